@@ -1,0 +1,74 @@
+"""The state of an account: wallet, buckets of its grants, what was absorbed. Plain values; the rules are elsewhere."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+NO_END_US = 2**62
+"""``valid_until_us`` of a bucket that never expires (cycle ``once``); null in SQL and JSON."""
+
+PENDING = "pending"
+ACTIVE = "active"
+USED_UP = "used_up"
+EXPIRED = "expired"
+OPEN = "open"
+CLOSED = "closed"
+
+
+class PlanKey(NamedTuple):
+    """The version of a plan that a bucket was granted under."""
+
+    plan: str
+    version: int
+
+    def __str__(self) -> str:
+        return f"{self.plan}@{self.version}"
+
+
+@dataclass(slots=True)
+class Bucket:
+    """One bucket of one grant. ``remaining_micro`` of an expired bucket is what lapsed."""
+
+    grant_id: str
+    """Grant and number of the bucket in its plan: ``GRANT/1``."""
+    plan: str
+    plan_version: int
+    bucket_no: int
+    """Position among the plan's buckets, from 1."""
+    unit: str
+    amount_micro: int
+    remaining_micro: int
+    liability_pico: int
+    """Contract liability left: tax-excluded fee not yet earned."""
+    valid_from_us: int
+    valid_until_us: int
+    lapse_at_us: int
+    """Log time from which what remains lapses: end plus grace."""
+    alerts_fired: int
+    """How many of the plan's alert thresholds were reported."""
+    status: str
+
+    @property
+    def plan_key(self) -> PlanKey:
+        """The plan version that holds this bucket's priority, scope and overage rule."""
+        return PlanKey(self.plan, self.plan_version)
+
+
+@dataclass(slots=True)
+class Account:
+    """An account that pays. ``buckets`` are kept in deduction order (:func:`billing.burn.deduction_order`)."""
+
+    account: str
+    currency: str
+    price_book: str
+    payment: str
+    """``prepaid`` or ``postpaid``."""
+    credit_limit_pico: int
+    wallet_pico: int = 0
+    absorbed_micro: int = 0
+    absorbed_pico: int = 0
+    status: str = OPEN
+    clock_us: int = 0
+    """Greatest log time this account was rolled to."""
+    next_due_us: int = NO_END_US
+    """Log time at which the account next changes by itself (a bucket begins or lapses)."""
+    buckets: list[Bucket] = field(default_factory=list)

@@ -1,0 +1,263 @@
+"""The values that cross the edge between rules and SQL: what one commit reads, and everything it writes.
+
+A :class:`CommitRecord` is complete: the store writes it in one transaction and adds nothing of its own but digests.
+No I/O here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+USAGE_TOPIC = "usage.events"
+USAGE_FORWARDED_TOPIC = "usage.forwarded"
+COMMAND_TOPIC = "account.commands"
+COMMAND_FORWARDED_TOPIC = "commands.forwarded"
+INPUT_TOPICS = (COMMAND_TOPIC, COMMAND_FORWARDED_TOPIC, USAGE_TOPIC, USAGE_FORWARDED_TOPIC)
+"""Input topics in the order in which one commit applies them (DESIGN 3)."""
+FORWARD_TOPIC = {
+    USAGE_TOPIC: USAGE_FORWARDED_TOPIC,
+    USAGE_FORWARDED_TOPIC: USAGE_FORWARDED_TOPIC,
+    COMMAND_TOPIC: COMMAND_FORWARDED_TOPIC,
+    COMMAND_FORWARDED_TOPIC: COMMAND_FORWARDED_TOPIC,
+}
+
+RATED_TOPIC = "usage.rated"
+BALANCE_TOPIC = "package.balance"
+ACCOUNT_EVENT_TOPIC = "account.events"
+SETTLEMENT_TOPIC = "settlement.entries"
+REJECTED_TOPIC = "usage.rejected"
+OUTPUT_TOPICS = (RATED_TOPIC, BALANCE_TOPIC, ACCOUNT_EVENT_TOPIC, SETTLEMENT_TOPIC, REJECTED_TOPIC)
+
+FORWARD_ORIGIN_HEADER = "tb_origin_partition"
+FORWARD_NUMBER_HEADER = "tb_forward_number"
+"""Headers of a forwarded record: decimal digits; numbers rise by one per (input topic kind, origin, target)."""
+
+
+class Record(Protocol):
+    """One Kafka record as the consumer gives it (aiokafka's ``ConsumerRecord`` has this shape)."""
+
+    offset: int
+    timestamp: int
+    """LogAppendTime in milliseconds since 1970."""
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class PlainRecord:
+    """A record that did not come from Kafka (``simulate``, tests)."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class InputBatch:
+    """Consecutive records ``[start, end)`` of one input topic of the partition; dense, in offset order."""
+
+    topic: str
+    start: int
+    end: int
+    records: Sequence[Record]
+
+
+@dataclass(frozen=True, slots=True)
+class PositionMove:
+    """The partition's position in one input topic moves from ``start`` to ``end`` (both are next offsets)."""
+
+    topic: str
+    start: int
+    end: int
+
+
+@dataclass(slots=True)
+class Counts:
+    """What became of the records of one commit. Usage: in = rated + duplicate + rejected + forwarded + dropped."""
+
+    rated: int = 0
+    duplicate: int = 0
+    rejected: int = 0
+    forwarded: int = 0
+    dropped: int = 0
+    """Forwarded records that had already been applied (a relay that sent them again)."""
+    commands_accepted: int = 0
+    commands_rejected: int = 0
+    commands_duplicate: int = 0
+    commands_forwarded: int = 0
+    commands_dropped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Posting:
+    """One line of the journal: debit positive, credit negative, in pico of ``currency``."""
+
+    account_code: str
+    currency: str
+    detail: str
+    """The dimension below the control account: a plan (``token-9.9@1``), a price book, or empty."""
+    amount_pico: int
+
+
+@dataclass(frozen=True, slots=True)
+class RollupRow:
+    """Usage of one commit summed by hour of event time and combination."""
+
+    hour_us: int
+    price_book: str
+    currency: str
+    model: str
+    hardware_tier: str
+    energy_source: str
+    site: str
+    channel: str
+    service_tier: str
+    outcome: str
+    events: int
+    tokens: int
+    """Raw tokens: sum of the token meters."""
+    standard_micro: int
+    amount_pico: int
+    net_pico: int
+    burned_micro: int
+    charged_pico: int
+    absorbed_micro: int
+    absorbed_pico: int
+    revenue_pico: int
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """Output of this commit for one topic: ``payload`` as :mod:`billing.outbox` packs it, ``records`` records.
+
+    The first record has sequence ``first_sequence`` of (topic, partition), the others follow by one.
+    """
+
+    topic: str
+    records: int
+    first_sequence: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something a person should look at that stops nothing: kind, where, and the facts."""
+
+    kind: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceState:
+    """What a partition remembers of one numbered or unnumbered source.
+
+    ``seen_runs`` are the numbers seen, as sorted disjoint closed runs; ``refused`` the seen numbers whose event was
+    rejected (a resend of those is rated once). Both are empty for an unnumbered source.
+    """
+
+    source: str
+    numbered: bool
+    seen_runs: tuple[tuple[int, int], ...] = ()
+    refused: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RecentNumbers:
+    """Hashes of recently rated numbers of one source: ``payload`` is packed little-endian
+    (sequence u64, id hash u32, content hash u32) per event, in commit order."""
+
+    source: str
+    highest: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class HashHour:
+    """Identities of unnumbered sources filed under one hour of event time: ``payload`` packs 16-byte identity hash
+    and u32 content hash (little-endian) per event."""
+
+    hour_us: int
+    payload: bytes
+
+
+@dataclass(slots=True)
+class DedupeChange:
+    """What one commit adds to the partition's memory of identities."""
+
+    sources: list[SourceState] = field(default_factory=list)
+    """New complete state of each source this commit touched."""
+    recent: list[RecentNumbers] = field(default_factory=list)
+    hours: list[HashHour] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class AccountChanges:
+    """Accounts and buckets after this commit, as PostgreSQL ``COPY`` text (tab-separated, ``\\N`` for null).
+
+    ``accounts``: account, currency, price_book, payment, credit_limit, wallet, absorbed, absorbed_amount, status,
+    clock_us, next_due_us. ``buckets``: account, grant_id, plan, plan_version, bucket_no, unit, amount, remaining,
+    liability, valid_from_us, valid_until_us, lapse_at_us, alerts_fired, status. Money in pico, quota in micro.
+    Rows whose key is new are in ``*_new``; the others, of which only what follows the hyphen can have changed, in
+    ``*_changed``: account - wallet, absorbed, absorbed_amount, status, clock_us, next_due_us;
+    (account, grant_id) - remaining, liability, alerts_fired, status.
+    """
+
+    accounts_new: bytes = b""
+    accounts_changed: bytes = b""
+    buckets_new: bytes = b""
+    buckets_changed: bytes = b""
+
+
+@dataclass(slots=True)
+class CommitRecord:
+    """Everything one commit of one partition writes, besides epoch and digests."""
+
+    partition: int
+    commit_no: int
+    """The partition's commits are numbered from 1 without holes."""
+    catalog_epoch: int
+    log_time_us: int
+    """The partition's monotone log time after the commit."""
+    positions: list[PositionMove]
+    counts: Counts
+    changes: AccountChanges
+    postings: list[Posting]
+    """Balanced per currency, sorted."""
+    rollups: list[RollupRow]
+    dedupe: DedupeChange
+    commands_seen: list[tuple[str, str, str]]
+    """(source, id, outcome) of commands decided here, unique for ever."""
+    payments: list[tuple[str, str]]
+    """(account, payment_ref) used here, unique for ever."""
+    outbox: list[OutboxRow]
+    """Output topics, and the forward topics (their payload frames carry the target partition)."""
+    next_sequences: dict[str, int]
+    """Topic to the sequence its next record of this partition gets."""
+    forward_next: dict[tuple[str, int], int]
+    """(forward topic, target partition) to the next forward number, where this commit forwarded."""
+    forward_cursors: dict[tuple[str, int], int]
+    """(forward topic, origin partition) to the next number expected, where this commit applied forwarded records."""
+    findings: list[Finding]
+    book_times: dict[str, int]
+    """Price book name to the greatest event time rated under it in this commit (back-dating guard)."""
+    limits: dict[str, int]
+    """The settings that decided: future_limit_us, past_limit_us."""
+
+
+@dataclass(slots=True)
+class PartitionState:
+    """What a partition is loaded from: everything but accounts, which are loaded when first needed."""
+
+    partition: int
+    partitions: int
+    commit_no: int = 0
+    log_time_us: int = 0
+    positions: dict[str, int] = field(default_factory=dict)
+    next_sequences: dict[str, int] = field(default_factory=dict)
+    forward_next: dict[tuple[str, int], int] = field(default_factory=dict)
+    forward_cursors: dict[tuple[str, int], int] = field(default_factory=dict)
+    sources: list[SourceState] = field(default_factory=list)
+    recent: list[RecentNumbers] = field(default_factory=list)

@@ -1,0 +1,90 @@
+"""Exact numbers: scaled integers and their decimal strings, and the one rounding rule.
+
+Money is integer pico (1e-12) of the currency, quota integer micro (1e-6) of a standard token, energy integer
+milliwatt-hours. On the wire an amount is a decimal string without exponent, trailing zeros or minus zero.
+This module never touches a binary floating-point number.
+"""
+
+import re
+
+PICO_DIGITS = 12
+"""Decimal places of money."""
+MICRO_DIGITS = 6
+"""Decimal places of a quantity of standard tokens."""
+FEN_PICO = 10**10
+"""One fen (0.01 of the currency) in pico."""
+MILLION = 10**6
+
+_DECIMAL = re.compile(r"(-?)(0|[1-9][0-9]*)(?:\.([0-9]+))?")
+
+
+class InexactError(ValueError):
+    """A decimal string is malformed, or finer than the unit it is read into."""
+
+
+def parse_scaled(text: str, digits: int) -> int:
+    """Read a decimal string as an integer of ``10**-digits``, exactly.
+
+    Raises:
+        InexactError: not a plain decimal (exponent, plus sign, spaces, leading zeros), or finer than ``digits`` places.
+    """
+    match = _DECIMAL.fullmatch(text)
+    if match is None:
+        raise InexactError(f"{text!r} is not a decimal number such as 9.90")
+    sign, whole, fraction = match.group(1), match.group(2), (match.group(3) or "").rstrip("0")
+    if len(fraction) > digits:
+        raise InexactError(f"{text!r} is finer than 1e-{digits}")
+    value = int(whole + fraction.ljust(digits, "0"))
+    return -value if sign else value
+
+
+def format_scaled(value: int, digits: int) -> str:
+    """Write an integer of ``10**-digits`` as a decimal string without trailing zeros; zero is ``"0"``."""
+    sign = "-" if value < 0 else ""
+    whole, fraction = divmod(abs(value), 10**digits)
+    if fraction == 0:
+        return f"{sign}{whole}"
+    return f"{sign}{whole}.{str(fraction).rjust(digits, '0').rstrip('0')}"
+
+
+def parse_pico(text: str) -> int:
+    """Read money as pico of the currency."""
+    return parse_scaled(text, PICO_DIGITS)
+
+
+def format_pico(value: int) -> str:
+    """Write pico of a currency as a decimal string of the currency."""
+    return format_scaled(value, PICO_DIGITS)
+
+
+def parse_micro(text: str) -> int:
+    """Read a quantity of standard tokens as micro."""
+    return parse_scaled(text, MICRO_DIGITS)
+
+
+def format_micro(value: int) -> str:
+    """Write micro of a standard token as a decimal string of standard tokens."""
+    return format_scaled(value, MICRO_DIGITS)
+
+
+def divide_half_even(numerator: int, denominator: int) -> int:
+    """Divide integers, rounding half to even: the rounding of every rule that CONTRACT names.
+
+    Raises:
+        ZeroDivisionError: the denominator is not positive.
+    """
+    if denominator <= 0:
+        raise ZeroDivisionError("divide_half_even needs a positive denominator")
+    quotient, rest = divmod(numerator, denominator)
+    twice = 2 * rest
+    if twice > denominator or (twice == denominator and quotient & 1):
+        quotient += 1
+    return quotient
+
+
+def divide_half_up(numerator: int, denominator: int) -> int:
+    """Divide integers, rounding half away from zero: the split of a fee to fen (DOMAIN 6.1)."""
+    if denominator <= 0:
+        raise ZeroDivisionError("divide_half_up needs a positive denominator")
+    magnitude = (2 * abs(numerator) + denominator) // (2 * denominator)
+    return -magnitude if numerator < 0 else magnitude

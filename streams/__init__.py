@@ -1,0 +1,1 @@
+"""Kafka and Faust: transport, agents, partition writers, relay, emitters. No billing rules."""

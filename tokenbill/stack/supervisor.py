@@ -1,0 +1,316 @@
+"""Keeps the processes of one data folder running: `python -m tokenbill.stack.supervisor --data-dir D`.
+
+Two of them run. Each begins as a standby that waits for the lock of the one in charge, so a killed supervisor is replaced
+by the other one, which adopts what runs and starts a new standby. What should run is read from a file (`desired`), what
+does run is written to another (`state`). A supervisor never judges whether a process is healthy, only whether it lives.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from tokenbill.stack import processes
+from tokenbill.stack.files import open_lock, read_json, try_lock, write_json
+from tokenbill.stack.layout import Layout
+from tokenbill.stack.processes import Identity
+from tokenbill.stack.spec import ProcessSpec
+
+TICK_SECONDS = 0.1
+STANDBY_CHECK_TICKS = 5
+LOG_CHECK_TICKS = 100
+FIRST_BACKOFF_SECONDS = 0.2
+LONGEST_BACKOFF_SECONDS = 5.0
+# A process that lived this long did not fail to start, so its next start waits no longer than the first one.
+STEADY_SECONDS = 10.0
+
+log = logging.getLogger("tokenbill.supervisor")
+
+
+@dataclass
+class Child:
+    """A process in our care: one we started (`popen`), or one adopted from a supervisor that died."""
+
+    spec: ProcessSpec
+    identity: Identity
+    popen: subprocess.Popen[bytes] | None
+    started: float
+    kill_at: float | None = None
+
+    def alive(self) -> bool:
+        # Only the parent may ask with poll(), which also buries the zombie.
+        return self.popen.poll() is None if self.popen is not None else self.identity.alive()
+
+    def stop(self) -> None:
+        """Ask it to end; `kill_if_late` insists."""
+        if self.kill_at is None:
+            self.kill_at = time.monotonic() + self.spec.stop_timeout_seconds
+            self.identity.signal(self.spec.stop_signal)
+
+    def kill_if_late(self) -> bool:
+        """Kill it when it had its time; says whether it came to that."""
+        if self.kill_at is None or time.monotonic() < self.kill_at:
+            return False
+        self.identity.signal(signal.SIGKILL)
+        return True
+
+
+def read_desired(layout: Layout) -> dict[str, ProcessSpec] | None:
+    """The processes that should run, by name; None when the stack should not run at all."""
+    value = read_json(layout.desired)
+    if value is None or not value["run"]:
+        return None
+    return {item["name"]: ProcessSpec.from_json(item) for item in value["specs"]}
+
+
+def write_desired(layout: Layout, specs: list[ProcessSpec] | None) -> None:
+    """Say what should run; None ends the supervisors and leaves the processes to the caller."""
+    items = [spec.to_json() for spec in specs or []]
+    write_json(layout.desired, {"run": specs is not None, "specs": items})
+
+
+class Supervisor:
+    """The one in charge. Its caller holds the supervisor lock."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self.children: dict[str, Child] = {}
+        self.restarts: dict[str, int] = {}
+        self.failures: dict[str, int] = {}
+        self.start_at: dict[str, float] = {}
+        self.desired: dict[str, ProcessSpec] = {}
+        self.standby: subprocess.Popen[bytes] | None = None
+        self.terminated = False
+        self.desired_stamp: int | None = None
+
+    def run(self) -> None:
+        """Supervise until `desired` says that the stack should not run, or until SIGTERM."""
+        signal.signal(signal.SIGTERM, self._on_terminate)
+        self._adopt()
+        tick = 0
+        while self._read_desired():
+            if tick % STANDBY_CHECK_TICKS == 0:
+                self._keep_standby()
+            if tick % LOG_CHECK_TICKS == 0:
+                for name in (*self.children, "supervisor"):
+                    processes.rotate_log(self.layout.log(name))
+            if self.reconcile():
+                self.write_state()
+            tick += 1
+            time.sleep(TICK_SECONDS)
+        self._end_standby()
+        if self.terminated:
+            stop_all(self.layout)
+        log.info("supervisor ends")
+
+    def _on_terminate(self, _number: int, _frame: FrameType | None) -> None:
+        self.terminated = True
+
+    def _read_desired(self) -> bool:
+        if self.terminated:
+            write_desired(self.layout, None)
+            return False
+        stamp = self.layout.desired.stat().st_mtime_ns
+        if stamp != self.desired_stamp:
+            self.desired_stamp = stamp
+            wanted = read_desired(self.layout)
+            if wanted is None:
+                return False
+            self.desired = wanted
+        return True
+
+    def _adopt(self) -> None:
+        wanted = read_desired(self.layout) or {}
+        state = read_json(self.layout.state) or {"processes": {}}
+        self.restarts = {name: int(item["restarts"]) for name, item in state["processes"].items()}
+        for name in processes.recorded_names(self.layout):
+            identity = processes.recorded(self.layout, name)
+            if identity is None:
+                continue
+            if identity.alive():
+                spec = wanted.get(name) or ProcessSpec(name, identity.argv, cwd="/")
+                self.children[name] = Child(spec, identity, None, time.monotonic())
+                log.info("adopted %s, pid %d", name, identity.pid)
+            elif name in wanted and name in state["processes"]:
+                # It died while nobody watched: starting it is a restart.
+                self.restarts[name] = self.restarts.get(name, 0) + 1
+        self.write_state()
+
+    def reconcile(self) -> bool:
+        """One step from what runs towards what should run; says whether anything changed."""
+        changed = False
+        for name, child in list(self.children.items()):
+            if not child.alive():
+                self._bury(name, child)
+                changed = True
+            elif name not in self.desired and child.kill_at is None:
+                log.info("stopping %s, pid %d", name, child.identity.pid)
+                child.stop()
+            else:
+                child.kill_if_late()
+        for name, spec in self.desired.items():
+            if name not in self.children and time.monotonic() >= self.start_at.get(name, 0.0):
+                self._start(spec)
+                changed = True
+        return changed
+
+    def _bury(self, name: str, child: Child) -> None:
+        del self.children[name]
+        code = child.popen.returncode if child.popen is not None else None
+        if name not in self.desired:
+            log.info("%s has ended", name)
+            self.layout.record(name).unlink(missing_ok=True)
+            self.restarts.pop(name, None)
+            return
+        steady = time.monotonic() - child.started > STEADY_SECONDS
+        self.failures[name] = 0 if steady else self.failures.get(name, 0) + 1
+        # The first restart is immediate: most deaths are single ones.
+        tries = self.failures[name]
+        pause = 0.0 if tries < 2 else min(FIRST_BACKOFF_SECONDS * 2.0 ** (tries - 2), LONGEST_BACKOFF_SECONDS)
+        self.start_at[name] = time.monotonic() + pause
+        self.restarts[name] = self.restarts.get(name, 0) + 1
+        log.warning("%s, pid %d, died (exit %s); starting it in %.1f s", name, child.identity.pid, code, pause)
+
+    def _start(self, spec: ProcessSpec) -> None:
+        for pid in processes.end_leftovers(spec):
+            log.warning("ended pid %d, a leftover of %s", pid, spec.name)
+        self.restarts.setdefault(spec.name, 0)
+        try:
+            popen = processes.start(self.layout, spec)
+        except (OSError, subprocess.SubprocessError) as error:
+            # For example a program removed by an upgrade in progress: try again, with the reason in the log.
+            log.error("cannot start %s: %s", spec.name, error)
+            self.start_at[spec.name] = time.monotonic() + LONGEST_BACKOFF_SECONDS
+            self.restarts[spec.name] += 1
+            return
+        identity = processes.recorded(self.layout, spec.name)
+        if identity is None:
+            raise RuntimeError(f"{spec.name} started without putting itself on record")
+        self.children[spec.name] = Child(spec, identity, popen, time.monotonic())
+        log.info("started %s, pid %d", spec.name, popen.pid)
+
+    def write_state(self) -> None:
+        listed: dict[str, Any] = {
+            name: {
+                **(self.children[name].identity.to_json() if name in self.children else {"pid": None}),
+                "restarts": self.restarts.get(name, 0),
+            }
+            for name in sorted({*self.desired, *self.children})
+        }
+        standby = None if self.standby is None else self.standby.pid
+        write_json(
+            self.layout.state, {"supervisor": Identity.of_self().to_json(), "standby": standby, "processes": listed}
+        )
+
+    def _keep_standby(self) -> None:
+        if self.standby is None or self.standby.poll() is not None:
+            self.standby = spawn_supervisor(self.layout)
+            self.write_state()
+
+    def _end_standby(self) -> None:
+        if self.standby is not None:
+            self.standby.kill()
+            self.standby.wait()
+
+
+def spawn_supervisor(layout: Layout) -> subprocess.Popen[bytes]:
+    """Start a supervisor, which begins as standby, in a session of its own."""
+    with layout.log("supervisor").open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "tokenbill.stack.supervisor", "--data-dir", str(layout.root)],
+            cwd=layout.root,
+            env={**os.environ, **python_environment()},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def python_environment() -> dict[str, str]:
+    """What a Python process of ours needs to import this very checkout, whatever its working directory."""
+    ours = str(Path(__file__).resolve().parents[2])
+    paths = [ours, *(path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and path != ours)]
+    return {"PYTHONPATH": os.pathsep.join(paths)}
+
+
+def stop_all(layout: Layout) -> list[str]:
+    """End every process on record, workers first, servers last; one line per process on what happened.
+
+    The caller holds the supervisor lock, or is the supervisor.
+    """
+    value = read_json(layout.desired) or {"specs": []}
+    specs = {item["name"]: ProcessSpec.from_json(item) for item in (*value["specs"], *_last_specs(layout))}
+    children: list[Child] = []
+    for name in processes.recorded_names(layout):
+        identity = processes.recorded(layout, name)
+        if identity is not None and identity.alive():
+            spec = specs.get(name) or ProcessSpec(name, identity.argv, cwd="/")
+            children.append(Child(spec, identity, None, time.monotonic()))
+    said: list[str] = []
+    for phase in sorted({child.spec.phase for child in children}, reverse=True):
+        said += _stop_phase([child for child in children if child.spec.phase == phase])
+    for name in processes.recorded_names(layout):
+        if name in specs:
+            processes.end_leftovers(specs[name])
+        layout.record(name).unlink(missing_ok=True)
+    layout.state.unlink(missing_ok=True)
+    return said
+
+
+def _last_specs(layout: Layout) -> list[dict[str, Any]]:
+    """`desired` is emptied before the processes end, so what they were is kept beside it."""
+    value = read_json(layout.desired.with_name("last.json"))
+    return value["specs"] if value is not None else []
+
+
+def _stop_phase(children: list[Child]) -> list[str]:
+    said: list[str] = []
+    killed: set[str] = set()
+    began = time.monotonic()
+    for child in children:
+        child.stop()
+    left = list(children)
+    while left:
+        for child in list(left):
+            name = child.spec.name
+            if not child.alive():
+                left.remove(child)
+                how = "killed" if name in killed else "stopped"
+                said.append(f"{name} (pid {child.identity.pid}) {how} after {time.monotonic() - began:.1f} s")
+            elif child.kill_if_late():
+                killed.add(name)
+        time.sleep(0.05)
+    return said
+
+
+def main() -> None:
+    """Wait for our turn, then supervise."""
+    parser = argparse.ArgumentParser(prog="python -m tokenbill.stack.supervisor", description=__doc__)
+    parser.add_argument("--data-dir", required=True, type=Path)
+    layout = Layout.of(parser.parse_args().data_dir)
+    logging.basicConfig(level=logging.INFO, format=f"%(asctime)s [{os.getpid()}] %(message)s")
+    standby = open_lock(layout.standby_lock)
+    if not try_lock(standby):
+        return
+    lock = open_lock(layout.supervisor_lock)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    if read_desired(layout) is None:
+        return
+    log.info("supervisor in charge of %s", layout.root)
+    os.close(standby)
+    Supervisor(layout).run()
+
+
+if __name__ == "__main__":
+    main()
