@@ -1,0 +1,268 @@
+"""The CloudEvents 1.0 envelope on Kafka: read it strictly, write it deterministically. Knows no event's meaning.
+
+Mode, as the Kafka binding has it: a ``content-type`` that begins with ``application/cloudevents`` means structured (the
+value is the whole event as JSON); so does a record with neither ``content-type`` nor ``ce_*`` headers, as a plain
+producer writes it. Everything else is binary: attributes are ``ce_*`` headers, the value is ``data`` as JSON.
+
+Checks run in this order and the first that fails decides: JSON of a structured value, attributes (specversion, type,
+source, id, time, subject, sequence), whether the type is wanted, JSON of a binary value, ``data`` is an object.
+"""
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import Field, PlainValidator, ValidationError, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from schemas.fields import JsonReal, Name, SequenceNumber, TimeUs, Wire, explain, show
+from schemas.rejections import Rejection
+from schemas.times import format_time_us
+from schemas.upcast import current_type, upcast
+
+STRUCTURED_CONTENT_TYPE = "application/cloudevents+json; charset=UTF-8"
+MAX_DEPTH = 64
+"""Deepest nesting of objects and lists that is read; a fixed limit, so that every reader decides the same."""
+_MAX_INTEGER_CHARACTERS = 40
+_HUGE = 1 << 128  # stands for every longer integer: far beyond all limits of ours, and cheap to make
+
+Headers = Sequence[tuple[str, bytes]]
+
+
+def _check_specversion(value: object) -> str:
+    if value != "1.0" or not isinstance(value, str):
+        raise PydanticCustomError("expected", 'expected "1.0"')
+    return value
+
+
+class Attributes(Wire):
+    """The context attributes that are read; others (extensions) are ignored."""
+
+    specversion: Annotated[str, PlainValidator(_check_specversion), WithJsonSchema({"const": "1.0"})] = Field(
+        description='the CloudEvents version "1.0"'
+    )
+    type: Name = Field(description="the event type with its version, such as token.usage.v1")
+    source: Name = Field(description="what produced the event; with id its identity")
+    id: Name = Field(description="the id of the event, unique within its source")
+    time: TimeUs = Field(description="when it happened, RFC 3339 with offset")
+    subject: Name = Field(description="the account")
+    sequence: SequenceNumber | None = Field(
+        default=None, description="decimal digits from 1, one more per event of that source"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """One event after upcasting: its attributes and its ``data`` object. ``time_us`` is microseconds UTC."""
+
+    type: str
+    source: str
+    id: str
+    time_us: int
+    subject: str
+    sequence: int | None
+    data: dict[str, Any]
+
+
+class _JsonProblem(ValueError):
+    """What is wrong with a JSON text, for a person."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise _JsonProblem(f"duplicate key {show(key)} in an object")
+            seen.add(key)
+    return result
+
+
+def _integer(text: str) -> int:
+    if len(text) > _MAX_INTEGER_CHARACTERS:
+        return -_HUGE if text.startswith("-") else _HUGE
+    return int(text)
+
+
+def _constant(text: str) -> Any:
+    raise _JsonProblem(f"{text} is not a JSON number")
+
+
+def _depth_exceeds(value: object, limit: int) -> bool:
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    if children is None:
+        return False
+    return limit == 0 or any(_depth_exceeds(child, limit - 1) for child in children)
+
+
+def _read_object(value: bytes | None, what: str) -> dict[str, Any]:
+    """Read a JSON object strictly: UTF-8, no duplicate keys, no NaN or Infinity, not too deep."""
+    if value is None:
+        raise _JsonProblem(f"the record has no value: expected {what} as a JSON object")
+    try:
+        text = value.decode()
+        document = json.loads(
+            text, object_pairs_hook=_object, parse_int=_integer, parse_float=JsonReal, parse_constant=_constant
+        )
+    except UnicodeDecodeError as error:
+        raise _JsonProblem(f"byte {error.start} of the value is not UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise _JsonProblem(f"not JSON: {error.msg} (line {error.lineno} column {error.colno})") from None
+    except RecursionError:
+        raise _JsonProblem(f"nested deeper than {MAX_DEPTH}") from None
+    if not isinstance(document, dict):
+        raise _JsonProblem(f"the value is {show(document)}: expected {what} as a JSON object")
+    if text.count("{") + text.count("[") > MAX_DEPTH and _depth_exceeds(document, MAX_DEPTH):
+        raise _JsonProblem(f"nested deeper than {MAX_DEPTH}")
+    return document
+
+
+def _header_attributes(headers: Headers) -> dict[str, str] | Rejection:
+    """Take the ``ce_*`` headers as attributes, without their prefix; names are compared in lower case."""
+    attributes: dict[str, str] = {}
+    for key, content in headers:
+        name = key.lower()
+        if not name.startswith("ce_") or content is None:
+            continue
+        try:
+            text = content.decode()
+        except UnicodeDecodeError:
+            return Rejection("invalid_event", f"header {show(key)} is not UTF-8 text")
+        if attributes.setdefault(name[3:], text) != text:
+            return Rejection("invalid_event", f"header {show(key)} is given twice with different values")
+    return attributes
+
+
+def _is_structured(headers: Headers) -> bool:
+    content_type: bytes | None = None
+    has_attributes = False
+    for key, content in headers:
+        name = key.lower()
+        if name == "content-type" and content_type is None:
+            content_type = content
+        has_attributes = has_attributes or name.startswith("ce_")
+    if content_type is None:
+        return not has_attributes
+    return content_type.strip().lower().startswith(b"application/cloudevents")
+
+
+def read_envelope(
+    value: bytes | None, headers: Headers = (), *, types: Collection[str] | None = None
+) -> Envelope | Rejection:
+    """Read a record of either mode, lifted to the current version of its type.
+
+    Args:
+        value: the record's value; None (a tombstone) is ``invalid_json``.
+        headers: the record's headers; a header without value is as if absent.
+        types: the types wanted, after upcasting; None accepts any.
+
+    Returns:
+        The envelope, or a rejection (``invalid_json``, ``invalid_event``) with what could be read of the identity.
+    """
+    structured = _is_structured(headers)
+    raw: dict[str, Any]
+    if structured:
+        try:
+            raw = _read_object(value, "a CloudEvent")
+        except _JsonProblem as problem:
+            return Rejection("invalid_json", str(problem))
+    else:
+        found = _header_attributes(headers)
+        if isinstance(found, Rejection):
+            return found
+        raw = dict(found)
+    prefix = "" if structured else "ce_"
+    given = {name: raw[name] for name in Attributes.model_fields if raw.get(name) is not None}
+    try:
+        attributes = Attributes.model_validate(given)
+    except ValidationError as error:
+        wrong = {detail["loc"][0] for detail in error.errors(include_url=False)}
+        right = {name: text for name, text in given.items() if name not in wrong}
+        sequence = int(right["sequence"]) if "sequence" in right else None
+        detail = explain(error, Attributes, prefix)
+        return Rejection("invalid_event", detail, right.get("source"), right.get("id"), sequence, right.get("subject"))
+
+    def reject(reason: str, detail: str) -> Rejection:
+        return Rejection(reason, detail, attributes.source, attributes.id, attributes.sequence, attributes.subject)
+
+    event_type = current_type(attributes.type)
+    if types is not None and event_type not in types:
+        expected = " or ".join(sorted(types))
+        return reject("invalid_event", f"{prefix}type is {show(attributes.type)}: expected {expected}")
+    if structured:
+        data = raw.get("data")
+    else:
+        try:
+            data = _read_object(value, "the event's data")
+        except _JsonProblem as problem:
+            return reject("invalid_json", str(problem))
+    if not isinstance(data, dict):
+        what = "missing" if data is None else show(data)
+        return reject("invalid_event", f"data is {what}: expected a JSON object")
+    event_type, data = upcast(attributes.type, data)
+    return Envelope(
+        event_type, attributes.source, attributes.id, attributes.time, attributes.subject, attributes.sequence, data
+    )
+
+
+def _compact(body: object) -> bytes:
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
+def write_structured(
+    type: str,
+    source: str,
+    id: str,
+    time_us: int,
+    subject: str,
+    data: dict[str, Any],
+    sequence: int | None = None,
+    **extensions: str,
+) -> bytes:
+    """Write an event as compact JSON; the same arguments give the same bytes.
+
+    Key order: specversion, type, source, id, time, subject, sequence (if given), extensions by name, data.
+    ``datacontenttype`` is left out: the format's default is JSON.
+    """
+    event: dict[str, Any] = {
+        "specversion": "1.0",
+        "type": type,
+        "source": source,
+        "id": id,
+        "time": format_time_us(time_us),
+        "subject": subject,
+    }
+    if sequence is not None:
+        event["sequence"] = str(sequence)
+    event.update(sorted(extensions.items()))
+    event["data"] = data
+    return _compact(event)
+
+
+def write_binary(
+    type: str,
+    source: str,
+    id: str,
+    time_us: int,
+    subject: str,
+    data: dict[str, Any],
+    sequence: int | None = None,
+    **extensions: str,
+) -> tuple[bytes, list[tuple[str, bytes]]]:
+    """Write an event in binary mode: the value (``data`` as compact JSON) and the headers, in a fixed order."""
+    attributes = {
+        "specversion": "1.0",
+        "type": type,
+        "source": source,
+        "id": id,
+        "time": format_time_us(time_us),
+        "subject": subject,
+    }
+    if sequence is not None:
+        attributes["sequence"] = str(sequence)
+    attributes.update(sorted(extensions.items()))
+    headers = [("content-type", b"application/json")]
+    headers += [(f"ce_{name}", text.encode()) for name, text in attributes.items()]
+    return _compact(data), headers

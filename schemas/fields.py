@@ -1,0 +1,202 @@
+"""The field types of everything that arrives: what is accepted, what a refusal says, and their JSON Schema.
+
+Each type is strict (nothing is coerced) and its refusal names what was expected; :func:`explain` turns pydantic's first
+error into one sentence with field, value and expectation.
+"""
+
+import json
+import re
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, PlainValidator, ValidationError, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from schemas.meters import MAX_COUNT
+from schemas.times import parse_time_us
+from schemas.units import PICO_DIGITS, InexactError, parse_scaled
+
+MAX_TEXT_BYTES = 256
+"""Longest identity or text field, in UTF-8 bytes."""
+MAX_TIME_US = 253_402_300_800_000_000
+"""First instant after the year 9999 UTC, in microseconds since 1970; times lie in [0, this)."""
+_MAX_MONEY_PICO = 10**38 - 1  # what numeric(38,0) holds
+_SHOWN = 80
+
+SEQUENCE_PATTERN = "^[1-9][0-9]{0,18}$"
+TEXT_PATTERN = "^[^\\u0000-\\u001f]*$"
+CURRENCY_PATTERN = "^[A-Z]{3}$"
+DECIMAL_PATTERN = "^-?(0|[1-9][0-9]*)(\\.[0-9]+)?$"
+
+_SEQUENCE = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
+_CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
+
+
+class Wire(BaseModel):
+    """A body read from the wire: immutable, and unknown fields are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class JsonReal:
+    """A JSON number with a fraction or exponent: kept as its text, because no field of ours may be one."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+def show(value: object) -> str:
+    """Write a received value for a person: JSON, one line, at most 80 characters, always encodable."""
+    if isinstance(value, JsonReal):
+        text = value.text
+    elif isinstance(value, dict):
+        text = "an object"
+    elif isinstance(value, list):
+        text = "a list"
+    else:
+        text = json.dumps(value, ensure_ascii=False, default=repr)
+    if len(text) > _SHOWN:
+        text = text[:_SHOWN] + "…"
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def explain(error: ValidationError, model: type[BaseModel], prefix: str) -> str:
+    """Say in one sentence what pydantic found first: field, value, and what was expected."""
+    first = error.errors(include_url=False)[0]
+    field = ".".join(str(part) for part in first["loc"])
+    if first["type"] != "missing":
+        return f"{prefix}{field} is {show(first['input'])}: {first['msg']}"
+    for name, info in model.model_fields.items():
+        if field in (name, info.alias) and info.description:
+            return f"{prefix}{field} is missing: expected {info.description}"
+    return f"{prefix}{field} is missing"
+
+
+def _expected(what: str) -> PydanticCustomError:
+    return PydanticCustomError("expected", "expected {what}", {"what": what})
+
+
+def _check_text(value: object, minimum: int) -> str:
+    what = f"text of {minimum} to {MAX_TEXT_BYTES} UTF-8 bytes without control characters"
+    if not isinstance(value, str) or len(value) < minimum:
+        raise _expected(what)
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        raise _expected("Unicode text (it holds half of a surrogate pair)") from None
+    if size > MAX_TEXT_BYTES or any(character < " " for character in value):
+        raise _expected(what)
+    return value
+
+
+def check_name(value: object) -> str:
+    """Accept an identity or a name: text that is not empty."""
+    return _check_text(value, 1)
+
+
+def check_text(value: object) -> str:
+    """Accept a text field, which may be empty."""
+    return _check_text(value, 0)
+
+
+def check_time_us(value: object) -> int:
+    """Accept an RFC 3339 time with offset; returns microseconds since 1970 UTC."""
+    what = "an RFC 3339 time with offset between 1970 and 9999 such as 2026-11-22T01:15:03.412Z"
+    if not isinstance(value, str):
+        raise _expected(what)
+    try:
+        time_us = parse_time_us(value)
+    except ValueError:
+        raise _expected(what) from None
+    if not 0 <= time_us < MAX_TIME_US:
+        raise _expected(what)
+    return time_us
+
+
+def check_sequence(value: object) -> int:
+    """Accept a sequence number: a string of decimal digits, 1 to 2^63-1, without leading zeros."""
+    if not isinstance(value, str) or _SEQUENCE.fullmatch(value) is None or int(value) > MAX_COUNT:
+        raise _expected(f"a string of decimal digits from 1 to {MAX_COUNT} without leading zeros")
+    return int(value)
+
+
+def check_currency(value: object) -> str:
+    """Accept a currency code: three upper-case letters."""
+    if not isinstance(value, str) or _CURRENCY.fullmatch(value) is None:
+        raise _expected("a currency of three upper-case letters such as CNY")
+    return value
+
+
+def _check_scaled(value: object, minimum: int | None) -> int:
+    what = "a decimal string with at most 12 places such as 9.90"
+    if minimum is not None:
+        what += ", greater than 0" if minimum else ", 0 or greater"
+    if not isinstance(value, str) or len(value) > 64:
+        raise _expected(what)
+    try:
+        amount_pico = parse_scaled(value, PICO_DIGITS)
+    except InexactError:
+        raise _expected(what) from None
+    if minimum is not None and amount_pico < minimum:
+        raise _expected(what)
+    if abs(amount_pico) > _MAX_MONEY_PICO:
+        raise _expected("an amount below 1e26")
+    return amount_pico
+
+
+def check_amount_pico(value: object) -> int:
+    """Accept an amount of either sign; returns pico."""
+    return _check_scaled(value, None)
+
+
+def check_positive_pico(value: object) -> int:
+    """Accept an amount greater than 0; returns pico."""
+    return _check_scaled(value, 1)
+
+
+def check_credit_pico(value: object) -> int:
+    """Accept an amount of 0 or more; returns pico."""
+    return _check_scaled(value, 0)
+
+
+def check_flag(value: object) -> bool:
+    """Accept true or false."""
+    if not isinstance(value, bool):
+        raise _expected("true or false")
+    return value
+
+
+def one_of(*choices: str) -> Any:
+    """Make the annotations of a field that takes one of these words."""
+
+    def check(value: object) -> str:
+        if not isinstance(value, str) or value not in choices:
+            raise _expected("one of " + ", ".join(choices))
+        return value
+
+    return PlainValidator(check)
+
+
+_TEXT_SCHEMA = {"maxLength": MAX_TEXT_BYTES, "pattern": TEXT_PATTERN}
+
+Name = Annotated[str, PlainValidator(check_name), WithJsonSchema({"type": "string", "minLength": 1, **_TEXT_SCHEMA})]
+"""Text that may not be empty: identities and names."""
+Text = Annotated[str, PlainValidator(check_text), WithJsonSchema({"type": ["string", "null"], **_TEXT_SCHEMA})]
+"""Text with a default: null is as if absent."""
+TimeUs = Annotated[int, PlainValidator(check_time_us), WithJsonSchema({"type": "string", "format": "date-time"})]
+SequenceNumber = Annotated[
+    int,
+    PlainValidator(check_sequence),
+    WithJsonSchema({"type": ["string", "null"], "pattern": SEQUENCE_PATTERN}),
+]
+Currency = Annotated[
+    str, PlainValidator(check_currency), WithJsonSchema({"type": "string", "pattern": CURRENCY_PATTERN})
+]
+_MONEY_SCHEMA = {"type": "string", "pattern": DECIMAL_PATTERN}
+AmountPico = Annotated[int, PlainValidator(check_amount_pico), WithJsonSchema(_MONEY_SCHEMA)]
+PositivePico = Annotated[int, PlainValidator(check_positive_pico), WithJsonSchema(_MONEY_SCHEMA)]
+CreditPico = Annotated[
+    int, PlainValidator(check_credit_pico), WithJsonSchema({**_MONEY_SCHEMA, "type": ["string", "null"]})
+]
+Flag = Annotated[bool, PlainValidator(check_flag), WithJsonSchema({"type": ["boolean", "null"]})]

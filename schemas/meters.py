@@ -1,0 +1,61 @@
+"""The meters a usage event may count, and their one canonical order. Never prices anything."""
+
+from collections.abc import Iterable, Mapping
+
+TOKEN_METERS: tuple[str, ...] = (
+    "input",
+    "cache_read",
+    "cache_write",
+    "cache_write_1h",
+    "output",
+    "reasoning",
+    "audio_input",
+    "audio_cache_read",
+    "audio_output",
+    "image_input",
+    "image_cache_read",
+    "image_output",
+    "video_input",
+    "video_output",
+    "sensor_input",
+)
+"""Meters that count tokens. They are disjoint, so they add up."""
+
+METERS: tuple[str, ...] = (
+    *TOKEN_METERS,
+    "requests",
+    "images",
+    "milliseconds",
+    "device_milliseconds",
+    "characters",
+    "pages",
+    "searches",
+    "gb_hours",
+    "seats",
+)
+"""Every built-in meter in the order of CONTRACT §1: the order of counts, lines and columns."""
+
+# CONTRACT §3 says "input + cache_* + *_input counts". The cached part of an image or a sound is as much context as the
+# part that was not cached (the request is as long), so audio_cache_read and image_cache_read count too.
+CONTEXT_METERS: tuple[str, ...] = tuple(
+    meter
+    for meter in TOKEN_METERS
+    if meter == "input" or meter.startswith("cache_") or meter.endswith(("_input", "_cache_read"))
+)
+"""Meters whose counts add up to the size that selects a price row's context band."""
+
+MAX_COUNT = 2**63 - 1
+"""The greatest count of one meter in one event; more is ``overflow``."""
+
+_RANK: dict[str, int] = {meter: rank for rank, meter in enumerate(METERS)}
+
+
+def canonical_counts(counts: Mapping[str, int] | Iterable[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
+    """Drop zero counts and sort: built-in meters in the order of :data:`METERS`, then declared ones by name."""
+    pairs = counts.items() if isinstance(counts, Mapping) else counts
+    return tuple(sorted(((m, n) for m, n in pairs if n), key=lambda pair: (_RANK.get(pair[0], len(METERS)), pair[0])))
+
+
+def context_tokens(counts: Iterable[tuple[str, int]]) -> int:
+    """Add up the tokens that select a context band."""
+    return sum(count for meter, count in counts if meter in CONTEXT_METERS)

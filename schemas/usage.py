@@ -1,0 +1,172 @@
+"""The usage event ``token.usage.v1``: the plain reference decoder, and the value everything else works on. No rules.
+
+Checks run in this order and the first that fails decides: envelope (:mod:`schemas.cloudevents`), fields of ``data`` in
+the order of :class:`UsageData`, then the counts in the order they were written. For one count: is it an integer
+(``invalid_event``), is it negative (``usage_mismatch``), does it fit 2^63-1 (``overflow``), is it 0 (as if absent, even
+for a meter nobody knows), is its meter known (``unknown_meter``).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import Field, PlainValidator, ValidationError, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from schemas.cloudevents import Envelope, read_envelope
+from schemas.counts import CountProblem, check_count
+from schemas.fields import Name, Text, Wire, explain, one_of, show
+from schemas.meters import MAX_COUNT, METERS, canonical_counts
+from schemas.rejections import REASONS, Rejection
+
+__all__ = ["OUTCOMES", "REASONS", "USAGE_TYPE", "Rejection", "UsageData", "UsageEvent", "parse_usage", "read_usage"]
+
+USAGE_TYPE = "token.usage.v1"
+OUTCOMES = ("completed", "partial", "failed")
+
+_KNOWN = frozenset(METERS)
+
+
+def _check_usage(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise PydanticCustomError("expected", "expected an object of counts by meter")
+    return value
+
+
+_COUNT_SCHEMA = {"type": "integer", "minimum": 0, "maximum": MAX_COUNT}
+
+
+class UsageData(Wire):
+    """The ``data`` of a usage event as it is written. A field with a default may be absent or null."""
+
+    model: Name = Field(description="the model that served")
+    hardware_tier: Text = Field(default="unknown", description="chip and form, such as ascend-910c.supernode384")
+    energy_source: Text = Field(default="unknown", description="where the power came from, such as solar")
+    site: Text = Field(default="unknown", description="the computing site")
+    channel: Text = Field(default="cloud", description="how it was sold: cloud, edge, ...")
+    service_tier: Text = Field(default="standard", description="standard, batch, priority, ...")
+    outcome: Annotated[
+        str, one_of(*OUTCOMES), WithJsonSchema({"enum": [*OUTCOMES, None], "type": ["string", "null"]})
+    ] = Field(default="completed", description="how the request ended")
+    requested_model: Text | None = Field(default=None, description="the model that was asked for")
+    member: Text | None = Field(default=None, description="who used it, within the account")
+    request_id: Text | None = Field(default=None, description="the request, for a person who looks for it")
+    reservation: Text | None = Field(default=None, description="the hold that this usage closes")
+    usage_dialect: Text | None = Field(default=None, description="whose usage object `usage` is")
+    usage: Annotated[
+        dict[str, Any],
+        PlainValidator(_check_usage),
+        WithJsonSchema(
+            {
+                "type": "object",
+                "properties": dict.fromkeys(METERS, _COUNT_SCHEMA),
+            }
+        ),
+    ] = Field(description="an object of counts by meter")
+
+
+@dataclass(frozen=True, slots=True)
+class UsageEvent:
+    """One usage event, ready to be decided.
+
+    ``time_us`` is when the request completed, microseconds UTC. ``account`` pays. ``counts`` holds the counts that are
+    not zero, each 1 to 2^63-1, in canonical meter order, meters declared by a book after the built-in ones by name.
+    """
+
+    source: str
+    id: str
+    sequence: int | None
+    time_us: int
+    account: str
+    model: str
+    hardware_tier: str
+    energy_source: str
+    site: str
+    channel: str
+    service_tier: str
+    outcome: str
+    requested_model: str | None
+    member: str | None
+    request_id: str | None
+    reservation: str | None
+    counts: tuple[tuple[str, int], ...]
+
+
+def _plain_counts(usage: dict[str, Any], declared_meters: frozenset[str]) -> tuple[tuple[str, int], ...]:
+    counts: list[tuple[str, int]] = []
+    for meter, value in usage.items():
+        count = check_count(f"data.usage.{_meter_name(meter)}", value)
+        if count == 0:
+            continue
+        if meter not in _KNOWN and meter not in declared_meters:
+            raise CountProblem(
+                "unknown_meter", f"data.usage names the meter {show(meter)}, which no price book declares"
+            )
+        counts.append((meter, count))
+    return canonical_counts(counts)
+
+
+def _meter_name(meter: str) -> str:
+    return meter if meter in _KNOWN else show(meter)
+
+
+def read_usage(envelope: Envelope, *, declared_meters: frozenset[str] = frozenset()) -> UsageEvent | Rejection:
+    """Read the usage event in an envelope of type :data:`USAGE_TYPE`; see :func:`parse_usage`."""
+
+    def reject(reason: str, detail: str) -> Rejection:
+        return Rejection(reason, detail, envelope.source, envelope.id, envelope.sequence, envelope.subject)
+
+    given = {name: value for name, value in envelope.data.items() if value is not None}
+    try:
+        data = UsageData.model_validate(given)
+    except ValidationError as error:
+        return reject("invalid_event", explain(error, UsageData, "data."))
+    try:
+        if data.usage_dialect is None:
+            counts = _plain_counts(data.usage, declared_meters)
+        else:
+            raise CountProblem("invalid_event", f"data.usage_dialect is {show(data.usage_dialect)}: not known")
+    except CountProblem as problem:
+        return reject(problem.reason, str(problem))
+    return UsageEvent(
+        source=envelope.source,
+        id=envelope.id,
+        sequence=envelope.sequence,
+        time_us=envelope.time_us,
+        account=envelope.subject,
+        model=data.model,
+        hardware_tier=data.hardware_tier,
+        energy_source=data.energy_source,
+        site=data.site,
+        channel=data.channel,
+        service_tier=data.service_tier,
+        outcome=data.outcome,
+        requested_model=data.requested_model,
+        member=data.member,
+        request_id=data.request_id,
+        reservation=data.reservation,
+        counts=counts,
+    )
+
+
+def parse_usage(
+    value: bytes | None,
+    headers: Sequence[tuple[str, bytes]] = (),
+    *,
+    declared_meters: frozenset[str] = frozenset(),
+) -> UsageEvent | Rejection:
+    """Decode one record of ``usage.events``, structured or binary: the specification every faster decoder must meet.
+
+    Args:
+        value: the record's value as it came.
+        headers: the record's headers as they came.
+        declared_meters: meters that price books declare beyond the built-in ones.
+
+    Returns:
+        The event, or a rejection with one of ``invalid_json``, ``invalid_event``, ``usage_mismatch``,
+        ``unknown_meter``, ``overflow``. Nothing is repaired by guess.
+    """
+    envelope = read_envelope(value, headers, types=(USAGE_TYPE,))
+    if isinstance(envelope, Rejection):
+        return envelope
+    return read_usage(envelope, declared_meters=declared_meters)
