@@ -35,14 +35,18 @@ METERS: tuple[str, ...] = (
 )
 """Every built-in meter in the order of CONTRACT §1: the order of counts, lines and columns."""
 
-# CONTRACT §3 says "input + cache_* + *_input counts". The cached part of an image or a sound is as much context as the
-# part that was not cached (the request is as long), so audio_cache_read and image_cache_read count too.
-CONTEXT_METERS: tuple[str, ...] = tuple(
-    meter
-    for meter in TOKEN_METERS
-    if meter == "input" or meter.startswith("cache_") or meter.endswith(("_input", "_cache_read"))
-)
-"""Meters whose counts add up to the size that selects a price row's context band."""
+
+def is_context_meter(meter: str) -> bool:
+    """Tell whether a meter counts for the context band: "input + cache_* + *_input", declared meters too.
+
+    The cached part of an image or a sound is as much context as the part that was not cached (the request is as long),
+    so ``audio_cache_read`` and ``image_cache_read`` count as well.
+    """
+    return meter == "input" or meter.startswith("cache_") or meter.endswith(("_input", "_cache_read"))
+
+
+CONTEXT_METERS: tuple[str, ...] = tuple(meter for meter in METERS if is_context_meter(meter))
+"""Built-in meters whose counts add up to the size that selects a price row's context band."""
 
 MAX_COUNT = 2**63 - 1
 """The greatest count of one meter in one event; more is ``overflow``."""
@@ -58,4 +62,4 @@ def canonical_counts(counts: Mapping[str, int] | Iterable[tuple[str, int]]) -> t
 
 def context_tokens(counts: Iterable[tuple[str, int]]) -> int:
     """Add up the tokens that select a context band."""
-    return sum(count for meter, count in counts if meter in CONTEXT_METERS)
+    return sum(count for meter, count in counts if is_context_meter(meter))

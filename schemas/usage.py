@@ -1,9 +1,9 @@
 """The usage event ``token.usage.v1``: the plain reference decoder, and the value everything else works on. No rules.
 
 Checks run in this order and the first that fails decides: envelope (:mod:`schemas.cloudevents`), fields of ``data`` in
-the order of :class:`UsageData`, then the counts in the order they were written. For one count: is it an integer
-(``invalid_event``), is it negative (``usage_mismatch``), does it fit 2^63-1 (``overflow``), is it 0 (as if absent, even
-for a meter nobody knows), is its meter known (``unknown_meter``).
+the order of :class:`UsageData`, then the counts in the order they were written: is it an integer (``invalid_event``),
+is it negative (``usage_mismatch``), does it fit 2^63-1 (``overflow``). Last, the meters of counts that are not 0, in
+canonical order: is it known (``unknown_meter``). A count of 0 is as if absent, even of a meter nobody knows.
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from schemas.cloudevents import Envelope, read_envelope
 from schemas.counts import CountProblem, check_count
+from schemas.dialects import disjoint_counts
 from schemas.fields import Name, Text, Wire, explain, one_of, show
 from schemas.meters import MAX_COUNT, METERS, canonical_counts
 from schemas.rejections import REASONS, Rejection
@@ -92,22 +93,26 @@ class UsageEvent:
     counts: tuple[tuple[str, int], ...]
 
 
-def _plain_counts(usage: dict[str, Any], declared_meters: frozenset[str]) -> tuple[tuple[str, int], ...]:
-    counts: list[tuple[str, int]] = []
-    for meter, value in usage.items():
-        count = check_count(f"data.usage.{_meter_name(meter)}", value)
-        if count == 0:
-            continue
-        if meter not in _KNOWN and meter not in declared_meters:
-            raise CountProblem(
-                "unknown_meter", f"data.usage names the meter {show(meter)}, which no price book declares"
-            )
-        counts.append((meter, count))
-    return canonical_counts(counts)
+def plain_counts(usage: dict[str, Any], path: str = "data.usage") -> tuple[tuple[str, int], ...]:
+    """Read a usage of disjoint meters: canonical order, zeros left out, any meter name.
+
+    Raises:
+        CountProblem: ``invalid_event``, ``usage_mismatch`` or ``overflow`` of the first count that is wrong.
+    """
+    return canonical_counts([(meter, check_count(f"{path}.{_shown(meter)}", count)) for meter, count in usage.items()])
 
 
-def _meter_name(meter: str) -> str:
+def _shown(meter: str) -> str:
     return meter if meter in _KNOWN else show(meter)
+
+
+def _check_meters(counts: tuple[tuple[str, int], ...], declared_meters: frozenset[str]) -> None:
+    for meter, count in counts:
+        if meter not in _KNOWN and meter not in declared_meters:
+            detail = (
+                f"data.usage counts {count} of {show(meter)}: expected a built-in meter or one a price book declares"
+            )
+            raise CountProblem("unknown_meter", detail)
 
 
 def read_usage(envelope: Envelope, *, declared_meters: frozenset[str] = frozenset()) -> UsageEvent | Rejection:
@@ -123,9 +128,10 @@ def read_usage(envelope: Envelope, *, declared_meters: frozenset[str] = frozense
         return reject("invalid_event", explain(error, UsageData, "data."))
     try:
         if data.usage_dialect is None:
-            counts = _plain_counts(data.usage, declared_meters)
+            counts = plain_counts(data.usage)
         else:
-            raise CountProblem("invalid_event", f"data.usage_dialect is {show(data.usage_dialect)}: not known")
+            counts = disjoint_counts(data.usage_dialect, data.usage)
+        _check_meters(counts, declared_meters)
     except CountProblem as problem:
         return reject(problem.reason, str(problem))
     return UsageEvent(
