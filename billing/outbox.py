@@ -36,19 +36,24 @@ def _part(data: bytes | None) -> tuple[int, bytes]:
     return (_NULL, b"") if data is None else (len(data), data)
 
 
+def encode_frame(frame: Frame) -> bytes:
+    """One frame, uncompressed; the compiled core writes the same bytes."""
+    key_length, key = _part(frame.key)
+    value_length, value = _part(frame.value)
+    headers = (
+        json.dumps([[name, text.decode("latin-1")] for name, text in frame.headers]).encode() if frame.headers else b""
+    )
+    return b"".join((_HEAD.pack(frame.target_partition, key_length, len(headers), value_length), key, headers, value))
+
+
+def compress(frames: bytes) -> bytes:
+    """The payload of an outbox row from its concatenated frames."""
+    return zstandard.ZstdCompressor(level=_LEVEL).compress(frames)
+
+
 def pack_frames(frames: Iterable[Frame]) -> bytes:
     """Pack frames, in order, into one payload."""
-    parts: list[bytes] = []
-    for frame in frames:
-        key_length, key = _part(frame.key)
-        value_length, value = _part(frame.value)
-        headers = (
-            json.dumps([[name, text.decode("latin-1")] for name, text in frame.headers]).encode()
-            if frame.headers
-            else b""
-        )
-        parts += (_HEAD.pack(frame.target_partition, key_length, len(headers), value_length), key, headers, value)
-    return zstandard.ZstdCompressor(level=_LEVEL).compress(b"".join(parts))
+    return compress(b"".join(map(encode_frame, frames)))
 
 
 def unpack_frames(payload: bytes) -> Iterator[Frame]:

@@ -1,0 +1,248 @@
+"""The values of a catalogue: price books, plans, holidays; immutable, every number an integer in the unit of its name.
+
+Built by :mod:`billing.catalog.load` from files and by :mod:`billing.catalog.entries` from stored bodies. ``file`` and
+``line`` say where a value was written and do not take part in equality: a book rebuilt from SQL equals the one read.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from billing.catalog.entries import CatalogEntry
+
+TEXT_DIMENSIONS: tuple[str, ...] = ("model", "hardware_tier", "energy_source", "site", "channel", "service_tier")
+"""The dimensions of an event that a row, an adjustment or a scope matches by pattern, in the order of CONTRACT §3."""
+DAYS: tuple[str, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+ALL_DAY_MINUTES = 24 * 60
+
+
+@dataclass(frozen=True, slots=True)
+class Holidays:
+    """A dated table: ``off`` days are in no band that excepts it, ``work`` days count as Monday to Friday there.
+
+    Days are proleptic ordinals (``date.toordinal``), sorted.
+    """
+
+    name: str
+    version: int
+    off: tuple[int, ...]
+    work: tuple[int, ...]
+    file: str = field(default="", compare=False)
+    line: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TimeBand:
+    """Hours of some weekdays in a zone. ``hours`` are minutes of the local day, end excluded; an end that is not after
+    its start lies on the next day. ``excepts`` names the holidays, whose days are carried along.
+    """
+
+    name: str
+    timezone: str
+    days: tuple[int, ...]
+    hours: tuple[tuple[int, int], ...]
+    excepts: str | None = None
+    off: frozenset[int] = frozenset()
+    work: frozenset[int] = frozenset()
+    line: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PriceRow:
+    """One row of a price book; ``index`` is its place from 0.
+
+    A dimension's pattern is an exact text, ``prefix*`` or ``*``. ``context`` is (from, to) tokens with the end excluded,
+    None for open. ``price_pico`` is pico of the currency per unit of a meter, ``coefficient_micro`` micro standard
+    tokens per unit. ``units`` are coefficients of other units of account, micro.
+    """
+
+    index: int
+    model: str
+    hardware_tier: str
+    energy_source: str
+    site: str
+    channel: str
+    service_tier: str
+    outcome: tuple[str, ...]
+    time_band: str | None
+    context: tuple[int, int | None] | None
+    price_pico: Mapping[str, int]
+    coefficient_micro: Mapping[str, int]
+    units: Mapping[str, Mapping[str, int]]
+    line: int = field(default=0, compare=False)
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """The patterns of the text dimensions, in the order of :data:`TEXT_DIMENSIONS`."""
+        return (self.model, self.hardware_tier, self.energy_source, self.site, self.channel, self.service_tier)
+
+
+@dataclass(frozen=True, slots=True)
+class Adjustment:
+    """A factor on the price of events that match: one of the patterns of every dimension in ``scope``.
+
+    ``multiply_pico`` is the factor in 1e-12.
+    """
+
+    scope: Mapping[str, tuple[str, ...]]
+    multiply_pico: int
+    reason: str
+    line: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PriceBook:
+    """One immutable version of a price book, in force from ``effective_from_us`` until a later one begins.
+
+    ``tax_rate_micro`` is in 1e-6; prices include the tax. ``standard_token_price_pico_per_million`` is pico of the
+    currency for a million standard tokens. ``meters`` are the meters this book declares beyond the built-in ones.
+    """
+
+    name: str
+    version: int
+    currency: str
+    tax_rate_micro: int
+    effective_from_us: int
+    standard_token_price_pico_per_million: int | None
+    time_bands: Mapping[str, TimeBand]
+    rows: tuple[PriceRow, ...]
+    adjustments: tuple[Adjustment, ...] = ()
+    meters: tuple[str, ...] = ()
+    file: str = field(default="", compare=False)
+    line: int = field(default=0, compare=False)
+
+    @property
+    def label(self) -> str:
+        """The book's name on a rated event, ``name@version``."""
+        return f"{self.name}@{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Cycle:
+    """How long one purchase lasts: ``subscription_month``, ``calendar_month``, ``days`` (then ``days`` > 0), ``once``."""
+
+    kind: str
+    timezone: str
+    days: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PlanBucket:
+    """What one cycle of a plan grants: ``amount_micro`` of ``unit`` (for money micro of the currency).
+
+    ``scope`` is as in :class:`Adjustment`. ``fee_share_micro`` is this bucket's share of the fee in 1e-6.
+    """
+
+    unit: str
+    amount_micro: int
+    kind: str
+    priority: int
+    carry_over_cycles: int
+    scope: Mapping[str, tuple[str, ...]]
+    fee_share_micro: int
+    line: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A cap of micro standard tokens: ``rolling`` over ``hours``, or ``fixed`` for every ``week`` or ``month``."""
+
+    kind: str
+    hours: int
+    every: str
+    cap_micro: int
+    line: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Overage:
+    """What happens to usage that no bucket covers: ``pay_as_you_go``, ``block`` or ``auto_pack``."""
+
+    mode: str
+    block_micro: int = 0
+    price_pico: int = 0
+    max_packs: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One immutable version of a plan. ``price_pico`` includes the tax. ``alerts_micro`` are shares of a bucket used."""
+
+    name: str
+    version: int
+    title: Mapping[str, str]
+    price_pico: int
+    currency: str
+    tax_rate_micro: int
+    cycle: Cycle
+    buckets: tuple[PlanBucket, ...]
+    windows: tuple[Window, ...] = ()
+    overage: Overage = Overage("block")
+    grace_hours: int = 24
+    breakage: str = "at_expiry"
+    alerts_micro: tuple[int, ...] = ()
+    file: str = field(default="", compare=False)
+    line: int = field(default=0, compare=False)
+
+    @property
+    def label(self) -> str:
+        """The plan's name with its version, ``name@version``."""
+        return f"{self.name}@{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """An agreement that was read but that nothing uses yet."""
+
+    name: str
+    version: int
+    file: str = field(default="", compare=False)
+    line: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """Every entry, each kind sorted by name and version."""
+
+    price_books: tuple[PriceBook, ...] = ()
+    plans: tuple[Plan, ...] = ()
+    holidays: tuple[Holidays, ...] = ()
+    agreements: tuple[Agreement, ...] = ()
+
+    @property
+    def books(self) -> tuple[str, ...]:
+        """The names of the price books, sorted."""
+        return tuple(sorted({book.name for book in self.price_books}))
+
+    def price_book_at(self, name: str, time_us: int) -> PriceBook | None:
+        """Find the version of a book in force at a time: the one that began last. None before the first."""
+        begun = (b for b in self.price_books if b.name == name and b.effective_from_us <= time_us)
+        return max(begun, key=lambda book: (book.effective_from_us, book.version), default=None)
+
+    def price_book(self, name: str, version: int) -> PriceBook | None:
+        """Find one version of a book."""
+        return next((b for b in self.price_books if b.name == name and b.version == version), None)
+
+    def plan(self, name: str, version: int | None = None) -> Plan | None:
+        """Find a version of a plan, or without one the latest."""
+        found = (p for p in self.plans if p.name == name and version in (None, p.version))
+        return max(found, key=lambda plan: plan.version, default=None)
+
+    def holidays_named(self, name: str) -> Holidays | None:
+        """Find the latest version of a holiday table."""
+        found = (table for table in self.holidays if table.name == name)
+        return max(found, key=lambda table: table.version, default=None)
+
+    def to_entries(self) -> "tuple[CatalogEntry, ...]":
+        """Write each price book, plan and holiday table as a storable body; see :mod:`billing.catalog.entries`."""
+        from billing.catalog.entries import to_entries
+
+        return to_entries(self)
+
+    @staticmethod
+    def from_entries(bodies: "Iterable[Mapping[str, Any]]") -> "Catalog":
+        """Rebuild a catalogue from bodies, in any order; see :mod:`billing.catalog.entries`."""
+        from billing.catalog.entries import from_entries
+
+        return from_entries(bodies)

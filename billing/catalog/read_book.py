@@ -1,0 +1,221 @@
+"""The YAML of ``kind: price_book`` to a :class:`PriceBook`."""
+
+import re
+
+from yaml.nodes import Node
+
+from billing.catalog.model import (
+    ALL_DAY_MINUTES,
+    DAYS,
+    TEXT_DIMENSIONS,
+    Adjustment,
+    PriceBook,
+    PriceRow,
+    TimeBand,
+)
+from billing.catalog.patterns import ANY
+from billing.catalog.read_common import check_pattern, is_meter_name, read_currency, read_name, read_scope, read_timezone
+from billing.catalog.source import Fields, is_null, line_of, shape
+from schemas.meters import METERS
+from schemas.units import MICRO_DIGITS, MILLION, PICO_DIGITS, divide_half_even, parse_micro
+from schemas.usage import OUTCOMES
+
+REQUIRED = ("kind", "name", "version", "currency", "effective_from", "rows")
+OPTIONAL = ("tax_rate", "standard_token_price", "time_bands", "adjustments", "meters")
+_BANDS = ("time_band", "context")
+_ROW_OPTIONAL = (*TEXT_DIMENSIONS, *_BANDS, "outcome", "standard_tokens", "units")
+_HOURS = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d:[0-5]\d|2[0-3]:[0-5]\d|24:00)", re.ASCII)
+_BUILT_IN = frozenset(METERS)
+_DEFAULT_TAX_RATE = {"CNY": "0.06"}
+
+
+def read_price_book(fields: Fields) -> PriceBook:
+    """Read a price book whose keys were checked. Its holidays are filled in later, when every file was read."""
+    currency = read_currency(fields)
+    tax_rate_micro = parse_micro(_DEFAULT_TAX_RATE.get(currency, "0"))
+    if "tax_rate" in fields:
+        tax_rate_micro = read_tax_rate(fields)
+    standard_price = None
+    if "standard_token_price" in fields:
+        standard_price = fields.scaled("standard_token_price", PICO_DIGITS, positive=True)
+    meters = _read_meters(fields)
+    bands = _read_bands(fields)
+    known = _BUILT_IN | frozenset(meters)
+    rows = tuple(
+        _read_row(fields, node, name, index, known, standard_price)
+        for index, (node, name) in enumerate(fields.items("rows"))
+    )
+    if not rows and not fields.failed:
+        fields.fail("rows", "is empty; a price book needs at least one row")
+    return PriceBook(
+        name=read_name(fields),
+        version=fields.integer("version", 1),
+        currency=currency,
+        tax_rate_micro=tax_rate_micro,
+        effective_from_us=fields.instant("effective_from"),
+        standard_token_price_pico_per_million=standard_price,
+        time_bands=bands,
+        rows=rows,
+        adjustments=tuple(_read_adjustment(fields, node, name) for node, name in fields.items("adjustments")),
+        meters=meters,
+        file=fields.source.file,
+        line=line_of(fields.node),
+    )
+
+
+def read_tax_rate(fields: Fields) -> int:
+    """Read a tax rate such as "0.06" in 1e-6, at most 1."""
+    return fields.scaled("tax_rate", MICRO_DIGITS, maximum=MILLION)
+
+
+def _read_meters(fields: Fields) -> tuple[str, ...]:
+    meters: list[str] = []
+    for node, name in fields.items("meters"):
+        meter = fields.text_of(node, name)
+        if meter and not is_meter_name(meter):
+            fields.fail_at(node, name, f"is {meter!r}; write small letters, digits and '_'")
+        elif meter in _BUILT_IN or meter in meters:
+            fields.fail_at(node, name, f"is {meter!r}, which exists already; remove it")
+        meters.append(meter)
+    return tuple(sorted(meters))
+
+
+def _read_bands(fields: Fields) -> dict[str, TimeBand]:
+    if "time_bands" not in fields:
+        return {}
+    bands = fields.mapping("time_bands")
+    return {name: _read_band(bands, name) for name in bands}
+
+
+def _read_band(bands: Fields, name: str) -> TimeBand:
+    fields = bands.mapping(name, ("timezone", "days", "hours"), ("except",))
+    if not is_meter_name(name):
+        bands.fail(name, "is not a name of a time band; write small letters, digits and '_'")
+    days: set[int] = set()
+    for node, key in fields.items("days"):
+        day = fields.text_of(node, key)
+        if day and (day not in DAYS or DAYS.index(day) in days):
+            fields.fail_at(node, key, f"is {day!r}; write each of {', '.join(DAYS)} at most once")
+        elif day:
+            days.add(DAYS.index(day))
+    hours = [_read_hours(fields, node, key) for node, key in fields.items("hours")]
+    for key, values in (("days", days), ("hours", hours)):
+        if key in fields and not values and not fields.failed:
+            fields.fail(key, "is empty; without one the band never applies")
+    band = TimeBand(
+        name=name,
+        timezone=read_timezone(fields),
+        days=tuple(sorted(days)),
+        hours=tuple(sorted(hours)),
+        excepts=fields.text("except") or None,
+        line=line_of(fields.node),
+    )
+    bands.join(fields)
+    return band
+
+
+def _read_hours(fields: Fields, node: Node, key: str) -> tuple[int, int]:
+    text = fields.text_of(node, key)
+    match = _HOURS.fullmatch(text)
+    if match is None:
+        if text:
+            fields.fail_at(node, key, f'is {text!r}; write local times such as "09:00-12:00"')
+        return (0, ALL_DAY_MINUTES)
+    end_hour, end_minute = match.group(3).split(":")
+    start, end = int(match.group(1)) * 60 + int(match.group(2)), int(end_hour) * 60 + int(end_minute)
+    if start == end:
+        fields.fail_at(node, key, f'is {text!r}, which may mean nothing or a whole day; write "00:00-24:00" for a day')
+    return (start, end)
+
+
+def _read_row(
+    book: Fields, node: Node, path: str, index: int, known: frozenset[str], standard_price: int | None
+) -> PriceRow:
+    fields = Fields(book.source, node, path, ("per_million",), _ROW_OPTIONAL)
+    prices = _read_by_meter(fields, "per_million", known, " per million (1e-12 per unit)")
+    coefficients = _read_by_meter(fields, "standard_tokens", known, "")
+    if "per_million" in fields and not prices and not fields.failed:
+        fields.fail("per_million", "prices no meter; write at least one, \"0\" where it is free")
+    if standard_price:
+        for meter, price in prices.items():
+            if meter not in coefficients:
+                coefficients[meter] = divide_half_even(price * MILLION * MILLION, standard_price)
+    patterns = {key: check_pattern(fields, key, fields.text(key, ANY)) for key in TEXT_DIMENSIONS}
+    time_band = fields.text("time_band", ANY)
+    row = PriceRow(
+        index=index,
+        **patterns,
+        outcome=_read_outcomes(fields),
+        time_band=None if time_band == ANY else time_band,
+        context=_read_context(fields),
+        price_pico=prices,
+        coefficient_micro=coefficients,
+        units=_read_units(fields, known),
+        line=line_of(node),
+    )
+    book.join(fields)
+    return row
+
+
+def _read_by_meter(fields: Fields, key: str, known: frozenset[str], unit: str) -> dict[str, int]:
+    """Read decimals with six places by meter: a price per million in pico per unit, or a coefficient in micro."""
+    if key not in fields:
+        return {}
+    by_meter = fields.mapping(key)
+    values: dict[str, int] = {}
+    for meter in by_meter:
+        if meter not in known:
+            by_meter.fail(meter, "is not a meter; declare it in 'meters' of the book, or correct the name")
+        values[meter] = by_meter.scaled(meter, 6, unit=unit)
+    fields.join(by_meter)
+    return values
+
+
+def _read_outcomes(fields: Fields) -> tuple[str, ...]:
+    outcomes = fields.texts("outcome") or (OUTCOMES[0],)
+    for outcome in outcomes:
+        if outcome and outcome not in OUTCOMES:
+            fields.fail("outcome", f"is {outcome!r}; write one or a list of {', '.join(OUTCOMES)}")
+    return tuple(outcome for outcome in OUTCOMES if outcome in outcomes)
+
+
+def _read_context(fields: Fields) -> tuple[int, int | None] | None:
+    if "context" not in fields or getattr(fields.where("context"), "value", None) == ANY:
+        return None
+    ends = fields.items("context")
+    if len(ends) != 2:
+        if not fields.failed:
+            fields.fail("context", "is not two numbers; write [from, to] with the end excluded, null for open")
+        return None
+    (low_node, low_name), (high_node, high_name) = ends
+    low = fields.integer_of(low_node, low_name, 0)
+    if is_null(high_node):
+        return (low, None)
+    return (low, fields.integer_of(high_node, high_name, low + 1))
+
+
+def _read_units(fields: Fields, known: frozenset[str]) -> dict[str, dict[str, int]]:
+    if "units" not in fields:
+        return {}
+    units = fields.mapping("units")
+    values = {unit: _read_by_meter(units, unit, known, "") for unit in units}
+    fields.join(units)
+    return values
+
+
+def _read_adjustment(book: Fields, node: Node, path: str) -> Adjustment:
+    fields = Fields(book.source, node, path, ("multiply", "reason"), (*TEXT_DIMENSIONS, *_BANDS))
+    for key in _BANDS:
+        if key in fields:
+            fields.fail(
+                key, f"not supported by this version: an adjustment by {key}, it is {shape(fields.where(key))}; "
+                f"write rows with this {key} instead"
+            )
+    adjustment = Adjustment(
+        scope=read_scope(fields),
+        multiply_pico=fields.scaled("multiply", PICO_DIGITS),
+        reason=fields.text("reason"),
+        line=line_of(node),
+    )
+    book.join(fields)
+    return adjustment

@@ -1,0 +1,157 @@
+"""The YAML of ``kind: plan`` to a :class:`Plan`."""
+
+from yaml.nodes import Node
+
+from billing.catalog.model import TEXT_DIMENSIONS, Cycle, Overage, Plan, PlanBucket, Window
+from billing.catalog.read_book import read_tax_rate
+from billing.catalog.read_common import read_currency, read_name, read_scope, read_timezone
+from billing.catalog.source import BALANCE_MAX, Fields, line_of
+from schemas.units import FEN_PICO, MICRO_DIGITS, MILLION, PICO_DIGITS
+
+REQUIRED = ("kind", "name", "version", "title", "price", "cycle", "buckets")
+OPTIONAL = ("windows", "overage", "grace_hours", "breakage", "alerts")
+CYCLE_KINDS = ("subscription_month", "calendar_month", "days", "once")
+BUCKET_KINDS = ("periodic", "total")
+OVERAGE_MODES = ("pay_as_you_go", "block", "auto_pack")
+_TIMEZONE = "Asia/Shanghai"
+
+
+def read_plan(fields: Fields) -> Plan:
+    """Read a plan whose keys were checked."""
+    price_pico, currency, tax_rate_micro = _read_price(fields)
+    nodes = fields.items("buckets")
+    return Plan(
+        name=read_name(fields),
+        version=fields.integer("version", 1),
+        title=_read_title(fields),
+        price_pico=price_pico,
+        currency=currency,
+        tax_rate_micro=tax_rate_micro,
+        cycle=_read_cycle(fields),
+        buckets=tuple(_read_bucket(fields, node, name, len(nodes)) for node, name in nodes),
+        windows=tuple(_read_window(fields, node, name) for node, name in fields.items("windows")),
+        overage=_read_overage(fields),
+        grace_hours=fields.integer("grace_hours", 0, 24, 1_000_000),
+        breakage=_read_breakage(fields),
+        alerts_micro=tuple(_read_alert(fields, node, name) for node, name in fields.items("alerts")),
+        file=fields.source.file,
+        line=line_of(fields.node),
+    )
+
+
+def _read_title(plan: Fields) -> dict[str, str]:
+    if "title" not in plan:
+        return {}
+    fields = plan.mapping("title")
+    if not len(fields) and not fields.failed:
+        plan.fail("title", 'is empty; write a title by language such as {zh: "9.9元词元包"}')
+    title = {language: fields.text(language) for language in sorted(fields)}
+    plan.join(fields)
+    return title
+
+
+def _read_price(plan: Fields) -> tuple[int, str, int]:
+    if "price" not in plan:
+        return 0, "", 0
+    fields = plan.mapping("price", ("amount", "currency", "tax_rate"))
+    amount_pico = fields.scaled("amount", PICO_DIGITS, maximum=BALANCE_MAX)
+    if amount_pico % FEN_PICO:
+        fields.fail("amount", "is finer than 0.01; a fee is charged in whole fen")
+    price = amount_pico, read_currency(fields), read_tax_rate(fields)
+    plan.join(fields)
+    return price
+
+
+def _read_cycle(plan: Fields) -> Cycle:
+    if "cycle" not in plan:
+        return Cycle("once", _TIMEZONE)
+    fields = plan.mapping("cycle", ("kind",), ("timezone", "days"))
+    kind = fields.choice("kind", CYCLE_KINDS)
+    if kind == "days" and "days" not in fields:
+        fields.fail("days", "is missing; add how many days a cycle lasts")
+    elif kind != "days" and "days" in fields:
+        fields.fail("days", f"has no meaning for kind {kind}; remove it or write kind: days")
+    cycle = Cycle(kind, read_timezone(fields, _TIMEZONE), fields.integer("days", 1, 0, 36_500))
+    plan.join(fields)
+    return cycle
+
+
+def _read_bucket(plan: Fields, node: Node, path: str, buckets: int) -> PlanBucket:
+    optional = ("priority", "carry_over_cycles", "scope", "fee_share")
+    fields = Fields(plan.source, node, path, ("unit", "amount", "kind"), optional)
+    scope: dict[str, tuple[str, ...]] = {}
+    if "scope" in fields:
+        nested = fields.mapping("scope", (), TEXT_DIMENSIONS)
+        scope = read_scope(nested)
+        fields.join(nested)
+    share_micro = fields.scaled("fee_share", MICRO_DIGITS, maximum=MILLION)
+    if "fee_share" not in fields:
+        share_micro = MILLION
+        if buckets > 1:
+            fields.fail("fee_share", 'is missing; a plan of several buckets needs one in each, such as "0.5"')
+    bucket = PlanBucket(
+        unit=fields.text("unit"),
+        amount_micro=fields.scaled("amount", MICRO_DIGITS, positive=True, maximum=BALANCE_MAX),
+        kind=fields.choice("kind", BUCKET_KINDS),
+        priority=fields.integer("priority", 0, 100, 1_000_000),
+        carry_over_cycles=fields.integer("carry_over_cycles", 0, 0, 1_000),
+        scope=scope,
+        fee_share_micro=share_micro,
+        line=line_of(node),
+    )
+    plan.join(fields)
+    return bucket
+
+
+def _read_window(plan: Fields, node: Node, path: str) -> Window:
+    fields = Fields(plan.source, node, path, ("kind", "cap"), ("hours", "every"))
+    kind = fields.choice("kind", ("rolling", "fixed"))
+    needed, useless = ("hours", "every") if kind == "rolling" else ("every", "hours")
+    if kind and needed not in fields:
+        fields.fail(needed, f"is missing; a {kind} window needs it")
+    if kind and useless in fields:
+        fields.fail(useless, f"has no meaning for a {kind} window; remove it")
+    window = Window(
+        kind=kind,
+        hours=fields.integer("hours", 1, 0, 1_000_000),
+        every=fields.choice("every", ("week", "month")),
+        cap_micro=fields.scaled("cap", MICRO_DIGITS, positive=True, maximum=BALANCE_MAX),
+        line=line_of(node),
+    )
+    plan.join(fields)
+    return window
+
+
+def _read_overage(plan: Fields) -> Overage:
+    if "overage" not in plan:
+        return Overage("block")
+    pack = ("block", "price", "max_packs")
+    fields = plan.mapping("overage", ("mode",), pack)
+    mode = fields.choice("mode", OVERAGE_MODES)
+    for key in pack:
+        if mode == "auto_pack" and key not in fields:
+            fields.fail(key, "is missing; mode auto_pack needs it")
+        elif mode != "auto_pack" and key in fields:
+            fields.fail(key, f"has no meaning for mode {mode}; remove it")
+    overage = Overage(
+        mode,
+        fields.scaled("block", MICRO_DIGITS, positive=True, maximum=BALANCE_MAX),
+        fields.scaled("price", PICO_DIGITS, maximum=BALANCE_MAX),
+        fields.integer("max_packs", 1),
+    )
+    plan.join(fields)
+    return overage
+
+
+def _read_breakage(plan: Fields) -> str:
+    if "breakage" not in plan:
+        return "at_expiry"
+    fields = plan.mapping("breakage", ("policy",))
+    policy = fields.text("policy")
+    plan.join(fields)
+    return policy
+
+
+def _read_alert(plan: Fields, node: Node, path: str) -> int:
+    share = Fields.single(plan, node, path).scaled("alert", MICRO_DIGITS, positive=True)
+    return share

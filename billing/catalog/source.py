@@ -1,0 +1,263 @@
+"""YAML files as nodes that know their file and line, and readers that collect every error instead of the first.
+
+Every scalar stays the text that was written: ``0.10`` is never a binary number, ``2026-11-01`` never a date, ``no``
+never a boolean. This module knows YAML and text, not what a catalogue means.
+"""
+
+from collections.abc import Collection, Iterator
+from difflib import get_close_matches
+from pathlib import Path
+
+import yaml
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from billing.catalog.findings import ERROR, Finding
+from schemas.times import parse_time_us
+from schemas.units import InexactError, format_scaled, parse_scaled
+
+INT64_MAX = 2**63 - 1
+BALANCE_MAX = 10**36
+"""The greatest amount a balance column (``numeric(38,0)``) is filled with from a catalogue."""
+
+_LOADER: type = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+_NULLS = frozenset(("", "~", "null", "Null", "NULL"))
+
+
+class Source:
+    """One file and what was found wrong in it."""
+
+    __slots__ = ("file", "findings")
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.findings: list[Finding] = []
+
+    def report(self, where: Node | int, key: str, message: str, severity: str = ERROR) -> None:
+        """Add a finding at a node or a line."""
+        line = where if isinstance(where, int) else line_of(where)
+        self.findings.append(Finding(self.file, line, key, message, severity))
+
+    def documents(self, content: bytes) -> list[Node]:
+        """Parse the file's YAML documents; what cannot be parsed is a finding and ends the file."""
+        try:
+            text = content.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            line = content.count(b"\n", 0, error.start) + 1
+            self.report(line, "file", "is not UTF-8 text; save it as UTF-8")
+            return []
+        documents: list[Node] = []
+        try:
+            for node in yaml.compose_all(text, Loader=_LOADER):
+                if node is not None and not is_null(node):
+                    documents.append(node)
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            self.report(mark.line + 1 if mark else 1, "file", f"is not YAML: {error.problem or error.context}")
+        except (yaml.YAMLError, RecursionError) as error:
+            self.report(1, "file", f"is not YAML: {str(error).splitlines()[0] if str(error) else 'nested too deep'}")
+        return documents
+
+
+def catalog_files(folder: Path) -> list[Path]:
+    """List the YAML files of a folder and its sub-folders, in a fixed order."""
+    found = (path for path in folder.rglob("*") if path.suffix in (".yaml", ".yml") and path.is_file())
+    return sorted(found, key=lambda path: path.relative_to(folder).parts)
+
+
+def line_of(node: Node) -> int:
+    """The line, from 1, on which a node begins."""
+    return int(node.start_mark.line) + 1
+
+
+def is_null(node: Node) -> bool:
+    """Whether a node is an unquoted null."""
+    return isinstance(node, ScalarNode) and not node.style and node.value in _NULLS
+
+
+def shape(node: Node) -> str:
+    """What a node is, in words for a message."""
+    if is_null(node):
+        return "nothing"
+    if isinstance(node, ScalarNode):
+        return repr(node.value)
+    return "a mapping" if isinstance(node, MappingNode) else "a list"
+
+
+class Fields:
+    """A mapping that was read: each key at most once, none unknown, none of the required ones missing.
+
+    A getter of a key that is absent or wrong returns an empty value of its type. What is wrong is in the findings, and
+    whoever builds a value from the fields looks there first (:attr:`failed`).
+    """
+
+    __slots__ = ("_nodes", "failed", "node", "path", "source")
+
+    def __init__(
+        self, source: Source, node: Node, path: str, required: Collection[str] = (), optional: Collection[str] = ()
+    ) -> None:
+        self.source = source
+        self.node = node
+        self.path = path
+        self.failed = False
+        self._nodes: dict[str, Node] = {}
+        if not isinstance(node, MappingNode):
+            self._fail(node, path or "entry", f"is {shape(node)}; write a mapping of keys and values")
+            return
+        self._collect(node, None if required == optional == () else (*required, *optional))
+        for key in required:
+            if key not in self._nodes:
+                self._fail(node, self.at(key), "is missing; add it")
+
+    def _collect(self, node: MappingNode, known: tuple[str, ...] | None) -> None:
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, ScalarNode):
+                self._fail(key_node, self.path or "entry", f"has {shape(key_node)} as a key; a key is text")
+                continue
+            key = key_node.value
+            if key in self._nodes:
+                self._fail(key_node, self.at(key), "is given twice; keep one")
+            elif known is not None and key not in known:
+                close = get_close_matches(key, known, 1)
+                hint = f"did you mean {close[0]!r}?" if close else f"the keys here are {', '.join(known)}"
+                self._fail(key_node, self.at(key), f"is not a known key; {hint}")
+            else:
+                self._nodes[key] = value_node
+
+    def _fail(self, where: Node | int, key: str, message: str) -> None:
+        self.failed = True
+        self.source.report(where, key, message)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._nodes
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._nodes)
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def at(self, key: str) -> str:
+        """The full name of a key, for a message."""
+        return f"{self.path}.{key}" if self.path else key
+
+    def where(self, key: str) -> Node:
+        """The node of a key, or of the mapping where the key is absent."""
+        return self._nodes.get(key, self.node)
+
+    def fail(self, key: str, message: str) -> None:
+        """Report that a key's value is wrong."""
+        self._fail(self.where(key), self.at(key), message)
+
+    def fail_at(self, node: Node, name: str, message: str) -> None:
+        """Report that a nested node is wrong."""
+        self._fail(node, name, message)
+
+    def join(self, other: "Fields") -> "Fields":
+        """Take over the failure of a nested mapping."""
+        self.failed = self.failed or other.failed
+        return other
+
+    def mapping(self, key: str, required: Collection[str] = (), optional: Collection[str] = ()) -> "Fields":
+        """Read a nested mapping; without names every key is allowed. The key must be present."""
+        return self.join(Fields(self.source, self._nodes[key], self.at(key), required, optional))
+
+    def items(self, key: str) -> list[tuple[Node, str]]:
+        """Read a list: its nodes with their full names; empty where the key is absent."""
+        node = self._nodes.get(key)
+        if node is None:
+            return []
+        if not isinstance(node, SequenceNode):
+            self.fail(key, f"is {shape(node)}; write a list")
+            return []
+        return [(item, f"{self.at(key)}[{index}]") for index, item in enumerate(node.value)]
+
+    def text_of(self, node: Node, name: str) -> str:
+        """Read a node as text that is not empty and has no blanks around it."""
+        if not isinstance(node, ScalarNode) or is_null(node):
+            self._fail(node, name, f"is {shape(node)}; write text")
+            return ""
+        value = str(node.value)
+        if value == "" or value != value.strip() or not value.isprintable():
+            self._fail(node, name, f"is {value!r}; write text without blanks around it")
+            return ""
+        return value
+
+    def text(self, key: str, default: str = "") -> str:
+        """Read text."""
+        node = self._nodes.get(key)
+        return default if node is None else self.text_of(node, self.at(key))
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """Read one text, or a list of at least one without repetition."""
+        node = self._nodes.get(key)
+        if node is None:
+            return ()
+        if not isinstance(node, SequenceNode):
+            return (self.text(key),)
+        values = tuple(self.text_of(item, name) for item, name in self.items(key))
+        if not values or len(set(values)) != len(values):
+            self.fail(key, "is an empty list or repeats a value; write each value once")
+        return values
+
+    def choice(self, key: str, options: Collection[str], default: str = "") -> str:
+        """Read one of a fixed set of words."""
+        value = self.text(key, default)
+        if value and value not in options:
+            self.fail(key, f"is {value!r}; write one of {', '.join(options)}")
+        return value
+
+    def integer_of(self, node: Node, name: str, minimum: int, maximum: int = INT64_MAX) -> int:
+        """Read a node as an integer in decimal digits."""
+        text = node.value if isinstance(node, ScalarNode) else None
+        try:
+            value = parse_scaled(text, 0) if text is not None and "." not in text else None
+        except InexactError:
+            value = None
+        if value is None or not minimum <= value <= maximum:
+            self._fail(node, name, f"is {shape(node)}; write an integer from {minimum} to {maximum}")
+            return minimum
+        return value
+
+    def integer(self, key: str, minimum: int, default: int = 0, maximum: int = INT64_MAX) -> int:
+        """Read an integer."""
+        node = self._nodes.get(key)
+        return default if node is None else self.integer_of(node, self.at(key), minimum, maximum)
+
+    def scaled(self, key: str, digits: int, *, positive: bool = False, maximum: int = INT64_MAX, unit: str = "") -> int:
+        """Read a decimal, not negative, as an integer of ``10**-digits``; what is finer is an error, never rounded."""
+        node = self._nodes.get(key)
+        if node is None:
+            return 0
+        text = node.value if isinstance(node, ScalarNode) else ""
+        try:
+            value = parse_scaled(text, digits)
+        except InexactError:
+            try:
+                parse_scaled(text, 10_000)
+            except InexactError:
+                self.fail(key, f'is {shape(node)}; write a decimal such as "9.90"')
+            else:
+                self.fail(key, f"is {text!r}, finer than {_step(digits)}{unit}; write at most {digits} decimal places")
+            return 0
+        if value < 0 or (positive and value == 0):
+            self.fail(key, f"is {text!r}; write a decimal {'greater than' if positive else 'of at least'} 0")
+            return 0
+        if value > maximum:
+            self.fail(key, f"is {text!r}; the greatest possible is {format_scaled(maximum, digits)}")
+            return 0
+        return value
+
+    def instant(self, key: str) -> int:
+        """Read an RFC 3339 time with offset as microseconds UTC."""
+        text = self.text(key)
+        if not text:
+            return 0
+        try:
+            return parse_time_us(text)
+        except ValueError:
+            self.fail(key, f'is {text!r}; write a time with offset such as "2026-11-01T00:00:00+08:00"')
+            return 0
+
+
+def _step(digits: int) -> str:
+    return f"1e-{digits}" if digits else "1"

@@ -1,0 +1,159 @@
+"""The JSON that people and systems read about events and accounts: one place for every field name of the outputs.
+
+Owns: the rated line (CONTRACT §5 ``rate`` plus how it was paid), the account object of ``simulate`` and
+``package.balance``, and the CloudEvents envelope around outputs. The compiled core writes the same bytes.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from billing.accounts import NO_END_US, Account, Bucket
+from billing.burn import AccountEvent, Burned
+from billing.outbox import SEQUENCE_MARK
+from billing.pricing.rate import Rated
+from schemas.times import format_time_us
+from schemas.units import MILLION, format_micro, format_pico
+from schemas.usage import UsageEvent
+
+RATED_PER_RECORD = 1_000
+"""Rated lines in one ``usage.rated`` record, at most (CONTRACT §4)."""
+
+
+def dump_json(value: object) -> bytes:
+    """Compact UTF-8 JSON; keys keep their order."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """Where and when the outputs of a commit come from; part of each output event's identity."""
+
+    partition: int
+    commit_no: int
+    log_time_us: int
+
+
+def rated_line(event: UsageEvent, rated: Rated) -> dict[str, Any]:
+    """One priced event, as ``tokenbill rate`` prints it."""
+    return {
+        "source": event.source,
+        "id": event.id,
+        "account": event.account,
+        "currency": rated.currency,
+        "amount": format_pico(rated.amount_pico),
+        "net": format_pico(rated.net_pico),
+        "standard_tokens": format_micro(rated.standard_micro),
+        "price_book": rated.price_book,
+        "lines": [
+            {
+                "meter": line.meter,
+                "quantity": line.quantity,
+                "per_million": format_pico(line.price_pico * MILLION),
+                "amount": format_pico(line.amount_pico),
+                "standard_tokens": format_micro(line.standard_micro),
+            }
+            for line in rated.lines
+        ],
+    }
+
+
+def paid_line(event: UsageEvent, rated: Rated, offset: int, burned: Burned) -> dict[str, Any]:
+    """One priced and paid event, as ``usage.rated`` carries it."""
+    return rated_line(event, rated) | {
+        "offset": offset,
+        "burned": [
+            {"grant_id": deduction.grant_id, "standard_tokens": format_micro(deduction.burned_micro)}
+            for deduction in burned.deductions
+        ],
+        "charged": format_pico(burned.charged_pico),
+        "absorbed": format_micro(burned.absorbed_micro),
+    }
+
+
+def bucket_object(bucket: Bucket) -> dict[str, str | None]:
+    """One bucket of ``simulate``'s account object."""
+    return {
+        "grant_id": bucket.grant_id,
+        "plan": bucket.plan,
+        "unit": bucket.unit,
+        "amount": format_micro(bucket.amount_micro),
+        "remaining": format_micro(bucket.remaining_micro),
+        "reserved": "0",
+        "valid_from": format_time_us(bucket.valid_from_us),
+        "valid_until": None if bucket.valid_until_us >= NO_END_US else format_time_us(bucket.valid_until_us),
+        "status": bucket.status,
+    }
+
+
+def account_object(account: Account) -> dict[str, Any]:
+    """The account object of ``simulate``: buckets sorted by grant id."""
+    return {
+        "currency": account.currency,
+        "wallet": format_pico(account.wallet_pico),
+        "absorbed": format_micro(account.absorbed_micro),
+        "absorbed_amount": format_pico(account.absorbed_pico),
+        "buckets": [bucket_object(bucket) for bucket in sorted(account.buckets, key=lambda b: b.grant_id)],
+    }
+
+
+def balance_object(account: Account) -> dict[str, Any]:
+    """The data of ``package.balance``."""
+    return {"account": account.account} | account_object(account)
+
+
+_FORMAT_OF_SUFFIX = {"_micro": format_micro, "_pico": format_pico, "_us": format_time_us}
+
+
+def account_event_data(event: AccountEvent) -> dict[str, Any]:
+    """The data of an ``account.events`` record: scaled integers become strings and lose their unit suffix."""
+    data: dict[str, Any] = {}
+    for name, value in event.data.items():
+        for suffix, write in _FORMAT_OF_SUFFIX.items():
+            if name.endswith(suffix) and isinstance(value, int):
+                data[name.removesuffix(suffix)] = write(value)
+                break
+        else:
+            data[name] = value
+    return data
+
+
+def output_event(type_name: str, stamp: Stamp, number: int, subject: str, data: bytes) -> bytes:
+    """The CloudEvent around one output; its ``sequence`` is put in by the relay.
+
+    ``number`` is the output's place among those of its topic in its commit, from 0: (source, id) is unique because one
+    commit of one partition is written once.
+    """
+    short_name = type_name.rsplit(".", 1)[0]
+    return b"".join(
+        (
+            b'{"specversion":"1.0","type":',
+            dump_json(type_name),
+            b',"source":"urn:tokenbill:partition:%d","id":"' % stamp.partition,
+            f"{short_name}-{stamp.commit_no}-{number}".encode(),
+            b'","time":"',
+            format_time_us(stamp.log_time_us).encode(),
+            b'","subject":',
+            dump_json(subject),
+            b',"sequence":"',
+            SEQUENCE_MARK,
+            b'","datacontenttype":"application/json","data":',
+            data,
+            b"}",
+        )
+    )
+
+
+def rated_data(lines: Sequence[bytes]) -> bytes:
+    """The data of one ``usage.rated`` record from rendered lines."""
+    return b'{"events":[' + b",".join(lines) + b"]}"
+
+
+def trial_balance_object(balances_pico: Mapping[tuple[str, str], int]) -> dict[str, str]:
+    """Control account to amount; with several currencies the account's name carries ``:CURRENCY``."""
+    currencies = {currency for _, currency in balances_pico}
+    return {
+        (code if len(currencies) <= 1 else f"{code}:{currency}"): format_pico(amount_pico)
+        for (code, currency), amount_pico in sorted(balances_pico.items())
+    }

@@ -1,0 +1,70 @@
+"""The journal's control accounts and balanced postings (double entry; debit positive, credit negative).
+
+A negative customer deposit is a receivable: usage that happened is never refused, so a wallet may fall below zero.
+Owns: which control account a fact touches. Never: amounts, which the rules decide.
+"""
+
+from collections.abc import Iterator
+
+from billing.commit import Posting
+
+CASH = "cash"
+CUSTOMER_DEPOSITS = "customer_deposits"
+CONTRACT_LIABILITY = "contract_liability"
+OUTPUT_VAT_PENDING = "output_vat_pending"
+"""Tax in a prepaid fee that is not yet due (待转销项税额)."""
+OUTPUT_VAT = "output_vat"
+REVENUE_USAGE = "revenue_usage"
+REVENUE_BREAKAGE = "revenue_breakage"
+PROMOTION_EXPENSE = "promotion_expense"
+"""Gift money put into wallets."""
+
+
+class UnbalancedError(ArithmeticError):
+    """Lines that do not add up to zero: a defect of a rule, never of its input."""
+
+
+class Postings:
+    """Lines summed by (control account, currency, detail); every fact added balances by itself."""
+
+    __slots__ = ("_sums",)
+
+    def __init__(self) -> None:
+        self._sums: dict[tuple[str, str, str], int] = {}
+
+    def post(self, currency: str, *lines: tuple[str, str, int]) -> None:
+        """Add one balanced fact: lines of (control account, detail, amount in pico).
+
+        Raises:
+            UnbalancedError: the lines do not add up to zero.
+        """
+        if sum(amount for _, _, amount in lines) != 0:
+            raise UnbalancedError(f"lines do not balance: {lines}")
+        for code, detail, amount_pico in lines:
+            self.add(code, currency, detail, amount_pico)
+
+    def add(self, code: str, currency: str, detail: str, amount_pico: int) -> None:
+        """Add one side of a fact whose other side is added by the same caller."""
+        key = (code, currency, detail)
+        self._sums[key] = self._sums.get(key, 0) + amount_pico
+
+    def merge(self, other: "Postings") -> None:
+        """Add all lines of ``other``."""
+        for (code, currency, detail), amount_pico in other._sums.items():
+            self.add(code, currency, detail, amount_pico)
+
+    def lines(self) -> Iterator[Posting]:
+        """The summed lines without zeros, sorted.
+
+        Raises:
+            UnbalancedError: a currency does not add up to zero.
+        """
+        totals: dict[str, int] = {}
+        for (_, currency, _), amount_pico in self._sums.items():
+            totals[currency] = totals.get(currency, 0) + amount_pico
+        for currency, total_pico in totals.items():
+            if total_pico:
+                raise UnbalancedError(f"journal lines in {currency} add up to {total_pico} pico, not 0")
+        for (code, currency, detail), amount_pico in sorted(self._sums.items()):
+            if amount_pico:
+                yield Posting(code, currency, detail, amount_pico)

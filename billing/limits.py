@@ -1,0 +1,36 @@
+"""Which event times are accepted against the log's time (DESIGN 4)."""
+
+from dataclasses import dataclass
+
+from schemas.times import DAY_US, MINUTE_US, format_time_us
+from schemas.usage import UsageEvent
+
+
+@dataclass(frozen=True, slots=True)
+class TimeLimits:
+    """Bounds on the time of an event; recorded in the commit that used them."""
+
+    future_us: int = 10 * MINUTE_US
+    past_us: int = 35 * DAY_US
+    """Applies to events without a number: their identities are kept that long."""
+
+
+def time_refusal(event: UsageEvent, log_time_us: int, limits: TimeLimits) -> tuple[str, str] | None:
+    """Reason and detail where an event is too far ahead of, or behind, the log; else None.
+
+    An event with a number is never too old: numbers are remembered for ever. Whether its source is numbered is
+    decided later; an event that carries a number it may not use is not let in by that.
+    """
+    if event.time_us > log_time_us + limits.future_us:
+        return (
+            "time_in_future",
+            f"time: {format_time_us(event.time_us)} is more than {limits.future_us // MINUTE_US} minutes ahead of the "
+            f"log's {format_time_us(log_time_us)}; set the worker's clock and send it again",
+        )
+    if event.sequence is None and event.time_us < log_time_us - limits.past_us:
+        return (
+            "time_too_old",
+            f"time: {format_time_us(event.time_us)} is more than {limits.past_us // DAY_US} days before the log's "
+            f"{format_time_us(log_time_us)}, and the event has no sequence",
+        )
+    return None

@@ -1,0 +1,103 @@
+"""Which row of a price book prices an event: the winner rule of CONTRACT §3, plain and obvious.
+
+This is the specification that a compiled lookup is held to. It never computes an amount.
+"""
+
+from collections.abc import Iterable
+from operator import attrgetter
+from typing import NamedTuple
+
+from billing.catalog.model import PriceBook, PriceRow
+from billing.catalog.patterns import ANY, pattern_matches, row_rank
+from billing.catalog.timebands import band_contains
+from schemas.usage import UsageEvent
+
+
+class Combination(NamedTuple):
+    """The dimensions of an event that do not change from one request to the next; with time and context, all of them.
+
+    The first six are :data:`billing.catalog.model.TEXT_DIMENSIONS`, in that order.
+    """
+
+    model: str
+    hardware_tier: str = "unknown"
+    energy_source: str = "unknown"
+    site: str = "unknown"
+    channel: str = "cloud"
+    service_tier: str = "standard"
+    outcome: str = "completed"
+
+
+_COMBINATION_FIELDS = attrgetter(*Combination._fields)
+
+
+def combination_of(event: UsageEvent) -> Combination:
+    """The combination of an event."""
+    return Combination._make(_COMBINATION_FIELDS(event))
+
+
+def text_fits(row: PriceRow, combination: Combination) -> bool:
+    """Whether a row's patterns and outcomes match a combination."""
+    return combination.outcome in row.outcome and all(
+        pattern_matches(pattern, value) for pattern, value in zip(row.patterns, combination[:6], strict=True)
+    )
+
+
+def context_fits(row: PriceRow, context_tokens: int) -> bool:
+    """Whether a context of so many tokens lies in a row's context band."""
+    if row.context is None:
+        return True
+    low, high = row.context
+    return low <= context_tokens and (high is None or context_tokens < high)
+
+
+def time_fits(book: PriceBook, row: PriceRow, time_us: int) -> bool:
+    """Whether an instant lies in a row's time band."""
+    return row.time_band is None or band_contains(book.time_bands[row.time_band], time_us)
+
+
+def candidates(book: PriceBook, combination: Combination) -> tuple[PriceRow, ...]:
+    """The rows that match a combination, best first; the first whose context and time band fit wins.
+
+    Rows of equal rank, of which a published book has no two for one event, keep the order of the book.
+    """
+    return _best_first(row for row in book.rows if text_fits(row, combination))
+
+
+def first_fitting(
+    book: PriceBook, rows: Iterable[PriceRow], time_us: int, context_tokens: int
+) -> PriceRow | None:
+    """The first row whose context band and time band fit."""
+    return next((r for r in rows if context_fits(r, context_tokens) and time_fits(book, r, time_us)), None)
+
+
+def winning_row(book: PriceBook, combination: Combination, time_us: int, context_tokens: int) -> PriceRow | None:
+    """The row that prices an event of a combination at a time with so many context tokens; None where none does."""
+    return first_fitting(book, candidates(book, combination), time_us, context_tokens)
+
+
+def _best_first(rows: Iterable[PriceRow]) -> tuple[PriceRow, ...]:
+    return tuple(sorted(rows, key=row_rank, reverse=True))
+
+
+class RowIndex:
+    """The rows of a book by model pattern, so that :func:`candidates` need not look at rows of other models."""
+
+    __slots__ = ("_exact", "_prefixes", "book")
+
+    def __init__(self, book: PriceBook) -> None:
+        self.book = book
+        self._exact: dict[str, list[PriceRow]] = {}
+        self._prefixes: dict[str, list[PriceRow]] = {}
+        for row in book.rows:
+            prefix = row.model.endswith(ANY)
+            rows_of = self._prefixes if prefix else self._exact
+            rows_of.setdefault(row.model[:-1] if prefix else row.model, []).append(row)
+
+    def candidates(self, combination: Combination) -> tuple[PriceRow, ...]:
+        """The same rows in the same order as :func:`candidates`."""
+        model = combination.model
+        found = list(self._exact.get(model, ()))
+        for length in range(len(model), -1, -1):
+            found += self._prefixes.get(model[:length], ())
+        return _best_first(row for row in found if text_fits(row, combination))

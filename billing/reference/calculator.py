@@ -1,0 +1,252 @@
+"""The plain calculator: the specification that the compiled one equals. One event at a time, no caches."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass, fields
+
+from schemas.routing import partition_of
+
+from billing.accounts import CLOSED, Account, PlanKey
+from billing.burn import Burned, burn, roll_forward, sort_buckets
+from billing.calculator import Effects, UsageBatch, UsageOutcome
+from billing.catalog.model import Catalog, Plan
+from billing.commit import AccountChanges, HashHour, PartitionState, RollupRow
+from billing.dedupe import DUPLICATE, Dedupe
+from billing.documents import (
+    RATED_PER_RECORD,
+    Stamp,
+    balance_object,
+    dump_json,
+    output_event,
+    paid_line,
+    rated_data,
+)
+from billing.ledger import Postings
+from billing.limits import TimeLimits, time_refusal
+from billing.outbox import Frame, encode_frame
+from billing.pricing.rate import Rated, rate
+from billing.rows import account_row, bucket_row
+from schemas.meters import TOKEN_METERS
+from schemas.rejections import Rejection
+from schemas.times import HOUR_US
+from schemas.usage import UsageEvent, parse_usage
+
+__all__ = ["PlainCalculator"]
+
+_TOKENS = frozenset(TOKEN_METERS)
+ROLLUP_KEY = tuple(column.name for column in fields(RollupRow))[:10]
+ROLLUP_SUMS = tuple(column.name for column in fields(RollupRow))[10:]
+
+
+def batched(items: list[bytes], size: int) -> Iterator[list[bytes]]:
+    """Slices of at most ``size`` items."""
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+@dataclass(slots=True)
+class PlainDecoded:
+    """A decoded batch: each record as an event, a rejection, or the partition it belongs to."""
+
+    batch: UsageBatch
+    read: list[UsageEvent | Rejection | int]
+
+    def events(self) -> list[UsageEvent]:
+        """The events of this partition."""
+        return [item for item in self.read if isinstance(item, UsageEvent)]
+
+
+class PlainCalculator:
+    """See :class:`billing.calculator.Calculator`."""
+
+    def __init__(self) -> None:
+        self._catalog = Catalog()
+        self._plans: dict[PlanKey, Plan] = {}
+        self._declared: frozenset[str] = frozenset()
+        self._accounts: dict[str, Account] = {}
+        self._stored_accounts: set[str] = set()
+        self._stored_buckets: set[tuple[str, str]] = set()
+        self._touched: set[str] = set()
+        self._dedupe = Dedupe()
+        self._lines: list[bytes] = []
+        self._postings = Postings()
+        self._rollups: dict[tuple[object, ...], list[int]] = defaultdict(lambda: [0] * len(ROLLUP_SUMS))
+        self._book_times: dict[str, int] = {}
+
+    def load(self, state: PartitionState) -> None:
+        self._dedupe = Dedupe(state)
+
+    def set_catalog(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._plans = {PlanKey(plan.name, plan.version): plan for plan in catalog.plans}
+        self._declared = frozenset(meter for book in catalog.price_books for meter in book.meters)
+
+    def decode(self, batch: UsageBatch) -> PlainDecoded:
+        read: list[UsageEvent | Rejection | int] = []
+        for record in batch.records:
+            item = parse_usage(record.value, record.headers, declared_meters=self._declared)
+            if isinstance(item, UsageEvent):
+                target = partition_of(item.account, batch.partitions)
+                read.append(item if target == batch.partition else target)
+            else:
+                read.append(item)
+        return PlainDecoded(batch, read)
+
+    def missing_accounts(self, decoded: PlainDecoded) -> list[str]:
+        return sorted({event.account for event in decoded.events()} - self._accounts.keys())
+
+    def missing_hours(self, decoded: PlainDecoded) -> list[int]:
+        return self._dedupe.missing_hours(decoded.events())
+
+    def put_hour(self, hour_us: int, stored: list[HashHour]) -> None:
+        self._dedupe.put_hour(hour_us, stored)
+
+    def account(self, account_id: str) -> Account | None:
+        return deepcopy(self._accounts.get(account_id))
+
+    def put_account(self, account: Account, *, stored: bool) -> None:
+        account = deepcopy(account)
+        sort_buckets(account, self._plans.__getitem__)
+        self._accounts[account.account] = account
+        if stored:
+            self._stored_accounts.add(account.account)
+            self._stored_buckets.update((account.account, bucket.grant_id) for bucket in account.buckets)
+        else:
+            self._touched.add(account.account)
+
+    def apply(self, decoded: PlainDecoded) -> UsageOutcome:
+        batch = decoded.batch
+        outcome = UsageOutcome(log_time_us=batch.log_time_us)
+        for index, (record, item) in enumerate(zip(batch.records, decoded.read, strict=True)):
+            outcome.log_time_us = max(outcome.log_time_us, record.timestamp * 1000)
+            if isinstance(item, int):
+                outcome.forwarded.append((index, item))
+                continue
+            refused = item if isinstance(item, Rejection) else None
+            if isinstance(item, UsageEvent):
+                refused = self._decide(item, record.offset, batch.limits, outcome)
+            if refused is not None:
+                self._dedupe.refused(refused)
+                outcome.rejected.append((index, refused))
+        return outcome
+
+    def _decide(
+        self, event: UsageEvent, offset: int, limits: TimeLimits | None, outcome: UsageOutcome
+    ) -> Rejection | None:
+        """Decide one event; the rejection where it is refused."""
+
+        def reject(reason: str, detail: str) -> Rejection:
+            return Rejection(reason, detail, event.source, event.id, event.sequence, event.account)
+
+        if limits is not None:
+            late = time_refusal(event, outcome.log_time_us, limits)
+            if late is not None:
+                return reject(*late)
+        seen = self._dedupe.look(event, outcome.findings)
+        if isinstance(seen, Rejection):
+            return seen
+        if seen == DUPLICATE:
+            outcome.duplicate += 1
+            return None
+        account = self._accounts.get(event.account)
+        if account is None:
+            return reject("unknown_account", f"subject: account {event.account!r} was never opened")
+        if account.status == CLOSED:
+            return reject("account_closed", f"subject: account {event.account!r} is closed")
+        book = self._catalog.price_book_at(account.price_book, event.time_us)
+        if book is None:
+            return reject("no_price_book", f"time: no version of price book {account.price_book!r} is in force then")
+        rated = rate(event, book)
+        if not isinstance(rated, Rated):
+            return reject(rated.reason, rated.detail)
+        if limits is None:
+            account.clock_us = max(account.clock_us, event.time_us)
+        now_us = account.clock_us if limits is None else outcome.log_time_us
+        outcome.account_events += roll_forward(account, now_us, self._postings)
+        burned = burn(
+            account,
+            event,
+            rated.amount_pico,
+            rated.standard_micro,
+            book.label,
+            book.tax_rate_micro,
+            self._plans.__getitem__,
+            self._postings,
+        )
+        outcome.account_events += burned.events
+        outcome.rated += 1
+        self._dedupe.rated(event)
+        self._touched.add(account.account)
+        self._lines.append(dump_json(paid_line(event, rated, offset, burned)))
+        self._sum_up(event, rated, burned)
+        self._book_times[book.name] = max(event.time_us, self._book_times.get(book.name, event.time_us))
+        return None
+
+    def _sum_up(self, event: UsageEvent, rated: Rated, burned: Burned) -> None:
+        hour_us = event.time_us - event.time_us % HOUR_US
+        dimensions = (getattr(event, name) for name in ROLLUP_KEY[3:])
+        sums = self._rollups[(hour_us, rated.price_book, rated.currency, *dimensions)]
+        tokens = sum(count for meter, count in event.counts if meter in _TOKENS)
+        added = (
+            1,
+            tokens,
+            rated.standard_micro,
+            rated.amount_pico,
+            rated.net_pico,
+            burned.burned_micro,
+            burned.charged_pico,
+            burned.absorbed_micro,
+            burned.absorbed_pico,
+            burned.revenue_pico,
+        )
+        for place, value in enumerate(added):
+            sums[place] += value
+
+    def take_effects(self, stamp: Stamp) -> Effects:
+        rated = [
+            encode_frame(
+                Frame(
+                    str(stamp.partition).encode(),
+                    output_event("usage.rated.v1", stamp, number, str(stamp.partition), rated_data(chunk)),
+                )
+            )
+            for number, chunk in enumerate(batched(self._lines, RATED_PER_RECORD))
+        ]
+        touched = [self._accounts[name] for name in sorted(self._touched)]
+        balances = [
+            encode_frame(
+                Frame(
+                    account.account.encode(),
+                    output_event(
+                        "package.balance.v1", stamp, number, account.account, dump_json(balance_object(account))
+                    ),
+                )
+            )
+            for number, account in enumerate(touched)
+        ]
+        effects = Effects(
+            changes=self._take_changes(touched),
+            rated_records=len(rated),
+            rated_frames=b"".join(rated),
+            balance_records=len(balances),
+            balance_frames=b"".join(balances),
+            postings=list(self._postings.lines()),
+            rollups=[RollupRow(*key, *sums) for key, sums in sorted(self._rollups.items())],  # type: ignore[arg-type]
+            dedupe=self._dedupe.take_change(),
+            book_times=dict(sorted(self._book_times.items())),
+        )
+        self._lines, self._touched, self._postings, self._book_times = [], set(), Postings(), {}
+        self._rollups.clear()
+        return effects
+
+    def _take_changes(self, touched: list[Account]) -> AccountChanges:
+        parts: dict[str, list[bytes]] = defaultdict(list)
+        for account in touched:
+            kind = "changed" if account.account in self._stored_accounts else "new"
+            parts[f"accounts_{kind}"].append(account_row(account))
+            for bucket in sorted(account.buckets, key=lambda bucket: bucket.grant_id):
+                stored = (account.account, bucket.grant_id) in self._stored_buckets
+                parts["buckets_changed" if stored else "buckets_new"].append(bucket_row(account.account, bucket))
+                self._stored_buckets.add((account.account, bucket.grant_id))
+            self._stored_accounts.add(account.account)
+        return AccountChanges(**{name: b"".join(rows) for name, rows in parts.items()})

@@ -1,0 +1,53 @@
+"""Accounts and buckets as rows of PostgreSQL ``COPY`` text, in the column order of ``billing.commit.AccountChanges``."""
+
+from billing.accounts import NO_END_US, Account, Bucket
+
+_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+
+
+def copy_text(value: str) -> str:
+    """Escape a text for one column of ``COPY`` text."""
+    return value.translate(_ESCAPES)
+
+
+def _row(*columns: str | int | None) -> bytes:
+    return (
+        "\t".join("\\N" if c is None else copy_text(c) if isinstance(c, str) else str(c) for c in columns) + "\n"
+    ).encode()
+
+
+def account_row(account: Account) -> bytes:
+    """One row of ``AccountChanges.accounts_*``."""
+    return _row(
+        account.account,
+        account.currency,
+        account.price_book,
+        account.payment,
+        account.credit_limit_pico,
+        account.wallet_pico,
+        account.absorbed_micro,
+        account.absorbed_pico,
+        account.status,
+        account.clock_us,
+        None if account.next_due_us >= NO_END_US else account.next_due_us,
+    )
+
+
+def bucket_row(account_id: str, bucket: Bucket) -> bytes:
+    """One row of ``AccountChanges.buckets_*``."""
+    return _row(
+        account_id,
+        bucket.grant_id,
+        bucket.plan,
+        bucket.plan_version,
+        bucket.bucket_no,
+        bucket.unit,
+        bucket.amount_micro,
+        bucket.remaining_micro,
+        bucket.liability_pico,
+        bucket.valid_from_us,
+        None if bucket.valid_until_us >= NO_END_US else bucket.valid_until_us,
+        None if bucket.lapse_at_us >= NO_END_US else bucket.lapse_at_us,
+        bucket.alerts_fired,
+        bucket.status,
+    )
