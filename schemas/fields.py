@@ -65,6 +65,8 @@ def explain(error: ValidationError, model: type[BaseModel], prefix: str) -> str:
     """Say in one sentence what pydantic found first: field, value, and what was expected."""
     first = error.errors(include_url=False)[0]
     field = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "count":
+        return first["msg"]
     if first["type"] != "missing":
         return f"{prefix}{field} is {show(first['input'])}: {first['msg']}"
     for name, info in model.model_fields.items():
@@ -167,6 +169,13 @@ def check_flag(value: object) -> bool:
     return value
 
 
+def check_version(value: object) -> int:
+    """Accept a version: an integer from 1 to 2^31-1."""
+    if type(value) is not int or not 1 <= value < 2**31:
+        raise _expected("a version, an integer from 1")
+    return value
+
+
 def one_of(*choices: str) -> Any:
     """Make the annotations of a field that takes one of these words."""
 
@@ -200,3 +209,8 @@ CreditPico = Annotated[
     int, PlainValidator(check_credit_pico), WithJsonSchema({**_MONEY_SCHEMA, "type": ["string", "null"]})
 ]
 Flag = Annotated[bool, PlainValidator(check_flag), WithJsonSchema({"type": ["boolean", "null"]})]
+VersionNumber = Annotated[
+    int,
+    PlainValidator(check_version),
+    WithJsonSchema({"type": ["integer", "null"], "minimum": 1, "maximum": 2**31 - 1}),
+]

@@ -1,0 +1,254 @@
+"""Account commands, topic ``account.commands``: orders that a rule may refuse later. Only their form is judged here.
+
+Amounts become integers of 1e-12 (``…_pico``): of the currency for the wallet, of the bucket's unit where a bucket is
+meant. A null field is as if absent; unknown fields are ignored. ``starts_at`` defaults to the command's time.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field, PlainValidator, ValidationError, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from schemas.cloudevents import Envelope, read_envelope
+from schemas.counts import CountProblem
+from schemas.fields import (
+    AmountPico,
+    CreditPico,
+    Currency,
+    Flag,
+    Name,
+    PositivePico,
+    TimeUs,
+    VersionNumber,
+    Wire,
+    explain,
+    one_of,
+)
+from schemas.meters import MAX_COUNT, METERS
+from schemas.rejections import Rejection
+from schemas.times import format_time_us
+from schemas.usage import plain_counts
+
+PAYMENTS = ("prepaid", "postpaid")
+PAY_FROM = ("external", "wallet")
+
+
+def _word(*choices: str) -> Any:
+    return WithJsonSchema({"enum": [*choices, None], "type": ["string", "null"]})
+
+
+Payment = Annotated[str, one_of(*PAYMENTS), _word(*PAYMENTS)]
+PayFrom = Annotated[str, one_of(*PAY_FROM), _word(*PAY_FROM)]
+
+
+def _without_default(schema: dict[str, Any]) -> None:
+    schema.pop("default", None)
+
+
+def _read_counts(value: object) -> tuple[tuple[str, int], ...]:
+    if not isinstance(value, dict):
+        raise PydanticCustomError("expected", "expected an object of counts by meter")
+    try:
+        return plain_counts(value)
+    except CountProblem as problem:
+        raise PydanticCustomError("count", "{detail}", {"detail": str(problem)}) from None
+
+
+Counts = Annotated[
+    tuple[tuple[str, int], ...],
+    PlainValidator(_read_counts),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "properties": dict.fromkeys(METERS, {"type": "integer", "minimum": 0, "maximum": MAX_COUNT}),
+            "additionalProperties": {"type": "integer", "minimum": 0, "maximum": MAX_COUNT},
+        }
+    ),
+]
+
+
+class CommandData(Wire):
+    """The ``data`` of a command; its class names the command's type."""
+
+    TYPE: ClassVar[str]
+
+
+class OpenAccount(CommandData):
+    """Open an account; the price book is bound now and for good."""
+
+    TYPE: ClassVar[str] = "account.opened.v1"
+    currency: Currency = Field(description="the currency of the account, such as CNY")
+    price_book: Name | None = Field(default=None, description="the book; needed where several fit")
+    payment: Payment = Field(default="prepaid", description="prepaid or postpaid")
+    credit_limit_pico: CreditPico | None = Field(
+        default=None, alias="credit_limit", description="how far the wallet may fall below zero, currency"
+    )
+
+
+class TopUpWallet(CommandData):
+    """Put money into the wallet."""
+
+    TYPE: ClassVar[str] = "wallet.topped_up.v1"
+    amount_pico: PositivePico = Field(alias="amount", description="the amount, currency, greater than 0")
+    payment_ref: Name = Field(description="the payment, unique per account")
+    gift: Flag = Field(default=False, description="whether the operator gives it, so that nobody paid")
+
+
+class PurchasePackage(CommandData):
+    """Grant one cycle of a plan's buckets."""
+
+    TYPE: ClassVar[str] = "package.purchased.v1"
+    plan: Name = Field(description="the plan's name")
+    plan_version: VersionNumber | None = Field(default=None, description="its version; default: the one in force")
+    grant_id: Name = Field(description="the grant, unique per account")
+    starts_at_us: TimeUs = Field(
+        default=0,
+        alias="starts_at",
+        description="when the first cycle begins; default: the command's time",
+        json_schema_extra=_without_default,
+    )
+    pay_from: PayFrom = Field(default="external", description="external: the fee was paid elsewhere; or wallet")
+
+
+class StartSubscription(CommandData):
+    """Renew a plan's buckets each cycle until cancelled."""
+
+    TYPE: ClassVar[str] = "subscription.started.v1"
+    plan: Name = Field(description="the plan's name")
+    subscription_id: Name = Field(description="the subscription, unique per account")
+    starts_at_us: TimeUs = Field(
+        default=0,
+        alias="starts_at",
+        description="when the first cycle begins; default: the command's time",
+        json_schema_extra=_without_default,
+    )
+    pay_from: PayFrom = Field(default="external", description="external: the fee was paid elsewhere; or wallet")
+
+
+class CancelSubscription(CommandData):
+    """End a subscription at the end of the cycle that ``at`` lies in."""
+
+    TYPE: ClassVar[str] = "subscription.cancelled.v1"
+    subscription_id: Name = Field(description="the subscription")
+    at_us: TimeUs = Field(
+        default=0,
+        alias="at",
+        description="a time in the last cycle; default: the command's time",
+        json_schema_extra=_without_default,
+    )
+
+
+class RefundPackage(CommandData):
+    """Take a grant back and return what is due."""
+
+    TYPE: ClassVar[str] = "package.refunded.v1"
+    grant_id: Name = Field(description="the grant")
+    reason: Name = Field(description="why")
+
+
+class TransferPackage(CommandData):
+    """Give part of a grant to another account."""
+
+    TYPE: ClassVar[str] = "package.transferred.v1"
+    grant_id: Name = Field(description="the grant")
+    amount_pico: PositivePico = Field(alias="amount", description="how much of the bucket's unit, greater than 0")
+    to: Name = Field(description="the account that receives it")
+
+
+class AdjustBalance(CommandData):
+    """Correct a balance by hand, with two names."""
+
+    TYPE: ClassVar[str] = "balance.adjusted.v1"
+    target: Name = Field(description='"wallet" or a grant id')
+    amount_pico: AmountPico = Field(alias="amount", description="the change, currency or the bucket's unit, signed")
+    reason: Name = Field(description="why")
+    requested_by: Name = Field(description="who asked for it")
+    approved_by: Name = Field(description="who approved it")
+
+
+class VoidUsage(CommandData):
+    """Take back one usage event."""
+
+    TYPE: ClassVar[str] = "usage.voided.v1"
+    source: Name = Field(description="the source of the usage event")
+    id: Name = Field(description="the id of the usage event")
+    reason: Name = Field(description="why")
+
+
+class CorrectUsage(CommandData):
+    """Replace the counts of one usage event; ``usage`` becomes canonical counts of any meters."""
+
+    TYPE: ClassVar[str] = "usage.corrected.v1"
+    source: Name = Field(description="the source of the usage event")
+    id: Name = Field(description="the id of the usage event")
+    usage: Counts = Field(description="the right counts by disjoint meter")
+    reason: Name = Field(description="why")
+
+
+class CloseAccount(CommandData):
+    """Close an account; later usage is rejected."""
+
+    TYPE: ClassVar[str] = "account.closed.v1"
+    reason: Name = Field(description="why")
+
+
+COMMANDS: dict[str, type[CommandData]] = {
+    model.TYPE: model
+    for model in (
+        OpenAccount,
+        TopUpWallet,
+        PurchasePackage,
+        StartSubscription,
+        CancelSubscription,
+        RefundPackage,
+        TransferPackage,
+        AdjustBalance,
+        VoidUsage,
+        CorrectUsage,
+        CloseAccount,
+    )
+}
+"""Every command of CONTRACT §2 by its type."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command, ready to be decided. ``data`` is the model that COMMANDS names for ``type``."""
+
+    type: str
+    source: str
+    id: str
+    sequence: int | None
+    time_us: int
+    account: str
+    data: CommandData
+
+
+def read_command(envelope: Envelope) -> Command | Rejection:
+    """Read the command in an envelope whose type is one of :data:`COMMANDS`; see :func:`parse_command`."""
+    model = COMMANDS[envelope.type]
+    given = {name: value for name, value in envelope.data.items() if value is not None}
+    for name in ("starts_at", "at"):
+        given.setdefault(name, format_time_us(envelope.time_us))
+    try:
+        data = model.model_validate(given)
+    except ValidationError as error:
+        detail = explain(error, model, "data.")
+        return Rejection("invalid_event", detail, envelope.source, envelope.id, envelope.sequence, envelope.subject)
+    return Command(
+        envelope.type, envelope.source, envelope.id, envelope.sequence, envelope.time_us, envelope.subject, data
+    )
+
+
+def parse_command(value: bytes | None, headers: Sequence[tuple[str, bytes]] = ()) -> Command | Rejection:
+    """Decode one record of ``account.commands``, structured or binary.
+
+    Returns:
+        The command, or a rejection, ``invalid_json`` or ``invalid_event``; an unknown type is the latter.
+    """
+    envelope = read_envelope(value, headers, types=COMMANDS)
+    if isinstance(envelope, Rejection):
+        return envelope
+    return read_command(envelope)
