@@ -1,0 +1,71 @@
+# MurmurHash3 x64 128, seed 0, as billing.hashing specifies it (murmur3_x64_128); and Kafka's murmur2 (schemas.routing).
+# Unsigned 64- and 32-bit arithmetic wraps on purpose. Little-endian machines only (x86-64, arm64).
+
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+
+cdef inline uint64_t _rotate(uint64_t value, int bits) noexcept nogil:
+    return (value << bits) | (value >> (64 - bits))
+
+
+cdef inline uint64_t _finish(uint64_t value) noexcept nogil:
+    value ^= value >> 33
+    value *= 0xFF51AFD7ED558CCDULL
+    value ^= value >> 33
+    value *= 0xC4CEB9FE1A85EC53ULL
+    return value ^ (value >> 33)
+
+
+cdef inline void murmur3(const char* data, size_t length, uint64_t* out1, uint64_t* out2) noexcept nogil:
+    """h1 and h2 of the bytes."""
+    cdef uint64_t h1 = 0, h2 = 0
+    cdef uint64_t k[2]
+    cdef size_t at = 0
+    while at + 16 <= length:
+        memcpy(k, data + at, 16)
+        h1 = (_rotate(h1 ^ (_rotate(k[0] * 0x87C37B91114253D5ULL, 31) * 0x4CF5AD432745937FULL), 27) + h2) * 5 + 0x52DCE729
+        h2 = (_rotate(h2 ^ (_rotate(k[1] * 0x4CF5AD432745937FULL, 33) * 0x87C37B91114253D5ULL), 31) + h1) * 5 + 0x38495AB5
+        at += 16
+    k[0] = 0
+    k[1] = 0
+    if at < length:
+        memcpy(k, data + at, length - at)
+        h1 ^= _rotate(k[0] * 0x87C37B91114253D5ULL, 31) * 0x4CF5AD432745937FULL
+        h2 ^= _rotate(k[1] * 0x4CF5AD432745937FULL, 33) * 0x87C37B91114253D5ULL
+    h1 ^= length
+    h2 ^= length
+    h1 += h2
+    h2 += h1
+    h1 = _finish(h1)
+    h2 = _finish(h2)
+    h1 += h2
+    out1[0] = h1
+    out2[0] = h2 + h1
+
+
+cdef inline uint64_t murmur3_64(const char* data, size_t length) noexcept nogil:
+    cdef uint64_t h1 = 0, h2 = 0
+    murmur3(data, length, &h1, &h2)
+    return h1
+
+
+cdef inline int32_t kafka_murmur2(const char* data, size_t length) noexcept nogil:
+    """Kafka's murmur2 (seed 0x9747b28c) of a record key, made positive: partition = this % partitions."""
+    cdef uint32_t h = 0x9747b28cU ^ <uint32_t>length
+    cdef uint32_t k
+    cdef size_t at = 0
+    while at + 4 <= length:
+        memcpy(&k, data + at, 4)
+        k *= 0x5bd1e995U
+        k ^= k >> 24
+        h = h * 0x5bd1e995U ^ (k * 0x5bd1e995U)
+        at += 4
+    k = 0
+    if at < length:
+        memcpy(&k, data + at, length - at)
+        h = (h ^ k) * 0x5bd1e995U
+    h ^= h >> 13
+    h *= 0x5bd1e995U
+    h ^= h >> 15
+    return <int32_t>(h & 0x7fffffffU)
