@@ -52,9 +52,9 @@ class TimeBand:
 class PriceRow:
     """One row of a price book; ``index`` is its place from 0.
 
-    A dimension's pattern is an exact text, ``prefix*`` or ``*``. ``context`` is (from, to) tokens with the end excluded,
+    A dimension's pattern is an exact text, ``prefix*`` or ``*``. ``context`` is (from, to) tokens, the end excluded or
     None for open. ``price_pico`` is pico of the currency per unit of a meter, ``coefficient_micro`` micro standard
-    tokens per unit. ``units`` are coefficients of other units of account, micro.
+    tokens per unit, default coefficients included. ``units`` are coefficients of other units of account, micro.
     """
 
     index: int
@@ -120,7 +120,7 @@ class PriceBook:
 
 @dataclass(frozen=True, slots=True)
 class Cycle:
-    """How long one purchase lasts: ``subscription_month``, ``calendar_month``, ``days`` (then ``days`` > 0), ``once``."""
+    """How long one cycle is: ``subscription_month``, ``calendar_month``, ``days`` (with ``days`` > 0) or ``once``."""
 
     kind: str
     timezone: str
@@ -167,7 +167,7 @@ class Overage:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One immutable version of a plan. ``price_pico`` includes the tax. ``alerts_micro`` are shares of a bucket used."""
+    """One immutable version of a plan. ``price_pico`` includes the tax; ``alerts_micro`` are shares used."""
 
     name: str
     version: int

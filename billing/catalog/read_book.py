@@ -14,7 +14,14 @@ from billing.catalog.model import (
     TimeBand,
 )
 from billing.catalog.patterns import ANY
-from billing.catalog.read_common import check_pattern, is_meter_name, read_currency, read_name, read_scope, read_timezone
+from billing.catalog.read_common import (
+    check_pattern,
+    is_meter_name,
+    read_currency,
+    read_name,
+    read_scope,
+    read_timezone,
+)
 from billing.catalog.source import Fields, is_null, line_of, shape
 from schemas.meters import METERS
 from schemas.units import MICRO_DIGITS, MILLION, PICO_DIGITS, divide_half_even, parse_micro
@@ -102,7 +109,7 @@ def _read_band(bands: Fields, name: str) -> TimeBand:
     for key, values in (("days", days), ("hours", hours)):
         if key in fields and not values and not fields.failed:
             fields.fail(key, "is empty; without one the band never applies")
-    band = TimeBand(
+    return TimeBand(
         name=name,
         timezone=read_timezone(fields),
         days=tuple(sorted(days)),
@@ -110,8 +117,6 @@ def _read_band(bands: Fields, name: str) -> TimeBand:
         excepts=fields.text("except") or None,
         line=line_of(fields.node),
     )
-    bands.join(fields)
-    return band
 
 
 def _read_hours(fields: Fields, node: Node, key: str) -> tuple[int, int]:
@@ -135,14 +140,14 @@ def _read_row(
     prices = _read_by_meter(fields, "per_million", known, " per million (1e-12 per unit)")
     coefficients = _read_by_meter(fields, "standard_tokens", known, "")
     if "per_million" in fields and not prices and not fields.failed:
-        fields.fail("per_million", "prices no meter; write at least one, \"0\" where it is free")
+        fields.fail("per_million", 'prices no meter; write at least one, "0" where it is free')
     if standard_price:
         for meter, price in prices.items():
             if meter not in coefficients:
                 coefficients[meter] = divide_half_even(price * MILLION * MILLION, standard_price)
     patterns = {key: check_pattern(fields, key, fields.text(key, ANY)) for key in TEXT_DIMENSIONS}
     time_band = fields.text("time_band", ANY)
-    row = PriceRow(
+    return PriceRow(
         index=index,
         **patterns,
         outcome=_read_outcomes(fields),
@@ -153,8 +158,6 @@ def _read_row(
         units=_read_units(fields, known),
         line=line_of(node),
     )
-    book.join(fields)
-    return row
 
 
 def _read_by_meter(fields: Fields, key: str, known: frozenset[str], unit: str) -> dict[str, int]:
@@ -167,7 +170,6 @@ def _read_by_meter(fields: Fields, key: str, known: frozenset[str], unit: str) -
         if meter not in known:
             by_meter.fail(meter, "is not a meter; declare it in 'meters' of the book, or correct the name")
         values[meter] = by_meter.scaled(meter, 6, unit=unit)
-    fields.join(by_meter)
     return values
 
 
@@ -198,9 +200,7 @@ def _read_units(fields: Fields, known: frozenset[str]) -> dict[str, dict[str, in
     if "units" not in fields:
         return {}
     units = fields.mapping("units")
-    values = {unit: _read_by_meter(units, unit, known, "") for unit in units}
-    fields.join(units)
-    return values
+    return {unit: _read_by_meter(units, unit, known, "") for unit in units}
 
 
 def _read_adjustment(book: Fields, node: Node, path: str) -> Adjustment:
@@ -208,14 +208,13 @@ def _read_adjustment(book: Fields, node: Node, path: str) -> Adjustment:
     for key in _BANDS:
         if key in fields:
             fields.fail(
-                key, f"not supported by this version: an adjustment by {key}, it is {shape(fields.where(key))}; "
-                f"write rows with this {key} instead"
+                key,
+                f"not supported by this version: an adjustment by {key}, it is {shape(fields.where(key))}; "
+                f"write rows with this {key} instead",
             )
-    adjustment = Adjustment(
+    return Adjustment(
         scope=read_scope(fields),
         multiply_pico=fields.scaled("multiply", PICO_DIGITS),
         reason=fields.text("reason"),
         line=line_of(node),
     )
-    book.join(fields)
-    return adjustment

@@ -33,7 +33,9 @@ def read_plan(fields: Fields) -> Plan:
         overage=_read_overage(fields),
         grace_hours=fields.integer("grace_hours", 0, 24, 1_000_000),
         breakage=_read_breakage(fields),
-        alerts_micro=tuple(_read_alert(fields, node, name) for node, name in fields.items("alerts")),
+        alerts_micro=tuple(
+            fields.scaled_of(node, name, MICRO_DIGITS, positive=True) for node, name in fields.items("alerts")
+        ),
         file=fields.source.file,
         line=line_of(fields.node),
     )
@@ -45,9 +47,7 @@ def _read_title(plan: Fields) -> dict[str, str]:
     fields = plan.mapping("title")
     if not len(fields) and not fields.failed:
         plan.fail("title", 'is empty; write a title by language such as {zh: "9.9元词元包"}')
-    title = {language: fields.text(language) for language in sorted(fields)}
-    plan.join(fields)
-    return title
+    return {language: fields.text(language) for language in sorted(fields)}
 
 
 def _read_price(plan: Fields) -> tuple[int, str, int]:
@@ -57,9 +57,7 @@ def _read_price(plan: Fields) -> tuple[int, str, int]:
     amount_pico = fields.scaled("amount", PICO_DIGITS, maximum=BALANCE_MAX)
     if amount_pico % FEN_PICO:
         fields.fail("amount", "is finer than 0.01; a fee is charged in whole fen")
-    price = amount_pico, read_currency(fields), read_tax_rate(fields)
-    plan.join(fields)
-    return price
+    return amount_pico, read_currency(fields), read_tax_rate(fields)
 
 
 def _read_cycle(plan: Fields) -> Cycle:
@@ -71,9 +69,7 @@ def _read_cycle(plan: Fields) -> Cycle:
         fields.fail("days", "is missing; add how many days a cycle lasts")
     elif kind != "days" and "days" in fields:
         fields.fail("days", f"has no meaning for kind {kind}; remove it or write kind: days")
-    cycle = Cycle(kind, read_timezone(fields, _TIMEZONE), fields.integer("days", 1, 0, 36_500))
-    plan.join(fields)
-    return cycle
+    return Cycle(kind, read_timezone(fields, _TIMEZONE), fields.integer("days", 1, 0, 36_500))
 
 
 def _read_bucket(plan: Fields, node: Node, path: str, buckets: int) -> PlanBucket:
@@ -83,13 +79,12 @@ def _read_bucket(plan: Fields, node: Node, path: str, buckets: int) -> PlanBucke
     if "scope" in fields:
         nested = fields.mapping("scope", (), TEXT_DIMENSIONS)
         scope = read_scope(nested)
-        fields.join(nested)
     share_micro = fields.scaled("fee_share", MICRO_DIGITS, maximum=MILLION)
     if "fee_share" not in fields:
         share_micro = MILLION
         if buckets > 1:
             fields.fail("fee_share", 'is missing; a plan of several buckets needs one in each, such as "0.5"')
-    bucket = PlanBucket(
+    return PlanBucket(
         unit=fields.text("unit"),
         amount_micro=fields.scaled("amount", MICRO_DIGITS, positive=True, maximum=BALANCE_MAX),
         kind=fields.choice("kind", BUCKET_KINDS),
@@ -99,8 +94,6 @@ def _read_bucket(plan: Fields, node: Node, path: str, buckets: int) -> PlanBucke
         fee_share_micro=share_micro,
         line=line_of(node),
     )
-    plan.join(fields)
-    return bucket
 
 
 def _read_window(plan: Fields, node: Node, path: str) -> Window:
@@ -111,15 +104,13 @@ def _read_window(plan: Fields, node: Node, path: str) -> Window:
         fields.fail(needed, f"is missing; a {kind} window needs it")
     if kind and useless in fields:
         fields.fail(useless, f"has no meaning for a {kind} window; remove it")
-    window = Window(
+    return Window(
         kind=kind,
         hours=fields.integer("hours", 1, 0, 1_000_000),
         every=fields.choice("every", ("week", "month")),
         cap_micro=fields.scaled("cap", MICRO_DIGITS, positive=True, maximum=BALANCE_MAX),
         line=line_of(node),
     )
-    plan.join(fields)
-    return window
 
 
 def _read_overage(plan: Fields) -> Overage:
@@ -133,25 +124,16 @@ def _read_overage(plan: Fields) -> Overage:
             fields.fail(key, "is missing; mode auto_pack needs it")
         elif mode != "auto_pack" and key in fields:
             fields.fail(key, f"has no meaning for mode {mode}; remove it")
-    overage = Overage(
+    return Overage(
         mode,
         fields.scaled("block", MICRO_DIGITS, positive=True, maximum=BALANCE_MAX),
         fields.scaled("price", PICO_DIGITS, maximum=BALANCE_MAX),
         fields.integer("max_packs", 1),
     )
-    plan.join(fields)
-    return overage
 
 
 def _read_breakage(plan: Fields) -> str:
     if "breakage" not in plan:
         return "at_expiry"
     fields = plan.mapping("breakage", ("policy",))
-    policy = fields.text("policy")
-    plan.join(fields)
-    return policy
-
-
-def _read_alert(plan: Fields, node: Node, path: str) -> int:
-    share = Fields.single(plan, node, path).scaled("alert", MICRO_DIGITS, positive=True)
-    return share
+    return fields.text("policy")

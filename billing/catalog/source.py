@@ -90,7 +90,7 @@ class Fields:
     whoever builds a value from the fields looks there first (:attr:`failed`).
     """
 
-    __slots__ = ("_nodes", "failed", "node", "path", "source")
+    __slots__ = ("_nodes", "_since", "node", "path", "source")
 
     def __init__(
         self, source: Source, node: Node, path: str, required: Collection[str] = (), optional: Collection[str] = ()
@@ -98,7 +98,7 @@ class Fields:
         self.source = source
         self.node = node
         self.path = path
-        self.failed = False
+        self._since = len(source.findings)
         self._nodes: dict[str, Node] = {}
         if not isinstance(node, MappingNode):
             self._fail(node, path or "entry", f"is {shape(node)}; write a mapping of keys and values")
@@ -124,8 +124,12 @@ class Fields:
                 self._nodes[key] = value_node
 
     def _fail(self, where: Node | int, key: str, message: str) -> None:
-        self.failed = True
         self.source.report(where, key, message)
+
+    @property
+    def failed(self) -> bool:
+        """Whether anything was reported since these fields were opened."""
+        return len(self.source.findings) > self._since
 
     def __contains__(self, key: str) -> bool:
         return key in self._nodes
@@ -152,14 +156,9 @@ class Fields:
         """Report that a nested node is wrong."""
         self._fail(node, name, message)
 
-    def join(self, other: "Fields") -> "Fields":
-        """Take over the failure of a nested mapping."""
-        self.failed = self.failed or other.failed
-        return other
-
     def mapping(self, key: str, required: Collection[str] = (), optional: Collection[str] = ()) -> "Fields":
         """Read a nested mapping; without names every key is allowed. The key must be present."""
-        return self.join(Fields(self.source, self._nodes[key], self.at(key), required, optional))
+        return Fields(self.source, self._nodes[key], self.at(key), required, optional)
 
     def items(self, key: str) -> list[tuple[Node, str]]:
         """Read a list: its nodes with their full names; empty where the key is absent."""
@@ -228,22 +227,29 @@ class Fields:
         node = self._nodes.get(key)
         if node is None:
             return 0
+        return self.scaled_of(node, self.at(key), digits, positive=positive, maximum=maximum, unit=unit)
+
+    def scaled_of(
+        self, node: Node, name: str, digits: int, *, positive: bool = False, maximum: int = INT64_MAX, unit: str = ""
+    ) -> int:
+        """Read a node as :meth:`scaled` reads a key."""
         text = node.value if isinstance(node, ScalarNode) else ""
+        problem = ""
         try:
             value = parse_scaled(text, digits)
         except InexactError:
-            try:
-                parse_scaled(text, 10_000)
-            except InexactError:
-                self.fail(key, f'is {shape(node)}; write a decimal such as "9.90"')
+            value = 0
+            if _is_decimal(text):
+                problem = f"is {text!r}, finer than {_step(digits)}{unit}; write at most {digits} decimal places"
             else:
-                self.fail(key, f"is {text!r}, finer than {_step(digits)}{unit}; write at most {digits} decimal places")
-            return 0
-        if value < 0 or (positive and value == 0):
-            self.fail(key, f"is {text!r}; write a decimal {'greater than' if positive else 'of at least'} 0")
-            return 0
-        if value > maximum:
-            self.fail(key, f"is {text!r}; the greatest possible is {format_scaled(maximum, digits)}")
+                problem = f'is {shape(node)}; write a decimal such as "9.90"'
+        else:
+            if value < 0 or (positive and value == 0):
+                problem = f"is {text!r}; write a decimal {'greater than' if positive else 'of at least'} 0"
+            elif value > maximum:
+                problem = f"is {text!r}; the greatest possible is {format_scaled(maximum, digits)}"
+        if problem:
+            self._fail(node, name, problem)
             return 0
         return value
 
@@ -257,6 +263,14 @@ class Fields:
         except ValueError:
             self.fail(key, f'is {text!r}; write a time with offset such as "2026-11-01T00:00:00+08:00"')
             return 0
+
+
+def _is_decimal(text: str) -> bool:
+    try:
+        parse_scaled(text, len(text))
+    except InexactError:
+        return False
+    return True
 
 
 def _step(digits: int) -> str:

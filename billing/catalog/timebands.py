@@ -6,7 +6,7 @@ the morning after a holiday's eve it still applies, and on the morning after the
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, time, timedelta
-from functools import lru_cache
+from functools import cache
 from zoneinfo import ZoneInfo
 
 from billing.catalog.model import ALL_DAY_MINUTES, TimeBand
@@ -18,7 +18,7 @@ _ORDINAL_1970 = _EPOCH.toordinal()
 _MIDNIGHT = time()
 
 
-@lru_cache(maxsize=None)
+@cache
 def zone_of(name: str) -> ZoneInfo:
     """The IANA zone of a name.
 

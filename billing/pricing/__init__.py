@@ -1,4 +1,4 @@
-"""Pricing: which row of a price book an event meets (:mod:`.match`) and what it then costs (:mod:`.rate`). Pure rules."""
+"""Pricing: which row of a price book an event meets (:mod:`.match`), and what it then costs (:mod:`.rate`)."""
 
 from billing.pricing.match import Combination, RowIndex, candidates, combination_of, winning_row
 from billing.pricing.rate import (

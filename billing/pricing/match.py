@@ -64,9 +64,7 @@ def candidates(book: PriceBook, combination: Combination) -> tuple[PriceRow, ...
     return _best_first(row for row in book.rows if text_fits(row, combination))
 
 
-def first_fitting(
-    book: PriceBook, rows: Iterable[PriceRow], time_us: int, context_tokens: int
-) -> PriceRow | None:
+def first_fitting(book: PriceBook, rows: Iterable[PriceRow], time_us: int, context_tokens: int) -> PriceRow | None:
     """The first row whose context band and time band fit."""
     return next((r for r in rows if context_fits(r, context_tokens) and time_fits(book, r, time_us)), None)
 

@@ -1,0 +1,250 @@
+"""Catalogue entries as storable bodies: JSON of strings, integers, lists and objects, with a digest, and back.
+
+A body holds the meaning, not the text: defaults are filled in, comments, file and line are gone. A key whose value is
+absent (an open context, no time band) is left out; there are no nulls. Bodies of published versions are kept for ever,
+so what is written here stays readable: a change of shape raises ``body_version``.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from billing.catalog.load import assemble
+from billing.catalog.model import (
+    TEXT_DIMENSIONS,
+    Adjustment,
+    Catalog,
+    Cycle,
+    Holidays,
+    Overage,
+    Plan,
+    PlanBucket,
+    PriceBook,
+    PriceRow,
+    TimeBand,
+    Window,
+)
+
+BODY_VERSION = 1
+Body = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogEntry:
+    """One entry as it is stored. ``effective_from_us`` is None for what has no date. ``sha256`` is of the body."""
+
+    kind: str
+    name: str
+    version: int
+    effective_from_us: int | None
+    body: Body
+    sha256: str
+
+
+def canonical_json(body: Mapping[str, Any]) -> bytes:
+    """A body as UTF-8 JSON with sorted keys and no blanks: the bytes that are hashed."""
+    return json.dumps(body, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def body_sha256(body: Mapping[str, Any]) -> str:
+    """The digest of a body, 64 hexadecimal digits."""
+    return hashlib.sha256(canonical_json(body)).hexdigest()
+
+
+def to_entries(catalog: Catalog) -> tuple[CatalogEntry, ...]:
+    """Write every price book, plan and holiday table, sorted by kind, name and version."""
+    entries = [_entry(_holidays_body(table), None) for table in catalog.holidays]
+    entries += [_entry(_plan_body(plan), None) for plan in catalog.plans]
+    entries += [_entry(_book_body(book), book.effective_from_us) for book in catalog.price_books]
+    return tuple(sorted(entries, key=lambda entry: (entry.kind, entry.name, entry.version)))
+
+
+def from_entries(bodies: Iterable[Mapping[str, Any]]) -> Catalog:
+    """Rebuild the catalogue that bodies were written from.
+
+    Raises:
+        ValueError: a body of an unknown kind or shape.
+    """
+    books: list[PriceBook] = []
+    plans: list[Plan] = []
+    holidays: list[Holidays] = []
+    for body in bodies:
+        kind = body["kind"]
+        if body["body_version"] != BODY_VERSION:
+            raise ValueError(f"{kind} {body['name']} has a body of version {body['body_version']}, not {BODY_VERSION}")
+        if kind == "price_book":
+            books.append(_book(body))
+        elif kind == "plan":
+            plans.append(_plan(body))
+        elif kind == "holidays":
+            holidays.append(_holidays(body))
+        else:
+            raise ValueError(f"{kind!r} is not a kind of catalogue entry")
+    return assemble(books, plans, holidays)
+
+
+def _entry(body: Body, effective_from_us: int | None) -> CatalogEntry:
+    return CatalogEntry(body["kind"], body["name"], body["version"], effective_from_us, body, body_sha256(body))
+
+
+def _head(kind: str, name: str, version: int) -> Body:
+    return {"kind": kind, "body_version": BODY_VERSION, "name": name, "version": version}
+
+
+def _without_none(body: Body) -> Body:
+    return {key: value for key, value in body.items() if value is not None}
+
+
+def _holidays_body(table: Holidays) -> Body:
+    days = {
+        "off": [date.fromordinal(day).isoformat() for day in table.off],
+        "work": [date.fromordinal(day).isoformat() for day in table.work],
+    }
+    return _head("holidays", table.name, table.version) | days
+
+
+def _holidays(body: Mapping[str, Any]) -> Holidays:
+    off, work = (tuple(date.fromisoformat(day).toordinal() for day in body[key]) for key in ("off", "work"))
+    return Holidays(body["name"], body["version"], off, work)
+
+
+def _scope_body(scope: Mapping[str, tuple[str, ...]]) -> Body:
+    return {dimension: list(patterns) for dimension, patterns in scope.items()}
+
+
+def _scope(body: Mapping[str, list[str]]) -> dict[str, tuple[str, ...]]:
+    return {dimension: tuple(body[dimension]) for dimension in TEXT_DIMENSIONS if dimension in body}
+
+
+def _book_body(book: PriceBook) -> Body:
+    return _head("price_book", book.name, book.version) | _without_none(
+        {
+            "currency": book.currency,
+            "tax_rate_micro": book.tax_rate_micro,
+            "effective_from_us": book.effective_from_us,
+            "standard_token_price_pico_per_million": book.standard_token_price_pico_per_million,
+            "meters": list(book.meters),
+            "time_bands": [_band_body(book.time_bands[name]) for name in sorted(book.time_bands)],
+            "rows": [_row_body(row) for row in book.rows],
+            "adjustments": [
+                {"scope": _scope_body(a.scope), "multiply_pico": a.multiply_pico, "reason": a.reason}
+                for a in book.adjustments
+            ],
+        }
+    )
+
+
+def _book(body: Mapping[str, Any]) -> PriceBook:
+    return PriceBook(
+        name=body["name"],
+        version=body["version"],
+        currency=body["currency"],
+        tax_rate_micro=body["tax_rate_micro"],
+        effective_from_us=body["effective_from_us"],
+        standard_token_price_pico_per_million=body.get("standard_token_price_pico_per_million"),
+        time_bands={band["name"]: _band(band) for band in body["time_bands"]},
+        rows=tuple(_row(index, row) for index, row in enumerate(body["rows"])),
+        adjustments=tuple(Adjustment(_scope(a["scope"]), a["multiply_pico"], a["reason"]) for a in body["adjustments"]),
+        meters=tuple(body["meters"]),
+    )
+
+
+def _band_body(band: TimeBand) -> Body:
+    return _without_none(
+        {
+            "name": band.name,
+            "timezone": band.timezone,
+            "days": list(band.days),
+            "hours": [list(hours) for hours in band.hours],
+            "except": band.excepts,
+        }
+    )
+
+
+def _band(body: Mapping[str, Any]) -> TimeBand:
+    hours = tuple((start, end) for start, end in body["hours"])
+    return TimeBand(body["name"], body["timezone"], tuple(body["days"]), hours, body.get("except"))
+
+
+def _row_body(row: PriceRow) -> Body:
+    body: Body = {"patterns": list(row.patterns), "outcome": list(row.outcome), "price_pico": dict(row.price_pico)}
+    if row.time_band is not None:
+        body["time_band"] = row.time_band
+    if row.context is not None:
+        body["context"] = [end for end in row.context if end is not None]
+    if row.coefficient_micro:
+        body["coefficient_micro"] = dict(row.coefficient_micro)
+    if row.units:
+        body["units"] = {unit: dict(values) for unit, values in row.units.items()}
+    return body
+
+
+def _row(index: int, body: Mapping[str, Any]) -> PriceRow:
+    context = body.get("context")
+    return PriceRow(
+        index=index,
+        **dict(zip(TEXT_DIMENSIONS, body["patterns"], strict=True)),
+        outcome=tuple(body["outcome"]),
+        time_band=body.get("time_band"),
+        context=None if context is None else (context[0], context[1] if len(context) > 1 else None),
+        price_pico=dict(body["price_pico"]),
+        coefficient_micro=dict(body.get("coefficient_micro", {})),
+        units={unit: dict(values) for unit, values in body.get("units", {}).items()},
+    )
+
+
+def _plan_body(plan: Plan) -> Body:
+    return _head("plan", plan.name, plan.version) | {
+        "title": dict(plan.title),
+        "price_pico": plan.price_pico,
+        "currency": plan.currency,
+        "tax_rate_micro": plan.tax_rate_micro,
+        "cycle": {"kind": plan.cycle.kind, "timezone": plan.cycle.timezone, "days": plan.cycle.days},
+        "buckets": [
+            {
+                "unit": bucket.unit,
+                "amount_micro": bucket.amount_micro,
+                "kind": bucket.kind,
+                "priority": bucket.priority,
+                "carry_over_cycles": bucket.carry_over_cycles,
+                "scope": _scope_body(bucket.scope),
+                "fee_share_micro": bucket.fee_share_micro,
+            }
+            for bucket in plan.buckets
+        ],
+        "windows": [
+            {"kind": window.kind, "hours": window.hours, "every": window.every, "cap_micro": window.cap_micro}
+            for window in plan.windows
+        ],
+        "overage": {
+            "mode": plan.overage.mode,
+            "block_micro": plan.overage.block_micro,
+            "price_pico": plan.overage.price_pico,
+            "max_packs": plan.overage.max_packs,
+        },
+        "grace_hours": plan.grace_hours,
+        "breakage": plan.breakage,
+        "alerts_micro": list(plan.alerts_micro),
+    }
+
+
+def _plan(body: Mapping[str, Any]) -> Plan:
+    buckets = ({**bucket, "scope": _scope(bucket["scope"])} for bucket in body["buckets"])
+    return Plan(
+        name=body["name"],
+        version=body["version"],
+        title=dict(body["title"]),
+        price_pico=body["price_pico"],
+        currency=body["currency"],
+        tax_rate_micro=body["tax_rate_micro"],
+        cycle=Cycle(**body["cycle"]),
+        buckets=tuple(PlanBucket(**bucket) for bucket in buckets),
+        windows=tuple(Window(**window) for window in body["windows"]),
+        overage=Overage(**body["overage"]),
+        grace_hours=body["grace_hours"],
+        breakage=body["breakage"],
+        alerts_micro=tuple(body["alerts_micro"]),
+    )
