@@ -52,9 +52,13 @@ def is_locked(path: Path) -> bool:
         return False
     handle = open_lock(path)
     try:
-        return not try_lock(handle)
+        # A shared lock, so that two who ask at once do not take each other for the holder.
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
     finally:
         os.close(handle)
+    return False
 
 
 @contextlib.contextmanager

@@ -151,9 +151,7 @@ def _working_in(folder: str, program: str) -> list[psutil.Process]:
 
 def _works_in(process: psutil.Process, folder: str, program: str) -> bool:
     try:
-        return (
-            process.name() == program and process.cwd() == folder and process.status() != psutil.STATUS_ZOMBIE
-        )
+        return process.name() == program and process.cwd() == folder and process.status() != psutil.STATUS_ZOMBIE
     except (psutil.NoSuchProcess, psutil.AccessDenied):
         return False
 

