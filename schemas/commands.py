@@ -26,10 +26,10 @@ from schemas.fields import (
     explain,
     one_of,
 )
-from schemas.meters import MAX_COUNT, METERS
+from schemas.meters import METERS
 from schemas.rejections import Rejection
 from schemas.times import format_time_us
-from schemas.usage import plain_counts
+from schemas.usage import COUNT_SCHEMA, plain_counts
 
 PAYMENTS = ("prepaid", "postpaid")
 PAY_FROM = ("external", "wallet")
@@ -43,8 +43,10 @@ Payment = Annotated[str, one_of(*PAYMENTS), _word(*PAYMENTS)]
 PayFrom = Annotated[str, one_of(*PAY_FROM), _word(*PAY_FROM)]
 
 
-def _without_default(schema: dict[str, Any]) -> None:
+def _optional_time(schema: dict[str, Any]) -> None:
+    """Say in the JSON Schema that the time may be left out; its default is the command's, not a constant."""
     schema.pop("default", None)
+    schema["type"] = ["string", "null"]
 
 
 def _read_counts(value: object) -> tuple[tuple[str, int], ...]:
@@ -62,8 +64,8 @@ Counts = Annotated[
     WithJsonSchema(
         {
             "type": "object",
-            "properties": dict.fromkeys(METERS, {"type": "integer", "minimum": 0, "maximum": MAX_COUNT}),
-            "additionalProperties": {"type": "integer", "minimum": 0, "maximum": MAX_COUNT},
+            "properties": dict.fromkeys(METERS, COUNT_SCHEMA),
+            "additionalProperties": COUNT_SCHEMA,
         }
     ),
 ]
@@ -107,7 +109,7 @@ class PurchasePackage(CommandData):
         default=0,
         alias="starts_at",
         description="when the first cycle begins; default: the command's time",
-        json_schema_extra=_without_default,
+        json_schema_extra=_optional_time,
     )
     pay_from: PayFrom = Field(default="external", description="external: the fee was paid elsewhere; or wallet")
 
@@ -122,7 +124,7 @@ class StartSubscription(CommandData):
         default=0,
         alias="starts_at",
         description="when the first cycle begins; default: the command's time",
-        json_schema_extra=_without_default,
+        json_schema_extra=_optional_time,
     )
     pay_from: PayFrom = Field(default="external", description="external: the fee was paid elsewhere; or wallet")
 
@@ -136,7 +138,7 @@ class CancelSubscription(CommandData):
         default=0,
         alias="at",
         description="a time in the last cycle; default: the command's time",
-        json_schema_extra=_without_default,
+        json_schema_extra=_optional_time,
     )
 
 

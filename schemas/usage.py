@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import Field, PlainValidator, ValidationError, WithJsonSchema
+from pydantic import ConfigDict, Field, PlainValidator, ValidationError, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from schemas.cloudevents import Envelope, read_envelope
 from schemas.counts import CountProblem, check_count
-from schemas.dialects import disjoint_counts
-from schemas.fields import Name, Text, Wire, explain, one_of, show
+from schemas.dialects import DIALECTS, disjoint_counts
+from schemas.fields import Name, Text, Wire, check_text, explain, one_of, show
 from schemas.meters import MAX_COUNT, METERS, canonical_counts
 from schemas.rejections import REASONS, Rejection
 
@@ -34,11 +34,20 @@ def _check_usage(value: object) -> dict[str, Any]:
     return value
 
 
-_COUNT_SCHEMA = {"type": "integer", "minimum": 0, "maximum": MAX_COUNT}
+COUNT_SCHEMA: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": MAX_COUNT}
+"""JSON Schema of one count."""
+
+
+_PLAIN_SCHEMA: dict[str, Any] = {
+    "properties": {"usage": {"properties": dict.fromkeys(METERS, COUNT_SCHEMA), "additionalProperties": COUNT_SCHEMA}}
+}
+_DIALECT_GIVEN: dict[str, Any] = {"required": ["usage_dialect"], "properties": {"usage_dialect": {"type": "string"}}}
 
 
 class UsageData(Wire):
     """The ``data`` of a usage event as it is written. A field with a default may be absent or null."""
+
+    model_config = ConfigDict(json_schema_extra={"if": _DIALECT_GIVEN, "else": _PLAIN_SCHEMA})
 
     model: Name = Field(description="the model that served")
     hardware_tier: Text = Field(default="unknown", description="chip and form, such as ascend-910c.supernode384")
@@ -53,16 +62,13 @@ class UsageData(Wire):
     member: Text | None = Field(default=None, description="who used it, within the account")
     request_id: Text | None = Field(default=None, description="the request, for a person who looks for it")
     reservation: Text | None = Field(default=None, description="the hold that this usage closes")
-    usage_dialect: Text | None = Field(default=None, description="whose usage object `usage` is")
+    usage_dialect: Annotated[
+        str | None, PlainValidator(check_text), WithJsonSchema({"enum": [*DIALECTS, None], "type": ["string", "null"]})
+    ] = Field(default=None, description="whose usage object `usage` is; none: disjoint meters")
     usage: Annotated[
         dict[str, Any],
         PlainValidator(_check_usage),
-        WithJsonSchema(
-            {
-                "type": "object",
-                "properties": dict.fromkeys(METERS, _COUNT_SCHEMA),
-            }
-        ),
+        WithJsonSchema({"type": "object"}),
     ] = Field(description="an object of counts by meter")
 
 

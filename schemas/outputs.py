@@ -1,0 +1,186 @@
+"""The events that leave, as their readers may rely on them: topics of CONTRACT §4. Models of the wire, nothing more.
+
+Every output is a CloudEvent whose ``sequence`` rises by one per topic and partition. Amounts are decimal strings
+without exponent, trailing zeros or minus zero; times are UTC with ``Z``. Fields may be added, never taken away.
+"""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.rejections import REASONS
+
+DECIMAL_OUT_PATTERN = r"^(0|-?(0\.[0-9]*[1-9]|[1-9][0-9]*(\.[0-9]*[1-9])?))$"
+TIME_OUT_PATTERN = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{6})?Z$"
+
+Decimal = Annotated[str, Field(pattern=DECIMAL_OUT_PATTERN)]
+Time = Annotated[str, Field(pattern=TIME_OUT_PATTERN)]
+Count = Annotated[int, Field(ge=0)]
+Status = Literal["pending", "active", "used_up", "expired", "suspended", "refunded", "cancelled"]
+
+
+class Output(BaseModel):
+    """A body that we write: types are exact, and a reader ignores fields it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+
+class OutputEvent(Output):
+    """The ``data`` of an output event; ``TYPE`` is its event type, ``TOPIC`` where it is published."""
+
+    TYPE: ClassVar[str]
+    TOPIC: ClassVar[str]
+
+
+class RatedMeter(Output):
+    """One priced meter of an event."""
+
+    meter: str = Field(description="the meter")
+    quantity: Count = Field(description="how many")
+    per_million: Decimal = Field(description="price of a million, currency, after adjustments")
+    amount: Decimal = Field(description="currency")
+    standard_tokens: Decimal = Field(description="standard tokens")
+
+
+class BurnedBucket(Output):
+    """What one bucket covered."""
+
+    grant_id: str = Field(description="the bucket")
+    standard_tokens: Decimal = Field(description="standard tokens burned from it")
+
+
+class RatedEvent(Output):
+    """One usage event, priced and paid."""
+
+    source: str = Field(description="source of the usage event")
+    id: str = Field(description="id of the usage event")
+    account: str = Field(description="the account that pays")
+    currency: str = Field(description="currency of the amounts")
+    amount: Decimal = Field(description="price, tax included")
+    net: Decimal = Field(description="price without tax")
+    standard_tokens: Decimal = Field(description="standard tokens of the event")
+    price_book: str = Field(description="the book and its version, such as retail-cn@3")
+    lines: list[RatedMeter] = Field(description="one line per meter, canonical order")
+    offset: int = Field(ge=0, description="offset of the record in the input topic")
+    burned: list[BurnedBucket] = Field(description="what packages covered, in deduction order")
+    charged: Decimal = Field(description="what the wallet paid, currency")
+    absorbed: Decimal = Field(description="standard tokens that nobody paid")
+
+
+class UsageRated(OutputEvent):
+    """Usage that was rated and paid, in commit order, at most 1,000 events in a record."""
+
+    TYPE: ClassVar[str] = "usage.rated.v1"
+    TOPIC: ClassVar[str] = "usage.rated"
+    events: list[RatedEvent] = Field(max_length=1000, description="rated events in commit order")
+
+
+class BalanceBucket(Output):
+    """One bucket of an account."""
+
+    grant_id: str = Field(description="the bucket")
+    plan: str = Field(description="the plan it was sold with")
+    unit: str = Field(description="what it counts: STD_TOKEN, a currency, REQUEST, ...")
+    amount: Decimal = Field(description="what was granted")
+    remaining: Decimal = Field(description="what is left, or what lapsed once it ended")
+    reserved: Decimal = Field(description="what is on hold")
+    valid_from: Time = Field(description="first instant")
+    valid_until: Time | None = Field(description="first instant after; null: no end")
+    status: Status = Field(description="the bucket's state")
+
+
+class PackageBalance(OutputEvent):
+    """The whole state of an account after a commit; compacted by account, so holes in ``sequence`` are normal."""
+
+    TYPE: ClassVar[str] = "package.balance.v1"
+    TOPIC: ClassVar[str] = "package.balance"
+    account: str = Field(description="the account")
+    currency: str = Field(description="currency of wallet and absorbed_amount")
+    wallet: Decimal = Field(description="the wallet, may be negative")
+    absorbed: Decimal = Field(description="standard tokens that nobody paid")
+    absorbed_amount: Decimal = Field(description="their price, currency")
+    buckets: list[BalanceBucket] = Field(description="buckets by grant id")
+
+
+class CommandAccepted(OutputEvent):
+    """A command was applied."""
+
+    TYPE: ClassVar[str] = "command.accepted.v1"
+    TOPIC: ClassVar[str] = "account.events"
+    command_type: str = Field(description="type of the command")
+    command_source: str = Field(description="source of the command")
+    command_id: str = Field(description="id of the command")
+
+
+class CommandRejected(OutputEvent):
+    """A command was refused; nothing of it was applied. Identity is null where it could not be read."""
+
+    TYPE: ClassVar[str] = "command.rejected.v1"
+    TOPIC: ClassVar[str] = "account.events"
+    command_type: str | None = Field(description="type of the command, if it could be read")
+    command_source: str | None = Field(description="source of the command, if it could be read")
+    command_id: str | None = Field(description="id of the command, if it could be read")
+    reason: str = Field(description="a word such as currency_mismatch")
+    detail: str = Field(description="field, value and expectation, for a person")
+
+
+class BucketEnded(OutputEvent):
+    """A bucket ended; what was left lapsed."""
+
+    TYPE: ClassVar[str] = "bucket.ended.v1"
+    TOPIC: ClassVar[str] = "account.events"
+    grant_id: str = Field(description="the bucket")
+    plan: str = Field(description="its plan")
+    remaining: Decimal = Field(description="what lapsed, in the bucket's unit")
+    breakage: Decimal = Field(description="revenue of what lapsed, currency")
+
+
+class ThresholdReached(OutputEvent):
+    """An alert level of a plan was crossed."""
+
+    TYPE: ClassVar[str] = "threshold.reached.v1"
+    TOPIC: ClassVar[str] = "account.events"
+    grant_id: str = Field(description="the bucket")
+    plan: str = Field(description="its plan")
+    threshold: Decimal = Field(description="the level as the plan has it, such as 0.8")
+    amount: Decimal = Field(description="what was granted")
+    remaining: Decimal = Field(description="what is left")
+
+
+class SettlementEntry(OutputEvent):
+    """What one commit earned one party under one agreement."""
+
+    TYPE: ClassVar[str] = "settlement.entry.v1"
+    TOPIC: ClassVar[str] = "settlement.entries"
+    party: str = Field(description="the party")
+    agreement: str | None = Field(description="agreement and version; null: no agreement, the operator takes all")
+    amount: Decimal = Field(description="the share, currency, may be negative")
+    base: Decimal = Field(description="tax-excluded amount it was taken from")
+    standard_tokens: Decimal = Field(description="standard tokens of these events")
+    events: Count = Field(description="how many usage events")
+
+
+class UsageRejectedHeaders(Output):
+    """Headers of a record of ``usage.rejected``, each UTF-8 text; the value is the original value, byte for byte."""
+
+    TOPIC: ClassVar[str] = "usage.rejected"
+    reason: Literal[REASONS] = Field(description="why, one word")  # type: ignore[valid-type]
+    detail: str = Field(description="field, value and expectation, for a person")
+    topic: str = Field(description="input topic of the record")
+    partition: Annotated[str, Field(pattern="^[0-9]+$")] = Field(description="its partition")
+    offset: Annotated[str, Field(pattern="^[0-9]+$")] = Field(description="its offset")
+
+
+OUTPUTS: dict[str, type[OutputEvent]] = {
+    model.TYPE: model
+    for model in (
+        UsageRated,
+        PackageBalance,
+        CommandAccepted,
+        CommandRejected,
+        BucketEnded,
+        ThresholdReached,
+        SettlementEntry,
+    )
+}
+"""Every output event by its type."""
