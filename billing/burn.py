@@ -21,10 +21,10 @@ from billing.accounts import (
 from billing.catalog.model import TEXT_DIMENSIONS, Plan
 from billing.catalog.patterns import scope_matches
 from billing.ledger import Postings
-from schemas.units import MICRO_DIGITS, divide_half_even
+from billing.pricing.rate import net_of_tax
+from schemas.units import MILLION, divide_half_even
 from schemas.usage import UsageEvent
 
-MILLIONTHS = 10**MICRO_DIGITS
 PlanOf = Callable[[PlanKey], Plan]
 
 
@@ -87,7 +87,8 @@ def alert_floor_micro(bucket: Bucket, alerts_micro: Sequence[int]) -> int:
     """
     if bucket.alerts_fired >= len(alerts_micro):
         return -1
-    return bucket.amount_micro - -(-bucket.amount_micro * alerts_micro[bucket.alerts_fired] // MILLIONTHS)
+    used_micro = -(-bucket.amount_micro * alerts_micro[bucket.alerts_fired] // MILLION)
+    return bucket.amount_micro - used_micro
 
 
 def earned_pico(liability_pico: int, burned_micro: int, remaining_micro: int) -> int:
@@ -95,11 +96,6 @@ def earned_pico(liability_pico: int, burned_micro: int, remaining_micro: int) ->
     if burned_micro == remaining_micro:
         return liability_pico
     return divide_half_even(liability_pico * burned_micro, remaining_micro)
-
-
-def net_of_tax_pico(amount_pico: int, tax_rate_micro: int) -> int:
-    """The tax-excluded part of an amount that includes tax, half even to 1e-12."""
-    return divide_half_even(amount_pico * MILLIONTHS, MILLIONTHS + tax_rate_micro)
 
 
 def belongs(bucket: Bucket, event: UsageEvent, plan: Plan) -> bool:
@@ -184,7 +180,7 @@ def _deduct(account: Account, bucket: Bucket, taken_micro: int, plan: Plan, burn
 def _charge_wallet(
     account: Account, burned: Burned, amount_pico: int, price_book: str, tax_rate_micro: int, postings: Postings
 ) -> None:
-    net_pico = net_of_tax_pico(amount_pico, tax_rate_micro)
+    net_pico = net_of_tax(amount_pico, tax_rate_micro)
     account.wallet_pico -= amount_pico
     burned.charged_pico += amount_pico
     burned.charged_net_pico += net_pico

@@ -96,6 +96,9 @@ class Calculator(Protocol):
     def put_hour(self, hour_us: int, stored: list[HashHour]) -> None:
         """Take one hour of identities into memory."""
 
+    def account_ids(self) -> list[str]:
+        """All accounts in memory, sorted."""
+
     def account(self, account_id: str) -> Account | None:
         """A copy of an account in memory; None where it is not there."""
 

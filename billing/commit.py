@@ -36,12 +36,25 @@ FORWARD_NUMBER_HEADER = "tb_forward_number"
 class Record(Protocol):
     """One Kafka record as the consumer gives it (aiokafka's ``ConsumerRecord`` has this shape)."""
 
-    offset: int
-    timestamp: int
-    """LogAppendTime in milliseconds since 1970."""
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
+    @property
+    def offset(self) -> int:
+        """Place in its topic and partition."""
+
+    @property
+    def timestamp(self) -> int:
+        """LogAppendTime in milliseconds since 1970."""
+
+    @property
+    def key(self) -> bytes | None:
+        """The record's key."""
+
+    @property
+    def value(self) -> bytes | None:
+        """The record's value."""
+
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]:
+        """The record's headers."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,14 +96,21 @@ class Dedupe:
             for number, id_hash, content_hash in RECENT.iter_unpack(recent.payload):
                 self._sources[recent.source].remember(number, id_hash, content_hash)
 
+    def numbered(self, event: UsageEvent) -> bool:
+        """Whether the event's source is numbered: by its first event, which may be this one."""
+        known = self._sources.get(event.source)
+        return event.sequence is not None if known is None else known.numbered
+
     def missing_hours(self, events: list[UsageEvent]) -> list[int]:
-        """Hours of event time that unnumbered events need and that are not in memory."""
+        """Hours of event time that unnumbered events may need and that are not in memory.
+
+        A source that is not known yet counts: whether it is numbered is decided by its first event, in order.
+        """
         hours = set()
         for event in events:
             known = self._sources.get(event.source)
-            if known.numbered if known is not None else event.sequence is not None:
-                continue
-            hours.add(event.time_us - event.time_us % HOUR_US)
+            if known is None or not known.numbered:
+                hours.add(event.time_us - event.time_us % HOUR_US)
         return sorted(hours - self._hours.keys())
 
     def put_hour(self, hour_us: int, stored: list[HashHour]) -> None:

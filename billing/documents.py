@@ -12,9 +12,9 @@ from typing import Any
 from billing.accounts import NO_END_US, Account, Bucket
 from billing.burn import AccountEvent, Burned
 from billing.outbox import SEQUENCE_MARK
-from billing.pricing.rate import Rated
+from billing.pricing.rate import Rated, rated_as_json
 from schemas.times import format_time_us
-from schemas.units import MILLION, format_micro, format_pico
+from schemas.units import format_micro, format_pico
 from schemas.usage import UsageEvent
 
 RATED_PER_RECORD = 1_000
@@ -35,33 +35,9 @@ class Stamp:
     log_time_us: int
 
 
-def rated_line(event: UsageEvent, rated: Rated) -> dict[str, Any]:
-    """One priced event, as ``tokenbill rate`` prints it."""
-    return {
-        "source": event.source,
-        "id": event.id,
-        "account": event.account,
-        "currency": rated.currency,
-        "amount": format_pico(rated.amount_pico),
-        "net": format_pico(rated.net_pico),
-        "standard_tokens": format_micro(rated.standard_micro),
-        "price_book": rated.price_book,
-        "lines": [
-            {
-                "meter": line.meter,
-                "quantity": line.quantity,
-                "per_million": format_pico(line.price_pico * MILLION),
-                "amount": format_pico(line.amount_pico),
-                "standard_tokens": format_micro(line.standard_micro),
-            }
-            for line in rated.lines
-        ],
-    }
-
-
 def paid_line(event: UsageEvent, rated: Rated, offset: int, burned: Burned) -> dict[str, Any]:
     """One priced and paid event, as ``usage.rated`` carries it."""
-    return rated_line(event, rated) | {
+    return rated_as_json(event, rated) | {
         "offset": offset,
         "burned": [
             {"grant_id": deduction.grant_id, "standard_tokens": format_micro(deduction.burned_micro)}

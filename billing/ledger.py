@@ -4,7 +4,7 @@ A negative customer deposit is a receivable: usage that happened is never refuse
 Owns: which control account a fact touches. Never: amounts, which the rules decide.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from billing.commit import Posting
 
@@ -48,10 +48,10 @@ class Postings:
         key = (code, currency, detail)
         self._sums[key] = self._sums.get(key, 0) + amount_pico
 
-    def merge(self, other: "Postings") -> None:
-        """Add all lines of ``other``."""
-        for (code, currency, detail), amount_pico in other._sums.items():
-            self.add(code, currency, detail, amount_pico)
+    def merge_lines(self, lines: Iterable[Posting]) -> None:
+        """Add lines that were summed elsewhere."""
+        for line in lines:
+            self.add(line.account_code, line.currency, line.detail, line.amount_pico)
 
     def lines(self) -> Iterator[Posting]:
         """The summed lines without zeros, sorted.

@@ -15,11 +15,10 @@ class TimeLimits:
     """Applies to events without a number: their identities are kept that long."""
 
 
-def time_refusal(event: UsageEvent, log_time_us: int, limits: TimeLimits) -> tuple[str, str] | None:
+def time_refusal(event: UsageEvent, numbered: bool, log_time_us: int, limits: TimeLimits) -> tuple[str, str] | None:
     """Reason and detail where an event is too far ahead of, or behind, the log; else None.
 
-    An event with a number is never too old: numbers are remembered for ever. Whether its source is numbered is
-    decided later; an event that carries a number it may not use is not let in by that.
+    An event of a ``numbered`` source is never too old: numbers are remembered for ever.
     """
     if event.time_us > log_time_us + limits.future_us:
         return (
@@ -27,10 +26,10 @@ def time_refusal(event: UsageEvent, log_time_us: int, limits: TimeLimits) -> tup
             f"time: {format_time_us(event.time_us)} is more than {limits.future_us // MINUTE_US} minutes ahead of the "
             f"log's {format_time_us(log_time_us)}; set the worker's clock and send it again",
         )
-    if event.sequence is None and event.time_us < log_time_us - limits.past_us:
+    if not numbered and event.time_us < log_time_us - limits.past_us:
         return (
             "time_too_old",
             f"time: {format_time_us(event.time_us)} is more than {limits.past_us // DAY_US} days before the log's "
-            f"{format_time_us(log_time_us)}, and the event has no sequence",
+            f"{format_time_us(log_time_us)}, and its source does not number its events",
         )
     return None

@@ -1,4 +1,4 @@
-"""Accounts and buckets as rows of PostgreSQL ``COPY`` text, in the column order of ``billing.commit.AccountChanges``."""
+"""Accounts and buckets as rows of PostgreSQL ``COPY`` text; columns as in ``billing.commit.AccountChanges``."""
 
 from billing.accounts import NO_END_US, Account, Bucket
 

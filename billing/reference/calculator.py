@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass, fields
 
-from schemas.routing import partition_of
-
 from billing.accounts import CLOSED, Account, PlanKey
 from billing.burn import Burned, burn, roll_forward, sort_buckets
 from billing.calculator import Effects, UsageBatch, UsageOutcome
@@ -29,6 +27,7 @@ from billing.pricing.rate import Rated, rate
 from billing.rows import account_row, bucket_row
 from schemas.meters import TOKEN_METERS
 from schemas.rejections import Rejection
+from schemas.routing import partition_of
 from schemas.times import HOUR_US
 from schemas.usage import UsageEvent, parse_usage
 
@@ -101,6 +100,9 @@ class PlainCalculator:
     def put_hour(self, hour_us: int, stored: list[HashHour]) -> None:
         self._dedupe.put_hour(hour_us, stored)
 
+    def account_ids(self) -> list[str]:
+        return sorted(self._accounts)
+
     def account(self, account_id: str) -> Account | None:
         return deepcopy(self._accounts.get(account_id))
 
@@ -139,7 +141,7 @@ class PlainCalculator:
             return Rejection(reason, detail, event.source, event.id, event.sequence, event.account)
 
         if limits is not None:
-            late = time_refusal(event, outcome.log_time_us, limits)
+            late = time_refusal(event, self._dedupe.numbered(event), outcome.log_time_us, limits)
             if late is not None:
                 return reject(*late)
         seen = self._dedupe.look(event, outcome.findings)

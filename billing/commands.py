@@ -1,0 +1,120 @@
+"""What account commands do: opening, top-up, purchase, closing. Rules take an account and return an outcome.
+
+A refusal is a value with a reason; nothing of a refused command is applied. Never: SQL, Kafka, the clock.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from billing import ledger
+from billing.accounts import CLOSED, Account
+from billing.burn import next_due_us
+from billing.catalog.model import Catalog
+from billing.grants import grant_package
+from billing.ledger import Postings
+from schemas.commands import CloseAccount, Command, OpenAccount, PurchasePackage, TopUpWallet
+from schemas.units import format_pico
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a command was refused: a reason for programs, a sentence for people."""
+
+    reason: str
+    detail: str
+
+
+@dataclass(slots=True)
+class Scene:
+    """What a command is decided on: the account as it stands (None: never opened), rolled forward to ``now_us``."""
+
+    account: Account | None
+    catalog: Catalog
+    now_us: int
+    payment_known: Callable[[str, str], bool]
+    """Whether (account, payment_ref) was used before."""
+    postings: Postings
+
+
+def decide(command: Command, scene: Scene) -> Account | Refusal:
+    """The account after the command, or why it is refused. Changes ``scene.account`` and ``scene.postings`` only when
+    it is accepted."""
+    if isinstance(command.data, OpenAccount):
+        return _open(command, command.data, scene)
+    if scene.account is None:
+        return Refusal("unknown_account", f"account {command.account!r} was never opened")
+    if scene.account.status == CLOSED:
+        return Refusal("account_closed", f"account {command.account!r} is closed")
+    if isinstance(command.data, TopUpWallet):
+        return _top_up(command.data, scene.account, scene)
+    if isinstance(command.data, PurchasePackage):
+        return _purchase(command.data, scene.account, scene)
+    if isinstance(command.data, CloseAccount):
+        scene.account.status = CLOSED
+        return scene.account
+    return Refusal("unsupported_command", f"{command.type} is not carried out by this version; nothing was changed")
+
+
+def _open(command: Command, data: OpenAccount, scene: Scene) -> Account | Refusal:
+    if scene.account is not None:
+        return Refusal("account_exists", f"account {command.account!r} was opened before")
+    currencies: dict[str, set[str]] = {}
+    for book in scene.catalog.price_books:
+        currencies.setdefault(book.name, set()).add(book.currency)
+    if data.price_book is None:
+        candidates = sorted(name for name, known in currencies.items() if known == {data.currency})
+        if len(candidates) != 1:
+            found = ", ".join(candidates) or "none"
+            return Refusal(
+                "ambiguous_price_book", f"price books in {data.currency}: {found}; name one in data.price_book"
+            )
+        price_book = candidates[0]
+    elif data.price_book not in currencies:
+        return Refusal("ambiguous_price_book", f"there is no price book {data.price_book!r}")
+    elif currencies[data.price_book] != {data.currency}:
+        known = ", ".join(sorted(currencies[data.price_book]))
+        return Refusal("currency_mismatch", f"price book {data.price_book!r} is in {known}, not {data.currency}")
+    else:
+        price_book = data.price_book
+    return Account(
+        account=command.account,
+        currency=data.currency,
+        price_book=price_book,
+        payment=data.payment,
+        credit_limit_pico=data.credit_limit_pico or 0,
+    )
+
+
+def _top_up(data: TopUpWallet, account: Account, scene: Scene) -> Account | Refusal:
+    if scene.payment_known(account.account, data.payment_ref):
+        return Refusal("duplicate_payment_ref", f"payment {data.payment_ref!r} was booked before on this account")
+    account.wallet_pico += data.amount_pico
+    paid_by = ledger.PROMOTION_EXPENSE if data.gift else ledger.CASH
+    scene.postings.post(
+        account.currency,
+        (paid_by, "", data.amount_pico),
+        (ledger.CUSTOMER_DEPOSITS, "", -data.amount_pico),
+    )
+    return account
+
+
+def _purchase(data: PurchasePackage, account: Account, scene: Scene) -> Account | Refusal:
+    plan = scene.catalog.plan(data.plan, data.plan_version)
+    if plan is None:
+        version = "" if data.plan_version is None else f" version {data.plan_version}"
+        return Refusal("unknown_plan", f"there is no plan {data.plan!r}{version}")
+    if plan.currency != account.currency:
+        return Refusal(
+            "currency_mismatch", f"plan {plan.label} costs {plan.currency}, the account is {account.currency}"
+        )
+    if any(bucket.grant_id.rpartition("/")[0] == data.grant_id for bucket in account.buckets):
+        return Refusal("duplicate_grant_id", f"grant {data.grant_id!r} exists on this account")
+    if data.pay_from == "wallet" and account.wallet_pico + account.credit_limit_pico < plan.price_pico:
+        return Refusal(
+            "insufficient_funds",
+            f"plan {plan.label} costs {format_pico(plan.price_pico)}, the wallet holds "
+            f"{format_pico(account.wallet_pico)} with a credit limit of {format_pico(account.credit_limit_pico)}",
+        )
+    grant_package(account, plan, data.grant_id, data.starts_at_us, scene.now_us, data.pay_from, scene.postings)
+    account.next_due_us = next_due_us(account)
+    return account

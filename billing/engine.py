@@ -1,0 +1,416 @@
+"""What one commit decides: input batches of one partition in, a complete ``CommitRecord`` out.
+
+Owns: the order within a commit (commands, forwarded commands, usage, forwarded usage), forwarding and its numbers,
+command identities, what is loaded before it is needed, and the outbox rows. Never: Kafka, SQL (a loader fetches what is
+missing), the clock. The rules are elsewhere: commands in ``billing.commands``, usage in a calculator.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from billing import commands
+from billing.accounts import Account
+from billing.burn import AccountEvent, roll_forward
+from billing.calculator import Calculator, UsageBatch
+from billing.catalog.model import Catalog
+from billing.commit import (
+    ACCOUNT_EVENT_TOPIC,
+    BALANCE_TOPIC,
+    COMMAND_FORWARDED_TOPIC,
+    COMMAND_TOPIC,
+    FORWARD_NUMBER_HEADER,
+    FORWARD_ORIGIN_HEADER,
+    FORWARD_TOPIC,
+    INPUT_TOPICS,
+    RATED_TOPIC,
+    REJECTED_TOPIC,
+    USAGE_FORWARDED_TOPIC,
+    USAGE_TOPIC,
+    CommitRecord,
+    Counts,
+    Finding,
+    HashHour,
+    InputBatch,
+    OutboxRow,
+    PartitionState,
+    PositionMove,
+    Record,
+)
+from billing.documents import Stamp, account_event_data, dump_json, output_event
+from billing.ledger import Postings
+from billing.limits import TimeLimits
+from billing.outbox import Frame, compress, encode_frame
+from schemas.commands import Command, TopUpWallet, parse_command
+from schemas.rejections import Rejection
+from schemas.routing import partition_of
+
+
+class BrokenInvariant(RuntimeError):
+    """Something that must never be false is false: the worker stops, and a person looks."""
+
+
+class Loader(Protocol):
+    """Fetches what a partition's memory lacks. ``billing.store.Store`` is one; ``simulate`` has nothing stored."""
+
+    def load_accounts(self, ids: Sequence[str]) -> list[Account]:
+        """The accounts that exist among ``ids``."""
+
+    def known_commands(self, ids: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        """(source, id) to outcome of the commands decided before."""
+
+    def known_payments(self, pairs: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+        """The (account, payment_ref) used before."""
+
+    def load_hours(self, partition: int, hours: Sequence[int]) -> list[HashHour]:
+        """All identities stored under these hours."""
+
+
+@dataclass(slots=True)
+class _Pending:
+    """What a commit under decision has gathered so far, besides what the calculator holds."""
+
+    counts: Counts = field(default_factory=Counts)
+    frames: dict[str, list[Frame]] = field(default_factory=dict)
+    postings: Postings = field(default_factory=Postings)
+    account_events: list[AccountEvent] = field(default_factory=list)
+    outcomes: list[tuple[str, str, dict[str, str | None]]] = field(default_factory=list)
+    commands_seen: list[tuple[str, str, str]] = field(default_factory=list)
+    payments: list[tuple[str, str]] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    forward_next: dict[tuple[str, int], int] = field(default_factory=dict)
+    forward_cursors: dict[tuple[str, int], int] = field(default_factory=dict)
+
+
+class PartitionEngine:
+    """One partition's memory and decisions. Thrown away after any failed or uncertain commit."""
+
+    def __init__(
+        self,
+        state: PartitionState,
+        catalog_epoch: int,
+        catalog: Catalog,
+        loader: Loader,
+        calculator: Calculator,
+        limits: TimeLimits | None = TimeLimits(),
+    ) -> None:
+        self._state = state
+        self._catalog_epoch = catalog_epoch
+        self._catalog = catalog
+        self._loader = loader
+        self._calculator = calculator
+        self._limits = limits
+        self._undecided: CommitRecord | None = None
+        calculator.load(state)
+        calculator.set_catalog(catalog)
+
+    @property
+    def positions(self) -> dict[str, int]:
+        """Next offset of each input topic, after the commits so far."""
+        return self._state.positions
+
+    def decide(self, batches: Sequence[InputBatch], due: Sequence[str] = ()) -> CommitRecord:
+        """Decide batches of one commit, in the order of ``INPUT_TOPICS``, each contiguous with the position.
+
+        ``due`` are accounts that time alone has changed: they are rolled forward to the log time of the commit, which
+        is what their next event would do first.
+
+        Raises:
+            BrokenInvariant: batches out of order or not contiguous, or the commit before was not confirmed.
+        """
+        if self._undecided is not None:
+            raise BrokenInvariant("a commit was decided before the one before it was confirmed")
+        pending = _Pending()
+        log_time_us = self._state.log_time_us
+        moves = self._moves(batches)
+        for batch in batches:
+            if batch.topic in (COMMAND_TOPIC, COMMAND_FORWARDED_TOPIC):
+                log_time_us = self._apply_commands(batch, log_time_us, pending)
+        for batch in batches:
+            if batch.topic in (USAGE_TOPIC, USAGE_FORWARDED_TOPIC):
+                log_time_us = self._apply_usage(batch, log_time_us, pending)
+        self._roll(due, log_time_us, pending)
+        self._undecided = self._record(moves, log_time_us, pending)
+        return self._undecided
+
+    def committed(self) -> None:
+        """The record last decided is in SQL: the next one follows it."""
+        record = self._undecided
+        if record is None:
+            raise BrokenInvariant("nothing was decided that could have been committed")
+        state = self._state
+        state.commit_no = record.commit_no
+        state.log_time_us = record.log_time_us
+        state.positions.update((move.topic, move.end) for move in record.positions)
+        state.next_sequences.update(record.next_sequences)
+        state.forward_next.update(record.forward_next)
+        state.forward_cursors.update(record.forward_cursors)
+        self._undecided = None
+
+    def roll_all(self, now_us: int) -> CommitRecord:
+        """Roll every account in memory forward to ``now_us``, as a commit of its own (the end of ``simulate``)."""
+        pending = _Pending()
+        self._roll(self._calculator.account_ids(), now_us, pending)
+        self._undecided = self._record([], self._state.log_time_us, pending)
+        return self._undecided
+
+    def _roll(self, names: Sequence[str], now_us: int, pending: _Pending) -> None:
+        self._load_accounts(names)
+        for name in names:
+            account = self._calculator.account(name)
+            if account is not None and account.next_due_us <= now_us:
+                pending.account_events += roll_forward(account, now_us, pending.postings)
+                self._calculator.put_account(account, stored=False)
+
+    def _moves(self, batches: Sequence[InputBatch]) -> list[PositionMove]:
+        order = [INPUT_TOPICS.index(batch.topic) for batch in batches]
+        if order != sorted(order):
+            raise BrokenInvariant(f"batches out of order: {[batch.topic for batch in batches]}")
+        next_offsets: dict[str, int] = {}
+        moves: dict[str, PositionMove] = {}
+        for batch in batches:
+            expected = next_offsets.get(batch.topic, self._state.positions.get(batch.topic, 0))
+            if batch.start != expected or batch.end - batch.start != len(batch.records):
+                raise BrokenInvariant(
+                    f"{batch.topic}[{self._state.partition}]: records {batch.start} to {batch.end} "
+                    f"({len(batch.records)} of them) do not follow position {expected}"
+                )
+            first = moves[batch.topic].start if batch.topic in moves else batch.start
+            moves[batch.topic] = PositionMove(batch.topic, first, batch.end)
+            next_offsets[batch.topic] = batch.end
+        return list(moves.values())
+
+    # Commands
+
+    def _apply_commands(self, batch: InputBatch, log_time_us: int, pending: _Pending) -> int:
+        records = self._undropped(batch, pending, "commands_dropped")
+        parsed = [parse_command(record.value, record.headers) for record in records]
+        mine = [
+            command
+            for command in parsed
+            if isinstance(command, Command) and self._target(command.account) == self._state.partition
+        ]
+        self._load_accounts(command.account for command in mine)
+        known = self._loader.known_commands([(command.source, command.id) for command in mine])
+        known.update(((source, id_), outcome) for source, id_, outcome in pending.commands_seen)
+        refs = [
+            (command.account, command.data.payment_ref) for command in mine if isinstance(command.data, TopUpWallet)
+        ]
+        payments = self._loader.known_payments(refs) | set(pending.payments)
+        for record, command in zip(records, parsed, strict=True):
+            log_time_us = max(log_time_us, record.timestamp * 1000)
+            if isinstance(command, Rejection):
+                pending.counts.commands_rejected += 1
+                key = command.account or (record.key or b"").decode("utf-8", "replace")
+                self._outcome(key, command, None, command.reason, command.detail, pending)
+                continue
+            target = self._target(command.account)
+            if target != self._state.partition:
+                self._forward(batch.topic, record, target, pending)
+                pending.counts.commands_forwarded += 1
+            elif (command.source, command.id) in known:
+                pending.counts.commands_duplicate += 1
+            else:
+                outcome = self._apply_command(command, log_time_us, payments, pending)
+                known[command.source, command.id] = outcome
+        return log_time_us
+
+    def _apply_command(
+        self, command: Command, log_time_us: int, payments: set[tuple[str, str]], pending: _Pending
+    ) -> str:
+        account = self._calculator.account(command.account)
+        now_us = log_time_us
+        if self._limits is None:
+            now_us = max(command.time_us, account.clock_us if account else 0)
+        if account is not None:
+            if self._limits is None:
+                account.clock_us = now_us
+            pending.account_events += roll_forward(account, now_us, pending.postings)
+        scene = commands.Scene(
+            account, self._catalog, now_us, lambda owner, ref: (owner, ref) in payments, pending.postings
+        )
+        decided = commands.decide(command, scene)
+        if isinstance(decided, commands.Refusal):
+            outcome = "rejected"
+            pending.counts.commands_rejected += 1
+            if account is not None:
+                self._calculator.put_account(account, stored=False)
+            self._outcome(command.account, command, command.type, decided.reason, decided.detail, pending)
+        else:
+            outcome = "accepted"
+            pending.counts.commands_accepted += 1
+            if self._limits is None:
+                decided.clock_us = now_us
+            if isinstance(command.data, TopUpWallet):
+                payments.add((command.account, command.data.payment_ref))
+                pending.payments.append((command.account, command.data.payment_ref))
+            self._calculator.put_account(decided, stored=False)
+            self._outcome(command.account, command, command.type, None, None, pending)
+        pending.commands_seen.append((command.source, command.id, outcome))
+        return outcome
+
+    def _outcome(
+        self,
+        account: str,
+        command: Command | Rejection,
+        command_type: str | None,
+        reason: str | None,
+        detail: str | None,
+        pending: _Pending,
+    ) -> None:
+        data = {
+            "account": account,
+            "command_type": command_type,
+            "command_source": command.source,
+            "command_id": command.id,
+        }
+        if reason is not None:
+            data |= {"reason": reason, "detail": detail}
+        type_name = "command.accepted.v1" if reason is None else "command.rejected.v1"
+        pending.outcomes.append((account, type_name, data))
+
+    # Usage
+
+    def _apply_usage(self, batch: InputBatch, log_time_us: int, pending: _Pending) -> int:
+        state, calculator = self._state, self._calculator
+        records = self._undropped(batch, pending, "dropped")
+        usage = UsageBatch(state.partition, state.partitions, records, log_time_us, self._limits)
+        decoded = calculator.decode(usage)
+        missing = calculator.missing_accounts(decoded)
+        if missing:
+            self._put_accounts(missing)
+        hours = calculator.missing_hours(decoded)
+        if hours:
+            stored = self._loader.load_hours(state.partition, hours)
+            for hour_us in hours:
+                calculator.put_hour(hour_us, [part for part in stored if part.hour_us == hour_us])
+        outcome = calculator.apply(decoded)
+        for index, target in outcome.forwarded:
+            self._forward(batch.topic, records[index], target, pending)
+        for index, rejection in outcome.rejected:
+            self._reject(batch.topic, records[index], rejection, pending)
+        counts = pending.counts
+        counts.rated += outcome.rated
+        counts.duplicate += outcome.duplicate
+        counts.rejected += len(outcome.rejected)
+        counts.forwarded += len(outcome.forwarded)
+        pending.account_events += outcome.account_events
+        pending.findings += outcome.findings
+        return outcome.log_time_us
+
+    def _reject(self, topic: str, record: Record, rejection: Rejection, pending: _Pending) -> None:
+        headers = (
+            *record.headers,
+            ("reason", rejection.reason.encode()),
+            ("detail", rejection.detail.encode()),
+            ("topic", topic.encode()),
+            ("partition", str(self._state.partition).encode()),
+            ("offset", str(record.offset).encode()),
+        )
+        pending.frames.setdefault(REJECTED_TOPIC, []).append(Frame(record.key, record.value, headers))
+
+    # What both share
+
+    def _target(self, account: str) -> int:
+        return partition_of(account, self._state.partitions)
+
+    def _load_accounts(self, names: Iterable[str]) -> None:
+        missing = sorted({name for name in names if self._calculator.account(name) is None})
+        if missing:
+            self._put_accounts(missing)
+
+    def _put_accounts(self, names: Sequence[str]) -> None:
+        for account in self._loader.load_accounts(names):
+            self._calculator.put_account(account, stored=True)
+
+    def _undropped(self, batch: InputBatch, pending: _Pending, dropped_count: str) -> Sequence[Record]:
+        """The records to apply: of forwarded ones only those that the cursor of their origin has not passed."""
+        if batch.topic not in (USAGE_FORWARDED_TOPIC, COMMAND_FORWARDED_TOPIC):
+            return batch.records
+        fresh: list[Record] = []
+        for record in batch.records:
+            headers = dict(record.headers)
+            try:
+                origin, number = int(headers[FORWARD_ORIGIN_HEADER]), int(headers[FORWARD_NUMBER_HEADER])
+            except (KeyError, ValueError):
+                # Nobody but a relay may write here; what did not come from one has no number to be known by.
+                pending.findings.append(
+                    Finding("foreign_forward", f"{batch.topic}[{self._state.partition}] offset {record.offset}")
+                )
+                fresh.append(record)
+                continue
+            key = (batch.topic, origin)
+            cursor = pending.forward_cursors.get(key, self._state.forward_cursors.get(key, 0))
+            if number < cursor:
+                setattr(pending.counts, dropped_count, getattr(pending.counts, dropped_count) + 1)
+                continue
+            if number > cursor:
+                raise BrokenInvariant(
+                    f"{batch.topic}[{self._state.partition}] offset {record.offset}: forward {number} from partition "
+                    f"{origin}, but {cursor} was next; a forwarded record was lost"
+                )
+            pending.forward_cursors[key] = number + 1
+            fresh.append(record)
+        return fresh
+
+    def _forward(self, topic: str, record: Record, target: int, pending: _Pending) -> None:
+        forward_topic = FORWARD_TOPIC[topic]
+        key = (forward_topic, target)
+        number = pending.forward_next.get(key, self._state.forward_next.get(key, 0))
+        pending.forward_next[key] = number + 1
+        own = {FORWARD_ORIGIN_HEADER, FORWARD_NUMBER_HEADER}
+        headers = (
+            *((name, value) for name, value in record.headers if name not in own),
+            (FORWARD_ORIGIN_HEADER, str(self._state.partition).encode()),
+            (FORWARD_NUMBER_HEADER, str(number).encode()),
+        )
+        pending.frames.setdefault(forward_topic, []).append(Frame(record.key, record.value, headers, target))
+
+    def _record(self, moves: list[PositionMove], log_time_us: int, pending: _Pending) -> CommitRecord:
+        state = self._state
+        stamp = Stamp(state.partition, state.commit_no + 1, log_time_us)
+        effects = self._calculator.take_effects(stamp)
+        pending.frames[ACCOUNT_EVENT_TOPIC] = list(_account_event_frames(stamp, pending))
+        packed = {topic: (len(frames), b"".join(map(encode_frame, frames))) for topic, frames in pending.frames.items()}
+        packed[RATED_TOPIC] = (effects.rated_records, effects.rated_frames)
+        packed[BALANCE_TOPIC] = (effects.balance_records, effects.balance_frames)
+        outbox: list[OutboxRow] = []
+        next_sequences: dict[str, int] = {}
+        for topic, (records, frames) in sorted(packed.items()):
+            if records:
+                first = state.next_sequences.get(topic, 1)
+                outbox.append(OutboxRow(topic, records, first, compress(frames)))
+                next_sequences[topic] = first + records
+        pending.postings.merge_lines(effects.postings)
+        return CommitRecord(
+            partition=state.partition,
+            commit_no=stamp.commit_no,
+            catalog_epoch=self._catalog_epoch,
+            log_time_us=log_time_us,
+            positions=moves,
+            counts=pending.counts,
+            changes=effects.changes,
+            postings=list(pending.postings.lines()),
+            rollups=effects.rollups,
+            dedupe=effects.dedupe,
+            commands_seen=pending.commands_seen,
+            payments=pending.payments,
+            outbox=outbox,
+            next_sequences=next_sequences,
+            forward_next=pending.forward_next,
+            forward_cursors=pending.forward_cursors,
+            findings=pending.findings,
+            book_times=effects.book_times,
+            limits={}
+            if self._limits is None
+            else {"future_limit_us": self._limits.future_us, "past_limit_us": self._limits.past_us},
+        )
+
+
+def _account_event_frames(stamp: Stamp, pending: _Pending) -> Iterable[Frame]:
+    outputs = pending.outcomes + [
+        (event.account, event.type, {"account": event.account} | account_event_data(event))
+        for event in pending.account_events
+    ]
+    for number, (account, type_name, data) in enumerate(outputs):
+        yield Frame(account.encode(), output_event(type_name, stamp, number, account, dump_json(data)))

@@ -1,0 +1,165 @@
+"""Usage and commands in file order through the same engine, with no servers: the oracle of every balance.
+
+Owns: how lines become batches, and the one JSON document of ``tokenbill simulate`` (CONTRACT §5).
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from billing import ledger
+from billing.accounts import Account
+from billing.calculator import Calculator
+from billing.catalog.model import Catalog
+from billing.commit import (
+    COMMAND_TOPIC,
+    REJECTED_TOPIC,
+    USAGE_TOPIC,
+    CommitRecord,
+    Counts,
+    HashHour,
+    InputBatch,
+    PartitionState,
+    PlainRecord,
+)
+from billing.documents import account_object, dump_json, trial_balance_object
+from billing.engine import PartitionEngine
+from billing.outbox import unpack_frames
+from schemas.commands import COMMANDS, parse_command
+from schemas.rejections import Rejection
+from schemas.units import format_pico
+from schemas.usage import parse_usage
+
+LINES_PER_COMMIT = 20_000
+DEFAULT_OPERATOR = "operator"
+
+
+class NothingStored:
+    """A loader for a partition that begins empty."""
+
+    def load_accounts(self, ids: Sequence[str]) -> list[Account]:
+        return []
+
+    def known_commands(self, ids: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        return {}
+
+    def known_payments(self, pairs: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+        return set()
+
+    def load_hours(self, partition: int, hours: Sequence[int]) -> list[HashHour]:
+        return []
+
+
+class _Remembering(NothingStored):
+    """Remembers command identities and payments across the commits of one simulation."""
+
+    def __init__(self) -> None:
+        self.commands: dict[tuple[str, str], str] = {}
+        self.payments: set[tuple[str, str]] = set()
+
+    def known_commands(self, ids: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        return {key: self.commands[key] for key in ids if key in self.commands}
+
+    def known_payments(self, pairs: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+        return self.payments.intersection(pairs)
+
+    def remember(self, record: CommitRecord) -> None:
+        self.commands.update(((source, id_), outcome) for source, id_, outcome in record.commands_seen)
+        self.payments.update(record.payments)
+
+
+@dataclass(slots=True)
+class Simulation:
+    """A run in progress. Feed lines, then take the document."""
+
+    catalog: Catalog
+    calculator: Calculator
+    operator: str = DEFAULT_OPERATOR
+    lines_per_commit: int = LINES_PER_COMMIT
+    counts: Counts = field(default_factory=Counts)
+    rejections: Counter[str] = field(default_factory=Counter)
+    _balances: Counter[tuple[str, str]] = field(default_factory=Counter)
+    _greatest_us: int = 0
+    _positions: dict[str, int] = field(default_factory=dict)
+    _loader: _Remembering = field(default_factory=_Remembering)
+    _engine: PartitionEngine = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._engine = PartitionEngine(
+            PartitionState(0, 1), 0, self.catalog, self._loader, self.calculator, limits=None
+        )
+
+    def feed(self, lines: Iterable[bytes]) -> None:
+        """Apply lines (one CloudEvent as JSON each; blank lines are passed over) in order."""
+        topic, run = USAGE_TOPIC, list[bytes]()
+        for line in lines:
+            if not line.strip():
+                continue
+            line_topic = self._look(line)
+            if line_topic != topic or len(run) >= self.lines_per_commit:
+                self._commit(topic, run)
+                topic, run = line_topic, []
+            run.append(line)
+        self._commit(topic, run)
+
+    def _look(self, line: bytes) -> str:
+        """The topic a line belongs to; notes its time."""
+        try:
+            body = json.loads(line)
+        except ValueError:
+            return USAGE_TOPIC
+        is_command = isinstance(body, dict) and isinstance(body.get("type"), str) and body["type"] in COMMANDS
+        item = parse_command(line) if is_command else parse_usage(line)
+        if not isinstance(item, Rejection):
+            self._greatest_us = max(self._greatest_us, item.time_us)
+        return COMMAND_TOPIC if is_command else USAGE_TOPIC
+
+    def _commit(self, topic: str, lines: Sequence[bytes]) -> None:
+        if not lines:
+            return
+        start = self._positions.get(topic, 0)
+        records = [PlainRecord(start + number, 0, None, line) for number, line in enumerate(lines)]
+        self._positions[topic] = start + len(lines)
+        self._take(self._engine.decide([InputBatch(topic, start, start + len(lines), records)]))
+
+    def _take(self, record: CommitRecord) -> None:
+        self._loader.remember(record)
+        self._engine.committed()
+        for name in Counts.__dataclass_fields__:
+            setattr(self.counts, name, getattr(self.counts, name) + getattr(record.counts, name))
+        for posting in record.postings:
+            self._balances[posting.account_code, posting.currency] += posting.amount_pico
+        for row in record.outbox:
+            if row.topic == REJECTED_TOPIC:
+                for frame in unpack_frames(row.payload):
+                    self.rejections[dict(frame.headers)["reason"].decode()] += 1
+
+    def document(self, as_of_us: int | None = None) -> dict[str, object]:
+        """Roll every account to ``as_of_us`` (default: the greatest time fed) and write the document."""
+        self._take(self._engine.roll_all(self._greatest_us if as_of_us is None else as_of_us))
+        accounts = {}
+        for name in self.calculator.account_ids():
+            account = self.calculator.account(name)
+            if account is not None:
+                accounts[name] = account_object(account)
+        revenue_pico = -sum(v for (code, _), v in self._balances.items() if code == ledger.REVENUE_USAGE)
+        breakage_pico = -sum(v for (code, _), v in self._balances.items() if code == ledger.REVENUE_BREAKAGE)
+        body: dict[str, object] = {
+            "accounts": accounts,
+            "events": {
+                "rated": self.counts.rated,
+                "duplicate": self.counts.duplicate,
+                "rejected": self.counts.rejected,
+            },
+            "rejections": dict(sorted(self.rejections.items())),
+            "ledger": {
+                "trial_balance": trial_balance_object({k: v for k, v in self._balances.items() if v}),
+                "sum": format_pico(sum(self._balances.values())),
+            },
+            "settlement": {self.operator: format_pico(revenue_pico)} if revenue_pico else {},
+            "revenue_net": format_pico(revenue_pico),
+            "breakage": format_pico(breakage_pico),
+        }
+        return body | {"state_digest": f"sha256:{hashlib.sha256(dump_json(body)).hexdigest()}"}

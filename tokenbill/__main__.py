@@ -1,0 +1,5 @@
+"""``python -m tokenbill``."""
+
+from tokenbill.cli import main
+
+main()

@@ -1,0 +1,68 @@
+"""The command ``tokenbill``: finds the subcommand, prints errors meant for people without a traceback.
+
+Subcommands are imported when they are used, so that ``tokenbill --help`` needs neither Kafka nor SQL libraries.
+"""
+
+import importlib
+import sys
+
+import click
+
+from tokenbill import __version__
+from tokenbill.errors import UserError
+
+_COMMANDS = {
+    "up": "stack",
+    "down": "stack",
+    "status": "stack",
+    "worker": "run",
+    "relay": "run",
+    "catalog": "catalog",
+    "rate": "rate",
+    "simulate": "simulate",
+    "report": "report",
+    "audit": "audit",
+    "demo": "demo",
+    "bench": "bench",
+}
+"""Subcommand to the module below ``tokenbill.commands`` that has it."""
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        module_name = _COMMANDS.get(cmd_name)
+        if module_name is None:
+            return None
+        module = importlib.import_module(f"tokenbill.commands.{module_name}")
+        command = getattr(module, cmd_name)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"tokenbill.commands.{module_name}.{cmd_name} is not a command")
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__)
+def cli() -> None:
+    """Tokenbill: billing and settlement of AI tokens (词元).
+
+    \b
+    Start here:
+      tokenbill up                  the local stack: Kafka, PostgreSQL, workers, relay
+      tokenbill status              what runs, and how far behind it is
+      tokenbill catalog check DIR   check price books and plans
+      tokenbill simulate ...        what a file of commands and usage leads to, without servers
+    """
+
+
+def main() -> None:
+    """Run the command line. Exit codes: 0 done, 1 a check failed, 2 wrong use or a setting to put right."""
+    try:
+        cli(prog_name="tokenbill")
+    except UserError as error:
+        click.echo(f"tokenbill: {error.message}", err=True)
+        if error.hint:
+            click.echo(f"  what to do: {error.hint}", err=True)
+        sys.exit(2)
