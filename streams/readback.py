@@ -1,0 +1,65 @@
+"""Reads a topic to its end as an independent consumer does: ``read_committed``, from the beginning. Writes nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
+
+
+class ReadbackTimeout(Exception):
+    """The end of the topic was not reached in time."""
+
+
+def read_topic(
+    kafka: str, topic: str, *, timeout_seconds: float = 60.0, committed_only: bool = True
+) -> Iterator[Message]:
+    """Every record that is readable when the call begins, partition by partition in offset order, interleaved.
+
+    Raises:
+        ReadbackTimeout: not there after ``timeout_seconds``.
+        KafkaException: a broker error.
+    """
+    consumer = Consumer(
+        {
+            "bootstrap.servers": kafka,
+            "group.id": "tokenbill-readback",
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed" if committed_only else "read_uncommitted",
+            "enable.partition.eof": False,
+            "fetch.queue.backoff.ms": 5,
+            "queued.max.messages.kbytes": 65_536,
+        }
+    )
+    try:
+        yield from _read(consumer, topic, time.monotonic() + timeout_seconds)
+    finally:
+        consumer.close()
+
+
+def _read(consumer: Consumer, topic: str, deadline: float) -> Iterator[Message]:
+    found = consumer.list_topics(topic, timeout=30.0).topics[topic]
+    if found.error is not None:
+        raise KafkaException(found.error)
+    ends: dict[int, int] = {}
+    for number in found.partitions:
+        # With read_committed this is the last stable offset: what an open transaction wrote is not waited for.
+        low, high = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=30.0)
+        if high > low:
+            ends[number] = high
+    consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in ends])
+    while ends:
+        for message in consumer.consume(5000, timeout=0.1):
+            if message.error() is not None:
+                raise KafkaException(message.error())
+            number = message.partition()
+            if number in ends and (message.offset() or 0) < ends[number]:
+                yield message
+        # The position also passes what is not delivered: control records and aborted transactions.
+        for place in consumer.position([TopicPartition(topic, number) for number in ends]):
+            if place.offset >= ends[place.partition]:
+                del ends[place.partition]
+                consumer.pause([place])
+        if ends and time.monotonic() > deadline:
+            raise ReadbackTimeout(f"{topic}: partitions {sorted(ends)} not read to {ends} in time")

@@ -1,0 +1,101 @@
+"""The topics of the pipeline: created once, and refused when they are not what the pipeline stands on.
+
+Inputs are dense logs with the broker's clock (``LogAppendTime``); outputs are read with ``read_committed``. The
+partition count is the number of shards and can never change (KAFKA_FAUST, DESIGN 2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic  # type: ignore[attr-defined]
+
+from billing.commit import BALANCE_TOPIC, COMMAND_TOPIC, INPUT_TOPICS, OUTPUT_TOPICS
+
+INPUT_RETENTION_MS = 7 * 24 * 3600 * 1000
+_TIMEOUT_SECONDS = 30.0
+_CHECKED = ("cleanup.policy", "message.timestamp.type", "retention.ms")
+
+
+class TopicMismatch(Exception):
+    """A topic exists that the pipeline cannot stand on: what is wrong, and what to do."""
+
+    def __init__(self, what: str, fix: str) -> None:
+        super().__init__(f"{what}. {fix}")
+        self.what = what
+        self.fix = fix
+
+
+def topic_config(topic: str) -> dict[str, str]:
+    """The settings with which ``topic`` is created."""
+    if topic in INPUT_TOPICS:
+        retention = -1 if topic == COMMAND_TOPIC else INPUT_RETENTION_MS
+        return {
+            "cleanup.policy": "delete",
+            "message.timestamp.type": "LogAppendTime",
+            "retention.ms": str(retention),
+            "retention.bytes": "-1",
+        }
+    return {"cleanup.policy": "compact" if topic == BALANCE_TOPIC else "delete"}
+
+
+def ensure_topics(kafka: str, partitions: int, *, replication: int = -1) -> None:
+    """Create the topics that are missing and check those that exist.
+
+    Raises:
+        TopicMismatch: another partition count, or an input topic without LogAppendTime, with compaction, or (for
+            commands) with limited retention.
+        KafkaException: the broker refused or did not answer.
+    """
+    admin = AdminClient({"bootstrap.servers": kafka, "socket.timeout.ms": int(_TIMEOUT_SECONDS * 1000)})
+    wanted = (*INPUT_TOPICS, *OUTPUT_TOPICS)
+    existing = admin.list_topics(timeout=_TIMEOUT_SECONDS).topics
+    missing = [
+        NewTopic(topic, num_partitions=partitions, replication_factor=replication, config=topic_config(topic))
+        for topic in wanted
+        if topic not in existing
+    ]
+    created = set()
+    if missing:
+        for topic, done in admin.create_topics(missing, operation_timeout=_TIMEOUT_SECONDS).items():
+            try:
+                done.result()
+                created.add(topic)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise
+    existing = admin.list_topics(timeout=_TIMEOUT_SECONDS).topics if len(created) < len(missing) else existing
+    for topic in wanted:
+        if topic not in created:
+            _check_count(topic, len(existing[topic].partitions), partitions)
+    _check_inputs(admin, [topic for topic in INPUT_TOPICS if topic not in created])
+
+
+def _check_count(topic: str, found: int, wanted: int) -> None:
+    if found != wanted:
+        raise TopicMismatch(
+            f"topic {topic} has {found} partitions, not {wanted}",
+            f"The number of partitions is fixed for ever: start with {found} partitions, or use an empty broker.",
+        )
+
+
+def _check_inputs(admin: AdminClient, topics: list[str]) -> None:
+    if not topics:
+        return
+    resources = [ConfigResource(ConfigResource.Type.TOPIC, topic) for topic in topics]
+    for resource, answer in admin.describe_configs(resources, request_timeout=_TIMEOUT_SECONDS).items():
+        found = {name: answer.result()[name].value for name in _CHECKED}
+        _check_input(resource.name, found)
+
+
+def _check_input(topic: str, found: Mapping[str, str]) -> None:
+    must = {"cleanup.policy": "delete", "message.timestamp.type": "LogAppendTime"}
+    if topic == COMMAND_TOPIC:
+        must["retention.ms"] = "-1"
+    for name, value in must.items():
+        if found[name] != value:
+            raise TopicMismatch(
+                f"topic {topic} has {name}={found[name]}, not {value}",
+                f"kafka-configs --alter --entity-type topics --entity-name {topic} --add-config {name}={value}",
+            )
