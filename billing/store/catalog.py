@@ -1,0 +1,142 @@
+"""The catalogue in SQL: immutable entries, one epoch, and who of the workers uses which. Never judges an entry itself.
+
+A commit holds the catalogue's lock shared, a publication exclusively: when a publication reads what was committed, no
+commit under the former epoch can follow.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from psycopg.types.json import Jsonb
+
+from billing.catalog.entries import CatalogEntry
+from billing.catalog.model import Catalog
+from billing.store.commit import CATALOG_LOCK
+from billing.store.database import Connection, Database
+from billing.store.errors import BrokenInvariant, CatalogConflict
+from schemas.times import format_time_us
+
+WORKER_ALIVE_SECONDS = 10
+_POLL_SECONDS = 0.1
+PRICE_BOOK = "price_book"
+
+
+@dataclass(frozen=True, slots=True)
+class PublishResult:
+    """The epoch that holds afterwards, and what is new in it as ``kind name@version``."""
+
+    epoch: int
+    published: tuple[str, ...]
+
+
+def catalog_epoch(database: Database) -> int:
+    """The catalogue's epoch: 0 before the first publication."""
+    with database.transaction() as connection:
+        return _epoch(connection)
+
+
+def read_catalog(database: Database) -> tuple[int, Catalog]:
+    """Epoch and entries, of one moment."""
+    with database.transaction() as connection:
+        row = connection.execute(
+            "SELECT epoch, (SELECT coalesce(jsonb_agg(body), '[]') FROM catalog_entry) FROM catalog_state"
+        ).fetchone()
+    if row is None:
+        raise BrokenInvariant("catalog_state has no row")
+    return row[0], Catalog.from_entries(row[1])
+
+
+def publish(database: Database, catalog: Catalog, rerate: bool = False) -> PublishResult:
+    """Add the entries that are not there yet; the epoch rises if there are any.
+
+    Waits for commits in flight. With ``rerate`` a price book may begin before usage that was committed under its name.
+
+    Raises:
+        CatalogConflict: a version exists with other content, or a later version of a book is back-dated.
+    """
+    with database.transaction() as connection:
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (CATALOG_LOCK,))
+        epoch = _epoch(connection)
+        stored = connection.execute("SELECT kind, name, version, sha256 FROM catalog_entry").fetchall()
+        times = connection.execute("SELECT name, max(max_event_time_us) FROM book_time GROUP BY name").fetchall()
+        new = _new_entries(catalog.to_entries(), {(k, n, v): sha256 for k, n, v, sha256 in stored})
+        named = {name for kind, name, _, _ in stored if kind == PRICE_BOOK}
+        if not rerate:
+            _refuse_backdated(new, named, dict(times))
+        if not new:
+            return PublishResult(epoch, ())
+        epoch += 1
+        with connection.cursor() as cursor:
+            cursor.executemany(
+                "INSERT INTO catalog_entry (kind, name, version, effective_from_us, sha256, body, epoch)"
+                " VALUES (%s, %s, %s, %s, %s, %s, %s)",
+                [(e.kind, e.name, e.version, e.effective_from_us, e.sha256, Jsonb(e.body), epoch) for e in new],
+            )
+        connection.execute("UPDATE catalog_state SET epoch = %s", (epoch,))
+        return PublishResult(epoch, tuple(_label(entry) for entry in new))
+
+
+def _epoch(connection: Connection) -> int:
+    row = connection.execute("SELECT epoch FROM catalog_state").fetchone()
+    if row is None:
+        raise BrokenInvariant("catalog_state has no row")
+    return int(row[0])
+
+
+def _label(entry: CatalogEntry) -> str:
+    return f"{entry.kind} {entry.name}@{entry.version}"
+
+
+def _new_entries(entries: Sequence[CatalogEntry], stored: dict[tuple[str, str, int], str]) -> list[CatalogEntry]:
+    new: list[CatalogEntry] = []
+    conflicts: list[str] = []
+    for entry in entries:
+        sha256 = stored.get((entry.kind, entry.name, entry.version))
+        if sha256 is None:
+            new.append(entry)
+        elif sha256 != entry.sha256:
+            conflicts.append(f"{_label(entry)} is published with other content: give the change a version of its own")
+    if conflicts:
+        raise CatalogConflict(conflicts)
+    return new
+
+
+def _refuse_backdated(new: Sequence[CatalogEntry], named: set[str], last_used_us: dict[str, int]) -> None:
+    conflicts = [
+        f"{_label(entry)} begins {format_time_us(entry.effective_from_us)}, but usage up to"
+        f" {format_time_us(last_used_us[entry.name])} is billed under {entry.name}: begin later, or re-rate"
+        for entry in new
+        if entry.kind == PRICE_BOOK
+        and entry.name in named
+        and entry.name in last_used_us
+        and entry.effective_from_us is not None
+        and entry.effective_from_us <= last_used_us[entry.name]
+    ]
+    if conflicts:
+        raise CatalogConflict(conflicts)
+
+
+def worker_seen(database: Database, name: str, epoch: int) -> None:
+    """Note that a worker lives and which epoch of the catalogue it uses."""
+    with database.transaction() as connection:
+        connection.execute(
+            "INSERT INTO worker (name, catalog_epoch, seen_at) VALUES (%s, %s, clock_timestamp())"
+            " ON CONFLICT (name) DO UPDATE SET catalog_epoch = excluded.catalog_epoch, seen_at = excluded.seen_at",
+            (name, epoch),
+        )
+
+
+def wait_for_workers(database: Database, epoch: int, timeout_seconds: float) -> list[str]:
+    """Wait until every worker seen lately uses ``epoch`` or a later one; the names of those that do not in time."""
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        with database.transaction() as connection:
+            rows = connection.execute(
+                "SELECT name FROM worker WHERE catalog_epoch < %s"
+                " AND seen_at > clock_timestamp() - make_interval(secs => %s) ORDER BY name",
+                (epoch, WORKER_ALIVE_SECONDS),
+            ).fetchall()
+        if not rows or time.monotonic() >= deadline:
+            return [name for (name,) in rows]
+        time.sleep(_POLL_SECONDS)

@@ -1,0 +1,111 @@
+"""Connections: one pool for each URL, transactions on psycopg's own connection, one error for a lost server.
+
+Never decides what is read or written.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import psycopg
+from psycopg.adapt import Buffer, Loader
+from psycopg.rows import TupleRow
+from sqlalchemy import URL, create_engine, event, make_url
+from sqlalchemy import exc as sqlalchemy_errors
+from sqlalchemy.engine.interfaces import DBAPIConnection
+
+from billing.store.errors import BrokenInvariant, DatabaseDown, NotPrepared
+
+Connection = psycopg.Connection[TupleRow]
+
+CONNECT_SECONDS = 10
+POOL_WAIT_SECONDS = 30
+_LOST = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    sqlalchemy_errors.OperationalError,
+    sqlalchemy_errors.InterfaceError,
+    sqlalchemy_errors.TimeoutError,
+)
+
+
+class IntegerLoader(Loader):
+    """Reads ``numeric`` as ``int``: every numeric column here has scale 0."""
+
+    def load(self, data: Buffer) -> int:
+        return int(bytes(data))
+
+
+def driver_url(database_url: str) -> URL:
+    """The URL with the driver spelled out."""
+    return make_url(database_url).set(drivername="postgresql+psycopg")
+
+
+class Database:
+    """A pool of connections. Thread-safe; each transaction uses one connection of its own."""
+
+    def __init__(self, database_url: str, pool_size: int = 4, application_name: str = "tokenbill") -> None:
+        self.url = database_url
+        self.engine = create_engine(
+            driver_url(database_url),
+            pool_size=pool_size,
+            max_overflow=pool_size,
+            pool_timeout=POOL_WAIT_SECONDS,
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": CONNECT_SECONDS, "application_name": application_name},
+        )
+        event.listen(self.engine, "connect", _on_connect)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """One transaction: committed at the end, rolled back on any error.
+
+        Raises:
+            DatabaseDown: the server cannot be reached, went away, or gave up (a timeout, a full disk).
+            NotPrepared: a table, schema or right is missing.
+            BrokenInvariant: a constraint of the database refused what was written.
+        """
+        try:
+            pooled = self.engine.raw_connection()
+        except _LOST as error:
+            raise DatabaseDown(_first_line(error)) from error
+        driver: Any = pooled.driver_connection
+        connection: Connection = driver
+        try:
+            yield connection
+            connection.commit()
+        except _LOST as error:
+            pooled.invalidate()
+            raise DatabaseDown(_first_line(error)) from error
+        except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName) as error:
+            _roll_back(connection, pooled)
+            raise NotPrepared(_first_line(error)) from error
+        except (psycopg.IntegrityError, psycopg.DataError) as error:
+            _roll_back(connection, pooled)
+            raise BrokenInvariant(_first_line(error)) from error
+        except BaseException:
+            _roll_back(connection, pooled)
+            raise
+        finally:
+            pooled.close()
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        self.engine.dispose()
+
+
+def _on_connect(connection: DBAPIConnection, _record: object) -> None:
+    driver: Any = connection
+    driver.adapters.register_loader("numeric", IntegerLoader)
+
+
+def _roll_back(connection: Connection, pooled: Any) -> None:
+    with suppress(psycopg.Error):
+        connection.rollback()
+    if connection.closed or connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+        pooled.invalidate()
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(getattr(error, "orig", None) or error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

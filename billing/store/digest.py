@@ -1,0 +1,165 @@
+"""The digest that chains a partition's commits: what is in it, and its canonical bytes.
+
+``digest = sha256(previous digest + header)``. The header is JSON of the commit row's own columns and of the SHA-256 of
+the rows the commit appended (journal, rollup, commands, payments: their ``COPY`` text in the order of their key), so
+that all of it can be computed again from SQL. What later commits overwrite (balances, identities, positions of the
+forwarding) is in ``changes_sha256``, which is kept in the commit row. Not in it: epoch, wall clock.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from billing.commit import CommitRecord, Counts, OutboxRow
+from billing.store.copy_text import copy_rows
+
+GENESIS = bytes(32)
+"""The digest before a partition's first commit."""
+FORMAT = 1
+COUNT_COLUMNS = tuple(asdict(Counts()))
+OUTBOX_TOPIC_ORDER = (
+    "commands.forwarded",
+    "usage.forwarded",
+    "usage.rated",
+    "package.balance",
+    "account.events",
+    "settlement.entries",
+    "usage.rejected",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AppendedText:
+    """``COPY`` text of the rows one commit appends, in the order of their key."""
+
+    journal: bytes
+    rollup: bytes
+    command_seen: bytes
+    payment_ref: bytes
+
+    def sha256(self) -> dict[str, str]:
+        """The digest of each table's rows, hexadecimal."""
+        return {
+            "journal": hashlib.sha256(self.journal).hexdigest(),
+            "rollup": hashlib.sha256(self.rollup).hexdigest(),
+            "command_seen": hashlib.sha256(self.command_seen).hexdigest(),
+            "payment_ref": hashlib.sha256(self.payment_ref).hexdigest(),
+        }
+
+
+ROLLUP_VALUES = (
+    "hour_us",
+    "price_book",
+    "currency",
+    "model",
+    "hardware_tier",
+    "energy_source",
+    "site",
+    "channel",
+    "service_tier",
+    "outcome",
+    "events",
+    "tokens",
+    "standard_micro",
+    "amount_pico",
+    "net_pico",
+    "burned_micro",
+    "charged_pico",
+    "absorbed_micro",
+    "absorbed_pico",
+    "revenue_pico",
+)
+
+
+def appended_text(record: CommitRecord) -> AppendedText:
+    """The rows that a commit appends to the tables whose rows the digest covers."""
+    key = (record.partition, record.commit_no)
+    return AppendedText(
+        journal=copy_rows(
+            (*key, number, line.account_code, line.currency, line.detail, line.amount_pico)
+            for number, line in enumerate(record.postings, 1)
+        ),
+        rollup=copy_rows(
+            (*key, number, *(getattr(row, name) for name in ROLLUP_VALUES))
+            for number, row in enumerate(record.rollups, 1)
+        ),
+        command_seen=copy_rows((*key, *seen) for seen in sorted(record.commands_seen, key=_by_code_point)),
+        payment_ref=copy_rows((*key, *payment) for payment in sorted(record.payments, key=_by_code_point)),
+    )
+
+
+def _by_code_point(row: tuple[str, ...]) -> list[bytes]:
+    return [column.encode("utf-8", "surrogatepass") for column in row[:2]]
+
+
+def sorted_outbox(record: CommitRecord) -> list[OutboxRow]:
+    """Outbox rows in the order in which they are published: a fixed order of topics, then by sequence."""
+    return sorted(record.outbox, key=lambda row: (OUTBOX_TOPIC_ORDER.index(row.topic), row.first_sequence))
+
+
+def outbox_list(record: CommitRecord) -> list[list[str | int]]:
+    """What the commit row keeps of its output: topic, records, first sequence, SHA-256 of the payload."""
+    return [
+        [row.topic, row.records, row.first_sequence, hashlib.sha256(row.payload).hexdigest()]
+        for row in sorted_outbox(record)
+    ]
+
+
+def changes_sha256(record: CommitRecord) -> bytes:
+    """SHA-256 of everything the commit writes that later commits overwrite or that is dropped when used."""
+    parts: list[bytes] = [
+        record.changes.accounts_new,
+        record.changes.accounts_changed,
+        record.changes.buckets_new,
+        record.changes.buckets_changed,
+    ]
+    dedupe = record.dedupe
+    parts += [
+        repr([(s.source, s.numbered, s.seen_runs, s.refused) for s in dedupe.sources]).encode(),
+        *(part for recent in dedupe.recent for part in (recent.source.encode(), recent.payload)),
+        *(part for hour in dedupe.hours for part in (str(hour.hour_us).encode(), hour.payload)),
+        repr(sorted(record.next_sequences.items())).encode(),
+        repr(sorted(record.forward_next.items())).encode(),
+        repr(sorted(record.forward_cursors.items())).encode(),
+        repr(sorted(record.book_times.items())).encode(),
+        repr([(finding.kind, finding.detail) for finding in record.findings]).encode(),
+    ]
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+    return digest.digest()
+
+
+def commit_digest(
+    previous: bytes,
+    *,
+    partition: int,
+    commit_no: int,
+    catalog_epoch: int,
+    log_time_us: int,
+    positions: Sequence[Sequence[str | int]],
+    counts: Mapping[str, int],
+    limits: Mapping[str, int],
+    outbox: Sequence[Sequence[str | int]],
+    changes: bytes,
+    appended: Mapping[str, str],
+) -> bytes:
+    """The digest of one commit; ``counts`` by column, ``appended`` as :meth:`AppendedText.sha256` gives it."""
+    header: dict[str, Any] = {
+        "format": FORMAT,
+        "partition": partition,
+        "commit_no": commit_no,
+        "catalog_epoch": catalog_epoch,
+        "log_time_us": log_time_us,
+        "positions": positions,
+        "counts": {name: counts[name] for name in COUNT_COLUMNS},
+        "limits": limits,
+        "outbox": outbox,
+        "changes": changes.hex(),
+        "appended": appended,
+    }
+    text = json.dumps(header, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(previous + text.encode()).digest()

@@ -1,0 +1,14 @@
+"""Alembic's door: runs the revisions on the connection that :mod:`billing.store.migrate` hands over."""
+
+from alembic import context
+from sqlalchemy import Connection
+
+
+def run(connection: Connection) -> None:
+    """Run the revisions as the owner, in one transaction each."""
+    context.configure(connection=connection, version_table_schema="tokenbill", transactional_ddl=True)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+run(context.config.attributes["connection"])

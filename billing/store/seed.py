@@ -1,0 +1,63 @@
+"""Seeds an installation: the partition count, fixed for ever, and the rows every partition starts from."""
+
+import psycopg
+
+from billing.commit import INPUT_TOPICS, OUTPUT_TOPICS
+from billing.store.database import driver_url
+from billing.store.digest import GENESIS
+from billing.store.errors import DatabaseDown
+from billing.store.migrate import SCHEMA, target_database
+from billing.store.partition import PARTITION_COUNT_KEY
+
+FIRST_SEQUENCE = 1
+
+
+def seed(admin_database_url: str, partitions: int | None) -> int:
+    """Store the partition count if there is none yet, and seed missing rows of partitions; the count that holds.
+
+    With another count than ``partitions`` in the database nothing changes: the caller compares. None asks only.
+
+    Raises:
+        LookupError: None was given and nothing is stored.
+        DatabaseDown: the server cannot be reached.
+    """
+    url = driver_url(admin_database_url).set(drivername="postgresql", database=target_database(admin_database_url))
+    try:
+        with psycopg.connect(url.render_as_string(hide_password=False)) as connection:
+            connection.execute("SELECT set_config('search_path', %s, false)", (SCHEMA,))
+            if partitions is not None:
+                connection.execute(
+                    "INSERT INTO installation (key, value) VALUES (%s, %s) ON CONFLICT DO NOTHING",
+                    (PARTITION_COUNT_KEY, str(partitions)),
+                )
+            row = connection.execute("SELECT value FROM installation WHERE key = %s", (PARTITION_COUNT_KEY,)).fetchone()
+            if row is None:
+                raise LookupError("no partition count is stored")
+            count = int(row[0])
+            _seed_rows(connection, count)
+            return count
+    except psycopg.OperationalError as error:
+        raise DatabaseDown(str(error).strip()) from error
+
+
+def _seed_rows(connection: psycopg.Connection[tuple[object, ...]], count: int) -> None:
+    connection.execute(
+        "INSERT INTO partition_state (partition, epoch, commit_no, log_time_us, digest)"
+        " SELECT p, 0, 0, 0, %s FROM generate_series(0, %s - 1) AS p ON CONFLICT DO NOTHING",
+        (GENESIS, count),
+    )
+    connection.execute(
+        "INSERT INTO position (topic, partition, next_offset)"
+        " SELECT t, p, 0 FROM unnest(%s::text[]) AS t, generate_series(0, %s - 1) AS p ON CONFLICT DO NOTHING",
+        (list(INPUT_TOPICS), count),
+    )
+    connection.execute(
+        "INSERT INTO output_sequence (topic, partition, next_sequence)"
+        " SELECT t, p, %s FROM unnest(%s::text[]) AS t, generate_series(0, %s - 1) AS p ON CONFLICT DO NOTHING",
+        (FIRST_SEQUENCE, list(OUTPUT_TOPICS), count),
+    )
+    connection.execute(
+        "INSERT INTO relay_position (partition, commit_no)"
+        " SELECT p, 0 FROM generate_series(0, %s - 1) AS p ON CONFLICT DO NOTHING",
+        (count,),
+    )
