@@ -5,6 +5,7 @@ Pure values and rules: no SQL, no clock. ``load_folder`` is the door; the rest i
 
 from pathlib import Path
 
+from billing.catalog.check import check
 from billing.catalog.entries import CatalogEntry, body_sha256, canonical_json
 from billing.catalog.findings import ERROR, WARNING, CatalogError, Finding
 from billing.catalog.load import read_folder
@@ -43,6 +44,7 @@ __all__ = [
     "Window",
     "body_sha256",
     "canonical_json",
+    "check",
     "lint_folder",
     "load_folder",
 ]
@@ -51,7 +53,7 @@ __all__ = [
 def lint_folder(folder: Path | str) -> tuple[Catalog, tuple[Finding, ...]]:
     """Read and judge a folder: the entries that could be read, and every finding by file and line."""
     catalog, findings = read_folder(folder)
-    return catalog, tuple(sorted(findings))
+    return catalog, tuple(sorted([*findings, *check(catalog)]))
 
 
 def load_folder(folder: Path | str) -> Catalog:

@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from yaml.nodes import MappingNode, Node, ScalarNode
-
 from billing.catalog import read_book, read_plan
 from billing.catalog.findings import Finding
 from billing.catalog.model import Agreement, Catalog, Holidays, Plan, PriceBook, TimeBand
+from billing.catalog.nodes import Node, Pairs, Scalar
 from billing.catalog.read_common import read_dates, read_name
-from billing.catalog.source import Fields, Source, catalog_files, line_of
+from billing.catalog.source import Fields, Source, catalog_files
 
 _HOLIDAY_REQUIRED, _HOLIDAY_OPTIONAL = ("kind", "name", "off", "work"), ("version",)
 _AGREEMENT_REQUIRED = ("kind", "name", "version", "effective_from", "role", "match", "shares")
@@ -79,10 +78,10 @@ def _read_entry(source: Source, node: Node, read: _Read) -> None:
 
 
 def _kind_of(node: Node) -> str | None:
-    if isinstance(node, MappingNode):
-        for key, value in node.value:
-            if isinstance(key, ScalarNode) and key.value == "kind" and isinstance(value, ScalarNode):
-                return str(value.value)
+    if isinstance(node, Pairs):
+        for key, value in node.pairs():
+            if isinstance(key, Scalar) and key.value == "kind" and isinstance(value, Scalar):
+                return value.value
     return None
 
 
@@ -96,14 +95,12 @@ def _read_holidays(fields: Fields) -> Holidays:
         off=off,
         work=work,
         file=fields.source.file,
-        line=line_of(fields.node),
+        line=fields.node.line,
     )
 
 
 def _read_agreement(fields: Fields) -> Agreement:
-    return Agreement(
-        read_name(fields), fields.integer("version", 1), file=fields.source.file, line=line_of(fields.node)
-    )
+    return Agreement(read_name(fields), fields.integer("version", 1), file=fields.source.file, line=fields.node.line)
 
 
 def assemble(

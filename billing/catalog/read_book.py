@@ -2,8 +2,6 @@
 
 import re
 
-from yaml.nodes import Node
-
 from billing.catalog.model import (
     ALL_DAY_MINUTES,
     DAYS,
@@ -13,6 +11,7 @@ from billing.catalog.model import (
     PriceRow,
     TimeBand,
 )
+from billing.catalog.nodes import Node, is_null
 from billing.catalog.patterns import ANY
 from billing.catalog.read_common import (
     check_pattern,
@@ -22,15 +21,15 @@ from billing.catalog.read_common import (
     read_scope,
     read_timezone,
 )
-from billing.catalog.source import Fields, is_null, line_of, shape
+from billing.catalog.source import Fields
+from billing.catalog.unsupported import ADJUSTMENT_KEYS, refusal
 from schemas.meters import METERS
 from schemas.units import MICRO_DIGITS, MILLION, PICO_DIGITS, divide_half_even, parse_micro
 from schemas.usage import OUTCOMES
 
 REQUIRED = ("kind", "name", "version", "currency", "effective_from", "rows")
 OPTIONAL = ("tax_rate", "standard_token_price", "time_bands", "adjustments", "meters")
-_BANDS = ("time_band", "context")
-_ROW_OPTIONAL = (*TEXT_DIMENSIONS, *_BANDS, "outcome", "standard_tokens", "units")
+_ROW_OPTIONAL = (*TEXT_DIMENSIONS, "time_band", "context", "outcome", "standard_tokens", "units")
 _HOURS = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d:[0-5]\d|2[0-3]:[0-5]\d|24:00)", re.ASCII)
 _BUILT_IN = frozenset(METERS)
 _DEFAULT_TAX_RATE = {"CNY": "0.06"}
@@ -66,7 +65,7 @@ def read_price_book(fields: Fields) -> PriceBook:
         adjustments=tuple(_read_adjustment(fields, node, name) for node, name in fields.items("adjustments")),
         meters=meters,
         file=fields.source.file,
-        line=line_of(fields.node),
+        line=fields.node.line,
     )
 
 
@@ -115,7 +114,7 @@ def _read_band(bands: Fields, name: str) -> TimeBand:
         days=tuple(sorted(days)),
         hours=tuple(sorted(hours)),
         excepts=fields.text("except") or None,
-        line=line_of(fields.node),
+        line=fields.node.line,
     )
 
 
@@ -156,7 +155,7 @@ def _read_row(
         price_pico=prices,
         coefficient_micro=coefficients,
         units=_read_units(fields, known),
-        line=line_of(node),
+        line=node.line,
     )
 
 
@@ -204,17 +203,13 @@ def _read_units(fields: Fields, known: frozenset[str]) -> dict[str, dict[str, in
 
 
 def _read_adjustment(book: Fields, node: Node, path: str) -> Adjustment:
-    fields = Fields(book.source, node, path, ("multiply", "reason"), (*TEXT_DIMENSIONS, *_BANDS))
-    for key in _BANDS:
+    fields = Fields(book.source, node, path, ("multiply", "reason"), (*TEXT_DIMENSIONS, *ADJUSTMENT_KEYS))
+    for key in ADJUSTMENT_KEYS:
         if key in fields:
-            fields.fail(
-                key,
-                f"not supported by this version: an adjustment by {key}, it is {shape(fields.where(key))}; "
-                f"write rows with this {key} instead",
-            )
+            fields.fail(key, refusal(f"an adjustment by {key}", f"write a row with this {key}"))
     return Adjustment(
         scope=read_scope(fields),
         multiply_pico=fields.scaled("multiply", PICO_DIGITS),
         reason=fields.text("reason"),
-        line=line_of(node),
+        line=node.line,
     )

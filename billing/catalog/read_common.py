@@ -3,9 +3,8 @@
 import re
 from datetime import date
 
-from yaml.nodes import Node
-
 from billing.catalog.model import TEXT_DIMENSIONS
+from billing.catalog.nodes import Node
 from billing.catalog.patterns import ANY
 from billing.catalog.source import Fields
 from billing.catalog.timebands import zone_of

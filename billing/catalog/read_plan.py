@@ -1,11 +1,10 @@
 """The YAML of ``kind: plan`` to a :class:`Plan`."""
 
-from yaml.nodes import Node
-
 from billing.catalog.model import TEXT_DIMENSIONS, Cycle, Overage, Plan, PlanBucket, Window
+from billing.catalog.nodes import Node
 from billing.catalog.read_book import read_tax_rate
 from billing.catalog.read_common import read_currency, read_name, read_scope, read_timezone
-from billing.catalog.source import BALANCE_MAX, Fields, line_of
+from billing.catalog.source import BALANCE_MAX, Fields
 from schemas.units import FEN_PICO, MICRO_DIGITS, MILLION, PICO_DIGITS
 
 REQUIRED = ("kind", "name", "version", "title", "price", "cycle", "buckets")
@@ -37,7 +36,7 @@ def read_plan(fields: Fields) -> Plan:
             fields.scaled_of(node, name, MICRO_DIGITS, positive=True) for node, name in fields.items("alerts")
         ),
         file=fields.source.file,
-        line=line_of(fields.node),
+        line=fields.node.line,
     )
 
 
@@ -92,7 +91,7 @@ def _read_bucket(plan: Fields, node: Node, path: str, buckets: int) -> PlanBucke
         carry_over_cycles=fields.integer("carry_over_cycles", 0, 0, 1_000),
         scope=scope,
         fee_share_micro=share_micro,
-        line=line_of(node),
+        line=node.line,
     )
 
 
@@ -109,7 +108,7 @@ def _read_window(plan: Fields, node: Node, path: str) -> Window:
         hours=fields.integer("hours", 1, 0, 1_000_000),
         every=fields.choice("every", ("week", "month")),
         cap_micro=fields.scaled("cap", MICRO_DIGITS, positive=True, maximum=BALANCE_MAX),
-        line=line_of(node),
+        line=node.line,
     )
 
 

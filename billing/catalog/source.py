@@ -8,19 +8,14 @@ from collections.abc import Collection, Iterator
 from difflib import get_close_matches
 from pathlib import Path
 
-import yaml
-from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
-
 from billing.catalog.findings import ERROR, Finding
+from billing.catalog.nodes import Items, Node, Pairs, Scalar, YamlProblem, is_null, read_documents
 from schemas.times import parse_time_us
 from schemas.units import InexactError, format_scaled, parse_scaled
 
 INT64_MAX = 2**63 - 1
 BALANCE_MAX = 10**36
 """The greatest amount a balance column (``numeric(38,0)``) is filled with from a catalogue."""
-
-_LOADER: type = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
-_NULLS = frozenset(("", "~", "null", "Null", "NULL"))
 
 
 class Source:
@@ -34,7 +29,7 @@ class Source:
 
     def report(self, where: Node | int, key: str, message: str, severity: str = ERROR) -> None:
         """Add a finding at a node or a line."""
-        line = where if isinstance(where, int) else line_of(where)
+        line = where if isinstance(where, int) else where.line
         self.findings.append(Finding(self.file, line, key, message, severity))
 
     def documents(self, content: bytes) -> list[Node]:
@@ -47,14 +42,9 @@ class Source:
             return []
         documents: list[Node] = []
         try:
-            for node in yaml.compose_all(text, Loader=_LOADER):
-                if node is not None and not is_null(node):
-                    documents.append(node)
-        except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            self.report(mark.line + 1 if mark else 1, "file", f"is not YAML: {error.problem or error.context}")
-        except (yaml.YAMLError, RecursionError) as error:
-            self.report(1, "file", f"is not YAML: {str(error).splitlines()[0] if str(error) else 'nested too deep'}")
+            documents.extend(read_documents(text))
+        except YamlProblem as problem:
+            self.report(problem.line, "file", f"is not YAML: {problem.problem}")
         return documents
 
 
@@ -64,23 +54,13 @@ def catalog_files(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.relative_to(folder).parts)
 
 
-def line_of(node: Node) -> int:
-    """The line, from 1, on which a node begins."""
-    return int(node.start_mark.line) + 1
-
-
-def is_null(node: Node) -> bool:
-    """Whether a node is an unquoted null."""
-    return isinstance(node, ScalarNode) and not node.style and node.value in _NULLS
-
-
 def shape(node: Node) -> str:
     """What a node is, in words for a message."""
     if is_null(node):
         return "nothing"
-    if isinstance(node, ScalarNode):
+    if isinstance(node, Scalar):
         return repr(node.value)
-    return "a mapping" if isinstance(node, MappingNode) else "a list"
+    return "a mapping" if isinstance(node, Pairs) else "a list"
 
 
 class Fields:
@@ -100,7 +80,7 @@ class Fields:
         self.path = path
         self._since = len(source.findings)
         self._nodes: dict[str, Node] = {}
-        if not isinstance(node, MappingNode):
+        if not isinstance(node, Pairs):
             self._fail(node, path or "entry", f"is {shape(node)}; write a mapping of keys and values")
             return
         self._collect(node, None if required == optional == () else (*required, *optional))
@@ -108,9 +88,9 @@ class Fields:
             if key not in self._nodes:
                 self._fail(node, self.at(key), "is missing; add it")
 
-    def _collect(self, node: MappingNode, known: tuple[str, ...] | None) -> None:
-        for key_node, value_node in node.value:
-            if not isinstance(key_node, ScalarNode):
+    def _collect(self, node: Pairs, known: tuple[str, ...] | None) -> None:
+        for key_node, value_node in node.pairs():
+            if not isinstance(key_node, Scalar):
                 self._fail(key_node, self.path or "entry", f"has {shape(key_node)} as a key; a key is text")
                 continue
             key = key_node.value
@@ -165,17 +145,17 @@ class Fields:
         node = self._nodes.get(key)
         if node is None:
             return []
-        if not isinstance(node, SequenceNode):
+        if not isinstance(node, Items):
             self.fail(key, f"is {shape(node)}; write a list")
             return []
-        return [(item, f"{self.at(key)}[{index}]") for index, item in enumerate(node.value)]
+        return [(item, f"{self.at(key)}[{index}]") for index, item in enumerate(node.nodes)]
 
     def text_of(self, node: Node, name: str) -> str:
         """Read a node as text that is not empty and has no blanks around it."""
-        if not isinstance(node, ScalarNode) or is_null(node):
+        if not isinstance(node, Scalar) or is_null(node):
             self._fail(node, name, f"is {shape(node)}; write text")
             return ""
-        value = str(node.value)
+        value = node.value
         if value == "" or value != value.strip() or not value.isprintable():
             self._fail(node, name, f"is {value!r}; write text without blanks around it")
             return ""
@@ -191,7 +171,7 @@ class Fields:
         node = self._nodes.get(key)
         if node is None:
             return ()
-        if not isinstance(node, SequenceNode):
+        if not isinstance(node, Items):
             return (self.text(key),)
         values = tuple(self.text_of(item, name) for item, name in self.items(key))
         if not values or len(set(values)) != len(values):
@@ -207,7 +187,7 @@ class Fields:
 
     def integer_of(self, node: Node, name: str, minimum: int, maximum: int = INT64_MAX) -> int:
         """Read a node as an integer in decimal digits."""
-        text = node.value if isinstance(node, ScalarNode) else None
+        text = node.value if isinstance(node, Scalar) else None
         try:
             value = parse_scaled(text, 0) if text is not None and "." not in text else None
         except InexactError:
@@ -233,7 +213,7 @@ class Fields:
         self, node: Node, name: str, digits: int, *, positive: bool = False, maximum: int = INT64_MAX, unit: str = ""
     ) -> int:
         """Read a node as :meth:`scaled` reads a key."""
-        text = node.value if isinstance(node, ScalarNode) else ""
+        text = node.value if isinstance(node, Scalar) else ""
         problem = ""
         try:
             value = parse_scaled(text, digits)

@@ -16,6 +16,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _ORDINAL_1970 = _EPOCH.toordinal()
 _MIDNIGHT = time()
+_FIRST_US = (datetime(1, 1, 3, tzinfo=UTC) - _EPOCH) // _MICROSECOND
+_LAST_US = (datetime(9999, 12, 29, tzinfo=UTC) - _EPOCH) // _MICROSECOND
 
 
 @cache
@@ -45,7 +47,11 @@ def day_counts(band: TimeBand, day: int) -> bool:
 
 
 def local_day_and_offset(zone: ZoneInfo, time_us: int) -> tuple[int, int]:
-    """The local day (an ordinal) of an instant, and the microseconds of the wall clock since its midnight."""
+    """The local day (an ordinal) of an instant, and the microseconds of the wall clock since its midnight.
+
+    An instant in the first or last two days that ``datetime`` knows is taken as the nearest one inside.
+    """
+    time_us = min(max(time_us, _FIRST_US), _LAST_US)
     local = (_EPOCH + timedelta(microseconds=time_us)).astimezone(zone)
     into = timedelta(hours=local.hour, minutes=local.minute, seconds=local.second, microseconds=local.microsecond)
     return local.toordinal(), into // _MICROSECOND

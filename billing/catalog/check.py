@@ -1,0 +1,160 @@
+"""Whether a catalogue may be published: everything that reading one entry alone cannot tell (CONTRACT §3).
+
+Errors stop; warnings are for a person to look at. What this version does not do yet is in
+:mod:`billing.catalog.unsupported`, what concerns the rows of a book in :mod:`billing.catalog.check_rows`.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from billing.catalog.check_rows import check_rows
+from billing.catalog.findings import WARNING, Finding
+from billing.catalog.model import Agreement, Catalog, Holidays, Plan, PriceBook
+from billing.catalog.source import INT64_MAX
+from billing.catalog.unsupported import unsupported
+from schemas.times import format_time_us
+from schemas.units import MILLION, PICO_DIGITS, format_micro
+
+_ONE_PICO = 10**PICO_DIGITS
+
+
+def check(catalog: Catalog) -> list[Finding]:
+    """Judge a catalogue: every finding, by file and line."""
+    findings = [
+        *_same_version(catalog.price_books),
+        *_same_version(catalog.plans),
+        *_same_version(catalog.holidays),
+        *_same_version(catalog.agreements),
+        *_versions_in_force(catalog.price_books),
+        *unsupported(catalog),
+    ]
+    for book in catalog.price_books:
+        undefined = [*_bands(catalog, book)]
+        findings += undefined
+        findings += _prices(book)
+        if not undefined:
+            findings += check_rows(book)
+    for plan in catalog.plans:
+        findings += _plan(plan)
+    return sorted(findings)
+
+
+def _same_version(entries: Sequence[PriceBook | Plan | Holidays | Agreement]) -> Iterator[Finding]:
+    """The same name and version twice: which one is meant cannot be told."""
+    first: dict[tuple[str, int], PriceBook | Plan | Holidays | Agreement] = {}
+    for entry in entries:
+        before = first.setdefault((entry.name, entry.version), entry)
+        if before is not entry:
+            yield Finding(
+                entry.file,
+                entry.line,
+                "version",
+                f"{entry.name} {entry.version} is also in {before.file}:{before.line}; "
+                "a version never changes: give the new one the next number",
+            )
+
+
+def _versions_in_force(books: Sequence[PriceBook]) -> Iterator[Finding]:
+    by_name: dict[str, list[PriceBook]] = defaultdict(list)
+    for book in books:
+        by_name[book.name].append(book)
+    for versions in by_name.values():
+        for before, book in pairwise(sorted(versions, key=lambda book: (book.effective_from_us, book.version))):
+            begins = format_time_us(book.effective_from_us)
+            if before.version == book.version:
+                continue
+            if before.effective_from_us == book.effective_from_us:
+                yield Finding(
+                    book.file,
+                    book.line,
+                    "effective_from",
+                    f"{book.label} and {before.label} ({before.file}:{before.line}) both begin at {begins}, "
+                    "so two would be in force at once; change one",
+                )
+            elif before.version > book.version:
+                yield Finding(
+                    before.file,
+                    before.line,
+                    "effective_from",
+                    f"{before.label} begins before {book.label}, which replaces it at {begins}; "
+                    "check that the dates are meant so",
+                    WARNING,
+                )
+            if before.currency != book.currency:
+                yield Finding(
+                    book.file,
+                    book.line,
+                    "currency",
+                    f"is {book.currency}, but {before.label} is in {before.currency} and accounts are bound to the "
+                    "book; give a book in another currency another name",
+                )
+
+
+def _bands(catalog: Catalog, book: PriceBook) -> Iterator[Finding]:
+    for band in book.time_bands.values():
+        if band.excepts is not None and catalog.holidays_named(band.excepts) is None:
+            yield Finding(
+                book.file,
+                band.line,
+                f"time_bands.{band.name}.except",
+                f"is {band.excepts!r}, but there are no holidays of that name; add an entry of kind holidays",
+            )
+    for row in book.rows:
+        if row.time_band is not None and row.time_band not in book.time_bands:
+            yield Finding(
+                book.file,
+                row.line,
+                f"rows[{row.index}].time_band",
+                f"is {row.time_band!r}; write one of {', '.join(book.time_bands) or 'time_bands, which has none'}",
+            )
+
+
+def _prices(book: PriceBook) -> Iterator[Finding]:
+    """Prices that adjustments may raise beyond 64 bits, and coefficients that do not fit the prices."""
+    factor, digits = 1, 0
+    for adjustment in book.adjustments:
+        if adjustment.multiply_pico > _ONE_PICO:
+            factor, digits = factor * adjustment.multiply_pico, digits + PICO_DIGITS
+    greatest = INT64_MAX * 10**digits // factor
+    for row in book.rows:
+        prices, coefficients = row.price_pico, row.coefficient_micro
+        if max(prices.values()) > greatest:
+            yield Finding(
+                book.file,
+                row.line,
+                f"rows[{row.index}].per_million",
+                "may exceed 64 bits after the adjustments; lower the price or the factors",
+            )
+        useless = [m for m in coefficients if m not in prices and not (m == "reasoning" and "output" in prices)]
+        if useless:
+            yield Finding(
+                book.file,
+                row.line,
+                f"rows[{row.index}].standard_tokens",
+                f"has {', '.join(useless)}, which the row does not price, so such an event is rejected; price it",
+                WARNING,
+            )
+        missing = [meter for meter in prices if meter not in coefficients]
+        if missing and any(coefficients.values()):
+            yield Finding(
+                book.file,
+                row.line,
+                f"rows[{row.index}].standard_tokens",
+                f'lacks {", ".join(missing)}: priced, but it uses up no standard tokens; write a number, or "0"',
+                WARNING,
+            )
+
+
+def _plan(plan: Plan) -> Iterator[Finding]:
+    if not plan.buckets:
+        yield Finding(plan.file, plan.line, "buckets", "is empty; a plan grants at least one bucket")
+        return
+    total_micro = sum(bucket.fee_share_micro for bucket in plan.buckets)
+    if total_micro != MILLION:
+        yield Finding(
+            plan.file,
+            plan.buckets[0].line,
+            "buckets",
+            f"have fee shares that add up to {format_micro(total_micro)}; let them add up to 1",
+        )

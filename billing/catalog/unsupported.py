@@ -1,0 +1,46 @@
+"""What CONTRACT §3 defines and this version does not do yet: read, then refused by name, never ignored.
+
+The whole list is here. Whoever builds one of these removes its line.
+"""
+
+from collections.abc import Iterator
+
+from billing.catalog.findings import Finding
+from billing.catalog.model import Catalog, Plan
+
+_REFUSED = "not supported by this version: "
+ADJUSTMENT_KEYS = ("time_band", "context")
+"""Dimensions that a row can fix and an adjustment cannot yet."""
+
+
+def refusal(what: str, instead: str) -> str:
+    """The message for something that is not supported, and what to do instead."""
+    return f"{_REFUSED}{what}; {instead}"
+
+
+def unsupported(catalog: Catalog) -> Iterator[Finding]:
+    """Find every use of what this version does not do."""
+    for agreement in catalog.agreements:
+        yield Finding(agreement.file, agreement.line, "kind", refusal("agreements", "take this entry out"))
+    for book in catalog.price_books:
+        for row in book.rows:
+            if row.units:
+                message = refusal("coefficients of other units", "leave 'units' out")
+                yield Finding(book.file, row.line, f"rows[{row.index}].units", message)
+    for plan in catalog.plans:
+        for line, key, what, instead in _of_plan(plan):
+            yield Finding(plan.file, line, key, refusal(what, instead))
+
+
+def _of_plan(plan: Plan) -> Iterator[tuple[int, str, str, str]]:
+    for index, window in enumerate(plan.windows):
+        yield window.line, f"windows[{index}]", "windows", "leave 'windows' out"
+    for index, bucket in enumerate(plan.buckets):
+        if bucket.carry_over_cycles:
+            yield bucket.line, f"buckets[{index}].carry_over_cycles", "carry-over of a bucket", "write 0"
+        if bucket.unit != "STD_TOKEN":
+            yield bucket.line, f"buckets[{index}].unit", f"the unit {bucket.unit!r}", "write STD_TOKEN"
+    if plan.overage.mode == "auto_pack":
+        yield plan.line, "overage.mode", "auto_pack", "write pay_as_you_go or block"
+    if plan.breakage != "at_expiry":
+        yield plan.line, "breakage.policy", f"the policy {plan.breakage!r}", "write at_expiry"

@@ -1,0 +1,67 @@
+"""``tokenbill catalog``: what is done with price books and plans. One sub-command each."""
+
+from pathlib import Path
+
+import click
+
+from billing.catalog import ERROR, Catalog, CatalogError, lint_folder, load_folder
+from tokenbill.errors import UserError
+
+CHECK_EXAMPLE = """
+\b
+Example:
+  tokenbill catalog check examples/catalog
+"""
+
+
+@click.group()
+def catalog() -> None:
+    """Check and publish price books, plans and holidays."""
+
+
+@catalog.command(epilog=CHECK_EXAMPLE)
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.pass_context
+def check(context: click.Context, folder: Path) -> None:
+    """Check every *.yaml file below DIR and print what is wrong, with file and line.
+
+    Exit code 0: fit to be published, perhaps with warnings. 1: not.
+    """
+    entries, findings = lint_folder(folder)
+    for finding in findings:
+        click.echo(str(finding))
+    errors = sum(finding.severity == ERROR for finding in findings)
+    click.echo(_summary(entries, errors, len(findings) - errors), err=bool(errors))
+    context.exit(1 if errors else 0)
+
+
+def open_catalog(folder: Path) -> Catalog:
+    """Load a catalogue for a command that uses it.
+
+    Raises:
+        UserError: it has errors; all of them are in the message, by file and line.
+    """
+    try:
+        return load_folder(folder)
+    except CatalogError as error:
+        why = "\n" + "\n".join(f"  {finding}" for finding in error.findings)
+        fix = f"correct these lines and run: tokenbill catalog check {folder}"
+        raise UserError(f"the catalogue {folder} cannot be used", why, fix) from error
+
+
+def _summary(entries: Catalog, errors: int, warnings: int) -> str:
+    """What was read and found, in one line."""
+    rows = sum(len(book.rows) for book in entries.price_books)
+    read = ", ".join(
+        (
+            _count(len(entries.price_books), "price book version") + f" ({_count(rows, 'row')})",
+            _count(len(entries.plans), "plan version"),
+            _count(len(entries.holidays), "holiday table"),
+        )
+    )
+    found = f"{_count(errors, 'error')}, {_count(warnings, 'warning')}"
+    return f"{read}: {found}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
