@@ -59,11 +59,15 @@ def write_desired(layout: Layout, specs: list[ProcessSpec] | None) -> None:
     write_json(layout.desired, {"run": specs is not None, "specs": items})
 
 
-def spawn_supervisor(layout: Layout) -> subprocess.Popen[bytes]:
-    """Start a supervisor, which begins as standby, in a session of its own."""
+def spawn_supervisor(layout: Layout, detach: bool = False) -> subprocess.Popen[bytes]:
+    """Start a supervisor, which begins as standby, in a session of its own.
+
+    With `detach` what is returned ends at once, and the supervisor is nobody's child: for callers that live on.
+    """
+    options = ["--detach"] if detach else []
     with layout.log("supervisor").open("ab") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "tokenbill.stack.supervisor", "--data-dir", str(layout.root)],
+            [sys.executable, "-m", "tokenbill.stack.supervisor", "--data-dir", str(layout.root), *options],
             cwd=layout.root,
             env={**os.environ, **python_environment()},
             stdin=subprocess.DEVNULL,

@@ -39,7 +39,7 @@ def stop_locked(layout: Layout, progress: Progress) -> list[str]:
     progress.waiting("stopping")
     said = _stop_with_supervisor_lock(layout, SUPERVISOR_SECONDS)
     if said is None:
-        _kill_supervisors(layout)
+        kill_supervisors(layout)
         said = _stop_with_supervisor_lock(layout, SUPERVISOR_SECONDS)
     if said is None:
         raise UserError(
@@ -57,7 +57,7 @@ def _stop_with_supervisor_lock(layout: Layout, timeout_seconds: float) -> list[s
         return stop_all(layout) if held else None
 
 
-def _kill_supervisors(layout: Layout) -> None:
+def kill_supervisors(layout: Layout) -> None:
     """For supervisors that do not react, for example because somebody stopped them with SIGSTOP."""
     standby = standby_pid(layout)
     if standby is not None:

@@ -50,7 +50,7 @@ class StackInfo:
 
     @property
     def running(self) -> bool:
-        """Whether a supervisor is in charge and everything that should run does."""
+        """Whether a supervisor is in charge and everything that should run does (not: whether it serves)."""
         return bool(self.processes) and all(one.pid is not None for one in self.processes if one.name != STANDBY)
 
 

@@ -92,9 +92,8 @@ class Layout:
                 # Another user (the one PostgreSQL runs as) may pass through, and read nothing that is private.
                 self.root.chmod(0o711)
                 (self.root / "run").chmod(0o700)
-        except PermissionError as error:
-            raise UserError(
-                f"The data folder {self.root} cannot be used",
-                str(error),
-                "Name a folder of your own with --data-dir or TOKENBILL_DATA_DIR.",
-            ) from error
+            if not os.access(self.root / "run", os.R_OK | os.W_OK | os.X_OK):
+                raise PermissionError(f"{self.root / 'run'} belongs to another user")
+        except OSError as error:
+            fix = f"Name a folder of your own with --data-dir or {DATA_DIR_VARIABLE}."
+            raise UserError(f"The data folder {self.root} cannot be used", str(error), fix) from error

@@ -188,7 +188,11 @@ def main() -> None:
     """Wait for our turn, then supervise."""
     parser = argparse.ArgumentParser(prog="python -m tokenbill.stack.supervisor", description=__doc__)
     parser.add_argument("--data-dir", required=True, type=Path)
-    layout = Layout.of(parser.parse_args().data_dir)
+    parser.add_argument("--detach", action="store_true", help="return at once and go on in the background")
+    options = parser.parse_args()
+    layout = Layout.of(options.data_dir)
+    if options.detach and os.fork() > 0:
+        os._exit(0)
     logging.basicConfig(level=logging.INFO, format=f"%(asctime)s [{os.getpid()}] %(message)s")
     standby = open_lock(layout.standby_lock)
     if not try_lock(standby):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from tokenbill.errors import UserError
 from tokenbill.stack.config import StackConfig, external_database, external_kafka
 from tokenbill.stack.control import python_environment, read_desired, spawn_supervisor, write_desired
-from tokenbill.stack.down import COMMAND_SECONDS, stop_locked
-from tokenbill.stack.files import locked, read_json
+from tokenbill.stack.down import COMMAND_SECONDS, kill_supervisors, stop_locked
+from tokenbill.stack.files import is_locked, locked, read_json
 from tokenbill.stack.info import StackInfo, info, specs_of_living, supervisor_in_charge
 from tokenbill.stack.layout import Layout
 from tokenbill.stack.progress import Progress, Silent
@@ -95,10 +95,13 @@ def _running_supervisor(layout: Layout) -> bool:
     """Whether the stack is up; a takeover by the standby is waited for."""
     if read_desired(layout) is None:
         return False
-    deadline = time.monotonic() + 2.0
-    while time.monotonic() < deadline:
+    deadline = time.monotonic() + SUPERVISOR_SECONDS
+    while is_locked(layout.supervisor_lock) or is_locked(layout.standby_lock):
         if supervisor_in_charge(layout) is not None:
             return True
+        if time.monotonic() > deadline:
+            # For example stopped by SIGSTOP, or hung: it neither leads nor makes room.
+            kill_supervisors(layout)
         time.sleep(POLL_SECONDS)
     return False
 
@@ -107,13 +110,15 @@ def _start_servers(
     layout: Layout, config: StackConfig, wish: Wish, found: bool, progress: Progress
 ) -> list[ProcessSpec]:
     living = specs_of_living(layout)
+    before = config.kafka, config.admin_database_url
     _release_taken_ports(config, living, progress)
     servers = _server_specs(layout, config, wish, living, progress)
-    config.save(layout)
     others = [spec for spec in (read_desired(layout) or {}).values() if spec.phase > 0] if found else []
-    write_desired(layout, [*servers, *others])
-    if not found:
-        _start_supervisor(layout)
+    if before != (config.kafka, config.admin_database_url):
+        # Relay and workers know the old addresses, and other servers may not be prepared.
+        config.database_url, others = None, []
+    config.save(layout)
+    supervise(layout, [*servers, *others])
     wait_ready(layout, servers, progress)
     _check_external(config)
     return servers
@@ -172,7 +177,7 @@ def _start_containers(layout: Layout, config: StackConfig, ports: dict[str, int]
             WORKER_READY_SECONDS,
         ),
     }
-    _wait(layout, {name: checks[name] for name in ports}, progress)
+    _wait(layout, {name: checks[name] for name in ports}, progress, lambda: None)
 
 
 def _check_external(config: StackConfig) -> None:
@@ -193,14 +198,21 @@ def _check_external(config: StackConfig) -> None:
             )
 
 
-def _start_supervisor(layout: Layout) -> None:
-    process = spawn_supervisor(layout)
+def supervise(layout: Layout, specs: list[ProcessSpec]) -> None:
+    """Let exactly these processes run, under a supervisor that is running or started; does not wait for them."""
+    write_desired(layout, specs)
+    ensure_supervisor(layout)
+
+
+def ensure_supervisor(layout: Layout) -> None:
+    """Return with a supervisor in charge; one that takes over at this moment is waited for."""
+    if _running_supervisor(layout):
+        return
+    spawn_supervisor(layout, detach=True).wait()
     deadline = time.monotonic() + SUPERVISOR_SECONDS
     while supervisor_in_charge(layout) is None:
         if time.monotonic() > deadline:
             raise _not_ready(layout, "supervisor", "it did not take charge")
-        # It ends at once when another standby was quicker, which then takes charge.
-        process.poll()
         time.sleep(POLL_SECONDS)
 
 
@@ -274,10 +286,11 @@ def _application_spec(layout: Layout, config: StackConfig, name: str) -> Process
 
 def wait_ready(layout: Layout, specs: Iterable[ProcessSpec], progress: Progress) -> None:
     """Return when every process serves; `NotReady` when one takes too long or keeps dying."""
-    _wait(layout, {spec.name: spec.ready for spec in specs}, progress)
+    # A supervisor that was being killed while we looked for one is noticed here.
+    _wait(layout, {spec.name: spec.ready for spec in specs}, progress, lambda: ensure_supervisor(layout))
 
 
-def _wait(layout: Layout, checks: dict[str, ReadyCheck], progress: Progress) -> None:
+def _wait(layout: Layout, checks: dict[str, ReadyCheck], progress: Progress, meanwhile: Callable[[], None]) -> None:
     began = time.monotonic()
     before = _restarts(layout)
     left = dict(checks)
@@ -294,6 +307,7 @@ def _wait(layout: Layout, checks: dict[str, ReadyCheck], progress: Progress) -> 
                 raise _not_ready(layout, name, f"not within {check.timeout_seconds:.0f} s ({why})")
             if _restarts(layout).get(name, 0) - before.get(name, 0) >= TOO_MANY_RESTARTS:
                 raise _not_ready(layout, name, "it keeps ending")
+        meanwhile()
         if left:
             time.sleep(POLL_SECONDS)
 

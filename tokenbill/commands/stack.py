@@ -1,0 +1,152 @@
+"""`tokenbill up`, `down` and `status`: the local stack at the command line. What they do is in `tokenbill.stack`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from tokenbill import stack
+from tokenbill.stack.info import StackInfo
+from tokenbill.stack.layout import DATA_DIR_VARIABLE
+from tokenbill.stack.progress import Plain, Progress, Spinner
+
+NOT_READY, DOWN = 1, 3
+PART_NAMES = {"kafka": "Kafka", "postgresql": "PostgreSQL"}
+
+
+def data_dir_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--data-dir`, the same for every command that uses the stack."""
+    return click.option(
+        "--data-dir",
+        type=click.Path(file_okay=False, path_type=Path),
+        help=f"Folder of the stack's data and logs [default: {DATA_DIR_VARIABLE}, else .tokenbill in the project].",
+    )(command)
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Progress]:
+    console = Console()
+    if not console.is_terminal:
+        yield Plain(console)
+        return
+    spinner = Spinner(console)
+    try:
+        yield spinner
+    finally:
+        spinner.close()
+
+
+@click.command(
+    epilog="Exit codes: 0 everything is ready, 1 a process did not become ready, 2 something to put right first."
+)
+@data_dir_option
+@click.option("--workers", type=click.IntRange(min=0), help="Number of Faust workers [default: as before, first 1].")
+@click.option("--no-workers", is_flag=True, help="The same as --workers 0.")
+@click.option("--partitions", type=click.IntRange(min=1), help="Partitions, fixed by the first `up` [default: 4].")
+@click.option("--only-servers", is_flag=True, help="Only Kafka and PostgreSQL, with nothing in them.")
+@click.option("--docker", is_flag=True, help="Kafka and PostgreSQL as containers of the official images.")
+def up(
+    data_dir: Path | None,
+    workers: int | None,
+    no_workers: bool,
+    partitions: int | None,
+    only_servers: bool,
+    docker: bool,
+) -> None:
+    """Start the local stack, or find it running, and return when it serves.
+
+    Kafka and PostgreSQL run on loopback, with relay and workers, each a process that is restarted when it dies.
+    TOKENBILL_KAFKA and TOKENBILL_DATABASE_URL name servers to use instead of the embedded ones.
+
+    Example: tokenbill up --workers 2
+    """
+    if no_workers and workers:
+        raise click.UsageError("--no-workers and --workers contradict each other.")
+    wanted = 0 if no_workers else workers
+    try:
+        with _progress() as progress:
+            running = stack.start(data_dir, wanted, partitions, only_servers, docker, progress)
+    except stack.NotReady as error:
+        click.echo(f"{error}\n`tokenbill status` shows what runs.", err=True)
+        sys.exit(NOT_READY)
+    _print_parts(running)
+    _print_processes(running)
+    click.echo(f"Data and logs are in {running.data_dir}. `tokenbill status` looks, `tokenbill down` ends it.")
+
+
+@click.command(epilog="Exit code: 0, also when nothing was running.")
+@data_dir_option
+def down(data_dir: Path | None) -> None:
+    """End the local stack in order and say what was ended. The data stays.
+
+    Example: tokenbill down
+    """
+    with _progress() as progress:
+        said = stack.stop(data_dir, progress)
+    click.echo(f"Down: {len(said)} step{'s' if len(said) != 1 else ''}.")
+
+
+@click.command(epilog="Exit codes: 0 everything runs, 3 the stack is down or partly down.")
+@data_dir_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+def status(data_dir: Path | None, as_json: bool) -> None:
+    """Show addresses, processes and how far they are behind.
+
+    Example: tokenbill status --json
+    """
+    from tokenbill.stack.status import document
+
+    found = stack.info(data_dir)
+    value = document(found)
+    if as_json:
+        click.echo(json.dumps(value))
+    elif not found.processes:
+        click.echo(f"No stack runs in {found.data_dir}. `tokenbill up` starts one.")
+    else:
+        _print_parts(found)
+        _print_processes(found)
+        _print_lag(value["lag"])
+    if not found.running:
+        sys.exit(DOWN)
+
+
+def _print_parts(found: StackInfo) -> None:
+    addresses = {"kafka": found.kafka, "postgresql": _without_password(found.database_url or found.admin_database_url)}
+    for part, kind in found.parts.items():
+        click.echo(f"{PART_NAMES[part]:<11} {addresses[part]}  ({kind})")
+    if found.partitions is not None:
+        click.echo(f"Partitions  {found.partitions}")
+
+
+def _without_password(url: str | None) -> str | None:
+    """For people; programs get the whole address by `status --json`."""
+    if url is None:
+        return None
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    return parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@")).geturl()
+
+
+def _print_processes(found: StackInfo) -> None:
+    table = Table("process", "pid", "restarts", "port", box=None, pad_edge=False)
+    for one in found.processes:
+        pid = str(one.pid) if one.pid is not None else "not running"
+        table.add_row(one.name, pid, str(one.restarts), str(found.ports.get(one.name, "")))
+    Console().print(table)
+
+
+def _print_lag(lag: dict[str, int | None]) -> None:
+    table = Table("behind", "records", box=None, pad_edge=False)
+    for name, records in lag.items():
+        table.add_row(name, "unknown" if records is None else str(records))
+    Console().print(table)

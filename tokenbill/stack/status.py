@@ -1,0 +1,85 @@
+"""`tokenbill status` as one value: addresses, processes, and how far SQL is behind Kafka and Kafka behind SQL.
+
+A number that cannot be known at this moment (a server is down, the database is not prepared) is None, never a guess.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from confluent_kafka import KafkaException, TopicPartition
+
+# OffsetSpec is public, the package only forgot to say so to type checkers.
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+
+from billing.commit import INPUT_TOPICS
+from billing.store.errors import StoreError
+from tokenbill.stack.info import StackInfo, info
+from tokenbill.stack.ready import why_not_ready
+from tokenbill.stack.spec import ReadyCheck
+
+ANSWER_SECONDS = 5.0
+
+
+def status(data_dir: Path | str | None = None) -> dict[str, Any]:
+    """The document of `status --json`."""
+    return document(info(data_dir))
+
+
+def document(stack: StackInfo) -> dict[str, Any]:
+    """`status`, of a stack that was looked up already."""
+    return {
+        "kafka": stack.kafka,
+        "database_url": stack.database_url or stack.admin_database_url,
+        "api": None,
+        "processes": [{"name": one.name, "pid": one.pid, "restarts": one.restarts} for one in stack.processes],
+        "lag": {**_input_lag(stack), "outbox": _outbox(stack)},
+    }
+
+
+def _input_lag(stack: StackInfo) -> dict[str, int | None]:
+    """Records of each input topic that no commit has counted yet."""
+    unknown: dict[str, int | None] = dict.fromkeys(INPUT_TOPICS)
+    if stack.kafka is None or stack.database_url is None or not stack.running:
+        return unknown
+    from billing.store.progress import input_positions
+
+    try:
+        done = input_positions(stack.database_url)
+        ends = _end_offsets(stack.kafka, INPUT_TOPICS)
+    except (KafkaException, psycopg.Error, StoreError):
+        return unknown
+    return {
+        topic: sum(end - done.get(place, 0) for place, end in ends.items() if place[0] == topic)
+        if any(place[0] == topic for place in ends)
+        else None
+        for topic in INPUT_TOPICS
+    }
+
+
+def _end_offsets(kafka: str, topics: tuple[str, ...]) -> dict[tuple[str, int], int]:
+    """The offset after the last record, by topic and partition; nothing for a topic that does not exist."""
+    if why_not_ready(ReadyCheck("kafka", kafka)) is not None:
+        return {}
+    admin = AdminClient({"bootstrap.servers": kafka, "log_level": 0})
+    known = admin.list_topics(timeout=ANSWER_SECONDS).topics
+    places = [TopicPartition(topic, number) for topic in topics if topic in known for number in known[topic].partitions]
+    if not places:
+        return {}
+    latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+    answers = admin.list_offsets(dict.fromkeys(places, latest), request_timeout=ANSWER_SECONDS)
+    return {(place.topic, place.partition): int(answer.result().offset) for place, answer in answers.items()}
+
+
+def _outbox(stack: StackInfo) -> int | None:
+    """Rows that are committed and not yet published."""
+    if stack.database_url is None or not stack.running:
+        return None
+    from billing.store.progress import outbox_depth
+
+    try:
+        return outbox_depth(stack.database_url)
+    except (psycopg.Error, StoreError):
+        return None
