@@ -7,7 +7,7 @@ calls it asks for what is missing first.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol, TypeAlias
 
 from billing.accounts import Account
 from billing.burn import AccountEvent
@@ -71,8 +71,8 @@ class Effects:
     book_times: dict[str, int]
 
 
-class Decoded(Protocol):
-    """A batch that was decoded, opaque to the caller: columns in the core, plain events in the reference."""
+Decoded: TypeAlias = Any
+"""A batch that was decoded, opaque to the caller: columns in the core, plain events in the reference."""
 
 
 class Calculator(Protocol):

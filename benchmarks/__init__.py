@@ -1,0 +1,1 @@
+"""What is measured, and how: ratios within one run, with conditions. Started by ``tokenbill bench``."""

@@ -1,0 +1,170 @@
+"""The whole pipeline on the local stack: Kafka, Faust, core, PostgreSQL commit, relay, published topics.
+
+The events are in Kafka before the workers start, so the emitter costs nothing in the figure. Measured is the time from
+the moment a worker has acquired its first partition to the moment when every output is published, and apart from it
+until everything was committed. The baseline (``benchmarks.plain_faust``)
+then reads the same topic in the same run, with nothing else busy.
+"""
+
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, LiteralString
+
+import psycopg
+from rich.console import Console
+
+from benchmarks import workload
+from benchmarks.result import Result, machine
+from billing.commit import USAGE_TOPIC
+from billing.store import Store
+from streams.commands import send_commands
+from streams.emitter import input_producer
+from tokenbill import stack
+from tokenbill.stack import StackInfo
+
+PARTITIONS = 4
+BASELINE_EVENTS = 60_000
+PATIENCE_SECONDS = 900
+_EPOCHS: LiteralString = "SELECT sum(epoch) FROM tokenbill.partition_state"
+_RATED: LiteralString = "SELECT coalesce(sum(rated), 0) FROM tokenbill.commit"
+_COMMANDS: LiteralString = "SELECT count(*) FROM tokenbill.command_seen"
+_DEPTH: LiteralString = "SELECT count(*) FROM tokenbill.outbox"
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Seconds since the first partition was acquired."""
+
+    committed_seconds: float
+    published_seconds: float
+
+
+class BenchFailed(Exception):
+    """The pipeline did not do the work: its figure would mean nothing."""
+
+
+def run(events: int = 1_000_000, accounts: int = 100_000, workers: int = 1) -> list[Result]:
+    """Measure in a stack of its own, which is removed afterwards."""
+    console = Console(stderr=True)
+    with tempfile.TemporaryDirectory(prefix="tokenbill-bench-") as folder:
+        data_dir = Path(folder)
+        try:
+            console.print("starting Kafka and PostgreSQL")
+            started = stack.start(data_dir, workers=workers, partitions=PARTITIONS)
+            names = workload.account_names(accounts)
+            _open_accounts(started, names, console)
+            stack.start(data_dir, workers=0)
+            console.print(f"writing {events:,} events to Kafka")
+            _write_events(started, events, names)
+            console.print(f"{workers} worker(s) and the relay bill them")
+            epochs = _scalar(started, _EPOCHS)
+            with ThreadPoolExecutor(1) as starting:
+                ready = starting.submit(stack.start, data_dir, workers=workers)
+                measured = _watch(started, events, epochs, console)
+                ready.result()
+            console.print("a plain Faust agent reads the same topic")
+            stack.start(data_dir, workers=0)
+            baseline = _baseline(started, min(events, BASELINE_EVENTS), accounts)
+        finally:
+            stack.stop(data_dir)
+    published = events / measured.published_seconds
+    conditions = machine() | {
+        "events": events,
+        "accounts": accounts,
+        "combinations": len(workload.COMBINATIONS),
+        "sources": "numbered",
+        "workers": workers,
+        "partitions": PARTITIONS,
+        "fsync": True,
+        "published": "usage.rated, package.balance",
+        "committed_events_per_second": round(events / measured.committed_seconds),
+        "baseline": "plain Faust agent, nothing durable",
+        "baseline_events_per_second": round(baseline),
+    }
+    return [Result("pipeline.json", round(published), "events/s", round(published / baseline, 1), conditions)]
+
+
+def _open_accounts(started: StackInfo, names: list[str], console: Console) -> None:
+    store = Store(_database(started))
+    store.publish(workload.catalog())
+    console.print(f"opening {len(names):,} accounts with a package each")
+    sent = send_commands(_kafka(started), workload.commands(names))
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while _scalar(started, _COMMANDS) < sent or _scalar(started, _DEPTH):
+        if time.monotonic() > deadline:
+            raise BenchFailed("the accounts were not opened in time")
+        time.sleep(0.5)
+
+
+def _write_events(started: StackInfo, events: int, names: list[str]) -> None:
+    failures: list[Any] = []
+    producer = input_producer(_kafka(started), lambda error, _: failures.append(error) if error else None)
+    for partition in range(PARTITIONS):
+        own = events // PARTITIONS + (partition < events % PARTITIONS)
+        for value in workload.events(own, names, partition, PARTITIONS, seed=partition + 1):
+            while True:
+                try:
+                    producer.produce(USAGE_TOPIC, value, None, partition)
+                    break
+                except BufferError:
+                    producer.poll(0.05)
+    left = producer.flush(120)
+    if left or failures:
+        raise BenchFailed(f"{left} events not written, {len(failures)} refused")
+
+
+def _watch(started: StackInfo, events: int, epochs: int, console: Console) -> Measured:
+    """Wait until everything is committed and published."""
+    begun = committed = 0.0
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    with psycopg.connect(_database(started), autocommit=True) as connection:
+
+        def ask(query: LiteralString) -> int:
+            row = connection.execute(query).fetchone()
+            return int(row[0]) if row else 0
+
+        while time.monotonic() < deadline:
+            now = time.monotonic()
+            if not begun:
+                begun = now if ask(_EPOCHS) > epochs else 0.0
+            elif not committed and ask(_RATED) >= events:
+                committed = now
+                console.print(f"committed after {committed - begun:.1f} s")
+            if committed and not ask(_DEPTH):
+                console.print(f"published after {time.monotonic() - begun:.1f} s")
+                return Measured(committed - begun, time.monotonic() - begun)
+            time.sleep(0.05)
+    raise BenchFailed(f"{events} events were not committed and published within {PATIENCE_SECONDS} s")
+
+
+def _baseline(started: StackInfo, events: int, accounts: int) -> float:
+    command = [sys.executable, "-m", "benchmarks.plain_faust", _kafka(started), USAGE_TOPIC, str(events), str(accounts)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
+    found = re.search(r"events_per_second (\d+)", done.stdout)
+    if found is None:
+        raise BenchFailed(f"the plain Faust agent did not finish: {done.stderr[-2000:]}")
+    return float(found.group(1))
+
+
+def _scalar(started: StackInfo, query: LiteralString) -> int:
+    with psycopg.connect(_database(started), autocommit=True) as connection:
+        row = connection.execute(query).fetchone()
+        return int(row[0]) if row else 0
+
+
+def _kafka(started: StackInfo) -> str:
+    if started.kafka is None:
+        raise BenchFailed("the stack has no broker")
+    return started.kafka
+
+
+def _database(started: StackInfo) -> str:
+    if started.database_url is None:
+        raise BenchFailed("the stack's database was not prepared")
+    return started.database_url

@@ -1,0 +1,105 @@
+"""The workload of every benchmark: numbered sources, 100,000 accounts with one package each, 12 combinations.
+
+Seeded, so that two runs and two implementations see the same bytes. Sizes are drawn log-normally around the medians of
+a public trace (about 1,000 tokens in and 130 out).
+"""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+from billing.accounts import Account
+from billing.burn import next_due_us
+from billing.catalog import Catalog, load_folder
+from billing.grants import grant_package
+from billing.ledger import Postings
+from schemas.routing import partition_of
+from schemas.times import parse_time_us
+
+CATALOG_DIR = Path(__file__).resolve().parent / "catalog"
+START_US = parse_time_us("2026-11-22T00:00:00Z")
+PLAN = "bench"
+COMBINATIONS = [
+    (model, tier, energy)
+    for model in ("deepseek-v3.2", "glm-5", "qwen3-max")
+    for tier in ("ascend-910c.supernode384", "cambricon.slice.25pct")
+    for energy in ("solar", "grid")
+]
+
+
+def catalog() -> Catalog:
+    """The price book and plan of the benchmarks."""
+    return load_folder(CATALOG_DIR)
+
+
+def account_names(count: int) -> list[str]:
+    """``acct-000000`` and so on."""
+    return [f"acct-{number:06d}" for number in range(count)]
+
+
+def accounts(names: list[str], plans: Catalog) -> Iterator[Account]:
+    """One open account with one package for each name."""
+    plan = plans.plan(PLAN)
+    if plan is None:
+        raise LookupError(f"the benchmark catalogue has no plan {PLAN}")
+    for name in names:
+        account = Account(name, "CNY", "bench", "prepaid", 0)
+        grant_package(account, plan, "g", START_US, START_US, "external", Postings())
+        account.next_due_us = next_due_us(account)
+        yield account
+
+
+def commands(names: list[str]) -> Iterator[dict[str, object]]:
+    """The commands that open the accounts and buy their packages."""
+    for name in names:
+        envelope = {"specversion": "1.0", "source": "urn:bench", "time": "2026-11-22T00:00:00Z", "subject": name}
+        yield envelope | {"type": "account.opened.v1", "id": f"open-{name}", "data": {"currency": "CNY"}}
+        purchase = {"plan": PLAN, "grant_id": "g", "starts_at": "2026-11-01T00:00:00Z"}
+        yield envelope | {"type": "package.purchased.v1", "id": f"buy-{name}", "data": purchase}
+
+
+def event_data(chance: random.Random) -> bytes:
+    """The ``data`` of one event, as JSON."""
+    model, tier, energy = chance.choice(COMBINATIONS)
+    tokens_in, tokens_out = int(chance.lognormvariate(6.9, 0.9)) + 1, int(chance.lognormvariate(4.9, 0.8)) + 1
+    cached = tokens_in // 3
+    return (
+        b'{"model":"%b","hardware_tier":"%b","energy_source":"%b","site":"wuxi-tf01","channel":"cloud",'
+        b'"service_tier":"standard","request_id":"r-%d","reservation":null,'
+        b'"usage":{"input":%d,"cache_read":%d,"output":%d,"reasoning":%d}}'
+        % (
+            model.encode(),
+            tier.encode(),
+            energy.encode(),
+            chance.randrange(10**9),
+            tokens_in - cached,
+            cached,
+            tokens_out,
+            tokens_out // 4,
+        )
+    )
+
+
+def events(count: int, names: list[str], partition: int, partitions: int, seed: int = 1) -> list[bytes]:
+    """Structured usage events of one partition's accounts, from one numbered source, as Kafka values."""
+    chance = random.Random(seed)
+    own = [name for name in names if partition_of(name, partitions) == partition]
+    values = []
+    for number in range(1, count + 1):
+        account = chance.choice(own)
+        second, micro = divmod(number * 37, 1_000_000)
+        values.append(
+            b'{"specversion":"1.0","type":"token.usage.v1","source":"urn:worker:wuxi-tf01:node-17#p%d",'
+            b'"id":"call-%012d","sequence":"%d","time":"2026-11-22T01:%02d:%02d.%06dZ","subject":"%b","data":%b}'
+            % (
+                partition,
+                number,
+                number,
+                second // 60 % 60,
+                second % 60,
+                micro,
+                account.encode(),
+                event_data(chance),
+            )
+        )
+    return values

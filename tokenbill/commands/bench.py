@@ -1,0 +1,60 @@
+"""``tokenbill bench``: what the core and the pipeline do, as ratios to a baseline of the same run."""
+
+import json
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.result import Result
+
+EXAMPLE = """
+\b
+Examples:
+  tokenbill bench kernel
+  tokenbill bench pipeline --events 500000 --json pipeline.json
+"""
+
+_JSON = click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the list of results here too.")
+
+
+@click.group(epilog=EXAMPLE)
+def bench() -> None:
+    """Measure the core (kernel) and the whole pipeline on the local stack."""
+
+
+@bench.command(epilog=EXAMPLE)
+@click.option("--events", default=1_000_000, show_default=True, help="Events to measure.")
+@click.option("--accounts", default=100_000, show_default=True, help="Active accounts.")
+@_JSON
+def kernel(events: int, accounts: int, json_file: Path | None) -> None:
+    """The core on one processor, without servers; baseline: the plain reference in Python."""
+    from benchmarks import kernel as measured
+
+    _report(measured.run(events=events, accounts=accounts), json_file)
+
+
+@bench.command(epilog=EXAMPLE)
+@click.option("--events", default=1_000_000, show_default=True, help="Events to measure.")
+@click.option("--accounts", default=100_000, show_default=True, help="Active accounts.")
+@click.option("--workers", default=1, show_default=True, help="Faust workers.")
+@_JSON
+def pipeline(events: int, accounts: int, workers: int, json_file: Path | None) -> None:
+    """Kafka to published topics with everything committed; baseline: a plain Faust agent doing the same job."""
+    from benchmarks import pipeline as measured
+
+    _report(measured.run(events=events, accounts=accounts, workers=workers), json_file)
+
+
+def _report(results: list[Result], json_file: Path | None) -> None:
+    table = Table("metric", "value", "unit", "x baseline")
+    for result in results:
+        table.add_row(result.metric, f"{result.value:,.0f}", result.unit, f"{result.ratio_to_baseline:g}")
+    console = Console()
+    console.print(table)
+    for result in results:
+        console.print(f"{result.metric}: " + ", ".join(f"{name} {value}" for name, value in result.conditions.items()))
+    if json_file is not None:
+        text = json.dumps([result.as_json() for result in results], indent=1, ensure_ascii=False)
+        json_file.write_text(text + "\n", encoding="utf-8")
