@@ -1,41 +1,99 @@
 """Reads accounts, and what makes a command or a payment a repetition. Never writes."""
 
+import json
 from collections.abc import Iterable, Sequence
-
-from psycopg.rows import TupleRow
+from typing import LiteralString
 
 from billing.accounts import NO_END_US, Account, Bucket
 from billing.commit import HashHour
 from billing.store.database import Database
 
+# Ids travel as one JSON text and balances come back as text: both several times faster in psycopg than a list of 20,000
+# texts and as many numerics (measured), and a text becomes an int without loss.
+_ACCOUNTS: LiteralString = """
+SELECT account, currency, price_book, payment, credit_limit_pico::text, wallet_pico::text, absorbed_micro::text,
+    absorbed_pico::text, status, clock_us, next_due_us
+FROM jsonb_array_elements_text(%s::jsonb) AS wanted (account) JOIN account USING (account) ORDER BY account
+"""
+_BUCKETS: LiteralString = """
+SELECT account, grant_id, plan, plan_version, bucket_no, unit, amount_micro::text, remaining_micro::text,
+    liability_pico::text, valid_from_us, valid_until_us, lapse_at_us, alerts_fired, status
+FROM jsonb_array_elements_text(%s::jsonb) AS wanted (account) JOIN bucket USING (account) ORDER BY account, grant_id
+"""
 
-def load_accounts(database: Database, ids: Sequence[str]) -> list[Account]:
+
+def load_accounts(database: Database, ids: Iterable[str]) -> list[Account]:
     """The accounts that exist among ``ids``, sorted; buckets by grant id (the caller puts them in deduction order)."""
-    wanted = list(ids)
-    with database.transaction() as connection, connection.pipeline():
-        account_rows = connection.execute(
-            "SELECT account, currency, price_book, payment, credit_limit_pico, wallet_pico, absorbed_micro,"
-            " absorbed_pico, status, clock_us, next_due_us FROM account WHERE account = ANY(%s) ORDER BY account",
-            (wanted,),
-        )
-        bucket_rows = connection.execute(
-            "SELECT account, grant_id, plan, plan_version, bucket_no, unit, amount_micro, remaining_micro,"
-            " liability_pico, valid_from_us, valid_until_us, lapse_at_us, alerts_fired, status"
-            " FROM bucket WHERE account = ANY(%s) ORDER BY account, grant_id",
-            (wanted,),
-        )
-    accounts = {row[0]: _account(row) for row in account_rows}
-    for row in bucket_rows:
-        accounts[row[0]].buckets.append(_bucket(row))
+    wanted = json.dumps(sorted(set(ids)))
+    with database.transaction() as connection:
+        with connection.pipeline():
+            # One snapshot would not matter: only the owner of the partition changes these rows, and it is asking.
+            found = connection.execute(_ACCOUNTS, (wanted,))
+            granted = connection.execute(_BUCKETS, (wanted,))
+        accounts = {row[0]: _account(*row) for row in found.fetchall()}
+        for account, *row in granted.fetchall():
+            accounts[account].buckets.append(_bucket(*row))
     return list(accounts.values())
 
 
-def _account(row: TupleRow) -> Account:
-    return Account(*(*row[:10], _end_us(row[10])))
+def _account(
+    account: str,
+    currency: str,
+    price_book: str,
+    payment: str,
+    credit_limit: str,
+    wallet: str,
+    absorbed: str,
+    absorbed_amount: str,
+    status: str,
+    clock_us: int,
+    next_due_us: int | None,
+) -> Account:
+    return Account(
+        account,
+        currency,
+        price_book,
+        payment,
+        int(credit_limit),
+        int(wallet),
+        int(absorbed),
+        int(absorbed_amount),
+        status,
+        clock_us,
+        _end_us(next_due_us),
+    )
 
 
-def _bucket(row: TupleRow) -> Bucket:
-    return Bucket(*(*row[1:10], _end_us(row[10]), _end_us(row[11]), *row[12:]))
+def _bucket(
+    grant_id: str,
+    plan: str,
+    plan_version: int,
+    bucket_no: int,
+    unit: str,
+    amount: str,
+    remaining: str,
+    liability: str,
+    valid_from_us: int,
+    valid_until_us: int | None,
+    lapse_at_us: int | None,
+    alerts_fired: int,
+    status: str,
+) -> Bucket:
+    return Bucket(
+        grant_id,
+        plan,
+        plan_version,
+        bucket_no,
+        unit,
+        int(amount),
+        int(remaining),
+        int(liability),
+        valid_from_us,
+        _end_us(valid_until_us),
+        _end_us(lapse_at_us),
+        alerts_fired,
+        status,
+    )
 
 
 def _end_us(value_us: int | None) -> int:

@@ -7,6 +7,8 @@ the COPYs, and a pipeline for everything small.
 from dataclasses import asdict
 from typing import LiteralString
 
+import psycopg
+from psycopg.rows import TupleRow
 from psycopg.types.json import Jsonb
 
 from billing.commit import CommitRecord
@@ -73,9 +75,8 @@ def write_commit(database: Database, epoch: int, record: CommitRecord) -> None:
             appended=text.sha256(),
         )
         with connection.pipeline():
-            # Not prepared: a plan made while the staging table was empty would be kept.
-            accounts = connection.execute(UPDATE_ACCOUNTS, prepare=False) if record.changes.accounts_changed else None
-            buckets = connection.execute(UPDATE_BUCKETS, prepare=False) if record.changes.buckets_changed else None
+            accounts = _update(connection, UPDATE_ACCOUNTS, record.partition, record.changes.accounts_changed)
+            buckets = _update(connection, UPDATE_BUCKETS, record.partition, record.changes.buckets_changed)
             for small in small_statements(record):
                 connection.execute(*small)
             connection.execute(
@@ -92,6 +93,13 @@ def write_commit(database: Database, epoch: int, record: CommitRecord) -> None:
             connection.execute("SELECT pg_notify(%s, %s)", (OUTBOX_CHANNEL, str(record.partition)))
         _check_updated("accounts", record.changes.accounts_changed, accounts.rowcount if accounts else 0)
         _check_updated("buckets", record.changes.buckets_changed, buckets.rowcount if buckets else 0)
+
+
+def _update(
+    connection: Connection, statement: LiteralString, partition: int, staged: bytes
+) -> psycopg.Cursor[TupleRow] | None:
+    # Not prepared: a plan made while the staging table was empty would be kept.
+    return connection.execute(statement, (partition,), prepare=False) if staged else None
 
 
 def _check_updated(what: str, staged: bytes, updated: int) -> None:
@@ -119,7 +127,10 @@ def _claim(connection: Connection, epoch: int, record: CommitRecord) -> bytes:
         # The name lets a new owner find and end this session if it hangs (billing.store.partition).
         catalog = connection.execute(
             "SELECT epoch, to_regclass('pg_temp.stage_bucket') IS NOT NULL,"
-            " set_config('tokenbill.partition', %s, true), set_config('application_name', %s, true) FROM catalog_state",
+            " set_config('tokenbill.partition', %s, true), set_config('application_name', %s, true),"
+            # Changed rows are found by index, whatever the size of the table: the staging table has no statistics.
+            " set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)"
+            " FROM catalog_state",
             (str(record.partition), session_name(record.partition)),
         )
     row = state.fetchone()
