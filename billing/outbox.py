@@ -21,11 +21,11 @@ _LEVEL = 1
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One record to publish: ``key`` or ``value`` None is a null; headers are (name, bytes)."""
+    """One record to publish: ``key``, ``value`` or a header's content may be None, a null of Kafka."""
 
     key: bytes | None
     value: bytes | None
-    headers: tuple[tuple[str, bytes], ...] = ()
+    headers: tuple[tuple[str, bytes | None], ...] = ()
     target_partition: int = -1
 
 
@@ -40,9 +40,8 @@ def encode_frame(frame: Frame) -> bytes:
     """One frame, uncompressed; the compiled core writes the same bytes."""
     key_length, key = _part(frame.key)
     value_length, value = _part(frame.value)
-    headers = (
-        json.dumps([[name, text.decode("latin-1")] for name, text in frame.headers]).encode() if frame.headers else b""
-    )
+    pairs = [[name, None if content is None else content.decode("latin-1")] for name, content in frame.headers]
+    headers = json.dumps(pairs).encode() if pairs else b""
     return b"".join((_HEAD.pack(frame.target_partition, key_length, len(headers), value_length), key, headers, value))
 
 
@@ -73,10 +72,10 @@ def unpack_frames(payload: bytes) -> Iterator[Frame]:
         if key_length != _NULL:
             key = data[position : position + key_length]
             position += key_length
-        headers: tuple[tuple[str, bytes], ...] = ()
+        headers: tuple[tuple[str, bytes | None], ...] = ()
         if headers_length:
             pairs = json.loads(data[position : position + headers_length])
-            headers = tuple((name, text.encode("latin-1")) for name, text in pairs)
+            headers = tuple((name, None if text is None else text.encode("latin-1")) for name, text in pairs)
             position += headers_length
         value: bytes | None = None
         if value_length != _NULL:
