@@ -20,11 +20,17 @@ def split_fee(price_pico: int, tax_rate_micro: int) -> tuple[int, int]:
 
 
 def share_liability(net_pico: int, plan: Plan) -> list[int]:
-    """The liability of each bucket of a plan by its fee share, to fen; the last bucket takes the rest."""
-    shares = [
-        divide_half_up(net_pico * bucket.fee_share_micro, MILLION * FEN_PICO) * FEN_PICO for bucket in plan.buckets[:-1]
-    ]
-    return [*shares, net_pico - sum(shares)]
+    """The liability of each bucket of a plan by its fee share, to fen; the last bucket takes the rest.
+
+    What is rounded is the sum up to and with each bucket, so that no bucket's part can be negative.
+    """
+    parts: list[int] = []
+    share_micro = 0
+    for bucket in plan.buckets[:-1]:
+        share_micro += bucket.fee_share_micro
+        upto_pico = divide_half_up(net_pico * share_micro, MILLION * FEN_PICO) * FEN_PICO
+        parts.append(upto_pico - sum(parts))
+    return [*parts, net_pico - sum(parts)]
 
 
 def grant_package(
