@@ -10,10 +10,15 @@ from billing import ledger
 from billing.accounts import CLOSED, Account
 from billing.burn import next_due_us
 from billing.catalog.model import Catalog
+from billing.cycles import LAST_START_US
 from billing.grants import grant_package
 from billing.ledger import Postings
 from schemas.commands import CloseAccount, Command, OpenAccount, PurchasePackage, TopUpWallet
-from schemas.units import format_pico
+from schemas.times import format_time_us
+from schemas.units import PICO_DIGITS, format_pico
+
+WALLET_MAX_PICO = 10 ** (18 + PICO_DIGITS)
+"""No top-up lifts a wallet above this: what SQL (38 digits) and the core (128 bits) hold must never be in doubt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,11 @@ def _open(command: Command, data: OpenAccount, scene: Scene) -> Account | Refusa
 def _top_up(data: TopUpWallet, account: Account, scene: Scene) -> Account | Refusal:
     if scene.payment_known(account.account, data.payment_ref):
         return Refusal("duplicate_payment_ref", f"payment {data.payment_ref!r} was booked before on this account")
+    if account.wallet_pico + data.amount_pico > WALLET_MAX_PICO:
+        return Refusal(
+            "overflow",
+            f"with {format_pico(data.amount_pico)} the wallet would hold more than {format_pico(WALLET_MAX_PICO)}",
+        )
     account.wallet_pico += data.amount_pico
     paid_by = ledger.PROMOTION_EXPENSE if data.gift else ledger.CASH
     scene.postings.post(
@@ -109,6 +119,9 @@ def _purchase(data: PurchasePackage, account: Account, scene: Scene) -> Account 
         )
     if any(bucket.grant_id.rpartition("/")[0] == data.grant_id for bucket in account.buckets):
         return Refusal("duplicate_grant_id", f"grant {data.grant_id!r} exists on this account")
+    if data.starts_at_us >= LAST_START_US:
+        begins, last = format_time_us(data.starts_at_us), format_time_us(LAST_START_US)
+        return Refusal("invalid_starts_at", f"starts_at: {begins} is too far ahead; a cycle begins before {last}")
     if data.pay_from == "wallet" and account.wallet_pico + account.credit_limit_pico < plan.price_pico:
         return Refusal(
             "insufficient_funds",

@@ -5,10 +5,13 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from billing.accounts import NO_END_US
+from schemas.fields import MAX_TIME_US
 from schemas.times import DAY_US
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+LAST_START_US = MAX_TIME_US - 36_600 * DAY_US
+"""A cycle may begin before this: the longest (36,500 days) must end in a year that can be written."""
 
 
 def first_cycle_end_us(kind: str, days: int | None, timezone: str, start_us: int) -> int:
