@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from pydantic_core import PydanticCustomError
+
 from billing import commands
 from billing.accounts import Account
 from billing.burn import AccountEvent, roll_forward
@@ -42,8 +44,15 @@ from billing.ledger import Postings
 from billing.limits import TimeLimits
 from billing.outbox import Frame, compress, encode_frame
 from schemas.commands import Command, TopUpWallet, parse_command
+from schemas.fields import check_name
 from schemas.rejections import Rejection
 from schemas.routing import partition_of
+
+ACCEPTED = "accepted"
+UNKNOWN_SUBJECT = "unknown"
+"""Subject of the outcome of a command that names no account, in its event or in its record's key."""
+REJECTED_HEADERS = frozenset(("reason", "detail", "topic", "partition", "offset"))
+"""Headers that ``usage.rejected`` adds; of a resubmitted record they replace those of its last rejection."""
 
 
 class BrokenInvariant(RuntimeError):
@@ -201,8 +210,8 @@ class PartitionEngine:
             log_time_us = max(log_time_us, record.timestamp * 1000)
             if isinstance(command, Rejection):
                 pending.counts.commands_rejected += 1
-                key = command.account or (record.key or b"").decode("utf-8", "replace")
-                self._outcome(key, command, None, command.reason, command.detail, pending)
+                subject = command.account or _name_in(record.key) or UNKNOWN_SUBJECT
+                self._outcome(subject, command, None, command.reason, command.detail, pending)
                 continue
             target = self._target(command.account)
             if target != self._state.partition:
@@ -210,14 +219,16 @@ class PartitionEngine:
                 pending.counts.commands_forwarded += 1
             elif (command.source, command.id) in known:
                 pending.counts.commands_duplicate += 1
-            else:
-                outcome = self._apply_command(command, log_time_us, payments, pending)
-                known[command.source, command.id] = outcome
+            elif self._apply_command(command, log_time_us, payments, pending):
+                known[command.source, command.id] = ACCEPTED
+                pending.commands_seen.append((command.source, command.id, ACCEPTED))
         return log_time_us
 
     def _apply_command(
         self, command: Command, log_time_us: int, payments: set[tuple[str, str]], pending: _Pending
-    ) -> str:
+    ) -> bool:
+        """Decide one command; whether it was accepted. Only then it occupies its identity (CONTRACT §1 and §2): a
+        refused one, sent again when what it lacked is there, is carried out."""
         account = self._calculator.account(command.account)
         now_us = log_time_us
         if self._limits is None:
@@ -231,23 +242,22 @@ class PartitionEngine:
         )
         decided = commands.decide(command, scene)
         if isinstance(decided, commands.Refusal):
-            outcome = "rejected"
             pending.counts.commands_rejected += 1
             if account is not None:
                 self._calculator.put_account(account, stored=False)
             self._outcome(command.account, command, command.type, decided.reason, decided.detail, pending)
-        else:
-            outcome = "accepted"
-            pending.counts.commands_accepted += 1
-            if self._limits is None:
-                decided.clock_us = now_us
-            if isinstance(command.data, TopUpWallet):
-                payments.add((command.account, command.data.payment_ref))
-                pending.payments.append((command.account, command.data.payment_ref))
-            self._calculator.put_account(decided, stored=False)
-            self._outcome(command.account, command, command.type, None, None, pending)
-        pending.commands_seen.append((command.source, command.id, outcome))
-        return outcome
+            return False
+        pending.counts.commands_accepted += 1
+        if self._limits is None:
+            decided.clock_us = now_us
+        if isinstance(command.data, TopUpWallet):
+            payments.add((command.account, command.data.payment_ref))
+            pending.payments.append((command.account, command.data.payment_ref))
+        # A grant may be bought for a time whose grace is over: it lapses at once.
+        pending.account_events += roll_forward(decided, now_us, pending.postings)
+        self._calculator.put_account(decided, stored=False)
+        self._outcome(command.account, command, command.type, None, None, pending)
+        return True
 
     def _outcome(
         self,
@@ -300,7 +310,7 @@ class PartitionEngine:
 
     def _reject(self, topic: str, record: Record, rejection: Rejection, pending: _Pending) -> None:
         headers = (
-            *record.headers,
+            *((name, content) for name, content in record.headers if name not in REJECTED_HEADERS),
             ("reason", rejection.reason.encode()),
             ("detail", rejection.detail.encode()),
             ("topic", topic.encode()),
@@ -329,16 +339,15 @@ class PartitionEngine:
             return batch.records
         fresh: list[Record] = []
         for record in batch.records:
-            headers = dict(record.headers)
-            try:
-                origin, number = int(headers[FORWARD_ORIGIN_HEADER]), int(headers[FORWARD_NUMBER_HEADER])
-            except (KeyError, ValueError):
+            forward = _forward_number(record)
+            if forward is None:
                 # Nobody but a relay may write here; what did not come from one has no number to be known by.
                 pending.findings.append(
                     Finding("foreign_forward", f"{batch.topic}[{self._state.partition}] offset {record.offset}")
                 )
                 fresh.append(record)
                 continue
+            origin, number = forward
             key = (batch.topic, origin)
             cursor = pending.forward_cursors.get(key, self._state.forward_cursors.get(key, 0))
             if number < cursor:
@@ -405,6 +414,25 @@ class PartitionEngine:
             if self._limits is None
             else {"future_limit_us": self._limits.future_us, "past_limit_us": self._limits.past_us},
         )
+
+
+def _name_in(key: bytes | None) -> str | None:
+    """The account that a record's key names; None where it is no name."""
+    try:
+        return check_name((key or b"").decode())
+    except (UnicodeDecodeError, PydanticCustomError):
+        return None
+
+
+def _forward_number(record: Record) -> tuple[int, int] | None:
+    """(origin partition, forward number) of a forwarded record; None where a relay did not write it."""
+    headers = dict(record.headers)
+    origin, number = headers.get(FORWARD_ORIGIN_HEADER), headers.get(FORWARD_NUMBER_HEADER)
+    if origin is None or number is None:
+        return None
+    if not (origin.isdigit() and number.isdigit() and len(origin) + len(number) < 40):
+        return None
+    return int(origin), int(number)
 
 
 def _account_event_frames(stamp: Stamp, pending: _Pending) -> Iterable[Frame]:
