@@ -27,10 +27,10 @@ from billing.commit import (
 from billing.documents import account_object, dump_json, trial_balance_object
 from billing.engine import PartitionEngine
 from billing.outbox import unpack_frames
-from schemas.commands import COMMANDS, parse_command
+from schemas.cloudevents import read_envelope
+from schemas.commands import COMMANDS
 from schemas.rejections import Rejection
 from schemas.units import format_pico
-from schemas.usage import parse_usage
 
 LINES_PER_COMMIT = 20_000
 DEFAULT_OPERATOR = "operator"
@@ -106,14 +106,15 @@ class Simulation:
 
     def _look(self, line: bytes) -> str:
         """The topic a line belongs to; notes its time."""
+        envelope = read_envelope(line)
+        if not isinstance(envelope, Rejection):
+            self._greatest_us = max(self._greatest_us, envelope.time_us)
+            return COMMAND_TOPIC if envelope.type in COMMANDS else USAGE_TOPIC
         try:
             body = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             return USAGE_TOPIC
         is_command = isinstance(body, dict) and isinstance(body.get("type"), str) and body["type"] in COMMANDS
-        item = parse_command(line) if is_command else parse_usage(line)
-        if not isinstance(item, Rejection):
-            self._greatest_us = max(self._greatest_us, item.time_us)
         return COMMAND_TOPIC if is_command else USAGE_TOPIC
 
     def _commit(self, topic: str, lines: Sequence[bytes]) -> None:
@@ -134,7 +135,7 @@ class Simulation:
         for row in record.outbox:
             if row.topic == REJECTED_TOPIC:
                 for frame in unpack_frames(row.payload):
-                    self.rejections[dict(frame.headers)["reason"].decode()] += 1
+                    self.rejections[(dict(frame.headers)["reason"] or b"").decode()] += 1
 
     def document(self, as_of_us: int | None = None) -> dict[str, object]:
         """Roll every account to ``as_of_us`` (default: the greatest time fed) and write the document."""
