@@ -33,7 +33,7 @@ def read_plan(fields: Fields) -> Plan:
         grace_hours=fields.integer("grace_hours", 0, 24, 1_000_000),
         breakage=_read_breakage(fields),
         alerts_micro=tuple(
-            fields.scaled_of(node, name, MICRO_DIGITS, positive=True) for node, name in fields.items("alerts")
+            sorted({fields.scaled_of(node, name, MICRO_DIGITS, positive=True) for node, name in fields.items("alerts")})
         ),
         file=fields.source.file,
         line=fields.node.line,
