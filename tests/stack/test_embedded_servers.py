@@ -65,12 +65,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.delenv(KAFKA_VARIABLE, raising=False)
         patch.delenv(DATABASE_VARIABLE, raising=False)
         argv = command("up", data_dir, "--only-servers")
-        both = [
-            subprocess.Popen(
-                command("up", data_dir, "--only-servers"), env=environment(), stdout=subprocess.PIPE, text=True
-            )
-            for _ in range(2)
-        ]
+        both = [subprocess.Popen(argv, env=environment(), stdout=subprocess.PIPE, text=True) for _ in range(2)]
         said = [process.communicate(timeout=SECONDS)[0] for process in both]
         assert [process.returncode for process in both] == [0, 0], said
         assert said[0].splitlines()[-6:-2] == said[1].splitlines()[-6:-2]
@@ -226,7 +221,8 @@ def test_an_ordinary_user_runs_everything_as_itself(servers: Path) -> None:
 def _as_nobody() -> list[str]:
     """Become nobody; where nobody may not enter the folder of this interpreter, with the right to read and no other."""
     plain = ["setpriv", "--reuid=nobody", "--clear-groups", f"--regid={pwd.getpwnam('nobody').pw_gid}"]
-    if subprocess.run([*plain, sys.executable, "-c", ""], capture_output=True).returncode == 0:
+    again = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import encodings'], check=True)"
+    if subprocess.run([*plain, sys.executable, "-c", again], capture_output=True).returncode == 0:
         return plain
     return [*plain, "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
 
