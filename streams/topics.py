@@ -40,8 +40,8 @@ def topic_config(topic: str) -> dict[str, str]:
     return {"cleanup.policy": "compact" if topic == BALANCE_TOPIC else "delete"}
 
 
-def ensure_topics(kafka: str, partitions: int, *, replication: int = -1) -> None:
-    """Create the topics that are missing and check those that exist.
+def ensure_topics(kafka: str, partitions: int, *, replication: int = -1, prefix: str = "") -> None:
+    """Create the topics that are missing and check those that exist; ``prefix`` stands before each name.
 
     Raises:
         TopicMismatch: another partition count, or an input topic without LogAppendTime, with compaction, or (for
@@ -52,9 +52,9 @@ def ensure_topics(kafka: str, partitions: int, *, replication: int = -1) -> None
     wanted = (*INPUT_TOPICS, *OUTPUT_TOPICS)
     existing = admin.list_topics(timeout=_TIMEOUT_SECONDS).topics
     missing = [
-        NewTopic(topic, num_partitions=partitions, replication_factor=replication, config=topic_config(topic))
+        NewTopic(prefix + topic, num_partitions=partitions, replication_factor=replication, config=topic_config(topic))
         for topic in wanted
-        if topic not in existing
+        if prefix + topic not in existing
     ]
     created = set()
     if missing:
@@ -67,9 +67,9 @@ def ensure_topics(kafka: str, partitions: int, *, replication: int = -1) -> None
                     raise
     existing = admin.list_topics(timeout=_TIMEOUT_SECONDS).topics if len(created) < len(missing) else existing
     for topic in wanted:
-        if topic not in created:
-            _check_count(topic, len(existing[topic].partitions), partitions)
-    _check_inputs(admin, [topic for topic in INPUT_TOPICS if topic not in created])
+        if prefix + topic not in created:
+            _check_count(prefix + topic, len(existing[prefix + topic].partitions), partitions)
+    _check_inputs(admin, {prefix + topic: topic for topic in INPUT_TOPICS if prefix + topic not in created})
 
 
 def _check_count(topic: str, found: int, wanted: int) -> None:
@@ -80,19 +80,19 @@ def _check_count(topic: str, found: int, wanted: int) -> None:
         )
 
 
-def _check_inputs(admin: AdminClient, topics: list[str]) -> None:
+def _check_inputs(admin: AdminClient, topics: Mapping[str, str]) -> None:
     if not topics:
         return
     resources = [ConfigResource(ConfigResource.Type.TOPIC, topic) for topic in topics]
     for resource, answer in admin.describe_configs(resources, request_timeout=_TIMEOUT_SECONDS).items():
         found = {name: answer.result()[name].value for name in _CHECKED}
-        _check_input(resource.name, found)
+        must = {"cleanup.policy": "delete", "message.timestamp.type": "LogAppendTime"}
+        if topics[resource.name] == COMMAND_TOPIC:
+            must["retention.ms"] = "-1"
+        _check_input(resource.name, found, must)
 
 
-def _check_input(topic: str, found: Mapping[str, str]) -> None:
-    must = {"cleanup.policy": "delete", "message.timestamp.type": "LogAppendTime"}
-    if topic == COMMAND_TOPIC:
-        must["retention.ms"] = "-1"
+def _check_input(topic: str, found: Mapping[str, str], must: Mapping[str, str]) -> None:
     for name, value in must.items():
         if found[name] != value:
             raise TopicMismatch(

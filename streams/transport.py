@@ -36,7 +36,7 @@ FETCH_BYTES = 32 << 20
 _FULL_POLL_SECONDS = 0.02
 """How long a fetch waits while some partition is held back by a full buffer (it may have room again any moment)."""
 
-PositionLoader = Callable[[set[TP]], Awaitable[Mapping[Place, int]]]
+PositionLoader = Callable[[Iterable[Place]], Awaitable[Mapping[Place, int]]]
 
 
 class BatchThread(aio.AIOKafkaConsumerThread):
@@ -48,7 +48,7 @@ class BatchThread(aio.AIOKafkaConsumerThread):
     def __post_init__(self) -> None:
         """Start without any seek."""
         super().__post_init__()
-        self.seeks: dict[Place, int] = defaultdict(int)
+        self.seeks: dict[tuple[str, int], int] = defaultdict(int)
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         conf = self.app.conf
@@ -86,18 +86,16 @@ class BatchThread(aio.AIOKafkaConsumerThread):
         # No await between taking the records and reading the seeks, so the two belong together.
         return {ensure_TP(tp): Batch(records, self.seeks[ensure_TP(tp)]) for tp, records in fetched.items() if records}
 
-    async def seek_now(self, offsets: Mapping[Place, int]) -> dict[Place, int]:
-        """Seek those still assigned; returns how many seeks each has seen then."""
+    async def seek_now(self, offsets: Mapping[Place, int]) -> None:
+        """Seek those that are still assigned; of the others the next owner positions itself."""
         consumer = self._ensure_consumer()
-        done = {}
-        for tp, offset in offsets.items():
+        for place, offset in offsets.items():
+            tp = self._tp(place)
             try:
-                consumer.seek(TopicPartition(*tp), offset)
+                consumer.seek(tp, offset)
             except IllegalStateError:
-                continue  # Revoked meanwhile: its next owner positions it.
+                continue
             self.seeks[tp] += 1
-            done[tp] = self.seeks[tp]
-        return done
 
     async def end_offsets(self, places: Iterable[Place]) -> dict[Place, int]:
         """Where each log ends now.
@@ -105,17 +103,18 @@ class BatchThread(aio.AIOKafkaConsumerThread):
         Raises:
             BrokerDown: no answer.
         """
+        wanted = {self._tp(place): place for place in places}
         try:
-            ends = await self._ensure_consumer().end_offsets([TopicPartition(*tp) for tp in places])
+            ends = await self._ensure_consumer().end_offsets(list(wanted))
         except KafkaError as error:
             raise BrokerDown(f"end offsets: {error!r}") from error
-        return {(tp.topic, tp.partition): end for tp, end in ends.items()}
+        return {place: ends[tp] for tp, place in wanted.items()}
 
     async def note(self, offsets: Mapping[Place, int]) -> None:
         """Write the positions to the consumer group. Only lag tools read them, so a failure is a line in the log."""
         consumer = self._ensure_consumer()
         held = consumer.assignment()
-        hints = {TopicPartition(*tp): OffsetAndMetadata(offset, "") for tp, offset in offsets.items()}
+        hints = {self._tp(place): OffsetAndMetadata(offset, "") for place, offset in offsets.items()}
         try:
             await consumer.commit({tp: hint for tp, hint in hints.items() if tp in held})
         except (KafkaError, IllegalStateError) as error:
@@ -123,13 +122,15 @@ class BatchThread(aio.AIOKafkaConsumerThread):
 
     async def positions(self, places: Iterable[Place]) -> dict[Place, int]:
         """Where the consumer reads next, for those it holds and has positioned."""
-        consumer = self._ensure_consumer()
-        subscription = consumer._subscription.subscription
+        subscription = self._ensure_consumer()._subscription.subscription
         assignment = subscription.assignment if subscription is not None else None
         if assignment is None:
             return {}
-        states = {tp: assignment.state_value(TopicPartition(*tp)) for tp in places if tp in assignment.tps}
-        return {tp: state.position for tp, state in states.items() if state.has_valid_position}
+        states = {place: assignment.state_value(tp) for place in places if (tp := self._tp(place)) in assignment.tps}
+        return {place: state.position for place, state in states.items() if state.has_valid_position}
+
+    def _tp(self, place: Place) -> TopicPartition:
+        return TopicPartition(cast(Transport, self.transport).topic_prefix + place[0], place[1])
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Faust's own livelock guesses are off: progress is watched against SQL."""
@@ -151,8 +152,6 @@ class _Forgetful(dict[TP, Any]):
 class BatchConsumer(aio.Consumer):
     """Delivers one message per (partition, fetch) and starts where SQL says."""
 
-    load_positions: PositionLoader | None = None
-    """Set by the application: next offsets from SQL; what is missing in the answer is positioned later, by a rewind."""
     _thread: BatchThread
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -168,16 +167,16 @@ class BatchConsumer(aio.Consumer):
 
     async def seek_to_committed(self) -> Mapping[Any, int]:
         """Position what is assigned from SQL. Runs at every rebalance and whenever the flow was stopped."""
-        if self.load_positions is None:
+        transport = cast(Transport, self.transport)
+        if transport.load_positions is None:
             raise RuntimeError("the transport was started without a source of positions")
-        positions = await self.load_positions(self.assignment())
+        positions = await transport.load_positions([transport.place(tp) for tp in self.assignment()])
         await self.rewind(positions)
-        return positions
+        return {}  # What Faust would remember of it, it would use to drop what is read again.
 
-    async def rewind(self, offsets: Mapping[Place, int]) -> dict[Place, int]:
-        """Read again from these offsets; returns the ``seeks`` that batches read from there on carry at least."""
-        result: dict[Place, int] = await self._thread.call_thread(self._thread.seek_now, offsets)
-        return result
+    async def rewind(self, offsets: Mapping[Place, int]) -> None:
+        """Read again from these offsets; batches read from there on have seen one seek more."""
+        await self._thread.call_thread(self._thread.seek_now, offsets)
 
     async def read_positions(self, places: Iterable[Place]) -> dict[Place, int]:
         """Where the consumer reads next (not what was delivered)."""
@@ -190,10 +189,12 @@ class BatchConsumer(aio.Consumer):
 
     async def end_offsets(self, places: Iterable[Place]) -> dict[Place, int]:
         """Log ends, read after this call began. Callers that wait at the same time share one request."""
-        self._ends_wanted.update(places)
+        wanted = set(places)
+        self._ends_wanted |= wanted
         if self._ends_next is None:
             self._ends_next = asyncio.ensure_future(self._ask_ends())
-        return await asyncio.shield(self._ends_next)
+        ends = await asyncio.shield(self._ends_next)
+        return {place: ends[place] for place in wanted}
 
     async def _ask_ends(self) -> dict[Place, int]:
         async with self._ends_lock:
@@ -267,6 +268,14 @@ class Transport(aio.Transport):
     """``tokenbill://host:port``."""
 
     Consumer = BatchConsumer
+    topic_prefix = ""
+    """Stands before every topic's name in Kafka, so that installations can share a broker."""
+    load_positions: PositionLoader | None = None
+    """Set by the application: next offsets from SQL; what is missing in the answer is positioned later, by a rewind."""
+
+    def place(self, tp: TP) -> Place:
+        """(topic, partition) as the rest of the pipeline names it."""
+        return tp.topic.removeprefix(self.topic_prefix), tp.partition
 
 
 drivers.TRANSPORTS.aliases["tokenbill"] = "streams.transport:Transport"

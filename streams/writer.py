@@ -8,10 +8,9 @@ again. Knows no Kafka client and no SQL: :class:`Log` and :class:`Store` are the
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -40,7 +39,7 @@ T = TypeVar("T")
 class Log(Protocol):
     """The partition's logs in Kafka, as :class:`streams.transport.BatchConsumer` gives them."""
 
-    async def rewind(self, offsets: Mapping[Place, int]) -> Any:
+    async def rewind(self, offsets: Mapping[Place, int]) -> None:
         """Read again from these offsets."""
 
     async def end_offsets(self, places: Iterable[Place]) -> Mapping[Place, int]:
@@ -53,8 +52,8 @@ class Log(Protocol):
 class Engine(Protocol):
     """The rules of one partition (``billing.engine.PartitionEngine``)."""
 
-    def decide(self, batches: list[InputBatch]) -> CommitRecord:
-        """Decide input in the given order; blocking."""
+    def decide(self, batches: Sequence[InputBatch], due: Sequence[str] = ()) -> CommitRecord:
+        """Decide input in the given order, and roll forward the ``due`` accounts; blocking."""
 
     def committed(self) -> None:
         """The last decision is in SQL."""
@@ -71,6 +70,9 @@ class Store(Protocol):
 
     def catalog(self) -> tuple[int, Any]:
         """The catalogue in force and its epoch."""
+
+    def due_accounts(self, partition: int, log_time_us: int, limit: int) -> list[str]:
+        """Accounts that time alone changes at or before a log time."""
 
 
 EngineMaker = Callable[[PartitionState, int, Any], Engine]
@@ -91,6 +93,9 @@ class WriterSettings:
     commands_wait_seconds: float = 5.0
     """How long commands below the fence may fail to arrive before they are read again."""
     backoff_seconds: tuple[float, float] = (0.1, 5.0)
+    due_seconds: float = 1.0
+    """How often accounts are looked for that time alone has changed."""
+    max_due_accounts: int = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +134,8 @@ class PartitionWriter:
         self._metrics = metrics
         self._settings = settings
         self._epoch = 0
+        self._log_time_us = 0
+        self._due_next = 0.0
         self._engine: Engine | None = None
         self._fence: _Fence | None = None
         self._stopping = False
@@ -176,8 +183,7 @@ class PartitionWriter:
         if self._in_flight is not None:
             await asyncio.wait([self._in_flight])
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        await asyncio.wait([task])
 
     def catalog_moved(self, epoch: int) -> None:
         """A newer catalogue is in force: use it from the next commit on."""
@@ -236,6 +242,7 @@ class PartitionWriter:
 
     def _load(self) -> PartitionState:
         self._epoch, state = self._store.acquire(self.partition)
+        self._log_time_us = state.log_time_us
         self.catalog_epoch, catalog = self._store.catalog()
         self._engine = self._make_engine(state, self.catalog_epoch, catalog)
         return state
@@ -269,14 +276,26 @@ class PartitionWriter:
         """
         if self._engine is None:
             raise RuntimeError("a commit without an acquired partition")
+        due = self._due_accounts()
         begun = time.perf_counter()
-        record = self._engine.decide(batches)
+        record = self._engine.decide(batches, due)
         decided = time.perf_counter()
         self._store.commit(self._epoch, record)
         self._engine.committed()
         self._metrics.decide_seconds.observe(decided - begun)
         self._metrics.commit_seconds.observe(time.perf_counter() - decided)
+        self._log_time_us = record.log_time_us
         return record
+
+    def _due_accounts(self) -> list[str]:
+        # When this is asked changes no result: an account's next event would roll it forward all the same.
+        now = time.monotonic()
+        if now < self._due_next:
+            return []
+        due = self._store.due_accounts(self.partition, self._log_time_us, self._settings.max_due_accounts)
+        full = len(due) == self._settings.max_due_accounts
+        self._due_next = now if full else now + self._settings.due_seconds
+        return due
 
     # What goes into the next commit.
 
