@@ -51,6 +51,8 @@ cdef class EventColumns:
     cdef vector[uint32_t] content_hash
     cdef vector[uint32_t] count_first
     cdef vector[uint8_t] count_number
+    cdef vector[int64_t] offset       # of the record; the row where it was given as bytes
+    cdef vector[int64_t] logged_ms    # its timestamp; 0 where it was given as bytes
     cdef vector[int16_t] meter
     cdef vector[int64_t] count
     cdef object keep

@@ -18,40 +18,10 @@ from libcpp.vector cimport vector
 
 from cython_ext.murmur cimport murmur3_64
 from cython_ext.tables cimport TextTable
+from cython_ext.wide cimport tb_plain_end
 
 from schemas.meters import METERS
 from schemas.upcast import current_type
-
-cdef extern from *:
-    """
-    #if defined(__SSE2__)
-    #include <emmintrin.h>
-    #endif
-    /* The closing quote of a JSON string of printable ASCII without escapes that begins at p, or NULL. */
-    static inline const char* tb_plain_end(const char* p, const char* end) {
-    #if defined(__SSE2__)
-        const __m128i quote = _mm_set1_epi8('"'), backslash = _mm_set1_epi8('\\\\'), space = _mm_set1_epi8(' ');
-        while (end - p >= 16) {
-            const __m128i bytes = _mm_loadu_si128((const __m128i*)p);
-            /* signed comparison: control characters and bytes above 0x7f are both below the space */
-            const int found = _mm_movemask_epi8(_mm_or_si128(_mm_cmplt_epi8(bytes, space),
-                _mm_or_si128(_mm_cmpeq_epi8(bytes, quote), _mm_cmpeq_epi8(bytes, backslash))));
-            if (found) {
-                p += __builtin_ctz((unsigned)found);
-                return *p == '"' ? p : 0;
-            }
-            p += 16;
-        }
-    #endif
-        for (; p < end; p++) {
-            const signed char c = (signed char)*p;
-            if (c == '"') return p;
-            if (c < ' ' || c == '\\\\') return 0;
-        }
-        return 0;
-    }
-    """
-    const char* tb_plain_end(const char* p, const char* end) noexcept nogil
 
 cdef enum:
     SPECVERSION, TYPE, SOURCE, ID, TIME, SUBJECT, SEQUENCE, DATA
@@ -702,13 +672,18 @@ cdef class Decoder:
         cdef Scan scan
         values.resize(rows)
         binary.resize(rows)
+        columns.offset.resize(rows)
+        columns.logged_ms.resize(rows)
         for record in records:
             binary[row] = -1
             values[row].at = NULL
             if PyBytes_CheckExact(record):
                 value = record
+                columns.offset[row] = row
             else:
                 value = record.value
+                columns.offset[row] = record.offset
+                columns.logged_ms[row] = record.timestamp
                 headers = record.headers
                 if headers:
                     mode = _mode(headers)

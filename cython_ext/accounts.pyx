@@ -1,0 +1,469 @@
+"""The accounts of one partition, held compactly, and what is written of them: balance documents and ``COPY`` rows.
+
+An account is 112 bytes, a bucket 112 and its grant id; names that repeat are numbers. A plain
+:class:`billing.accounts.Account` is made on demand and stored back. No rules here.
+"""
+
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcmp, memcpy
+from libcpp.algorithm cimport sort
+from libcpp.string cimport string
+from libcpp.utility cimport pair
+from libcpp.vector cimport vector
+
+from cython_ext.tables cimport TextTable
+from cython_ext.wide cimport (
+    TbBuffer,
+    from_wide,
+    i128,
+    tb_put_bytes,
+    tb_put_copy,
+    tb_put_i128,
+    tb_put_json,
+    tb_put_micro,
+    tb_put_pico,
+    tb_put_time,
+    tb_put_u64,
+    to_wide,
+)
+
+cdef int64_t NO_END_US = 4611686018427387904  # 2**62, billing.accounts.NO_END_US
+cdef int64_t MAX_TIME_US = 253402300800000000
+
+
+cdef class AccountStore:
+    """Accounts by their number in the decoder's table; ``account_type`` and ``bucket_type`` are the plain values."""
+
+    def __cinit__(self, TextTable numbers not None, account_type, bucket_type):
+        self.numbers = numbers
+        self.words = TextTable()
+        self._account_type = account_type
+        self._bucket_type = bucket_type
+        self._rule_numbers = {}
+        self._open = self.word("open")
+        self._closed = self.word("closed")
+        self._expired = self.word("expired")
+
+    def __dealloc__(self):
+        cdef size_t i
+        for i in range(self.records.size()):
+            free(self.records[i].buckets)
+
+    def __len__(self):
+        return self.records.size()
+
+    def rule(self, plan, int bucket_no):
+        """The number of a bucket of a plan version (:class:`billing.catalog.model.Plan`), given now if it is new."""
+        cdef Rule rule
+        key = (plan.name, plan.version, bucket_no)
+        number = self._rule_numbers.get(key)
+        if number is None:
+            rule.plan = self.word(plan.name)
+            rule.label = self.word(f"{plan.name}@{plan.version}")
+            rule.version = plan.version
+            rule.bucket_no = bucket_no
+            rule.pays_as_you_go = plan.overage.mode == "pay_as_you_go"
+            rule.any_scope = not plan.buckets[bucket_no - 1].scope
+            rule.simple = plan.buckets[bucket_no - 1].unit == "STD_TOKEN" and not plan.windows
+            number = self.rules.size()
+            self.rules.push_back(rule)
+            self._rule_numbers[key] = number
+        return number
+
+    def put(self, account, list sorted_buckets, list rules, list floors, bint stored):
+        """Put an account; its buckets in deduction order, with the rule number and alert floor of each.
+
+        Raises:
+            OverflowError: a number does not fit its column.
+            ValueError: a bucket's time is not between 1970 and 9999.
+        """
+        cdef Account record
+        cdef Account* old
+        cdef Bucket* bucket
+        cdef Bucket* buckets = NULL
+        cdef bytes grant
+        cdef Py_ssize_t i, number = len(sorted_buckets)
+        cdef int32_t name = self.numbers.number(account.account.encode())
+        if number > 65535:
+            raise OverflowError(f"account {account.account!r} has {number} buckets")
+        to_wide(account.wallet_pico, &record.wallet_pico)
+        to_wide(account.absorbed_micro, &record.absorbed_micro)
+        to_wide(account.absorbed_pico, &record.absorbed_pico)
+        to_wide(account.credit_limit_pico, &record.credit_limit_pico)
+        record.clock_us = account.clock_us
+        record.next_due_us = account.next_due_us
+        record.number = name
+        record.currency = self.word(account.currency)
+        record.book = self.word(account.price_book)
+        record.payment = self.word(account.payment)
+        record.status = self.word(account.status)
+        record.bucket_number = <uint16_t>number
+        record.stored = stored
+        record.touched = 0
+        record.buckets = NULL
+        old = self.find(name)
+        if number:
+            buckets = <Bucket*>malloc(number * sizeof(Bucket))
+            if buckets == NULL:
+                raise MemoryError
+        try:
+            for i in range(number):
+                plain = sorted_buckets[i]
+                bucket = &buckets[i]
+                to_wide(plain.amount_micro, &bucket.amount_micro)
+                to_wide(plain.remaining_micro, &bucket.remaining_micro)
+                to_wide(plain.liability_pico, &bucket.liability_pico)
+                to_wide(floors[i], &bucket.floor_micro)
+                bucket.valid_from_us = plain.valid_from_us
+                bucket.valid_until_us = plain.valid_until_us
+                bucket.lapse_at_us = plain.lapse_at_us
+                if not 0 <= bucket.valid_from_us < MAX_TIME_US:
+                    raise ValueError(f"bucket {plain.grant_id!r} begins outside of 1970 to 9999")
+                if bucket.valid_until_us < 0 or MAX_TIME_US <= bucket.valid_until_us < NO_END_US:
+                    raise ValueError(f"bucket {plain.grant_id!r} ends outside of 1970 to 9999")
+                bucket.rule = rules[i]
+                bucket.alerts_fired = plain.alerts_fired
+                bucket.unit = self.word(plain.unit)
+                bucket.status = self.word(plain.status)
+                grant = plain.grant_id.encode()
+                if len(grant) > 1000:
+                    raise OverflowError(f"grant id {plain.grant_id!r} is too long")
+                self._place_grant(bucket, grant, old, stored)
+        except BaseException:
+            free(buckets)
+            raise
+        record.buckets = buckets
+        if old != NULL:
+            record.touched = old.touched
+            record.stored = record.stored or old.stored
+            free(old.buckets)
+            old[0] = record
+        else:
+            while self.record_of.size() <= <size_t>name:
+                self.record_of.push_back(-1)
+            self.record_of[name] = <int32_t>self.records.size()
+            self.records.push_back(record)
+        if not stored:
+            self.touch(self.find(name))
+
+    cdef int _place_grant(self, Bucket* bucket, bytes grant, Account* old, bint stored) except -1:
+        """Find the grant's text among the account's old ones, or keep it; a key once stored stays so."""
+        cdef size_t i
+        cdef size_t size = len(grant)
+        cdef const char* text = grant
+        bucket.grant_size = <uint16_t>size
+        bucket.stored = stored
+        if old != NULL:
+            for i in range(old.bucket_number):
+                if old.buckets[i].grant_size == size and (
+                    memcmp(self.grants.data() + old.buckets[i].grant_at, text, size) == 0
+                ):
+                    bucket.grant_at = old.buckets[i].grant_at
+                    bucket.stored = stored or old.buckets[i].stored
+                    return 0
+        if self.grants.size() + size > 0xFFFFFFFF:
+            raise OverflowError("the grant ids of a partition take more than 4 GiB")
+        bucket.grant_at = <uint32_t>self.grants.size()
+        self.grants.insert(self.grants.end(), text, text + size)
+        return 0
+
+    def has(self, int32_t number):
+        """Whether the account of this number is in memory."""
+        return self.find(number) != NULL
+
+    def get(self, str account_id not None):
+        """The account as a plain value of its own, buckets in deduction order; None where it is not in memory."""
+        cdef int32_t number = self.numbers.known(account_id.encode())
+        cdef Account* record
+        cdef Bucket* bucket
+        cdef Rule* rule
+        cdef Py_ssize_t i
+        if number < 0:
+            return None
+        record = self.find(number)
+        if record == NULL:
+            return None
+        buckets = []
+        for i in range(record.bucket_number):
+            bucket = &record.buckets[i]
+            rule = &self.rules[bucket.rule]
+            grant = self.grants.data()[bucket.grant_at : bucket.grant_at + bucket.grant_size]
+            buckets.append(
+                self._bucket_type(
+                    grant_id=grant.decode(),
+                    plan=self._text(rule.plan),
+                    plan_version=rule.version,
+                    bucket_no=rule.bucket_no,
+                    unit=self._text(bucket.unit),
+                    amount_micro=from_wide(bucket.amount_micro),
+                    remaining_micro=from_wide(bucket.remaining_micro),
+                    liability_pico=from_wide(bucket.liability_pico),
+                    valid_from_us=bucket.valid_from_us,
+                    valid_until_us=bucket.valid_until_us,
+                    lapse_at_us=bucket.lapse_at_us,
+                    alerts_fired=bucket.alerts_fired,
+                    status=self._text(bucket.status),
+                )
+            )
+        return self._account_type(
+            account=account_id,
+            currency=self._text(record.currency),
+            price_book=self._text(record.book),
+            payment=self._text(record.payment),
+            credit_limit_pico=from_wide(record.credit_limit_pico),
+            wallet_pico=from_wide(record.wallet_pico),
+            absorbed_micro=from_wide(record.absorbed_micro),
+            absorbed_pico=from_wide(record.absorbed_pico),
+            status=self._text(record.status),
+            clock_us=record.clock_us,
+            next_due_us=record.next_due_us,
+            buckets=buckets,
+        )
+
+    def take(self, list balance_pieces):
+        """What touched accounts became, and forget that they were touched.
+
+        ``balance_pieces`` are the constant parts of a balance event: before its number in the commit, before the
+        subject, before the account object, and the end. Returns the number of balance frames, the frames, and the
+        rows: accounts new, accounts changed, buckets new, buckets changed.
+        """
+        cdef TbBuffer frames, accounts_new, accounts_changed, buckets_new, buckets_changed
+        cdef bytes head = balance_pieces[0], middle = balance_pieces[1], data = balance_pieces[2]
+        cdef bytes tail = balance_pieces[3]
+        cdef vector[int32_t] order = self._sorted_touched()
+        cdef vector[int32_t] by_grant
+        cdef size_t i, j
+        cdef Account* account
+        cdef Bucket* bucket
+        for i in range(order.size()):
+            account = &self.records[order[i]]
+            self._sort_by_grant(account, &by_grant)
+            self._put_frame(&frames, account, by_grant.data(), i, head, middle, data, tail)
+            self._put_account_row(&accounts_changed if account.stored else &accounts_new, account)
+            for j in range(account.bucket_number):
+                bucket = &account.buckets[by_grant[j]]
+                self._put_bucket_row(&buckets_changed if bucket.stored else &buckets_new, account, bucket)
+                bucket.stored = 1
+            account.stored = 1
+            account.touched = 0
+        self.touched.clear()
+        return (
+            order.size(),
+            frames.data[: frames.size],
+            accounts_new.data[: accounts_new.size],
+            accounts_changed.data[: accounts_changed.size],
+            buckets_new.data[: buckets_new.size],
+            buckets_changed.data[: buckets_changed.size],
+        )
+
+    def bytes_held(self):
+        """Bytes of memory for accounts, buckets, and their texts."""
+        cdef size_t i, total = 0
+        total += self.records.capacity() * sizeof(Account) + self.record_of.capacity() * 4 + self.grants.capacity()
+        total += self.numbers.arena.capacity() + 8 * (
+            self.numbers.starts.capacity() + self.numbers.hashes.capacity() + self.numbers.slots.capacity()
+        )
+        for i in range(self.records.size()):
+            total += self.records[i].bucket_number * sizeof(Bucket) + 16
+        return total
+
+    cdef int16_t word(self, str text) except -1:
+        cdef bytes encoded = text.encode()
+        if len(encoded) > 256:
+            raise OverflowError(f"{text!r} is longer than 256 bytes")
+        number = self.words.number(encoded)
+        if number > 32767:
+            raise OverflowError("more than 32767 names of books, plans, currencies and units")
+        return <int16_t>number
+
+    cdef str _text(self, int32_t number):
+        return self.words.text_at(number).decode()
+
+    cdef vector[int32_t] _sorted_touched(self) noexcept nogil:
+        """Touched accounts by name (bytes of UTF-8 sort as Python's text does)."""
+        cdef vector[pair[string, int32_t]] named
+        cdef vector[int32_t] result
+        cdef size_t i
+        cdef int32_t number
+        named.reserve(self.touched.size())
+        for i in range(self.touched.size()):
+            number = self.records[self.touched[i]].number
+            named.push_back(
+                pair[string, int32_t](
+                    string(
+                        self.numbers.arena.data() + self.numbers.starts[number],
+                        self.numbers.starts[number + 1] - self.numbers.starts[number],
+                    ),
+                    self.touched[i],
+                )
+            )
+        sort(named.begin(), named.end())
+        result.reserve(named.size())
+        for i in range(named.size()):
+            result.push_back(named[i].second)
+        return result
+
+    cdef void _sort_by_grant(self, Account* account, vector[int32_t]* order) noexcept nogil:
+        """Insertion sort: accounts have few buckets."""
+        cdef Py_ssize_t i, j
+        cdef int32_t held
+        order.resize(account.bucket_number)
+        for i in range(account.bucket_number):
+            held = <int32_t>i
+            j = i
+            while j > 0 and self._grant_less(&account.buckets[held], &account.buckets[order[0][j - 1]]):
+                order[0][j] = order[0][j - 1]
+                j -= 1
+            order[0][j] = held
+
+    cdef bint _grant_less(self, Bucket* a, Bucket* b) noexcept nogil:
+        cdef uint16_t shorter = a.grant_size if a.grant_size < b.grant_size else b.grant_size
+        cdef int order = memcmp(self.grants.data() + a.grant_at, self.grants.data() + b.grant_at, shorter)
+        return order < 0 or (order == 0 and a.grant_size < b.grant_size)
+
+    cdef char* _json_word(self, char* p, int32_t number) noexcept nogil:
+        return tb_put_json(
+            p,
+            self.words.arena.data() + self.words.starts[number],
+            self.words.starts[number + 1] - self.words.starts[number],
+        )
+
+    cdef char* _copy_word(self, char* p, int32_t number) noexcept nogil:
+        return tb_put_copy(
+            p,
+            self.words.arena.data() + self.words.starts[number],
+            self.words.starts[number + 1] - self.words.starts[number],
+        )
+
+    cdef void _put_frame(
+        self,
+        TbBuffer* frames,
+        Account* account,
+        const int32_t* order,
+        size_t number,
+        bytes head,
+        bytes middle,
+        bytes data,
+        bytes tail,
+    ) except *:
+        """One frame of billing.outbox.encode_frame with one package.balance event (billing.documents)."""
+        cdef const char* name = self.numbers.arena.data() + self.numbers.starts[account.number]
+        cdef size_t size = self.numbers.starts[account.number + 1] - self.numbers.starts[account.number]
+        cdef Bucket* bucket
+        cdef Py_ssize_t i
+        cdef char* first
+        cdef char* p
+        cdef uint32_t lengths[4]
+        # names of words are at most 256 bytes, texts grow sixfold at most, a number of 128 bits has at most 53 places
+        p = frames.room(
+            16 + size + len(head) + len(middle) + len(data) + len(tail) + 12 * size + 2048
+            + account.bucket_number * (6 * (1000 + 3 * 256) + 512)
+        )
+        lengths[0] = 0xFFFFFFFF
+        lengths[1] = <uint32_t>size
+        lengths[2] = 0
+        first = p
+        p = tb_put_bytes(p + 16, name, size)
+        p = tb_put_bytes(p, head, len(head))
+        p = tb_put_u64(p, number)
+        p = tb_put_bytes(p, middle, len(middle))
+        p[0] = c'"'
+        p = tb_put_json(p + 1, name, size)
+        p[0] = c'"'
+        p = tb_put_bytes(p + 1, data, len(data))
+        p = tb_put_bytes(p, b'{"account":"', 12)
+        p = tb_put_json(p, name, size)
+        p = tb_put_bytes(p, b'","currency":"', 14)
+        p = self._json_word(p, account.currency)
+        p = tb_put_bytes(p, b'","wallet":"', 12)
+        p = tb_put_pico(p, account.wallet_pico)
+        p = tb_put_bytes(p, b'","absorbed":"', 14)
+        p = tb_put_micro(p, account.absorbed_micro)
+        p = tb_put_bytes(p, b'","absorbed_amount":"', 21)
+        p = tb_put_pico(p, account.absorbed_pico)
+        p = tb_put_bytes(p, b'","buckets":[', 13)
+        for i in range(account.bucket_number):
+            bucket = &account.buckets[order[i]]
+            if i:
+                p[0] = c','
+                p += 1
+            p = tb_put_bytes(p, b'{"grant_id":"', 13)
+            p = tb_put_json(p, self.grants.data() + bucket.grant_at, bucket.grant_size)
+            p = tb_put_bytes(p, b'","plan":"', 10)
+            p = self._json_word(p, self.rules[bucket.rule].plan)
+            p = tb_put_bytes(p, b'","unit":"', 10)
+            p = self._json_word(p, bucket.unit)
+            p = tb_put_bytes(p, b'","amount":"', 12)
+            p = tb_put_micro(p, bucket.amount_micro)
+            p = tb_put_bytes(p, b'","remaining":"', 15)
+            p = tb_put_micro(p, bucket.remaining_micro)
+            p = tb_put_bytes(p, b'","reserved":"0","valid_from":"', 31)
+            p = tb_put_time(p, bucket.valid_from_us)
+            if bucket.valid_until_us >= NO_END_US:
+                p = tb_put_bytes(p, b'","valid_until":null,"status":"', 31)
+            else:
+                p = tb_put_bytes(p, b'","valid_until":"', 17)
+                p = tb_put_time(p, bucket.valid_until_us)
+                p = tb_put_bytes(p, b'","status":"', 12)
+            p = self._json_word(p, bucket.status)
+            p = tb_put_bytes(p, b'"}', 2)
+        p = tb_put_bytes(p, b']}', 2)
+        p = tb_put_bytes(p, tail, len(tail))
+        lengths[3] = <uint32_t>(p - first - 16 - size)
+        memcpy(first, lengths, 16)
+        frames.wrote(p)
+
+    cdef void _put_account_row(self, TbBuffer* rows, Account* account) noexcept nogil:
+        """billing.rows.account_row."""
+        cdef const char* name = self.numbers.arena.data() + self.numbers.starts[account.number]
+        cdef size_t size = self.numbers.starts[account.number + 1] - self.numbers.starts[account.number]
+        cdef char* p = rows.room(2 * size + 8 * 256 + 8 * 45)
+        p = tb_put_copy(p, name, size)
+        p = self._tab(p)
+        p = self._copy_word(p, account.currency)
+        p = self._tab(p)
+        p = self._copy_word(p, account.book)
+        p = self._tab(p)
+        p = self._copy_word(p, account.payment)
+        p = tb_put_i128(self._tab(p), account.credit_limit_pico)
+        p = tb_put_i128(self._tab(p), account.wallet_pico)
+        p = tb_put_i128(self._tab(p), account.absorbed_micro)
+        p = tb_put_i128(self._tab(p), account.absorbed_pico)
+        p = self._copy_word(self._tab(p), account.status)
+        p = tb_put_i128(self._tab(p), <i128>account.clock_us)
+        p = self._end(self._tab(p), account.next_due_us)
+        p[0] = c'\n'
+        rows.wrote(p + 1)
+
+    cdef void _put_bucket_row(self, TbBuffer* rows, Account* account, Bucket* bucket) noexcept nogil:
+        """billing.rows.bucket_row."""
+        cdef const char* name = self.numbers.arena.data() + self.numbers.starts[account.number]
+        cdef size_t size = self.numbers.starts[account.number + 1] - self.numbers.starts[account.number]
+        cdef Rule* rule = &self.rules[bucket.rule]
+        cdef char* p = rows.room(2 * size + 2 * bucket.grant_size + 6 * 256 + 11 * 45)
+        p = tb_put_copy(p, name, size)
+        p = tb_put_copy(self._tab(p), self.grants.data() + bucket.grant_at, bucket.grant_size)
+        p = self._copy_word(self._tab(p), rule.plan)
+        p = tb_put_u64(self._tab(p), rule.version)
+        p = tb_put_u64(self._tab(p), rule.bucket_no)
+        p = self._copy_word(self._tab(p), bucket.unit)
+        p = tb_put_i128(self._tab(p), bucket.amount_micro)
+        p = tb_put_i128(self._tab(p), bucket.remaining_micro)
+        p = tb_put_i128(self._tab(p), bucket.liability_pico)
+        p = tb_put_u64(self._tab(p), bucket.valid_from_us)
+        p = self._end(self._tab(p), bucket.valid_until_us)
+        p = self._end(self._tab(p), bucket.lapse_at_us)
+        p = tb_put_u64(self._tab(p), bucket.alerts_fired)
+        p = self._copy_word(self._tab(p), bucket.status)
+        p[0] = c'\n'
+        rows.wrote(p + 1)
+
+    cdef char* _tab(self, char* p) noexcept nogil:
+        p[0] = c'\t'
+        return p + 1
+
+    cdef char* _end(self, char* p, int64_t value_us) noexcept nogil:
+        if value_us >= NO_END_US:
+            return tb_put_bytes(p, b"\\N", 2)
+        return tb_put_i128(p, <i128>value_us)

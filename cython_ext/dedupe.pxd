@@ -1,0 +1,50 @@
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libcpp.unordered_map cimport unordered_map
+from libcpp.unordered_set cimport unordered_set
+from libcpp.utility cimport pair
+from libcpp.vector cimport vector
+
+from cython_ext.decode cimport EventColumns
+from cython_ext.tables cimport TextTable
+
+
+cdef extern from "memory.hpp" nogil:
+    cdef struct TbHashes:
+        uint32_t id
+        uint32_t content
+
+    cdef cppclass TbSource:
+        uint8_t kind
+        bint touched
+        int64_t highest
+        vector[pair[int64_t, int64_t]] runs
+        unordered_set[int64_t] refused
+        vector[char] pending
+        bint has(int64_t number) noexcept
+        void add(int64_t number) noexcept
+        void remember(int64_t number, TbHashes hashes) noexcept
+        const TbHashes* recall(int64_t number) noexcept
+        void keep(int64_t number, TbHashes hashes) noexcept
+
+    cdef cppclass TbHour:
+        vector[char] pending
+        const uint32_t* find(uint64_t first, uint64_t second) noexcept
+        void put(uint64_t first, uint64_t second, uint32_t content) noexcept
+        void keep(uint64_t first, uint64_t second, uint32_t content) noexcept
+
+    ctypedef unordered_map[int64_t, TbHour] TbHours
+
+
+cdef enum:
+    NEW, DUPLICATE, CONFLICT, REUSED, NO_NUMBER
+
+
+cdef class Memory:
+    cdef TextTable sources
+    cdef vector[TbSource] known     # by number of the source
+    cdef TbHours hours
+    cdef int look(self, EventColumns columns, Py_ssize_t row) noexcept nogil
+    cdef void rated(self, EventColumns columns, Py_ssize_t row) noexcept nogil
+    cdef bint numbered(self, EventColumns columns, Py_ssize_t row) noexcept nogil
+    cdef TbSource* source(self, int32_t number) noexcept nogil
+    cdef void identity(self, EventColumns columns, Py_ssize_t row, uint64_t* first, uint64_t* second) noexcept nogil

@@ -1,0 +1,254 @@
+// 128-bit sums, checked 64-bit products, and numbers as decimal text. Plain C++ because Cython has no 128-bit integers:
+// it takes tb_i128 for a long long, so a value of this type crosses into Python only through its halves.
+#pragma once
+
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
+typedef __int128 tb_i128;
+typedef unsigned __int128 tb_u128;
+
+static inline tb_i128 tb_join(int64_t high, uint64_t low) { return (tb_i128)(((tb_u128)(uint64_t)high << 64) | low); }
+static inline int64_t tb_high(tb_i128 value) { return (int64_t)(value >> 64); }
+static inline uint64_t tb_low(tb_i128 value) { return (uint64_t)value; }
+static inline tb_i128 tb_widen(int64_t value) { return value; }
+
+// Each of these tells with true that the exact result does not fit.
+static inline bool tb_add(tb_i128* sum, tb_i128 value) { return __builtin_add_overflow(*sum, value, sum); }
+static inline bool tb_multiply_64(int64_t a, int64_t b, int64_t* product) { return __builtin_mul_overflow(a, b, product); }
+static inline bool tb_add_64(int64_t* sum, int64_t value) { return __builtin_add_overflow(*sum, value, sum); }
+
+// Net of tax, half even: amount x 1e6 / divisor for 0 <= amount < 2^63 and 1e6 <= divisor <= 2e6.
+static inline int64_t tb_net(int64_t amount, int64_t divisor) {
+    const uint64_t d = (uint64_t)divisor, whole = (uint64_t)amount / d, rest = (uint64_t)amount % d;
+    const uint64_t scaled = rest * 1000000u;  // below 2e12
+    uint64_t quotient = whole * 1000000u + scaled / d;  // at most amount
+    const uint64_t twice = 2 * (scaled % d);
+    if (twice > d || (twice == d && (quotient & 1))) quotient++;
+    return (int64_t)quotient;
+}
+
+// Revenue of a burn, half even: liability x burned / remaining for 0 <= liability < 2^63, 0 <= burned < remaining.
+static inline int64_t tb_earned(int64_t liability, int64_t burned, tb_i128 remaining) {
+    const tb_u128 product = (tb_u128)(uint64_t)liability * (uint64_t)burned, d = (tb_u128)remaining;
+    tb_u128 quotient = product / d;  // at most liability
+    const tb_u128 twice = 2 * (product - quotient * d);  // remaining is below 1e38: no overflow
+    if (twice > d || (twice == d && (quotient & 1))) quotient++;
+    return (int64_t)quotient;
+}
+
+static inline char* tb_put_bytes(char* p, const char* text, size_t size) {
+    memcpy(p, text, size);
+    return p + size;
+}
+
+static inline char* tb_put_u64(char* p, uint64_t value) {
+    static const char pairs[] =
+        "0001020304050607080910111213141516171819202122232425262728293031323334353637383940414243444546474849"
+        "5051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899";
+    char digits[20];
+    int at = 20;
+    while (value >= 100) {
+        at -= 2;
+        memcpy(digits + at, pairs + 2 * (value % 100), 2);
+        value /= 100;
+    }
+    if (value >= 10) {
+        at -= 2;
+        memcpy(digits + at, pairs + 2 * value, 2);
+    } else {
+        digits[--at] = (char)('0' + value);
+    }
+    memcpy(p, digits + at, 20 - at);
+    return p + (20 - at);
+}
+
+// Exactly `places` digits, with leading zeros.
+static inline char* tb_put_padded(char* p, uint64_t value, int places) {
+    for (int i = places - 1; i >= 0; i--) {
+        p[i] = (char)('0' + value % 10);
+        value /= 10;
+    }
+    return p + places;
+}
+
+static inline char* tb_put_u128(char* p, tb_u128 value) {
+    const uint64_t chunk = 1000000000000000000ULL;  // 1e18
+    if ((value >> 64) == 0) return tb_put_u64(p, (uint64_t)value);
+    const tb_u128 rest = value / chunk;
+    p = tb_put_u128(p, rest);
+    return tb_put_padded(p, (uint64_t)(value - rest * chunk), 18);
+}
+
+static inline char* tb_put_i128(char* p, tb_i128 value) {
+    if (value >= 0) return tb_put_u128(p, (tb_u128)value);
+    *p++ = '-';
+    return tb_put_u128(p, -(tb_u128)value);
+}
+
+// A fraction of `places` digits with its point and without trailing zeros; nothing where it is 0.
+static inline char* tb_put_fraction(char* p, uint64_t fraction, int places) {
+    if (fraction == 0) return p;
+    *p++ = '.';
+    while (fraction % 1000 == 0) {
+        fraction /= 1000;
+        places -= 3;
+    }
+    while (fraction % 10 == 0) {
+        fraction /= 10;
+        places--;
+    }
+    return tb_put_padded(p, fraction, places);
+}
+
+// schemas.units.format_pico and format_micro: unit is 10^places.
+static inline char* tb_put_scaled_64(char* p, int64_t value, uint64_t unit, int places) {
+    uint64_t magnitude = (uint64_t)value;
+    if (value < 0) {
+        *p++ = '-';
+        magnitude = 0 - magnitude;
+    }
+    p = tb_put_u64(p, magnitude / unit);
+    return tb_put_fraction(p, magnitude % unit, places);
+}
+static inline char* tb_put_pico_64(char* p, int64_t value) { return tb_put_scaled_64(p, value, 1000000000000ULL, 12); }
+static inline char* tb_put_micro_64(char* p, int64_t value) { return tb_put_scaled_64(p, value, 1000000ULL, 6); }
+
+static inline char* tb_put_scaled(char* p, tb_i128 value, uint64_t unit, int places) {
+    if (value >= INT64_MIN && value <= INT64_MAX) return tb_put_scaled_64(p, (int64_t)value, unit, places);
+    tb_u128 magnitude = (tb_u128)value;
+    if (value < 0) {
+        *p++ = '-';
+        magnitude = 0 - magnitude;
+    }
+    const tb_u128 whole = magnitude / unit;
+    p = tb_put_u128(p, whole);
+    return tb_put_fraction(p, (uint64_t)(magnitude - whole * unit), places);
+}
+static inline char* tb_put_pico(char* p, tb_i128 value) { return tb_put_scaled(p, value, 1000000000000ULL, 12); }
+static inline char* tb_put_micro(char* p, tb_i128 value) { return tb_put_scaled(p, value, 1000000ULL, 6); }
+
+// A text inside a JSON string as json.dumps(ensure_ascii=False) writes it; at most 6 bytes for each.
+static inline char* tb_put_json(char* p, const char* text, size_t size) {
+    static const char hex[] = "0123456789abcdef";
+    for (size_t i = 0; i < size; i++) {
+        const unsigned char c = (unsigned char)text[i];
+        if (c >= 0x20 && c != '"' && c != '\\') {
+            *p++ = (char)c;
+            continue;
+        }
+        *p++ = '\\';
+        switch (c) {
+            case '"': *p++ = '"'; break;
+            case '\\': *p++ = '\\'; break;
+            case '\n': *p++ = 'n'; break;
+            case '\r': *p++ = 'r'; break;
+            case '\t': *p++ = 't'; break;
+            case '\f': *p++ = 'f'; break;
+            case '\b': *p++ = 'b'; break;
+            default:
+                memcpy(p, "u00", 3);
+                p[3] = hex[c >> 4];
+                p[4] = hex[c & 15];
+                p += 5;
+        }
+    }
+    return p;
+}
+
+// A column of PostgreSQL COPY text (billing.rows.copy_text); at most 2 bytes for each.
+static inline char* tb_put_copy(char* p, const char* text, size_t size) {
+    for (size_t i = 0; i < size; i++) {
+        const char c = text[i];
+        if (c != '\\' && c != '\t' && c != '\n' && c != '\r') {
+            *p++ = c;
+            continue;
+        }
+        *p++ = '\\';
+        *p++ = c == '\\' ? '\\' : c == '\t' ? 't' : c == '\n' ? 'n' : 'r';
+    }
+    return p;
+}
+
+// schemas.times.format_time_us for 0 <= value < 253402300800000000 (years 1970 to 9999).
+static inline char* tb_put_time(char* p, int64_t value_us) {
+    const uint64_t value = (uint64_t)value_us, seconds = value / 1000000u, micros = value % 1000000u;
+    const uint64_t days = seconds / 86400u, second = seconds % 86400u;
+    const uint64_t shifted = days + 719468u, era = shifted / 146097u, day_of_era = shifted % 146097u;
+    const uint64_t year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
+    const uint64_t day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    const uint64_t month_from_march = (5 * day_of_year + 2) / 153;
+    const uint64_t month = month_from_march < 10 ? month_from_march + 3 : month_from_march - 9;
+    p = tb_put_padded(p, year_of_era + era * 400 + (month <= 2), 4);
+    *p++ = '-';
+    p = tb_put_padded(p, month, 2);
+    *p++ = '-';
+    p = tb_put_padded(p, day_of_year - (153 * month_from_march + 2) / 5 + 1, 2);
+    *p++ = 'T';
+    p = tb_put_padded(p, second / 3600, 2);
+    *p++ = ':';
+    p = tb_put_padded(p, second / 60 % 60, 2);
+    *p++ = ':';
+    p = tb_put_padded(p, second % 60, 2);
+    if (micros) {
+        *p++ = '.';
+        p = tb_put_padded(p, micros, 6);
+    }
+    *p++ = 'Z';
+    return p;
+}
+
+// The closing quote of a JSON string of ASCII without escapes or control characters that begins at p, or NULL.
+static inline const char* tb_plain_end(const char* p, const char* end) {
+#if defined(__SSE2__)
+    const __m128i quote = _mm_set1_epi8('"'), backslash = _mm_set1_epi8('\\'), space = _mm_set1_epi8(' ');
+    while (end - p >= 16) {
+        const __m128i bytes = _mm_loadu_si128((const __m128i*)p);
+        // signed comparison: control characters and bytes above 0x7f are both below the space
+        const int found = _mm_movemask_epi8(_mm_or_si128(
+            _mm_cmplt_epi8(bytes, space), _mm_or_si128(_mm_cmpeq_epi8(bytes, quote), _mm_cmpeq_epi8(bytes, backslash))));
+        if (found) {
+            p += __builtin_ctz((unsigned)found);
+            return *p == '"' ? p : nullptr;
+        }
+        p += 16;
+    }
+#endif
+    for (; p < end; p++) {
+        const signed char c = (signed char)*p;
+        if (c == '"') return p;
+        if (c < ' ' || c == '\\') return nullptr;
+    }
+    return nullptr;
+}
+
+// Text that grows at its end: ask for room, write, tell where the writing ended.
+struct TbBuffer {
+    char* data = nullptr;
+    size_t size = 0, capacity = 0;
+
+    TbBuffer() = default;
+    TbBuffer(const TbBuffer&) = delete;
+    TbBuffer& operator=(const TbBuffer&) = delete;
+    ~TbBuffer() { free(data); }
+
+    char* room(size_t most) {
+        if (capacity - size < most) {
+            capacity = 2 * capacity + most + 4096;
+            char* wider = (char*)realloc(data, capacity);
+            if (!wider) std::abort();  // as a failed operator new inside a loop without exceptions
+            data = wider;
+        }
+        return data + size;
+    }
+    void wrote(const char* end) { size = (size_t)(end - data); }
+    void put(const char* text, size_t length) {
+        char* p = room(length);
+        memcpy(p, text, length);
+        size += length;
+    }
+};
