@@ -60,7 +60,7 @@ def occurring_band_sets(book: PriceBook) -> tuple[frozenset[str], ...]:
     for band in bands:
         years |= {date.fromordinal(day).year for day in band.off | band.work}
     spans = [(_year_us(year), _year_us(year + 1)) for year in sorted(years) if _FIRST_YEAR <= year <= _LAST_YEAR]
-    return tuple(sorted(band_sets(bands, spans), key=lambda found: (len(found), sorted(found))))
+    return tuple(sorted(band_sets(tuple(bands), tuple(spans)), key=lambda found: (len(found), sorted(found))))
 
 
 def _year_us(year: int) -> int:

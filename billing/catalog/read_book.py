@@ -11,7 +11,7 @@ from billing.catalog.model import (
     PriceRow,
     TimeBand,
 )
-from billing.catalog.nodes import Node, is_null
+from billing.catalog.nodes import Items, Node, is_null
 from billing.catalog.patterns import ANY
 from billing.catalog.read_common import (
     check_pattern,
@@ -185,7 +185,7 @@ def _read_context(fields: Fields) -> tuple[int, int | None] | None:
         return None
     ends = fields.items("context")
     if len(ends) != 2:
-        if not fields.failed:
+        if isinstance(fields.where("context"), Items):
             fields.fail("context", "is not two numbers; write [from, to] with the end excluded, null for open")
         return None
     (low_node, low_name), (high_node, high_name) = ends

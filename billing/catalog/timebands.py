@@ -4,9 +4,9 @@ Hours are wall-clock times of the band's zone, half-open. A stretch past midnigh
 the morning after a holiday's eve it still applies, and on the morning after the holiday it does not.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime, time, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from zoneinfo import ZoneInfo
 
 from billing.catalog.model import ALL_DAY_MINUTES, TimeBand
@@ -123,7 +123,8 @@ def _zone_change(zone: ZoneInfo, from_us: int, until_us: int) -> Iterator[int]:
     yield high * 1_000_000
 
 
-def band_sets(bands: Sequence[TimeBand], spans: Sequence[tuple[int, int]]) -> set[frozenset[str]]:
+@lru_cache(maxsize=64)
+def band_sets(bands: tuple[TimeBand, ...], spans: tuple[tuple[int, int], ...]) -> frozenset[frozenset[str]]:
     """Every set of bands that applies at some instant of the spans, the empty set included where it occurs."""
     found: set[frozenset[str]] = set()
     for from_us, until_us in spans:
@@ -139,4 +140,4 @@ def band_sets(bands: Sequence[TimeBand], spans: Sequence[tuple[int, int]]) -> se
             active.update(starts.get(instant, ()))
             if instant < until_us:
                 found.add(frozenset(active))
-    return found
+    return frozenset(found)

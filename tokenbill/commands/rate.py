@@ -44,11 +44,14 @@ class BookRater:
     def line(self, value: bytes) -> dict[str, object]:
         """The line of output for a line of input."""
         event = parse_usage(value, declared_meters=self._declared)
-        result = event if isinstance(event, Rejection) else self._rate(event)
-        if isinstance(event, Rejection) or isinstance(result, Rejection):
+        if isinstance(event, Rejection):
             self.rejected += 1
-            return rejection_as_json(result if isinstance(result, Rejection) else event)
-        self.rated += 1
+            return rejection_as_json(event)
+        result = self._rate(event)
+        if isinstance(result, Rejection):
+            self.rejected += 1
+        else:
+            self.rated += 1
         return rated_as_json(event, result)
 
     def _rate(self, event: UsageEvent) -> Rated | Rejection:
@@ -127,10 +130,7 @@ def _rate_lines(rater: BookRater, source: BinaryIO, target: BinaryIO, advance: C
 
 
 def _encode(document: dict[str, object]) -> bytes:
-    try:
-        return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
-    except UnicodeEncodeError:  # half a surrogate pair, which JSON can escape and UTF-8 cannot hold
-        return json.dumps(document, separators=(",", ":")).encode() + b"\n"
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
 @contextmanager

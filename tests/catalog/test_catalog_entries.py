@@ -1,0 +1,84 @@
+"""A catalogue can be stored and rebuilt: the same values, the same digest, whatever a file says around them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from catalog_samples import BANDS, BOOK, PLAN, load, rows
+
+from billing.catalog import Catalog, body_sha256, canonical_json, lint_folder, load_folder
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "catalog"
+
+
+def only_text_and_integers(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and only_text_and_integers(item) for key, item in value.items())
+    if isinstance(value, list):
+        return all(map(only_text_and_integers, value))
+    return isinstance(value, str) or type(value) is int
+
+
+def test_the_example_catalogue_has_no_findings() -> None:
+    catalog, findings = lint_folder(EXAMPLES)
+    assert findings == ()
+    assert catalog.books == ("retail-cn",)
+    offers = {plan.name: (plan.price_pico // 10**10, plan.buckets[0].amount_micro // 10**12) for plan in catalog.plans}
+    assert {name: offers[name] for name in ("token-9.9", "token-29.9", "token-49.9")} == {
+        "token-9.9": (990, 10),
+        "token-29.9": (2990, 40),
+        "token-49.9": (4990, 80),
+    }
+
+
+def test_stored_bodies_rebuild_the_catalogue() -> None:
+    catalog = load_folder(EXAMPLES)
+    entries = catalog.to_entries()
+    assert all(only_text_and_integers(entry.body) for entry in entries)
+    rebuilt = Catalog.from_entries(json.loads(canonical_json(entry.body)) for entry in reversed(entries))
+    assert rebuilt == catalog
+    assert rebuilt.to_entries() == entries
+    assert [(e.kind, e.name, e.version) for e in entries] == sorted((e.kind, e.name, e.version) for e in entries)
+    assert all(entry.sha256 == body_sha256(entry.body) for entry in entries)
+
+
+def test_every_kind_of_value_survives(tmp_path: Path) -> None:
+    book = (
+        BOOK
+        + BANDS
+        + rows(
+            "model: m, context: [0, 5], time_band: peak, outcome: [partial, completed]",
+            "model: m, context: [5, null]",
+            "model: m",
+        )
+    )
+    book += 'meters: [watts]\nadjustments: [{site: "a*", model: [m, n], multiply: "0.123456789012", reason: why}]\n'
+    plan = PLAN + 'overage: {mode: block}\nalerts: ["0.8", "1"]\n'
+    table = "kind: holidays\nname: h\noff: [2026-10-01]\nwork: [2026-10-10]\n"
+    catalog = load(tmp_path, book, plan, table)
+    assert Catalog.from_entries(entry.body for entry in catalog.to_entries()) == catalog
+
+
+def test_the_digest_is_of_the_meaning_not_of_the_text(tmp_path: Path) -> None:
+    (entry,) = load(tmp_path, BOOK + rows("")).to_entries()
+    (same,) = load(
+        tmp_path, "# a comment\n" + BOOK.replace("CNY", '"CNY"\ntax_rate: "0.060"') + rows('model: "*"')
+    ).to_entries()
+    (other,) = load(tmp_path, BOOK + rows("model: m")).to_entries()
+    assert entry.sha256 == same.sha256 != other.sha256
+
+
+def test_the_digest_of_a_body_never_changes(tmp_path: Path) -> None:
+    """Published versions are recognised by it: a change here needs a new ``body_version``."""
+    entries = load(tmp_path, BOOK + BANDS + rows("model: m, time_band: peak, context: [0, 9]", ""), PLAN).to_entries()
+    golden = Path(__file__).with_name("golden") / "bodies.json"
+    assert "".join(canonical_json(e.body).decode() + "\n" for e in entries) == golden.read_text(encoding="utf-8")
+
+
+def test_a_body_of_another_version_or_kind_is_refused(tmp_path: Path) -> None:
+    (entry,) = load(tmp_path, PLAN).to_entries()
+    with pytest.raises(ValueError, match="body of version 2, not 1"):
+        Catalog.from_entries([entry.body | {"body_version": 2}])
+    with pytest.raises(ValueError, match="'tariff' is not a kind"):
+        Catalog.from_entries([entry.body | {"kind": "tariff"}])
