@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import pwd
@@ -19,17 +20,17 @@ import psycopg
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
-from stack_scripts import eventually
+from stack_scripts import SERVER, eventually
 
 from tokenbill.errors import UserError
-from tokenbill.stack import StackInfo, info, postgresql, start, stop
-from tokenbill.stack.config import DATABASE_VARIABLE, KAFKA_VARIABLE
+from tokenbill.stack import StackInfo, info, postgresql, start, stop, up
+from tokenbill.stack.config import DATABASE_VARIABLE, KAFKA_VARIABLE, StackConfig
 from tokenbill.stack.control import python_environment
 from tokenbill.stack.jars import cache_folder
 from tokenbill.stack.layout import Layout
 from tokenbill.stack.processes import unprivileged_user
 from tokenbill.stack.ready import why_not_ready
-from tokenbill.stack.spec import ReadyCheck
+from tokenbill.stack.spec import ProcessSpec, ReadyCheck
 
 SECONDS = 240
 
@@ -194,6 +195,9 @@ def test_external_servers_are_used_and_nothing_is_started_for_them(
         assert ours.parts == {"kafka": "external", "postgresql": "external"}
         assert set(ours.pids) <= {"supervisor", "supervisor-standby"}
         monkeypatch.setenv(KAFKA_VARIABLE, "127.0.0.1:9")
+        with pytest.raises(UserError, match="running stack uses other servers"):
+            start(data_dir, only_servers=True)
+        stop(data_dir)
         with pytest.raises(UserError, match="TOKENBILL_KAFKA does not answer"):
             start(data_dir, only_servers=True)
 
@@ -249,3 +253,29 @@ def test_binaries_that_the_servers_user_cannot_reach_are_copied(monkeypatch: pyt
         assert [path.name for path in shared.iterdir()] == ["copy"]
     finally:
         shutil.rmtree(shared)
+
+
+def test_relay_and_workers_follow_the_number_asked_for(servers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real servers, really prepared; in the place of relay and workers small scripts that answer on their ports."""
+    script = servers / "server.py"
+    script.write_text(SERVER)
+    original = up.application_spec
+
+    def as_script(layout: Layout, config: StackConfig, name: str) -> ProcessSpec:
+        spec = original(layout, config, name)
+        return dataclasses.replace(spec, argv=(sys.executable, str(script), str(config.port(name))))
+
+    monkeypatch.setattr(up, "application_spec", as_script)
+    first = start(servers, workers=2, partitions=4)
+    assert {"relay", "worker-1", "worker-2"} <= first.pids.keys()
+    assert first.partitions == 4
+    assert first.database_url is not None
+    assert start(servers).pids == first.pids
+    start(servers, workers=1)
+    eventually(lambda: "worker-2" not in info(servers).pids)
+    more = start(servers, workers=3)
+    assert {"worker-1", "worker-2", "worker-3"} <= more.pids.keys()
+    assert more.pids["worker-1"] == first.pids["worker-1"]
+    with pytest.raises(UserError, match="4 partitions, not 8"):
+        start(servers, partitions=8)
+    assert info(servers).running

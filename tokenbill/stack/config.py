@@ -9,6 +9,7 @@ import secrets
 import socket
 from dataclasses import dataclass, field
 
+from tokenbill.errors import UserError
 from tokenbill.stack.files import read_json, write_json
 from tokenbill.stack.layout import Layout
 
@@ -37,7 +38,11 @@ class StackConfig:
 
     @classmethod
     def load(cls, layout: Layout) -> StackConfig | None:
-        value = read_json(layout.config)
+        try:
+            value = read_json(layout.config)
+        except PermissionError as error:
+            fix = "Work as its user, or name a folder of your own with --data-dir."
+            raise UserError(f"The stack in {layout.root} belongs to another user", str(error), fix) from error
         return None if value is None else cls(**value)
 
     @classmethod

@@ -58,7 +58,8 @@ class Identity:
                 return None
             if found.status() == psutil.STATUS_ZOMBIE or tuple(found.cmdline()) != self.argv:
                 return None
-        except psutil.NoSuchProcess:
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            # What we may not look at is not ours.
             return None
         return found
 

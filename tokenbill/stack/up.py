@@ -110,74 +110,77 @@ def _start_servers(
     layout: Layout, config: StackConfig, wish: Wish, found: bool, progress: Progress
 ) -> list[ProcessSpec]:
     living = specs_of_living(layout)
-    before = config.kafka, config.admin_database_url
-    _release_taken_ports(config, living, progress)
-    servers = _server_specs(layout, config, wish, living, progress)
-    others = [spec for spec in (read_desired(layout) or {}).values() if spec.phase > 0] if found else []
-    if before != (config.kafka, config.admin_database_url):
-        # Relay and workers know the old addresses, and other servers may not be prepared.
-        config.database_url, others = None, []
+    if not found:
+        for name in config.drop_taken_ports(owners_alive=set(living)):
+            progress.done(f"the port of {name} is taken by another program: a new one is chosen")
+    _choose_servers(config, wish, found)
+    servers = _embedded_specs(layout, config, living, progress)
     config.save(layout)
+    _start_containers(layout, config, progress)
+    others = [spec for spec in (read_desired(layout) or {}).values() if spec.phase > 0] if found else []
     supervise(layout, [*servers, *others])
     wait_ready(layout, servers, progress)
     _check_external(config)
     return servers
 
 
-def _release_taken_ports(config: StackConfig, living: dict[str, ProcessSpec], progress: Progress) -> None:
-    for name in config.drop_taken_ports(owners_alive=set(living)):
-        progress.done(f"the port of {name} is taken by another program: a new one is chosen")
+def _choose_servers(config: StackConfig, wish: Wish, found: bool) -> None:
+    """Write into `config` which servers are used and where; a running stack cannot change them."""
+    from tokenbill.stack import postgresql
+
+    before = config.kafka, config.admin_database_url, dict(config.parts)
+    ours = "docker" if wish.docker or config.containers else "embedded"
+    kafka, database = external_kafka(), external_database()
+    config.parts = {"kafka": "external" if kafka else ours, "postgresql": "external" if database else ours}
+    config.kafka = kafka or f"127.0.0.1:{config.port('kafka')}"
+    config.admin_database_url = database or postgresql.url(config.port("postgresql"), config.admin_password)
+    if before == (config.kafka, config.admin_database_url, config.parts):
+        return
+    if found:
+        why = "--docker, TOKENBILL_KAFKA and TOKENBILL_DATABASE_URL count when a stack starts"
+        raise UserError("The running stack uses other servers", why, "End it first: tokenbill down")
+    # Other servers: whether they are prepared, and with how many partitions, is not known.
+    config.database_url, config.partitions = None, None
 
 
-def _server_specs(
-    layout: Layout, config: StackConfig, wish: Wish, living: dict[str, ProcessSpec], progress: Progress
+def _embedded_specs(
+    layout: Layout, config: StackConfig, living: dict[str, ProcessSpec], progress: Progress
 ) -> list[ProcessSpec]:
-    """Specs of the embedded servers; as a side effect `config` learns every address."""
+    """How to run the embedded servers. One that lives keeps its spec: its files must not change under it."""
     from tokenbill.stack import kafka, postgresql
 
-    servers: list[ProcessSpec] = []
-    containers: dict[str, int] = {}
-    if address := external_kafka():
-        config.parts["kafka"], config.kafka = "external", address
-    else:
-        port = config.port("kafka")
-        config.kafka = f"127.0.0.1:{port}"
-        config.parts["kafka"] = "docker" if wish.docker else "embedded"
-        if wish.docker:
-            containers["kafka"] = port
-        else:
-            report = lambda done, total: progress.waiting(f"kafka: {done} of {total} jars present")  # noqa: E731
-            servers.append(living.get("kafka") or kafka.spec(layout, port, config.port("kafka-controller"), report))
-    if address := external_database():
-        config.parts["postgresql"], config.admin_database_url = "external", address
-    else:
+    specs: list[ProcessSpec] = []
+    if config.parts["kafka"] == "embedded":
+        report = lambda done, total: progress.waiting(f"kafka: {done} of {total} jars present")  # noqa: E731
+        ports = config.port("kafka"), config.port("kafka-controller")
+        specs.append(living.get("kafka") or kafka.spec(layout, *ports, report))
+    if config.parts["postgresql"] == "embedded":
+        progress.waiting("postgresql: looking after its folder")
         port = config.port("postgresql")
-        config.admin_database_url = postgresql.url(port, config.admin_password)
-        config.parts["postgresql"] = "docker" if wish.docker else "embedded"
-        if wish.docker:
-            containers["postgresql"] = port
-        else:
-            progress.waiting("postgresql: creating the cluster's folder")
-            servers.append(living.get("postgresql") or postgresql.spec(layout, port, config.admin_password))
-    if containers:
-        _start_containers(layout, config, containers, progress)
-    return servers
+        specs.append(living.get("postgresql") or postgresql.spec(layout, port, config.admin_password))
+    return specs
 
 
-def _start_containers(layout: Layout, config: StackConfig, ports: dict[str, int], progress: Progress) -> None:
+def _start_containers(layout: Layout, config: StackConfig, progress: Progress) -> None:
+    names = [name for name, part in config.parts.items() if part == "docker"]
+    if not names:
+        return
     from tokenbill.stack import docker, postgresql
 
-    config.containers = docker.start(config.containers, ports, config.admin_password, progress)
+    known = dict(config.containers)
+    config.containers = docker.start(
+        known, {name: config.port(name) for name in names}, config.admin_password, progress
+    )
+    if config.containers != known:
+        # New containers are empty.
+        config.database_url, config.partitions = None, None
     config.save(layout)
+    maintenance = postgresql.url(config.port("postgresql"), config.admin_password, "postgres")
     checks = {
         "kafka": ReadyCheck("kafka", str(config.kafka), WORKER_READY_SECONDS),
-        "postgresql": ReadyCheck(
-            "postgresql",
-            postgresql.url(ports.get("postgresql", 0), config.admin_password, "postgres"),
-            WORKER_READY_SECONDS,
-        ),
+        "postgresql": ReadyCheck("postgresql", maintenance, WORKER_READY_SECONDS),
     }
-    _wait(layout, {name: checks[name] for name in ports}, progress, lambda: None)
+    _wait(layout, {name: checks[name] for name in names}, progress, lambda: None)
 
 
 def _check_external(config: StackConfig) -> None:
@@ -243,7 +246,7 @@ def _start_applications(
         prepared = _prepare(config, wish, progress)
         config.database_url, config.partitions = prepared.database_url, prepared.partitions
     wanted = read_desired(layout) or {}
-    applications = [wanted.get(name) or _application_spec(layout, config, name) for name in names]
+    applications = [wanted.get(name) or application_spec(layout, config, name) for name in names]
     config.save(layout)
     write_desired(layout, [*servers, *applications])
     wait_ready(layout, applications, progress)
@@ -267,7 +270,8 @@ def _prepare(config: StackConfig, wish: Wish, progress: Progress) -> PreparedSta
     return prepared
 
 
-def _application_spec(layout: Layout, config: StackConfig, name: str) -> ProcessSpec:
+def application_spec(layout: Layout, config: StackConfig, name: str) -> ProcessSpec:
+    """How to run the relay or a worker of this stack."""
     port = config.port(name)
     role = ["relay"] if name == "relay" else ["worker", "--name", name]
     return ProcessSpec(
