@@ -62,16 +62,16 @@ class Engine(Protocol):
 class Store(Protocol):
     """The part of ``billing.store.Store`` that a writer uses; blocking, thread-safe."""
 
-    def acquire(self, partition: int) -> tuple[int, PartitionState]:
+    def acquire(self, partition: int, /) -> tuple[int, PartitionState]:
         """Raise the epoch and load."""
 
-    def commit(self, epoch: int, record: CommitRecord) -> None:
+    def commit(self, epoch: int, record: CommitRecord, /) -> None:
         """All or nothing; raises Fenced, CatalogMoved, DatabaseDown."""
 
     def catalog(self) -> tuple[int, Any]:
         """The catalogue in force and its epoch."""
 
-    def due_accounts(self, partition: int, log_time_us: int, limit: int) -> list[str]:
+    def due_accounts(self, partition: int, log_time_us: int, limit: int, /) -> list[str]:
         """Accounts that time alone changes at or before a log time."""
 
 

@@ -24,13 +24,13 @@ log = logging.getLogger("tokenbill.writers")
 class PositionStore(Store, Protocol):
     """What the worker as a whole asks of ``billing.store.Store``, besides what its writers do."""
 
-    def positions(self, partitions: list[int]) -> Mapping[Place, int]:
+    def positions(self, partitions: list[int], /) -> Mapping[Place, int]:
         """(topic, partition) to the next offset; does not raise the epoch."""
 
     def catalog_epoch(self) -> int:
         """The catalogue epoch in force."""
 
-    def worker_seen(self, name: str, epoch: int) -> None:
+    def worker_seen(self, name: str, epoch: int, /) -> None:
         """This worker lives and uses that catalogue epoch."""
 
 
