@@ -1,0 +1,176 @@
+"""What the tests of the rules share: a small catalogue in whole numbers, lines of usage and commands, recorded runs.
+
+One token of model ``m`` costs 1.06 yuan, 1.00 without tax, and is one standard token; a plan of 100 tokens for 106.00
+yuan earns 1.00 a token. So every expectation of a test can be checked in the head.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import yaml
+
+from billing.calculator import Calculator
+from billing.catalog import Catalog, load_folder
+from billing.commit import CommitRecord
+from billing.outbox import SEQUENCE_MARK, Frame, unpack_frames
+from billing.simulate import Simulation
+
+MakeCalculator = Callable[[], Calculator]
+Line = dict[str, Any]
+
+BOOK: dict[str, Any] = {
+    "kind": "price_book",
+    "name": "retail",
+    "version": 1,
+    "currency": "CNY",
+    "effective_from": "2020-01-01T00:00:00+08:00",
+    "rows": [
+        {
+            "model": "m",
+            "per_million": {"input": "1060000", "output": "2120000"},
+            "standard_tokens": {"input": "1", "output": "2"},
+        },
+        {"model": "half", "per_million": {"input": "1060000"}, "standard_tokens": {"input": "0.5"}},
+        {"model": "third", "per_million": {"input": "1060000"}, "standard_tokens": {"input": "0.333333"}},
+        {"model": "uncounted", "per_million": {"input": "1060000"}, "standard_tokens": {"input": "0"}},
+        {"model": "free", "per_million": {"input": "0"}, "standard_tokens": {"input": "1"}},
+        {"model": "odd", "per_million": {"input": "1.234567"}, "standard_tokens": {"input": "1.1"}},
+    ],
+}
+DOLLARS: dict[str, Any] = BOOK | {"name": "dollars", "currency": "USD", "tax_rate": "0.06"}
+
+
+def plan(
+    name: str,
+    amount: str = "100",
+    price: str = "106.00",
+    *,
+    kind: str = "periodic",
+    priority: int = 100,
+    cycle: dict[str, Any] | None = None,
+    scope: dict[str, Any] | None = None,
+    buckets: list[dict[str, Any]] | None = None,
+    overage: str = "block",
+    **rest: Any,
+) -> dict[str, Any]:
+    """A plan as its YAML has it; one bucket unless ``buckets`` are given. Its cycle is 7 days unless told."""
+    one = {"unit": "STD_TOKEN", "amount": amount, "kind": kind, "priority": priority, "scope": scope or {}}
+    return {
+        "kind": "plan",
+        "name": name,
+        "version": 1,
+        "title": {"en": name},
+        "price": {"amount": price, "currency": "CNY", "tax_rate": "0.06"},
+        "cycle": cycle or {"kind": "days", "days": 7},
+        "buckets": buckets or [one],
+        "overage": {"mode": overage},
+    } | rest
+
+
+def catalog(*entries: dict[str, Any]) -> Catalog:
+    """A catalogue of these entries, read from files as a publisher would; the book ``retail`` unless one is given."""
+    has_book = any(entry["kind"] == "price_book" for entry in entries)
+    with TemporaryDirectory() as folder:
+        for number, entry in enumerate(entries if has_book else (BOOK, *entries)):
+            Path(folder, f"{number:03}.yaml").write_text(yaml.safe_dump(entry, allow_unicode=True), encoding="utf-8")
+        return load_folder(folder)
+
+
+def clock(text: str) -> str:
+    """``02 10:00`` is a time of November 2026 in China; ``2026-01-31 10:00`` one of another month."""
+    day, _, hour = text.partition(" ")
+    day = day if "-" in day else f"2026-11-{day}"
+    return f"{day}T{hour if hour.count(':') == 2 else hour + ':00'}+08:00"
+
+
+def line(type_name: str, account: str, at: str, data: dict[str, Any], **attributes: Any) -> Line:
+    """One CloudEvent, its id given by :func:`encode` unless told."""
+    head = {"specversion": "1.0", "type": type_name, "source": "test", "time": clock(at), "subject": account}
+    return head | attributes | {"data": data}
+
+
+def opened(account: str = "a", at: str = "01 00:00", **data: Any) -> Line:
+    return line("account.opened.v1", account, at, {"currency": "CNY"} | data)
+
+
+def top_up(amount: str, ref: str, at: str = "02 08:00", account: str = "a", **data: Any) -> Line:
+    return line("wallet.topped_up.v1", account, at, {"amount": amount, "payment_ref": ref} | data)
+
+
+def buy(plan_name: str, grant: str, at: str = "02 09:00", account: str = "a", **data: Any) -> Line:
+    if "starts_at" in data:
+        data["starts_at"] = clock(data["starts_at"])
+    return line("package.purchased.v1", account, at, {"plan": plan_name, "grant_id": grant} | data)
+
+
+def closed(at: str = "02 12:00", account: str = "a") -> Line:
+    return line("account.closed.v1", account, at, {"reason": "asked"})
+
+
+def use(
+    tokens: int,
+    at: str = "02 10:00",
+    account: str = "a",
+    *,
+    model: str = "m",
+    meter: str = "input",
+    number: int | None = None,
+    data: dict[str, Any] | None = None,
+    **attributes: Any,
+) -> Line:
+    """Usage of some tokens of one meter; numbered sources give a ``number``."""
+    if number is not None:
+        attributes["sequence"] = str(number)
+    body = {"model": model, "usage": {meter: tokens}} | (data or {})
+    return line("token.usage.v1", account, at, body, **attributes)
+
+
+def encode(steps: Iterable[Line | bytes]) -> list[bytes]:
+    """Lines as bytes; a step without id gets one by its place."""
+    return [
+        step if isinstance(step, bytes) else json.dumps({"id": f"e{number}"} | step, ensure_ascii=False).encode()
+        for number, step in enumerate(steps)
+    ]
+
+
+class RecordedSimulation(Simulation):
+    """A simulation that keeps every commit it made."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self.records: list[CommitRecord] = []
+        super().__init__(*arguments, **options)
+
+    def _take(self, record: CommitRecord) -> None:
+        self.records.append(record)
+        super()._take(record)
+
+    def published(self, topic: str) -> list[dict[str, Any]]:
+        """The events of an output topic in order, with the sequence that the relay would put in."""
+        return [event for record in self.records for event, _ in published(record, topic)]
+
+
+def published(record: CommitRecord, topic: str) -> list[tuple[dict[str, Any], Frame]]:
+    """The events that one commit publishes to a topic of JSON, with their frames."""
+    found: list[tuple[dict[str, Any], Frame]] = []
+    for row in record.outbox:
+        if row.topic == topic:
+            for place, frame in enumerate(unpack_frames(row.payload)):
+                text = (frame.value or b"").replace(SEQUENCE_MARK, str(row.first_sequence + place).encode())
+                found.append((json.loads(text), frame))
+    return found
+
+
+def simulate(
+    calculator: Calculator,
+    book: Catalog,
+    steps: Sequence[Line | bytes],
+    as_of_us: int | None = None,
+    lines_per_commit: int = 1_000,
+) -> dict[str, Any]:
+    """The document of a run."""
+    simulation = Simulation(book, calculator, lines_per_commit=lines_per_commit)
+    simulation.feed(encode(steps))
+    return simulation.document(as_of_us)
