@@ -9,6 +9,7 @@ from billing.store.errors import (
     NotPrepared,
     StoreError,
 )
+from billing.store.store import Store
 
 __all__ = [
     "BrokenInvariant",
@@ -17,5 +18,6 @@ __all__ = [
     "DatabaseDown",
     "Fenced",
     "NotPrepared",
+    "Store",
     "StoreError",
 ]

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
+import sqlalchemy
 from psycopg.adapt import Buffer, Loader
 from psycopg.rows import TupleRow
 from sqlalchemy import URL, create_engine, event, make_url
@@ -18,6 +19,7 @@ from billing.store.errors import BrokenInvariant, DatabaseDown, NotPrepared
 
 Connection = psycopg.Connection[TupleRow]
 
+SCHEMA = "tokenbill"
 CONNECT_SECONDS = 10
 POOL_WAIT_SECONDS = 30
 _LOST = (
@@ -27,6 +29,8 @@ _LOST = (
     sqlalchemy_errors.InterfaceError,
     sqlalchemy_errors.TimeoutError,
 )
+_MISSING = (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName)
+ROWS_AT_ONCE = 5_000
 
 
 class IntegerLoader(Loader):
@@ -41,13 +45,20 @@ def driver_url(database_url: str) -> URL:
     return make_url(database_url).set(drivername="postgresql+psycopg")
 
 
+def schema_url(database_url: str) -> URL:
+    """As :func:`driver_url`, and with our schema in the search path whatever role connects."""
+    url = driver_url(database_url)
+    options = str(url.query.get("options", ""))
+    return url.update_query_dict({"options": f"{options} -c search_path={SCHEMA}".strip()})
+
+
 class Database:
     """A pool of connections. Thread-safe; each transaction uses one connection of its own."""
 
     def __init__(self, database_url: str, pool_size: int = 4, application_name: str = "tokenbill") -> None:
         self.url = database_url
         self.engine = create_engine(
-            driver_url(database_url),
+            schema_url(database_url),
             pool_size=pool_size,
             max_overflow=pool_size,
             pool_timeout=POOL_WAIT_SECONDS,
@@ -77,7 +88,7 @@ class Database:
         except _LOST as error:
             pooled.invalidate()
             raise DatabaseDown(_first_line(error)) from error
-        except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName) as error:
+        except _MISSING as error:
             _roll_back(connection, pooled)
             raise NotPrepared(_first_line(error)) from error
         except (psycopg.IntegrityError, psycopg.DataError) as error:
@@ -88,6 +99,25 @@ class Database:
             raise
         finally:
             pooled.close()
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlalchemy.Connection]:
+        """One read-only transaction for SQLAlchemy statements whose rows are streamed.
+
+        Raises:
+            DatabaseDown, NotPrepared: as :meth:`transaction`.
+        """
+        try:
+            with self.engine.connect() as connection:
+                yield connection.execution_options(
+                    isolation_level="REPEATABLE READ", postgresql_readonly=True, yield_per=ROWS_AT_ONCE
+                )
+        except _LOST as error:
+            raise DatabaseDown(_first_line(error)) from error
+        except sqlalchemy_errors.ProgrammingError as error:
+            if isinstance(error.orig, _MISSING):
+                raise NotPrepared(_first_line(error)) from error
+            raise
 
     def close(self) -> None:
         """Close the idle connections."""

@@ -14,12 +14,11 @@ from alembic.config import Config
 from psycopg import sql
 from sqlalchemy import URL, create_engine, make_url, text
 
-from billing.store.database import driver_url
+from billing.store.database import SCHEMA, driver_url
 from billing.store.errors import DatabaseDown
 
 DEFAULT_DATABASE = "tokenbill"
 MAINTENANCE_DATABASE = "postgres"
-SCHEMA = "tokenbill"
 OWNER, APP, REPORT = "tokenbill_owner", "tokenbill_app", "tokenbill_report"
 _LOCK = 0x746B6E62  # "tknb"
 # A worker that was stopped in mid-transaction must not hold its partition for ever.

@@ -8,7 +8,7 @@ import psycopg
 
 from billing.commit import OutboxRow
 from billing.store.commit import OUTBOX_CHANNEL
-from billing.store.database import Connection, Database, driver_url
+from billing.store.database import Connection, Database, schema_url
 from billing.store.errors import DatabaseDown
 
 _ROWS_AT_MOST = 4_096
@@ -87,7 +87,7 @@ def listen(database: Database) -> Iterator[Listener]:
     Raises:
         DatabaseDown: the server cannot be reached.
     """
-    url = driver_url(database.url).set(drivername="postgresql").render_as_string(hide_password=False)
+    url = schema_url(database.url).set(drivername="postgresql").render_as_string(hide_password=False)
     try:
         connection: Connection = psycopg.connect(url, autocommit=True, application_name="tokenbill listener")
     except psycopg.OperationalError as error:

@@ -3,10 +3,10 @@
 import psycopg
 
 from billing.commit import INPUT_TOPICS, OUTPUT_TOPICS
-from billing.store.database import driver_url
+from billing.store.database import SCHEMA, driver_url
 from billing.store.digest import GENESIS
 from billing.store.errors import DatabaseDown
-from billing.store.migrate import SCHEMA, target_database
+from billing.store.migrate import target_database
 from billing.store.partition import PARTITION_COUNT_KEY
 
 FIRST_SEQUENCE = 1

@@ -1,0 +1,116 @@
+"""The tables that reports read, as SQLAlchemy Core sees them; the schema is in the migrations, and a test compares."""
+
+from decimal import Decimal
+
+from sqlalchemy import BigInteger, Column, Dialect, Integer, MetaData, Numeric, Table, Text
+from sqlalchemy.types import TypeDecorator
+
+metadata = MetaData()
+
+
+class ExactInteger(TypeDecorator[int]):
+    """``numeric(38,0)`` as ``int``, in sums too; SQLAlchemy by itself knows decimals and floats only."""
+
+    impl = Numeric(38, 0)
+    cache_ok = True
+
+    def process_result_value(self, value: int | Decimal | None, dialect: Dialect) -> int | None:
+        return None if value is None else int(value)
+
+
+def _text(name: str, primary_key: bool = False) -> Column[str]:
+    return Column(name, Text(collation="C"), nullable=False, primary_key=primary_key)
+
+
+def _integer(name: str, primary_key: bool = False) -> Column[int]:
+    return Column(name, Integer, nullable=False, primary_key=primary_key)
+
+
+def _big(name: str, primary_key: bool = False, nullable: bool = False) -> Column[int]:
+    return Column(name, BigInteger, nullable=nullable, primary_key=primary_key)
+
+
+def _exact(name: str) -> Column[int]:
+    return Column(name, ExactInteger, nullable=False)
+
+
+account = Table(
+    "account",
+    metadata,
+    _text("account", primary_key=True),
+    _text("currency"),
+    _text("price_book"),
+    _text("payment"),
+    _exact("credit_limit_pico"),
+    _exact("wallet_pico"),
+    _exact("absorbed_micro"),
+    _exact("absorbed_pico"),
+    _text("status"),
+    _big("clock_us"),
+    _big("next_due_us", nullable=True),
+    _integer("partition"),
+)
+bucket = Table(
+    "bucket",
+    metadata,
+    _text("account", primary_key=True),
+    _text("grant_id", primary_key=True),
+    _text("plan"),
+    _integer("plan_version"),
+    _integer("bucket_no"),
+    _text("unit"),
+    _exact("amount_micro"),
+    _exact("remaining_micro"),
+    _exact("liability_pico"),
+    _big("valid_from_us"),
+    _big("valid_until_us", nullable=True),
+    _big("lapse_at_us", nullable=True),
+    _integer("alerts_fired"),
+    _text("status"),
+    _integer("partition"),
+)
+journal = Table(
+    "journal",
+    metadata,
+    _integer("partition", primary_key=True),
+    _big("commit_no", primary_key=True),
+    _integer("line_no", primary_key=True),
+    _text("account_code"),
+    _text("currency"),
+    _text("detail"),
+    _exact("amount_pico"),
+)
+commit = Table(
+    "commit",
+    metadata,
+    _integer("partition", primary_key=True),
+    _big("commit_no", primary_key=True),
+    _big("log_time_us"),
+)
+rollup = Table(
+    "rollup",
+    metadata,
+    _integer("partition", primary_key=True),
+    _big("commit_no", primary_key=True),
+    _integer("row_no", primary_key=True),
+    _big("hour_us"),
+    _text("price_book"),
+    _text("currency"),
+    _text("model"),
+    _text("hardware_tier"),
+    _text("energy_source"),
+    _text("site"),
+    _text("channel"),
+    _text("service_tier"),
+    _text("outcome"),
+    _big("events"),
+    _exact("tokens"),
+    _exact("standard_micro"),
+    _exact("amount_pico"),
+    _exact("net_pico"),
+    _exact("burned_micro"),
+    _exact("charged_pico"),
+    _exact("absorbed_micro"),
+    _exact("absorbed_pico"),
+    _exact("revenue_pico"),
+)

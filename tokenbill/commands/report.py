@@ -1,0 +1,115 @@
+"""`tokenbill report`: balances, usage, revenue and the trial balance, read from the database."""
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from billing.store import reports
+from schemas.times import parse_time_us
+from tokenbill.database import database_url, explained
+from tokenbill.rows import FORMATS, Row, write_rows
+
+EXAMPLE = """
+\b
+Examples:
+  tokenbill report balance --account acct-000123
+  tokenbill report usage --by model,energy_source --from 2026-11-01T00:00:00+08:00
+  tokenbill report trial-balance --format json
+"""
+
+
+class Moment(click.ParamType):
+    """An RFC 3339 time with offset, as microseconds."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read the time, or say what one looks like."""
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_time_us(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Dimensions(click.ParamType):
+    """Names of dimensions, comma-separated."""
+
+    name = "dimensions"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Split the list, or say which names there are."""
+        names = value if isinstance(value, tuple) else tuple(name.strip() for name in str(value).split(","))
+        for name in names:
+            if name not in reports.USAGE_DIMENSIONS:
+                self.fail(f"{name!r} is none of {', '.join(reports.USAGE_DIMENSIONS)}", param, ctx)
+        return tuple(dict.fromkeys(names))
+
+
+def _common(command: Callable[..., Any]) -> Callable[..., Any]:
+    command = click.option(
+        "--format", "written_as", type=click.Choice(FORMATS), default="table", show_default=True, help="How to write."
+    )(command)
+    return click.option(
+        "--data-dir", type=click.Path(file_okay=False, path_type=Path), help="Folder of the stack's data and logs."
+    )(command)
+
+
+def _span(command: Callable[..., Any]) -> Callable[..., Any]:
+    command = click.option("--to", "to_us", type=Moment(), help="Up to this time, excluded.")(command)
+    return click.option("--from", "from_us", type=Moment(), help="From this time on.")(command)
+
+
+def _write(rows: Iterable[Row], columns: Sequence[str], written_as: str) -> None:
+    with explained():
+        write_rows(rows, columns, written_as, sys.stdout)
+
+
+@click.group(epilog=EXAMPLE)
+def report() -> None:
+    """Read balances, usage, revenue and the trial balance."""
+
+
+@report.command()
+@click.option("--account", help="Only this account.")
+@_common
+def balance(account: str | None, data_dir: Path | None, written_as: str) -> None:
+    """Accounts with their wallets and buckets, one row a bucket."""
+    _write(reports.balances(database_url(data_dir), account), reports.BALANCE_COLUMNS, written_as)
+
+
+@report.command()
+@click.option("--by", type=Dimensions(), default="model", show_default=True, help="Dimensions, comma-separated.")
+@_span
+@_common
+def usage(by: tuple[str, ...], from_us: int | None, to_us: int | None, data_dir: Path | None, written_as: str) -> None:
+    """Events, tokens and money by dimension; --from and --to bound the hour of the events' own time."""
+    rows = reports.usage(database_url(data_dir), by, from_us, to_us)
+    _write(rows, (*by, "currency", *reports.USAGE_SUMS), written_as)
+
+
+@report.command()
+@_span
+@_common
+def revenue(from_us: int | None, to_us: int | None, data_dir: Path | None, written_as: str) -> None:
+    """Revenue without tax by plan or price book; --from and --to bound the time of the commit."""
+    _write(reports.revenue(database_url(data_dir), from_us, to_us), reports.REVENUE_COLUMNS, written_as)
+
+
+@report.command("trial-balance")
+@click.option("--as-of", "as_of_us", type=Moment(), help="With commits up to this time.")
+@_common
+def trial_balance(as_of_us: int | None, data_dir: Path | None, written_as: str) -> None:
+    """Every control account (debit positive) and their sum, which is 0."""
+    with explained():
+        balances, total = reports.trial_balance(database_url(data_dir), as_of_us)
+    if written_as == "json":
+        click.echo(json.dumps({"trial_balance": balances, "sum": total}, ensure_ascii=False))
+        return
+    rows: list[Row] = [{"account_code": code, "amount": amount} for code, amount in balances.items()]
+    write_rows([*rows, {"account_code": "sum", "amount": total}], ("account_code", "amount"), written_as, sys.stdout)
