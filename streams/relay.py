@@ -264,6 +264,12 @@ class Relay:
             thread.join()
         return 0 if self.failure is None else 1
 
+    def end(self) -> None:
+        """Let the publications under way end, then stop."""
+        self.stop.set()
+        for part in self.parts:
+            part.wake.set()
+
     def health(self) -> dict[str, object]:
         """Why the relay is not ready; ``ready`` when nothing is missing."""
         missing = [f"partition {part.partition}: {part.why_not_ready}" for part in self.parts if part.why_not_ready]
@@ -276,9 +282,7 @@ class Relay:
             log.critical("relay stops: %s", error, exc_info=error)
             self.failure = self.failure or error
         finally:
-            self.stop.set()
-            for part in self.parts:
-                part.wake.set()
+            self.end()
 
     def _listen(self) -> None:
         while not self.stop.is_set():

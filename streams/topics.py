@@ -15,6 +15,7 @@ from billing.commit import BALANCE_TOPIC, COMMAND_TOPIC, INPUT_TOPICS, OUTPUT_TO
 
 INPUT_RETENTION_MS = 7 * 24 * 3600 * 1000
 _TIMEOUT_SECONDS = 30.0
+_ALL = (*INPUT_TOPICS, *OUTPUT_TOPICS)
 _CHECKED = ("cleanup.policy", "message.timestamp.type", "retention.ms")
 
 
@@ -49,11 +50,10 @@ def ensure_topics(kafka: str, partitions: int, *, replication: int = -1, prefix:
         KafkaException: the broker refused or did not answer.
     """
     admin = AdminClient({"bootstrap.servers": kafka, "socket.timeout.ms": int(_TIMEOUT_SECONDS * 1000)})
-    wanted = (*INPUT_TOPICS, *OUTPUT_TOPICS)
     existing = admin.list_topics(timeout=_TIMEOUT_SECONDS).topics
     missing = [
         NewTopic(prefix + topic, num_partitions=partitions, replication_factor=replication, config=topic_config(topic))
-        for topic in wanted
+        for topic in _ALL
         if prefix + topic not in existing
     ]
     created = set()
@@ -66,7 +66,7 @@ def ensure_topics(kafka: str, partitions: int, *, replication: int = -1, prefix:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise
     existing = admin.list_topics(timeout=_TIMEOUT_SECONDS).topics if len(created) < len(missing) else existing
-    for topic in wanted:
+    for topic in _ALL:
         if prefix + topic not in created:
             _check_count(prefix + topic, len(existing[prefix + topic].partitions), partitions)
     _check_inputs(admin, {prefix + topic: topic for topic in INPUT_TOPICS if prefix + topic not in created})
@@ -99,3 +99,20 @@ def _check_input(topic: str, found: Mapping[str, str], must: Mapping[str, str]) 
                 f"topic {topic} has {name}={found[name]}, not {value}",
                 f"kafka-configs --alter --entity-type topics --entity-name {topic} --add-config {name}={value}",
             )
+
+
+def partition_count(kafka: str, *, prefix: str = "") -> int:
+    """How many partitions the pipeline's topics have.
+
+    Raises:
+        TopicMismatch: a topic is missing, or the counts differ.
+        KafkaException: the broker did not answer.
+    """
+    admin = AdminClient({"bootstrap.servers": kafka})
+    existing = admin.list_topics(timeout=_TIMEOUT_SECONDS).topics
+    counts = {topic: len(existing[topic].partitions) for one in _ALL if (topic := prefix + one) in existing}
+    if missing := [prefix + one for one in _ALL if prefix + one not in counts]:
+        raise TopicMismatch(f"the broker has no topics {missing}", "Prepare it with `tokenbill up`.")
+    if len(set(counts.values())) > 1:
+        raise TopicMismatch(f"the topics have different numbers of partitions: {counts}", "Use an empty broker.")
+    return counts[prefix + _ALL[0]]

@@ -1,0 +1,173 @@
+"""``tokenbill worker`` and ``tokenbill relay``: one process in the foreground, until SIGTERM. No rules."""
+
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import click
+from confluent_kafka import KafkaException
+
+from billing.calculator import Calculator
+from billing.catalog.model import Catalog
+from billing.commit import PartitionState
+from billing.engine import PartitionEngine
+from billing.store.store import Store
+from streams.topics import TopicMismatch, partition_count
+from tokenbill.errors import UserError
+from tokenbill.stack.info import info
+
+KAFKA_VARIABLE = "TOKENBILL_KAFKA"
+DATABASE_VARIABLE = "TOKENBILL_DATABASE_URL"
+SESSION_VARIABLE = "TOKENBILL_SESSION_TIMEOUT"
+CALCULATOR_VARIABLE = "TOKENBILL_CALCULATOR"
+BROKER_WAIT_SECONDS = 60.0
+
+_DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the local stack to join.")
+_WEB_PORT = click.option("--web-port", type=int, default=6066, show_default=True, help="Port of /health and /metrics.")
+_WEB_HOST = click.option("--web-host", default="127.0.0.1", show_default=True, help="Address of /health and /metrics.")
+
+
+class OneLine(logging.Formatter):
+    """One line per event, a traceback included."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        return super().format(record).replace("\n", "\\n")
+
+
+@click.command()
+@click.option("--name", default=f"worker-{os.getpid()}", help="Name in logs and in the list of running workers.")
+@_WEB_PORT
+@_WEB_HOST
+@_DATA_DIR
+def worker(name: str, web_port: int, web_host: str, data_dir: Path | None) -> None:
+    """Run one Faust worker in the foreground.
+
+    TOKENBILL_KAFKA and TOKENBILL_DATABASE_URL name the servers; without them those of --data-dir are used.
+    TOKENBILL_SESSION_TIMEOUT is the seconds after which a silent worker loses its partitions (10).
+
+    \b
+    Example:
+      tokenbill worker --name worker-3 --web-port 6068
+    """
+    from streams.app import WorkerSettings, build_app, run_app
+
+    _log_to_stderr()
+    kafka, database_url = servers(data_dir)
+    partitions = wait_for_topics(kafka)
+    session_seconds = session_timeout()
+    make_calculator = calculator_class()
+    with Store(database_url, pool_size=10) as store:
+
+        def make_engine(state: PartitionState, catalog_epoch: int, catalog: Catalog) -> PartitionEngine:
+            if state.partitions != partitions:
+                raise TopicMismatch(
+                    f"the topics have {partitions} partitions, the database was prepared for {state.partitions}",
+                    "Use the broker and the database of one installation.",
+                )
+            return PartitionEngine(state, catalog_epoch, catalog, store, make_calculator())
+
+        settings = WorkerSettings(kafka, name, web_port, session_seconds, web_host)
+        code = run_app(build_app(settings, store, make_engine))
+    logging.shutdown()
+    sys.exit(code)
+
+
+@click.command()
+@_WEB_PORT
+@_WEB_HOST
+@_DATA_DIR
+def relay(web_port: int, web_host: str, data_dir: Path | None) -> None:
+    """Run the relay in the foreground: it publishes what workers committed, each record once.
+
+    TOKENBILL_KAFKA and TOKENBILL_DATABASE_URL name the servers; without them those of --data-dir are used.
+
+    \b
+    Example:
+      tokenbill relay --web-port 6067
+    """
+    from streams.relay import Relay, RelaySettings
+    from streams.relay_metrics import RelayMetrics, serve_pages
+
+    _log_to_stderr()
+    kafka, database_url = servers(data_dir)
+    partitions = wait_for_topics(kafka)
+    metrics = RelayMetrics()
+    with Store(database_url, pool_size=partitions + 1) as store:
+        process = Relay(RelaySettings(kafka, partitions), store, metrics)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: process.end())
+        pages = serve_pages(web_host, web_port, process.health, metrics)
+        code = process.run()
+        pages.shutdown()
+    sys.exit(code)
+
+
+def servers(data_dir: Path | None) -> tuple[str, str]:
+    """Addresses of Kafka and of the application's database: from the environment, else from the stack's folder."""
+    kafka, database_url = os.environ.get(KAFKA_VARIABLE), os.environ.get(DATABASE_VARIABLE)
+    if kafka is None or database_url is None:
+        stack = info(data_dir)
+        kafka, database_url = kafka or stack.kafka, database_url or stack.database_url
+    if kafka is None or database_url is None:
+        raise UserError(
+            "It is not known where Kafka and PostgreSQL are",
+            f"neither {KAFKA_VARIABLE} and {DATABASE_VARIABLE} nor a started stack says so",
+            "Run `tokenbill up` first, or set both variables.",
+        )
+    return kafka, database_url
+
+
+def wait_for_topics(kafka: str) -> int:
+    """The number of partitions; waits a minute for the broker."""
+    deadline = time.monotonic() + BROKER_WAIT_SECONDS
+    while True:
+        try:
+            return partition_count(kafka)
+        except TopicMismatch as error:
+            raise UserError(error.what, "", error.fix) from error
+        except KafkaException as error:
+            if time.monotonic() > deadline:
+                raise UserError(
+                    f"Kafka at {kafka} does not answer", str(error.args[0]), "Start it, or correct its address."
+                ) from error
+
+
+def session_timeout() -> float:
+    """Seconds of silence after which a worker loses its partitions."""
+    text = os.environ.get(SESSION_VARIABLE, "10")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 6.0 <= seconds <= 300.0:
+        raise UserError(f"{SESSION_VARIABLE} is {text!r}", "", "Set it to 6 to 300 seconds (Kafka allows no less).")
+    return seconds
+
+
+def calculator_class() -> type[Calculator]:
+    """The compiled calculator; the plain one only where TOKENBILL_CALCULATOR=reference asks for it."""
+    choice = os.environ.get(CALCULATOR_VARIABLE, "compiled")
+    if choice == "compiled":
+        from billing.core import CompiledCalculator
+
+        return CompiledCalculator
+    if choice == "reference":
+        from billing.reference.calculator import PlainCalculator
+
+        return PlainCalculator
+    raise UserError(f"{CALCULATOR_VARIABLE} is {choice!r}", "", "Set it to compiled or reference.")
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(OneLine())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    for library in ("faust", "mode", "aiokafka", "streams", "aiohttp"):  # "streams": services named after our modules
+        logging.getLogger(library).setLevel(logging.WARNING)
