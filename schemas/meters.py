@@ -37,12 +37,11 @@ METERS: tuple[str, ...] = (
 
 
 def is_context_meter(meter: str) -> bool:
-    """Tell whether a meter counts for the context band: "input + cache_* + *_input", declared meters too.
+    """Tell whether a meter counts for the context band: "input + cache_* + *_input" to the letter, declared meters too.
 
-    The cached part of an image or a sound is as much context as the part that was not cached (the request is as long),
-    so ``audio_cache_read`` and ``image_cache_read`` count as well.
+    So ``audio_cache_read`` and ``image_cache_read`` do not count (docs/decisions/readings-of-the-contract.md).
     """
-    return meter == "input" or meter.startswith("cache_") or meter.endswith(("_input", "_cache_read"))
+    return meter == "input" or meter.startswith("cache_") or meter.endswith("_input")
 
 
 CONTEXT_METERS: tuple[str, ...] = tuple(meter for meter in METERS if is_context_meter(meter))

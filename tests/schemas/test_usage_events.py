@@ -46,7 +46,9 @@ def test_meters_stand_in_the_order_of_the_contract_and_context_counts_what_was_r
     assert set(CONTEXT_METERS) == set(TOKEN_METERS) - {
         "output",
         "reasoning",
+        "audio_cache_read",
         "audio_output",
+        "image_cache_read",
         "image_output",
         "video_output",
     }

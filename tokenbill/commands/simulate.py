@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 from billing.core import CompiledCalculator
 
-from billing.catalog import load_folder
 from billing.reference.calculator import PlainCalculator
 from billing.simulate import Simulation
 from schemas.times import parse_time_us
+from tokenbill.commands.catalog import open_catalog
 from tokenbill.errors import UserError
 
 EXAMPLE = """
@@ -49,7 +49,7 @@ def simulate(catalog_dir: Path, events: Path, as_of_us: int | None, out: Path | 
 
     Needs no servers and applies no time limits. The same input gives the same bytes.
     """
-    simulation = Simulation(load_folder(catalog_dir), PlainCalculator() if reference else CompiledCalculator())
+    simulation = Simulation(open_catalog(catalog_dir), PlainCalculator() if reference else CompiledCalculator())
     try:
         if str(events) == "-":
             simulation.feed(sys.stdin.buffer)
