@@ -17,7 +17,7 @@ from tokenbill.stack.config import free_port
 from tokenbill.stack.layout import Layout
 from tokenbill.stack.progress import Silent
 from tokenbill.stack.spec import ProcessSpec, ReadyCheck
-from tokenbill.stack.up import supervise, wait_ready
+from tokenbill.stack.waiting import supervise, wait_ready
 
 # Answers with its pid; ignores SIGTERM when told to.
 SERVER = """

@@ -31,6 +31,7 @@ from tokenbill.stack.layout import Layout
 from tokenbill.stack.processes import unprivileged_user
 from tokenbill.stack.ready import why_not_ready
 from tokenbill.stack.spec import ProcessSpec, ReadyCheck
+from tokenbill.stack.status import status
 
 SECONDS = 240
 
@@ -270,6 +271,9 @@ def test_relay_and_workers_follow_the_number_asked_for(servers: Path, monkeypatc
     assert {"relay", "worker-1", "worker-2"} <= first.pids.keys()
     assert first.partitions == 4
     assert first.database_url is not None
+    # Known as soon as the database is prepared.
+    lag = status(servers)["lag"]
+    assert set(lag.values()) == {0}
     assert start(servers).pids == first.pids
     start(servers, workers=1)
     eventually(lambda: "worker-2" not in info(servers).pids)

@@ -9,6 +9,7 @@ Light to import: each supervisor is a process of its own and imports this too.
 
 from tokenbill.stack.down import stop
 from tokenbill.stack.info import ProcessInfo, StackInfo, info
-from tokenbill.stack.up import NotReady, start
+from tokenbill.stack.up import start
+from tokenbill.stack.waiting import NotReady
 
 __all__ = ["NotReady", "ProcessInfo", "StackInfo", "info", "start", "stop"]

@@ -7,6 +7,7 @@ import os
 import random
 import secrets
 import socket
+import time
 from dataclasses import dataclass, field
 
 from tokenbill.errors import UserError
@@ -16,6 +17,7 @@ from tokenbill.stack.layout import Layout
 # Below the range from which systems take ports for outgoing connections: a port of ours is then free again when its
 # process is started anew.
 FIRST_PORT, LAST_PORT = 20_000, 32_000
+DYING_SECONDS = 5.0
 KAFKA_VARIABLE = "TOKENBILL_KAFKA"
 DATABASE_VARIABLE = "TOKENBILL_DATABASE_URL"
 
@@ -63,7 +65,7 @@ class StackConfig:
         taken = [
             name
             for name, port in self.ports.items()
-            if name.removesuffix("-controller") not in owners_alive and not is_free(port)
+            if name.removesuffix("-controller") not in owners_alive and not becomes_free(port)
         ]
         for name in taken:
             del self.ports[name]
@@ -78,6 +80,16 @@ def is_free(port: int) -> bool:
             probe.bind(("127.0.0.1", port))
         except OSError:
             return False
+    return True
+
+
+def becomes_free(port: int) -> bool:
+    """Whether nobody listens any more, after a moment for a killed process whose threads are still ending."""
+    deadline = time.monotonic() + DYING_SECONDS
+    while not is_free(port):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
     return True
 
 

@@ -25,6 +25,7 @@ def stop(data_dir: Path | str | None = None, progress: Progress | None = None) -
     layout = Layout.of(data_dir)
     reporter = progress or Silent()
     if not layout.config.exists():
+        reporter.done(f"no stack in {layout.root}")
         return [f"no stack in {layout.root}"]
     waiting = lambda: reporter.waiting("waiting for another `tokenbill up` or `down` to finish")  # noqa: E731
     with locked(layout.command_lock, COMMAND_SECONDS, waiting) as held:

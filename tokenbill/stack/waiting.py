@@ -1,0 +1,99 @@
+"""Waiting: for a supervisor in charge, for processes that serve. Says what is missing, and why it gave up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+from tokenbill.errors import UserError
+from tokenbill.stack.control import read_desired, spawn_supervisor, write_desired
+from tokenbill.stack.down import kill_supervisors
+from tokenbill.stack.files import is_locked, read_json
+from tokenbill.stack.info import supervisor_in_charge
+from tokenbill.stack.layout import Layout
+from tokenbill.stack.progress import Progress
+from tokenbill.stack.ready import why_not_ready
+from tokenbill.stack.spec import ProcessSpec, ReadyCheck
+
+SUPERVISOR_SECONDS = 30.0
+# A process that died this often while we waited will not come up by waiting longer.
+TOO_MANY_RESTARTS = 5
+LOG_TAIL_LINES = 20
+POLL_SECONDS = 0.1
+
+
+class NotReady(UserError):
+    """A process did not begin to serve; carries the end of its log."""
+
+
+def supervisor_runs(layout: Layout) -> bool:
+    """Whether the stack is up; a takeover by the standby is waited for."""
+    if read_desired(layout) is None:
+        return False
+    deadline = time.monotonic() + SUPERVISOR_SECONDS
+    while is_locked(layout.supervisor_lock) or is_locked(layout.standby_lock):
+        if supervisor_in_charge(layout) is not None:
+            return True
+        if time.monotonic() > deadline:
+            # For example stopped by SIGSTOP, or hung: it neither leads nor makes room.
+            kill_supervisors(layout)
+        time.sleep(POLL_SECONDS)
+    return False
+
+
+def supervise(layout: Layout, specs: list[ProcessSpec]) -> None:
+    """Let exactly these processes run, under a supervisor that is running or started; does not wait for them."""
+    write_desired(layout, specs)
+    ensure_supervisor(layout)
+
+
+def ensure_supervisor(layout: Layout) -> None:
+    """Return with a supervisor in charge; one that takes over at this moment is waited for."""
+    if supervisor_runs(layout):
+        return
+    spawn_supervisor(layout, detach=True).wait()
+    deadline = time.monotonic() + SUPERVISOR_SECONDS
+    while supervisor_in_charge(layout) is None:
+        if time.monotonic() > deadline:
+            raise _not_ready(layout, "supervisor", "it did not take charge")
+        time.sleep(POLL_SECONDS)
+
+
+def wait_ready(layout: Layout, specs: Iterable[ProcessSpec], progress: Progress) -> None:
+    """Return when every process serves; `NotReady` when one takes too long or keeps dying."""
+    # A supervisor that was being killed while we looked for one is noticed here.
+    wait_for(layout, {spec.name: spec.ready for spec in specs}, progress, lambda: ensure_supervisor(layout))
+
+
+def wait_for(layout: Layout, checks: dict[str, ReadyCheck], progress: Progress, meanwhile: Callable[[], None]) -> None:
+    began = time.monotonic()
+    before = _restarts(layout)
+    left = dict(checks)
+    while left:
+        for name, check in list(left.items()):
+            why = why_not_ready(check)
+            waited = time.monotonic() - began
+            if why is None:
+                del left[name]
+                progress.done(f"{name:<12} ready after {waited:.1f} s")
+                continue
+            progress.waiting(f"{name}: {waited:.0f} s, {why}")
+            if waited > check.timeout_seconds:
+                raise _not_ready(layout, name, f"not within {check.timeout_seconds:.0f} s ({why})")
+            if _restarts(layout).get(name, 0) - before.get(name, 0) >= TOO_MANY_RESTARTS:
+                raise _not_ready(layout, name, "it keeps ending")
+        meanwhile()
+        if left:
+            time.sleep(POLL_SECONDS)
+
+
+def _restarts(layout: Layout) -> dict[str, int]:
+    state = read_json(layout.state) or {"processes": {}}
+    return {name: int(item["restarts"]) for name, item in state["processes"].items()}
+
+
+def _not_ready(layout: Layout, name: str, why: str) -> NotReady:
+    log = layout.log(name)
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    tail = "\n".join(f"  {line}" for line in lines[-LOG_TAIL_LINES:])
+    return NotReady(f"{name} did not become ready", why, f"The end of {log}:\n{tail}" if tail else f"Its log: {log}")
