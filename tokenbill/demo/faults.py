@@ -1,0 +1,63 @@
+"""What an emitter sends wrong on purpose, and the reason of CONTRACT §1 with which each must come back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Body = dict[str, Any]
+Fault = Callable[[Body], bytes]
+
+
+def _text(body: Mapping[str, Any]) -> bytes:
+    return json.dumps(body, separators=(",", ":")).encode()
+
+
+def _with_usage(body: Body, usage: Mapping[str, int]) -> bytes:
+    return _text(body | {"data": body["data"] | {"usage": usage}})
+
+
+def _cut_off(body: Body) -> bytes:
+    whole = _text(body)
+    return whole[: len(whole) - 20]
+
+
+def _without_model(body: Body) -> bytes:
+    return _text(body | {"data": {name: value for name, value in body["data"].items() if name != "model"}})
+
+
+def _negative(body: Body) -> bytes:
+    return _with_usage(body, {"input": 100, "output": -1})
+
+
+def _unheard_of_meter(body: Body) -> bytes:
+    return _with_usage(body, {"input": 100, "vibrations": 3})
+
+
+def _unpriced_model(body: Body) -> bytes:
+    return _text(body | {"data": body["data"] | {"model": "model-nobody-priced"}})
+
+
+def _too_many(body: Body) -> bytes:
+    return _with_usage(body, {"input": 2**63})
+
+
+def _as_it_is(body: Body) -> bytes:
+    return _text(body)
+
+
+FAULTS: dict[str, Fault] = {
+    "invalid_json": _cut_off,
+    "invalid_event": _without_model,
+    "usage_mismatch": _negative,
+    "unknown_meter": _unheard_of_meter,
+    "no_price": _unpriced_model,
+    "unknown_account": _as_it_is,
+    "time_in_future": _as_it_is,
+    "overflow": _too_many,
+}
+"""Reason to how a good event is spoilt; an unknown account and a time in the future are spoilt by the sender."""
+
+UNREADABLE = frozenset({"invalid_json"})
+"""Reasons of what nobody can read a number from: such an event uses none up."""

@@ -1,0 +1,278 @@
+"""The demonstration from beginning to end, in order. Every wait bears a broker or a database that is away."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from confluent_kafka import KafkaException
+from rich.console import Console
+
+from billing.catalog import Catalog, PriceBook
+from billing.documents import balance_object
+from billing.store import CatalogConflict, DatabaseDown
+from billing.store.audit import audit
+from billing.store.store import Store
+from streams.commands import send_commands
+from streams.emitter import DeliveryFailed
+from tokenbill import stack
+from tokenbill.demo import traffic
+from tokenbill.demo.books import Books
+from tokenbill.demo.checks import Check, Evidence, check_all
+from tokenbill.demo.consumer import read_balances, read_rated, read_rejected
+from tokenbill.demo.emitters import Emitters
+from tokenbill.demo.emitting import Order, Sent
+from tokenbill.demo.expected import PriceList, priced_kinds, total
+from tokenbill.demo.patience import PATIENCE_SECONDS, patiently
+from tokenbill.demo.summary import Bar, Speed, say
+from tokenbill.demo.trace import built_in_sizes, default_trace, read_trace
+from tokenbill.errors import UserError
+from tokenbill.stack.info import StackInfo
+from tokenbill.stack.progress import Plain
+from tokenbill.stack.status import document
+
+WORKERS = 2
+EMITTERS = 2
+KILL_AT_PERCENT = 40
+BAD_EVERY = 2_500
+"""One event in so many is malformed or cannot be priced."""
+WORKERS_USE_CATALOG_SECONDS = 60.0
+POLL_SECONDS = 0.5
+LOAD_ACCOUNTS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the person asked for."""
+
+    data_dir: Path | None
+    catalog: Catalog
+    events: int
+    accounts: int
+    trace: Path | None
+    keep: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of it."""
+
+    run: str
+    data_dir: Path
+    evidence: Evidence
+    checks: list[Check]
+    speed: Speed
+
+
+@dataclass(slots=True)
+class Scene:
+    """What every act needs: the running stack, who tells the person, this run's name and its prices."""
+
+    running: StackInfo
+    console: Console
+    books: Books
+    store: Store
+    run: str
+    book: PriceBook
+    prices: PriceList
+    killed: str | None = None
+
+    @property
+    def kafka(self) -> str:
+        if self.running.kafka is None:
+            raise RuntimeError("the stack runs without a broker")
+        return self.running.kafka
+
+    @property
+    def prefix(self) -> str:
+        """What the names of this run's accounts begin with."""
+        return f"demo-{self.run}-"
+
+    @property
+    def source_prefix(self) -> str:
+        """What the names of this run's emitters begin with."""
+        return f"urn:demo:{self.run}:"
+
+    def say(self, text: str) -> None:
+        say(self.console, text)
+
+
+def play(wish: Wish, console: Console) -> Outcome:
+    """Run the demonstration.
+
+    Raises:
+        UserError: something a person can put right is missing, or a server stays away for minutes.
+    """
+    trace = wish.trace or default_trace()
+    sizes = built_in_sizes() if trace is None else read_trace(trace)
+    book = traffic.choose_book(wish.catalog)
+    plans = traffic.choose_plans(wish.catalog, book.currency)
+    with _stage(wish, console, book) as scene:
+        scene.say(f"Sizes of requests: {trace or 'built-in, as in the Azure trace of 2023'} ({len(sizes):,} requests)")
+        _publish(scene, wish.catalog)
+        _wait_until_idle(scene)
+        scene.books.begin()
+        now_us = time.time_ns() // 1000
+        _open_accounts(scene, list(traffic.commands(scene.run, wish.accounts, book, plans, now_us)))
+        kinds = priced_kinds(scene.prices, now_us)
+        sent, speed = _send_and_follow(scene, wish, _orders(scene, wish, kinds, trace))
+        scene.say("Checking: database, topics, audit ...")
+        shapes = traffic.make_shapes(sizes, [traffic.KINDS[place] for place in kinds])
+        evidence = _gather(scene, wish, sent, shapes)
+        return Outcome(scene.run, scene.running.data_dir, evidence, check_all(evidence), speed)
+
+
+@contextlib.contextmanager
+def _stage(wish: Wish, console: Console, book: PriceBook) -> Iterator[Scene]:
+    """The running stack; ended afterwards if it was started here and is not to be kept."""
+    before = stack.info(wish.data_dir)
+    workers = sum(one.name.startswith("worker-") for one in before.processes)
+    say(console, "Starting Kafka, PostgreSQL, relay and two Faust workers ..." if not before.running else "Using the "
+        f"stack that runs in {before.data_dir}.")  # fmt: skip
+    try:
+        running = stack.start(wish.data_dir, None if workers >= WORKERS else WORKERS, progress=Plain(console))
+        say(console, f"Kafka {running.kafka} ({running.parts['kafka']}), PostgreSQL ({running.parts['postgresql']}), "
+            f"{running.partitions} partitions, data in {running.data_dir}")  # fmt: skip
+        if running.database_url is None:
+            raise UserError("the stack has no database that is prepared", "", "Run `tokenbill up`.")
+        run = datetime.now(UTC).strftime("%m%dt%H%M%S")
+        books = Books(running.database_url, lambda text: say(console, text))
+        with contextlib.closing(books), Store(running.database_url) as store:
+            yield Scene(running, console, books, store, run, book, PriceList(wish.catalog, book.name))
+    finally:
+        if not before.running and not wish.keep:
+            say(console, "Stopping the stack (its data stays) ...")
+            stack.stop(wish.data_dir)
+
+
+def _publish(scene: Scene, catalog: Catalog) -> None:
+    try:
+        done = patiently("the database", lambda: scene.store.publish(catalog), (DatabaseDown,), scene.say)
+    except CatalogConflict as error:
+        fix = "Use another data folder, or the catalogue that was published there."
+        raise UserError("the catalogue cannot be published", "\n  ".join(("", *error.reasons)), fix) from error
+    late = patiently(
+        "the database",
+        lambda: scene.store.wait_for_workers(done.epoch, WORKERS_USE_CATALOG_SECONDS),
+        (DatabaseDown,),
+        scene.say,
+    )
+    if late:
+        raise UserError("the catalogue is published, but not in use", f"by {', '.join(late)}", "See their logs.")
+    scene.say(f"Catalogue: {len(done.published)} new entries published, price book {scene.book.label}")
+
+
+def _wait_until_idle(scene: Scene) -> None:
+    """What others sent before must not be counted as ours."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while any(left != 0 for left in document(stack.info(scene.running.data_dir))["lag"].values()):
+        if time.monotonic() > deadline:
+            raise UserError("the stack is busy with other traffic", "the demo counts all there is", "Try later.")
+        time.sleep(POLL_SECONDS)
+
+
+def _open_accounts(scene: Scene, commands: list[dict[str, object]]) -> None:
+    # Sent again as a whole after a failure: what arrived twice is known by its identity.
+    patiently("Kafka", lambda: send_commands(scene.kafka, commands), (DeliveryFailed, KafkaException), scene.say)
+    scene.say(f"Accounts: {len(commands):,} commands sent (open, sell a package, top up)")
+
+
+def _orders(scene: Scene, wish: Wish, kinds: list[int], trace: Path | None) -> list[Order]:
+    bad = wish.events // BAD_EVERY
+    return [
+        Order(
+            kafka=scene.kafka,
+            run=scene.run,
+            number=number,
+            events=wish.events // EMITTERS + (number < wish.events % EMITTERS),
+            bad=bad // EMITTERS + (number < bad % EMITTERS),
+            accounts=wish.accounts,
+            kinds=kinds,
+            trace=None if trace is None else str(trace.resolve()),
+        )
+        for number in range(EMITTERS)
+    ]
+
+
+def _send_and_follow(scene: Scene, wish: Wish, orders: list[Order]) -> tuple[Sent, Speed]:
+    """Let the emitters send, kill a worker on the way, and wait until all is committed and published."""
+    began = last_moved = time.monotonic()
+    committed = -1
+    committed_at = None
+    with Emitters(orders, scene.running.data_dir / "logs") as emitters, Bar(scene.console, wish.events) as bar:
+        while True:
+            before, committed = committed, scene.books.counts().decided
+            bar.show(emitters.sent, committed)
+            now = time.monotonic()
+            last_moved = now if committed != before else last_moved
+            if scene.killed is None and 100 * committed >= KILL_AT_PERCENT * wish.events:
+                _kill_worker(scene, 100 * committed // wish.events)
+            finished = emitters.finished
+            if finished and committed >= wish.events:
+                committed_at = committed_at or now
+                if scene.books.unpublished() == 0:
+                    break
+            if finished and now - last_moved > PATIENCE_SECONDS:
+                scene.say(f"Nothing has moved for {PATIENCE_SECONDS:.0f} s: no longer waiting.")
+                break
+            time.sleep(POLL_SECONDS)
+        now = time.monotonic()
+        began = emitters.first_sent_at or began
+        return emitters.totals(), Speed((committed_at or now) - began, now - began)
+
+
+def _kill_worker(scene: Scene, percent: int) -> None:
+    """Kill -9 the last worker; at a moment when none runs, the next look tries again."""
+    pids = stack.info(scene.running.data_dir).pids
+    workers = sorted(name for name in pids if name.startswith("worker-"))
+    if not workers:
+        return
+    name = workers[-1]
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pids[name], signal.SIGKILL)
+        scene.killed = name
+        scene.say(f"Killed {name} (pid {pids[name]}) with -9 at {percent} %.")
+
+
+def _gather(scene: Scene, wish: Wish, sent: Sent, shapes: list[traffic.Shape]) -> Evidence:
+    books, kafka = scene.books, scene.kafka
+    audited = patiently("the database", lambda: audit(str(scene.running.database_url)), (DatabaseDown,), scene.say)
+    return Evidence(
+        sent=sent,
+        expected=total(scene.prices, shapes, sent.usage),
+        accounts=wish.accounts,
+        commands=traffic.count_commands(wish.accounts),
+        counts=books.counts(),
+        usage=books.usage(),
+        balances=books.balances(scene.prefix),
+        trial_balance_pico=books.trial_balance_pico(),
+        audit_findings=[f"{one.name}: {one.count}, {'; '.join(one.shown[:2])}" for one in audited.checks if one.count],
+        database_balances=_database_balances(scene),
+        topic_balances=read_balances(kafka, scene.prefix, scene.say),
+        rated_view=read_rated(kafka, scene.source_prefix, scene.say),
+        rejected_view=read_rejected(kafka, scene.source_prefix, scene.say),
+        unpublished=books.unpublished(),
+        killed=scene.killed,
+        restarts=stack.info(scene.running.data_dir).restarts,
+    )
+
+
+def _database_balances(scene: Scene) -> dict[str, dict[str, object]]:
+    names = scene.books.account_names(scene.prefix)
+    found: dict[str, dict[str, object]] = {}
+    for at in range(0, len(names), LOAD_ACCOUNTS):
+        some = names[at : at + LOAD_ACCOUNTS]
+        accounts = patiently(
+            "the database",
+            lambda: scene.store.load_accounts(some),  # noqa: B023 (called in this turn)
+            (DatabaseDown,),
+            scene.say,
+        )
+        found |= {account.account: balance_object(account) for account in accounts}
+    return found

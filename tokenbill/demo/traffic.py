@@ -1,0 +1,171 @@
+"""What the demo sends: shapes of usage, accounts with packages, and what is wrong on purpose. Sends nothing itself."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from billing.catalog import Catalog, Plan, PriceBook
+from billing.pricing import Combination
+from schemas.times import HOUR_US, format_time_us
+from tokenbill.demo.trace import Size
+from tokenbill.errors import UserError
+
+PREFERRED_BOOK = "retail-cn"
+SHAPES = 6_000
+LATE_US = HOUR_US
+"""How much older than the others late usage is: it was kept by a worker that could not send."""
+GRANTS_BEGIN_EARLIER_US = 2 * HOUR_US
+PLAN_WEIGHTS = {"token-9.9": 70, "token-29.9": 12, "token-49.9": 4, "pack-1-yuan": 8, "pack-30-days": 6}
+OTHER_PLAN_WEIGHT = 2
+TOP_UP_EACH = 10
+"""Every so many-th account has a wallet with money in it."""
+TOP_UP_AMOUNT = "20"
+POPULARITY_EXPONENT = 0.7
+"""The k-th account is used in proportion to 1 / k^0.7: a few use up their package, most use little of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A way in which tokens are used, and how often: what of the context was cached, what of the output is thought."""
+
+    combination: Combination
+    weight: int
+    cached_percent: int = 0
+    reasoning_percent: int = 0
+
+
+def _kind(
+    weight: int, cached: int, reasoning: int, model: str, tier: str, source: str, site: str, channel: str, service: str
+) -> Kind:
+    return Kind(Combination(model, tier, source, site, channel, service), weight, cached, reasoning)
+
+
+KINDS = (
+    _kind(16, 60, 0, "deepseek-v3.2", "ascend-910c.supernode384", "solar", "wuxi-tf01", "cloud", "standard"),
+    _kind(10, 0, 20, "deepseek-v3.2", "ascend-910b", "grid", "wuxi-tf01", "cloud", "standard"),
+    _kind(8, 30, 0, "deepseek-v3.2", "h20", "hydro", "guian-tf02", "cloud", "standard"),
+    _kind(6, 0, 0, "deepseek-v3.2", "cambricon.slice.25pct", "wind", "ulanqab-tf03", "cloud", "standard"),
+    _kind(8, 0, 0, "deepseek-v3.2", "h20", "hydro", "guian-tf02", "cloud", "batch"),
+    _kind(14, 80, 0, "deepseek-flash", "ascend-910c.supernode384", "wind", "ulanqab-tf03", "cloud", "standard"),
+    _kind(7, 40, 35, "deepseek-v4-pro", "ascend-910c.supernode384", "solar", "qinghai-tf04", "cloud", "standard"),
+    _kind(6, 20, 30, "glm-5", "h20", "grid", "wuxi-tf01", "cloud", "standard"),
+    _kind(5, 20, 0, "glm-5.3", "kunlun-p800", "grid", "guian-tf02", "cloud", "standard"),
+    _kind(6, 10, 0, "qwen3-max", "ppu-810e", "hydro", "guian-tf02", "cloud", "standard"),
+    _kind(9, 0, 0, "telechat3-36b", "ascend-910b", "solar", "qinghai-tf04", "cloud", "standard"),
+    _kind(5, 0, 0, "telechat3-1b", "unknown", "battery", "shanghai-ai-phone", "edge", "standard"),
+)
+"""Combinations of model, hardware tier, energy source, site, channel and service tier."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """One usage that is sent many times: its combination, its counts, and ``data`` of the event as JSON."""
+
+    combination: Combination
+    counts: tuple[tuple[str, int], ...]
+    data: bytes
+
+
+def make_shapes(sizes: Sequence[Size], kinds: Sequence[Kind], number: int = SHAPES, seed: int = 1) -> list[Shape]:
+    """Shapes whose sizes are those of ``sizes``, taken evenly; every process that calls this gets the same ones."""
+    drawn = random.Random(seed).choices(kinds, [kind.weight for kind in kinds], k=number)
+    return [_shape(kind, sizes[place * len(sizes) // number]) for place, kind in enumerate(drawn)]
+
+
+def _shape(kind: Kind, size: Size) -> Shape:
+    context, generated = size
+    cached = context * kind.cached_percent // 100
+    reasoning = generated * kind.reasoning_percent // 100
+    usage = {
+        "input": context - cached,
+        "cache_read": cached,
+        "output": generated - reasoning,
+        "reasoning": reasoning,
+    }
+    counts = {meter: count for meter, count in usage.items() if count}
+    data = {**kind.combination._asdict(), "usage": counts}
+    del data["outcome"]
+    return Shape(kind.combination, tuple(counts.items()), json.dumps(data, separators=(",", ":")).encode())
+
+
+def popularity(accounts: int) -> list[float]:
+    """Cumulative weights of the accounts, for ``random.choices``."""
+    return list(itertools.accumulate(rank**-POPULARITY_EXPONENT for rank in range(1, accounts + 1)))
+
+
+def account_name(run: str, number: int) -> str:
+    """The name of the ``number``-th account of a run."""
+    return f"demo-{run}-{number:05d}"
+
+
+def choose_book(catalog: Catalog) -> PriceBook:
+    """The newest version of the price book that the demo's accounts are bound to.
+
+    Raises:
+        UserError: there is none, or it is not clear which.
+    """
+    books = catalog.books
+    name = PREFERRED_BOOK if PREFERRED_BOOK in books else books[0] if len(books) == 1 else None
+    if name is None:
+        found = ", ".join(books) or "none"
+        raise UserError("the demo does not know which price book to use", f"the catalogue has {found}", "Keep one.")
+    return max((book for book in catalog.price_books if book.name == name), key=lambda book: book.version)
+
+
+def choose_plans(catalog: Catalog, currency: str) -> list[tuple[Plan, int]]:
+    """The plans that accounts may buy, each with its weight; packages for the edge alone are left out.
+
+    Raises:
+        UserError: there is no plan in this currency.
+    """
+    latest = {plan.name: plan for plan in catalog.plans if plan.currency == currency}
+    general = [
+        plan
+        for plan in latest.values()
+        if all("cloud" in bucket.scope.get("channel", ("cloud",)) for bucket in plan.buckets)
+    ]
+    if not general:
+        raise UserError("the catalogue has no plan for the demo", f"none is sold in {currency}", "Add a plan.")
+    return [(plan, PLAN_WEIGHTS.get(plan.name, OTHER_PLAN_WEIGHT)) for plan in general]
+
+
+def commands(
+    run: str, accounts: int, book: PriceBook, plans: Sequence[tuple[Plan, int]], now_us: int
+) -> Iterator[dict[str, Any]]:
+    """The commands that open the accounts, sell each a package and fill some wallets. Identities are the same on
+    every call, so that sending all of it again changes nothing."""
+    chance = random.Random(run)
+    bought = chance.choices([plan for plan, _ in plans], [weight for _, weight in plans], k=accounts)
+    starts_at = format_time_us(now_us - GRANTS_BEGIN_EARLIER_US)
+
+    def command(kind: str, number: int, data: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "specversion": "1.0",
+            "type": kind,
+            "source": f"urn:demo:{run}",
+            "id": f"{kind}-{number}",
+            "time": format_time_us(now_us),
+            "subject": account_name(run, number),
+            "data": data,
+        }
+
+    for number, plan in enumerate(bought):
+        yield command("account.opened.v1", number, {"currency": book.currency, "price_book": book.name})
+        yield command(
+            "package.purchased.v1",
+            number,
+            {"plan": plan.name, "plan_version": plan.version, "grant_id": f"g-{number}", "starts_at": starts_at},
+        )
+        if number % TOP_UP_EACH == 0:
+            top_up = {"amount": TOP_UP_AMOUNT, "payment_ref": f"demo-{number}"}
+            yield command("wallet.topped_up.v1", number, top_up)
+
+
+def count_commands(accounts: int) -> int:
+    """How many commands :func:`commands` gives."""
+    return 2 * accounts + (accounts + TOP_UP_EACH - 1) // TOP_UP_EACH
