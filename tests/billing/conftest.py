@@ -8,7 +8,7 @@ from billing.reference.calculator import PlainCalculator
 CALCULATORS: dict[str, MakeCalculator] = {"plain": PlainCalculator}
 
 
-@pytest.fixture(params=sorted(CALCULATORS, reverse=True))
+@pytest.fixture(params=sorted(CALCULATORS, reverse=True), scope="session")
 def calculator(request: pytest.FixtureRequest) -> MakeCalculator:
     """Makes one calculator; a test makes as many as it needs."""
     return CALCULATORS[request.param]
