@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from billing.catalog import ERROR, Catalog, CatalogError, lint_folder, load_folder
+from tokenbill.commands.stack import data_dir_option
 from tokenbill.errors import UserError
 
 CHECK_EXAMPLE = """
@@ -12,6 +13,14 @@ CHECK_EXAMPLE = """
 Example:
   tokenbill catalog check examples/catalog
 """
+
+PUBLISH_EXAMPLE = """
+\b
+Example:
+  tokenbill catalog publish examples/catalog
+"""
+WORKERS_SECONDS = 60.0
+NOT_IN_USE = 1
 
 
 @click.group()
@@ -33,6 +42,42 @@ def check(context: click.Context, folder: Path) -> None:
     errors = sum(finding.severity == ERROR for finding in findings)
     click.echo(_summary(entries, errors, len(findings) - errors), err=bool(errors))
     context.exit(1 if errors else 0)
+
+
+@catalog.command(epilog=PUBLISH_EXAMPLE)
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@data_dir_option
+@click.pass_context
+def publish(context: click.Context, folder: Path, data_dir: Path | None) -> None:
+    """Publish what is new in DIR, and return when every running worker uses it.
+
+    A version that is published is never changed: publishing it again with the same content does nothing, with other
+    content is refused. So is a later version of a price book that begins before usage that was billed under its name.
+
+    Exit code 0: in use. 1: published, but some worker does not use it yet. 2: refused.
+    """
+    from billing.store import CatalogConflict
+    from billing.store.store import Store
+    from tokenbill.database import database_url, explained
+
+    entries = open_catalog(folder)
+    with explained(), Store(database_url(data_dir)) as store:
+        try:
+            done = store.publish(entries)
+        except CatalogConflict as error:
+            why = "".join(f"\n  {reason}" for reason in error.reasons)
+            raise UserError(
+                f"the catalogue {folder} is refused", why, "nothing was published; correct this first"
+            ) from error
+        for label in done.published:
+            click.echo(f"published {label}")
+        late = store.wait_for_workers(done.epoch, WORKERS_SECONDS)
+    new = _count(len(done.published), "new entry").replace("entrys", "entries")
+    if late:
+        click.echo(f"{new}; after {WORKERS_SECONDS:.0f} s not in use yet by {', '.join(late)}", err=True)
+    else:
+        click.echo(f"{new}: every running worker uses the catalogue (epoch {done.epoch})")
+    context.exit(NOT_IN_USE if late else 0)
 
 
 def open_catalog(folder: Path) -> Catalog:
