@@ -15,6 +15,7 @@ _COMMANDS = {
     "up": "stack",
     "down": "stack",
     "status": "stack",
+    "prepare": "prepare",
     "worker": "run",
     "relay": "run",
     "catalog": "catalog",
