@@ -6,6 +6,7 @@ partition count is the number of shards and can never change (KAFKA_FAUST, DESIG
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 
 from confluent_kafka import KafkaError, KafkaException
@@ -56,20 +57,32 @@ def ensure_topics(kafka: str, partitions: int, *, replication: int = -1, prefix:
         for topic in _ALL
         if prefix + topic not in existing
     ]
-    created = set()
     if missing:
-        for topic, done in admin.create_topics(missing, operation_timeout=_TIMEOUT_SECONDS).items():
+        for done in admin.create_topics(missing, operation_timeout=_TIMEOUT_SECONDS).values():
             try:
                 done.result()
-                created.add(topic)
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise
-    existing = admin.list_topics(timeout=_TIMEOUT_SECONDS).topics if len(created) < len(missing) else existing
-    for topic in _ALL:
-        if prefix + topic not in created:
-            _check_count(prefix + topic, len(existing[prefix + topic].partitions), partitions)
-    _check_inputs(admin, {prefix + topic: topic for topic in INPUT_TOPICS if prefix + topic not in created})
+    for topic, count in _wait_for_metadata(admin, [prefix + topic for topic in _ALL]).items():
+        _check_count(topic, count, partitions)
+    _check_inputs(admin, {prefix + topic: topic for topic in INPUT_TOPICS})
+
+
+def _wait_for_metadata(admin: AdminClient, topics: list[str]) -> dict[str, int]:
+    # A broker may not list yet what it has created, or what another `up` is creating.
+    deadline = time.monotonic() + _TIMEOUT_SECONDS
+    while True:
+        existing = admin.list_topics(timeout=_TIMEOUT_SECONDS).topics
+        counts = {topic: len(existing[topic].partitions) for topic in topics if topic in existing}
+        if len(counts) == len(topics) and all(counts.values()):
+            return counts
+        if time.monotonic() > deadline:
+            raise TopicMismatch(
+                f"the broker does not list {sorted(set(topics) - set(counts))} after creating them",
+                "Look into the broker's log.",
+            )
+        time.sleep(0.1)
 
 
 def _check_count(topic: str, found: int, wanted: int) -> None:
@@ -81,8 +94,6 @@ def _check_count(topic: str, found: int, wanted: int) -> None:
 
 
 def _check_inputs(admin: AdminClient, topics: Mapping[str, str]) -> None:
-    if not topics:
-        return
     resources = [ConfigResource(ConfigResource.Type.TOPIC, topic) for topic in topics]
     for resource, answer in admin.describe_configs(resources, request_timeout=_TIMEOUT_SECONDS).items():
         found = {name: answer.result()[name].value for name in _CHECKED}
