@@ -5,11 +5,12 @@ A number that cannot be known at this moment (a server is down, the database is 
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import psycopg
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 # OffsetSpec is public, the package only forgot to say so to type checkers.
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
@@ -21,6 +22,7 @@ from tokenbill.stack.ready import why_not_ready
 from tokenbill.stack.spec import ReadyCheck
 
 ANSWER_SECONDS = 5.0
+LEADERLESS = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
 
 
 def status(data_dir: Path | str | None = None) -> dict[str, Any]:
@@ -69,8 +71,16 @@ def _end_offsets(kafka: str, topics: tuple[str, ...]) -> dict[tuple[str, int], i
     if not places:
         return {}
     latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-    answers = admin.list_offsets(dict.fromkeys(places, latest), request_timeout=ANSWER_SECONDS)
-    return {(place.topic, place.partition): int(answer.result().offset) for place, answer in answers.items()}
+    deadline = time.monotonic() + ANSWER_SECONDS
+    while True:
+        try:
+            answers = admin.list_offsets(dict.fromkeys(places, latest), request_timeout=ANSWER_SECONDS)
+            return {(place.topic, place.partition): int(answer.result().offset) for place, answer in answers.items()}
+        except KafkaException as error:
+            # A topic that was just created, or a broker that was just started, has no leader for a moment.
+            if error.args[0].code() not in LEADERLESS or time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
 
 
 def _outbox(stack: StackInfo) -> int | None:
