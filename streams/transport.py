@@ -114,9 +114,11 @@ class BatchThread(aio.AIOKafkaConsumerThread):
         """Write the positions to the consumer group. Only lag tools read them, so a failure is a line in the log."""
         consumer = self._ensure_consumer()
         held = consumer.assignment()
-        hints = {self._tp(place): OffsetAndMetadata(offset, "") for place, offset in offsets.items()}
+        hints = {tp: OffsetAndMetadata(end, "") for place, end in offsets.items() if (tp := self._tp(place)) in held}
+        if not hints:
+            return
         try:
-            await consumer.commit({tp: hint for tp, hint in hints.items() if tp in held})
+            await consumer.commit(hints)
         except (KafkaError, IllegalStateError) as error:
             log.info("positions not noted in Kafka: %r", error)
 
