@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
+from billing.catalog.entries import body_sha256
 from billing.store.chain import check_chain
 from billing.store.checks import CHECKS, FINDINGS
 from billing.store.database import Connection, Database
@@ -13,6 +14,8 @@ from billing.store.number_runs import unpack_runs
 SHOWN_AT_MOST = 20
 CHAIN = "digest chain"
 CHAIN_SENTENCE = "the rows of every commit give its digest, each follows its predecessor, and none is missing"
+CATALOG = "catalogue"
+CATALOG_SENTENCE = "every published entry is as it was when it was published"
 HOLES = "missing numbers of sources"
 HOLES_SENTENCE = "usage that a source numbered and that no partition has seen"
 
@@ -50,6 +53,7 @@ def audit(database_url: str) -> Audit:
     with _snapshot(database_url) as connection:
         checks = [_result(check.name, check.sentence, _texts(connection, check.query)) for check in CHECKS]
         checks.append(_result(CHAIN, CHAIN_SENTENCE, _chains(connection)))
+        checks.append(_result(CATALOG, CATALOG_SENTENCE, _catalog(connection)))
         findings = [_result(check.name, check.sentence, _texts(connection, check.query)) for check in FINDINGS]
         findings.append(_result(HOLES, HOLES_SENTENCE, _holes(connection)))
     return Audit(tuple(checks), tuple(findings))
@@ -82,6 +86,13 @@ def _chains(connection: Connection) -> Iterator[str]:
     partitions = connection.execute("SELECT partition FROM partition_state ORDER BY partition").fetchall()
     for (partition,) in partitions:
         yield from map(str, check_chain(connection, partition))
+
+
+def _catalog(connection: Connection) -> Iterator[str]:
+    rows = connection.execute("SELECT kind, name, version, sha256, body FROM catalog_entry ORDER BY 1, 2, 3")
+    for kind, name, version, sha256, body in rows:
+        if body_sha256(body) != sha256 or (body["kind"], body["name"], body["version"]) != (kind, name, version):
+            yield f"{kind} {name}@{version}: the body does not give its digest"
 
 
 def _holes(connection: Connection) -> Iterator[str]:

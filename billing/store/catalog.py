@@ -7,11 +7,11 @@ commit under the former epoch can follow.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from billing.catalog.entries import CatalogEntry
-from billing.catalog.model import Catalog
+from billing.catalog import ERROR, Catalog, CatalogEntry, check
 from billing.store.commit import CATALOG_LOCK
 from billing.store.database import Connection, Database
 from billing.store.errors import BrokenInvariant, CatalogConflict
@@ -53,19 +53,21 @@ def publish(database: Database, catalog: Catalog, rerate: bool = False) -> Publi
     Waits for commits in flight. With ``rerate`` a price book may begin before usage that was committed under its name.
 
     Raises:
-        CatalogConflict: a version exists with other content, or a later version of a book is back-dated.
+        CatalogConflict: a version exists with other content, a later version of a book is back-dated, or old and new
+            entries contradict each other.
     """
     with database.transaction() as connection:
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (CATALOG_LOCK,))
         epoch = _epoch(connection)
-        stored = connection.execute("SELECT kind, name, version, sha256 FROM catalog_entry").fetchall()
+        stored = connection.execute("SELECT kind, name, version, sha256, body FROM catalog_entry").fetchall()
         times = connection.execute("SELECT name, max(max_event_time_us) FROM book_time GROUP BY name").fetchall()
-        new = _new_entries(catalog.to_entries(), {(k, n, v): sha256 for k, n, v, sha256 in stored})
-        named = {name for kind, name, _, _ in stored if kind == PRICE_BOOK}
+        new = _new_entries(catalog.to_entries(), {(k, n, v): sha256 for k, n, v, sha256, _ in stored})
+        named = {name for kind, name, *_ in stored if kind == PRICE_BOOK}
         if not rerate:
             _refuse_backdated(new, named, dict(times))
         if not new:
             return PublishResult(epoch, ())
+        _judge([*(body for *_, body in stored), *(entry.body for entry in new)])
         epoch += 1
         with connection.cursor() as cursor:
             cursor.executemany(
@@ -115,6 +117,15 @@ def _refuse_backdated(new: Sequence[CatalogEntry], named: set[str], last_used_us
     ]
     if conflicts:
         raise CatalogConflict(conflicts)
+
+
+def _judge(bodies: Sequence[dict[str, Any]]) -> None:
+    """Old and new entries together must be a catalogue without errors: two versions in force at once are one."""
+    errors = [
+        f"{found.key}: {found.message}" for found in check(Catalog.from_entries(bodies)) if found.severity == ERROR
+    ]
+    if errors:
+        raise CatalogConflict(errors)
 
 
 def worker_seen(database: Database, name: str, epoch: int) -> None:

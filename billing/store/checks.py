@@ -19,6 +19,19 @@ class Check:
 
 CHECKS = (
     Check(
+        "orphans",
+        "nothing belongs to a partition that does not exist",
+        """
+SELECT format('%s: partition %s', kind, partition) FROM (
+    SELECT DISTINCT 'journal' AS kind, partition FROM journal
+    UNION SELECT DISTINCT 'rollup', partition FROM rollup
+    UNION SELECT DISTINCT 'command_seen', partition FROM command_seen
+    UNION SELECT DISTINCT 'payment_ref', partition FROM payment_ref
+    UNION SELECT DISTINCT 'bucket', partition FROM bucket
+) AS owned WHERE partition NOT IN (SELECT partition FROM partition_state)
+""",
+    ),
+    Check(
         "journal",
         "the journal lines of every commit add up to zero in each currency",
         """

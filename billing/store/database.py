@@ -52,6 +52,13 @@ def schema_url(database_url: str) -> URL:
     return url.update_query_dict({"options": f"{options} -c search_path={SCHEMA}".strip()})
 
 
+def connect(url: URL, autocommit: bool = False, application_name: str = "tokenbill") -> Connection:
+    """A connection outside any pool. By parameters: libpq does not read a URL as SQLAlchemy writes it."""
+    parameters: dict[str, Any] = url.translate_connect_args(username="user", database="dbname")
+    parameters |= {"connect_timeout": CONNECT_SECONDS, "application_name": application_name} | dict(url.query)
+    return psycopg.connect(autocommit=autocommit, **parameters)
+
+
 class Database:
     """A pool of connections. Thread-safe; each transaction uses one connection of its own."""
 

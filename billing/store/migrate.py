@@ -14,7 +14,7 @@ from alembic.config import Config
 from psycopg import sql
 from sqlalchemy import URL, create_engine, make_url, text
 
-from billing.store.database import SCHEMA, driver_url
+from billing.store.database import SCHEMA, Connection, connect, driver_url
 from billing.store.errors import DatabaseDown
 
 DEFAULT_DATABASE = "tokenbill"
@@ -54,9 +54,8 @@ def migrate(admin_database_url: str, app_password: str | None, report_password: 
         raise DatabaseDown(str(error).strip()) from error
 
 
-def _connect(url: URL, database: str | None) -> psycopg.Connection[tuple[object, ...]]:
-    plain = url.set(drivername="postgresql", database=database)
-    return psycopg.connect(plain.render_as_string(hide_password=False), autocommit=True)
+def _connect(url: URL, database: str | None) -> Connection:
+    return connect(url.set(database=database), autocommit=True)
 
 
 @contextmanager

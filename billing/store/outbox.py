@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, LiteralString
+from typing import LiteralString
 
 import psycopg
 
 from billing.commit import OutboxRow
 from billing.store.commit import OUTBOX_CHANNEL
-from billing.store.database import Connection, Database, schema_url
+from billing.store.database import Connection, Database, connect, schema_url
 from billing.store.errors import DatabaseDown
 
 _ROWS_AT_MOST = 4_096
@@ -64,7 +64,7 @@ def published(database: Database, partition: int) -> int:
 class Listener:
     """A connection of its own that hears of commits."""
 
-    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def wait(self, timeout_seconds: float) -> set[int]:
@@ -87,9 +87,8 @@ def listen(database: Database) -> Iterator[Listener]:
     Raises:
         DatabaseDown: the server cannot be reached.
     """
-    url = schema_url(database.url).set(drivername="postgresql").render_as_string(hide_password=False)
     try:
-        connection: Connection = psycopg.connect(url, autocommit=True, application_name="tokenbill listener")
+        connection = connect(schema_url(database.url), autocommit=True, application_name="tokenbill listener")
     except psycopg.OperationalError as error:
         raise DatabaseDown(str(error).strip()) from error
     try:

@@ -101,7 +101,7 @@ def _end_hung_commit(database: Database, partition: int) -> None:
     with database.transaction() as connection:
         connection.execute(
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
-            " WHERE application_name = %s AND datname = current_database() AND usename = current_user",
+            " WHERE application_name = %s AND datname = current_database() AND usename = session_user",
             (session_name(partition),),
         )
 

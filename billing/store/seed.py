@@ -3,7 +3,7 @@
 import psycopg
 
 from billing.commit import INPUT_TOPICS, OUTPUT_TOPICS
-from billing.store.database import SCHEMA, driver_url
+from billing.store.database import Connection, connect, schema_url
 from billing.store.digest import GENESIS
 from billing.store.errors import DatabaseDown
 from billing.store.migrate import target_database
@@ -21,10 +21,9 @@ def seed(admin_database_url: str, partitions: int | None) -> int:
         LookupError: None was given and nothing is stored.
         DatabaseDown: the server cannot be reached.
     """
-    url = driver_url(admin_database_url).set(drivername="postgresql", database=target_database(admin_database_url))
+    url = schema_url(admin_database_url).set(database=target_database(admin_database_url))
     try:
-        with psycopg.connect(url.render_as_string(hide_password=False)) as connection:
-            connection.execute("SELECT set_config('search_path', %s, false)", (SCHEMA,))
+        with connect(url) as connection:
             if partitions is not None:
                 connection.execute(
                     "INSERT INTO installation (key, value) VALUES (%s, %s) ON CONFLICT DO NOTHING",
@@ -40,7 +39,7 @@ def seed(admin_database_url: str, partitions: int | None) -> int:
         raise DatabaseDown(str(error).strip()) from error
 
 
-def _seed_rows(connection: psycopg.Connection[tuple[object, ...]], count: int) -> None:
+def _seed_rows(connection: Connection, count: int) -> None:
     connection.execute(
         "INSERT INTO partition_state (partition, epoch, commit_no, log_time_us, digest)"
         " SELECT p, 0, 0, 0, %s FROM generate_series(0, %s - 1) AS p ON CONFLICT DO NOTHING",

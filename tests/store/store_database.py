@@ -1,0 +1,52 @@
+"""The addresses of a database under test, in every role."""
+
+from dataclasses import dataclass
+
+import psycopg
+from sqlalchemy import make_url
+
+from billing.store.migrate import APP, REPORT
+
+
+@dataclass(frozen=True)
+class PreparedDatabase:
+    """Addresses of one database: as superuser, and in the roles of the application and of reports."""
+
+    admin_url: str
+
+    def url_as(self, role: str) -> str:
+        """The address under a role. By option, so that no password of a running stack has to change."""
+        url = make_url(self.admin_url).update_query_dict({"options": f"-c role={role}"})
+        return url.render_as_string(hide_password=False)
+
+    def url_of_login(self, name: str, password: str) -> str:
+        """The address of a login that has the rights of the application by membership."""
+        with self.connect() as connection:
+            connection.execute("SELECT pg_advisory_lock(1)")
+            if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (name,)).fetchone() is None:
+                connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{password}' IN ROLE {APP}")
+        url = make_url(self.admin_url).set(username=name, password=password)
+        return url.render_as_string(hide_password=False)
+
+    @property
+    def app_url(self) -> str:
+        return self.url_as(APP)
+
+    @property
+    def report_url(self) -> str:
+        return self.url_as(REPORT)
+
+    def connect(self, role: str | None = None) -> psycopg.Connection:
+        """A connection in autocommit with our schema in the search path."""
+        connection = psycopg.connect(self.admin_url, autocommit=True)
+        connection.execute("SET search_path = tokenbill")
+        if role is not None:
+            connection.execute(f"SET ROLE {role}")
+        return connection
+
+    def run(self, *statements: str) -> list[tuple]:
+        """Run statements as superuser; the rows of the last."""
+        with self.connect() as connection:
+            for statement in statements:
+                cursor = connection.execute(statement)
+            return cursor.fetchall() if cursor.description else []
