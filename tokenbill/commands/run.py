@@ -169,5 +169,6 @@ def _log_to_stderr() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLine())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.getLogger("mode.timers").setLevel(logging.ERROR)  # A timer that is late is no news.
     for library in ("faust", "mode", "aiokafka", "streams", "aiohttp"):  # "streams": services named after our modules
         logging.getLogger(library).setLevel(logging.WARNING)
