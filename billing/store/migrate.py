@@ -33,8 +33,10 @@ def target_database(admin_database_url: str) -> str:
 
 def role_url(admin_database_url: str, role: str, password: str | None) -> str:
     """The URL under which a role of ours reaches the migrated database."""
-    url = make_url(admin_database_url).set(
-        drivername="postgresql", username=role, password=password, database=target_database(admin_database_url)
+    admin = make_url(admin_database_url)
+    # Made anew: `set` keeps the administrator's password where the new one is None.
+    url = URL.create(
+        "postgresql", role, password, admin.host, admin.port, target_database(admin_database_url), admin.query
     )
     return url.render_as_string(hide_password=False)
 
