@@ -1,0 +1,221 @@
+"""What a run of the engine publishes is what the schemas promise to its readers (CONTRACT §4)."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from billing_samples import (
+    MakeCalculator,
+    RecordedSimulation,
+    buy,
+    catalog,
+    clock,
+    encode,
+    line,
+    opened,
+    plan,
+    published,
+    top_up,
+    use,
+)
+from jsonschema import Draft202012Validator
+
+from billing.commit import (
+    ACCOUNT_EVENT_TOPIC,
+    BALANCE_TOPIC,
+    COMMAND_TOPIC,
+    RATED_TOPIC,
+    REJECTED_TOPIC,
+    USAGE_TOPIC,
+    InputBatch,
+    PartitionState,
+    PlainRecord,
+)
+from billing.engine import PartitionEngine
+from billing.outbox import unpack_frames
+from billing.simulate import NothingStored
+from schemas.outputs import OUTPUTS, UsageRejectedHeaders
+from schemas.times import parse_time_us
+
+SCHEMAS = Path(__file__).resolve().parents[2] / "docs" / "schemas"
+PLANS = (
+    plan("A", alerts=["0.5", "0.8", "1.0"], cycle={"kind": "days", "days": 1}),
+    plan("B", "1000.5", "29.90", cycle={"kind": "once"}, overage="pay_as_you_go"),
+)
+STEPS = [
+    top_up("5", "early"),
+    opened(),
+    opened("账户", payment="postpaid"),
+    top_up("5.000000000001", "p"),
+    buy("A", "G"),
+    buy("B", "H", starts_at="03 00:00"),
+    buy("A", "I", starts_at="03 00:30"),
+    line("package.refunded.v1", "a", "02 09:30", {"grant_id": "G", "reason": "asked"}),
+    b'{"type":"wallet.topped_up.v1"}',
+    use(79, meter="output"),
+    use(3, account="账户"),
+    use(2, model="nobody's"),
+    use(5, "03 01:00", model="third"),
+    use(5, "29 01:00", number=1, source="numbered", data={"site": "wuxi"}),
+]
+
+
+def run(calculator: MakeCalculator) -> RecordedSimulation:
+    simulation = RecordedSimulation(catalog(*PLANS), calculator(), lines_per_commit=4)
+    simulation.feed(encode(STEPS))
+    simulation.document()
+    return simulation
+
+
+@pytest.mark.parametrize("topic", [RATED_TOPIC, BALANCE_TOPIC, ACCOUNT_EVENT_TOPIC])
+def test_every_published_event_meets_its_schema_and_model(topic: str, calculator: MakeCalculator) -> None:
+    events = run(calculator).published(topic)
+    assert events
+    for event in events:
+        schema = json.loads((SCHEMAS / f"{event['type']}.json").read_text())
+        Draft202012Validator(schema).validate(event)
+        model = OUTPUTS[event["type"]]
+        assert topic == model.TOPIC
+        written = json.dumps(event["data"])
+        model.model_validate_json(written)
+        unknown = event["data"].keys() - model.model_fields.keys()
+        assert unknown <= {"account"}, f"{event['type']} has fields that no schema names"
+
+
+def test_events_are_unique_and_numbered_without_holes(calculator: MakeCalculator) -> None:
+    simulation = run(calculator)
+    identities = []
+    for topic in (RATED_TOPIC, BALANCE_TOPIC, ACCOUNT_EVENT_TOPIC):
+        events = simulation.published(topic)
+        assert [event["sequence"] for event in events] == [str(number + 1) for number in range(len(events))]
+        identities += [(event["source"], event["id"]) for event in events]
+    assert len(set(identities)) == len(identities)
+
+
+def test_every_kind_of_account_event_happens(calculator: MakeCalculator) -> None:
+    kinds = {event["type"] for event in run(calculator).published(ACCOUNT_EVENT_TOPIC)}
+    assert kinds == {kind for kind, model in OUTPUTS.items() if model.TOPIC == ACCOUNT_EVENT_TOPIC}
+
+
+def test_an_account_event_is_keyed_by_its_account(calculator: MakeCalculator) -> None:
+    for record in run(calculator).records:
+        for topic in (ACCOUNT_EVENT_TOPIC, BALANCE_TOPIC):
+            for event, frame in published(record, topic):
+                assert frame.key == event["subject"].encode()
+                assert event["data"]["account"] == event["subject"]
+                assert frame.target_partition == -1
+
+
+def test_a_rated_line_says_how_it_was_paid(calculator: MakeCalculator) -> None:
+    rated = [line for event in run(calculator).published(RATED_TOPIC) for line in event["data"]["events"]]
+    assert rated[0] == {
+        "source": "test",
+        "id": "e9",
+        "account": "a",
+        "currency": "CNY",
+        "amount": "167.48",
+        "net": "158",
+        "standard_tokens": "158",
+        "price_book": "retail@1",
+        "lines": [
+            {
+                "meter": "output",
+                "quantity": 79,
+                "per_million": "2120000",
+                "amount": "167.48",
+                "standard_tokens": "158",
+            }
+        ],
+        "offset": 0,
+        "burned": [{"grant_id": "G/1", "standard_tokens": "100"}],
+        "charged": "0",
+        "absorbed": "58",
+    }
+    assert [line["offset"] for line in rated] == [0, 1, 3, 4]
+
+
+def alerts(calculator: MakeCalculator, levels: list[str], *tokens: int) -> list[tuple[str, str]]:
+    """(threshold, remaining) of the alerts of a bucket of 100 tokens, in order."""
+    simulation = RecordedSimulation(catalog(plan("A", alerts=levels)), calculator(), lines_per_commit=2)
+    simulation.feed(encode([opened(), buy("A", "G"), *[use(count) for count in tokens]]))
+    return [
+        (event["data"]["threshold"], event["data"]["remaining"])
+        for event in simulation.published(ACCOUNT_EVENT_TOPIC)
+        if event["type"] == "threshold.reached.v1"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("levels", "tokens", "reached"),
+    [
+        (["0.8", "1.0"], (79,), []),
+        (["0.8", "1.0"], (80,), [("0.8", "20")]),
+        (["0.8", "1.0"], (79, 1, 1, 1), [("0.8", "20")]),
+        (["0.8", "1.0"], (85, 10, 10), [("0.8", "15"), ("1", "0")]),
+        (["0.8", "1.0"], (500,), [("0.8", "0"), ("1", "0")]),
+        (["1.0", "0.5", "0.5"], (60, 40, 7), [("0.5", "40"), ("1", "0")]),
+        (["0.333333"], (33,), []),
+        (["0.333333"], (33, 1), [("0.333333", "66")]),
+        ([], (500,), []),
+    ],
+)
+def test_each_alert_is_given_once(
+    levels: list[str], tokens: tuple[int, ...], reached: list[tuple[str, str]], calculator: MakeCalculator
+) -> None:
+    assert alerts(calculator, levels, *tokens) == reached
+
+
+def test_a_bucket_that_ends_says_what_lapsed(calculator: MakeCalculator) -> None:
+    simulation = RecordedSimulation(catalog(*PLANS), calculator())
+    simulation.feed(encode([opened(), buy("A", "G"), use(60)]))
+    simulation.document(parse_time_us(clock("04 09:00")))
+    assert [event["data"] for event in simulation.published(ACCOUNT_EVENT_TOPIC)][-1] == {
+        "account": "a",
+        "grant_id": "G/1",
+        "plan": "A",
+        "remaining": "40",
+        "breakage": "40",
+    }
+
+
+def test_at_most_a_thousand_lines_are_in_a_record(calculator: MakeCalculator) -> None:
+    simulation = RecordedSimulation(catalog(), calculator(), lines_per_commit=10_000)
+    simulation.feed(encode([opened(), *[use(1) for _ in range(2_001)]]))
+    sizes = [len(event["data"]["events"]) for event in simulation.published(RATED_TOPIC)]
+    assert sizes == [1_000, 1_000, 1]
+
+
+def rejected(calculator: MakeCalculator, record: PlainRecord) -> Any:
+    """The frame that ``usage.rejected`` gets for one record."""
+    engine = PartitionEngine(PartitionState(0, 1), 0, catalog(), NothingStored(), calculator())
+    decided = engine.decide([InputBatch(USAGE_TOPIC, 0, 1, [record])])
+    (row,) = [row for row in decided.outbox if row.topic == REJECTED_TOPIC]
+    (frame,) = unpack_frames(row.payload)
+    return frame
+
+
+def test_a_rejected_record_keeps_its_bytes_key_and_headers(calculator: MakeCalculator) -> None:
+    headers = [("trace", b"\xff\x00"), ("empty", b""), ("null", None), ("reason", b"of an earlier rejection")]
+    frame = rejected(calculator, PlainRecord(0, 5, b"\xfekey", b"\xfe{", headers))  # type: ignore[arg-type]
+    assert (frame.key, frame.value) == (b"\xfekey", b"\xfe{")
+    assert frame.headers[:3] == (("trace", b"\xff\x00"), ("empty", b""), ("null", None))
+    own = {name: content.decode() for name, content in frame.headers[3:]}
+    assert UsageRejectedHeaders.model_validate(own).reason == "invalid_json"
+    assert (own["topic"], own["partition"], own["offset"]) == ("usage.events", "0", "0")
+    assert len(frame.headers) == 8
+
+
+def test_a_rejected_tombstone_stays_one(calculator: MakeCalculator) -> None:
+    frame = rejected(calculator, PlainRecord(0, 5, None, None))
+    assert (frame.key, frame.value) == (None, None)
+
+
+@pytest.mark.parametrize("key", [None, b"", b"\xff", b"a\x00b", b"x" * 300, b"acct-9"])
+def test_the_outcome_of_an_unreadable_command_has_a_subject(key: bytes | None, calculator: MakeCalculator) -> None:
+    engine = PartitionEngine(PartitionState(0, 1), 0, catalog(), NothingStored(), calculator())
+    record = engine.decide([InputBatch(COMMAND_TOPIC, 0, 1, [PlainRecord(0, 5, key, b"{")])])
+    ((event, _),) = published(record, ACCOUNT_EVENT_TOPIC)
+    Draft202012Validator(json.loads((SCHEMAS / "command.rejected.v1.json").read_text())).validate(event)
+    assert event["subject"] == ("acct-9" if key == b"acct-9" else "unknown")
+    assert event["data"]["reason"] == "invalid_json"
