@@ -1,0 +1,373 @@
+"""The compiled calculator: the one door to ``cython_ext``. It equals :class:`PlainCalculator` and holds no rule itself.
+
+The loop of :mod:`cython_ext.usage` decides the common case. What it does not know it asks for here: the price of a
+combination and the scope of a bucket, looked up by the plain functions once; and any other event, alone and in order,
+is decided by :class:`PlainCalculator` on a plain copy of its account, over the same memory of identities.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from billing.accounts import Account, Bucket, PlanKey
+from billing.burn import alert_floor_micro, deduction_order
+from billing.calculator import Effects, UsageBatch, UsageOutcome
+from billing.catalog.model import TEXT_DIMENSIONS, Catalog, Plan, PlanBucket, PriceBook
+from billing.catalog.patterns import scope_matches
+from billing.commit import (
+    AccountChanges,
+    DedupeChange,
+    Finding,
+    HashHour,
+    PartitionState,
+    RecentNumbers,
+    RollupRow,
+    SourceState,
+)
+from billing.dedupe import DUPLICATE, NEW, Dedupe
+from billing.documents import RATED_PER_RECORD, Stamp, dump_json, output_event, rated_data
+from billing.ledger import CONTRACT_LIABILITY, CUSTOMER_DEPOSITS, OUTPUT_VAT, REVENUE_USAGE, Postings
+from billing.limits import TimeLimits
+from billing.outbox import Frame, encode_frame
+from billing.pricing.match import Combination, RowIndex
+from billing.pricing.rate import unit_prices
+from billing.reference.calculator import ROLLUP_SUMS, PlainCalculator
+from cython_ext.accounts import AccountStore
+from cython_ext.decode import Decoder, EventColumns
+from cython_ext.dedupe import Memory
+from cython_ext.usage import Usage
+from schemas.meters import METERS
+from schemas.rejections import Rejection
+from schemas.units import MILLION, format_pico
+from schemas.usage import UsageEvent, parse_usage
+
+__all__ = ["CompiledCalculator"]
+
+_NEEDS_PRICE, _NEEDS_SCOPE, _NEEDS_PLAIN, _ALL_DONE = 2, 3, 4, 5  # cython_ext.usage
+_LOOK_NEW, _LOOK_DUPLICATE, _LOOK_CONFLICT, _LOOK_REUSED, _LOOK_NO_NUMBER = range(5)  # cython_ext.dedupe
+_MARK_NUMBER = 987_654_321_012_345_678
+_MARK_SUBJECT, _MARK_DATA = "<the subject>", b"<the data>"
+
+
+@dataclass(slots=True)
+class CompiledDecoded:
+    """A decoded batch: columns, which rows belong to this partition, and what the plain decoder refused."""
+
+    batch: UsageBatch
+    columns: EventColumns
+    mine: bytes
+    elsewhere: list[tuple[int, int]]
+    rejections: dict[int, Rejection]
+
+
+class _CompiledDedupe(Dedupe):
+    """The plain face of the compiled memory, for the row that is being decided the plain way.
+
+    The memory answers which case it is; the sentences are those of :class:`Dedupe`.
+    """
+
+    def __init__(self, memory: Memory) -> None:
+        super().__init__()
+        self.memory = memory
+        self.columns = EventColumns()
+        self.row = 0
+
+    def numbered(self, event: UsageEvent) -> bool:
+        return self.memory.is_numbered(self.columns, self.row)
+
+    def look(self, event: UsageEvent, findings: list[Finding]) -> str | Rejection:
+        seen = self.memory.look_at(self.columns, self.row)
+        if seen == _LOOK_NEW:
+            return NEW
+        if seen == _LOOK_NO_NUMBER:
+            detail = f"sequence: missing; source {event.source!r} numbers its events, so each needs its number"
+            return Rejection("invalid_event", detail, event.source, event.id, None, event.account)
+        if seen == _LOOK_REUSED:
+            detail = (
+                f"sequence: {event.sequence} of source {event.source!r} was used before by another id than {event.id!r}"
+            )
+            findings.append(Finding("sequence_reused", detail))
+            return Rejection("sequence_reused", detail, event.source, event.id, event.sequence, event.account)
+        if seen == _LOOK_CONFLICT:
+            detail = f"source {event.source!r} id {event.id!r} was sent again with other content"
+            findings.append(Finding("identity_conflict", detail))
+        return DUPLICATE
+
+    def rated(self, event: UsageEvent) -> None:
+        self.memory.set_rated(self.columns, self.row)
+
+    def refused(self, rejection: Rejection) -> None:
+        if rejection.source is None or rejection.sequence is None or rejection.reason == "sequence_reused":
+            return
+        self.memory.set_refused(rejection.source, rejection.sequence)
+
+
+class _PlainCopies(dict[str, Account]):
+    """Accounts of the compiled store as plain copies; the one that was asked for last is kept to be stored back."""
+
+    def __init__(self, store: AccountStore) -> None:
+        super().__init__()
+        self._store = store
+
+    def get(self, account_id: str, default: Account | None = None) -> Account | None:  # type: ignore[override]
+        account = self._store.get(account_id)
+        if account is None:
+            return default
+        self[account_id] = account
+        return account
+
+
+class _RareCases(PlainCalculator):
+    """The plain calculator over the compiled memories: decides one event, and tells what came of it."""
+
+    def __init__(self, memory: Memory, store: AccountStore) -> None:
+        super().__init__()
+        self.dedupe = self._dedupe = _CompiledDedupe(memory)
+        self._accounts: dict[str, Account] = _PlainCopies(store)
+
+    def decide(
+        self, event: UsageEvent, offset: int, limits: TimeLimits | None, outcome: UsageOutcome
+    ) -> tuple[Rejection | None, list[Account], list[bytes]]:
+        """The rejection, if any; the accounts to store back; the lines to append."""
+        refused = self._decide(event, offset, limits, outcome)
+        changed = [self._accounts[name] for name in self._touched]
+        lines = self._lines
+        self._accounts.clear()
+        self._touched, self._lines = set(), []
+        return refused, changed, lines
+
+    def plan(self, key: PlanKey) -> Plan:
+        """A plan version of the catalogue."""
+        return self._plans[key]
+
+    @property
+    def declared_meters(self) -> frozenset[str]:
+        """Meters that price books declare beyond the built-in ones."""
+        return self._declared
+
+    def take(self) -> tuple[Postings, dict[tuple[object, ...], list[int]], dict[str, int]]:
+        """Journal, rollups and book times of the rare cases since the last call."""
+        taken = self._postings, dict(self._rollups), self._book_times
+        self._postings, self._book_times = Postings(), {}
+        self._rollups.clear()
+        return taken
+
+
+class CompiledCalculator:
+    """See :class:`billing.calculator.Calculator`."""
+
+    def __init__(self) -> None:
+        self._decoder = Decoder()
+        self._memory = Memory(self._decoder.sources)
+        self._store = AccountStore(self._decoder.accounts, Account, Bucket)
+        self._usage = Usage(self._decoder, self._memory, self._store)
+        self._rare = _RareCases(self._memory, self._store)
+        self._books: list[tuple[PriceBook, RowIndex]] = []
+        self._rules: list[PlanBucket] = []
+
+    def load(self, state: PartitionState) -> None:
+        for stored in state.sources:
+            self._memory.load_source(stored.source, stored.numbered, stored.seen_runs, stored.refused)
+        for recent in state.recent:
+            self._memory.load_recent(recent.source, recent.payload)
+
+    def set_catalog(self, catalog: Catalog) -> None:
+        self._rare.set_catalog(catalog)
+        self._usage.clear_catalog()
+        for book in sorted(catalog.price_books, key=lambda book: (book.effective_from_us, book.version)):
+            head = b'","currency":' + dump_json(book.currency) + b',"amount":"'
+            label = b'","price_book":' + dump_json(book.label) + b',"lines":['
+            self._usage.add_version(book, head, label)
+            self._books.append((book, RowIndex(book)))
+
+    def decode(self, batch: UsageBatch) -> CompiledDecoded:
+        columns = self._decoder.decode(batch.records)
+        rejections: dict[int, Rejection] = {}
+        for row in columns.unread():
+            record = batch.records[row]
+            item = parse_usage(record.value, record.headers, declared_meters=self._rare.declared_meters)
+            if isinstance(item, Rejection):
+                rejections[row] = item
+                columns.refuse(row)
+            else:
+                self._decoder.set_event(columns, row, item)
+        mine, elsewhere = self._usage.route(columns, batch.partition, batch.partitions)
+        return CompiledDecoded(batch, columns, mine, elsewhere, rejections)
+
+    def missing_accounts(self, decoded: CompiledDecoded) -> list[str]:
+        return self._usage.missing_accounts(decoded.columns, decoded.mine)
+
+    def missing_hours(self, decoded: CompiledDecoded) -> list[int]:
+        return sorted(self._memory.missing_hours(decoded.columns, decoded.mine))
+
+    def put_hour(self, hour_us: int, stored: list[HashHour]) -> None:
+        self._memory.put_hour(hour_us, [part.payload for part in stored])
+
+    def account(self, account_id: str) -> Account | None:
+        return self._store.get(account_id)
+
+    def put_account(self, account: Account, *, stored: bool) -> None:
+        plan_of = self._rare.plan
+        buckets = sorted(account.buckets, key=lambda bucket: deduction_order(bucket, plan_of))
+        rules: list[int] = []
+        floors: list[int] = []
+        for bucket in buckets:
+            plan = plan_of(bucket.plan_key)
+            rule = self._store.rule(plan, bucket.bucket_no)
+            if rule == len(self._rules):
+                self._rules.append(plan.buckets[bucket.bucket_no - 1])
+            rules.append(rule)
+            floors.append(alert_floor_micro(bucket, plan.alerts_micro))
+        self._store.put(account, buckets, rules, floors, stored)
+
+    def apply(self, decoded: CompiledDecoded) -> UsageOutcome:
+        batch, usage = decoded.batch, self._usage
+        limits = None if batch.limits is None else (batch.limits.future_us, batch.limits.past_us)
+        outcome = UsageOutcome(forwarded=list(decoded.elsewhere))
+        usage.start(batch.log_time_us)
+        row = 0
+        while True:
+            row, need = usage.run(decoded.columns, decoded.mine, row, limits)
+            if need == _ALL_DONE:
+                break
+            if need == _NEEDS_PRICE:
+                self._look_up_price(usage.wanted_version, usage.wanted_combination)
+            elif need == _NEEDS_SCOPE:
+                self._look_up_scope(usage.wanted_rule, usage.wanted_combination)
+            else:
+                outcome.log_time_us = usage.log_time_us
+                self._decide_plainly(decoded, row, outcome)
+                row += 1
+        outcome.log_time_us = usage.log_time_us
+        outcome.rated += usage.rated
+        outcome.duplicate += usage.duplicate
+        return outcome
+
+    def _decide_plainly(self, decoded: CompiledDecoded, row: int, outcome: UsageOutcome) -> None:
+        refused = decoded.rejections.get(row)
+        dedupe = self._rare.dedupe
+        if refused is None:
+            dedupe.columns, dedupe.row = decoded.columns, row
+            batch = decoded.batch
+            event = self._event(decoded.columns, row)
+            refused, changed, lines = self._rare.decide(event, batch.records[row].offset, batch.limits, outcome)
+            for account in changed:
+                self.put_account(account, stored=False)
+            for line in lines:
+                self._usage.add_line(line)
+        if refused is not None:
+            dedupe.refused(refused)
+            outcome.rejected.append((row, refused))
+
+    def _event(self, columns: EventColumns, row: int) -> UsageEvent:
+        source, id, sequence, time_us, account, combination, _, _, counts = columns.as_tuple(row)
+        decoder = self._decoder
+        dimensions: dict[str, Any] = dict(zip(Combination._fields, decoder.combination(combination), strict=True))
+        return UsageEvent(
+            source=decoder.sources[source].decode(),
+            id=id,
+            sequence=sequence,
+            time_us=time_us,
+            account=decoder.accounts[account].decode(),
+            **dimensions,
+            requested_model=None,
+            member=None,
+            request_id=None,
+            reservation=None,
+            counts=tuple((decoder.meters[meter].decode(), count) for meter, count in counts),
+        )
+
+    def _look_up_price(self, version: int, number: int) -> None:
+        """Resolve what a combination costs in a version, where one row prices it whatever the time and context."""
+        book, index = self._books[version]
+        combination = Combination(*self._decoder.combination(number))
+        best = next(iter(index.candidates(combination)), None)
+        if best is None or best.context is not None or best.time_band is not None:
+            self._usage.set_price(version, number, None)
+            return
+        prices = {
+            self._decoder.meters.known(meter.encode()): (price_pico, coefficient_micro, _line_piece(price_pico))
+            for meter, (price_pico, coefficient_micro) in unit_prices(book, best, combination).items()
+            if meter in METERS
+        }
+        self._usage.set_price(version, number, prices)
+
+    def _look_up_scope(self, rule: int, number: int) -> None:
+        dimensions = dict(zip(TEXT_DIMENSIONS, self._decoder.combination(number), strict=False))
+        self._usage.set_scope(rule, number, scope_matches(self._rules[rule].scope, dimensions))
+
+    def take_effects(self, stamp: Stamp) -> Effects:
+        postings, rollups, book_times = self._rare.take()
+        self._add_sums(postings, rollups, book_times)
+        rated_records, rated_frames = self._take_rated(stamp)
+        balance_records, balance_frames, *rows = self._store.take(_balance_pieces(stamp))
+        change = DedupeChange(hours=[HashHour(hour_us, payload) for hour_us, payload in self._memory.take_hours()])
+        for source, numbered, runs, refused, highest, packed in self._memory.take_sources():
+            change.sources.append(SourceState(source, numbered, runs, refused))
+            if packed:
+                change.recent.append(RecentNumbers(source, highest, packed))
+        return Effects(
+            changes=AccountChanges(*rows),
+            rated_records=rated_records,
+            rated_frames=rated_frames,
+            balance_records=balance_records,
+            balance_frames=balance_frames,
+            postings=list(postings.lines()),
+            rollups=[RollupRow(*key, *sums) for key, sums in sorted(rollups.items())],  # type: ignore[arg-type]
+            dedupe=change,
+            book_times=dict(sorted(book_times.items())),
+        )
+
+    def _add_sums(
+        self, postings: Postings, rollups: dict[tuple[object, ...], list[int]], book_times: dict[str, int]
+    ) -> None:
+        """Add what the loop summed up to what the rare cases did."""
+        summed: defaultdict[tuple[object, ...], list[int]] = defaultdict(lambda: [0] * len(ROLLUP_SUMS))
+        for hour_us, version, number, sums in self._usage.take_sums():
+            book, _ = self._books[version]
+            into = summed[(hour_us, book.label, book.currency, *self._decoder.combination(number))]
+            for place, value in enumerate(sums):
+                into[place] += value
+        for key, values in summed.items():
+            known = rollups.get(key, [0] * len(ROLLUP_SUMS))
+            rollups[key] = [old + new for old, new in zip(known, values, strict=True)]
+        for currency, plan, version, amount_pico, net_pico in self._usage.take_earned():
+            if plan is not None:
+                postings.post(currency, (CONTRACT_LIABILITY, plan, amount_pico), (REVENUE_USAGE, plan, -amount_pico))
+            else:
+                label = self._books[version][0].label
+                postings.post(
+                    currency,
+                    (CUSTOMER_DEPOSITS, "", amount_pico),
+                    (REVENUE_USAGE, label, -net_pico),
+                    (OUTPUT_VAT, label, net_pico - amount_pico),
+                )
+        for book_name, latest_us in self._usage.take_book_times().items():
+            book_times[book_name] = max(latest_us, book_times.get(book_name, latest_us))
+
+    def _take_rated(self, stamp: Stamp) -> tuple[int, bytes]:
+        partition = str(stamp.partition)
+        frames = [
+            encode_frame(
+                Frame(partition.encode(), output_event("usage.rated.v1", stamp, number, partition, rated_data([chunk])))
+            )
+            for number, chunk in enumerate(self._usage.take_lines(RATED_PER_RECORD))
+        ]
+        return len(frames), b"".join(frames)
+
+
+def _line_piece(price_pico: int) -> bytes:
+    """The JSON of a rated line's meter between its quantity and its amount."""
+    return b',"per_million":"' + format_pico(price_pico * MILLION).encode() + b'","amount":"'
+
+
+def _balance_pieces(stamp: Stamp) -> list[bytes]:
+    """A balance event without its number, subject and data: what stands before, between and after them."""
+    event = output_event("package.balance.v1", stamp, _MARK_NUMBER, _MARK_SUBJECT, _MARK_DATA)
+    pieces: list[bytes] = []
+    marks: Iterable[bytes] = (str(_MARK_NUMBER).encode(), dump_json(_MARK_SUBJECT), _MARK_DATA)
+    for mark in marks:
+        piece, _, event = event.partition(mark)
+        pieces.append(piece)
+    return [*pieces, event]

@@ -1,0 +1,91 @@
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t
+from libcpp.utility cimport pair
+from libcpp.vector cimport vector
+
+from cython_ext.accounts cimport Account, AccountStore, Bucket
+from cython_ext.decode cimport Decoder, EventColumns
+from cython_ext.dedupe cimport Memory
+from cython_ext.tables cimport TextTable
+from cython_ext.wide cimport TbBuffer, i128
+
+
+cdef enum:
+    PRICED_METERS = 24      # the built-in meters; an event that counts another goes the plain way
+
+
+cdef struct Version:        # one version of a price book
+    int16_t book            # numbers in AccountStore.words
+    int16_t currency
+    int64_t tax_divisor     # a million and the tax rate in millionths
+    int64_t latest_us       # greatest event time rated since the last commit; -1: none
+    uint32_t head_at        # in Usage.pieces: from after the account to the amount
+    uint32_t head_size
+    uint32_t label_at       # from after the standard tokens to the first line
+    uint32_t label_size
+
+
+cdef struct Price:          # a combination in a version
+    uint32_t priced         # bit i: meter i has a price
+    int64_t price_pico[PRICED_METERS]
+    int64_t coefficient_micro[PRICED_METERS]
+    uint32_t piece_at[PRICED_METERS]        # in Usage.pieces: from after the quantity to the amount
+    uint32_t piece_size[PRICED_METERS]
+
+
+cdef struct Line:
+    int64_t amount_pico
+    int64_t standard_micro
+
+
+cdef struct Sums:           # of one hour, version and combination
+    int64_t hour_us
+    int32_t version
+    int32_t combination
+    int64_t events
+    i128 tokens
+    i128 standard_micro
+    i128 amount_pico
+    i128 net_pico
+    i128 burned_micro
+    i128 charged_pico
+    i128 absorbed_micro
+    i128 absorbed_pico
+    i128 revenue_pico
+
+
+cdef struct Earned:         # journal lines of one currency and one plan label (net is 0) or price book version
+    int16_t currency
+    int16_t plan            # a plan's label; -1: a version
+    int32_t version
+    i128 amount_pico
+    i128 net_pico
+
+
+cdef class Usage:
+    cdef readonly Decoder decoder
+    cdef readonly Memory memory
+    cdef readonly AccountStore accounts
+    cdef readonly int wanted_version
+    cdef readonly int wanted_combination
+    cdef readonly int wanted_rule
+    cdef readonly int64_t log_time_us
+    cdef readonly int64_t rated
+    cdef readonly int64_t duplicate
+    cdef vector[int32_t] partition_hash         # by number of the account
+    cdef vector[Version] versions
+    cdef vector[vector[pair[int64_t, int32_t]]] in_force    # by word of the book: (effective from, version), sorted
+    cdef vector[vector[int32_t]] price_of       # by version and combination; -2 not known, -1 the plain way
+    cdef vector[Price] prices
+    cdef vector[vector[uint8_t]] scope_of       # by rule and combination; 0 not known, 1 no, 2 yes
+    cdef vector[char] pieces
+    cdef vector[Sums] sums
+    cdef vector[int32_t] sums_slots
+    cdef vector[Earned] earned
+    cdef TbBuffer lines
+    cdef vector[size_t] line_ends
+    cdef int _decide(self, EventColumns columns, Py_ssize_t row, bint limited, int64_t future_us, int64_t past_us) noexcept nogil
+    cdef int _version(self, int16_t book, int64_t time_us) noexcept nogil
+    cdef Sums* _sums(self, int64_t hour_us, int32_t version, int32_t combination) noexcept nogil
+    cdef Earned* _earned(self, int16_t currency, int16_t plan, int32_t version) noexcept nogil
+    cdef void _put_line(self, EventColumns columns, Py_ssize_t row, Version* version, Price* price, Line* lines, int64_t amount_pico, int64_t net_pico, int64_t standard_micro, Bucket* bucket, int64_t charged_pico, int64_t absorbed_micro) noexcept nogil
+    cdef (uint32_t, uint32_t) _piece(self, bytes text) except *

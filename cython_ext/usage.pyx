@@ -1,0 +1,621 @@
+"""Decides usage over columns: limits, dedupe, price, burn, and what the commit sums up; the common case and nothing else.
+
+The common case is one event of known texts, priced by one row whatever its time and context, of an open account on which
+nothing is due, paid whole by one bucket of standard tokens that stays above its next alert, or whole by the wallet, or
+absorbed whole. Anything else stops the loop *before it changed anything* and names what it needs: a price, a scope, or
+the plain rule for this row. Products of 64 bits are checked, sums are 128 bits; an overflow goes the plain way too.
+"""
+
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+from libcpp.algorithm cimport sort
+from libcpp.utility cimport pair
+from libcpp.vector cimport vector
+
+from cython_ext.accounts cimport Account, AccountStore, Bucket, Rule
+from cython_ext.decode cimport READ, REFUSED, UNREAD, Decoder, EventColumns
+from cython_ext.dedupe cimport DUPLICATE as SEEN
+from cython_ext.dedupe cimport NEW, Memory
+from cython_ext.murmur cimport kafka_murmur2
+from cython_ext.tables cimport TextTable
+from cython_ext.wide cimport (
+    TbBuffer,
+    from_wide,
+    i128,
+    tb_add_64,
+    tb_earned,
+    tb_high,
+    tb_low,
+    tb_multiply_64,
+    tb_net,
+    tb_prefetch,
+    tb_put_bytes,
+    tb_put_json,
+    tb_put_micro_64,
+    tb_put_pico_64,
+    tb_put_u64,
+    tb_widen,
+)
+
+cdef int64_t HOUR_US = 3600000000
+
+cdef enum:
+    TOKEN_METERS = 15   # the first meters of schemas.meters.METERS count tokens
+    MOST_COUNTS = 24
+
+cdef enum:
+    # What a row became, or what it needs before it can be decided.
+    DONE = 0
+    DUPLICATE_DONE = 1
+    NEEDS_PRICE = 2
+    NEEDS_SCOPE = 3
+    NEEDS_PLAIN = 4
+    ALL_DONE = 5
+
+
+cdef struct TextView:
+    const char* text
+    size_t size
+
+
+cdef inline TextView view(TextTable table, int32_t number) noexcept nogil:
+    cdef TextView seen
+    seen.text = table.arena.data() + table.starts[number]
+    seen.size = table.starts[number + 1] - table.starts[number]
+    return seen
+
+
+cdef class Usage:
+    """The compiled half of :class:`billing.core.CompiledCalculator`."""
+
+    def __cinit__(self, Decoder decoder not None, Memory memory not None, AccountStore accounts not None):
+        self.decoder = decoder
+        self.memory = memory
+        self.accounts = accounts
+        self.sums_slots.resize(64, -1)
+
+    def clear_catalog(self):
+        """Forget which versions are in force and what matches; what was summed up stays."""
+        cdef size_t i
+        self.in_force.clear()
+        self.scope_of.clear()
+        for i in range(self.price_of.size()):
+            self.price_of[i].clear()
+
+    def add_version(self, book, bytes head not None, bytes label not None):
+        """Put a price book version in force (in order of ``effective_from_us``, version). Returns its number.
+
+        ``head`` is the JSON of a rated line between the account's text and the amount's, ``label`` that between the
+        standard tokens and the first line.
+
+        Raises:
+            OverflowError: the tax rate is not between 0 and 1.
+        """
+        cdef Version version
+        cdef int32_t number = <int32_t>self.versions.size()
+        if not 0 <= book.tax_rate_micro <= 1000000:
+            raise OverflowError(f"{book.label}: the tax rate is not between 0 and 1")
+        version.book = self.accounts.word(book.name)
+        version.currency = self.accounts.word(book.currency)
+        version.tax_divisor = 1000000 + book.tax_rate_micro
+        version.latest_us = -1
+        version.head_at, version.head_size = self._piece(head)
+        version.label_at, version.label_size = self._piece(label)
+        self.versions.push_back(version)
+        if self.in_force.size() <= <size_t>version.book:
+            self.in_force.resize(version.book + 1)
+        self.in_force[version.book].push_back(pair[int64_t, int32_t](book.effective_from_us, number))
+        self.price_of.resize(number + 1)
+        return number
+
+    def set_price(self, int32_t version, int32_t combination, prices):
+        """Say what a combination costs: {meter number: (pico a unit, micro a unit, JSON between quantity and amount)},
+        or None where only the plain rule can say."""
+        cdef Price price
+        cdef int meter
+        cdef int64_t most = 0x7FFFFFFFFFFFFFFF
+        if self.price_of[version].size() <= <size_t>combination:
+            self.price_of[version].resize(combination + 1, -2)
+        if prices is None or any(
+            not 0 <= pico <= most or not 0 <= micro <= most for pico, micro, _ in prices.values()
+        ):
+            self.price_of[version][combination] = -1
+            return
+        price.priced = 0
+        for number, (pico, micro, piece) in prices.items():
+            if number >= PRICED_METERS:
+                continue  # an event that counts it goes the plain way
+            if len(piece) > 256:
+                raise OverflowError("a constant piece of output is too long")
+            meter = number
+            price.priced |= <uint32_t>1 << meter
+            price.price_pico[meter] = pico
+            price.coefficient_micro[meter] = micro
+            price.piece_at[meter], price.piece_size[meter] = self._piece(piece)
+        self.price_of[version][combination] = <int32_t>self.prices.size()
+        self.prices.push_back(price)
+
+    def set_scope(self, int32_t rule, int32_t combination, bint matches):
+        """Say whether a combination lies in the scope of a plan's bucket."""
+        cdef uint8_t mark = 2 if matches else 1  # assigned to the element at once, Cython 3.3.1 keeps a dead reference
+        if self.scope_of.size() <= <size_t>rule:
+            self.scope_of.resize(rule + 1)
+        if self.scope_of[rule].size() <= <size_t>combination:
+            self.scope_of[rule].resize(combination + 1, 0)
+        self.scope_of[rule][combination] = mark
+
+    def route(self, EventColumns columns not None, int32_t partition, int32_t partitions):
+        """Which rows belong here (bytes of 1 and 0), and [(row, target)] of those that belong elsewhere.
+
+        Raises:
+            ValueError: there are no partitions.
+        """
+        cdef Py_ssize_t row
+        cdef int32_t account, target
+        cdef size_t known = self.partition_hash.size(), i
+        if partitions < 1:
+            raise ValueError(f"{partitions} is not a number of partitions")
+        cdef bytearray mine = bytearray(columns.rows)
+        cdef unsigned char[:] marks = mine
+        self.partition_hash.resize(self.accounts.numbers.hashes.size())
+        for i in range(known, self.partition_hash.size()):
+            self.partition_hash[i] = kafka_murmur2(
+                self.accounts.numbers.arena.data() + self.accounts.numbers.starts[i],
+                self.accounts.numbers.starts[i + 1] - self.accounts.numbers.starts[i],
+            )
+        elsewhere = []
+        for row in range(columns.rows):
+            if columns.status[row] != READ:
+                continue
+            target = self.partition_hash[columns.account[row]] % partitions
+            if target == partition:
+                marks[row] = 1
+            else:
+                elsewhere.append((row, target))
+        return bytes(mine), elsewhere
+
+    def missing_accounts(self, EventColumns columns not None, const unsigned char[:] mine):
+        """Names of accounts of the rows that belong here and that are not in memory, sorted."""
+        cdef Py_ssize_t row
+        cdef set numbers = set()
+        for row in range(columns.rows):
+            if mine[row] and self.accounts.find(columns.account[row]) == NULL:
+                numbers.add(columns.account[row])
+        return sorted([self.accounts.numbers[number].decode() for number in numbers])
+
+    def start(self, int64_t log_time_us):
+        """Begin a batch: the partition's log time before it."""
+        self.log_time_us = log_time_us
+        self.rated = 0
+        self.duplicate = 0
+
+    def run(self, EventColumns columns not None, const unsigned char[:] mine, Py_ssize_t row, limits):
+        """Decide rows from ``row`` on until one needs something. ``limits`` is None or (future_us, past_us).
+
+        Returns (row, need): 2 a price for :attr:`wanted_version` and :attr:`wanted_combination`; 3 a scope for
+        :attr:`wanted_rule` and :attr:`wanted_combination`; 4 the plain rule, or a refusal by the decoder; 5 all rows
+        are decided. ``log_time_us`` then includes the row.
+        """
+        cdef bint limited = limits is not None
+        cdef int64_t future_us = 0, past_us = 0, logged_us
+        cdef int need = ALL_DONE
+        cdef Py_ssize_t ahead
+        cdef Account* account
+        if limited:
+            future_us, past_us = limits
+        with nogil:
+            while row < columns.rows:
+                ahead = row + 8
+                if ahead < columns.rows and mine[ahead]:
+                    account = self.accounts.find(columns.account[ahead])
+                    tb_prefetch(account)
+                    tb_prefetch(<char*>account + 64)
+                ahead = row + 4
+                if ahead < columns.rows and mine[ahead]:
+                    account = self.accounts.find(columns.account[ahead])
+                    if account != NULL and account.buckets != NULL:
+                        tb_prefetch(account.buckets)
+                        tb_prefetch(<char*>account.buckets + 64)
+                # a timestamp is milliseconds of this age: below 2^43
+                logged_us = columns.logged_ms[row] * 1000
+                if logged_us > self.log_time_us:
+                    self.log_time_us = logged_us
+                if mine[row]:
+                    need = self._decide(columns, row, limited, future_us, past_us)
+                    if need > DUPLICATE_DONE:
+                        break
+                elif columns.status[row] != READ:
+                    need = NEEDS_PLAIN
+                    break
+                need = ALL_DONE
+                row += 1
+        return row, need
+
+    cdef int _decide(self, EventColumns columns, Py_ssize_t row, bint limited, int64_t future_us, int64_t past_us) noexcept nogil:
+        """Decide one row, or say what it needs and change nothing (but the kind of a new source)."""
+        cdef int64_t time_us = columns.time_us[row]
+        cdef int32_t combination = columns.combination[row]
+        cdef Line lines[MOST_COUNTS]
+        cdef Account* account
+        cdef Bucket* payer = NULL
+        cdef Bucket* bucket
+        cdef Rule* rule
+        cdef Version* version
+        cdef Price* price
+        cdef Sums* sums
+        cdef Earned* earned
+        cdef int seen, version_number, meter
+        cdef int32_t price_number
+        cdef uint32_t first = columns.count_first[row], i, counts = columns.count_number[row]
+        cdef int64_t amount_pico = 0, standard_micro = 0, tokens = 0, net_pico, count, now_us
+        cdef int64_t charged_pico = 0, charged_net_pico = 0, burned_micro = 0, revenue_pico = 0
+        cdef int64_t absorbed_micro = 0, absorbed_pico = 0
+        cdef bint matched = False, pays_as_you_go = False
+        cdef i128 left
+
+        if limited:
+            if time_us > self.log_time_us + future_us:
+                return NEEDS_PLAIN
+            if time_us < self.log_time_us - past_us and not self.memory.numbered(columns, row):
+                return NEEDS_PLAIN
+        seen = self.memory.look(columns, row)
+        if seen == SEEN:
+            self.duplicate += 1
+            return DUPLICATE_DONE
+        if seen != NEW:
+            return NEEDS_PLAIN
+        account = self.accounts.find(columns.account[row])
+        if account == NULL or account.status != self.accounts._open:
+            return NEEDS_PLAIN
+
+        # Price
+        version_number = self._version(account.book, time_us)
+        if version_number < 0 or counts > MOST_COUNTS:
+            return NEEDS_PLAIN
+        price_number = -2
+        if <size_t>combination < self.price_of[version_number].size():
+            price_number = self.price_of[version_number][combination]
+        if price_number == -2:
+            self.wanted_version = version_number
+            self.wanted_combination = combination
+            return NEEDS_PRICE
+        if price_number < 0:
+            return NEEDS_PLAIN
+        version = &self.versions[version_number]
+        price = &self.prices[price_number]
+        for i in range(counts):
+            meter = columns.meter[first + i]
+            count = columns.count[first + i]
+            if meter >= PRICED_METERS or not price.priced >> meter & 1:
+                return NEEDS_PLAIN
+            if tb_multiply_64(count, price.price_pico[meter], &lines[i].amount_pico):
+                return NEEDS_PLAIN
+            if tb_multiply_64(count, price.coefficient_micro[meter], &lines[i].standard_micro):
+                return NEEDS_PLAIN
+            if tb_add_64(&amount_pico, lines[i].amount_pico) or tb_add_64(&standard_micro, lines[i].standard_micro):
+                return NEEDS_PLAIN
+            if meter < TOKEN_METERS and tb_add_64(&tokens, count):
+                return NEEDS_PLAIN
+        net_pico = tb_net(amount_pico, version.tax_divisor)
+
+        # Roll-forward
+        now_us = self.log_time_us
+        if not limited:
+            now_us = time_us if time_us > account.clock_us else account.clock_us
+        if now_us >= account.next_due_us:
+            return NEEDS_PLAIN
+
+        # Who pays
+        if standard_micro != 0:
+            for i in range(account.bucket_number):
+                bucket = &account.buckets[i]
+                if time_us < bucket.valid_from_us or time_us >= bucket.valid_until_us:
+                    continue
+                rule = &self.accounts.rules[bucket.rule]
+                if not rule.any_scope:
+                    if <size_t>bucket.rule >= self.scope_of.size() or (
+                        <size_t>combination >= self.scope_of[bucket.rule].size()
+                    ) or self.scope_of[bucket.rule][combination] == 0:
+                        self.wanted_rule = bucket.rule
+                        self.wanted_combination = combination
+                        return NEEDS_SCOPE
+                    if self.scope_of[bucket.rule][combination] == 1:
+                        continue
+                if not rule.simple:
+                    return NEEDS_PLAIN
+                matched = True
+                pays_as_you_go = rule.pays_as_you_go
+                if payer == NULL and bucket.status != self.accounts._expired and bucket.remaining_micro > 0:
+                    payer = bucket
+                    break  # it pays all, or the plain rule decides
+        if payer != NULL:
+            left = payer.remaining_micro - tb_widen(standard_micro)
+            # not emptied, no alert due, and a product with the liability fits
+            if left <= 0 or left <= payer.floor_micro or tb_high(payer.liability_pico) != 0:
+                return NEEDS_PLAIN
+            if tb_low(payer.liability_pico) >> 63:
+                return NEEDS_PLAIN
+            revenue_pico = tb_earned(<int64_t>tb_low(payer.liability_pico), standard_micro, payer.remaining_micro)
+            burned_micro = standard_micro
+            payer.remaining_micro = left
+            payer.liability_pico = payer.liability_pico - tb_widen(revenue_pico)
+            rule = &self.accounts.rules[payer.rule]
+            earned = self._earned(account.currency, rule.label, -1)
+            earned.amount_pico = earned.amount_pico + tb_widen(revenue_pico)
+        elif not matched or pays_as_you_go:
+            charged_pico = amount_pico
+            charged_net_pico = net_pico
+            account.wallet_pico = account.wallet_pico - tb_widen(amount_pico)
+            earned = self._earned(account.currency, -1, version_number)
+            earned.amount_pico = earned.amount_pico + tb_widen(amount_pico)
+            earned.net_pico = earned.net_pico + tb_widen(net_pico)
+            revenue_pico = net_pico
+        else:
+            absorbed_micro = standard_micro
+            absorbed_pico = amount_pico
+            account.absorbed_micro = account.absorbed_micro + tb_widen(absorbed_micro)
+            account.absorbed_pico = account.absorbed_pico + tb_widen(absorbed_pico)
+        if not limited:
+            account.clock_us = now_us
+
+        # What the commit says of it
+        self.accounts.touch(account)
+        self.memory.rated(columns, row)
+        self.rated += 1
+        if time_us > version.latest_us:
+            version.latest_us = time_us
+        sums = self._sums(time_us - time_us % HOUR_US, version_number, combination)
+        sums.events += 1
+        sums.tokens = sums.tokens + tb_widen(tokens)
+        sums.standard_micro = sums.standard_micro + tb_widen(standard_micro)
+        sums.amount_pico = sums.amount_pico + tb_widen(amount_pico)
+        sums.net_pico = sums.net_pico + tb_widen(net_pico)
+        sums.burned_micro = sums.burned_micro + tb_widen(burned_micro)
+        sums.charged_pico = sums.charged_pico + tb_widen(charged_pico)
+        sums.absorbed_micro = sums.absorbed_micro + tb_widen(absorbed_micro)
+        sums.absorbed_pico = sums.absorbed_pico + tb_widen(absorbed_pico)
+        sums.revenue_pico = sums.revenue_pico + tb_widen(revenue_pico)
+        self._put_line(
+            columns, row, version, price, lines, amount_pico, net_pico, standard_micro, payer, charged_pico, absorbed_micro
+        )
+        return DONE
+
+    cdef int _version(self, int16_t book, int64_t time_us) noexcept nogil:
+        """The version of a book in force at a time; -1 where none is."""
+        cdef Py_ssize_t i
+        if <size_t>book >= self.in_force.size():
+            return -1
+        i = <Py_ssize_t>self.in_force[book].size() - 1
+        while i >= 0:
+            if self.in_force[book][i].first <= time_us:
+                return self.in_force[book][i].second
+            i -= 1
+        return -1
+
+    cdef Sums* _sums(self, int64_t hour_us, int32_t version, int32_t combination) noexcept nogil:
+        cdef uint64_t mixed = (<uint64_t>hour_us + <uint64_t>version * 0x9E3779B97F4A7C15ULL) ^ (
+            <uint64_t>combination * 0xC2B2AE3D27D4EB4FULL
+        )
+        cdef size_t at, mask = self.sums_slots.size() - 1, i, slot
+        cdef Sums fresh
+        cdef Sums* sums
+        mixed = (mixed ^ (mixed >> 29)) * 0xBF58476D1CE4E5B9ULL
+        at = (mixed >> 32) & mask
+        while self.sums_slots[at] >= 0:
+            sums = &self.sums[self.sums_slots[at]]
+            if sums.combination == combination and sums.hour_us == hour_us and sums.version == version:
+                return sums
+            at = (at + 1) & mask
+        fresh.hour_us = hour_us
+        fresh.version = version
+        fresh.combination = combination
+        fresh.events = 0
+        fresh.tokens = 0
+        fresh.standard_micro = 0
+        fresh.amount_pico = 0
+        fresh.net_pico = 0
+        fresh.burned_micro = 0
+        fresh.charged_pico = 0
+        fresh.absorbed_micro = 0
+        fresh.absorbed_pico = 0
+        fresh.revenue_pico = 0
+        self.sums.push_back(fresh)
+        self.sums_slots[at] = <int32_t>self.sums.size() - 1
+        if 2 * self.sums.size() > mask:
+            mask = 2 * mask + 1
+            self.sums_slots.assign(mask + 1, -1)
+            for i in range(self.sums.size()):
+                sums = &self.sums[i]
+                mixed = (<uint64_t>sums.hour_us + <uint64_t>sums.version * 0x9E3779B97F4A7C15ULL) ^ (
+                    <uint64_t>sums.combination * 0xC2B2AE3D27D4EB4FULL
+                )
+                mixed = (mixed ^ (mixed >> 29)) * 0xBF58476D1CE4E5B9ULL
+                slot = (mixed >> 32) & mask
+                while self.sums_slots[slot] >= 0:
+                    slot = (slot + 1) & mask
+                self.sums_slots[slot] = <int32_t>i
+        return &self.sums.back()
+
+    cdef Earned* _earned(self, int16_t currency, int16_t plan, int32_t version) noexcept nogil:
+        """Few plans and books are used at a time: a scan is fastest."""
+        cdef size_t i
+        cdef Earned fresh
+        for i in range(self.earned.size()):
+            if self.earned[i].plan == plan and self.earned[i].version == version and self.earned[i].currency == currency:
+                return &self.earned[i]
+        fresh.currency = currency
+        fresh.plan = plan
+        fresh.version = version
+        fresh.amount_pico = 0
+        fresh.net_pico = 0
+        self.earned.push_back(fresh)
+        return &self.earned.back()
+
+    cdef void _put_line(
+        self,
+        EventColumns columns,
+        Py_ssize_t row,
+        Version* version,
+        Price* price,
+        Line* lines,
+        int64_t amount_pico,
+        int64_t net_pico,
+        int64_t standard_micro,
+        Bucket* bucket,
+        int64_t charged_pico,
+        int64_t absorbed_micro,
+    ) noexcept nogil:
+        """billing.documents.paid_line as JSON."""
+        cdef TextView source = view(self.decoder.sources, columns.source[row])
+        cdef TextView account = view(self.decoder.accounts, columns.account[row])
+        cdef TextView name
+        cdef const char* pieces = self.pieces.data()
+        cdef uint32_t first = columns.count_first[row], i, counts = columns.count_number[row]
+        cdef int meter
+        cdef char* p
+        # texts grow sixfold at most; a 64-bit number has at most 21 places; a meter's name has at most 19 letters
+        p = self.lines.room(
+            6 * (source.size + account.size + columns.id_size[row] + 1000) + version.head_size + version.label_size
+            + 512 + counts * (256 + 256)
+        )
+        p = tb_put_bytes(p, b'{"source":"', 11)
+        p = tb_put_json(p, source.text, source.size)
+        p = tb_put_bytes(p, b'","id":"', 8)
+        p = tb_put_json(p, columns.id_at[row], columns.id_size[row])
+        p = tb_put_bytes(p, b'","account":"', 13)
+        p = tb_put_json(p, account.text, account.size)
+        p = tb_put_bytes(p, pieces + version.head_at, version.head_size)
+        p = tb_put_pico_64(p, amount_pico)
+        p = tb_put_bytes(p, b'","net":"', 9)
+        p = tb_put_pico_64(p, net_pico)
+        p = tb_put_bytes(p, b'","standard_tokens":"', 21)
+        p = tb_put_micro_64(p, standard_micro)
+        p = tb_put_bytes(p, pieces + version.label_at, version.label_size)
+        for i in range(counts):
+            meter = columns.meter[first + i]
+            name = view(self.decoder.meters, meter)
+            if i:
+                p[0] = c','
+                p += 1
+            p = tb_put_bytes(p, b'{"meter":"', 10)
+            p = tb_put_bytes(p, name.text, name.size)
+            p = tb_put_bytes(p, b'","quantity":', 13)
+            p = tb_put_u64(p, columns.count[first + i])
+            p = tb_put_bytes(p, pieces + price.piece_at[meter], price.piece_size[meter])
+            p = tb_put_pico_64(p, lines[i].amount_pico)
+            p = tb_put_bytes(p, b'","standard_tokens":"', 21)
+            p = tb_put_micro_64(p, lines[i].standard_micro)
+            p = tb_put_bytes(p, b'"}', 2)
+        p = tb_put_bytes(p, b'],"offset":', 11)
+        p = tb_put_u64(p, columns.offset[row])
+        if bucket == NULL:
+            p = tb_put_bytes(p, b',"burned":[],"charged":"', 24)
+        else:
+            p = tb_put_bytes(p, b',"burned":[{"grant_id":"', 24)
+            p = tb_put_json(p, self.accounts.grants.data() + bucket.grant_at, bucket.grant_size)
+            p = tb_put_bytes(p, b'","standard_tokens":"', 21)
+            p = tb_put_micro_64(p, standard_micro)
+            p = tb_put_bytes(p, b'"}],"charged":"', 15)
+        p = tb_put_pico_64(p, charged_pico)
+        p = tb_put_bytes(p, b'","absorbed":"', 14)
+        p = tb_put_micro_64(p, absorbed_micro)
+        p = tb_put_bytes(p, b'"}', 2)
+        self.lines.wrote(p)
+        self.line_ends.push_back(self.lines.size)
+
+    def add_line(self, bytes line not None):
+        """Append a line that the plain rule wrote, in its place."""
+        self.lines.put(line, len(line))
+        self.line_ends.push_back(self.lines.size)
+
+    def touch(self, str account_id not None):
+        """Mark an account as changed."""
+        cdef Account* account = self.accounts.find(self.accounts.numbers.known(account_id.encode()))
+        if account == NULL:
+            raise KeyError(account_id)
+        self.accounts.touch(account)
+
+    def take_lines(self, Py_ssize_t at_most):
+        """The rated lines since the last call, in order, joined by commas in chunks of at most so many."""
+        cdef size_t begin = 0, end, from_at, to_at, i
+        chunks = []
+        cdef TbBuffer joined
+        while begin < self.line_ends.size():
+            end = min(begin + <size_t>at_most, self.line_ends.size())
+            joined.size = 0
+            for i in range(begin, end):
+                from_at = self.line_ends[i - 1] if i else 0
+                if i > begin:
+                    joined.put(b",", 1)
+                joined.put(self.lines.data + from_at, self.line_ends[i] - from_at)
+            chunks.append(joined.data[: joined.size])
+            begin = end
+        self.lines.size = 0
+        self.line_ends.clear()
+        return chunks
+
+    def take_sums(self):
+        """[(hour_us, version, combination, (events, tokens, ..., revenue_pico))] since the last call."""
+        cdef size_t i
+        cdef Sums* sums
+        taken = []
+        for i in range(self.sums.size()):
+            sums = &self.sums[i]
+            values = (
+                sums.events,
+                from_wide(sums.tokens),
+                from_wide(sums.standard_micro),
+                from_wide(sums.amount_pico),
+                from_wide(sums.net_pico),
+                from_wide(sums.burned_micro),
+                from_wide(sums.charged_pico),
+                from_wide(sums.absorbed_micro),
+                from_wide(sums.absorbed_pico),
+                from_wide(sums.revenue_pico),
+            )
+            taken.append((sums.hour_us, sums.version, sums.combination, values))
+        self.sums.clear()
+        self.sums_slots.assign(64, -1)
+        return taken
+
+    def take_earned(self):
+        """Journal sums since the last call: [(currency, plan label or None, version, amount_pico, net_pico)]."""
+        cdef size_t i
+        cdef Earned* earned
+        taken = []
+        for i in range(self.earned.size()):
+            earned = &self.earned[i]
+            plan = self.accounts._text(earned.plan) if earned.plan >= 0 else None
+            taken.append(
+                (
+                    self.accounts._text(earned.currency),
+                    plan,
+                    earned.version,
+                    from_wide(earned.amount_pico),
+                    from_wide(earned.net_pico),
+                )
+            )
+        self.earned.clear()
+        return taken
+
+    def take_book_times(self):
+        """{book: greatest event time rated under it since the last call}."""
+        cdef size_t i
+        cdef Version* version
+        times = {}
+        for i in range(self.versions.size()):
+            version = &self.versions[i]
+            if version.latest_us >= 0:
+                name = self.accounts._text(version.book)
+                times[name] = max(times.get(name, -1), version.latest_us)
+                version.latest_us = -1
+        return times
+
+    cdef (uint32_t, uint32_t) _piece(self, bytes text) except *:
+        """Keep a constant piece of JSON; at most 256 bytes beyond those of its texts."""
+        cdef uint32_t at = <uint32_t>self.pieces.size()
+        cdef const char* data = text
+        if self.pieces.size() + len(text) > 0xFFFFFFFF or len(text) > 4096:
+            raise OverflowError("a constant piece of output is too long")
+        self.pieces.insert(self.pieces.end(), data, data + len(text))
+        return at, <uint32_t>len(text)

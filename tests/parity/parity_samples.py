@@ -1,0 +1,189 @@
+"""A small world in which everything can happen: books with bands, plans with scopes and alerts, accounts, events."""
+
+import json
+from collections.abc import Mapping
+from random import Random
+from typing import Any
+
+from billing.accounts import ACTIVE, CLOSED, EXPIRED, NO_END_US, PENDING, Account, Bucket
+from billing.burn import next_due_us
+from billing.catalog.model import (
+    Adjustment,
+    Catalog,
+    Cycle,
+    Overage,
+    Plan,
+    PlanBucket,
+    PriceBook,
+    PriceRow,
+)
+from billing.commit import PlainRecord
+from schemas.times import DAY_US, HOUR_US, parse_time_us
+
+T0_US = parse_time_us("2026-11-22T00:00:00Z")
+MICRO = 10**6
+PICO = 10**12
+ANY_ROW: dict[str, Any] = {
+    "hardware_tier": "*",
+    "energy_source": "*",
+    "site": "*",
+    "channel": "*",
+    "service_tier": "*",
+    "outcome": ("completed",),
+    "time_band": None,
+    "context": None,
+    "units": {},
+}
+
+
+def price_row(
+    index: int, model: str, prices: Mapping[str, int], coefficients: Mapping[str, int], **fixed: Any
+) -> PriceRow:
+    return PriceRow(index=index, model=model, price_pico=prices, coefficient_micro=coefficients, **(ANY_ROW | fixed))
+
+
+def price_books() -> tuple[PriceBook, ...]:
+    rows = (
+        price_row(
+            0,
+            "deepseek-v3.2",
+            {"input": 2 * MICRO, "cache_read": 200_000, "output": 3_000_001},
+            {"input": MICRO, "cache_read": 100_000, "output": 1_500_000},
+        ),
+        price_row(1, "qwen*", {"input": 4 * MICRO + 7, "output": 9 * MICRO}, {"input": 1_333_333, "output": 2 * MICRO}),
+        price_row(2, "qwen*", {"input": 8 * MICRO, "output": 9 * MICRO}, {"input": MICRO}, context=(1000, None)),
+        price_row(3, "free", {"input": 0, "output": 0, "requests": 0}, {}, outcome=("completed", "partial")),
+        price_row(4, "dear", {"input": 2**62, "output": PICO, "tiles": 5}, {"input": 1, "output": 2**61}),
+        price_row(5, "paid-only", {"input": 3 * MICRO, "requests": PICO // 100}, {}),
+    )
+    adjustments = (Adjustment({"energy_source": ("solar", "wind*")}, 950_000_000_000, "green"),)
+    common: dict[str, Any] = {
+        "name": "retail",
+        "currency": "CNY",
+        "tax_rate_micro": 60_000,
+        "standard_token_price_pico_per_million": None,
+        "time_bands": {},
+        "adjustments": adjustments,
+        "meters": ("tiles",),
+    }
+    return (
+        PriceBook(version=1, effective_from_us=T0_US - 40 * DAY_US, rows=rows, **common),
+        PriceBook(version=2, effective_from_us=T0_US + 2 * HOUR_US, rows=rows[:2], **common | {"tax_rate_micro": 0}),
+        PriceBook(version=1, effective_from_us=0, rows=rows[:1], **common | {"name": "usd", "currency": "USD"}),
+    )
+
+
+def plan(name: str, mode: str, alerts: tuple[int, ...], *buckets: PlanBucket) -> Plan:
+    return Plan(
+        name, 1, {}, 10 * PICO, "CNY", 60_000, Cycle("days", "Asia/Shanghai", 30), buckets, (), Overage(mode), 24,
+        "at_expiry", alerts,
+    )  # fmt: skip
+
+
+def bucket_rule(priority: int = 100, kind: str = "periodic", scope: Any = None) -> PlanBucket:
+    return PlanBucket("STD_TOKEN", 10**13, kind, priority, 0, scope or {}, MICRO)
+
+
+PLANS = (
+    plan("token-9.9", "pay_as_you_go", (800_000, MICRO), bucket_rule()),
+    plan("blocked", "block", (), bucket_rule(200, "total")),
+    plan(
+        "edge",
+        "pay_as_you_go",
+        (500_000, 500_001),
+        bucket_rule(50, scope={"channel": ("edge",), "model": ("q*", "d*")}),
+    ),
+    plan("two", "block", (MICRO,), bucket_rule(10), bucket_rule(300, "total", {"site": ("wuxi*",)})),
+)
+CATALOG = Catalog(price_books=price_books(), plans=PLANS)
+
+AMOUNTS = (1, 999_999, 5 * MICRO, 700 * MICRO, 2_000 * MICRO, 10**13, 10**30)
+
+
+def buckets(rng: Random, number: int) -> Bucket:
+    chosen = rng.choice(PLANS)
+    amount = rng.choice(AMOUNTS)
+    left = rng.choice([0, 1, 2, 3])
+    starts = rng.choice([T0_US - DAY_US, T0_US, T0_US + 90 * 60 * MICRO])
+    ends = rng.choice([T0_US + HOUR_US, T0_US + DAY_US, NO_END_US])
+    return Bucket(
+        grant_id=f"g{number}/" + rng.choice(["1", "2", '"', "\\"]),
+        plan=chosen.name,
+        plan_version=1,
+        bucket_no=rng.randint(1, len(chosen.buckets)),
+        unit="STD_TOKEN",
+        amount_micro=amount,
+        remaining_micro=amount * left // 3,
+        liability_pico=rng.choice([0, 1, 9_340_000_000_000, 2**63, 10**37]),
+        valid_from_us=starts,
+        valid_until_us=ends,
+        lapse_at_us=rng.choice([T0_US + 2 * HOUR_US, T0_US + DAY_US]) if ends < NO_END_US else NO_END_US,
+        alerts_fired=0,
+        status=rng.choice([ACTIVE, ACTIVE, ACTIVE, PENDING, EXPIRED]),
+    )
+
+
+def accounts(rng: Random, name: str) -> Account:
+    account = Account(
+        account=name,
+        currency=rng.choice(["CNY", "USD"]),
+        price_book=rng.choice(["retail", "retail", "retail", "usd", "nowhere"]),
+        payment="prepaid",
+        credit_limit_pico=rng.choice([0, 10**37]),
+        wallet_pico=rng.choice([0, -5, 10**36]),
+        status=rng.choice(["open"] * 9 + [CLOSED]),
+        buckets=[buckets(rng, number) for number in range(rng.randint(0, 3))],
+    )
+    account.next_due_us = next_due_us(account)
+    return account
+
+
+NAMES = ["acct-1", "acct-2", "acct-3", "acct-4", 'odd "name"', "词元", "never-opened"]
+
+COUNTS = (0, 1, 3, 128, 640, 1200, 8000, 10**7, 2**40, 2**62, 2**63 - 1)
+MODELS = ("deepseek-v3.2",) * 5 + ("qwen3", "qwen-max", "free", "dear", "paid-only", "nobody")
+OPTIONAL: dict[str, tuple[str | None, ...]] = {
+    "energy_source": ("solar", "wind-2", "grid"),
+    "channel": ("cloud", "edge"),
+    "site": ("wuxi-tf01", "无锡"),
+    "outcome": ("completed", "partial", None),
+    "request_id": ("r", None),
+}
+
+
+def data(rng: Random) -> dict[str, Any]:
+    meters = rng.sample(["input", "cache_read", "output", "reasoning", "requests", "tiles"], rng.randint(0, 4))
+    body: dict[str, Any] = {
+        "model": rng.choice(MODELS),
+        "usage": {meter: rng.choice(COUNTS[: rng.choice((7, 8, 11))]) for meter in meters},
+    }
+    for name, values in OPTIONAL.items():
+        if rng.random() < 0.3:
+            body[name] = rng.choice(values)
+    return body
+
+
+def records(rng: Random, offset: int) -> PlainRecord:
+    number = rng.choice([None, *range(1, 30)])
+    body = {
+        "specversion": "1.0",
+        "type": "token.usage.v1",
+        "source": rng.choice(["numbered#p0", "other", "plain", 'sö"urce']),
+        "id": rng.choice([f"id-{number}"] * 4 + ["id-a", "id-b", 'i"d']),
+        "time": rng.choice(
+            ["2026-11-22T00:30:00Z"] * 3
+            + [
+                "2026-11-22T09:15:00.5+08:00",
+                "2026-11-22T02:30:00Z",
+                "2026-10-01T00:00:00Z",
+                "2026-11-23T03:00:00Z",
+            ]
+        ),
+        "subject": rng.choice(NAMES),
+        "data": data(rng),
+    }
+    if number is not None:
+        body["sequence"] = str(number)
+    body = rng.choice([body] * 20 + [body | {"time": "yesterday"}, {}, body | {"sequence": 5}])
+    minutes = rng.choice([30, 31, 60, 151, 1500])
+    return PlainRecord(offset, (T0_US + minutes * 60 * MICRO) // 1000, None, json.dumps(body).encode())

@@ -1,0 +1,85 @@
+"""The compiled calculator equals the plain one: outcomes, effects to the byte, accounts; under random input."""
+
+from random import Random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from parity_samples import CATALOG, NAMES, T0_US, accounts, records
+
+from billing.accounts import Account
+from billing.calculator import UsageBatch, UsageOutcome
+from billing.commit import PartitionState, PlainRecord
+from billing.core import CompiledCalculator
+from billing.documents import Stamp
+from billing.limits import TimeLimits
+from billing.reference.calculator import PlainCalculator
+
+
+def step(
+    calculator: PlainCalculator | CompiledCalculator, batch: UsageBatch, held: list[Account], stored: bool
+) -> tuple[list[str], list[int], UsageOutcome]:
+    """What the engine does with one batch."""
+    decoded = calculator.decode(batch)
+    missing, hours = calculator.missing_accounts(decoded), calculator.missing_hours(decoded)
+    for account in held:
+        if account.account in missing:
+            calculator.put_account(account, stored=stored)
+    for hour_us in hours:
+        calculator.put_hour(hour_us, [])
+    return missing, hours, calculator.apply(decoded)
+
+
+def batch_of(rng: Random) -> list[PlainRecord]:
+    return [records(rng, offset) for offset in range(rng.randint(1, 25))]
+
+
+@settings(max_examples=150, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_compiled_and_plain_calculator_agree(seed: int) -> None:
+    rng = Random(seed)
+    held = [accounts(rng, name) for name in NAMES[:-1]]
+    limits = rng.choice([None, TimeLimits()])
+    stored, partitions, take_every = rng.random() < 0.5, rng.choice([1, 1, 3]), rng.choice([1, 2])
+    plain, compiled = PlainCalculator(), CompiledCalculator()
+    for calculator in (plain, compiled):
+        calculator.load(PartitionState(0, partitions))
+        calculator.set_catalog(CATALOG)
+    log_time_us = T0_US
+    for number in range(rng.randint(1, 4)):
+        batch = UsageBatch(0, partitions, batch_of(rng), log_time_us, limits)
+        expected = step(plain, batch, held, stored)
+        assert step(compiled, batch, held, stored) == expected
+        log_time_us = expected[2].log_time_us
+        for name in NAMES:
+            assert compiled.account(name) == plain.account(name)
+        if number % take_every == 0:
+            stamp = Stamp(0, number + 1, log_time_us)
+            assert compiled.take_effects(stamp) == plain.take_effects(stamp)
+    stamp = Stamp(0, 99, log_time_us)
+    assert compiled.take_effects(stamp) == plain.take_effects(stamp)
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_after_a_restart_both_decide_the_same(seed: int) -> None:
+    rng = Random(seed)
+    held = [accounts(rng, name) for name in NAMES[:-1]]
+    before = PlainCalculator()
+    before.load(PartitionState(0, 1))
+    before.set_catalog(CATALOG)
+    step(before, UsageBatch(0, 1, batch_of(rng), T0_US, None), held, True)
+    effects = before.take_effects(Stamp(0, 1, T0_US))
+    held = [account for name in NAMES[:-1] if (account := before.account(name)) is not None]
+    state = PartitionState(0, 1, sources=effects.dedupe.sources, recent=effects.dedupe.recent)
+    batch = UsageBatch(0, 1, batch_of(rng), T0_US, None)
+    outcomes = []
+    for calculator in (PlainCalculator(), CompiledCalculator()):
+        calculator.load(state)
+        calculator.set_catalog(CATALOG)
+        for account in held:
+            calculator.put_account(account, stored=True)
+        decoded = calculator.decode(batch)
+        for hour_us in calculator.missing_hours(decoded):
+            calculator.put_hour(hour_us, [hour for hour in effects.dedupe.hours if hour.hour_us == hour_us])
+        outcomes.append((calculator.apply(decoded), calculator.take_effects(Stamp(0, 2, T0_US))))
+    assert outcomes[0] == outcomes[1]
