@@ -1,4 +1,4 @@
-from billing.catalog.model import Plan, PriceBook
+from billing.catalog.model import PriceBook
 from cython_ext.accounts import AccountStore
 from cython_ext.decode import Decoder, EventColumns
 from cython_ext.dedupe import Memory
