@@ -88,6 +88,10 @@ class WriterSettings:
     """Sizes and patience of a writer."""
 
     max_commit_records: int = 50_000
+    first_commit_records: int = 5_000
+    """The size to begin with; it doubles while commits are quick and halves when one is slow."""
+    slow_commit_seconds: float = 2.0
+    """A rebalance waits for the commit in flight, so none may take long."""
     max_buffer_bytes: int = 64 << 20
     """Per topic; one batch may exceed it."""
     commands_wait_seconds: float = 5.0
@@ -135,6 +139,7 @@ class PartitionWriter:
         self._settings = settings
         self._epoch = 0
         self._log_time_us = 0
+        self._limit = min(settings.first_commit_records, settings.max_commit_records)
         self._due_next = 0.0
         self._engine: Engine | None = None
         self._fence: _Fence | None = None
@@ -285,7 +290,15 @@ class PartitionWriter:
         self._metrics.decide_seconds.observe(decided - begun)
         self._metrics.commit_seconds.observe(time.perf_counter() - decided)
         self._log_time_us = record.log_time_us
+        self._resize(time.perf_counter() - begun)
         return record
+
+    def _resize(self, seconds: float) -> None:
+        slow, largest = self._settings.slow_commit_seconds, self._settings.max_commit_records
+        if seconds > slow:
+            self._limit = max(self._limit // 2, min(500, largest))
+        elif seconds < slow / 4:
+            self._limit = min(self._limit * 2, largest)
 
     def _due_accounts(self) -> list[str]:
         # When this is asked changes no result: an account's next event would roll it forward all the same.
@@ -301,7 +314,7 @@ class PartitionWriter:
 
     async def _next_input(self) -> list[InputBatch]:
         """The next commit's input in the order of its topics; empty when there was none to wait for."""
-        limit = self._settings.max_commit_records
+        limit = self._limit
         if self._fence is None and any(self.intakes[topic].records for topic in USAGE):
             self._fence = await self._read_fence(limit)
         commands = [batch for topic in COMMANDS if (batch := self.intakes[topic].peek(limit))]

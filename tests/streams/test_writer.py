@@ -406,3 +406,18 @@ def test_stop_waits_for_the_commit_in_flight() -> None:
         assert bench.usage == [(0, 5)]
 
     with_writer(scenario)
+
+
+def test_slow_commits_become_smaller_and_quick_ones_larger() -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.positioned()
+        await bench.deliver(USAGE_TOPIC, 0, 8_000)
+        await bench.until(lambda: bench.store.next[USAGE_TOPIC] == 8_000)
+        sizes = [end - start for start, end in bench.usage]
+        assert sizes[:3] == [1_000, 2_000, 4_000]
+        bench.writer._resize(60.0)
+        await bench.deliver(USAGE_TOPIC, 8_000, 12_000)
+        await bench.until(lambda: bench.store.next[USAGE_TOPIC] == 12_000)
+        assert bench.usage[len(sizes)] == (8_000, 12_000), "8,000 halved"
+
+    with_writer(scenario, settings=WriterSettings(first_commit_records=1_000))
