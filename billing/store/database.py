@@ -29,7 +29,7 @@ _LOST = (
     sqlalchemy_errors.InterfaceError,
     sqlalchemy_errors.TimeoutError,
 )
-_MISSING = (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName)
+_MISSING = (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.InsufficientPrivilege)
 ROWS_AT_ONCE = 5_000
 
 

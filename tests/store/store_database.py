@@ -1,5 +1,8 @@
 """The addresses of a database under test, in every role."""
 
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import psycopg
@@ -19,14 +22,15 @@ class PreparedDatabase:
         url = make_url(self.admin_url).update_query_dict({"options": f"-c role={role}"})
         return url.render_as_string(hide_password=False)
 
-    def url_of_login(self, name: str, password: str) -> str:
-        """The address of a login that has the rights of the application by membership."""
-        with self.connect() as connection:
-            connection.execute("SELECT pg_advisory_lock(1)")
-            if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (name,)).fetchone() is None:
-                connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{password}' IN ROLE {APP}")
-        url = make_url(self.admin_url).set(username=name, password=password)
-        return url.render_as_string(hide_password=False)
+    @contextmanager
+    def login_of_worker(self) -> Iterator[str]:
+        """The address of a login of its own that has the rights of the application by membership."""
+        name, password = f"tb_test_{uuid.uuid4().hex[:12]}", uuid.uuid4().hex
+        self.run(f"CREATE ROLE {name} LOGIN PASSWORD '{password}' IN ROLE {APP}")
+        try:
+            yield make_url(self.admin_url).set(username=name, password=password).render_as_string(hide_password=False)
+        finally:
+            self.run(f"DROP ROLE {name}")
 
     @property
     def app_url(self) -> str:

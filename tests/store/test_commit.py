@@ -275,17 +275,17 @@ def test_a_commit_that_hangs_is_ended_by_the_next_owner(
     database: PreparedDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(partition, "HUNG_COMMIT_SECONDS", 1)
-    url = database.url_of_login("tb_test_worker", "secret")
-    # What a worker stopped (SIGSTOP) in mid-COPY leaves behind: a session that no timeout of the server ends.
-    hung = psycopg.connect(url)
-    hung.execute("SET search_path = tokenbill")
-    hung.execute("UPDATE partition_state SET commit_no = 1 WHERE partition = 0")
-    hung.execute("SELECT set_config('application_name', 'tokenbill commit 0', true)")
-    hung.pgconn.exec_(b"COPY journal FROM STDIN")
-    with closing(Store(url)) as store:
-        epoch, state = store.acquire(0)
-        assert (epoch, state.commit_no) == (1, 0)
-    hung.close()
+    with database.login_of_worker() as url:
+        # What a worker stopped (SIGSTOP) in mid-COPY leaves behind: a session that no timeout of the server ends.
+        hung = psycopg.connect(url)
+        hung.execute("SET search_path = tokenbill")
+        hung.execute("UPDATE partition_state SET commit_no = 1 WHERE partition = 0")
+        hung.execute("SELECT set_config('application_name', 'tokenbill commit 0', true)")
+        hung.pgconn.exec_(b"COPY journal FROM STDIN")
+        with closing(Store(url)) as store:
+            epoch, state = store.acquire(0)
+            assert (epoch, state.commit_no) == (1, 0)
+        hung.close()
 
 
 def test_commits_of_different_partitions_do_not_wait_for_each_other(store: Store, database: PreparedDatabase) -> None:
