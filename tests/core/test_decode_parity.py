@@ -1,4 +1,4 @@
-"""The scanner accepts only what the plain decoder accepts, with the same result; and it does accept the common event."""
+"""The scanner accepts only what the plain decoder accepts, with the same result; and it accepts the common event."""
 
 import json
 from random import Random
