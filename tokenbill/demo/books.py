@@ -100,6 +100,10 @@ class Books:
         """What the commits since :meth:`begin` counted."""
         return Counts(*self._numbers(_COUNTS, self._since))
 
+    def commits(self) -> int:
+        """How many commits there are at all."""
+        return self._numbers("SELECT sum(commit_no) FROM partition_state", {})[0]
+
     def usage(self) -> Usage:
         """What the commits since :meth:`begin` summed up."""
         return Usage(*self._numbers(_USAGE, self._since))

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from confluent_kafka import KafkaException
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from billing.commit import BALANCE_TOPIC, RATED_TOPIC, REJECTED_TOPIC
 from streams.readback import ReadbackTimeout, read_topic
@@ -16,6 +16,7 @@ from tokenbill.demo.patience import Say, patiently
 
 AWAY = (KafkaException, ReadbackTimeout)
 READ_SECONDS = 180.0
+_ANSWER_SECONDS = 10.0
 _SEQUENCE = re.compile(rb'"sequence":"([0-9]+)"')
 
 
@@ -26,6 +27,21 @@ class RatedView:
     events: int = 0
     records: int = 0
     holes: list[str] = field(default_factory=list)
+
+
+def records_in(kafka: str, topic: str, say: Say) -> int:
+    """How many records were ever written to a topic that is never compacted and is not transactional."""
+
+    def ask() -> int:
+        consumer = Consumer({"bootstrap.servers": kafka, "group.id": "tokenbill-demo"})
+        try:
+            partitions = consumer.list_topics(topic, timeout=_ANSWER_SECONDS).topics[topic].partitions
+            places = [TopicPartition(topic, number) for number in partitions]
+            return sum(consumer.get_watermark_offsets(place, timeout=_ANSWER_SECONDS)[1] for place in places)
+        finally:
+            consumer.close()
+
+    return patiently("Kafka", ask, AWAY, say)
 
 
 def read_balances(kafka: str, prefix: str, say: Say) -> dict[str, dict[str, Any]]:

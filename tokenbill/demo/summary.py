@@ -141,7 +141,7 @@ def json_line(found: Evidence, speed: Speed) -> str:
     return json.dumps(
         {
             "events": {
-                "sent": found.sent.sent,
+                "sent": found.arrived,
                 "rated": found.counts.rated,
                 "duplicate": found.counts.duplicate,
                 "rejected": found.counts.rejected,

@@ -1,0 +1,61 @@
+"""One pipeline for all tests of this folder: they kill its parts, and it has to be whole again for the next."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from pipeline_rig import SESSION_SECONDS, Pipeline, Traffic, examples
+
+from tokenbill import stack
+
+WORKERS = 2
+
+
+@pytest.fixture(scope="session")
+def whole_pipeline() -> Iterator[Pipeline]:
+    folder = Path(tempfile.mkdtemp(prefix="tokenbill-pipeline-"))
+    # Inherited by supervisor and workers, whenever they are started anew.
+    os.environ["TOKENBILL_SESSION_TIMEOUT"] = str(SESSION_SECONDS)
+    pipeline = Pipeline(folder)
+    try:
+        pipeline.start(WORKERS)
+        pipeline.publish(examples())
+        yield pipeline
+    finally:
+        del os.environ["TOKENBILL_SESSION_TIMEOUT"]
+        stack.stop(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def pipeline(whole_pipeline: Pipeline) -> Pipeline:
+    """The pipeline with two workers, everything serving."""
+    whole_pipeline.wait_serving(WORKERS)
+    return whole_pipeline
+
+
+@pytest.fixture
+def traffic(pipeline: Pipeline, request: pytest.FixtureRequest) -> Iterator[Traffic]:
+    """Traffic named after the test."""
+    found = Traffic(pipeline, "".join(one if one.isalnum() else "-" for one in request.node.name[5:45]))
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def make_traffic(pipeline: Pipeline) -> Iterator[Callable[..., Traffic]]:
+    """More traffic than one."""
+    made: list[Traffic] = []
+
+    def make(name: str, book: str) -> Traffic:
+        made.append(Traffic(pipeline, name, book=book))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
