@@ -1,4 +1,4 @@
-"""The calculators that every test of the rules runs with: the plain one is the specification, any other must equal it."""
+"""The calculators that every test of the rules runs with; the plain one is the specification that others must equal."""
 
 import pytest
 from billing_samples import MakeCalculator

@@ -1,0 +1,219 @@
+"""The rules of STYLE that a machine can check: each takes a text and returns what is wrong with it, line by line.
+
+A rule is a plain function, so that a canary can show that it still bites.
+"""
+
+import ast
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+Rule = Callable[[str], list[str]]
+
+
+def tracked_files() -> list[Path]:
+    """Every file that a commit would hold: what git knows, without what was deleted in the work tree."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True).stdout.decode()
+    return sorted(path for name in listed.split("\0") if name and (path := ROOT / name).is_file())
+
+
+def python_files(*folders: str) -> list[Path]:
+    """The Python modules below some folders of the repository, tracked or not."""
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def _at(node: ast.AST, what: str) -> str:
+    return f"line {getattr(node, 'lineno', 1)}: {what}"
+
+
+def _is_text(node: ast.expr) -> bool:
+    return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
+
+
+def _joins_paths(node: ast.BinOp) -> bool:
+    """``folder / "name"`` or ``folder / name / "x"``: one side says that it is a path."""
+    inner = node.left
+    return (
+        _is_text(node.right)
+        or _is_text(inner)
+        or (isinstance(inner, ast.BinOp) and isinstance(inner.op, ast.Div) and _joins_paths(inner))
+        or (isinstance(inner, ast.Name) and inner.id in ("folder", "root"))
+    )
+
+
+def _seconds_to_wait(tree: ast.AST) -> set[int]:
+    """The nodes that say how long to wait, which is in no account: what a ``…_seconds`` is, or is set to."""
+    parts: list[ast.AST | None] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arg) and node.arg.endswith("_seconds"):
+            parts.append(node.annotation)
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if all(isinstance(target, ast.Name) and target.id.lower().endswith("_seconds") for target in targets):
+                parts += [node.value, getattr(node, "annotation", None)]
+    return {id(inner) for part in parts if part is not None for inner in ast.walk(part)}
+
+
+def no_binary_fractions(source: str) -> list[str]:
+    """No ``float``, no fraction literal, no true division: money and quantities are integers."""
+    found = []
+    tree = ast.parse(source)
+    waits = _seconds_to_wait(tree)
+    for node in ast.walk(tree):
+        if id(node) in waits:
+            continue
+        if isinstance(node, ast.Name) and node.id in ("float", "complex"):
+            found.append(_at(node, f"uses {node.id}"))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, (float, complex)):
+            found.append(_at(node, f"has the literal {node.value!r}"))
+        elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and not _joins_paths(node):
+            found.append(_at(node, "divides with /"))
+        elif isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Div):
+            found.append(_at(node, "divides with /="))
+        elif isinstance(node, ast.Attribute) and node.attr in ("truediv", "fsum"):
+            found.append(_at(node, f"uses {node.attr}"))
+    return found
+
+
+CLOCKS = {
+    ("time", name)
+    for name in (
+        "time",
+        "time_ns",
+        "monotonic",
+        "monotonic_ns",
+        "perf_counter",
+        "perf_counter_ns",
+        "localtime",
+        "gmtime",
+    )
+}
+CLOCKS |= {("datetime", "now"), ("datetime", "utcnow"), ("datetime", "today"), ("date", "today")}
+RANDOM_MODULES = {"random", "secrets", "uuid"}
+
+
+def _imported(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (name.name for name in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        yield from (f"{node.module}.{name.name}" for name in node.names)
+
+
+def no_clock_or_randomness(source: str) -> list[str]:
+    """A decision reads the log's time and nothing else; the same input decides the same."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        for name in _imported(node):
+            head, _, tail = name.partition(".")
+            if head in RANDOM_MODULES or (head, tail) in CLOCKS or name == "os.urandom":
+                found.append(_at(node, f"imports {name}"))
+        if isinstance(node, ast.Attribute):
+            owner = node.value.id if isinstance(node.value, ast.Name) else getattr(node.value, "attr", "")
+            if (owner, node.attr) in CLOCKS or (owner, node.attr) == ("os", "urandom"):
+                found.append(_at(node, f"reads {owner}.{node.attr}"))
+    return found
+
+
+def says_what_it_is(source: str) -> list[str]:
+    """Every module has a docstring."""
+    return [] if ast.get_docstring(ast.parse(source)) else ["line 1: the module has no docstring"]
+
+
+def core_stays_behind_its_door(source: str) -> list[str]:
+    """Only ``billing.core`` imports ``cython_ext``."""
+    return [
+        _at(node, f"imports {name}")
+        for node in ast.walk(ast.parse(source))
+        for name in _imported(node)
+        if name.partition(".")[0] == "cython_ext"
+    ]
+
+
+def broad_handlers_give_a_reason(source: str) -> list[str]:
+    """A handler of everything raises again, or says why not in a comment on its line or before its body."""
+    lines = source.splitlines()
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.ExceptHandler):
+            continue
+        kinds = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
+        names = {kind.id for kind in kinds if isinstance(kind, ast.Name)}
+        if node.type is not None and not names & {"Exception", "BaseException"}:
+            continue
+        if isinstance(node.body[-1], ast.Raise):
+            continue
+        head = lines[node.lineno - 1 : node.body[0].lineno]
+        reasons = [line.partition("#")[2].replace("noqa: BLE001", "").strip(" -#") for line in head]
+        if not any(reasons):
+            found.append(_at(node, "catches everything and does not say why"))
+    return found
+
+
+def asserts_only_in_tests(source: str) -> list[str]:
+    """What must hold in production is raised: ``python -O`` takes an assert away."""
+    return [_at(node, "asserts; raise instead") for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Assert)]
+
+
+_LATER = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|X" + r"XX|HACK)\b")
+
+
+def nothing_is_left_for_later(source: str) -> list[str]:
+    """No marker of unfinished work."""
+    return [f"line {n}: {line.strip()}" for n, line in enumerate(source.splitlines(), 1) if _LATER.search(line)]
+
+
+SKIPPING = {"skip", "skipif", "xfail", "importorskip", "skipIf", "skipUnless", "expectedFailure", "SkipTest"}
+
+
+def nothing_is_skipped(source: str) -> list[str]:
+    """No test is left out or expected to fail."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and node.attr in SKIPPING:
+            owner = node.value.attr if isinstance(node.value, ast.Attribute) else getattr(node.value, "id", "")
+            if owner in ("mark", "pytest", "unittest"):
+                found.append(_at(node, f"uses {owner}.{node.attr}"))
+        found += [_at(node, f"imports {n}") for n in _imported(node) if n.rpartition(".")[2] in SKIPPING]
+    return found
+
+
+def nothing_is_mocked(source: str) -> list[str]:
+    """Tests run the real parts."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        found += [_at(node, f"imports {n}") for n in _imported(node) if n.startswith(("unittest.mock", "mock"))]
+    return found
+
+
+_PLACES = re.compile(
+    r"pypi\." + r"org|pythonhosted\." + r"org|maven\." + r"(?:org|apache)|repo1?\.maven|registry\.npmjs|"
+    r"(?:aliyun|tuna\.tsinghua|huaweicloud|tencent)[a-z.]*/(?:pypi|simple)|"
+    r"(?<![\w.])/(?:root|work|home/[a-z]+|Users/[a-z]+)/"
+)
+
+
+def names_no_machine(source: str) -> list[str]:
+    """No address of a package registry and no folder of one machine."""
+    return [f"line {n}: {line.strip()[:120]}" for n, line in enumerate(source.splitlines(), 1) if _PLACES.search(line)]
+
+
+_REAL = re.compile(r"\b(?:float|double)\b")
+
+
+def errors_and_money_survive_cython(source: str) -> list[str]:
+    """In Cython no function that may fail silently touches a binary fraction, and no signature has ``float``.
+
+    ``float`` is 32 bits there; with ``noexcept`` an error becomes 0.
+    """
+    found = []
+    for number, line in enumerate(source.splitlines(), 1):
+        code = line.partition("#")[0]
+        if not re.match(r"\s*(?:cp?def|cdef\s+inline|ctypedef)\b", code):
+            continue
+        if re.search(r"\bfloat\b", code):
+            found.append(f"line {number}: float in a declaration is 32 bits")
+        if "noexcept" in code and _REAL.search(code):
+            found.append(f"line {number}: noexcept beside a binary fraction")
+    return found
