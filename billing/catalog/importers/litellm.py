@@ -1,0 +1,327 @@
+"""LiteLLM's price map as one price book ``litellm`` in US dollars, and the list of what no row expresses.
+
+Pure: text in, values out. A key becomes rows of ``model: KEY``: one for any service tier, and one for each tier, hour
+and prompt size that costs something else. Every price field of every key is either in a row or in the list.
+
+What "0" means: a key whose prices are all 0 is not imported, and a 0 for tokens beside a price for something else
+(a rerank model priced per query) is not a price either. A 0 beside a price of its own kind is one: the output of an
+embedding, a cache that is free to read.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from billing.catalog.importers.litellm_hours import HoursError, off_peak_bands
+from billing.catalog.importers.litellm_rates import (
+    Rates,
+    batch_rates,
+    multiplied,
+    sizes,
+    standard_rates,
+)
+from billing.catalog.importers.litellm_source import TIER_SUFFIXES, Entry, as_price, read_price_map
+from billing.catalog.importers.litellm_units import Units, batch_unit_prices, unit_prices
+from billing.catalog.importers.values import BandText, BookText, LeftOut, RowText, halved, per_million
+from billing.catalog.patterns import ANY
+from schemas.fields import show
+from schemas.meters import METERS
+
+BOOK = "litellm"
+CURRENCY = "USD"
+DEFAULT_EFFECTIVE_FROM = "1970-01-01T00:00:00Z"
+
+TEMPLATE = "a template or a rule, not a model"
+NO_PRICE = "the key has no price"
+ALL_ZERO = "every price of the key is 0, which means unknown, not free"
+ZERO = "0 beside a price of another kind means unknown, not free"
+TOO_FINE = "finer than 1e-12 per unit, and rounding would change it by more than 1e-9"
+NOT_EXACT = "the key is not the exact name of one model"
+NO_DIMENSION = "depends on what no usage event tells"
+OTHER_UNIT = "in a unit of account that is not money"
+BAD_HOURS = "off-peak hours that no time band expresses"
+NOT_A_PRICE = "not a number of at least 0"
+UNKNOWN = "a price field that this importer does not know"
+_TEMPLATES = ("sample_spec", "fallback_generalizations")
+_UNTOLD = {
+    "regional_": "the region of the provider's host",
+    "provider_specific_entry": "the region or the options of the request",
+    "search_free_requests": "a free allowance shared by a group of models",
+    "input_cost_per_video_per_second_above_": "the interval between frames",
+    "tiered_pricing": "the number of results asked for",
+    "computer_use_": "the tool that used the tokens",
+}
+_RANK = {meter: rank for rank, meter in enumerate(METERS)}
+_FAST = "fast"
+_NO_BLOCK: Mapping[str, Any] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """A book that was made of a source, what it leaves out, and how many of the source's keys it holds."""
+
+    book: BookText | None
+    left_out: tuple[LeftOut, ...]
+    keys: int
+    imported_keys: int
+    imported_fields: int
+
+
+@dataclass(slots=True)
+class _Bands:
+    """The time bands of the book by what they say, named in the order they are met."""
+
+    names: dict[BandText, str] = field(default_factory=dict)
+
+    def name(self, band: BandText) -> str:
+        return self.names.setdefault(band, f"off_peak_{len(self.names) + 1}")
+
+
+def import_price_map(text: str, effective_from: str = DEFAULT_EFFECTIVE_FROM, version: int = 1) -> Imported:
+    """Read a price map and make a version of the book.
+
+    Raises:
+        SourceError: the text is not a price map.
+    """
+    source = read_price_map(text)
+    bands = _Bands()
+    rows: list[RowText] = []
+    left_out: list[LeftOut] = []
+    imported_keys = imported_fields = 0
+    for key, fields in source.items():
+        entry = Entry(key, fields)
+        found = _rows(entry, bands)
+        names = entry.price_fields()
+        if found:
+            imported_keys += 1
+            missing = {out.field.partition(".")[0] for out in entry.left_out}
+            imported_fields += sum(name not in missing for name in names)
+        rows += found
+        left_out += entry.left_out
+    meters = {meter for row in rows for meter, _ in row.per_million} - set(METERS)
+    book = BookText(
+        name=BOOK,
+        version=version,
+        currency=CURRENCY,
+        effective_from=effective_from,
+        rows=tuple(rows),
+        meters=tuple(sorted(meters)),
+        time_bands={name: band for band, name in bands.names.items()},
+        comments=(
+            "Made by 'tokenbill catalog import-litellm' from LiteLLM's price map, by the rules of LiteLLM 1.109.1.",
+            "US dollars per million units, without tax. What could not be expressed is in litellm-left-out.txt.",
+        ),
+    )
+    return Imported(book if rows else None, tuple(left_out), len(source), imported_keys, imported_fields)
+
+
+def _rows(entry: Entry, bands: _Bands) -> list[RowText]:
+    """The rows of a key; what is left out is noted in the entry."""
+    names = entry.price_fields()
+    if entry.key in _TEMPLATES:
+        entry.leave_out("*", TEMPLATE)
+        return []
+    if not names:
+        entry.leave_out("*", NO_PRICE)
+        return []
+    if ANY in entry.key or entry.key != entry.key.strip() or not entry.key.isprintable() or not entry.key:
+        entry.leave_out("*", NOT_EXACT, ", ".join(names))
+        return []
+    _note_untold(entry)
+    units, batch_units = unit_prices(entry), batch_unit_prices(entry)
+    sets = _token_sets(entry, bands)
+    tokens = any(price for rates_by_size in sets.values() for _, rates in rates_by_size for price in rates.values())
+    others = any(price for _, price in (*units.values(), *batch_units.values()))
+    _note_unread(entry, bool(tokens or others))
+    if not tokens and not others:
+        known = [name for name in names if name not in {out.field for out in entry.left_out}]
+        if known:
+            entry.leave_out(", ".join(known), ALL_ZERO)
+        return []
+    if not tokens:
+        sets = {_ANY_TIER: [(0, {})]}
+        for name in _zero_fields(entry, units):
+            entry.leave_out(name, ZERO)
+    if batch_units and _BATCH not in sets:
+        sets[_BATCH] = sets[_ANY_TIER]
+    return _write(entry, sets, _without_zero(entry, units), _without_zero(entry, batch_units))
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """Which events a set of prices is for: a service tier or any, and a time band or any time."""
+
+    service_tier: str = ANY
+    time_band: str = ""
+
+
+_ANY_TIER = _Kind()
+_BATCH = _Kind("batch")
+_Sizes = list[tuple[int, Rates]]
+"""Prices by the prompt size they begin at, ascending from 0."""
+
+
+def _token_sets(entry: Entry, bands: _Bands) -> dict[_Kind, _Sizes]:
+    """The prices of tokens for each kind of event that has prices of its own."""
+    starts = (0, *sizes(entry))
+    suffixes = {ANY: ""}
+    for suffix in TIER_SUFFIXES:
+        if any(name.endswith(suffix) for name in entry.prices):
+            suffixes[suffix[1:]] = suffix
+    if "priority" in suffixes:
+        suffixes[_FAST] = suffixes["priority"]
+    fast = _fast_factor(entry)
+    block = entry.raw("off_peak_pricing")
+    hours: tuple[str, ...] = ()
+    if isinstance(block, Mapping):
+        try:
+            hours = tuple(bands.name(band) for band in off_peak_bands(block))
+        except HoursError as error:
+            entry.leave_out("off_peak_pricing", BAD_HOURS, str(error))
+    sets: dict[_Kind, _Sizes] = {}
+    for tier, suffix in suffixes.items():
+        sets[_Kind(tier)] = [(low, standard_rates(entry, suffix, low or 1, _NO_BLOCK)) for low in starts]
+        for band in hours:
+            sets[_Kind(tier, band)] = [(low, standard_rates(entry, suffix, low or 1, block)) for low in starts]
+    if fast is not None:
+        sets[_Kind(_FAST)] = [(low, multiplied(rates, fast)) for low, rates in sets[_ANY_TIER]]
+    batch = [(low, batch_rates(entry, low or 1)) for low in starts]
+    kept = [(low, rates) for low, rates in batch if rates is not None]
+    for band in ("", *hours) if kept else ():  # a batch costs the same at every hour
+        sets[_Kind(_BATCH.service_tier, band)] = kept
+    return {kind: sets[kind] for kind in sets if not _same_as_wider(kind, sets)}
+
+
+def _same_as_wider(kind: _Kind, sets: Mapping[_Kind, _Sizes]) -> bool:
+    """Whether prices of a tier add nothing: they are those of any tier, at every hour."""
+    if kind.service_tier == ANY:
+        return False
+    tier = {other.time_band: prices for other, prices in sets.items() if other.service_tier == kind.service_tier}
+    wide = {other.time_band: prices for other, prices in sets.items() if other.service_tier == ANY}
+    return tier == wide
+
+
+def _fast_factor(entry: Entry) -> Decimal | None:
+    """Anthropic's factor for ``speed: fast``, which an event tells as the service tier ``fast``."""
+    specific = entry.fields.get("provider_specific_entry")
+    if entry.provider != "anthropic" or not isinstance(specific, Mapping):
+        return None
+    return as_price(specific.get(_FAST))
+
+
+def _write(entry: Entry, sets: Mapping[_Kind, _Sizes], units: Units, batch_units: Units) -> list[RowText]:
+    """The rows of a key. If any kind of event has context bands all have, so that none wins by having more of them."""
+    merged = {kind: _merge(prices) for kind, prices in sets.items()}
+    sized = any(len(prices) > 1 for prices in merged.values())
+    reported: set[str] = set()
+    rows: list[RowText] = []
+    for kind, prices in merged.items():
+        others = units | batch_units if kind.service_tier == _BATCH.service_tier else units
+        ends = [low for low, _ in prices[1:]] + [None]
+        for (low, rates), high in zip(prices, ends, strict=True):
+            by_meter = _texts(entry, rates, others, reported)
+            if not by_meter:  # a row that is missing would leave its events to a wider one, at a wrong price
+                entry.leave_out("*", TOO_FINE, f"no price of the service tier {kind.service_tier!r} is left")
+                return []
+            dimensions = [("model", entry.key)]
+            if kind.service_tier != ANY:
+                dimensions.append(("service_tier", kind.service_tier))
+            if kind.time_band:
+                dimensions.append(("time_band", kind.time_band))
+            rows.append(RowText(tuple(dimensions), by_meter, (low, high) if sized else None))
+    return rows
+
+
+def _merge(prices: _Sizes) -> _Sizes:
+    """Join neighbouring sizes that cost the same."""
+    return [(low, rates) for i, (low, rates) in enumerate(prices) if i == 0 or rates != prices[i - 1][1]]
+
+
+def _texts(entry: Entry, rates: Rates, units: Units, reported: set[str]) -> tuple[tuple[str, str], ...]:
+    """The prices of a row as text. What is too fine is reported once and stays unpriced."""
+    texts: dict[str, str] = {}
+    fine = [meter for meter, price in rates.items() if price is not None and per_million(price) is None]
+    for meter, price in rates.items():
+        if price is not None and meter not in fine:
+            texts[meter] = per_million(price) or "0"
+    if "reasoning" in fine:
+        texts.pop("output", None)  # else reasoning would take its price
+    elif texts.get("reasoning") == texts.get("output"):
+        texts.pop("reasoning", None)
+    for price in sorted({price for meter in fine if (price := rates[meter]) is not None}):
+        _report_token(entry, price, reported)
+    for meter, (name, price) in units.items():
+        text = per_million(price)
+        if text is None:
+            _report(entry, name, f"{price} per unit of {meter}", reported)
+        else:
+            texts[meter] = text
+    return tuple(sorted(texts.items(), key=lambda item: (_RANK.get(item[0], len(METERS)), item[0])))
+
+
+def _report_token(entry: Entry, price: Decimal, reported: set[str]) -> None:
+    """Name the fields that a price which is too fine comes from: it is theirs, or half of theirs in a batch."""
+    whole = [name for name, value in entry.prices.items() if value == price]
+    halves = [name for name, value in entry.prices.items() if halved(value) == price]
+    for name in whole or [f"half of {name} in a batch" for name in halves] or ["tokens"]:
+        _report(entry, name, str(price), reported)
+
+
+def _report(entry: Entry, name: str, detail: str, reported: set[str]) -> None:
+    if name not in reported:
+        reported.add(name)
+        entry.leave_out(name, TOO_FINE, detail)
+
+
+def _note_untold(entry: Entry) -> None:
+    """Note the fields that depend on what no event tells."""
+    for name in entry.price_fields():
+        for start, detail in _UNTOLD.items():
+            if name.startswith(start) and not (name == "tiered_pricing" and _has_ranges(entry)):
+                entry.leave_out(name, NO_DIMENSION, detail)
+        if name.endswith("_decisions"):
+            entry.leave_out(name, NO_DIMENSION, "the endpoint that was called")
+        elif "_dbu_" in name:
+            entry.leave_out(name, OTHER_UNIT, "Databricks units")
+
+
+def _has_ranges(entry: Entry) -> bool:
+    table = entry.fields.get("tiered_pricing")
+    return isinstance(table, list) and any(isinstance(tier, Mapping) and "range" in tier for tier in table)
+
+
+def _note_unread(entry: Entry, priced: bool) -> None:
+    """Note every price field that nothing has read: none is dropped in silence."""
+    for name in entry.unread():
+        value = entry.fields[name]
+        if name in entry.prices:
+            if priced or entry.prices[name]:
+                entry.leave_out(name, UNKNOWN, str(value))
+        elif isinstance(value, Mapping | list):
+            entry.leave_out(name, UNKNOWN, "a table")
+        else:
+            entry.leave_out(name, NOT_A_PRICE, show(value))
+
+
+def _zero_fields(entry: Entry, units: Units) -> Iterable[str]:
+    """The fields of tokens that say 0 in a key whose tokens have no price."""
+    of_units = {name for name, _ in units.values()}
+    listed = {out.field for out in entry.left_out}
+    return [
+        name
+        for name, price in entry.prices.items()
+        if not price
+        and "_token" in name
+        and name not in of_units
+        and name not in listed
+        and name in entry.price_fields()
+    ]
+
+
+def _without_zero(entry: Entry, units: Units) -> Units:
+    """Prices without the zeros, which are noted."""
+    for name, price in units.values():
+        if not price:
+            entry.leave_out(name, ZERO)
+    return {meter: (name, price) for meter, (name, price) in units.items() if price}

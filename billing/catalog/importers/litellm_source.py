@@ -1,0 +1,130 @@
+"""LiteLLM's price map as exact values: which entry holds which price, of which service tier, above which size.
+
+The names are those of LiteLLM 1.109.1, ``model_prices_and_context_window_backup.json``. Knows nothing of price books.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from billing.catalog.importers.values import LeftOut
+
+TIER_SUFFIXES = ("_ultrafast", "_balanced", "_priority", "_flex")
+"""Suffixes of a price field that name a service tier."""
+BATCH_SUFFIX = "_batches"
+_MARKS = ("cost", "price", "pricing", "uplift", "multiplier", "_free_")
+_SPECIFIC = "provider_specific_entry"
+
+
+class SourceError(ValueError):
+    """A file that is not a price map at all."""
+
+
+def read_price_map(text: str) -> dict[str, dict[str, Any]]:
+    """Parse a price map with numbers as exact decimals, exponents included.
+
+    Raises:
+        SourceError: not JSON, a key given twice, NaN or infinity, or not an object of objects.
+    """
+    try:
+        document = json.loads(
+            text, parse_float=Decimal, parse_int=Decimal, parse_constant=_no_constant, object_pairs_hook=_unique
+        )
+    except json.JSONDecodeError as error:
+        raise SourceError(f"line {error.lineno}, column {error.colno}: {error.msg}") from error
+    except RecursionError as error:
+        raise SourceError("it is nested too deeply") from error
+    if not isinstance(document, dict):
+        raise SourceError("it is not an object of models")
+    for key, entry in document.items():
+        if not isinstance(entry, dict):
+            raise SourceError(f"{key!r} is not an object of fields")
+    return document
+
+
+def _no_constant(name: str) -> Decimal:
+    raise SourceError(f"it holds {name}, which is no price")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise SourceError(f"{twice!r} is given twice in one object")
+    return found
+
+
+def as_price(value: object) -> Decimal | None:
+    """A price as LiteLLM accepts it, a number or its text; None for anything else."""
+    if isinstance(value, Decimal):
+        return value if value.is_finite() and value >= 0 else None
+    if isinstance(value, str):
+        try:
+            return as_price(Decimal(value))
+        except InvalidOperation:
+            return None
+    return None
+
+
+def is_price_field(name: str, value: object) -> bool:
+    """Whether a field says something about money: only these are imported or reported."""
+    if name == _SPECIFIC:
+        return isinstance(value, Mapping) and any(isinstance(item, Decimal) for item in value.values())
+    return any(mark in name for mark in _MARKS) and not isinstance(value, bool)
+
+
+class Entry:
+    """One key of the map. It remembers which price fields were read, so that none is dropped in silence."""
+
+    def __init__(self, key: str, fields: Mapping[str, Any]) -> None:
+        self.key = key
+        self.provider = str(fields.get("litellm_provider", ""))
+        self.mode = str(fields.get("mode", ""))
+        self.fields = fields
+        self.prices = {name: price for name, value in fields.items() if (price := as_price(value)) is not None}
+        self.left_out: list[LeftOut] = []
+        self._used: set[str] = set()
+
+    def price(self, name: str) -> Decimal | None:
+        """The price of a field; None where it is absent or no number."""
+        price = self.prices.get(name)
+        if price is not None:
+            self._used.add(name)
+        return price
+
+    def price_or_base(self, name: str, suffix: str) -> Decimal | None:
+        """The price of a field for a service tier, else the field's own: LiteLLM's ``get_cost_per_unit``."""
+        price = self.price(name + suffix)
+        return price if price is not None else self.price(name)
+
+    def raw(self, name: str) -> Any:
+        """A field that is not a number, as it was parsed; None where it is absent."""
+        if name in self.fields:
+            self._used.add(name)
+        return self.fields.get(name)
+
+    def leave_out(self, name: str, reason: str, detail: str = "") -> None:
+        """Note that a field is not expressed."""
+        self._used.add(name)
+        self.left_out.append(LeftOut(self.key, name, reason, detail))
+
+    def price_fields(self) -> list[str]:
+        """The names of all fields that say something about money."""
+        return [name for name, value in self.fields.items() if is_price_field(name, value)]
+
+    def unread(self) -> list[str]:
+        """The price fields that nothing read."""
+        return [name for name in self.price_fields() if name not in self._used]
+
+    def thresholds(self, pattern: re.Pattern[str]) -> Iterator[tuple[str, int]]:
+        """The sizes, as written and in tokens, in the names of fields that match; the first group is the size."""
+        seen: dict[str, int] = {}
+        for name in self.prices:
+            match = pattern.fullmatch(name)
+            if match is not None:
+                written = match.group("size")
+                seen[written] = int(written.removesuffix("k")) * (1000 if written.endswith("k") else 1)
+        yield from sorted(seen.items(), key=lambda item: item[1])

@@ -1,0 +1,108 @@
+"""What every importer gives back: the rows of a book as plain values, and what it left out with the reason.
+
+Numbers are :class:`decimal.Decimal`, never binary ones. Rounding happens in :func:`per_million` alone.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal, localcontext
+
+from schemas.units import PICO_DIGITS
+
+GREATEST_PRICE = Decimal(2**63 - 1).scaleb(-PICO_DIGITS)
+"""The greatest price of one unit that a price book can hold."""
+_EXACT_DIGITS = 400  # no number of a price list is longer; beyond it a price is refused, not rounded
+_TOLERANCE = Decimal("1e-9")
+_PICO = Decimal(1).scaleb(-PICO_DIGITS)
+
+Prices = Mapping[str, Decimal]
+"""Meter → price of one unit of the meter."""
+
+
+@dataclass(frozen=True, slots=True)
+class BandText:
+    """A time band as it is written: a zone, days such as ``mon``, hours such as ``09:00-12:00``."""
+
+    timezone: str
+    days: tuple[str, ...]
+    hours: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RowText:
+    """A row as it is written: ``dimensions`` in order, then the price of a million units of each meter."""
+
+    dimensions: tuple[tuple[str, str], ...]
+    per_million: tuple[tuple[str, str], ...]
+    context: tuple[int, int | None] | None = None
+    standard_tokens: tuple[tuple[str, str], ...] = ()
+    comment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BookText:
+    """One version of a price book as it is written. ``effective_from`` is RFC 3339; ``comments`` stand above it."""
+
+    name: str
+    version: int
+    currency: str
+    effective_from: str
+    rows: tuple[RowText, ...]
+    tax_rate: str = ""
+    meters: tuple[str, ...] = ()
+    time_bands: Mapping[str, BandText] = field(default_factory=dict)
+    comments: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class LeftOut:
+    """One field of a source that no row expresses, and why. ``reason`` is of a short list, ``detail`` is free."""
+
+    key: str
+    field: str
+    reason: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.key}\t{self.field}\t{self.reason}" + (f"\t{self.detail}" if self.detail else "")
+
+
+def count_by_reason(left_out: Iterable[LeftOut]) -> dict[str, int]:
+    """How many fields were left out, by reason, most first."""
+    return dict(Counter(entry.reason for entry in left_out).most_common())
+
+
+def per_million(price: Decimal) -> str | None:
+    """The price of a million units as the plain decimal of a price book; None where it cannot be expressed.
+
+    A price finer than 1e-12 per unit is rounded half even where that changes it by at most 1e-9 of itself.
+    """
+    with localcontext() as context:
+        context.prec = _EXACT_DIGITS
+        if not price.is_finite() or price < 0 or price > GREATEST_PRICE:
+            return None
+        rounded = price.quantize(_PICO)
+        if abs(rounded - price) > price * _TOLERANCE:
+            return None
+        return plain(rounded.scaleb(6))
+
+
+def plain(number: Decimal) -> str:
+    """A number without exponent and trailing zeros."""
+    text = f"{number:f}"
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return "0" if text in ("-0", "") else text
+
+
+def times(number: Decimal, factor: Decimal | int) -> Decimal:
+    """An exact product."""
+    with localcontext() as context:
+        context.prec = _EXACT_DIGITS
+        return number * factor
+
+
+def halved(number: Decimal | None) -> Decimal | None:
+    """Exactly half; nothing of nothing."""
+    return None if number is None else times(number, Decimal("0.5"))
