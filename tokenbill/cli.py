@@ -20,6 +20,7 @@ _COMMANDS = {
     "relay": "run",
     "catalog": "catalog",
     "rate": "rate",
+    "explain": "explain",
     "simulate": "simulate",
     "report": "report",
     "audit": "audit",

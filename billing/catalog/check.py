@@ -10,7 +10,8 @@ from itertools import pairwise
 
 from billing.catalog.check_rows import check_rows
 from billing.catalog.findings import WARNING, Finding
-from billing.catalog.model import Agreement, Catalog, Holidays, Plan, PriceBook
+from billing.catalog.model import STACKING, Agreement, Catalog, Holidays, Plan, PriceBook
+from billing.catalog.patterns import ANY, pattern_matches
 from billing.catalog.source import INT64_MAX
 from billing.catalog.unsupported import unsupported
 from schemas.times import format_time_us
@@ -33,6 +34,7 @@ def check(catalog: Catalog) -> list[Finding]:
         undefined = [*_bands(catalog, book)]
         findings += undefined
         findings += _prices(book)
+        findings += _adjustments(book)
         if not undefined:
             findings += check_rows(book)
     for plan in catalog.plans:
@@ -108,14 +110,23 @@ def _bands(catalog: Catalog, book: PriceBook) -> Iterator[Finding]:
                 f"rows[{row.index}].time_band",
                 f"is {row.time_band!r}; write one of {', '.join(book.time_bands) or 'time_bands, which has none'}",
             )
+    for index, adjustment in enumerate(book.adjustments):
+        for name in adjustment.time_bands:
+            if name not in book.time_bands:
+                yield Finding(
+                    book.file,
+                    adjustment.line,
+                    f"adjustments[{index}].time_band",
+                    f"is {name!r}; write one of {', '.join(book.time_bands) or 'time_bands, which has none'}",
+                )
 
 
 def _prices(book: PriceBook) -> Iterator[Finding]:
     """Prices that adjustments may raise beyond 64 bits, and coefficients that do not fit the prices."""
     factor, digits = 1, 0
-    for adjustment in book.adjustments:
-        if adjustment.multiply_pico > _ONE_PICO:
-            factor, digits = factor * adjustment.multiply_pico, digits + PICO_DIGITS
+    raising = [a.multiply_pico for a in book.adjustments if a.multiply_pico > _ONE_PICO]
+    for multiply_pico in raising if book.stacking == STACKING[0] else sorted(raising)[-1:]:
+        factor, digits = factor * multiply_pico, digits + PICO_DIGITS
     greatest = INT64_MAX * 10**digits // factor
     for row in book.rows:
         prices, coefficients = row.price_pico, row.coefficient_micro
@@ -144,6 +155,27 @@ def _prices(book: PriceBook) -> Iterator[Finding]:
                 f'lacks {", ".join(missing)}: priced, but it uses up no standard tokens; write a number, or "0"',
                 WARNING,
             )
+
+
+def _adjustments(book: PriceBook) -> Iterator[Finding]:
+    """Adjustments of models that no row prices: probably a spelling."""
+    models = {row.model for row in book.rows}
+    for index, adjustment in enumerate(book.adjustments):
+        wanted = adjustment.scope.get("model", ())
+        useless = [pattern for pattern in wanted if not any(_meet(pattern, model) for model in models)]
+        if useless:
+            yield Finding(
+                book.file,
+                adjustment.line,
+                f"adjustments[{index}].model",
+                f"has {', '.join(useless)}, which no row prices; correct or remove it",
+                WARNING,
+            )
+
+
+def _meet(one: str, two: str) -> bool:
+    """Whether some text matches two patterns."""
+    return pattern_matches(one, two.rstrip(ANY)) or pattern_matches(two, one.rstrip(ANY))
 
 
 def _plan(plan: Plan) -> Iterator[Finding]:

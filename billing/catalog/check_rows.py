@@ -7,13 +7,14 @@ together, and the stretches between the ends of context bands. Work grows with t
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
+from billing.catalog.check_overlaps import check_overlaps
 from billing.catalog.findings import WARNING, Finding
 from billing.catalog.model import PriceBook, PriceRow
-from billing.catalog.patterns import ANY
+from billing.catalog.patterns import ANY, row_rank
 from billing.catalog.timebands import band_sets
 from schemas.usage import OUTCOMES
 
@@ -44,9 +45,11 @@ def check_rows(book: PriceBook) -> Iterator[Finding]:
     for row in book.rows:
         by_model[row.model].append(row)
     sets = occurring_band_sets(book)
+    banded = {row.model for row in book.rows if row.time_band is not None or row.context is not None}
     for rows in groups.values():
-        if len(rows) > 1 or rows[0].time_band is not None or rows[0].context is not None:
+        if len(rows) > 1 or rows[0].model in banded:
             yield from _check_group(book, tuple(rows), sets, by_model[rows[0].model])
+    yield from check_overlaps(book, sets)
 
 
 def occurring_band_sets(book: PriceBook) -> tuple[frozenset[str], ...]:
@@ -70,24 +73,27 @@ def _year_us(year: int) -> int:
 def _check_group(
     book: PriceBook, rows: Group, sets: Sequence[frozenset[str]], of_model: Sequence[PriceRow]
 ) -> Iterator[Finding]:
+    """Look at one group; ``of_model`` are the rows of its model, of which some take what the group's rows match."""
     verdict = _Verdict({}, {}, set(), set())
+    wider = [row for row in of_model if _covers(row, rows[0])]
+    ranks = {row.index: row_rank(row) for row in (*rows, *wider)}
     for outcome in OUTCOMES:
         priced = [row for row in rows if outcome in row.outcome]
         if priced:
-            wider: list[PriceRow] | None = None
             for bands in sets:
                 fit = [row for row in priced if row.time_band is None or row.time_band in bands]
-                holes = _sweep(fit, bands, verdict)
-                if not holes:
-                    continue
-                if wider is None:
-                    wider = [row for row in of_model if outcome in row.outcome and _covers(row, rows[0])]
-                others = [row for row in wider if row.time_band is None or row.time_band in bands]
-                _note_holes(fit, bands, _uncovered(holes, others), verdict)
+                others = [r for r in wider if outcome in r.outcome and (r.time_band is None or r.time_band in bands)]
+                # A wider row wins only by a band of its own.
+                stronger = [row for row in others if row.time_band is not None or row.context is not None]
+                holes = _sweep([*fit, *stronger], ranks, bands, verdict)
+                if holes:
+                    _note_holes(fit, bands, _uncovered(holes, others), verdict)
     yield from _findings(book, rows, verdict)
 
 
-def _sweep(fit: Sequence[PriceRow], bands: frozenset[str], verdict: _Verdict) -> list[Stretch]:
+def _sweep(
+    fit: Sequence[PriceRow], ranks: Mapping[int, tuple[int, ...]], bands: frozenset[str], verdict: _Verdict
+) -> list[Stretch]:
     """Walk over the context sizes: note winners and ties, return the stretches that no row fits."""
     begins: dict[int, list[PriceRow]] = defaultdict(list)
     ends: dict[int, list[PriceRow]] = defaultdict(list)
@@ -107,19 +113,13 @@ def _sweep(fit: Sequence[PriceRow], bands: frozenset[str], verdict: _Verdict) ->
         if not active:
             holes.append((point, following))
             continue
-        best = max(map(_rank_in_group, active.values()))
-        first, *others = (row for row in active.values() if _rank_in_group(row) == best)
+        best = max(ranks[index] for index in active)
+        first, *others = (row for index, row in active.items() if ranks[index] == best)
         verdict.winners.update((first.index, *(row.index for row in others)))
         for row in others:
             pair = sorted((first, row), key=lambda r: r.index)
             verdict.ties.setdefault(pair[1].index, (pair[0], pair[1], (point, following), bands))
     return holes
-
-
-def _rank_in_group(row: PriceRow) -> tuple[int, bool, bool]:
-    """What is left of :func:`billing.catalog.patterns.row_rank` where all patterns are equal."""
-    timed, sized = row.time_band is not None, row.context is not None
-    return (timed + sized, timed, sized)
 
 
 def _covers(wide: PriceRow, narrow: PriceRow) -> bool:
@@ -195,7 +195,7 @@ def _findings(book: PriceBook, rows: Group, verdict: _Verdict) -> Iterator[Findi
         )
     for row in rows:
         if row.index not in verdict.winners:
-            message = "never wins: rows with the same patterns cover it, or its time band never applies; remove it"
+            message = "never wins: rows that are more specific cover it, or its time band never applies; remove it"
             yield Finding(book.file, row.line, f"rows[{row.index}]", message, WARNING)
 
 

@@ -2,7 +2,9 @@
 
 A body holds the meaning, not the text: defaults are filled in, comments, file and line are gone. A key whose value is
 absent (an open context, no time band) is left out; there are no nulls. Bodies of published versions are kept for ever,
-so what is written here stays readable: a change of shape raises ``body_version``.
+so what is written here stays readable: a change of shape raises ``body_version``. A body has the first version that can
+hold it: a program that does not know stacking, conditions of an adjustment or a minimum charge refuses such a book
+instead of pricing without them, and the digests of books without them stay.
 """
 
 import hashlib
@@ -14,6 +16,7 @@ from typing import Any
 
 from billing.catalog.load import assemble
 from billing.catalog.model import (
+    STACKING,
     TEXT_DIMENSIONS,
     Adjustment,
     Catalog,
@@ -28,7 +31,8 @@ from billing.catalog.model import (
     Window,
 )
 
-BODY_VERSION = 1
+BODY_VERSION = 2
+_FIRST_VERSION = 1
 Body = dict[str, Any]
 
 
@@ -73,8 +77,11 @@ def from_entries(bodies: Iterable[Mapping[str, Any]]) -> Catalog:
     holidays: list[Holidays] = []
     for body in bodies:
         kind = body["kind"]
-        if body["body_version"] != BODY_VERSION:
-            raise ValueError(f"{kind} {body['name']} has a body of version {body['body_version']}, not {BODY_VERSION}")
+        if not _FIRST_VERSION <= body["body_version"] <= BODY_VERSION:
+            raise ValueError(
+                f"{kind} {body['name']} has a body of version {body['body_version']}, "
+                f"not {_FIRST_VERSION} to {BODY_VERSION}"
+            )
         if kind == "price_book":
             books.append(_book(body))
         elif kind == "plan":
@@ -90,8 +97,8 @@ def _entry(body: Body, effective_from_us: int | None) -> CatalogEntry:
     return CatalogEntry(body["kind"], body["name"], body["version"], effective_from_us, body, body_sha256(body))
 
 
-def _head(kind: str, name: str, version: int) -> Body:
-    return {"kind": kind, "body_version": BODY_VERSION, "name": name, "version": version}
+def _head(kind: str, name: str, version: int, body_version: int = _FIRST_VERSION) -> Body:
+    return {"kind": kind, "body_version": body_version, "name": name, "version": version}
 
 
 def _without_none(body: Body) -> Body:
@@ -119,8 +126,17 @@ def _scope(body: Mapping[str, list[str]]) -> dict[str, tuple[str, ...]]:
     return {dimension: tuple(body[dimension]) for dimension in TEXT_DIMENSIONS if dimension in body}
 
 
+def _book_body_version(book: PriceBook) -> int:
+    newer = (
+        book.stacking != STACKING[0]
+        or any(a.time_bands or a.context or a.meters for a in book.adjustments)
+        or any(row.minimum_charge_pico for row in book.rows)
+    )
+    return BODY_VERSION if newer else _FIRST_VERSION
+
+
 def _book_body(book: PriceBook) -> Body:
-    return _head("price_book", book.name, book.version) | _without_none(
+    return _head("price_book", book.name, book.version, _book_body_version(book)) | _without_none(
         {
             "currency": book.currency,
             "tax_rate_micro": book.tax_rate_micro,
@@ -129,10 +145,8 @@ def _book_body(book: PriceBook) -> Body:
             "meters": list(book.meters),
             "time_bands": [_band_body(book.time_bands[name]) for name in sorted(book.time_bands)],
             "rows": [_row_body(row) for row in book.rows],
-            "adjustments": [
-                {"scope": _scope_body(a.scope), "multiply_pico": a.multiply_pico, "reason": a.reason}
-                for a in book.adjustments
-            ],
+            "adjustments": [_adjustment_body(adjustment) for adjustment in book.adjustments],
+            "stacking": None if book.stacking == STACKING[0] else book.stacking,
         }
     )
 
@@ -147,9 +161,44 @@ def _book(body: Mapping[str, Any]) -> PriceBook:
         standard_token_price_pico_per_million=body.get("standard_token_price_pico_per_million"),
         time_bands={band["name"]: _band(band) for band in body["time_bands"]},
         rows=tuple(_row(index, row) for index, row in enumerate(body["rows"])),
-        adjustments=tuple(Adjustment(_scope(a["scope"]), a["multiply_pico"], a["reason"]) for a in body["adjustments"]),
+        adjustments=tuple(map(_adjustment, body["adjustments"])),
         meters=tuple(body["meters"]),
+        stacking=body.get("stacking", STACKING[0]),
     )
+
+
+def _adjustment_body(adjustment: Adjustment) -> Body:
+    body: Body = {
+        "scope": _scope_body(adjustment.scope),
+        "multiply_pico": adjustment.multiply_pico,
+        "reason": adjustment.reason,
+    }
+    if adjustment.time_bands:
+        body["time_bands"] = list(adjustment.time_bands)
+    if adjustment.context is not None:
+        body["context"] = _context_body(adjustment.context)
+    if adjustment.meters:
+        body["meters"] = list(adjustment.meters)
+    return body
+
+
+def _adjustment(body: Mapping[str, Any]) -> Adjustment:
+    return Adjustment(
+        scope=_scope(body["scope"]),
+        multiply_pico=body["multiply_pico"],
+        reason=body["reason"],
+        time_bands=tuple(body.get("time_bands", ())),
+        context=_context(body.get("context")),
+        meters=tuple(body.get("meters", ())),
+    )
+
+
+def _context_body(context: tuple[int, int | None]) -> list[int]:
+    return [end for end in context if end is not None]
+
+
+def _context(ends: list[int] | None) -> tuple[int, int | None] | None:
+    return None if ends is None else (ends[0], ends[1] if len(ends) > 1 else None)
 
 
 def _band_body(band: TimeBand) -> Body:
@@ -174,25 +223,27 @@ def _row_body(row: PriceRow) -> Body:
     if row.time_band is not None:
         body["time_band"] = row.time_band
     if row.context is not None:
-        body["context"] = [end for end in row.context if end is not None]
+        body["context"] = _context_body(row.context)
     if row.coefficient_micro:
         body["coefficient_micro"] = dict(row.coefficient_micro)
     if row.units:
         body["units"] = {unit: dict(values) for unit, values in row.units.items()}
+    if row.minimum_charge_pico:
+        body["minimum_charge_pico"] = row.minimum_charge_pico
     return body
 
 
 def _row(index: int, body: Mapping[str, Any]) -> PriceRow:
-    context = body.get("context")
     return PriceRow(
         index=index,
         **dict(zip(TEXT_DIMENSIONS, body["patterns"], strict=True)),
         outcome=tuple(body["outcome"]),
         time_band=body.get("time_band"),
-        context=None if context is None else (context[0], context[1] if len(context) > 1 else None),
+        context=_context(body.get("context")),
         price_pico=dict(body["price_pico"]),
         coefficient_micro=dict(body.get("coefficient_micro", {})),
         units={unit: dict(values) for unit, values in body.get("units", {}).items()},
+        minimum_charge_pico=body.get("minimum_charge_pico", 0),
     )
 
 

@@ -15,6 +15,10 @@ TEXT_DIMENSIONS: tuple[str, ...] = ("model", "hardware_tier", "energy_source", "
 """The dimensions of an event that a row, an adjustment or a scope matches by pattern, in the order of CONTRACT §3."""
 DAYS: tuple[str, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 ALL_DAY_MINUTES = 24 * 60
+STACKING: tuple[str, ...] = ("multiply", "best_of", "replace")
+"""What several adjustments that match one event do together (:mod:`billing.pricing.adjust`)."""
+MINIMUM_CHARGE = "minimum_charge"
+"""The line that lifts an event to its row's minimum; no meter may have this name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,8 @@ class PriceRow:
     A dimension's pattern is an exact text, ``prefix*`` or ``*``. ``context`` is (from, to) tokens, the end excluded or
     None for open. ``price_pico`` is pico of the currency per unit of a meter, ``coefficient_micro`` micro standard
     tokens per unit, default coefficients included. ``units`` are coefficients of other units of account, micro.
+    ``minimum_charge_pico`` is the least that an event costs. ``stated`` are the meters whose coefficient the row itself
+    states; None where that is not known (a book rebuilt from SQL) or no coefficient has a default.
     """
 
     index: int
@@ -70,6 +76,8 @@ class PriceRow:
     price_pico: Mapping[str, int]
     coefficient_micro: Mapping[str, int]
     units: Mapping[str, Mapping[str, int]]
+    minimum_charge_pico: int = 0
+    stated: frozenset[str] | None = field(default=None, compare=False)
     line: int = field(default=0, compare=False)
 
     @property
@@ -80,14 +88,18 @@ class PriceRow:
 
 @dataclass(frozen=True, slots=True)
 class Adjustment:
-    """A factor on the price of events that match: one of the patterns of every dimension in ``scope``.
+    """A factor on the price of events that match: one of the patterns of every dimension in ``scope``, one of the
+    time bands if there are any, the context band if there is one.
 
-    ``multiply_pico`` is the factor in 1e-12.
+    ``multiply_pico`` is the factor in 1e-12; it is on the prices of ``meters``, or of every meter without them.
     """
 
     scope: Mapping[str, tuple[str, ...]]
     multiply_pico: int
     reason: str
+    time_bands: tuple[str, ...] = ()
+    context: tuple[int, int | None] | None = None
+    meters: tuple[str, ...] = ()
     line: int = field(default=0, compare=False)
 
 
@@ -109,6 +121,7 @@ class PriceBook:
     rows: tuple[PriceRow, ...]
     adjustments: tuple[Adjustment, ...] = ()
     meters: tuple[str, ...] = ()
+    stacking: str = STACKING[0]
     file: str = field(default="", compare=False)
     line: int = field(default=0, compare=False)
 

@@ -1,10 +1,13 @@
 """The YAML of ``kind: price_book`` to a :class:`PriceBook`."""
 
 import re
+from functools import lru_cache
 
 from billing.catalog.model import (
     ALL_DAY_MINUTES,
     DAYS,
+    MINIMUM_CHARGE,
+    STACKING,
     TEXT_DIMENSIONS,
     Adjustment,
     PriceBook,
@@ -21,17 +24,18 @@ from billing.catalog.read_common import (
     read_scope,
     read_timezone,
 )
-from billing.catalog.source import Fields
-from billing.catalog.unsupported import ADJUSTMENT_KEYS, refusal
+from billing.catalog.source import INT64_MAX, Fields
 from schemas.meters import METERS
-from schemas.units import MICRO_DIGITS, MILLION, PICO_DIGITS, divide_half_even, parse_micro
+from schemas.units import MICRO_DIGITS, MILLION, PICO_DIGITS, InexactError, divide_half_even, parse_micro
 from schemas.usage import OUTCOMES
 
 REQUIRED = ("kind", "name", "version", "currency", "effective_from", "rows")
-OPTIONAL = ("tax_rate", "standard_token_price", "time_bands", "adjustments", "meters")
-_ROW_OPTIONAL = (*TEXT_DIMENSIONS, "time_band", "context", "outcome", "standard_tokens", "units")
+OPTIONAL = ("tax_rate", "standard_token_price", "time_bands", "stacking", "adjustments", "meters")
+_ROW_OPTIONAL = (*TEXT_DIMENSIONS, "time_band", "context", "outcome", "standard_tokens", "units", MINIMUM_CHARGE)
+_ADJUSTMENT_OPTIONAL = (*TEXT_DIMENSIONS, "time_band", "context", "meters")
 _HOURS = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d:[0-5]\d|2[0-3]:[0-5]\d|24:00)", re.ASCII)
 _BUILT_IN = frozenset(METERS)
+_COMPLETED = OUTCOMES[:1]
 _DEFAULT_TAX_RATE = {"CNY": "0.06"}
 
 
@@ -62,8 +66,9 @@ def read_price_book(fields: Fields) -> PriceBook:
         standard_token_price_pico_per_million=standard_price,
         time_bands=bands,
         rows=rows,
-        adjustments=tuple(_read_adjustment(fields, node, name) for node, name in fields.items("adjustments")),
+        adjustments=tuple(_read_adjustment(fields, node, name, known) for node, name in fields.items("adjustments")),
         meters=meters,
+        stacking=fields.choice("stacking", STACKING, STACKING[0]),
         file=fields.source.file,
         line=fields.node.line,
     )
@@ -80,6 +85,8 @@ def _read_meters(fields: Fields) -> tuple[str, ...]:
         meter = fields.text_of(node, name)
         if meter and not is_meter_name(meter):
             fields.fail_at(node, name, f"is {meter!r}; write small letters, digits and '_'")
+        elif meter == MINIMUM_CHARGE:
+            fields.fail_at(node, name, f"is {meter!r}, the name of the line of a minimum charge; take another name")
         elif meter in _BUILT_IN or meter in meters:
             fields.fail_at(node, name, f"is {meter!r}, which exists already; remove it")
         meters.append(meter)
@@ -140,11 +147,15 @@ def _read_row(
     coefficients = _read_by_meter(fields, "standard_tokens", known, "")
     if "per_million" in fields and not prices and not fields.failed:
         fields.fail("per_million", 'prices no meter; write at least one, "0" where it is free')
+    stated = None
     if standard_price:
+        stated = frozenset(coefficients)
         for meter, price in prices.items():
             if meter not in coefficients:
                 coefficients[meter] = divide_half_even(price * MILLION * MILLION, standard_price)
-    patterns = {key: check_pattern(fields, key, fields.text(key, ANY)) for key in TEXT_DIMENSIONS}
+    patterns = {
+        key: check_pattern(fields, key, fields.text(key, ANY)) if key in fields else ANY for key in TEXT_DIMENSIONS
+    }
     time_band = fields.text("time_band", ANY)
     return PriceRow(
         index=index,
@@ -155,6 +166,8 @@ def _read_row(
         price_pico=prices,
         coefficient_micro=coefficients,
         units=_read_units(fields, known),
+        minimum_charge_pico=fields.scaled(MINIMUM_CHARGE, PICO_DIGITS),
+        stated=stated,
         line=node.line,
     )
 
@@ -168,12 +181,25 @@ def _read_by_meter(fields: Fields, key: str, known: frozenset[str], unit: str) -
     for meter in by_meter:
         if meter not in known:
             by_meter.fail(meter, "is not a meter; declare it in 'meters' of the book, or correct the name")
-        values[meter] = by_meter.scaled(meter, 6, unit=unit)
+        value = _plain_micro(getattr(by_meter.where(meter), "value", None))
+        values[meter] = by_meter.scaled(meter, MICRO_DIGITS, unit=unit) if value is None else value
     return values
 
 
+@lru_cache(maxsize=65_536)
+def _plain_micro(text: str | None) -> int | None:
+    """A number as it should be, kept since prices repeat. None: read it the long way, which says what is wrong."""
+    try:
+        value = parse_micro(text or "")
+    except InexactError:
+        return None
+    return value if 0 <= value <= INT64_MAX else None
+
+
 def _read_outcomes(fields: Fields) -> tuple[str, ...]:
-    outcomes = fields.texts("outcome") or (OUTCOMES[0],)
+    if "outcome" not in fields:
+        return _COMPLETED
+    outcomes = fields.texts("outcome")
     for outcome in outcomes:
         if outcome and outcome not in OUTCOMES:
             fields.fail("outcome", f"is {outcome!r}; write one or a list of {', '.join(OUTCOMES)}")
@@ -202,14 +228,19 @@ def _read_units(fields: Fields, known: frozenset[str]) -> dict[str, dict[str, in
     return {unit: _read_by_meter(units, unit, known, "") for unit in units}
 
 
-def _read_adjustment(book: Fields, node: Node, path: str) -> Adjustment:
-    fields = Fields(book.source, node, path, ("multiply", "reason"), (*TEXT_DIMENSIONS, *ADJUSTMENT_KEYS))
-    for key in ADJUSTMENT_KEYS:
-        if key in fields:
-            fields.fail(key, refusal(f"an adjustment by {key}", f"write a row with this {key}"))
+def _read_adjustment(book: Fields, node: Node, path: str, known: frozenset[str]) -> Adjustment:
+    fields = Fields(book.source, node, path, ("multiply", "reason"), _ADJUSTMENT_OPTIONAL)
+    time_bands = fields.texts("time_band")
+    meters = fields.texts("meters")
+    for meter in meters:
+        if meter and meter not in known:
+            fields.fail("meters", f"has {meter!r}, not a meter; declare it in 'meters' of the book, or correct it")
     return Adjustment(
         scope=read_scope(fields),
         multiply_pico=fields.scaled("multiply", PICO_DIGITS),
         reason=fields.text("reason"),
+        time_bands=() if time_bands == (ANY,) else time_bands,
+        context=_read_context(fields),
+        meters=meters,
         line=node.line,
     )

@@ -5,11 +5,12 @@ the morning after a holiday's eve it still applies, and on the morning after the
 """
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, time, timedelta
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
 from functools import cache, lru_cache
 from zoneinfo import ZoneInfo
 
-from billing.catalog.model import ALL_DAY_MINUTES, TimeBand
+from billing.catalog.model import ALL_DAY_MINUTES, DAYS, TimeBand
 from schemas.times import DAY_US, MINUTE_US
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -68,6 +69,56 @@ def band_contains(band: TimeBand, time_us: int) -> bool:
         elif (into_us >= start_us and day_counts(band, day)) or (into_us < end_us and day_counts(band, day - 1)):
             return True
     return False
+
+
+@dataclass(frozen=True, slots=True)
+class BandReason:
+    """Why an instant is in a band or not: the local time that decided, the day whose hours were asked for."""
+
+    inside: bool
+    local_time: str
+    day: str
+    why: str
+
+
+def band_reason(band: TimeBand, time_us: int) -> BandReason:
+    """Say in words what :func:`band_contains` answers."""
+    zone = zone_of(band.timezone)
+    today, into_us = local_day_and_offset(zone, time_us)
+    local = (_EPOCH + timedelta(microseconds=min(max(time_us, _FIRST_US), _LAST_US))).astimezone(zone)
+    hit: tuple[bool, int, str] | None = None
+    for start, end in band.hours:
+        start_us, end_us = start * MINUTE_US, end * MINUTE_US
+        days = [today] if into_us >= start_us and (start > end or into_us < end_us) else []
+        days += [today - 1] if start > end and into_us < end_us else []
+        for day in days:
+            counts = day_counts(band, day)
+            if hit is None or (counts and not hit[0]):
+                hit = (counts, day, _hours_text(start, end))
+    if hit is None:
+        listed = ", ".join(_hours_text(start, end) for start, end in band.hours)
+        hit, why = (False, today, ""), f"{local:%H:%M} is outside {listed}"
+    else:
+        inside, day, hours = hit
+        why = f"{hours}, {_day_text(band, day, inside)}" if inside else _day_text(band, day, inside)
+    return BandReason(hit[0], local.isoformat(), date.fromordinal(hit[1]).isoformat(), why)
+
+
+def _hours_text(start: int, end: int) -> str:
+    return f"{start // 60:02d}:{start % 60:02d}-{end // 60:02d}:{end % 60:02d}"
+
+
+def _day_text(band: TimeBand, day: int, inside: bool) -> str:
+    """Why the hours of a band begin on a day or not."""
+    name = DAYS[(day - 1) % 7]
+    if day in band.off:
+        return f"{date.fromordinal(day)} ({name}) is off in {band.excepts}"
+    if day in band.work and name in DAYS[5:]:
+        return f"{date.fromordinal(day)} ({name}) is a working day in {band.excepts}" + (
+            "" if inside else ", and the band has no day from mon to fri"
+        )
+    listed = ", ".join(DAYS[index] for index in band.days)
+    return name if inside else f"{name} is not one of {listed}"
 
 
 def band_intervals(band: TimeBand, from_us: int, until_us: int) -> tuple[tuple[int, int], ...]:

@@ -9,8 +9,6 @@ from billing.catalog.findings import Finding
 from billing.catalog.model import Catalog, Plan
 
 _REFUSED = "not supported by this version: "
-ADJUSTMENT_KEYS = ("time_band", "context")
-"""Dimensions that a row can fix and an adjustment cannot yet."""
 
 
 def refusal(what: str, instead: str) -> str:
@@ -22,11 +20,6 @@ def unsupported(catalog: Catalog) -> Iterator[Finding]:
     """Find every use of what this version does not do."""
     for agreement in catalog.agreements:
         yield Finding(agreement.file, agreement.line, "kind", refusal("agreements", "take this entry out"))
-    for book in catalog.price_books:
-        for row in book.rows:
-            if row.units:
-                message = refusal("coefficients of other units", "leave 'units' out")
-                yield Finding(book.file, row.line, f"rows[{row.index}].units", message)
     for plan in catalog.plans:
         for line, key, what, instead in _of_plan(plan):
             yield Finding(plan.file, line, key, refusal(what, instead))

@@ -1,11 +1,15 @@
-"""Pricing: which row of a price book an event meets (:mod:`.match`), and what it then costs (:mod:`.rate`)."""
+"""Pricing: which row of a price book an event meets (:mod:`.match`), what it then costs (:mod:`.rate`, with the
+adjustments of :mod:`.adjust`), and why (:mod:`.explain`).
+"""
 
+from billing.pricing.adjust import Moment
 from billing.pricing.match import Combination, RowIndex, candidates, combination_of, winning_row
 from billing.pricing.rate import (
     Rated,
     RatedLine,
     Rater,
     UnitPrices,
+    fixed_prices,
     net_of_tax,
     rate,
     rated_as_json,
@@ -15,6 +19,7 @@ from billing.pricing.rate import (
 
 __all__ = [
     "Combination",
+    "Moment",
     "Rated",
     "RatedLine",
     "Rater",
@@ -22,6 +27,7 @@ __all__ = [
     "UnitPrices",
     "candidates",
     "combination_of",
+    "fixed_prices",
     "net_of_tax",
     "rate",
     "rated_as_json",

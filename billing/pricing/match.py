@@ -45,9 +45,14 @@ def text_fits(row: PriceRow, combination: Combination) -> bool:
 
 def context_fits(row: PriceRow, context_tokens: int) -> bool:
     """Whether a context of so many tokens lies in a row's context band."""
-    if row.context is None:
+    return in_context(row.context, context_tokens)
+
+
+def in_context(context: tuple[int, int | None] | None, context_tokens: int) -> bool:
+    """Whether a context of so many tokens lies in a context band; without one it always does."""
+    if context is None:
         return True
-    low, high = row.context
+    low, high = context
     return low <= context_tokens and (high is None or context_tokens < high)
 
 
@@ -79,23 +84,45 @@ def _best_first(rows: Iterable[PriceRow]) -> tuple[PriceRow, ...]:
 
 
 class RowIndex:
-    """The rows of a book by model pattern, so that :func:`candidates` need not look at rows of other models."""
+    """The rows of a book by what their patterns fix, so that :func:`candidates` need not look at every row.
 
-    __slots__ = ("_exact", "_prefixes", "book")
+    Rows that fix the same dimensions, prefixes at the same length, differ only in texts, so one of them is found by the
+    texts of a combination cut to those lengths. A book has few such shapes, however many rows it has.
+    """
+
+    __slots__ = ("_models", "_shapes", "book")
 
     def __init__(self, book: PriceBook) -> None:
         self.book = book
-        self._exact: dict[str, list[PriceRow]] = {}
-        self._prefixes: dict[str, list[PriceRow]] = {}
+        self._shapes: dict[_Shape, dict[tuple[str, ...], list[PriceRow]]] = {}
+        self._models: dict[str, list[PriceRow]] = {}
         for row in book.rows:
-            prefix = row.model.endswith(ANY)
-            rows_of = self._prefixes if prefix else self._exact
-            rows_of.setdefault(row.model[:-1] if prefix else row.model, []).append(row)
+            self._models.setdefault(row.model, []).append(row)
+            patterns = row.patterns
+            shape = tuple([(place, _length(text)) for place, text in enumerate(patterns) if text != ANY])
+            texts = tuple([patterns[place][:length] for place, length in shape])
+            self._shapes.setdefault(shape, {}).setdefault(texts, []).append(row)
+
+    def of_model(self, model: str) -> tuple[PriceRow, ...]:
+        """The rows whose model pattern matches, best first: all that a person would expect to be looked at."""
+        patterns = dict.fromkeys([model, *(model[:length] + ANY for length in range(len(model) + 1))])
+        found = [row for pattern in patterns for row in self._models.get(pattern, ())]
+        return _best_first(sorted(found, key=lambda row: row.index))
 
     def candidates(self, combination: Combination) -> tuple[PriceRow, ...]:
         """The same rows in the same order as :func:`candidates`."""
-        model = combination.model
-        found = list(self._exact.get(model, ()))
-        for length in range(len(model), -1, -1):
-            found += self._prefixes.get(model[:length], ())
+        found: list[PriceRow] = []
+        for shape, rows_by_texts in self._shapes.items():
+            rows = rows_by_texts.get(tuple([combination[place][:length] for place, length in shape]))
+            if rows is not None:
+                found += rows
+        found.sort(key=lambda row: row.index)
         return _best_first(row for row in found if text_fits(row, combination))
+
+
+_Shape = tuple[tuple[int, int | None], ...]
+"""The places of the dimensions that a row fixes, each with the length of its prefix, None for an exact text."""
+
+
+def _length(pattern: str) -> int | None:
+    return len(pattern) - 1 if pattern.endswith(ANY) else None

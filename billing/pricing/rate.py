@@ -1,14 +1,18 @@
 """What an event costs and how many standard tokens it uses: the pricing rule of CONTRACT §3, exact, in plain Python.
 
-The only roundings are the adjusted unit price and the tax, both half even to 1e-12 (:func:`divide_half_even`).
+The only roundings are the adjusted unit price (:mod:`billing.pricing.adjust`) and the tax, both half even to 1e-12.
+
+Whoever prices many events asks :func:`fixed_prices` what a combination costs whatever the time and the context. Where
+that is None the answer is different from event to event, and :class:`Rater` gives it.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
-from billing.catalog.model import PriceBook, PriceRow
-from billing.catalog.patterns import scope_matches
+from billing.catalog.model import MINIMUM_CHARGE, Adjustment, PriceBook, PriceRow
 from billing.catalog.source import INT64_MAX
-from billing.pricing.match import Combination, RowIndex, combination_of, first_fitting, winning_row
+from billing.pricing.adjust import Moment, adjusted_price, counting, is_momentary, matching_texts, moment_fits
+from billing.pricing.match import Combination, RowIndex, candidates, combination_of, first_fitting
 from schemas.meters import context_tokens
 from schemas.rejections import Rejection
 from schemas.units import (
@@ -27,7 +31,10 @@ UnitPrices = dict[str, tuple[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class RatedLine:
-    """One meter of a rated event. ``price_pico`` is per unit, after adjustments."""
+    """One meter of a rated event. ``price_pico`` is per unit, after adjustments.
+
+    The last line may be of the "meter" ``minimum_charge``: one unit at the price of what was missing to the minimum.
+    """
 
     meter: str
     quantity: int
@@ -39,7 +46,8 @@ class RatedLine:
 @dataclass(frozen=True, slots=True)
 class Rated:
     """A priced event. ``amount_pico`` includes the tax, ``net_pico`` does not; both and the sum of standard tokens fit
-    64 bits. ``price_book`` is ``name@version``; lines are in the order of the event's counts.
+    64 bits, and the lines add up to them. ``price_book`` is ``name@version``; lines are in the order of the event's
+    counts, that of a minimum charge after them.
     """
 
     price_book: str
@@ -55,22 +63,29 @@ def net_of_tax(amount_pico: int, tax_rate_micro: int) -> int:
     return divide_half_even(amount_pico * MILLION, MILLION + tax_rate_micro)
 
 
-def unit_prices(book: PriceBook, row: PriceRow, combination: Combination) -> UnitPrices:
-    """What a unit of each meter costs in a row for a combination: adjusted prices and coefficients.
+def unit_prices(book: PriceBook, row: PriceRow, combination: Combination, moment: Moment | None = None) -> UnitPrices:
+    """What a unit of each meter costs in a row for a combination at a moment: adjusted prices and coefficients.
 
-    A row that prices ``output`` and not ``reasoning`` gives ``reasoning`` output's price, and its coefficient unless
-    the row states one of its own.
+    Raises:
+        ValueError: no moment is given, but the combination alone does not decide what an event costs by this row.
     """
-    dimensions = combination._asdict()
-    factor, digits = 1, 0
-    for adjustment in book.adjustments:
-        if scope_matches(adjustment.scope, dimensions):
-            factor *= adjustment.multiply_pico
-            digits += PICO_DIGITS
-    divisor = 10**digits
+    matching = matching_texts(book, combination)
+    if moment is not None:
+        return prices_after(book, row, [a for a in matching if moment_fits(book, a, moment)])
+    if not _is_fixed(row, matching):
+        raise ValueError(f"row {row.index} of {book.label} has rules that depend on the event: give its moment")
+    return prices_after(book, row, matching)
+
+
+def prices_after(book: PriceBook, row: PriceRow, matching: Sequence[Adjustment]) -> UnitPrices:
+    """What a unit of each meter costs in a row under the adjustments that match an event.
+
+    A row that prices ``output`` and not ``reasoning`` gives ``reasoning`` output's price, as adjusted, and its
+    coefficient unless the row states one of its own.
+    """
     coefficients = row.coefficient_micro
     prices = {
-        meter: (divide_half_even(price * factor, divisor), coefficients.get(meter, 0))
+        meter: (adjusted_price(price, counting(book.stacking, matching, meter)), coefficients.get(meter, 0))
         for meter, price in row.price_pico.items()
     }
     if "reasoning" not in prices and "output" in prices:
@@ -79,13 +94,36 @@ def unit_prices(book: PriceBook, row: PriceRow, combination: Combination) -> Uni
     return prices
 
 
+def fixed_prices(book: PriceBook, combination: Combination, index: RowIndex | None = None) -> UnitPrices | None:
+    """The unit prices of a combination where it alone decides; None where each event needs :func:`rate` of its own.
+
+    None: no row matches; the best row has a context band, a time band or a minimum charge; an adjustment that matches
+    the combination has a context band or a time band. Otherwise an event costs Σ count × unit price, nothing else, and
+    is rejected (``no_price``) for a meter that is not in the answer. With an index the rows are found at once.
+    """
+    rows = candidates(book, combination) if index is None else index.candidates(combination)
+    if not rows or rows[0].context is not None or rows[0].time_band is not None:
+        return None
+    matching = matching_texts(book, combination)
+    return prices_after(book, rows[0], matching) if _is_fixed(rows[0], matching) else None
+
+
+def _is_fixed(row: PriceRow, matching: Iterable[Adjustment]) -> bool:
+    return not row.minimum_charge_pico and not any(map(is_momentary, matching))
+
+
 def rate(event: UsageEvent, book: PriceBook) -> Rated | Rejection:
     """Price an event by a book: ``no_price`` where no row or no meter price applies, ``overflow`` beyond 64 bits."""
-    combination = combination_of(event)
-    row = winning_row(book, combination, event.time_us, context_tokens(event.counts))
+    combination, moment = combination_of(event), moment_of(event)
+    row = first_fitting(book, candidates(book, combination), *moment)
     if row is None:
         return no_row(event, book)
-    return apply_prices(event, book, unit_prices(book, row, combination), row)
+    return apply_prices(event, book, unit_prices(book, row, combination, moment), row)
+
+
+def moment_of(event: UsageEvent) -> Moment:
+    """The time and the context of an event."""
+    return Moment(event.time_us, context_tokens(event.counts))
 
 
 def no_row(event: UsageEvent, book: PriceBook) -> Rejection:
@@ -116,6 +154,10 @@ def apply_prices(event: UsageEvent, book: PriceBook, prices: UnitPrices, row: Pr
         lines.append(line)
         amount_pico += line.amount_pico
         standard_micro += line.standard_micro
+    if amount_pico < row.minimum_charge_pico:
+        missing_pico = row.minimum_charge_pico - amount_pico
+        lines.append(RatedLine(MINIMUM_CHARGE, 1, missing_pico, missing_pico, 0))
+        amount_pico = row.minimum_charge_pico
     if amount_pico > INT64_MAX:
         return _reject(event, "overflow", f"costs {format_pico(amount_pico)}, more than {format_pico(INT64_MAX)}")
     if standard_micro > INT64_MAX:
@@ -132,31 +174,52 @@ def _reject(event: UsageEvent, reason: str, detail: str) -> Rejection:
     return Rejection(reason, detail, event.source, event.id, event.sequence, event.account)
 
 
+@dataclass(slots=True)
+class _Known:
+    """What was looked up for a combination: its rows, the adjustments that may match, and prices by row and those."""
+
+    rows: tuple[PriceRow, ...]
+    adjustments: tuple[Adjustment, ...]
+    momentary: bool
+    prices: dict[tuple[int, int], UnitPrices] = field(default_factory=dict)
+
+
 class Rater:
     """:func:`rate` for many events of one book: what a combination needs is looked up once."""
 
-    __slots__ = ("_index", "_known", "book")
+    __slots__ = ("_known", "book", "index")
 
     def __init__(self, book: PriceBook) -> None:
         self.book = book
-        self._index = RowIndex(book)
-        self._known: dict[Combination, tuple[tuple[PriceRow, UnitPrices], ...]] = {}
+        self.index = RowIndex(book)
+        self._known: dict[Combination, _Known] = {}
 
     def rate(self, event: UsageEvent) -> Rated | Rejection:
         """The same answer as :func:`rate`."""
-        combination = combination_of(event)
-        known = self._known.get(combination)
-        if known is None:
-            if len(self._known) >= _KNOWN_MAX:
-                self._known.clear()
-            rows = self._index.candidates(combination)
-            known = tuple((row, unit_prices(self.book, row, combination)) for row in rows)
-            self._known[combination] = known
-        row = first_fitting(self.book, (row for row, _ in known), event.time_us, context_tokens(event.counts))
+        book = self.book
+        combination, moment = combination_of(event), moment_of(event)
+        known = self._known.get(combination) or self._look_up(combination)
+        row = first_fitting(book, known.rows, *moment)
         if row is None:
-            return no_row(event, self.book)
-        prices = next(prices for candidate, prices in known if candidate is row)
-        return apply_prices(event, self.book, prices, row)
+            return no_row(event, book)
+        matching: Sequence[Adjustment] = known.adjustments
+        bits = 0
+        if known.momentary:
+            fits = [moment_fits(book, adjustment, moment) for adjustment in known.adjustments]
+            matching = [adjustment for adjustment, fit in zip(known.adjustments, fits, strict=True) if fit]
+            bits = sum(fit << place for place, fit in enumerate(fits))
+        prices = known.prices.get((row.index, bits))
+        if prices is None:
+            prices = known.prices[row.index, bits] = prices_after(book, row, matching)
+        return apply_prices(event, book, prices, row)
+
+    def _look_up(self, combination: Combination) -> _Known:
+        if len(self._known) >= _KNOWN_MAX:
+            self._known.clear()
+        adjustments = matching_texts(self.book, combination)
+        known = _Known(self.index.candidates(combination), adjustments, any(map(is_momentary, adjustments)))
+        self._known[combination] = known
+        return known
 
 
 _KNOWN_MAX = 65_536  # a worker that invents site names must not fill the memory

@@ -114,7 +114,7 @@ def test_what_is_only_suspicious_is_a_warning(tmp_path: Path) -> None:
         "end the last band with null unless they are meant to be rejected",
         "catalog.yaml:12: warning: rows[1].time_band: leaves 'timed' without a row outside all time bands; "
         "add a row without time_band",
-        "catalog.yaml:13: warning: rows[2]: never wins: rows with the same patterns cover it, or its time band never "
+        "catalog.yaml:13: warning: rows[2]: never wins: rows that are more specific cover it, or its time band never "
         "applies; remove it",
         "catalog.yaml:15: warning: rows[4].standard_tokens: has images, which the row does not price, so such an event "
         "is rejected; price it",
@@ -168,17 +168,15 @@ def test_fee_shares_add_up_to_one(tmp_path: Path) -> None:
 
 
 def test_what_this_version_does_not_do_is_refused_by_name(tmp_path: Path) -> None:
-    book = BOOK + 'rows: [{per_million: {output: "1"}, units: {CREDIT: {output: "2"}}}]\n'
     plan = PLAN.replace("STD_TOKEN", "CREDIT").replace("periodic}", "periodic, carry_over_cycles: 1}") + (
         'windows: [{kind: rolling, hours: 5, cap: "2000000"}, {kind: fixed, every: week, cap: "9000000"}]\n'
         'overage: {mode: auto_pack, block: "1000000", price: "2.00", max_packs: 3}\n'
         "breakage: {policy: proportional}\n"
     )
     agreement = "kind: agreement\nname: a\nversion: 1\neffective_from: x\nrole: principal\nmatch: {}\nshares: []\n"
-    found = findings(tmp_path, book, plan, agreement)
+    found = findings(tmp_path, plan, agreement)
     assert all(f.message.startswith("not supported by this version: ") for f in found)
     assert [f.key for f in found] == [
-        "rows[0].units",
         "breakage.policy",
         "overage.mode",
         "buckets[0].carry_over_cycles",

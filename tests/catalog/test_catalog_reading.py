@@ -30,7 +30,8 @@ rows:
   - {model: [x], per_million: {input: [1]}, hardware_tier: " x"}
 adjustments:
   - {energy_source: ["solar", "solar"], multiply: "-0.5"}
-  - {time_band: peak, multiply: "0.5", reason: night}
+  - {time_band: [peak, peak], context: [9, 1], meters: [inptu], multiply: "0.5", reason: night}
+stacking: best
 """
 
 

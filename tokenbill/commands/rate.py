@@ -13,6 +13,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from billing.catalog import Catalog
 from billing.pricing import Rated, Rater, rated_as_json, rejection_as_json
+from billing.pricing.explain import explain
 from schemas.rejections import Rejection
 from schemas.times import format_time_us
 from schemas.usage import UsageEvent, parse_usage
@@ -23,6 +24,7 @@ EXAMPLE = """
 \b
 Example:
   tokenbill rate --catalog examples/catalog --events events.jsonl --out rated.jsonl
+  tokenbill rate --catalog examples/catalog --events events.jsonl --explain
 """
 
 _LINES_PER_STEP = 1_000
@@ -41,8 +43,8 @@ class BookRater:
         self._declared = frozenset(meter for book in versions for meter in book.meters)
         self._raters = {book.version: Rater(book) for book in versions}
 
-    def line(self, value: bytes) -> dict[str, object]:
-        """The line of output for a line of input."""
+    def line(self, value: bytes, *, explained: bool = False) -> dict[str, object]:
+        """The line of output for a line of input; explained with the key ``explain``, where a book is in force."""
         event = parse_usage(value, declared_meters=self._declared)
         if isinstance(event, Rejection):
             self.rejected += 1
@@ -52,18 +54,26 @@ class BookRater:
             self.rejected += 1
         else:
             self.rated += 1
-        return rated_as_json(event, result)
+        line = rated_as_json(event, result)
+        if explained and (rater := self._rater(event)) is not None:
+            line["explain"] = explain(event, rater.index)
+        return line
+
+    def _rater(self, event: UsageEvent) -> Rater | None:
+        """The version in force at an event's time."""
+        book = self._catalog.price_book_at(self.name, event.time_us)
+        return None if book is None else self._raters[book.version]
 
     def _rate(self, event: UsageEvent) -> Rated | Rejection:
-        book = self._catalog.price_book_at(self.name, event.time_us)
-        if book is None:
+        rater = self._rater(event)
+        if rater is None:
             first = min(book.effective_from_us for book in self._catalog.price_books if book.name == self.name)
             detail = (
                 f"no version of {self.name} is in force at {format_time_us(event.time_us)}; "
                 f"the first begins at {format_time_us(first)}"
             )
             return Rejection("no_price_book", detail, event.source, event.id, event.sequence, event.account)
-        return self._raters[book.version].rate(event)
+        return rater.rate(event)
 
 
 def choose_book(catalog: Catalog, name: str | None) -> str:
@@ -91,7 +101,8 @@ def choose_book(catalog: Catalog, name: str | None) -> str:
 @click.option("--events", required=True, type=_PATH, help="JSON lines of usage events; - is stdin.")
 @click.option("--price-book", metavar="NAME", help="Price by this book; default: the only one of the catalogue.")
 @click.option("--out", type=_PATH, help="Write here instead of standard output.")
-def rate(catalog_dir: Path, events: Path, price_book: str | None, out: Path | None) -> None:
+@click.option("--explain", "explained", is_flag=True, help="Add to each line why it costs that.")
+def rate(catalog_dir: Path, events: Path, price_book: str | None, out: Path | None, explained: bool) -> None:
     """Price usage events: one JSON line for each, with the amount or the reason why there is none.
 
     Needs no servers, applies no time limits and does not look for duplicates. Blank lines are left out.
@@ -99,14 +110,19 @@ def rate(catalog_dir: Path, events: Path, price_book: str | None, out: Path | No
     catalog = open_catalog(catalog_dir)
     rater = BookRater(catalog, choose_book(catalog, price_book))
     with ExitStack() as stack:
-        source = _open(stack, events, "rb")
-        target = sys.stdout.buffer if out is None else _open(stack, out, "wb")
+        source = open_file(stack, events, "rb")
+        target = sys.stdout.buffer if out is None else open_file(stack, out, "wb")
         advance = stack.enter_context(_progress(events))
-        _rate_lines(rater, source, target, advance)
+        _rate_lines(rater, source, target, advance, explained)
     click.echo(f"{rater.rated} rated, {rater.rejected} rejected", err=True)
 
 
-def _open(stack: ExitStack, path: Path, mode: str) -> BinaryIO:
+def open_file(stack: ExitStack, path: Path, mode: str) -> BinaryIO:
+    """Open a file that a person named; ``-`` is standard input.
+
+    Raises:
+        UserError: it cannot be opened.
+    """
     if str(path) == "-" and mode == "rb":
         return sys.stdin.buffer
     try:
@@ -116,12 +132,14 @@ def _open(stack: ExitStack, path: Path, mode: str) -> BinaryIO:
         raise UserError(f"cannot {verb} {path}", error.strerror or str(error), fix) from error
 
 
-def _rate_lines(rater: BookRater, source: BinaryIO, target: BinaryIO, advance: Callable[[int], None]) -> None:
+def _rate_lines(
+    rater: BookRater, source: BinaryIO, target: BinaryIO, advance: Callable[[int], None], explained: bool
+) -> None:
     done = 0
     for number, line in enumerate(source, 1):
         done += len(line)
         if line.strip():
-            target.write(_encode(rater.line(line)))
+            target.write(encode_line(rater.line(line, explained=explained)))
         if number % _LINES_PER_STEP == 0:
             advance(done)
             done = 0
@@ -129,7 +147,8 @@ def _rate_lines(rater: BookRater, source: BinaryIO, target: BinaryIO, advance: C
     advance(done)
 
 
-def _encode(document: dict[str, object]) -> bytes:
+def encode_line(document: dict[str, object]) -> bytes:
+    """A line of output."""
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 

@@ -1,0 +1,132 @@
+"""Rows of one model that cross: an event fits both, each fixes what the other leaves open, and the winner may surprise.
+
+``{hardware_tier: "ascend-*", site: a}`` and ``{service_tier: batch}`` cross: a batch request on Ascend at ``a`` is
+priced by the first, which says nothing about batch. It is allowed and decided (CONTRACT §3), so it is a warning, and
+none where a row that beats both takes the common events. Rows of different model patterns are left alone: there the
+model decides, as everyone expects. Work and warnings per book are bounded.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+
+from billing.catalog.findings import WARNING, Finding
+from billing.catalog.model import TEXT_DIMENSIONS, PriceBook, PriceRow
+from billing.catalog.patterns import ANY, row_rank
+
+_PAIRS_MAX = 300_000
+_FINDINGS_MAX = 50
+
+Context = tuple[int, int | None]
+Meet = tuple[tuple[str, ...], str | None, Context]
+"""What two rows have in common: patterns, time band, context."""
+
+
+def check_overlaps(book: PriceBook, sets: Sequence[frozenset[str]]) -> Iterator[Finding]:
+    """Find rows that cross; ``sets`` are the time bands that apply together at some instant."""
+    by_model: dict[str, list[PriceRow]] = defaultdict(list)
+    for row in book.rows:
+        by_model[row.model].append(row)
+    together = {frozenset(pair) for found in sets for pair in combinations(sorted(found), 2)}
+    pairs = found = 0
+    for rows in by_model.values():
+        for first, second in combinations(rows, 2):
+            pairs += 1
+            if pairs > _PAIRS_MAX or found >= _FINDINGS_MAX:
+                yield _rest(book, second, found)
+                return
+            meet = _crossing(first, second, together)
+            if meet is not None and not _decided(meet, first, second, rows):
+                found += 1
+                yield _finding(book, first, second, meet)
+
+
+def _crossing(first: PriceRow, second: PriceRow, together: set[frozenset[str]]) -> Meet | None:
+    """What two rows have in common, if each is narrower than the other somewhere; None if not."""
+    if first.patterns == second.patterns and (first.time_band is None) == (second.time_band is None):
+        return None
+    narrower = [False, False]
+    texts: list[str] = []
+    for one, two in zip(first.patterns, second.patterns, strict=True):
+        if one == two:
+            texts.append(one)
+        elif _contains(two, one):
+            narrower[0] = True
+            texts.append(one)
+        elif _contains(one, two):
+            narrower[1] = True
+            texts.append(two)
+        else:
+            return None
+    if not set(first.outcome) & set(second.outcome):
+        return None
+    band = first.time_band or second.time_band
+    if first.time_band != second.time_band:
+        if first.time_band and second.time_band:
+            if frozenset((first.time_band, second.time_band)) not in together:
+                return None
+        else:
+            narrower[0 if first.time_band else 1] = True
+    context = _common(first.context or (0, None), second.context or (0, None))
+    if context is None:
+        return None
+    if (first.context is None) != (second.context is None):
+        narrower[0 if first.context else 1] = True
+    return (tuple(texts), band, context) if all(narrower) else None
+
+
+def _contains(wide: str, narrow: str) -> bool:
+    """Whether every text that a pattern matches is matched by another pattern."""
+    return wide == narrow or (wide.endswith(ANY) and narrow.startswith(wide[:-1]))
+
+
+def _common(one: Context, two: Context) -> Context | None:
+    low = max(one[0], two[0])
+    ends = [end for end in (one[1], two[1]) if end is not None]
+    high = min(ends) if ends else None
+    return None if high is not None and high <= low else (low, high)
+
+
+def _decided(meet: Meet, first: PriceRow, second: PriceRow, rows: Sequence[PriceRow]) -> bool:
+    """Whether a row that beats both takes every event that both fit."""
+    texts, band, (low, high) = meet
+    both = max(row_rank(first), row_rank(second))
+    outcomes = set(first.outcome) & set(second.outcome)
+    for row in rows:
+        start, end = row.context or (0, None)
+        if (
+            start <= low
+            and (end is None or (high is not None and high <= end))
+            and row.time_band in (None, band)
+            and outcomes <= set(row.outcome)
+            and all(map(_contains, row.patterns, texts))
+            and row_rank(row) > both
+        ):
+            return True
+    return False
+
+
+def _finding(book: PriceBook, first: PriceRow, second: PriceRow, meet: Meet) -> Finding:
+    winner, loser = (first, second) if row_rank(first) > row_rank(second) else (second, first)
+    texts, band, (low, high) = meet
+    common = [f"{name} {text}" for name, text in zip(TEXT_DIMENSIONS, texts, strict=True) if text != ANY]
+    common += [f"time_band {band}"] if band else []
+    common += [f"context [{low}, {'null' if high is None else high}]"] if (low, high) != (0, None) else []
+    return Finding(
+        book.file,
+        loser.line,
+        f"rows[{loser.index}]",
+        f"overlaps rows[{winner.index}] in line {winner.line}, which wins for {', '.join(common)}; "
+        "if that is not meant, add a row for just that",
+        WARNING,
+    )
+
+
+def _rest(book: PriceBook, row: PriceRow, found: int) -> Finding:
+    return Finding(
+        book.file,
+        row.line,
+        f"rows[{row.index}]",
+        f"from here on overlaps were not looked for, after {found} of them; put those right, or split the book",
+        WARNING,
+    )

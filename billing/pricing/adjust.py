@@ -1,0 +1,70 @@
+"""What the adjustments of a price book do to a unit price: which match an event, which of those count, the new price.
+
+Stacking is declared by the book (``stacking``, docs/price-books.md), for each meter on its own:
+
+- ``multiply``: every adjustment that matches, one factor after the other;
+- ``best_of``: of those that match the one with the lowest factor, the first of several equal ones;
+- ``replace``: of those that match the last one written, which replaces those before it.
+
+The price is rounded once, after all factors, half even to 1e-12.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from billing.catalog.model import Adjustment, PriceBook
+from billing.catalog.patterns import scope_matches
+from billing.catalog.timebands import band_contains
+from billing.pricing.match import Combination, in_context
+from schemas.units import PICO_DIGITS, divide_half_even
+
+
+class Moment(NamedTuple):
+    """What changes from one request of a combination to the next, as far as it decides a price."""
+
+    time_us: int
+    context_tokens: int
+
+
+def is_momentary(adjustment: Adjustment) -> bool:
+    """Whether it takes more than the combination to tell if an adjustment matches."""
+    return bool(adjustment.time_bands) or adjustment.context is not None
+
+
+def matching_texts(book: PriceBook, combination: Combination) -> tuple[Adjustment, ...]:
+    """The adjustments whose scope matches a combination, as written: all that can match an event of it."""
+    dimensions = combination._asdict()
+    return tuple(a for a in book.adjustments if scope_matches(a.scope, dimensions))
+
+
+def moment_fits(book: PriceBook, adjustment: Adjustment, moment: Moment) -> bool:
+    """Whether a moment lies in one of an adjustment's time bands and in its context band, where it names any."""
+    if not in_context(adjustment.context, moment.context_tokens):
+        return False
+    bands = adjustment.time_bands
+    return not bands or any(band_contains(book.time_bands[name], moment.time_us) for name in bands)
+
+
+def counting(stacking: str, matching: Sequence[Adjustment], meter: str) -> tuple[Adjustment, ...]:
+    """Of the adjustments that match an event, those that count for a meter's price, in the order of the book."""
+    on_meter = tuple(a for a in matching if not a.meters or meter in a.meters)
+    if stacking == "best_of" and on_meter:
+        return (min(on_meter, key=lambda adjustment: adjustment.multiply_pico),)
+    if stacking == "replace":
+        return on_meter[-1:]
+    return on_meter
+
+
+def factor_of(adjustments: Sequence[Adjustment]) -> tuple[int, int]:
+    """The product of factors as (integer, its number of decimal places), exact."""
+    factor, digits = 1, 0
+    for adjustment in adjustments:
+        factor *= adjustment.multiply_pico
+        digits += PICO_DIGITS
+    return factor, digits
+
+
+def adjusted_price(price_pico: int, adjustments: Sequence[Adjustment]) -> int:
+    """A unit price after adjustments, rounded once."""
+    factor, digits = factor_of(adjustments)
+    return divide_half_even(price_pico * factor, 10**digits)

@@ -1,0 +1,98 @@
+"""Prices that differ too much between one version of a book and the next, for a person to look at before publishing.
+
+Compared is what an event is charged per unit, after adjustments, not how rows are written: for every row of either
+version one event that it fits, at an instant of its time band and at the low end of its context band.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+from billing.catalog import Catalog, Finding, PriceBook, PriceRow
+from billing.catalog.patterns import ANY
+from billing.catalog.timebands import band_intervals
+from billing.pricing.adjust import Moment
+from billing.pricing.match import Combination, RowIndex, first_fitting
+from billing.pricing.rate import UnitPrices, unit_prices
+from schemas.times import DAY_US
+from schemas.units import MICRO_DIGITS, MILLION, format_scaled
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SEARCH_DAYS = 16
+"""A band of weekly hours applies within so many days, holidays of a week and a bit included."""
+
+
+def price_changes(catalog: Catalog, most_micro: int) -> list[Finding]:
+    """Find prices that rise or fall by more than a factor (1e-6) from one version of a book to the next in force."""
+    findings: list[Finding] = []
+    for name in catalog.books:
+        versions = sorted(
+            (book for book in catalog.price_books if book.name == name),
+            key=lambda book: (book.effective_from_us, book.version),
+        )
+        for before, book in pairwise(versions):
+            if before.currency == book.currency:
+                findings += _between(before, book, most_micro)
+    return sorted(findings)
+
+
+def _between(before: PriceBook, book: PriceBook, most_micro: int) -> Iterator[Finding]:
+    was, now = RowIndex(before), RowIndex(book)
+    told: set[tuple[int, str]] = set()
+    for of in (book, before):
+        moments = {name: _moment_us(of, name, book.effective_from_us) for name in of.time_bands}
+        for row in of.rows:
+            combination = Combination._make([*map(_sample, row.patterns), row.outcome[0]])
+            time_us = moments.get(row.time_band or "", book.effective_from_us)
+            moment = Moment(time_us, row.context[0] if row.context else 0)
+            old, new = _prices(was, combination, moment), _prices(now, combination, moment)
+            if old is None or new is None:
+                continue
+            for meter, (price_pico, _) in new[1].items():
+                old_pico = old[1].get(meter, (price_pico, 0))[0]
+                if (new[0].index, meter) not in told and _too_much(old_pico, price_pico, most_micro):
+                    told.add((new[0].index, meter))
+                    yield _finding(before, book, (old[0], old_pico), (new[0], price_pico), meter, most_micro)
+
+
+def _prices(index: RowIndex, combination: Combination, moment: Moment) -> tuple[PriceRow, UnitPrices] | None:
+    row = first_fitting(index.book, index.candidates(combination), *moment)
+    return None if row is None else (row, unit_prices(index.book, row, combination, moment))
+
+
+def _sample(pattern: str) -> str:
+    """A text that a pattern matches and that no other pattern of a book is likely to mean."""
+    return f"{pattern[:-1]}~" if pattern.endswith(ANY) else pattern
+
+
+def _moment_us(book: PriceBook, name: str, from_us: int) -> int:
+    """An instant of a time band soon after another one."""
+    band = book.time_bands[name]
+    found: Sequence[tuple[int, int]] = band_intervals(band, from_us, from_us + _SEARCH_DAYS * DAY_US)
+    return found[0][0] if found else from_us
+
+
+def _too_much(old: int, new: int, most_micro: int) -> bool:
+    low, high = sorted((old, new))
+    return high * MILLION > low * most_micro
+
+
+def _finding(
+    before: PriceBook,
+    book: PriceBook,
+    was: tuple[PriceRow, int],
+    now: tuple[PriceRow, int],
+    meter: str,
+    most_micro: int,
+) -> Finding:
+    (old_row, old_pico), (row, price_pico) = was, now
+    where = f"{before.label} ({before.file}:{old_row.line})"
+    day = (_EPOCH + timedelta(microseconds=book.effective_from_us)).date()
+    return Finding(
+        book.file,
+        row.line,
+        f"rows[{row.index}].per_million.{meter}",
+        f"comes to {format_scaled(price_pico, MICRO_DIGITS)} after adjustments, from {day} on; in {where} it was "
+        f"{format_scaled(old_pico, MICRO_DIGITS)}: that is more than a factor of "
+        f"{format_scaled(most_micro, MICRO_DIGITS)}; correct it, or allow more with --max-price-change",
+    )

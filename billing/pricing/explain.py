@@ -1,0 +1,251 @@
+"""Why an event costs what it costs: the rows that were looked at, the winner, every factor, every coefficient.
+
+An explanation is made from the event and the book alone, so it can be made again at any time, and it says nothing that
+:func:`billing.pricing.rate.rate` does not do: the same functions find the row and the adjustments. It is plain JSON
+values, decimals as strings; :mod:`billing.pricing.explain_text` puts it into sentences.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from billing.catalog.model import TEXT_DIMENSIONS, Adjustment, PriceBook, PriceRow
+from billing.catalog.patterns import pattern_matches, pattern_rank, row_rank, scope_matches
+from billing.catalog.timebands import band_reason
+from billing.pricing.adjust import Moment, adjusted_price, counting, factor_of, moment_fits
+from billing.pricing.match import Combination, RowIndex, combination_of, context_fits, in_context, text_fits, time_fits
+from billing.pricing.rate import moment_of
+from schemas.meters import is_context_meter
+from schemas.times import format_time_us
+from schemas.units import (
+    MICRO_DIGITS,
+    MILLION,
+    PICO_DIGITS,
+    divide_half_even,
+    format_micro,
+    format_pico,
+    format_scaled,
+)
+from schemas.usage import UsageEvent
+
+LOST_MAX = 20
+"""Rows that lost and are told one by one, best first; of the others only the number is told."""
+
+Json = dict[str, Any]
+
+
+def explain(event: UsageEvent, index: RowIndex) -> Json:
+    """Explain what :func:`billing.pricing.rate.rate` answers for an event and the book of an index.
+
+    Keys: ``price_book`` (which version, where written), ``time``, ``combination`` and ``context`` (what of the event
+    decided), ``time_bands`` (the local time in each that mattered), ``row`` (the winner or None), ``lost`` (``why``),
+    ``lost_more`` and ``other_models`` (numbers of rows), ``adjustments`` (as written; ``applies`` or ``why`` not),
+    ``prices`` (by meter: list price, factors that count, price, coefficient and where it is from), ``minimum_charge``
+    where the winner has one.
+    """
+    book = index.book
+    combination, moment = combination_of(event), moment_of(event)
+    rows = index.of_model(combination.model)
+    fitting = [row for row in rows if _fits(book, row, combination, moment)]
+    winner = fitting[0] if fitting else None
+    lost = [row for row in rows if row is not winner]
+    matching = [a for a in book.adjustments if _adjusts(book, a, combination, moment)]
+    told: Json = {
+        "price_book": _book(book),
+        "time": format_time_us(event.time_us),
+        "combination": combination._asdict(),
+        "context": {
+            "tokens": moment.context_tokens,
+            "meters": [meter for meter, _ in event.counts if is_context_meter(meter)],
+        },
+        "time_bands": _time_bands(book, rows, combination, event.time_us),
+        "row": None if winner is None else _row(winner),
+        "lost": [_row(row) | {"why": _why_lost(book, row, winner, combination, moment)} for row in lost[:LOST_MAX]],
+        "lost_more": max(0, len(lost) - LOST_MAX),
+        "other_models": len(book.rows) - len(rows),
+        "adjustments": [
+            _adjustment(number, adjustment, _why_not(book, adjustment, combination, moment))
+            for number, adjustment in enumerate(book.adjustments)
+        ],
+        "prices": [],
+    }
+    if winner is not None:
+        told["prices"] = [
+            price for meter, quantity in event.counts if (price := _price(book, winner, matching, meter, quantity))
+        ]
+        if winner.minimum_charge_pico:
+            told["minimum_charge"] = format_pico(winner.minimum_charge_pico)
+    return told
+
+
+def _fits(book: PriceBook, row: PriceRow, combination: Combination, moment: Moment) -> bool:
+    return (
+        text_fits(row, combination)
+        and context_fits(row, moment.context_tokens)
+        and time_fits(book, row, moment.time_us)
+    )
+
+
+def _adjusts(book: PriceBook, adjustment: Adjustment, combination: Combination, moment: Moment) -> bool:
+    return scope_matches(adjustment.scope, combination._asdict()) and moment_fits(book, adjustment, moment)
+
+
+def _book(book: PriceBook) -> Json:
+    told: Json = {
+        "label": book.label,
+        "effective_from": format_time_us(book.effective_from_us),
+        "currency": book.currency,
+        "tax_rate": format_micro(book.tax_rate_micro),
+        "stacking": book.stacking,
+    }
+    if book.standard_token_price_pico_per_million is not None:
+        told["standard_token_price"] = format_pico(book.standard_token_price_pico_per_million)
+    if book.file:
+        told |= {"file": book.file, "line": book.line}
+    return told
+
+
+def _row(row: PriceRow) -> Json:
+    """A row by what it fixes, as it is written in the book."""
+    told: Json = {"index": row.index}
+    if row.line:
+        told["line"] = row.line
+    told |= {
+        name: pattern for name, pattern in zip(TEXT_DIMENSIONS, row.patterns, strict=True) if pattern_rank(pattern)
+    }
+    if row.outcome != ("completed",):
+        told["outcome"] = list(row.outcome)
+    if row.time_band is not None:
+        told["time_band"] = row.time_band
+    if row.context is not None:
+        told["context"] = list(row.context)
+    return told
+
+
+def _why_lost(
+    book: PriceBook, row: PriceRow, winner: PriceRow | None, combination: Combination, moment: Moment
+) -> list[str]:
+    """Each thing that does not match; if everything does, the first thing in which the winner is better."""
+    why = [
+        f"{name} {value!r} does not match {pattern!r}"
+        for name, pattern, value in zip(TEXT_DIMENSIONS, row.patterns, combination[:6], strict=True)
+        if not pattern_matches(pattern, value)
+    ]
+    if combination.outcome not in row.outcome:
+        why.append(f"outcome {combination.outcome!r} is not {' or '.join(row.outcome)}")
+    if not time_fits(book, row, moment.time_us):
+        why.append(f"the time is not in time band {row.time_band!r}")
+    if row.context is not None and not context_fits(row, moment.context_tokens):
+        why.append(f"a context of {moment.context_tokens} tokens is not in {_context_text(row.context)}")
+    return why if why or winner is None else [_why_lower(row, winner)]
+
+
+def _why_lower(row: PriceRow, winner: PriceRow) -> str:
+    """What decides between two rows that fit, in the order of the winner rule."""
+    mine, its = row_rank(row), row_rank(winner)
+    if mine == its:
+        return "ranks the same and stands later in the book"
+    if mine[0] != its[0]:
+        return f"matches, but the model pattern {row.model!r} is less specific than {winner.model!r}"
+    if mine[1] != its[1]:
+        return f"matches, but fixes {mine[1]} of the other dimensions, the winner {its[1]}"
+    for place, name in enumerate((*TEXT_DIMENSIONS[1:], "time_band", "context"), 2):
+        if mine[place] != its[place]:
+            return f"matches and fixes as many dimensions, but in {name} the winner is more specific, which comes first"
+    return "ranks lower"
+
+
+def _time_bands(book: PriceBook, rows: Sequence[PriceRow], combination: Combination, time_us: int) -> list[Json]:
+    """The bands that a row of the combination or an adjustment of it asks for, in the order of the book."""
+    asked = {row.time_band for row in rows if text_fits(row, combination)}
+    for adjustment in book.adjustments:
+        if scope_matches(adjustment.scope, combination._asdict()):
+            asked.update(adjustment.time_bands)
+    told: list[Json] = []
+    for name, band in book.time_bands.items():
+        if name in asked:
+            reason = band_reason(band, time_us)
+            told.append(
+                {
+                    "name": name,
+                    "inside": reason.inside,
+                    "timezone": band.timezone,
+                    "local_time": reason.local_time,
+                    "day": reason.day,
+                    "why": reason.why,
+                }
+            )
+    return told
+
+
+def _adjustment(number: int, adjustment: Adjustment, why_not: list[str]) -> Json:
+    told: Json = {"index": number}
+    if adjustment.line:
+        told["line"] = adjustment.line
+    told |= {"multiply": format_scaled(adjustment.multiply_pico, PICO_DIGITS), "reason": adjustment.reason}
+    if adjustment.meters:
+        told["meters"] = list(adjustment.meters)
+    told["applies"] = not why_not
+    return told | ({"why": why_not} if why_not else {})
+
+
+def _why_not(book: PriceBook, adjustment: Adjustment, combination: Combination, moment: Moment) -> list[str]:
+    dimensions = combination._asdict()
+    why = [
+        f"{name} {dimensions[name]!r} does not match {' or '.join(map(repr, patterns))}"
+        for name, patterns in adjustment.scope.items()
+        if not any(pattern_matches(pattern, dimensions[name]) for pattern in patterns)
+    ]
+    if adjustment.context is not None and not in_context(adjustment.context, moment.context_tokens):
+        why.append(f"a context of {moment.context_tokens} tokens is not in {_context_text(adjustment.context)}")
+    bands = adjustment.time_bands
+    if bands and not any(band_reason(book.time_bands[name], moment.time_us).inside for name in bands):
+        why.append(f"the time is not in time band {' or '.join(map(repr, bands))}")
+    return why
+
+
+def _context_text(context: tuple[int, int | None]) -> str:
+    low, high = context
+    return f"[{low}, {'null' if high is None else high}]"
+
+
+def _price(book: PriceBook, row: PriceRow, matching: Sequence[Adjustment], meter: str, quantity: int) -> Json | None:
+    """One meter's way from the list price to the amount; None where the row does not price it."""
+    priced = "output" if meter == "reasoning" and "reasoning" not in row.price_pico else meter
+    if priced not in row.price_pico:
+        return None
+    list_pico = row.price_pico[priced]
+    counted = counting(book.stacking, matching, priced)
+    factor, digits = factor_of(counted)
+    price_pico = adjusted_price(list_pico, counted)
+    coefficient_micro, origin = _coefficient(book, row, meter, priced)
+    told: Json = {"meter": meter, "quantity": quantity}
+    if priced != meter:
+        told["price_of"] = priced
+    return told | {
+        "list_per_million": format_scaled(list_pico, MICRO_DIGITS),
+        "adjustments": [number for number, a in enumerate(book.adjustments) if any(a is other for other in counted)],
+        "factor": format_scaled(factor, digits),
+        "per_million": format_scaled(price_pico, MICRO_DIGITS),
+        "amount": format_pico(quantity * price_pico),
+        "coefficient": format_micro(coefficient_micro),
+        "coefficient_from": origin,
+        "standard_tokens": format_micro(quantity * coefficient_micro),
+    }
+
+
+def _coefficient(book: PriceBook, row: PriceRow, meter: str, priced: str) -> tuple[int, str]:
+    """The coefficient of a meter in micro, and where it is from."""
+    origin = ""
+    if meter not in row.coefficient_micro and priced != meter:
+        meter, origin = priced, "output's, "
+    coefficient_micro = row.coefficient_micro.get(meter)
+    if coefficient_micro is None:
+        return 0, origin + "none: the row states none and the book has no standard_token_price"
+    standard_price = book.standard_token_price_pico_per_million
+    stated = row.stated is None or meter in row.stated
+    if standard_price and (row.stated is None or not stated) and meter in row.price_pico:
+        price_pico = row.price_pico[meter]
+        if coefficient_micro == divide_half_even(price_pico * MILLION * MILLION, standard_price):
+            price, standard = format_scaled(price_pico, MICRO_DIGITS), format_pico(standard_price)
+            return coefficient_micro, origin + f"price {price} ÷ standard token price {standard}"
+    return coefficient_micro, origin + "stated in the row"

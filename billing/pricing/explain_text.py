@@ -1,0 +1,123 @@
+"""An explanation as text for a person: English, with the Chinese word beside each term (docs/GLOSSARY.md).
+
+Decides nothing: every figure is one of the rated line or of :func:`billing.pricing.explain.explain`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+Json = Mapping[str, Any]
+_DIMENSIONS = {
+    "model": "模型",
+    "hardware_tier": "算力档",
+    "energy_source": "能源",
+    "site": "站点",
+    "channel": "渠道",
+    "service_tier": "服务档",
+    "outcome": "结果",
+}
+
+
+def explain_as_text(line: Json) -> str:
+    """Write a line of ``tokenbill rate --explain`` as text, one fact per line, ending with a newline."""
+    return "\n".join(_lines(line)) + "\n"
+
+
+def _lines(line: Json) -> Iterator[str]:
+    source = "an unknown source" if line["source"] is None else f"source (来源) {line['source']}"
+    yield f"event (话单) {'without id' if line['id'] is None else line['id']} of {source}"
+    if "account" in line:
+        yield f"  account (账户) {line['account']}"
+    told = line.get("explain")
+    if told is not None:
+        yield from _event(told)
+        yield from _rows(told)
+        yield from _adjustments(told)
+        yield from _prices(told)
+    yield from _result(line, told)
+
+
+def _event(told: Json) -> Iterator[str]:
+    book = told["price_book"]
+    where = f", {book['file']}:{book['line']}" if "file" in book else ""
+    yield f"  price book (价目表) {book['label']}, in force (生效) from {book['effective_from']}{where}"
+    yield f"  time (时间) {told['time']}"
+    for name, value in told["combination"].items():
+        yield f"  {name} ({_DIMENSIONS[name]}) {value}"
+    meters = " + ".join(told["context"]["meters"]) or "nothing"
+    yield f"  context (上下文) {told['context']['tokens']} tokens (词元): {meters}"
+    for band in told["time_bands"]:
+        inside = "inside (在内)" if band["inside"] else "outside (不在内)"
+        yield f"  time band (时段) {band['name']}: {inside}, {band['local_time']} in {band['timezone']}; {band['why']}"
+
+
+def _rows(told: Json) -> Iterator[str]:
+    file = told["price_book"].get("file", "")
+    if told["row"] is None:
+        yield "  no row matches (无匹配价格行)"
+    else:
+        yield f"  row that won (命中价格行): {_row_text(told['row'], file)}"
+    if told["lost"]:
+        yield "  rows that lost (落选价格行):"
+    for row in told["lost"]:
+        yield f"    {_row_text(row, file)}: {'; '.join(row['why'])}"
+    if told["lost_more"]:
+        yield f"    and {told['lost_more']} more of this model"
+    if told["other_models"]:
+        yield f"  {_count(told['other_models'], 'row')} of other models (其他模型)"
+
+
+def _row_text(row: Json, file: str) -> str:
+    fixed = [f"{name} {_value(value)}" for name, value in row.items() if name not in ("index", "line", "why")]
+    where = f" ({file}:{row['line']})" if file and "line" in row else ""
+    return f"rows[{row['index']}]{where} {', '.join(fixed) or 'for everything'}"
+
+
+def _value(value: object) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join('null' if item is None else str(item) for item in value)}]"
+    return str(value)
+
+
+def _adjustments(told: Json) -> Iterator[str]:
+    if not told["adjustments"]:
+        return
+    yield f"  adjustments (调价) in order, stacking (叠加方式) {told['price_book']['stacking']}:"
+    for adjustment in told["adjustments"]:
+        on = f" on {', '.join(adjustment['meters'])}" if "meters" in adjustment else ""
+        verdict = "matches (适用)" if adjustment["applies"] else f"does not (不适用): {'; '.join(adjustment['why'])}"
+        yield f"    {adjustment['index']}: × {adjustment['multiply']}{on}, {adjustment['reason']}: {verdict}"
+
+
+def _prices(told: Json) -> Iterator[str]:
+    currency = told["price_book"]["currency"]
+    if told["prices"]:
+        yield f"  prices (单价) in {currency} per million, tax included (含税):"
+    for price in told["prices"]:
+        of = f" as {price['price_of']}" if "price_of" in price else ""
+        factor = ""
+        if price["adjustments"]:
+            numbers = ", ".join(map(str, price["adjustments"]))
+            factor = f" × {price['factor']} (adjustment {numbers}) = {price['per_million']}"
+        yield f"    {price['meter']}{of}: {price['list_per_million']}{factor}"
+        yield f"      {price['quantity']} × {price['per_million']} ÷ 1000000 = {price['amount']} {currency}"
+        yield (
+            f"      {price['quantity']} × coefficient (系数) {price['coefficient']} = {price['standard_tokens']} "
+            f"standard tokens (标准词元); coefficient {price['coefficient_from']}"
+        )
+
+
+def _result(line: Json, told: Json | None) -> Iterator[str]:
+    if "rejected" in line:
+        yield f"  rejected (拒收) {line['rejected']['reason']}: {line['rejected']['detail']}"
+        return
+    if told is not None and "minimum_charge" in told:
+        added: Sequence[Json] = [item for item in line["lines"] if item["meter"] == "minimum_charge"]
+        missing = f"{added[0]['amount']} was missing and is added" if added else "reached"
+        yield f"  minimum charge (最低收费) {told['minimum_charge']} {line['currency']}: {missing}"
+    yield f"  amount (金额) {line['amount']} {line['currency']}, without tax (不含税) {line['net']}"
+    yield f"  standard tokens (标准词元) {line['standard_tokens']}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
