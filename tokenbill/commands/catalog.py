@@ -5,6 +5,9 @@ from pathlib import Path
 import click
 
 from billing.catalog import ERROR, Catalog, CatalogError, lint_folder, load_folder
+from billing.pricing.changes import price_changes
+from schemas.units import MILLION, InexactError, parse_micro
+from tokenbill.commands.catalog_import import import_litellm
 from tokenbill.commands.stack import data_dir_option
 from tokenbill.errors import UserError
 
@@ -12,6 +15,7 @@ CHECK_EXAMPLE = """
 \b
 Example:
   tokenbill catalog check examples/catalog
+  tokenbill catalog check examples/catalog --max-price-change 2
 """
 
 PUBLISH_EXAMPLE = """
@@ -25,18 +29,30 @@ NOT_IN_USE = 1
 
 @click.group()
 def catalog() -> None:
-    """Check and publish price books, plans and holidays."""
+    """Check, import and publish price books, plans and holidays."""
+
+
+catalog.add_command(import_litellm)
 
 
 @catalog.command(epilog=CHECK_EXAMPLE)
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--max-price-change",
+    "most",
+    metavar="FACTOR",
+    help="Also an error: a price that is more than FACTOR times, or less than 1/FACTOR of, that of the version before.",
+)
 @click.pass_context
-def check(context: click.Context, folder: Path) -> None:
+def check(context: click.Context, folder: Path, most: str | None) -> None:
     """Check every *.yaml file below DIR and print what is wrong, with file and line.
 
     Exit code 0: fit to be published, perhaps with warnings. 1: not.
     """
+    most_micro = None if most is None else _factor(most)
     entries, findings = lint_folder(folder)
+    if most_micro is not None and not any(finding.severity == ERROR for finding in findings):
+        findings = tuple(sorted([*findings, *price_changes(entries, most_micro)]))
     for finding in findings:
         click.echo(str(finding))
     errors = sum(finding.severity == ERROR for finding in findings)
@@ -78,6 +94,17 @@ def publish(context: click.Context, folder: Path, data_dir: Path | None) -> None
     else:
         click.echo(f"{new}: every running worker uses the catalogue (epoch {done.epoch})")
     context.exit(NOT_IN_USE if late else 0)
+
+
+def _factor(text: str) -> int:
+    """A factor of at least 1, in 1e-6."""
+    try:
+        factor_micro = parse_micro(text)
+    except InexactError:
+        factor_micro = 0
+    if factor_micro < MILLION:
+        raise UserError(f"--max-price-change {text} is not a factor", "", "write a decimal of at least 1, such as 2")
+    return factor_micro
 
 
 def open_catalog(folder: Path) -> Catalog:
