@@ -6,7 +6,6 @@ is decided by :class:`PlainCalculator` on a plain copy of its account, over the 
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +28,6 @@ from billing.dedupe import DUPLICATE, NEW, Dedupe
 from billing.documents import RATED_PER_RECORD, Stamp, dump_json, output_event, rated_data
 from billing.ledger import CONTRACT_LIABILITY, CUSTOMER_DEPOSITS, OUTPUT_VAT, REVENUE_USAGE, Postings
 from billing.limits import TimeLimits
-from billing.outbox import Frame, encode_frame
 from billing.pricing.match import Combination, RowIndex
 from billing.pricing.rate import unit_prices
 from billing.reference.calculator import ROLLUP_SUMS, PlainCalculator
@@ -300,7 +298,8 @@ class CompiledCalculator:
     def take_effects(self, stamp: Stamp) -> Effects:
         postings, rollups, book_times = self._rare.take()
         self._add_sums(postings, rollups, book_times)
-        rated_records, rated_frames = self._take_rated(stamp)
+        key = str(stamp.partition).encode()
+        rated_records, rated_frames = self._usage.take_frames(key, _rated_pieces(stamp), RATED_PER_RECORD)
         balance_records, balance_frames, *rows = self._store.take(_balance_pieces(stamp))
         change = DedupeChange(hours=[HashHour(hour_us, payload) for hour_us, payload in self._memory.take_hours()])
         for source, numbered, runs, refused, highest, packed in self._memory.take_sources():
@@ -346,27 +345,27 @@ class CompiledCalculator:
         for book_name, latest_us in self._usage.take_book_times().items():
             book_times[book_name] = max(latest_us, book_times.get(book_name, latest_us))
 
-    def _take_rated(self, stamp: Stamp) -> tuple[int, bytes]:
-        partition = str(stamp.partition)
-        frames = [
-            encode_frame(
-                Frame(partition.encode(), output_event("usage.rated.v1", stamp, number, partition, rated_data([chunk])))
-            )
-            for number, chunk in enumerate(self._usage.take_lines(RATED_PER_RECORD))
-        ]
-        return len(frames), b"".join(frames)
-
 
 def _line_piece(price_pico: int) -> bytes:
     """The JSON of a rated line's meter between its quantity and its amount."""
     return b',"per_million":"' + format_pico(price_pico * MILLION).encode() + b'","amount":"'
 
 
+def _rated_pieces(stamp: Stamp) -> list[bytes]:
+    """A rated event without its number and lines: what stands before, between and after them."""
+    data = rated_data([_MARK_DATA])
+    event = output_event("usage.rated.v1", stamp, _MARK_NUMBER, str(stamp.partition), data)
+    return _split(event, str(_MARK_NUMBER).encode(), _MARK_DATA)
+
+
 def _balance_pieces(stamp: Stamp) -> list[bytes]:
     """A balance event without its number, subject and data: what stands before, between and after them."""
     event = output_event("package.balance.v1", stamp, _MARK_NUMBER, _MARK_SUBJECT, _MARK_DATA)
+    return _split(event, str(_MARK_NUMBER).encode(), dump_json(_MARK_SUBJECT), _MARK_DATA)
+
+
+def _split(event: bytes, *marks: bytes) -> list[bytes]:
     pieces: list[bytes] = []
-    marks: Iterable[bytes] = (str(_MARK_NUMBER).encode(), dump_json(_MARK_SUBJECT), _MARK_DATA)
     for mark in marks:
         piece, _, event = event.partition(mark)
         pieces.append(piece)

@@ -58,6 +58,7 @@ cdef class AccountStore:
     cdef vector[char] grants
     cdef vector[int32_t] touched
     cdef vector[Rule] rules
+    cdef TbBuffer frames, accounts_new, accounts_changed, buckets_new, buckets_changed  # kept for their room
     cdef object _account_type, _bucket_type
     cdef dict _rule_numbers
     cdef int16_t _open, _closed, _expired

@@ -228,7 +228,6 @@ cdef class AccountStore:
         subject, before the account object, and the end. Returns the number of balance frames, the frames, and the
         rows: accounts new, accounts changed, buckets new, buckets changed.
         """
-        cdef TbBuffer frames, accounts_new, accounts_changed, buckets_new, buckets_changed
         cdef bytes head = balance_pieces[0], middle = balance_pieces[1], data = balance_pieces[2]
         cdef bytes tail = balance_pieces[3]
         cdef vector[int32_t] order = self._sorted_touched()
@@ -236,25 +235,30 @@ cdef class AccountStore:
         cdef size_t i, j
         cdef Account* account
         cdef Bucket* bucket
+        self.frames.size = 0
+        self.accounts_new.size = 0
+        self.accounts_changed.size = 0
+        self.buckets_new.size = 0
+        self.buckets_changed.size = 0
         for i in range(order.size()):
             account = &self.records[order[i]]
             self._sort_by_grant(account, &by_grant)
-            self._put_frame(&frames, account, by_grant.data(), i, head, middle, data, tail)
-            self._put_account_row(&accounts_changed if account.stored else &accounts_new, account)
+            self._put_frame(&self.frames, account, by_grant.data(), i, head, middle, data, tail)
+            self._put_account_row(&self.accounts_changed if account.stored else &self.accounts_new, account)
             for j in range(account.bucket_number):
                 bucket = &account.buckets[by_grant[j]]
-                self._put_bucket_row(&buckets_changed if bucket.stored else &buckets_new, account, bucket)
+                self._put_bucket_row(&self.buckets_changed if bucket.stored else &self.buckets_new, account, bucket)
                 bucket.stored = 1
             account.stored = 1
             account.touched = 0
         self.touched.clear()
         return (
             order.size(),
-            frames.data[: frames.size],
-            accounts_new.data[: accounts_new.size],
-            accounts_changed.data[: accounts_changed.size],
-            buckets_new.data[: buckets_new.size],
-            buckets_changed.data[: buckets_changed.size],
+            self.frames.data[: self.frames.size],
+            self.accounts_new.data[: self.accounts_new.size],
+            self.accounts_changed.data[: self.accounts_changed.size],
+            self.buckets_new.data[: self.buckets_new.size],
+            self.buckets_changed.data[: self.buckets_changed.size],
         )
 
     def bytes_held(self):

@@ -81,7 +81,8 @@ cdef class Usage:
     cdef vector[Sums] sums
     cdef vector[int32_t] sums_slots
     cdef vector[Earned] earned
-    cdef TbBuffer lines
+    cdef TbBuffer lines                         # each ends with a comma
+    cdef TbBuffer frames
     cdef vector[size_t] line_ends
     cdef int _decide(self, EventColumns columns, Py_ssize_t row, bint limited, int64_t future_us, int64_t past_us) noexcept nogil
     cdef int _version(self, int16_t book, int64_t time_us) noexcept nogil

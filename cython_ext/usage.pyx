@@ -519,13 +519,14 @@ cdef class Usage:
         p = tb_put_pico_64(p, charged_pico)
         p = tb_put_bytes(p, b'","absorbed":"', 14)
         p = tb_put_micro_64(p, absorbed_micro)
-        p = tb_put_bytes(p, b'"}', 2)
+        p = tb_put_bytes(p, b'"},', 3)
         self.lines.wrote(p)
         self.line_ends.push_back(self.lines.size)
 
     def add_line(self, bytes line not None):
         """Append a line that the plain rule wrote, in its place."""
         self.lines.put(line, len(line))
+        self.lines.put(b",", 1)
         self.line_ends.push_back(self.lines.size)
 
     def touch(self, str account_id not None):
@@ -535,24 +536,45 @@ cdef class Usage:
             raise KeyError(account_id)
         self.accounts.touch(account)
 
-    def take_lines(self, Py_ssize_t at_most):
-        """The rated lines since the last call, in order, joined by commas in chunks of at most so many."""
-        cdef size_t begin = 0, end, from_at, to_at, i
-        chunks = []
-        cdef TbBuffer joined
+    def take_frames(self, bytes key not None, list pieces, Py_ssize_t at_most):
+        """The rated lines since the last call as frames of billing.outbox.encode_frame, at most so many lines each.
+
+        ``pieces`` are the constant parts of a ``usage.rated`` event: before its number in the commit, before the lines,
+        and the end. Returns the number of frames, and the frames.
+
+        Raises:
+            ValueError: ``at_most`` is not positive.
+        """
+        cdef bytes head = pieces[0], middle = pieces[1], tail = pieces[2]
+        cdef size_t begin = 0, end, from_at, to_at, number = 0
+        cdef uint32_t lengths[4]
+        cdef char* first
+        cdef char* p
+        if at_most < 1:
+            raise ValueError(f"{at_most} lines a record")
+        self.frames.size = 0
         while begin < self.line_ends.size():
             end = min(begin + <size_t>at_most, self.line_ends.size())
-            joined.size = 0
-            for i in range(begin, end):
-                from_at = self.line_ends[i - 1] if i else 0
-                if i > begin:
-                    joined.put(b",", 1)
-                joined.put(self.lines.data + from_at, self.line_ends[i] - from_at)
-            chunks.append(joined.data[: joined.size])
+            from_at = self.line_ends[begin - 1] if begin else 0
+            to_at = self.line_ends[end - 1] - 1  # without the last comma
+            first = self.frames.room(16 + len(key) + len(head) + 20 + len(middle) + to_at - from_at + len(tail))
+            p = tb_put_bytes(first + 16, key, len(key))
+            p = tb_put_bytes(p, head, len(head))
+            p = tb_put_u64(p, number)
+            p = tb_put_bytes(p, middle, len(middle))
+            p = tb_put_bytes(p, self.lines.data + from_at, to_at - from_at)
+            p = tb_put_bytes(p, tail, len(tail))
+            lengths[0] = 0xFFFFFFFF
+            lengths[1] = <uint32_t>len(key)
+            lengths[2] = 0
+            lengths[3] = <uint32_t>(p - first - 16 - len(key))
+            memcpy(first, lengths, 16)
+            self.frames.wrote(p)
             begin = end
+            number += 1
         self.lines.size = 0
         self.line_ends.clear()
-        return chunks
+        return number, self.frames.data[: self.frames.size]
 
     def take_sums(self):
         """[(hour_us, version, combination, (events, tokens, ..., revenue_pico))] since the last call."""
