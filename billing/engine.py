@@ -40,6 +40,7 @@ from billing.commit import (
     Record,
 )
 from billing.documents import Stamp, account_event_data, dump_json, output_event
+from billing.invariants import BrokenInvariant
 from billing.ledger import Postings
 from billing.limits import TimeLimits
 from billing.outbox import Frame, compress, encode_frame
@@ -53,10 +54,6 @@ UNKNOWN_SUBJECT = "unknown"
 """Subject of the outcome of a command that names no account, in its event or in its record's key."""
 REJECTED_HEADERS = frozenset(("reason", "detail", "topic", "partition", "offset"))
 """Headers that ``usage.rejected`` adds; of a resubmitted record they replace those of its last rejection."""
-
-
-class BrokenInvariant(RuntimeError):
-    """Something that must never be false is false: the worker stops, and a person looks."""
 
 
 class Loader(Protocol):

@@ -26,6 +26,7 @@ from billing.commit import (
     PartitionState,
 )
 from billing.store import CatalogMoved, DatabaseDown
+from schemas.times import HOUR_US
 from streams.batches import Batch, BrokerDown, Intake, Offered, Place
 from streams.metrics import WorkerMetrics
 
@@ -71,6 +72,9 @@ class Store(Protocol):
     def catalog(self) -> tuple[int, Any]:
         """The catalogue in force and its epoch."""
 
+    def prune_identities(self, partition: int, before_hour_us: int, /) -> int:
+        """Drop identities that can no longer matter."""
+
     def due_accounts(self, partition: int, log_time_us: int, limit: int, /) -> list[str]:
         """Accounts that time alone changes at or before a log time."""
 
@@ -100,6 +104,8 @@ class WriterSettings:
     due_seconds: float = 1.0
     """How often accounts are looked for that time alone has changed."""
     max_due_accounts: int = 1_000
+    prune_seconds: float = 60.0
+    """How often identities out of reach are dropped from SQL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +146,7 @@ class PartitionWriter:
         self._epoch = 0
         self._log_time_us = 0
         self._limit = min(settings.first_commit_records, settings.max_commit_records)
-        self._due_next = 0.0
+        self._due_next = self._prune_next = 0.0
         self._engine: Engine | None = None
         self._fence: _Fence | None = None
         self._stopping = False
@@ -290,6 +296,7 @@ class PartitionWriter:
         self._metrics.decide_seconds.observe(decided - begun)
         self._metrics.commit_seconds.observe(time.perf_counter() - decided)
         self._log_time_us = record.log_time_us
+        self._prune(record)
         self._resize(time.perf_counter() - begun)
         return record
 
@@ -309,6 +316,15 @@ class PartitionWriter:
         full = len(due) == self._settings.max_due_accounts
         self._due_next = now if full else now + self._settings.due_seconds
         return due
+
+    def _prune(self, record: CommitRecord) -> None:
+        # Nothing depends on when: what is dropped lies beyond the time limit that the commit was decided with.
+        now = time.monotonic()
+        if now < self._prune_next or "past_limit_us" not in record.limits:
+            return
+        oldest_us = record.log_time_us - record.limits["past_limit_us"]
+        self._store.prune_identities(self.partition, oldest_us - oldest_us % HOUR_US)
+        self._prune_next = now + self._settings.prune_seconds
 
     # What goes into the next commit.
 

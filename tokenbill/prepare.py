@@ -48,7 +48,18 @@ def prepare(
             "accounts are spread over partitions by their number, which is fixed by the first start",
             f"Start with --partitions {stored} or without the option, or use another database and Kafka.",
         )
-    from streams.topics import ensure_topics
-
-    ensure_topics(kafka, stored)
+    _prepare_topics(kafka, stored)
     return PreparedStack(stored, role_url(admin_database_url, APP, app_password))
+
+
+def _prepare_topics(kafka: str, partitions: int) -> None:
+    from confluent_kafka import KafkaException
+
+    from streams.topics import TopicMismatch, ensure_topics
+
+    try:
+        ensure_topics(kafka, partitions)
+    except TopicMismatch as error:
+        raise UserError("The topics do not fit this installation", error.what, error.fix) from error
+    except KafkaException as error:
+        raise UserError("The topics could not be prepared", str(error), "Check the address of the broker.") from error

@@ -1,15 +1,23 @@
 """What the store raises: who must stop, who must decide again, who must wait and reload."""
 
+from billing.invariants import BrokenInvariant
+
+__all__ = [
+    "BrokenInvariant",
+    "CatalogConflict",
+    "CatalogMoved",
+    "DatabaseDown",
+    "Fenced",
+    "NotPrepared",
+    "StoreError",
+]
+
 
 class StoreError(Exception):
     """Any failure of the store."""
 
 
-class BrokenInvariant(StoreError):
-    """The database does not hold what the rules rely on; the worker stops (STYLE rule 6)."""
-
-
-class Fenced(BrokenInvariant):
+class Fenced(BrokenInvariant, StoreError):
     """Another owner of the partition, or another position, is in the database: this writer's partition stops."""
 
 

@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -42,7 +43,9 @@ class OneLine(logging.Formatter):
 
 
 @click.command()
-@click.option("--name", default=f"worker-{os.getpid()}", help="Name in logs and in the list of running workers.")
+@click.option(
+    "--name", default=f"{socket.gethostname()}-{os.getpid()}", help="Name in logs and in the list of running workers."
+)
 @_WEB_PORT
 @_WEB_HOST
 @_DATA_DIR
