@@ -202,6 +202,10 @@ class CompiledCalculator:
     def put_hour(self, hour_us: int, stored: list[HashHour]) -> None:
         self._memory.put_hour(hour_us, [part.payload for part in stored])
 
+    def account_ids(self) -> list[str]:
+        names = self._decoder.accounts
+        return sorted(names[number].decode() for number in range(len(names)) if self._store.has(number))
+
     def account(self, account_id: str) -> Account | None:
         return self._store.get(account_id)
 
