@@ -3,9 +3,10 @@
 import pytest
 from billing_samples import MakeCalculator
 
+from billing.core import CompiledCalculator
 from billing.reference.calculator import PlainCalculator
 
-CALCULATORS: dict[str, MakeCalculator] = {"plain": PlainCalculator}
+CALCULATORS: dict[str, MakeCalculator] = {"plain": PlainCalculator, "compiled": CompiledCalculator}
 
 
 @pytest.fixture(params=list(CALCULATORS), scope="session")
