@@ -46,34 +46,30 @@ static inline char* tb_put_bytes(char* p, const char* text, size_t size) {
     return p + size;
 }
 
-static inline char* tb_put_u64(char* p, uint64_t value) {
-    static const char pairs[] =
-        "0001020304050607080910111213141516171819202122232425262728293031323334353637383940414243444546474849"
-        "5051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899";
-    char digits[20];
-    int at = 20;
-    while (value >= 100) {
-        at -= 2;
-        memcpy(digits + at, pairs + 2 * (value % 100), 2);
-        value /= 100;
-    }
-    if (value >= 10) {
-        at -= 2;
-        memcpy(digits + at, pairs + 2 * value, 2);
-    } else {
-        digits[--at] = (char)('0' + value);
-    }
-    memcpy(p, digits + at, 20 - at);
-    return p + (20 - at);
-}
+static const char tb_pairs[] =
+    "0001020304050607080910111213141516171819202122232425262728293031323334353637383940414243444546474849"
+    "5051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899";
 
 // Exactly `places` digits, with leading zeros.
 static inline char* tb_put_padded(char* p, uint64_t value, int places) {
-    for (int i = places - 1; i >= 0; i--) {
-        p[i] = (char)('0' + value % 10);
-        value /= 10;
+    char* const end = p + places;
+    char* at = end;
+    for (; places >= 2; places -= 2) {
+        at -= 2;
+        memcpy(at, tb_pairs + 2 * (value % 100), 2);
+        value /= 100;
     }
-    return p + places;
+    if (places) *--at = (char)('0' + value % 10);
+    return end;
+}
+
+static inline char* tb_put_u64(char* p, uint64_t value) {
+    int places = 1;
+    for (uint64_t limit = 10; value >= limit; limit *= 10) {
+        places++;
+        if (places == 20) break;
+    }
+    return tb_put_padded(p, value, places);
 }
 
 static inline char* tb_put_u128(char* p, tb_u128 value) {
@@ -135,7 +131,21 @@ static inline char* tb_put_micro(char* p, tb_i128 value) { return tb_put_scaled(
 // A text inside a JSON string as json.dumps(ensure_ascii=False) writes it; at most 6 bytes for each.
 static inline char* tb_put_json(char* p, const char* text, size_t size) {
     static const char hex[] = "0123456789abcdef";
-    for (size_t i = 0; i < size; i++) {
+    size_t i = 0;
+#if defined(__SSE2__)
+    // sixteen characters at a time while none needs an escape
+    const __m128i quote = _mm_set1_epi8('"'), backslash = _mm_set1_epi8('\\'), control = _mm_set1_epi8(0x1f);
+    for (; i + 16 <= size; i += 16) {
+        const __m128i bytes = _mm_loadu_si128((const __m128i*)(text + i));
+        const __m128i low = _mm_cmpeq_epi8(_mm_min_epu8(bytes, control), bytes);
+        const __m128i found =
+            _mm_or_si128(low, _mm_or_si128(_mm_cmpeq_epi8(bytes, quote), _mm_cmpeq_epi8(bytes, backslash)));
+        if (_mm_movemask_epi8(found)) break;
+        _mm_storeu_si128((__m128i*)p, bytes);
+        p += 16;
+    }
+#endif
+    for (; i < size; i++) {
         const unsigned char c = (unsigned char)text[i];
         if (c >= 0x20 && c != '"' && c != '\\') {
             *p++ = (char)c;
