@@ -7,7 +7,7 @@ import click
 from billing.catalog import ERROR, Catalog, CatalogError, lint_folder, load_folder
 from billing.pricing.changes import price_changes
 from schemas.units import MILLION, InexactError, parse_micro
-from tokenbill.commands.catalog_import import import_litellm
+from tokenbill.commands.catalog_import import import_litellm, import_sheet_command
 from tokenbill.commands.stack import data_dir_option
 from tokenbill.errors import UserError
 
@@ -33,6 +33,7 @@ def catalog() -> None:
 
 
 catalog.add_command(import_litellm)
+catalog.add_command(import_sheet_command)
 
 
 @catalog.command(epilog=CHECK_EXAMPLE)

@@ -3,15 +3,20 @@
 The rules are in :mod:`billing.catalog.importers`; here files are read and written.
 """
 
+import re
 from pathlib import Path
 
 import click
 
 from billing.catalog.importers.litellm import DEFAULT_EFFECTIVE_FROM, Imported, import_price_map
 from billing.catalog.importers.litellm_source import SourceError
+from billing.catalog.importers.sheet import SheetOptions, import_sheet
+from billing.catalog.importers.sheet_cells import Sheet, SheetProblem, read_csv
 from billing.catalog.importers.values import count_by_reason
 from billing.catalog.importers.write import write_books
+from billing.catalog.timebands import zone_of
 from schemas.times import parse_time_us
+from schemas.units import MICRO_DIGITS, MILLION, InexactError, parse_scaled
 from tokenbill.errors import UserError
 
 LITELLM_EXAMPLE = """
@@ -19,7 +24,15 @@ LITELLM_EXAMPLE = """
 Example:
   tokenbill catalog import-litellm model_prices_and_context_window.json --out catalog/litellm
 """
+SHEET_EXAMPLE = """
+\b
+Example:
+  tokenbill catalog import-sheet examples/price-lists/prices-by-meter.csv --out catalog
+"""
 _PATH = click.Path(path_type=Path)
+_NAME = re.compile(r"\w[\w.\-]*")
+_CURRENCY = re.compile(r"[A-Z]{3}")
+_ERRORS_SHOWN = 50
 
 
 @click.command("import-litellm", epilog=LITELLM_EXAMPLE)
@@ -55,6 +68,84 @@ def import_litellm(file: Path, out: Path, effective_from: str, version: int) -> 
         click.echo(f"  {number:>6}  {reason}")
 
 
+@click.command("import-sheet", epilog=SHEET_EXAMPLE)
+@click.argument("file", metavar="FILE", type=_PATH)
+@click.option("--out", required=True, type=_PATH, help="Folder for NAME.yaml.")
+@click.option("--name", default="", help="Name of the price book; default: that of the file.")
+@click.option("--version", type=click.IntRange(1), default=1, show_default=True, help="The first version.")
+@click.option("--currency", default="", help="Currency such as CNY; default: the one that the sheet states.")
+@click.option("--effective-from", metavar="T", default="", help="When rows without a date begin.")
+@click.option("--timezone", default="Asia/Shanghai", show_default=True, help="Where the dates of the sheet begin.")
+@click.option("--tax-rate", default="", help="Tax that the prices include, such as 0.06; default: by the currency.")
+def import_sheet_command(
+    file: Path, out: Path, name: str, version: int, currency: str, effective_from: str, timezone: str, tax_rate: str
+) -> None:
+    """Make a price book of the price sheet FILE (CSV).
+
+    The first row holds headers in English or Chinese, such as 模型, 硬件, 能源, 计量项, 单价(元/百万), 生效日期.
+    Prices stand in one column with their meter, or in one column for each meter. Each date is a version of the book.
+    Nothing is written unless every row is right.
+    """
+    options = SheetOptions(
+        name=_matching(_NAME, name or file.stem, "a name of letters, digits, '_', '.' and '-'"),
+        version=version,
+        currency=_matching(_CURRENCY, currency, "a currency code such as CNY") if currency else "",
+        effective_from=check_time(effective_from) if effective_from else "",
+        timezone=_zone(timezone),
+        tax_rate=_tax_rate(tax_rate) if tax_rate else "",
+    )
+    try:
+        books = import_sheet(_read_sheet(file), options)
+    except SheetProblem as problem:
+        shown = [f"  {error}" for error in problem.errors[:_ERRORS_SHOWN]]
+        if len(problem.errors) > len(shown):
+            shown.append(f"  and {len(problem.errors) - len(shown)} more")
+        raise UserError(f"{file} cannot be imported", "\n" + "\n".join(shown), "correct these cells") from problem
+    target = out / f"{options.name}.yaml"
+    write_text(target, write_books(books))
+    for book in books:
+        prices = sum(len(row.per_million) for row in book.rows)
+        label = f"{book.name}@{book.version} from {book.effective_from}"
+        click.echo(f"{label}: {prices} prices in {len(book.rows)} rows, {book.currency}")
+    click.echo(f"written to {target}")
+
+
+def _read_sheet(path: Path) -> Sheet:
+    """The sheet of a file.
+
+    Raises:
+        UserError: it cannot be read, or is of another kind.
+        SheetProblem: its content is not that of a sheet.
+    """
+    if path.suffix.lower() not in (".csv", ".tsv", ".txt"):
+        raise UserError(f"{path} is not a CSV file", f"its name ends in {path.suffix!r}", "save the sheet as CSV UTF-8")
+    return read_csv(path.name, _read_bytes(path))
+
+
+def _matching(pattern: re.Pattern[str], text: str, expected: str) -> str:
+    if not pattern.fullmatch(text):
+        raise UserError(f"{text!r} is not {expected}")
+    return text
+
+
+def _zone(name: str) -> str:
+    try:
+        zone_of(name)
+    except ValueError as error:
+        raise UserError(f"{name!r} is not a time zone", "", "write one such as Asia/Shanghai") from error
+    return name
+
+
+def _tax_rate(text: str) -> str:
+    try:
+        rate = parse_scaled(text, MICRO_DIGITS)
+    except InexactError as error:
+        raise UserError(f"{text!r} is not a tax rate", str(error), "write a decimal such as 0.06") from error
+    if not 0 <= rate <= MILLION:
+        raise UserError(f"{text!r} is not a tax rate", "", "write a decimal from 0 to 1 such as 0.06")
+    return text
+
+
 def _left_out(imported: Imported) -> str:
     """The list as text: key, field, reason and detail, separated by tabs."""
     return "key\tfield\treason\tdetail\n" + "".join(f"{entry}\n" for entry in imported.left_out)
@@ -81,11 +172,16 @@ def read_text(path: Path) -> str:
         UserError: it cannot be read, or is not UTF-8.
     """
     try:
-        return path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise UserError(f"cannot read {path}", error.strerror or str(error), "give the file to import") from error
+        return _read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"cannot read {path}", "it is not UTF-8 text", "save it as UTF-8") from error
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}", error.strerror or str(error), "give the file to import") from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -127,6 +127,6 @@ def _add_searches(found: Units, entry: Entry) -> None:
         entry.leave_out(_SEARCH, REPLACED, found[meter][0])
         return
     _add(found, meter, f"{_SEARCH}.search_context_size_{default}", prices[default])
-    if len(set(prices.values())) > 1:
+    if len({price for price in prices.values() if price is not None}) > 1:
         for size, price in prices.items():
             _add(found, f"{meter}_{size}", f"{_SEARCH}.search_context_size_{size}", price)
