@@ -5,7 +5,6 @@ version one event that it fits, at an instant of its time band and at the low en
 """
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 from billing.catalog import Catalog, Finding, PriceBook, PriceRow
@@ -14,10 +13,9 @@ from billing.catalog.timebands import band_intervals
 from billing.pricing.adjust import Moment
 from billing.pricing.match import Combination, RowIndex, first_fitting
 from billing.pricing.rate import UnitPrices, unit_prices
-from schemas.times import DAY_US
+from schemas.times import DAY_US, format_time_us
 from schemas.units import MICRO_DIGITS, MILLION, format_scaled
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SEARCH_DAYS = 16
 """A band of weekly hours applies within so many days, holidays of a week and a bit included."""
 
@@ -87,12 +85,12 @@ def _finding(
 ) -> Finding:
     (old_row, old_pico), (row, price_pico) = was, now
     where = f"{before.label} ({before.file}:{old_row.line})"
-    day = (_EPOCH + timedelta(microseconds=book.effective_from_us)).date()
     return Finding(
         book.file,
         row.line,
         f"rows[{row.index}].per_million.{meter}",
-        f"comes to {format_scaled(price_pico, MICRO_DIGITS)} after adjustments, from {day} on; in {where} it was "
+        f"comes to {format_scaled(price_pico, MICRO_DIGITS)} after adjustments, from "
+        f"{format_time_us(book.effective_from_us)} on; in {where} it was "
         f"{format_scaled(old_pico, MICRO_DIGITS)}: that is more than a factor of "
         f"{format_scaled(most_micro, MICRO_DIGITS)}; correct it, or allow more with --max-price-change",
     )

@@ -1,16 +1,18 @@
 """When a time band applies: against an enumeration of a whole year that shares no code with the rule."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import pytest
 from catalog_samples import BOOK, load, rows
 from hypothesis import given
 from hypothesis import strategies as st
 
 from billing.catalog import TimeBand, load_folder
-from billing.catalog.timebands import band_contains, band_intervals, band_sets
+from billing.catalog.timebands import band_contains, band_intervals, band_reason, band_sets
 from schemas.times import HOUR_US, MINUTE_US, parse_time_us
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "catalog"
@@ -48,6 +50,51 @@ def test_every_minute_of_2026_with_holidays_and_make_up_days() -> None:
         day += timedelta(days=1)
     assert (hours, moment_us) == (8760, YEAR[1])
     assert inside == expected == 248 * 7 * 60
+
+
+def test_every_hour_of_2026_of_hours_past_midnight_and_of_weekends() -> None:
+    """A night of working days belongs to the day it starts on; a make-up day is no weekend, a holiday neither."""
+    (book,) = load_folder(EXAMPLES).price_books
+    peak = book.time_bands["peak"]
+    night = replace(peak, name="night", hours=((22 * 60, 7 * 60),))
+    weekend = replace(peak, name="weekend", days=(5, 6), hours=((0, 24 * 60),))
+    in_night = in_weekend = 0
+    worked_yesterday = True  # 31 December 2025, a Wednesday that the table of 2026 says nothing about
+    moment_us, day = YEAR[0], date(2026, 1, 1)
+    while day.year == 2026:
+        name, free = (day.month, day.day), day.strftime("%a") in ("Sat", "Sun")
+        works = name in WORK_2026 or (not free and name not in OFF_2026)
+        rests = free and name not in WORK_2026 and name not in OFF_2026
+        for hour in range(24):
+            is_night = (hour >= 22 and works) or (hour < 7 and worked_yesterday)
+            assert band_contains(night, moment_us) is band_reason(night, moment_us).inside is is_night, (name, hour)
+            assert band_contains(weekend, moment_us) is band_reason(weekend, moment_us).inside is rests, (name, hour)
+            in_night, in_weekend = in_night + is_night, in_weekend + rests
+            moment_us += HOUR_US
+        worked_yesterday = works
+        day += timedelta(days=1)
+    assert moment_us == YEAR[1]
+    assert (in_night, in_weekend) == (248 * 9, 84 * 24)
+    assert sum(b - a for a, b in band_intervals(night, *YEAR)) == in_night * HOUR_US
+
+
+@pytest.mark.parametrize(
+    ("time", "inside", "day", "why"),
+    [
+        ("2026-11-24T10:00:00+08:00", True, "2026-11-23", "22:00-11:00, mon"),
+        ("2026-11-23T12:00:00+08:00", False, "2026-11-23", "12:00 is outside 22:00-11:00"),
+        ("2026-10-10T23:00:00+08:00", True, "2026-10-10", "22:00-11:00, 2026-10-10 (sat) is a working day in h"),
+        ("2026-10-11T10:00:00+08:00", True, "2026-10-10", "22:00-11:00, 2026-10-10 (sat) is a working day in h"),
+        ("2026-10-12T10:00:00+08:00", False, "2026-10-11", "sun is not one of mon, tue"),
+        ("2026-10-06T10:00:00+08:00", False, "2026-10-05", "2026-10-05 (mon) is off in h"),
+    ],
+)
+def test_the_local_time_that_decides_is_told(time: str, inside: bool, day: str, why: str) -> None:
+    off, work = frozenset({date(2026, 10, 5).toordinal()}), frozenset({date(2026, 10, 10).toordinal()})
+    band = TimeBand("b", "Asia/Shanghai", (0, 1), ((22 * 60, 11 * 60),), "h", off, work)
+    reason = band_reason(band, us(time))
+    assert (reason.inside, reason.day, reason.why) == (inside, day, why)
+    assert reason.local_time == time
 
 
 def test_a_stretch_past_midnight_belongs_to_the_day_it_starts_on() -> None:
@@ -124,7 +171,7 @@ def test_membership_and_intervals_agree_with_an_enumeration(band: TimeBand, minu
     for minute in {*minutes, *edges, *(edge - 1 for edge in edges)} & set(range(20 * 1440)):
         expected = enumerate_minute(band, start + timedelta(minutes=minute))
         moment_us = start_us + minute * MINUTE_US
-        assert band_contains(band, moment_us) is expected
+        assert band_contains(band, moment_us) is band_reason(band, moment_us).inside is expected
         assert any(a <= moment_us < b for a, b in intervals) is expected
 
 
