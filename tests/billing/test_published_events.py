@@ -166,6 +166,17 @@ def test_each_alert_is_given_once(
     assert alerts(calculator, levels, *tokens) == reached
 
 
+@pytest.mark.parametrize(("units", "reached"), [(1, []), (2, ["0.333333"])])
+def test_an_alert_waits_until_its_share_is_used_to_the_last_millionth(
+    units: int, reached: list[str], calculator: MakeCalculator
+) -> None:
+    """0.333333 of 1.000001 is 0.333333333333: one burn of 0.333333 has not used it yet."""
+    simulation = RecordedSimulation(catalog(plan("A", "1.000001", alerts=["0.333333"])), calculator())
+    simulation.feed(encode([opened(), buy("A", "G"), use(units, model="third")]))
+    events = simulation.published(ACCOUNT_EVENT_TOPIC)
+    assert [event["data"]["threshold"] for event in events if event["type"] == "threshold.reached.v1"] == reached
+
+
 def test_a_bucket_that_ends_says_what_lapsed(calculator: MakeCalculator) -> None:
     simulation = RecordedSimulation(catalog(*PLANS), calculator())
     simulation.feed(encode([opened(), buy("A", "G"), use(60)]))

@@ -66,7 +66,7 @@ CANARIES: list[tuple[Rule, str]] = [
     (nothing_is_skipped, "from pytest import importorskip"),
     (nothing_is_mocked, "from unittest.mock import Mock"),
     (names_no_machine, "index-url = https://pypi." + "org/simple"),
-    (names_no_machine, "https://repo1.maven." + "org/maven2"),
+    (names_no_machine, "https://repo1.ma" + "ven.org/maven2"),
     (names_no_machine, "see /ro" + "ot/notes"),
     (names_no_machine, 'open("/wo' + 'rk/main/x")'),
     (errors_and_money_survive_cython, "cdef int64_t price(float x):"),
