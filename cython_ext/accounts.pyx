@@ -17,6 +17,7 @@ from cython_ext.wide cimport (
     TbBuffer,
     from_wide,
     i128,
+    tb_prefetch,
     tb_put_bytes,
     tb_put_copy,
     tb_put_i128,
@@ -241,6 +242,16 @@ cdef class AccountStore:
         self.buckets_new.size = 0
         self.buckets_changed.size = 0
         for i in range(order.size()):
+            if i + 16 < order.size():
+                tb_prefetch(&self.records[order[i + 16]])
+                tb_prefetch(<char*>&self.records[order[i + 16]] + 64)
+            if i + 8 < order.size():
+                account = &self.records[order[i + 8]]
+                tb_prefetch(self.numbers.arena.data() + self.numbers.starts[account.number])
+                tb_prefetch(account.buckets)
+                tb_prefetch(<char*>account.buckets + 64)
+            if i + 4 < order.size() and self.records[order[i + 4]].bucket_number:
+                tb_prefetch(self.grants.data() + self.records[order[i + 4]].buckets[0].grant_at)
             account = &self.records[order[i]]
             self._sort_by_grant(account, &by_grant)
             self._put_frame(&self.frames, account, by_grant.data(), i, head, middle, data, tail)
