@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 import click
-from billing.core import CompiledCalculator
 
+from billing.core import CompiledCalculator
 from billing.reference.calculator import PlainCalculator
 from billing.simulate import Simulation
 from schemas.times import parse_time_us

@@ -1,13 +1,15 @@
 """The jars of Apache Kafka: resolved by jgo, checked against a lock file of SHA-256 sums, kept in the user's cache.
 
 The lock names every jar, so nothing is decided at start: a jar comes from the cache or is downloaded, and is refused
-when it is not the one that was locked. `python -m tokenbill.stack.jars` writes a new lock after a change of version.
+when it is not the one that was locked. `python -m tokenbill.stack.jars` downloads what is missing (`make build` does);
+with `--write-lock` it writes a new lock after a change of version.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -143,9 +145,21 @@ def write_lock() -> None:
         f"{_sha256(Path(context.create_dependency(coordinate).artifact.resolve()))} {coordinate}"
         for coordinate in sorted(found.values())
     ]
-    head = f"# SHA-256 and coordinate of every jar of {KAFKA}; written by `python -m tokenbill.stack.jars`"
+    head = f"# SHA-256 and coordinate of every jar of {KAFKA}; written by `python -m tokenbill.stack.jars --write-lock`"
     LOCK_FILE.write_text("\n".join([head, *lines]) + "\n", encoding="utf-8")
 
 
+def _main() -> int:
+    if sys.argv[1:] == ["--write-lock"]:
+        write_lock()
+        return 0
+    try:
+        classpath(Path.cwd() / ".tokenbill" / "maven")
+    except UserError as error:
+        print(f"{error.message}\n{error.hint}", file=sys.stderr)
+        return 1
+    return 0
+
+
 if __name__ == "__main__":
-    write_lock()
+    sys.exit(_main())
