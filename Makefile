@@ -33,7 +33,7 @@ bench: build ## measure the core and the pipeline against their baselines
 clean: ## remove what build and tests made (not the data of the local stack)
 	rm -rf $(VENV) build *.egg-info cython_ext/*.so cython_ext/*.cpp .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-$(VENV)/.built: requirements/dev.txt pyproject.toml setup.py $(wildcard cython_ext/*.pyx cython_ext/*.pxd)
+$(VENV)/.built: requirements/dev.txt pyproject.toml setup.py $(wildcard cython_ext/*.pyx cython_ext/*.pxd cython_ext/*.hpp)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tokenbill needs Python 3.11 or newer: make build PYTHON=python3.11")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@cmp -s requirements/dev.txt $(VENV)/.requirements || { \
@@ -41,7 +41,7 @@ $(VENV)/.built: requirements/dev.txt pyproject.toml setup.py $(wildcard cython_e
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt \
 	  && cp requirements/dev.txt $(VENV)/.requirements; }
 	@echo "compiling the core"
-	@$(BIN)/python setup.py --quiet build_ext --inplace > $(VENV)/build.log 2>&1 || { tail -n 40 $(VENV)/build.log; exit 1; }
+	@$(BIN)/python setup.py --quiet build_ext --inplace --parallel 2 > $(VENV)/build.log 2>&1 || { tail -n 40 $(VENV)/build.log; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@$(BIN)/python -m tokenbill.stack.jars
 	@touch $@
