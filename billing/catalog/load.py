@@ -11,7 +11,7 @@ from pathlib import Path
 from billing.catalog import read_book, read_plan
 from billing.catalog.findings import Finding
 from billing.catalog.model import Agreement, Catalog, Holidays, Plan, PriceBook, TimeBand
-from billing.catalog.nodes import Node, Pairs, Scalar
+from billing.catalog.nodes import Node, Pairs, Scalar, no_collections
 from billing.catalog.read_common import read_dates, read_name
 from billing.catalog.source import Fields, Source, catalog_files
 
@@ -40,11 +40,12 @@ def read_folder(folder: Path | str) -> tuple[Catalog, list[Finding]]:
         return Catalog(), [Finding(str(folder), 1, "folder", "has no *.yaml file; add price books and plans")]
     read = _Read()
     findings: list[Finding] = []
-    for path in files:
-        source = Source(str(path))
-        for document in source.documents(path.read_bytes()):
-            _read_entry(source, document, read)
-        findings += source.findings
+    with no_collections():
+        for path in files:
+            source = Source(str(path))
+            for document in source.documents(path.read_bytes()):
+                _read_entry(source, document, read)
+            findings += source.findings
     return assemble(read.price_books, read.plans, read.holidays, read.agreements), findings
 
 

@@ -10,7 +10,9 @@ from typing import Any
 
 import yaml
 
-_LOADER: type = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+_LOADER: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+_SCALAR, _MAPPING, _SEQUENCE = yaml.ScalarEvent, yaml.MappingStartEvent, yaml.SequenceStartEvent
+_MAPPING_END, _SEQUENCE_END = yaml.MappingEndEvent, yaml.SequenceEndEvent
 _NULLS = frozenset(("", "~", "null", "Null", "NULL"))
 
 
@@ -78,7 +80,7 @@ def read_documents(text: str) -> Iterator[Node]:
     Raises:
         YamlProblem: with the line, once what precedes it was read.
     """
-    with _no_collections():
+    with no_collections():
         try:
             yield from _compose(text)
         except yaml.MarkedYAMLError as error:
@@ -97,16 +99,29 @@ def _compose(text: str) -> Iterator[Node]:
     siblings = root
     anchors: dict[str, Node] = {}
     open_nodes: list[Node] = []
+    next_event = _LOADER(text).get_event
     event: Any  # the classes of events are not told apart by their stubs
-    for event in yaml.parse(text, Loader=_LOADER):
+    while True:
+        event = next_event()
         kind = type(event)
         node: Node
-        if kind is yaml.ScalarEvent:
-            node = Scalar(event.start_mark.line + 1, event.value, not event.style)
-        elif kind is yaml.MappingStartEvent:
-            node = Pairs(event.start_mark.line + 1)
-        elif kind is yaml.SequenceStartEvent:
-            node = Items(event.start_mark.line + 1)
+        if kind is _SCALAR:
+            siblings.append(node := Scalar(event.start_mark.line + 1, event.value, not event.style))
+            if event.anchor is not None:
+                anchors[event.anchor] = node
+            continue
+        if kind in (_MAPPING_END, _SEQUENCE_END):
+            siblings = parents.pop()
+            open_nodes.pop()
+            continue
+        if kind is _MAPPING or kind is _SEQUENCE:
+            inner: Pairs | Items = (Pairs if kind is _MAPPING else Items)(event.start_mark.line + 1)
+            if event.anchor is not None:
+                anchors[event.anchor] = inner
+            siblings.append(inner)
+            parents.append(siblings)
+            open_nodes.append(inner)
+            siblings = inner.nodes
         elif kind is yaml.AliasEvent:
             line = event.start_mark.line + 1
             if event.anchor not in anchors:
@@ -114,28 +129,17 @@ def _compose(text: str) -> Iterator[Node]:
             node = anchors[event.anchor]
             if any(node is outer for outer in open_nodes):
                 raise YamlProblem(line, f"*{event.anchor} contains itself")
-        elif kind in (yaml.MappingEndEvent, yaml.SequenceEndEvent):
-            siblings = parents.pop()
-            open_nodes.pop()
-            continue
-        else:
-            if kind is yaml.DocumentEndEvent:
-                yield from (found for found in root if not is_null(found))
-                root.clear()
-                anchors.clear()
-            continue
-        siblings.append(node)
-        if kind is not yaml.AliasEvent:
-            if event.anchor is not None:
-                anchors[event.anchor] = node
-            if isinstance(node, Pairs | Items):
-                parents.append(siblings)
-                open_nodes.append(node)
-                siblings = node.nodes
+            siblings.append(node)
+        elif kind is yaml.DocumentEndEvent:
+            yield from (found for found in root if not is_null(found))
+            root.clear()
+            anchors.clear()
+        elif kind is yaml.StreamEndEvent:
+            return
 
 
 @contextmanager
-def _no_collections() -> Iterator[None]:
+def no_collections() -> Iterator[None]:
     """Pause the cycle collector: millions of nodes without cycles only make it search in vain."""
     enabled = gc.isenabled()
     gc.disable()

@@ -6,6 +6,7 @@ never a boolean. This module knows YAML and text, not what a catalogue means.
 
 from collections.abc import Collection, Iterator
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 
 from billing.catalog.findings import ERROR, Finding
@@ -73,7 +74,7 @@ class Fields:
     __slots__ = ("_nodes", "_since", "node", "path", "source")
 
     def __init__(
-        self, source: Source, node: Node, path: str, required: Collection[str] = (), optional: Collection[str] = ()
+        self, source: Source, node: Node, path: str, required: tuple[str, ...] = (), optional: tuple[str, ...] = ()
     ) -> None:
         self.source = source
         self.node = node
@@ -83,12 +84,12 @@ class Fields:
         if not isinstance(node, Pairs):
             self._fail(node, path or "entry", f"is {shape(node)}; write a mapping of keys and values")
             return
-        self._collect(node, None if required == optional == () else (*required, *optional))
+        self._collect(node, _known_keys(required, optional))
         for key in required:
             if key not in self._nodes:
                 self._fail(node, self.at(key), "is missing; add it")
 
-    def _collect(self, node: Pairs, known: tuple[str, ...] | None) -> None:
+    def _collect(self, node: Pairs, known: dict[str, None]) -> None:
         for key_node, value_node in node.pairs():
             if not isinstance(key_node, Scalar):
                 self._fail(key_node, self.path or "entry", f"has {shape(key_node)} as a key; a key is text")
@@ -96,7 +97,7 @@ class Fields:
             key = key_node.value
             if key in self._nodes:
                 self._fail(key_node, self.at(key), "is given twice; keep one")
-            elif known is not None and key not in known:
+            elif known and key not in known:
                 close = get_close_matches(key, known, 1)
                 hint = f"did you mean {close[0]!r}?" if close else f"the keys here are {', '.join(known)}"
                 self._fail(key_node, self.at(key), f"is not a known key; {hint}")
@@ -136,7 +137,7 @@ class Fields:
         """Report that a nested node is wrong."""
         self._fail(node, name, message)
 
-    def mapping(self, key: str, required: Collection[str] = (), optional: Collection[str] = ()) -> "Fields":
+    def mapping(self, key: str, required: tuple[str, ...] = (), optional: tuple[str, ...] = ()) -> "Fields":
         """Read a nested mapping; without names every key is allowed. The key must be present."""
         return Fields(self.source, self._nodes[key], self.at(key), required, optional)
 
@@ -243,6 +244,12 @@ class Fields:
         except ValueError:
             self.fail(key, f'is {text!r}; write a time with offset such as "2026-11-01T00:00:00+08:00"')
             return 0
+
+
+@cache
+def _known_keys(required: tuple[str, ...], optional: tuple[str, ...]) -> dict[str, None]:
+    """The keys that a mapping may have, in order; none: every key."""
+    return dict.fromkeys((*required, *optional))
 
 
 def _is_decimal(text: str) -> bool:

@@ -98,10 +98,14 @@ class RowIndex:
         self._models: dict[str, list[PriceRow]] = {}
         for row in book.rows:
             self._models.setdefault(row.model, []).append(row)
-            patterns = row.patterns
-            shape = tuple([(place, _length(text)) for place, text in enumerate(patterns) if text != ANY])
-            texts = tuple([patterns[place][:length] for place, length in shape])
-            self._shapes.setdefault(shape, {}).setdefault(texts, []).append(row)
+            shape: list[tuple[int, int | None]] = []
+            texts: list[str] = []
+            for place, pattern in enumerate(row.patterns):
+                if pattern != ANY:
+                    length = len(pattern) - 1 if pattern.endswith(ANY) else None
+                    shape.append((place, length))
+                    texts.append(pattern[:length])
+            self._shapes.setdefault(tuple(shape), {}).setdefault(tuple(texts), []).append(row)
 
     def of_model(self, model: str) -> tuple[PriceRow, ...]:
         """The rows whose model pattern matches, best first: all that a person would expect to be looked at."""
@@ -122,7 +126,3 @@ class RowIndex:
 
 _Shape = tuple[tuple[int, int | None], ...]
 """The places of the dimensions that a row fixes, each with the length of its prefix, None for an exact text."""
-
-
-def _length(pattern: str) -> int | None:
-    return len(pattern) - 1 if pattern.endswith(ANY) else None

@@ -42,8 +42,9 @@ def test_it_names_both_lines(tmp_path: Path) -> None:
     result = check(tmp_path, row.format("1"), row.format("10"))
     book = tmp_path / "b.yaml"
     assert result.stdout.splitlines() == [
-        f"{book}:19: rows[0].per_million.input: comes to 10 after adjustments, from 2026-05-31 on; in retail@3 "
-        f"({book}:9) it was 1: that is more than a factor of 2; correct it, or allow more with --max-price-change"
+        f"{book}:19: rows[0].per_million.input: comes to 10 after adjustments, from 2026-05-31T16:00:00Z on; in "
+        f"retail@3 ({book}:9) it was 1: that is more than a factor of 2; correct it, or allow more with "
+        "--max-price-change"
     ]
     assert check(tmp_path, row.format("1"), row.format("10"), "10").exit_code == 0
 
