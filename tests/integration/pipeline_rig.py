@@ -129,14 +129,16 @@ class Pipeline:
             yield
 
     @contextmanager
-    def own_worker(self, name: str, port: int, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-        """A worker of the test's own, with its own settings; ended with SIGTERM."""
-        log = self.folder / "logs" / f"{name}.log"
+    def own_worker(
+        self, name: str, port: int, argv: Sequence[str] = (), extra: Sequence[str] = ()
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """A worker of the test's own, or another program that is one; ended with SIGTERM."""
         servers = {"TOKENBILL_KAFKA": self.kafka, "TOKENBILL_DATABASE_URL": self.database_url}
-        with log.open("ab") as output:
+        ours = [sys.executable, "-m", "tokenbill", "worker", "--name", name, "--web-port", str(port)]
+        with (self.folder / "logs" / f"{name}.log").open("ab") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "tokenbill", "worker", "--name", name, "--web-port", str(port)],
-                env={**os.environ, **servers, **python_environment(), **environment},
+                [*argv, name, str(port), *extra] if argv else ours,
+                env={**os.environ, **servers, **python_environment()},
                 stdout=output,
                 stderr=output,
                 cwd=self.folder,
@@ -284,7 +286,7 @@ class Traffic:
         assert not self._failures, self._failures[0]
 
     @contextmanager
-    def streaming(self, per_second: int = 500) -> Iterator[None]:
+    def streaming(self, per_second: int = 300) -> Iterator[None]:
         """Send good events all the while, from a thread."""
         stop = threading.Event()
 
@@ -362,7 +364,9 @@ class Traffic:
         return patiently("Kafka", read, (KafkaException, ReadbackTimeout), self.pipeline.said.append)
 
     def close(self) -> None:
+        """Let connections go; a producer that lives on would complain when the broker ends."""
         self.books.close()
+        del self._producer
 
     def _send(
         self,

@@ -1,0 +1,30 @@
+"""Where commits fall never changes a balance: workers that cut commits in different places give what simulate gives."""
+
+import random
+import sys
+from pathlib import Path
+
+import pytest
+from pipeline_rig import Pipeline, Traffic, until
+
+SEED = 20_261_122
+SCRIPT = Path(__file__).with_name("small_commits_worker.py")
+
+
+@pytest.mark.parametrize("records", sorted(random.Random(SEED).sample(range(2, 400), 3)))
+def test_commits_of_at_most(pipeline: Pipeline, traffic: Traffic, records: int) -> None:
+    pipeline.start(0)
+    try:
+        # A small package each, so that events are split where it ends, and wallets and absorption take over.
+        traffic.open(6, plan="pack-1-yuan")
+        traffic.open(6, plan="pack-30-days")
+        traffic.use(3_000)
+        traffic.flush()
+        before = traffic.books.commits()
+        with pipeline.own_worker(f"cut-{records}", 19_872, argv=[sys.executable, str(SCRIPT)], extra=[str(records)]):
+            until("all is decided", lambda: traffic.books.counts().decided >= 3_000)
+        assert traffic.books.commits() - before >= 3_000 // records // 2
+    finally:
+        pipeline.start(2)
+    expected = traffic.check()
+    assert any(account["absorbed"] != "0" for account in expected["accounts"].values())
