@@ -12,7 +12,7 @@ from billing.catalog.patterns import ANY
 from billing.catalog.timebands import band_intervals
 from billing.pricing.adjust import Moment
 from billing.pricing.match import Combination, RowIndex, first_fitting
-from billing.pricing.rate import UnitPrices, unit_prices
+from billing.pricing.rate import unit_prices
 from schemas.times import DAY_US, format_time_us
 from schemas.units import MICRO_DIGITS, MILLION, format_scaled
 
@@ -36,6 +36,8 @@ def price_changes(catalog: Catalog, most_micro: int) -> list[Finding]:
 
 def _between(before: PriceBook, book: PriceBook, most_micro: int) -> Iterator[Finding]:
     was, now = RowIndex(before), RowIndex(book)
+    same_rules = all(getattr(before, name) == getattr(book, name) for name in ("adjustments", "stacking", "time_bands"))
+    seen: set[tuple[Combination, Moment]] = set()
     told: set[tuple[int, str]] = set()
     for of in (book, before):
         moments = {name: _moment_us(of, name, book.effective_from_us) for name in of.time_bands}
@@ -43,19 +45,19 @@ def _between(before: PriceBook, book: PriceBook, most_micro: int) -> Iterator[Fi
             combination = Combination._make([*map(_sample, row.patterns), row.outcome[0]])
             time_us = moments.get(row.time_band or "", book.effective_from_us)
             moment = Moment(time_us, row.context[0] if row.context else 0)
-            old, new = _prices(was, combination, moment), _prices(now, combination, moment)
-            if old is None or new is None:
+            if (combination, moment) in seen:
                 continue
-            for meter, (price_pico, _) in new[1].items():
-                old_pico = old[1].get(meter, (price_pico, 0))[0]
-                if (new[0].index, meter) not in told and _too_much(old_pico, price_pico, most_micro):
-                    told.add((new[0].index, meter))
-                    yield _finding(before, book, (old[0], old_pico), (new[0], price_pico), meter, most_micro)
-
-
-def _prices(index: RowIndex, combination: Combination, moment: Moment) -> tuple[PriceRow, UnitPrices] | None:
-    row = first_fitting(index.book, index.candidates(combination), *moment)
-    return None if row is None else (row, unit_prices(index.book, row, combination, moment))
+            seen.add((combination, moment))
+            old_row = first_fitting(before, was.candidates(combination), *moment)
+            new_row = first_fitting(book, now.candidates(combination), *moment)
+            if old_row is None or new_row is None or (same_rules and old_row.price_pico == new_row.price_pico):
+                continue
+            old = unit_prices(before, old_row, combination, moment)
+            for meter, (price_pico, _) in unit_prices(book, new_row, combination, moment).items():
+                old_pico = old.get(meter, (price_pico, 0))[0]
+                if (new_row.index, meter) not in told and _too_much(old_pico, price_pico, most_micro):
+                    told.add((new_row.index, meter))
+                    yield _finding(before, book, (old_row, old_pico), (new_row, price_pico), meter, most_micro)
 
 
 def _sample(pattern: str) -> str:

@@ -74,6 +74,12 @@ def first_fitting(book: PriceBook, rows: Iterable[PriceRow], time_us: int, conte
     return next((r for r in rows if context_fits(r, context_tokens) and time_fits(book, r, time_us)), None)
 
 
+def context_edges(book: PriceBook) -> tuple[int, ...]:
+    """The contexts, rising, at which the row or the adjustments of an event may change; between two nothing does."""
+    contexts = [row.context for row in book.rows] + [adjustment.context for adjustment in book.adjustments]
+    return tuple(sorted({edge for context in contexts if context is not None for edge in context if edge}))
+
+
 def winning_row(book: PriceBook, combination: Combination, time_us: int, context_tokens: int) -> PriceRow | None:
     """The row that prices an event of a combination at a time with so many context tokens; None where none does."""
     return first_fitting(book, candidates(book, combination), time_us, context_tokens)

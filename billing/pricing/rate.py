@@ -108,6 +108,17 @@ def fixed_prices(book: PriceBook, combination: Combination, index: RowIndex | No
     return prices_after(book, rows[0], matching) if _is_fixed(rows[0], matching) else None
 
 
+def moment_prices(
+    book: PriceBook, combination: Combination, moment: Moment, index: RowIndex | None = None
+) -> UnitPrices | None:
+    """The unit prices of a combination at a moment; None where :func:`rate` must say (no row, a minimum charge)."""
+    rows = candidates(book, combination) if index is None else index.candidates(combination)
+    row = first_fitting(book, rows, *moment)
+    if row is None or row.minimum_charge_pico:
+        return None
+    return unit_prices(book, row, combination, moment)
+
+
 def _is_fixed(row: PriceRow, matching: Iterable[Adjustment]) -> bool:
     return not row.minimum_charge_pico and not any(map(is_momentary, matching))
 
