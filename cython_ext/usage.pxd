@@ -1,4 +1,5 @@
-from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libcpp.unordered_map cimport unordered_map
 from libcpp.utility cimport pair
 from libcpp.vector cimport vector
 
@@ -68,13 +69,17 @@ cdef class Usage:
     cdef readonly int wanted_version
     cdef readonly int wanted_combination
     cdef readonly int wanted_rule
+    cdef readonly int wanted_segment
+    cdef readonly int64_t wanted_slot
     cdef readonly int64_t log_time_us
     cdef readonly int64_t rated
     cdef readonly int64_t duplicate
     cdef vector[int32_t] partition_hash         # by number of the account
     cdef vector[Version] versions
     cdef vector[vector[pair[int64_t, int32_t]]] in_force    # by word of the book: (effective from, version), sorted
-    cdef vector[vector[int32_t]] price_of       # by version and combination; -2 not known, -1 the plain way
+    cdef vector[vector[int32_t]] price_of       # by version and combination: a price, or one of the codes below
+    cdef vector[vector[int64_t]] context_edges  # by version: contexts at which a price may change, rising
+    cdef unordered_map[uint64_t, int32_t] price_at      # by version, combination, context segment and time slot
     cdef vector[Price] prices
     cdef vector[vector[uint8_t]] scope_of       # by rule and combination; 0 not known, 1 no, 2 yes
     cdef vector[char] pieces
@@ -85,6 +90,7 @@ cdef class Usage:
     cdef TbBuffer frames
     cdef vector[size_t] line_ends
     cdef int _decide(self, EventColumns columns, Py_ssize_t row, bint limited, int64_t future_us, int64_t past_us) noexcept nogil
+    cdef int32_t _price_at(self, EventColumns columns, Py_ssize_t row, int version, int32_t combination) noexcept nogil
     cdef int _version(self, int16_t book, int64_t time_us) noexcept nogil
     cdef Sums* _sums(self, int64_t hour_us, int32_t version, int32_t combination) noexcept nogil
     cdef Earned* _earned(self, int16_t currency, int16_t plan, int32_t version) noexcept nogil

@@ -7,8 +7,10 @@ the plain rule for this row. Products of 64 bits are checked, sums are 128 bits;
 """
 
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from cython.operator cimport dereference
 from libc.string cimport memcpy
 from libcpp.algorithm cimport sort
+from libcpp.unordered_map cimport unordered_map
 from libcpp.utility cimport pair
 from libcpp.vector cimport vector
 
@@ -37,6 +39,8 @@ from cython_ext.wide cimport (
     tb_widen,
 )
 
+from schemas.meters import METERS, is_context_meter
+
 cdef int64_t HOUR_US = 3600000000
 
 cdef enum:
@@ -51,6 +55,16 @@ cdef enum:
     NEEDS_SCOPE = 3
     NEEDS_PLAIN = 4
     ALL_DONE = 5
+    NEEDS_MOMENT = 6
+
+cdef enum:
+    # Instead of the number of a price.
+    PLAIN_PRICE = -1    # only the plain rule can say
+    UNKNOWN_PRICE = -2
+    MOMENTARY_PRICE = -3    # depends on context and time: see _price_at
+
+cdef int64_t SLOT_US = 900000000     # time bands begin and end on quarters of an hour, or the plain rule decides
+cdef size_t MOST_SITUATIONS = 1 << 20
 
 
 cdef struct TextView:
@@ -63,6 +77,14 @@ cdef inline TextView view(TextTable table, int32_t number) noexcept nogil:
     seen.text = table.arena.data() + table.starts[number]
     seen.size = table.starts[number + 1] - table.starts[number]
     return seen
+
+
+cdef inline uint64_t _situation(int32_t version, int32_t combination, int segment, int64_t slot) noexcept nogil:
+    # bounds: Usage._price_at, and at most 250 edges a version
+    return (<uint64_t>slot << 40) | (<uint64_t>segment << 32) | (<uint64_t>version << 22) | <uint64_t>combination
+
+
+cdef uint32_t CONTEXT_METERS = sum([1 << i for i, meter in enumerate(METERS) if is_context_meter(meter)])
 
 
 cdef class Usage:
@@ -81,12 +103,13 @@ cdef class Usage:
         self.scope_of.clear()
         for i in range(self.price_of.size()):
             self.price_of[i].clear()
+        self.price_at.clear()
 
-    def add_version(self, book, bytes head not None, bytes label not None):
+    def add_version(self, book, bytes head not None, bytes label not None, edges=()):
         """Put a price book version in force (in order of ``effective_from_us``, version). Returns its number.
 
         ``head`` is the JSON of a rated line between the account's text and the amount's, ``label`` that between the
-        standard tokens and the first line.
+        standard tokens and the first line. ``edges`` are the contexts at which a price may change, rising, at most 250.
 
         Raises:
             OverflowError: the tax rate is not between 0 and 1.
@@ -106,21 +129,18 @@ cdef class Usage:
             self.in_force.resize(version.book + 1)
         self.in_force[version.book].push_back(pair[int64_t, int32_t](book.effective_from_us, number))
         self.price_of.resize(number + 1)
+        self.context_edges.resize(number + 1)
+        self.context_edges[number] = edges
         return number
 
-    def set_price(self, int32_t version, int32_t combination, prices):
-        """Say what a combination costs: {meter number: (pico a unit, micro a unit, JSON between quantity and amount)},
-        or None where only the plain rule can say."""
+    def add_price(self, prices not None):
+        """Keep unit prices: {meter number: (pico a unit, micro a unit, JSON between quantity and amount)}. Returns their
+        number, or -1 where only the plain rule can compute with them."""
         cdef Price price
         cdef int meter
         cdef int64_t most = 0x7FFFFFFFFFFFFFFF
-        if self.price_of[version].size() <= <size_t>combination:
-            self.price_of[version].resize(combination + 1, -2)
-        if prices is None or any(
-            not 0 <= pico <= most or not 0 <= micro <= most for pico, micro, _ in prices.values()
-        ):
-            self.price_of[version][combination] = -1
-            return
+        if any(not 0 <= pico <= most or not 0 <= micro <= most for pico, micro, _ in prices.values()):
+            return PLAIN_PRICE
         price.priced = 0
         for number, (pico, micro, piece) in prices.items():
             if number >= PRICED_METERS:
@@ -132,8 +152,22 @@ cdef class Usage:
             price.price_pico[meter] = pico
             price.coefficient_micro[meter] = micro
             price.piece_at[meter], price.piece_size[meter] = self._piece(piece)
-        self.price_of[version][combination] = <int32_t>self.prices.size()
         self.prices.push_back(price)
+        return self.prices.size() - 1
+
+    def set_price(self, int32_t version, int32_t combination, int32_t price):
+        """Say what a combination costs: the number of :meth:`add_price`, -1 only the plain rule can say, -3 it depends
+        on the context and the time of the event."""
+        if self.price_of[version].size() <= <size_t>combination:
+            self.price_of[version].resize(combination + 1, UNKNOWN_PRICE)
+        self.price_of[version][combination] = price
+
+    def set_price_at(self, int32_t version, int32_t combination, int segment, int64_t slot, int32_t price):
+        """Say what a combination costs between two context edges (``segment`` of them lie at or below the context) in
+        the quarter of an hour ``slot`` (since 1970 UTC): the number of :meth:`add_price`, or -1."""
+        if self.price_at.size() >= MOST_SITUATIONS:
+            self.price_at.clear()
+        self.price_at[_situation(version, combination, segment, slot)] = price
 
     def set_scope(self, int32_t rule, int32_t combination, bint matches):
         """Say whether a combination lies in the scope of a plan's bucket."""
@@ -194,7 +228,7 @@ cdef class Usage:
 
         Returns (row, need): 2 a price for :attr:`wanted_version` and :attr:`wanted_combination`; 3 a scope for
         :attr:`wanted_rule` and :attr:`wanted_combination`; 4 the plain rule, or a refusal by the decoder; 5 all rows
-        are decided. ``log_time_us`` then includes the row.
+        are decided; 6 a price for :attr:`wanted_segment` and :attr:`wanted_slot` too. ``log_time_us`` then includes the row.
         """
         cdef bint limited = limits is not None
         cdef int64_t future_us = 0, past_us = 0, logged_us
@@ -272,13 +306,17 @@ cdef class Usage:
         version_number = self._version(account.book, time_us)
         if version_number < 0 or counts > MOST_COUNTS:
             return NEEDS_PLAIN
-        price_number = -2
+        price_number = UNKNOWN_PRICE
         if <size_t>combination < self.price_of[version_number].size():
             price_number = self.price_of[version_number][combination]
-        if price_number == -2:
+        if price_number == UNKNOWN_PRICE:
             self.wanted_version = version_number
             self.wanted_combination = combination
             return NEEDS_PRICE
+        if price_number == MOMENTARY_PRICE:
+            price_number = self._price_at(columns, row, version_number, combination)
+            if price_number == UNKNOWN_PRICE:
+                return NEEDS_MOMENT
         if price_number < 0:
             return NEEDS_PLAIN
         version = &self.versions[version_number]
@@ -379,6 +417,34 @@ cdef class Usage:
             columns, row, version, price, lines, amount_pico, net_pico, standard_micro, payer, charged_pico, absorbed_micro
         )
         return DONE
+
+    cdef int32_t _price_at(self, EventColumns columns, Py_ssize_t row, int version, int32_t combination) noexcept nogil:
+        """The price of a row whose combination costs what its context and time say; notes what is wanted if unknown."""
+        cdef uint32_t first = columns.count_first[row], i
+        cdef int64_t context = 0, slot = columns.time_us[row] // SLOT_US
+        cdef int segment = 0
+        cdef size_t edge
+        cdef unordered_map[uint64_t, int32_t].iterator found
+        if version >= 1 << 10 or combination >= 1 << 22 or columns.time_us[row] < 0 or slot >= 1 << 24:
+            return PLAIN_PRICE
+        for i in range(columns.count_number[row]):
+            if columns.meter[first + i] >= PRICED_METERS:
+                return PLAIN_PRICE  # a declared meter may count for the context
+            if CONTEXT_METERS >> columns.meter[first + i] & 1:
+                if tb_add_64(&context, columns.count[first + i]):
+                    return PLAIN_PRICE
+        for edge in range(self.context_edges[version].size()):
+            if context < self.context_edges[version][edge]:
+                break
+            segment += 1
+        found = self.price_at.find(_situation(version, combination, segment, slot))
+        if found != self.price_at.end():
+            return dereference(found).second
+        self.wanted_version = version
+        self.wanted_combination = combination
+        self.wanted_segment = segment
+        self.wanted_slot = slot
+        return UNKNOWN_PRICE
 
     cdef int _version(self, int16_t book, int64_t time_us) noexcept nogil:
         """The version of a book in force at a time; -1 where none is."""
