@@ -1,4 +1,4 @@
-"""The plain calculator: the specification that the compiled one equals. One event at a time, no caches."""
+"""The plain calculator: the specification that the compiled one equals. One event at a time."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from billing.accounts import CLOSED, Account, PlanKey
 from billing.burn import Burned, burn, roll_forward, sort_buckets
 from billing.calculator import Effects, UsageBatch, UsageOutcome
-from billing.catalog.model import Catalog, Plan
+from billing.catalog.model import Catalog, Plan, PriceBook
 from billing.commit import AccountChanges, HashHour, PartitionState, RollupRow
 from billing.dedupe import DUPLICATE, Dedupe
 from billing.documents import (
@@ -23,7 +23,7 @@ from billing.documents import (
 from billing.ledger import Postings
 from billing.limits import TimeLimits, time_refusal
 from billing.outbox import Frame, encode_frame
-from billing.pricing.rate import Rated, rate
+from billing.pricing.rate import Rated, Rater
 from billing.rows import account_row, bucket_row
 from schemas.meters import TOKEN_METERS
 from schemas.rejections import Rejection
@@ -62,6 +62,7 @@ class PlainCalculator:
         self._catalog = Catalog()
         self._plans: dict[PlanKey, Plan] = {}
         self._declared: frozenset[str] = frozenset()
+        self._raters: dict[str, Rater] = {}
         self._accounts: dict[str, Account] = {}
         self._stored_accounts: set[str] = set()
         self._stored_buckets: set[tuple[str, str]] = set()
@@ -78,6 +79,7 @@ class PlainCalculator:
     def set_catalog(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._plans = {PlanKey(plan.name, plan.version): plan for plan in catalog.plans}
+        self._raters.clear()
         self._declared = frozenset(meter for book in catalog.price_books for meter in book.meters)
 
     def decode(self, batch: UsageBatch) -> PlainDecoded:
@@ -158,7 +160,7 @@ class PlainCalculator:
         book = self._catalog.price_book_at(account.price_book, event.time_us)
         if book is None:
             return reject("no_price_book", f"time: no version of price book {account.price_book!r} is in force then")
-        rated = rate(event, book)
+        rated = self._rater(book).rate(event)
         if not isinstance(rated, Rated):
             return reject(rated.reason, rated.detail)
         if limits is None:
@@ -183,6 +185,13 @@ class PlainCalculator:
         self._sum_up(event, rated, burned)
         self._book_times[book.name] = max(event.time_us, self._book_times.get(book.name, event.time_us))
         return None
+
+    def _rater(self, book: PriceBook) -> Rater:
+        # The rows of a large book are not searched for each event; Rater says what rate() says.
+        rater = self._raters.get(book.label)
+        if rater is None:
+            rater = self._raters[book.label] = Rater(book)
+        return rater
 
     def _sum_up(self, event: UsageEvent, rated: Rated, burned: Burned) -> None:
         hour_us = event.time_us - event.time_us % HOUR_US

@@ -16,6 +16,7 @@ from billing.catalog.model import (
     PlanBucket,
     PriceBook,
     PriceRow,
+    TimeBand,
 )
 from billing.commit import PlainRecord
 from schemas.times import DAY_US, HOUR_US, parse_time_us
@@ -55,14 +56,28 @@ def price_books() -> tuple[PriceBook, ...]:
         price_row(3, "free", {"input": 0, "output": 0, "requests": 0}, {}, outcome=("completed", "partial")),
         price_row(4, "dear", {"input": 2**62, "output": PICO, "tiles": 5}, {"input": 1, "output": 2**61}),
         price_row(5, "paid-only", {"input": 3 * MICRO, "requests": PICO // 100}, {}),
+        price_row(6, "banded", {"input": 2 * MICRO, "output": 5}, {"input": MICRO}),
+        price_row(7, "banded", {"input": 3 * MICRO, "output": 7}, {"input": MICRO}, time_band="peak"),
+        price_row(8, "banded", {"input": 4 * MICRO, "output": 9}, {"input": 9}, time_band="odd", context=(128, 8001)),
+        price_row(9, "least", {"input": 1, "output": 1}, {}, minimum_charge_pico=PICO // 3, context=(0, 641)),
+        price_row(10, "least", {"input": 1, "output": 1}, {}, context=(641, None)),
     )
-    adjustments = (Adjustment({"energy_source": ("solar", "wind*")}, 950_000_000_000, "green"),)
+    adjustments = (
+        Adjustment({"energy_source": ("solar", "wind*")}, 950_000_000_000, "green"),
+        Adjustment({"model": ("banded", "qwen3")}, 333_333_333_333, "off-peak", time_bands=("peak",)),
+        Adjustment({"model": ("qwen*",)}, 777_777_777_777, "long", context=(640, None)),
+    )
+    days = tuple(range(7))
+    bands = {
+        "peak": TimeBand("peak", "Asia/Shanghai", days, ((9 * 60, 12 * 60),)),
+        "odd": TimeBand("odd", "Asia/Shanghai", days, ((9 * 60 + 10, 9 * 60 + 20), (10 * 60, 2 * 60))),
+    }
     common: dict[str, Any] = {
         "name": "retail",
         "currency": "CNY",
         "tax_rate_micro": 60_000,
         "standard_token_price_pico_per_million": None,
-        "time_bands": {},
+        "time_bands": bands,
         "adjustments": adjustments,
         "meters": ("tiles",),
     }
@@ -141,7 +156,11 @@ def accounts(rng: Random, name: str) -> Account:
 NAMES = ["acct-1", "acct-2", "acct-3", "acct-4", 'odd "name"', "词元", "never-opened"]
 
 COUNTS = (0, 1, 3, 128, 640, 1200, 8000, 10**7, 2**40, 2**62, 2**63 - 1)
-MODELS = ("deepseek-v3.2",) * 5 + ("qwen3", "qwen-max", "free", "dear", "paid-only", "nobody")
+MODELS = (
+    ("deepseek-v3.2",) * 5
+    + ("banded", "banded", "least")
+    + ("qwen3", "qwen-max", "free", "dear", "paid-only", "nobody")
+)
 OPTIONAL: dict[str, tuple[str | None, ...]] = {
     "energy_source": ("solar", "wind-2", "grid"),
     "channel": ("cloud", "edge"),
@@ -174,6 +193,9 @@ def records(rng: Random, offset: int) -> PlainRecord:
             ["2026-11-22T00:30:00Z"] * 3
             + [
                 "2026-11-22T09:15:00.5+08:00",
+                "2026-11-22T09:19:59.999999+08:00",
+                "2026-11-22T09:20:00+08:00",
+                "2026-11-22T00:45:00Z",
                 "2026-11-22T02:30:00Z",
                 "2026-10-01T00:00:00Z",
                 "2026-11-23T03:00:00Z",
