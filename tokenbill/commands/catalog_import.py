@@ -12,6 +12,7 @@ from billing.catalog.importers.litellm import DEFAULT_EFFECTIVE_FROM, Imported, 
 from billing.catalog.importers.litellm_source import SourceError
 from billing.catalog.importers.sheet import SheetOptions, import_sheet
 from billing.catalog.importers.sheet_cells import Sheet, SheetProblem, read_csv
+from billing.catalog.importers.sheet_xlsx import read_xlsx
 from billing.catalog.importers.values import count_by_reason
 from billing.catalog.importers.write import write_books
 from billing.catalog.timebands import zone_of
@@ -71,6 +72,7 @@ def import_litellm(file: Path, out: Path, effective_from: str, version: int) -> 
 @click.command("import-sheet", epilog=SHEET_EXAMPLE)
 @click.argument("file", metavar="FILE", type=_PATH)
 @click.option("--out", required=True, type=_PATH, help="Folder for NAME.yaml.")
+@click.option("--sheet", default="", help="Sheet of an XLSX workbook; needed where several hold something.")
 @click.option("--name", default="", help="Name of the price book; default: that of the file.")
 @click.option("--version", type=click.IntRange(1), default=1, show_default=True, help="The first version.")
 @click.option("--currency", default="", help="Currency such as CNY; default: the one that the sheet states.")
@@ -78,9 +80,17 @@ def import_litellm(file: Path, out: Path, effective_from: str, version: int) -> 
 @click.option("--timezone", default="Asia/Shanghai", show_default=True, help="Where the dates of the sheet begin.")
 @click.option("--tax-rate", default="", help="Tax that the prices include, such as 0.06; default: by the currency.")
 def import_sheet_command(
-    file: Path, out: Path, name: str, version: int, currency: str, effective_from: str, timezone: str, tax_rate: str
+    file: Path,
+    out: Path,
+    sheet: str,
+    name: str,
+    version: int,
+    currency: str,
+    effective_from: str,
+    timezone: str,
+    tax_rate: str,
 ) -> None:
-    """Make a price book of the price sheet FILE (CSV).
+    """Make a price book of the price sheet FILE (CSV or XLSX).
 
     The first row holds headers in English or Chinese, such as 模型, 硬件, 能源, 计量项, 单价(元/百万), 生效日期.
     Prices stand in one column with their meter, or in one column for each meter. Each date is a version of the book.
@@ -95,7 +105,7 @@ def import_sheet_command(
         tax_rate=_tax_rate(tax_rate) if tax_rate else "",
     )
     try:
-        books = import_sheet(_read_sheet(file), options)
+        books = import_sheet(_read_sheet(file, sheet), options)
     except SheetProblem as problem:
         shown = [f"  {error}" for error in problem.errors[:_ERRORS_SHOWN]]
         if len(problem.errors) > len(shown):
@@ -110,15 +120,18 @@ def import_sheet_command(
     click.echo(f"written to {target}")
 
 
-def _read_sheet(path: Path) -> Sheet:
+def _read_sheet(path: Path, sheet: str) -> Sheet:
     """The sheet of a file.
 
     Raises:
         UserError: it cannot be read, or is of another kind.
         SheetProblem: its content is not that of a sheet.
     """
-    if path.suffix.lower() not in (".csv", ".tsv", ".txt"):
-        raise UserError(f"{path} is not a CSV file", f"its name ends in {path.suffix!r}", "save the sheet as CSV UTF-8")
+    if path.suffix.lower() == ".xlsx":
+        return read_xlsx(path.name, _read_bytes(path), sheet)
+    if path.suffix.lower() not in (".csv", ".tsv", ".txt") or sheet:
+        what = "has no sheets" if sheet else f"has a name that ends in {path.suffix!r}"
+        raise UserError(f"{path} {what}", "", "give an XLSX workbook, or CSV without --sheet")
     return read_csv(path.name, _read_bytes(path))
 
 
