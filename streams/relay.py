@@ -8,6 +8,7 @@ below Kafka's position is only dropped. Decides nothing and looks into no value,
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -31,6 +32,8 @@ POSITION_TOPIC = OUTPUT_TOPICS[0]
 FORWARD_TOPICS = frozenset(FORWARD_TOPIC.values())
 _FENCED = (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH)
 _TIMEOUT_SECONDS = 30.0
+_HUNG_MARGIN_SECONDS = 5.0
+_WATCH_SECONDS = 1.0
 
 
 class Wakener(Protocol):
@@ -89,6 +92,8 @@ class PartitionRelay:
         self.partition = partition
         self.wake = threading.Event()
         self.why_not_ready = "not started"
+        self.in_transaction_since: float | None = None
+        """Monotonic time at which the Kafka transaction under way began."""
         self._settings = settings
         self._store = store
         self._metrics = metrics
@@ -182,14 +187,18 @@ class PartitionRelay:
         begun = time.perf_counter()
         last = rows[-1][0]
         self._forward([row for _, row in rows if row.topic in FORWARD_TOPICS])
-        producer.begin_transaction()
-        for _, row in rows:
-            if row.topic not in FORWARD_TOPICS:
-                self._produce(producer, row)
-        group = self._offsets.consumer_group_metadata()
-        position = TopicPartition(self._position.topic, self.partition, last + 1)
-        producer.send_offsets_to_transaction([position], group, _TIMEOUT_SECONDS)
-        producer.commit_transaction(_TIMEOUT_SECONDS)
+        self.in_transaction_since = time.monotonic()
+        try:
+            producer.begin_transaction()
+            for _, row in rows:
+                if row.topic not in FORWARD_TOPICS:
+                    self._produce(producer, row)
+            group = self._offsets.consumer_group_metadata()
+            position = TopicPartition(self._position.topic, self.partition, last + 1)
+            producer.send_offsets_to_transaction([position], group, self._settings.transaction_timeout_seconds)
+            producer.commit_transaction(self._settings.transaction_timeout_seconds)
+        finally:
+            self.in_transaction_since = None
         self._published = last
         self._store.outbox_delete(self.partition, last)
         self._metrics.published(self.partition, rows, time.perf_counter() - begun)
@@ -243,8 +252,16 @@ def _send(producer: Producer, topic: str, partition: int, frame: Frame, value: b
 class Relay:
     """All partitions of a relay process: threads, wake-ups, and the first failure."""
 
-    def __init__(self, settings: RelaySettings, store: OutboxStore, metrics: RelayMetrics) -> None:
+    def __init__(
+        self,
+        settings: RelaySettings,
+        store: OutboxStore,
+        metrics: RelayMetrics,
+        leave: Callable[[int], object] = os._exit,
+    ) -> None:
+        """``leave`` ends the process at once, without waiting for threads that will never end."""
         self.stop = threading.Event()
+        self._leave = leave
         self.failure: BaseException | None = None
         self._store = store
         self._settings = settings
@@ -261,7 +278,9 @@ class Relay:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join()
+            while thread.is_alive():
+                thread.join(_WATCH_SECONDS)
+                self._leave_if_hung()
         return 0 if self.failure is None else 1
 
     def end(self) -> None:
@@ -274,6 +293,21 @@ class Relay:
         """Why the relay is not ready; ``ready`` when nothing is missing."""
         missing = [f"partition {part.partition}: {part.why_not_ready}" for part in self.parts if part.why_not_ready]
         return {"ready": not missing, "missing": missing}
+
+    def _leave_if_hung(self) -> None:
+        """End the process when a transaction does not end.
+
+        librdkafka's send_offsets_to_transaction waits for ever when the broker dies at a bad moment, whatever its
+        timeout says (measured: Kafka killed with -9 under load, every other time). The broker has aborted such a
+        transaction long since, and the next process begins with ``init_transactions``.
+        """
+        # Each of the two calls has the broker's own limit of a transaction: later than that neither can succeed.
+        limit = 2 * self._settings.transaction_timeout_seconds + _HUNG_MARGIN_SECONDS
+        for part in self.parts:
+            since = part.in_transaction_since
+            if since is not None and time.monotonic() - since > limit:
+                log.critical("p%d: a transaction has not ended for %.0f s, starting anew", part.partition, limit)
+                self._leave(1)
 
     def _guard(self, work: Callable[[], None]) -> None:
         try:
