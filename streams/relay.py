@@ -298,7 +298,7 @@ class Relay:
         """End the process when a transaction does not end.
 
         librdkafka's send_offsets_to_transaction waits for ever when the broker dies at a bad moment, whatever its
-        timeout says (measured: Kafka killed with -9 under load, every other time). The broker has aborted such a
+        timeout says (measured: kill -9 of Kafka under load, in some runs). The broker has aborted such a
         transaction long since, and the next process begins with ``init_transactions``.
         """
         # Each of the two calls has the broker's own limit of a transaction: later than that neither can succeed.
