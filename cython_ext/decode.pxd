@@ -1,4 +1,4 @@
-from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libcpp.vector cimport vector
 
 from cython_ext.tables cimport TextTable
@@ -10,9 +10,36 @@ cdef enum:
     REFUSED = 2    # the plain decoder rejected it; the row's columns mean nothing
 
 
-cdef struct Span:
-    const char* at      # NULL: absent or null
-    Py_ssize_t size
+cdef extern from "shape.hpp" nogil:
+    enum:
+        tb_attribute, tb_field, tb_count, tb_skipped_text, tb_skipped_number
+
+    cdef struct Span "TbSpan":
+        const char* at      # NULL: absent or null
+        Py_ssize_t size
+
+    cdef struct Scan "TbScan":
+        Span attributes[8]
+        Span fields[13]
+        uint32_t attributes_seen
+        uint32_t fields_seen
+        uint32_t meters_seen
+        int64_t counts[24]
+        int64_t time_us
+        int64_t sequence
+        const char* end
+        int marks_number
+        Span region
+
+    cdef cppclass TbShape:
+        int32_t combination(const Scan* scan, uint64_t* hash) noexcept
+        void keep_combination(const Scan* scan, int32_t number, uint64_t hash) noexcept
+
+    cdef cppclass TbShapes:
+        TbShape* read(const char* p, Scan* scan, bint binary) noexcept
+        void learn(const Scan& scan, const char* begin, bint binary) noexcept
+
+    void tb_mark(Scan* scan, uint8_t kind, int slot, const char* at, const char* end) noexcept
 
 
 cdef enum:
@@ -21,20 +48,15 @@ cdef enum:
     BUILT_IN_METERS = 24
 
 
-cdef struct Scan:
-    Span attributes[ATTRIBUTES]
-    Span fields[FIELDS]
-    uint32_t attributes_seen
-    uint32_t fields_seen
-    uint32_t meters_seen
-    int64_t counts[BUILT_IN_METERS]
-    int64_t time_us
-    int64_t sequence
-    const char* end
-
-
 cdef struct HeaderSpans:
     Span attributes[ATTRIBUTES]
+
+
+cdef struct Waiting:        # a row whose account has no number yet
+    Span account
+    uint64_t account_hash
+    uint64_t combination_hash
+    Py_ssize_t row
 
 
 cdef class EventColumns:
@@ -55,6 +77,7 @@ cdef class EventColumns:
     cdef vector[int64_t] logged_ms    # its timestamp; 0 where it was given as bytes
     cdef vector[int16_t] meter
     cdef vector[int64_t] count
+    cdef vector[char] ids             # so that rendering does not touch the records again
     cdef object keep
 
 
@@ -65,6 +88,9 @@ cdef class Decoder:
     cdef readonly TextTable meters
     cpdef EventColumns decode(self, object records)
     cpdef void set_event(self, EventColumns columns, Py_ssize_t row, object event) except *
-    cdef bint _scan(self, Scan* scan, Span value, HeaderSpans* envelope) noexcept nogil
-    cdef int _store(self, EventColumns columns, Py_ssize_t row, Scan* scan) except -1 nogil
-    cdef uint32_t _content_hash(self, EventColumns columns, Py_ssize_t row) noexcept nogil
+    cdef TbShapes shapes
+    cdef int32_t _last_source
+    cdef bint _scan(self, Scan* scan, Span value, HeaderSpans* envelope, TbShape** shape) noexcept nogil
+    cdef int _store(self, EventColumns columns, Py_ssize_t row, Scan* scan, TbShape* shape, Waiting* waiting) except -1 nogil
+    cdef int _place(self, EventColumns columns, Waiting* waiting, int number) except -1 nogil
+    cdef uint32_t _content_hash(self, EventColumns columns, Py_ssize_t row, uint64_t account, uint64_t combination) noexcept nogil

@@ -10,6 +10,8 @@ Every JSON value is a ``bytes`` object, which ends in a NUL: a scan stops there 
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
+from cpython.list cimport PyList_GET_SIZE
+from cpython.object cimport PyObject
 from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from cpython.unicode cimport PyUnicode_CheckExact
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
@@ -18,10 +20,18 @@ from libcpp.vector cimport vector
 
 from cython_ext.murmur cimport murmur3_64
 from cython_ext.tables cimport TextTable
-from cython_ext.wide cimport tb_plain_end
+from cython_ext.wide cimport tb_plain_end, tb_prefetch
 
 from schemas.meters import METERS
 from schemas.upcast import current_type
+
+cdef extern from "records.hpp":
+    cdef cppclass TbAsked:
+        pass
+    void tb_learn_record(TbAsked* asked, PyObject* record, PyObject* first, PyObject* second) noexcept
+    void tb_ask_records(const TbAsked* asked, PyObject** records, Py_ssize_t at, Py_ssize_t number) noexcept
+    PyObject** tb_items(object records) noexcept
+
 
 cdef enum:
     SPECVERSION, TYPE, SOURCE, ID, TIME, SUBJECT, SEQUENCE, DATA
@@ -35,6 +45,7 @@ cdef enum:
 cdef enum:
     MAX_TEXT = 256
     MAX_UNKNOWN = 8
+    BLOCK = 32      # rows whose accounts are looked up together
 
 cdef inline bint _is(const char* at, const char* text, size_t size) noexcept nogil:
     return memcmp(at, text, size) == 0
@@ -175,13 +186,16 @@ cdef inline int _meter(const char* at, Py_ssize_t size) noexcept nogil:
     return -1
 
 
-cdef inline const char* _skip_trivial(const char* p, const char* end) noexcept nogil:
+cdef inline const char* _skip_trivial(Scan* scan, const char* p) noexcept nogil:
     """The end of a plain string, null, true, false or a short integer; NULL for any other value."""
     cdef const char* first
+    cdef const char* end = scan.end
     if p[0] == c'"':
-        p = tb_plain_end(p + 1, end)
+        first = p + 1
+        p = tb_plain_end(first, end)
         if p == NULL:
             return NULL
+        tb_mark(scan, tb_skipped_text, 0, first, p)
         return p + 1
     if end - p < 5:
         return NULL
@@ -202,6 +216,7 @@ cdef inline const char* _skip_trivial(const char* p, const char* end) noexcept n
         p += 1
     if p == first or (first[0] == c'0' and p - first > 1) or p - first > 18:
         return NULL
+    tb_mark(scan, tb_skipped_number, 0, first, p)
     if p[0] == c'.' or p[0] == c'e' or p[0] == c'E':
         return NULL
     return p
@@ -252,6 +267,7 @@ cdef inline const char* _scan_usage(Scan* scan, const char* p) noexcept nogil:
             return NULL
         scan.meters_seen |= <uint32_t>1 << meter
         scan.counts[meter] = count
+        tb_mark(scan, tb_count, meter, first, p)
         p = _skip(p)  # a fraction or exponent is neither of these and ends the scan
         if p[0] == c'}':
             return p + 1
@@ -291,7 +307,7 @@ cdef inline const char* _scan_data(Scan* scan, const char* p) noexcept nogil:
             unknown[unknown_number].at = key
             unknown[unknown_number].size = size
             unknown_number += 1
-            p = _skip_trivial(p, scan.end)
+            p = _skip_trivial(scan, p)
             if p == NULL:
                 return NULL
         else:
@@ -309,6 +325,7 @@ cdef inline const char* _scan_data(Scan* scan, const char* p) noexcept nogil:
                     return NULL
                 scan.fields[field].at = p + 1
                 scan.fields[field].size = stop - p - 1
+                tb_mark(scan, tb_field, field, p + 1, stop)
                 p = stop + 1
             elif scan.end - p >= 4 and _is(p, "null", 4):
                 p += 4
@@ -351,7 +368,7 @@ cdef inline const char* _scan_envelope(Scan* scan, const char* p) noexcept nogil
             unknown[unknown_number].at = key
             unknown[unknown_number].size = size
             unknown_number += 1
-            p = _skip_trivial(p, scan.end)
+            p = _skip_trivial(scan, p)
             if p == NULL:
                 return NULL
         else:
@@ -368,6 +385,7 @@ cdef inline const char* _scan_envelope(Scan* scan, const char* p) noexcept nogil
                     return NULL
                 scan.attributes[attribute].at = p + 1
                 scan.attributes[attribute].size = stop - p - 1
+                tb_mark(scan, tb_attribute, attribute, p + 1, stop)
                 p = stop + 1
             elif scan.end - p >= 4 and _is(p, "null", 4):
                 p += 4
@@ -468,6 +486,26 @@ cdef inline bint _plain_header(Span* span) noexcept nogil:
     for i in range(span.size):
         if <signed char>span.at[i] < c' ':
             return False
+    return True
+
+
+cdef inline bint _begin(Scan* scan, HeaderSpans* envelope) noexcept nogil:
+    """Nothing is read yet but the headers; False where one is not printable ASCII."""
+    cdef int i
+    for i in range(ATTRIBUTES):
+        scan.attributes[i].at = NULL
+    for i in range(FIELDS):
+        scan.fields[i].at = NULL
+    scan.attributes_seen = 0
+    scan.fields_seen = 0
+    scan.meters_seen = 0
+    scan.marks_number = 0
+    scan.region.at = NULL
+    if envelope != NULL:
+        for i in range(DATA):
+            scan.attributes[i] = envelope.attributes[i]
+            if scan.attributes[i].at != NULL and not _plain_header(&scan.attributes[i]):
+                return False
     return True
 
 
@@ -641,6 +679,7 @@ cdef class Decoder:
         self.accounts = TextTable()
         self.combinations = TextTable()
         self.meters = TextTable()
+        self._last_source = -1
 
     def __init__(self):
         if len(METERS) != BUILT_IN_METERS or current_type("token.usage.v1") != "token.usage.v1":
@@ -657,33 +696,47 @@ cdef class Decoder:
     cpdef EventColumns decode(self, object records):
         """Decode records (``bytes``, or objects with ``value`` and ``headers``) into columns.
 
-        Never refuses a record: what the scanner does not read is left UNREAD.
+        Records are in offset order. Never refuses a record: what the scanner does not read is left UNREAD.
         """
         cdef EventColumns columns = EventColumns()
-        cdef Py_ssize_t rows = len(records), row = 0
+        cdef list given = records if type(records) is list else list(records)
+        cdef Py_ssize_t rows = PyList_GET_SIZE(given), row = 0
+        cdef TbAsked asked
         cdef vector[Span] values
         cdef vector[int32_t] binary
         cdef vector[HeaderSpans] envelopes
         cdef HeaderSpans spans
-        cdef object record, value, headers
+        cdef object record, value, headers, timestamp
         cdef list keep = []
         cdef HeaderSpans* envelope
-        cdef int mode, attribute
+        cdef TbShape* shape
+        cdef Waiting waiting[BLOCK]
+        cdef int mode, attribute, number = 0
+        cdef int64_t first_offset = 0
+        cdef bint dense = False
         cdef Scan scan
         values.resize(rows)
-        binary.resize(rows)
+        binary.resize(rows, -1)
         columns.offset.resize(rows)
         columns.logged_ms.resize(rows)
-        for record in records:
-            binary[row] = -1
-            values[row].at = NULL
+        if rows and not PyBytes_CheckExact(given[0]) and not PyBytes_CheckExact(given[rows - 1]):
+            first_offset = given[0].offset
+            dense = given[rows - 1].offset - first_offset == rows - 1  # in order: so every one between is there
+        for row in range(rows):
+            if PyList_GET_SIZE(given) != rows:
+                raise RuntimeError("the list of records changed while it was read")
+            tb_ask_records(&asked, tb_items(given), row, rows)
+            record = <object>tb_items(given)[row]
             if PyBytes_CheckExact(record):
                 value = record
                 columns.offset[row] = row
             else:
                 value = record.value
-                columns.offset[row] = record.offset
-                columns.logged_ms[row] = record.timestamp
+                timestamp = record.timestamp
+                if row == 0:
+                    tb_learn_record(&asked, <PyObject*>record, <PyObject*>value, <PyObject*>timestamp)
+                columns.offset[row] = first_offset + row if dense else <int64_t>record.offset
+                columns.logged_ms[row] = timestamp
                 headers = record.headers
                 if headers:
                     mode = _mode(headers)
@@ -698,11 +751,11 @@ cdef class Decoder:
                             value = None
                     elif mode == 2:
                         value = None
+            values[row].at = NULL
             if PyBytes_CheckExact(value):
                 values[row].at = PyBytes_AS_STRING(value)
                 values[row].size = PyBytes_GET_SIZE(value)
                 keep.append(value)
-            row += 1
         columns.rows = rows
         columns.keep = keep
         columns.status.resize(rows)
@@ -719,58 +772,87 @@ cdef class Decoder:
         columns.count_number.resize(rows)
         columns.meter.reserve(4 * rows)
         columns.count.reserve(4 * rows)
+        columns.ids.reserve(32 * rows)
         with nogil:
             for row in range(rows):
+                if row + 6 < rows and values[row + 6].at != NULL:
+                    for attribute in range(0, 512, 64):
+                        tb_prefetch(values[row + 6].at + attribute)
                 columns.status[row] = UNREAD
                 if values[row].at == NULL:
                     continue
                 envelope = NULL
                 if binary[row] >= 0:
                     envelope = &envelopes[binary[row]]
-                if self._scan(&scan, values[row], envelope):
-                    self._store(columns, row, &scan)
+                if self._scan(&scan, values[row], envelope, &shape):
+                    self._store(columns, row, &scan, shape, &waiting[number])
+                    number += 1
+                    if number == BLOCK:
+                        self._place(columns, waiting, number)
+                        number = 0
+            self._place(columns, waiting, number)
         return columns
 
-    cdef bint _scan(self, Scan* scan, Span value, HeaderSpans* envelope) noexcept nogil:
-        """Read one record; False for the plain decoder."""
+    cdef bint _scan(self, Scan* scan, Span value, HeaderSpans* envelope, TbShape** shape) noexcept nogil:
+        """Read one record, and give its shape where it has one; False for the plain decoder."""
         cdef const char* p = _skip(value.at)
-        cdef int i
-        for i in range(ATTRIBUTES):
-            scan.attributes[i].at = NULL
-        for i in range(FIELDS):
-            scan.fields[i].at = NULL
-        scan.attributes_seen = 0
-        scan.fields_seen = 0
-        scan.meters_seen = 0
+        cdef const char* begin = p
         scan.end = value.at + value.size
-        if envelope == NULL:
-            p = _scan_envelope(scan, p)
-        else:
-            for i in range(DATA):
-                scan.attributes[i] = envelope.attributes[i]
-                if scan.attributes[i].at != NULL and not _plain_header(&scan.attributes[i]):
-                    return False
-            p = _scan_data(scan, p)
+        if not _begin(scan, envelope):
+            return False
+        shape[0] = self.shapes.read(p, scan, envelope != NULL)
+        if shape[0] != NULL:
+            return _check(scan)
+        _begin(scan, envelope)
+        p = _scan_envelope(scan, p) if envelope == NULL else _scan_data(scan, p)
         if p == NULL or _skip(p) != scan.end:
             return False
-        return _check(scan)
+        if not _check(scan):
+            return False
+        self.shapes.learn(scan[0], begin, envelope != NULL)
+        return True
 
-    cdef int _store(self, EventColumns columns, Py_ssize_t row, Scan* scan) except -1 nogil:
+    cdef int _store(
+        self, EventColumns columns, Py_ssize_t row, Scan* scan, TbShape* shape, Waiting* waiting
+    ) except -1 nogil:
+        """Fill the row but for its account."""
         cdef char joined[DIMENSIONS * (MAX_TEXT + 1)]
         cdef Py_ssize_t length = 0
+        cdef int32_t combination = -1, source = self._last_source
+        cdef uint64_t hash64 = 0
+        cdef size_t size = scan.attributes[ID].size, at = columns.ids.size()
+        cdef const char* text = scan.attributes[ID].at
         cdef int i
         cdef uint32_t seen = scan.meters_seen, first = <uint32_t>columns.count.size()
-        for i in range(DIMENSIONS):
-            memcpy(joined + length, scan.fields[i].at, scan.fields[i].size)
-            length += scan.fields[i].size
-            joined[length] = 0x1F
-            length += 1
-        columns.combination[row] = self.combinations.intern(joined, length - 1)
-        columns.source[row] = self.sources.intern(scan.attributes[SOURCE].at, scan.attributes[SOURCE].size)
-        columns.account[row] = self.accounts.intern(scan.attributes[SUBJECT].at, scan.attributes[SUBJECT].size)
-        columns.id_at[row] = scan.attributes[ID].at
-        columns.id_size[row] = <int32_t>scan.attributes[ID].size
-        columns.id_hash[row] = <uint32_t>murmur3_64(scan.attributes[ID].at, scan.attributes[ID].size)
+        if shape != NULL and scan.region.at != NULL:
+            combination = shape.combination(scan, &hash64)
+        if combination < 0:
+            for i in range(DIMENSIONS):
+                memcpy(joined + length, scan.fields[i].at, scan.fields[i].size)
+                length += scan.fields[i].size
+                joined[length] = 0x1F
+                length += 1
+            combination = self.combinations.intern(joined, length - 1)
+            hash64 = self.combinations.hashes[combination]
+            if shape != NULL and scan.region.at != NULL:
+                shape.keep_combination(scan, combination, hash64)
+        columns.combination[row] = combination
+        if source < 0 or (
+            <size_t>scan.attributes[SOURCE].size != self.sources.starts[source + 1] - self.sources.starts[source]
+        ) or not _is(
+            scan.attributes[SOURCE].at,
+            self.sources.arena.data() + self.sources.starts[source],
+            scan.attributes[SOURCE].size,
+        ):
+            source = self.sources.intern(scan.attributes[SOURCE].at, scan.attributes[SOURCE].size)
+            self._last_source = source
+        columns.source[row] = source
+        columns.id_hash[row] = <uint32_t>murmur3_64(text, size)
+        columns.id_at[row] = text
+        if at + size <= columns.ids.capacity():  # it must not move
+            columns.ids.insert(columns.ids.end(), text, text + size)
+            columns.id_at[row] = columns.ids.data() + at
+        columns.id_size[row] = <int32_t>size
         columns.time_us[row] = scan.time_us
         columns.sequence[row] = scan.sequence
         columns.count_first[row] = first
@@ -781,17 +863,46 @@ cdef class Decoder:
                 columns.meter.push_back(<int16_t>i)
                 columns.count.push_back(scan.counts[i])
         columns.count_number[row] = <uint8_t>(columns.count.size() - first)
-        columns.content_hash[row] = self._content_hash(columns, row)
-        columns.status[row] = READ
+        waiting.row = row
+        waiting.account = scan.attributes[SUBJECT]
+        waiting.account_hash = murmur3_64(waiting.account.at, waiting.account.size)
+        waiting.combination_hash = hash64
+        tb_prefetch(self.accounts.slots.data() + (waiting.account_hash & self.accounts.mask))
         return 0
 
-    cdef uint32_t _content_hash(self, EventColumns columns, Py_ssize_t row) noexcept nogil:
-        """:func:`billing.hashing.content_hash32` of a row."""
+    cdef int _place(self, EventColumns columns, Waiting* waiting, int number) except -1 nogil:
+        """Give the rows of a block their accounts; what is looked up is asked for a block at a time."""
+        cdef int i
+        cdef uint64_t slot
+        cdef Py_ssize_t row
+        for i in range(number):
+            slot = self.accounts.slots[waiting[i].account_hash & self.accounts.mask]
+            if slot != 0:
+                tb_prefetch(self.accounts.starts.data() + (slot & 0xFFFFFFFFULL) - 1)
+        for i in range(number):
+            slot = self.accounts.slots[waiting[i].account_hash & self.accounts.mask]
+            if slot != 0:
+                tb_prefetch(self.accounts.arena.data() + self.accounts.starts[(slot & 0xFFFFFFFFULL) - 1])
+        for i in range(number):
+            row = waiting[i].row
+            columns.account[row] = self.accounts.intern_hashed(
+                waiting[i].account.at, waiting[i].account.size, waiting[i].account_hash
+            )
+            columns.content_hash[row] = self._content_hash(
+                columns, row, waiting[i].account_hash, waiting[i].combination_hash
+            )
+            columns.status[row] = READ
+        return 0
+
+    cdef uint32_t _content_hash(
+        self, EventColumns columns, Py_ssize_t row, uint64_t account, uint64_t combination
+    ) noexcept nogil:
+        """:func:`billing.hashing.content_hash32` of a row, with the hashes of its account and combination."""
         cdef uint64_t words[3 + 2 * 255]
         cdef uint32_t i, first = columns.count_first[row], number = columns.count_number[row]
         words[0] = <uint64_t>columns.time_us[row]
-        words[1] = self.accounts.hashes[columns.account[row]]
-        words[2] = self.combinations.hashes[columns.combination[row]]
+        words[1] = account
+        words[2] = combination
         for i in range(number):
             words[3 + 2 * i] = self.meters.hashes[columns.meter[first + i]]
             words[4 + 2 * i] = <uint64_t>columns.count[first + i]
@@ -835,5 +946,10 @@ cdef class Decoder:
         for meter, (_, count) in zip(meters, event.counts):
             columns.meter.push_back(meter)
             columns.count.push_back(count)
-        columns.content_hash[row] = self._content_hash(columns, row)
+        columns.content_hash[row] = self._content_hash(
+            columns,
+            row,
+            self.accounts.hashes[columns.account[row]],
+            self.combinations.hashes[columns.combination[row]],
+        )
         columns.status[row] = READ

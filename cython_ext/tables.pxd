@@ -10,5 +10,6 @@ cdef class TextTable:
     cdef uint64_t mask
     cdef int _grow(self) except -1 nogil
     cdef int32_t intern(self, const char* text, size_t size) except -2 nogil
+    cdef int32_t intern_hashed(self, const char* text, size_t size, uint64_t hash64) except -2 nogil
     cdef int32_t find(self, const char* text, size_t size) noexcept nogil
     cdef bytes text_at(self, int32_t index)

@@ -76,7 +76,10 @@ cdef class TextTable:
             at = (at + 1) & self.mask
 
     cdef int32_t intern(self, const char* text, size_t size) except -2 nogil:
-        cdef uint64_t hash64 = murmur3_64(text, size), at = hash64 & self.mask, slot
+        return self.intern_hashed(text, size, murmur3_64(text, size))
+
+    cdef int32_t intern_hashed(self, const char* text, size_t size, uint64_t hash64) except -2 nogil:
+        cdef uint64_t at = hash64 & self.mask, slot
         cdef size_t index
         while True:
             slot = self.slots[at]

@@ -1,4 +1,4 @@
-from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libcpp.unordered_map cimport unordered_map
 from libcpp.utility cimport pair
 from libcpp.vector cimport vector
@@ -33,9 +33,21 @@ cdef struct Price:          # a combination in a version
     uint32_t piece_size[PRICED_METERS]
 
 
-cdef struct Line:
-    int64_t amount_pico
+cdef enum:
+    BY_WALLET, BY_BUCKET, BY_NOBODY, WRITTEN    # who paid; WRITTEN: the plain rule wrote the line
+
+
+cdef struct Paid:           # a rated row that waits to be rendered
+    int64_t amount_pico     # WRITTEN: where the line begins in Usage.written
+    int64_t net_pico        # WRITTEN: its size
     int64_t standard_micro
+    int32_t row
+    int32_t batch           # in Usage.batches
+    int32_t version
+    int32_t price
+    uint32_t grant_at       # BY_BUCKET: the grant id in AccountStore.grants, which outlives the bucket
+    uint16_t grant_size
+    uint8_t payer
 
 
 cdef struct Sums:           # of one hour, version and combination
@@ -86,13 +98,17 @@ cdef class Usage:
     cdef vector[Sums] sums
     cdef vector[int32_t] sums_slots
     cdef vector[Earned] earned
-    cdef TbBuffer lines                         # each ends with a comma
-    cdef TbBuffer frames
-    cdef vector[size_t] line_ends
+    cdef list batches                           # columns that rows of paid point into
+    cdef int32_t batch                          # the one that is being decided
+    cdef vector[Paid] paid                      # in decision order
+    cdef TbBuffer written                       # lines of the plain rule
+    cdef TbBuffer frames                        # kept for its room
     cdef int _decide(self, EventColumns columns, Py_ssize_t row, bint limited, int64_t future_us, int64_t past_us) noexcept nogil
     cdef int32_t _price_at(self, EventColumns columns, Py_ssize_t row, int version, int32_t combination) noexcept nogil
     cdef int _version(self, int16_t book, int64_t time_us) noexcept nogil
     cdef Sums* _sums(self, int64_t hour_us, int32_t version, int32_t combination) noexcept nogil
     cdef Earned* _earned(self, int16_t currency, int16_t plan, int32_t version) noexcept nogil
-    cdef void _put_line(self, EventColumns columns, Py_ssize_t row, Version* version, Price* price, Line* lines, int64_t amount_pico, int64_t net_pico, int64_t standard_micro, Bucket* bucket, int64_t charged_pico, int64_t absorbed_micro) noexcept nogil
+    cdef char* _put_line(self, char* p, EventColumns columns, Paid* paid) noexcept nogil
+    cdef size_t _most(self, EventColumns columns, Paid* paid) noexcept nogil
+    cdef void _fetch(self, EventColumns columns, Paid* paid, int32_t batch) noexcept nogil
     cdef (uint32_t, uint32_t) _piece(self, bytes text) except *

@@ -95,6 +95,7 @@ cdef class Usage:
         self.memory = memory
         self.accounts = accounts
         self.sums_slots.resize(64, -1)
+        self.batches = []
 
     def clear_catalog(self):
         """Forget which versions are in force and what matches; what was summed up stays."""
@@ -237,6 +238,10 @@ cdef class Usage:
         cdef Account* account
         if limited:
             future_us, past_us = limits
+        if not self.batches or self.batches[len(self.batches) - 1] is not columns:
+            self.batches.append(columns)
+        self.batch = <int32_t>len(self.batches) - 1
+        self.paid.reserve(self.paid.size() + columns.rows - row)
         with nogil:
             while row < columns.rows:
                 ahead = row + 8
@@ -269,7 +274,7 @@ cdef class Usage:
         """Decide one row, or say what it needs and change nothing (but the kind of a new source)."""
         cdef int64_t time_us = columns.time_us[row]
         cdef int32_t combination = columns.combination[row]
-        cdef Line lines[MOST_COUNTS]
+        cdef Paid paid
         cdef Account* account
         cdef Bucket* payer = NULL
         cdef Bucket* bucket
@@ -282,7 +287,8 @@ cdef class Usage:
         cdef int32_t price_number
         cdef uint32_t first = columns.count_first[row], i, counts = columns.count_number[row]
         cdef int64_t amount_pico = 0, standard_micro = 0, tokens = 0, net_pico, count, now_us
-        cdef int64_t charged_pico = 0, charged_net_pico = 0, burned_micro = 0, revenue_pico = 0
+        cdef int64_t line_pico, line_micro
+        cdef int64_t charged_pico = 0, burned_micro = 0, revenue_pico = 0
         cdef int64_t absorbed_micro = 0, absorbed_pico = 0
         cdef bint matched = False, pays_as_you_go = False
         cdef i128 left
@@ -326,11 +332,11 @@ cdef class Usage:
             count = columns.count[first + i]
             if meter >= PRICED_METERS or not price.priced >> meter & 1:
                 return NEEDS_PLAIN
-            if tb_multiply_64(count, price.price_pico[meter], &lines[i].amount_pico):
+            if tb_multiply_64(count, price.price_pico[meter], &line_pico):
                 return NEEDS_PLAIN
-            if tb_multiply_64(count, price.coefficient_micro[meter], &lines[i].standard_micro):
+            if tb_multiply_64(count, price.coefficient_micro[meter], &line_micro):
                 return NEEDS_PLAIN
-            if tb_add_64(&amount_pico, lines[i].amount_pico) or tb_add_64(&standard_micro, lines[i].standard_micro):
+            if tb_add_64(&amount_pico, line_pico) or tb_add_64(&standard_micro, line_micro):
                 return NEEDS_PLAIN
             if meter < TOKEN_METERS and tb_add_64(&tokens, count):
                 return NEEDS_PLAIN
@@ -375,6 +381,9 @@ cdef class Usage:
                 return NEEDS_PLAIN
             revenue_pico = tb_earned(<int64_t>tb_low(payer.liability_pico), standard_micro, payer.remaining_micro)
             burned_micro = standard_micro
+            paid.payer = BY_BUCKET
+            paid.grant_at = payer.grant_at
+            paid.grant_size = payer.grant_size
             payer.remaining_micro = left
             payer.liability_pico = payer.liability_pico - tb_widen(revenue_pico)
             rule = &self.accounts.rules[payer.rule]
@@ -382,7 +391,7 @@ cdef class Usage:
             earned.amount_pico = earned.amount_pico + tb_widen(revenue_pico)
         elif not matched or pays_as_you_go:
             charged_pico = amount_pico
-            charged_net_pico = net_pico
+            paid.payer = BY_WALLET
             account.wallet_pico = account.wallet_pico - tb_widen(amount_pico)
             earned = self._earned(account.currency, -1, version_number)
             earned.amount_pico = earned.amount_pico + tb_widen(amount_pico)
@@ -391,6 +400,7 @@ cdef class Usage:
         else:
             absorbed_micro = standard_micro
             absorbed_pico = amount_pico
+            paid.payer = BY_NOBODY
             account.absorbed_micro = account.absorbed_micro + tb_widen(absorbed_micro)
             account.absorbed_pico = account.absorbed_pico + tb_widen(absorbed_pico)
         if not limited:
@@ -413,9 +423,14 @@ cdef class Usage:
         sums.absorbed_micro = sums.absorbed_micro + tb_widen(absorbed_micro)
         sums.absorbed_pico = sums.absorbed_pico + tb_widen(absorbed_pico)
         sums.revenue_pico = sums.revenue_pico + tb_widen(revenue_pico)
-        self._put_line(
-            columns, row, version, price, lines, amount_pico, net_pico, standard_micro, payer, charged_pico, absorbed_micro
-        )
+        paid.amount_pico = amount_pico
+        paid.net_pico = net_pico
+        paid.standard_micro = standard_micro
+        paid.row = <int32_t>row
+        paid.batch = self.batch
+        paid.version = version_number
+        paid.price = price_number
+        self.paid.push_back(paid)
         return DONE
 
     cdef int32_t _price_at(self, EventColumns columns, Py_ssize_t row, int version, int32_t combination) noexcept nogil:
@@ -517,33 +532,57 @@ cdef class Usage:
         self.earned.push_back(fresh)
         return &self.earned.back()
 
-    cdef void _put_line(
-        self,
-        EventColumns columns,
-        Py_ssize_t row,
-        Version* version,
-        Price* price,
-        Line* lines,
-        int64_t amount_pico,
-        int64_t net_pico,
-        int64_t standard_micro,
-        Bucket* bucket,
-        int64_t charged_pico,
-        int64_t absorbed_micro,
-    ) noexcept nogil:
-        """billing.documents.paid_line as JSON."""
-        cdef TextView source = view(self.decoder.sources, columns.source[row])
-        cdef TextView account = view(self.decoder.accounts, columns.account[row])
-        cdef TextView name
-        cdef const char* pieces = self.pieces.data()
-        cdef uint32_t first = columns.count_first[row], i, counts = columns.count_number[row]
-        cdef int meter
-        cdef char* p
+    cdef size_t _most(self, EventColumns columns, Paid* paid) noexcept nogil:
+        """A bound of what :meth:`_put_line` writes, with the comma after it."""
+        cdef Version* version
+        cdef uint32_t counts
+        if paid.payer == WRITTEN:
+            return <size_t>paid.net_pico + 1
+        version = &self.versions[paid.version]
+        counts = columns.count_number[paid.row]
         # texts grow sixfold at most; a 64-bit number has at most 21 places; a meter's name has at most 19 letters
-        p = self.lines.room(
-            6 * (source.size + account.size + columns.id_size[row] + 1000) + version.head_size + version.label_size
-            + 512 + counts * (256 + 256)
+        return (
+            6 * (
+                view(self.decoder.sources, columns.source[paid.row]).size
+                + view(self.decoder.accounts, columns.account[paid.row]).size
+                + columns.id_size[paid.row]
+                + 1000
+            )
+            + version.head_size
+            + version.label_size
+            + 512
+            + counts * (256 + 256)
         )
+
+    cdef void _fetch(self, EventColumns columns, Paid* paid, int32_t batch) noexcept nogil:
+        """Ask for the texts of a line that is to be rendered soon."""
+        cdef int32_t account
+        if paid.payer == WRITTEN or paid.batch != batch:
+            return
+        account = columns.account[paid.row]
+        tb_prefetch(self.decoder.accounts.arena.data() + self.decoder.accounts.starts[account])
+        tb_prefetch(columns.id_at[paid.row])
+        if paid.payer == BY_BUCKET:
+            tb_prefetch(self.accounts.grants.data() + paid.grant_at)
+
+    cdef char* _put_line(self, char* p, EventColumns columns, Paid* paid) noexcept nogil:
+        """billing.documents.paid_line as JSON."""
+        cdef Py_ssize_t row = paid.row
+        cdef TextView source, account, name
+        cdef const char* pieces = self.pieces.data()
+        cdef uint32_t first, i, counts
+        cdef Version* version
+        cdef Price* price
+        cdef int meter
+        cdef int64_t count, line_pico = 0, line_micro = 0
+        if paid.payer == WRITTEN:
+            return tb_put_bytes(p, self.written.data + paid.amount_pico, <size_t>paid.net_pico)
+        source = view(self.decoder.sources, columns.source[row])
+        account = view(self.decoder.accounts, columns.account[row])
+        version = &self.versions[paid.version]
+        price = &self.prices[paid.price]
+        first = columns.count_first[row]
+        counts = columns.count_number[row]
         p = tb_put_bytes(p, b'{"source":"', 11)
         p = tb_put_json(p, source.text, source.size)
         p = tb_put_bytes(p, b'","id":"', 8)
@@ -551,49 +590,55 @@ cdef class Usage:
         p = tb_put_bytes(p, b'","account":"', 13)
         p = tb_put_json(p, account.text, account.size)
         p = tb_put_bytes(p, pieces + version.head_at, version.head_size)
-        p = tb_put_pico_64(p, amount_pico)
+        p = tb_put_pico_64(p, paid.amount_pico)
         p = tb_put_bytes(p, b'","net":"', 9)
-        p = tb_put_pico_64(p, net_pico)
+        p = tb_put_pico_64(p, paid.net_pico)
         p = tb_put_bytes(p, b'","standard_tokens":"', 21)
-        p = tb_put_micro_64(p, standard_micro)
+        p = tb_put_micro_64(p, paid.standard_micro)
         p = tb_put_bytes(p, pieces + version.label_at, version.label_size)
         for i in range(counts):
             meter = columns.meter[first + i]
+            count = columns.count[first + i]
             name = view(self.decoder.meters, meter)
+            # both fitted when the row was decided
+            tb_multiply_64(count, price.price_pico[meter], &line_pico)
+            tb_multiply_64(count, price.coefficient_micro[meter], &line_micro)
             if i:
                 p[0] = c','
                 p += 1
             p = tb_put_bytes(p, b'{"meter":"', 10)
             p = tb_put_bytes(p, name.text, name.size)
             p = tb_put_bytes(p, b'","quantity":', 13)
-            p = tb_put_u64(p, columns.count[first + i])
+            p = tb_put_u64(p, count)
             p = tb_put_bytes(p, pieces + price.piece_at[meter], price.piece_size[meter])
-            p = tb_put_pico_64(p, lines[i].amount_pico)
+            p = tb_put_pico_64(p, line_pico)
             p = tb_put_bytes(p, b'","standard_tokens":"', 21)
-            p = tb_put_micro_64(p, lines[i].standard_micro)
+            p = tb_put_micro_64(p, line_micro)
             p = tb_put_bytes(p, b'"}', 2)
         p = tb_put_bytes(p, b'],"offset":', 11)
         p = tb_put_u64(p, columns.offset[row])
-        if bucket == NULL:
+        if paid.payer != BY_BUCKET:
             p = tb_put_bytes(p, b',"burned":[],"charged":"', 24)
         else:
             p = tb_put_bytes(p, b',"burned":[{"grant_id":"', 24)
-            p = tb_put_json(p, self.accounts.grants.data() + bucket.grant_at, bucket.grant_size)
+            p = tb_put_json(p, self.accounts.grants.data() + paid.grant_at, paid.grant_size)
             p = tb_put_bytes(p, b'","standard_tokens":"', 21)
-            p = tb_put_micro_64(p, standard_micro)
+            p = tb_put_micro_64(p, paid.standard_micro)
             p = tb_put_bytes(p, b'"}],"charged":"', 15)
-        p = tb_put_pico_64(p, charged_pico)
+        p = tb_put_pico_64(p, paid.amount_pico if paid.payer == BY_WALLET else 0)
         p = tb_put_bytes(p, b'","absorbed":"', 14)
-        p = tb_put_micro_64(p, absorbed_micro)
-        p = tb_put_bytes(p, b'"},', 3)
-        self.lines.wrote(p)
-        self.line_ends.push_back(self.lines.size)
+        p = tb_put_micro_64(p, paid.standard_micro if paid.payer == BY_NOBODY else 0)
+        return tb_put_bytes(p, b'"}', 2)
 
     def add_line(self, bytes line not None):
         """Append a line that the plain rule wrote, in its place."""
-        self.lines.put(line, len(line))
-        self.lines.put(b",", 1)
-        self.line_ends.push_back(self.lines.size)
+        cdef Paid paid
+        paid.payer = WRITTEN
+        paid.amount_pico = <int64_t>self.written.size
+        paid.net_pico = len(line)
+        paid.batch = -1
+        self.written.put(line, len(line))
+        self.paid.push_back(paid)
 
     def touch(self, str account_id not None):
         """Mark an account as changed."""
@@ -612,34 +657,52 @@ cdef class Usage:
             ValueError: ``at_most`` is not positive.
         """
         cdef bytes head = pieces[0], middle = pieces[1], tail = pieces[2]
-        cdef size_t begin = 0, end, from_at, to_at, number = 0
+        cdef const char* key_text = key
+        cdef const char* head_text = head
+        cdef const char* middle_text = middle
+        cdef const char* tail_text = tail
+        cdef size_t key_size = len(key), head_size = len(head), middle_size = len(middle), tail_size = len(tail)
+        cdef size_t begin = 0, end, i, number = 0, most = self.paid.size(), first
         cdef uint32_t lengths[4]
-        cdef char* first
+        cdef EventColumns columns = None
+        cdef int32_t batch = -1
         cdef char* p
         if at_most < 1:
             raise ValueError(f"{at_most} lines a record")
         self.frames.size = 0
-        while begin < self.line_ends.size():
-            end = min(begin + <size_t>at_most, self.line_ends.size())
-            from_at = self.line_ends[begin - 1] if begin else 0
-            to_at = self.line_ends[end - 1] - 1  # without the last comma
-            first = self.frames.room(16 + len(key) + len(head) + 20 + len(middle) + to_at - from_at + len(tail))
-            p = tb_put_bytes(first + 16, key, len(key))
-            p = tb_put_bytes(p, head, len(head))
-            p = tb_put_u64(p, number)
-            p = tb_put_bytes(p, middle, len(middle))
-            p = tb_put_bytes(p, self.lines.data + from_at, to_at - from_at)
-            p = tb_put_bytes(p, tail, len(tail))
-            lengths[0] = 0xFFFFFFFF
-            lengths[1] = <uint32_t>len(key)
-            lengths[2] = 0
-            lengths[3] = <uint32_t>(p - first - 16 - len(key))
-            memcpy(first, lengths, 16)
-            self.frames.wrote(p)
-            begin = end
-            number += 1
-        self.lines.size = 0
-        self.line_ends.clear()
+        lengths[0] = 0xFFFFFFFF
+        lengths[1] = <uint32_t>key_size
+        lengths[2] = 0
+        with nogil:
+            while begin < most:
+                end = min(begin + <size_t>at_most, most)
+                first = self.frames.size
+                p = self.frames.room(16 + key_size + head_size + 20 + middle_size)
+                p = tb_put_bytes(p + 16, key_text, key_size)
+                p = tb_put_bytes(p, head_text, head_size)
+                p = tb_put_u64(p, number)
+                p = tb_put_bytes(p, middle_text, middle_size)
+                self.frames.wrote(p)
+                for i in range(begin, end):
+                    if self.paid[i].batch != batch and self.paid[i].payer != WRITTEN:
+                        batch = self.paid[i].batch
+                        with gil:
+                            columns = self.batches[batch]
+                    if i + 8 < most and batch >= 0:
+                        self._fetch(columns, &self.paid[i + 8], batch)
+                    p = self.frames.room(self._most(columns, &self.paid[i]))
+                    p = self._put_line(p, columns, &self.paid[i])
+                    p[0] = c','
+                    self.frames.wrote(p + 1)
+                self.frames.size -= 1  # the last comma
+                self.frames.put(tail_text, tail_size)
+                lengths[3] = <uint32_t>(self.frames.size - first - 16 - key_size)
+                memcpy(self.frames.data + first, lengths, 16)
+                begin = end
+                number += 1
+        self.paid.clear()
+        self.written.size = 0
+        self.batches.clear()
         return number, self.frames.data[: self.frames.size]
 
     def take_sums(self):
