@@ -3,7 +3,6 @@
 import os
 import uuid
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from confluent_kafka.admin import AdminClient
@@ -13,24 +12,10 @@ from streams.topics import ensure_topics
 
 
 @pytest.fixture(scope="session")
-def kafka_address(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """``TOKENBILL_TEST_KAFKA``, or the servers of the whole test run, or one started here."""
-    address = os.environ.get("TOKENBILL_TEST_KAFKA")
-    if address is not None:
-        yield address
-        return
-    try:
-        servers = request.getfixturevalue("stack_servers")
-    except pytest.FixtureLookupError:
-        from tokenbill.stack import start, stop
-
-        folder: Path = tmp_path_factory.mktemp("streams-stack")
-        started = start(folder, only_servers=True)
-        assert started.kafka is not None
-        yield started.kafka
-        stop(folder)
-    else:
-        yield servers.kafka
+def kafka_address(request: pytest.FixtureRequest) -> str:
+    """``TOKENBILL_TEST_KAFKA``, else the broker of the whole test run."""
+    named = os.environ.get("TOKENBILL_TEST_KAFKA")
+    return named or str(request.getfixturevalue("servers").kafka)
 
 
 @pytest.fixture
