@@ -3,9 +3,9 @@
 ``kernel.json`` is decode and apply: JSON decoded, routed, deduplicated, rated, burned, aggregated. Its sibling
 ``kernel.json.outputs`` is the same and the effects of each batch taken: rated lines and balance events rendered and
 framed, rows ready for ``COPY``, postings and rollups. Both figures are of CPU time, because a busy machine stretches
-the clock on the wall; the figure by the wall clock stands in the conditions. The baseline is the plain reference calculator
-on the first events of the same list: the same calls in the same order, timed the same way. It renders rated lines in
-apply, which the core does when effects are taken: only the ratio of ``kernel.json.outputs`` compares equal work.
+the clock on the wall; the figure by the wall clock stands in the conditions. The baseline is the plain reference
+calculator on the first events of the same list: the same calls in the same order, timed the same way. It renders rated
+lines in apply, which the core does when effects are taken: only ``kernel.json.outputs`` compares equal work.
 """
 
 import resource
