@@ -8,8 +8,6 @@ from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy
 from libcpp.algorithm cimport sort
-from libcpp.string cimport string
-from libcpp.utility cimport pair
 from libcpp.vector cimport vector
 
 from cython_ext.tables cimport TextTable
@@ -28,6 +26,12 @@ from cython_ext.wide cimport (
     tb_put_u64,
     to_wide,
 )
+
+cdef extern from "wide.hpp" nogil:
+    cdef cppclass TbNamed:
+        int32_t place
+        TbNamed() noexcept
+        TbNamed(const char* text, size_t size, int32_t place) noexcept
 
 cdef int64_t NO_END_US = 4611686018427387904  # 2**62, billing.accounts.NO_END_US
 cdef int64_t MAX_TIME_US = 253402300800000000
@@ -297,26 +301,28 @@ cdef class AccountStore:
 
     cdef vector[int32_t] _sorted_touched(self) noexcept nogil:
         """Touched accounts by name (bytes of UTF-8 sort as Python's text does)."""
-        cdef vector[pair[string, int32_t]] named
+        cdef vector[TbNamed] named
         cdef vector[int32_t] result
         cdef size_t i
         cdef int32_t number
         named.reserve(self.touched.size())
         for i in range(self.touched.size()):
+            if i + 16 < self.touched.size():
+                tb_prefetch(&self.records[self.touched[i + 16]].number)
+            if i + 8 < self.touched.size():
+                tb_prefetch(self.numbers.starts.data() + self.records[self.touched[i + 8]].number)
             number = self.records[self.touched[i]].number
             named.push_back(
-                pair[string, int32_t](
-                    string(
-                        self.numbers.arena.data() + self.numbers.starts[number],
-                        self.numbers.starts[number + 1] - self.numbers.starts[number],
-                    ),
+                TbNamed(
+                    self.numbers.arena.data() + self.numbers.starts[number],
+                    self.numbers.starts[number + 1] - self.numbers.starts[number],
                     self.touched[i],
                 )
             )
         sort(named.begin(), named.end())
         result.reserve(named.size())
         for i in range(named.size()):
-            result.push_back(named[i].second)
+            result.push_back(named[i].place)
         return result
 
     cdef void _sort_by_grant(self, Account* account, vector[int32_t]* order) noexcept nogil:

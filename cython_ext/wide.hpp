@@ -41,9 +41,52 @@ static inline int64_t tb_earned(int64_t liability, int64_t burned, tb_i128 remai
     return (int64_t)quotient;
 }
 
+// Short texts are copied in line, in blocks that overlap.
 static inline char* tb_put_bytes(char* p, const char* text, size_t size) {
-    memcpy(p, text, size);
+    if (__builtin_constant_p(size) || size > 64) {
+        memcpy(p, text, size);
+    } else if (size >= 16) {
+        for (size_t i = 0; i + 16 < size; i += 16) memcpy(p + i, text + i, 16);
+        memcpy(p + size - 16, text + size - 16, 16);
+    } else if (size >= 8) {
+        memcpy(p, text, 8);
+        memcpy(p + size - 8, text + size - 8, 8);
+    } else if (size >= 4) {
+        memcpy(p, text, 4);
+        memcpy(p + size - 4, text + size - 4, 4);
+    } else {
+        for (size_t i = 0; i < size; i++) p[i] = text[i];
+    }
     return p + size;
+}
+
+// Whether one of eight bytes is a control character or a backslash, or (quotes) a quotation mark.
+static inline bool tb_special_8(uint64_t x, bool quotes) {
+    const uint64_t ones = 0x0101010101010101ULL, tops = 0x8080808080808080ULL;
+    const uint64_t backslash = x ^ (ones * '\\'), quote = x ^ (ones * '"');
+    uint64_t found = ((x - ones * 0x20) & ~x) | ((backslash - ones) & ~backslash);
+    if (quotes) found |= (quote - ones) & ~quote;
+    return found & tops;
+}
+
+// Copies a text of 4 to 15 bytes that has nothing special; false, and nothing is said of p, where it has.
+static inline bool tb_put_short(char* p, const char* text, size_t size, bool quotes) {
+    uint64_t head = 0, tail = 0;
+    if (size >= 8) {
+        memcpy(&head, text, 8);
+        memcpy(&tail, text + size - 8, 8);
+        if (tb_special_8(head, quotes) || tb_special_8(tail, quotes)) return false;
+        memcpy(p, &head, 8);
+        memcpy(p + size - 8, &tail, 8);
+        return true;
+    }
+    uint32_t first, last;
+    memcpy(&first, text, 4);
+    memcpy(&last, text + size - 4, 4);
+    if (tb_special_8((uint64_t)last << 32 | first, quotes)) return false;
+    memcpy(p, &first, 4);
+    memcpy(p + size - 4, &last, 4);
+    return true;
 }
 
 static const char tb_pairs[] =
@@ -64,12 +107,12 @@ static inline char* tb_put_padded(char* p, uint64_t value, int places) {
 }
 
 static inline char* tb_put_u64(char* p, uint64_t value) {
-    int places = 1;
-    for (uint64_t limit = 10; value >= limit; limit *= 10) {
-        places++;
-        if (places == 20) break;
-    }
-    return tb_put_padded(p, value, places);
+    static const uint64_t powers[20] = {
+        0, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000, 1000000000, 10000000000, 100000000000,
+        1000000000000, 10000000000000, 100000000000000, 1000000000000000, 10000000000000000, 100000000000000000,
+        1000000000000000000, 10000000000000000000ULL};
+    const int guess = ((64 - __builtin_clzll(value | 1)) * 1233) >> 12;  // digits less one, or one too many
+    return tb_put_padded(p, value, guess + (value >= powers[guess]));
 }
 
 static inline char* tb_put_u128(char* p, tb_u128 value) {
@@ -90,15 +133,14 @@ static inline char* tb_put_i128(char* p, tb_i128 value) {
 static inline char* tb_put_fraction(char* p, uint64_t fraction, int places) {
     if (fraction == 0) return p;
     *p++ = '.';
-    while (fraction % 1000 == 0) {
-        fraction /= 1000;
-        places -= 3;
+    char* end = tb_put_padded(p, fraction, places);
+    for (;;) {  // a digit stands before the point, and one of the fraction is not 0: this ends in time
+        uint64_t last;
+        memcpy(&last, end - 8, 8);
+        last ^= 0x3030303030303030ULL;
+        if (last) return end - __builtin_clzll(last) / 8;
+        end -= 8;
     }
-    while (fraction % 10 == 0) {
-        fraction /= 10;
-        places--;
-    }
-    return tb_put_padded(p, fraction, places);
 }
 
 // schemas.units.format_pico and format_micro: unit is 10^places.
@@ -145,6 +187,7 @@ static inline char* tb_put_json(char* p, const char* text, size_t size) {
         p += 16;
     }
 #endif
+    if (size - i >= 4 && size - i < 16 && tb_put_short(p, text + i, size - i, true)) return p + (size - i);
     for (; i < size; i++) {
         const unsigned char c = (unsigned char)text[i];
         if (c >= 0x20 && c != '"' && c != '\\') {
@@ -172,6 +215,7 @@ static inline char* tb_put_json(char* p, const char* text, size_t size) {
 
 // A column of PostgreSQL COPY text (billing.rows.copy_text); at most 2 bytes for each.
 static inline char* tb_put_copy(char* p, const char* text, size_t size) {
+    if (size >= 4 && size < 16 && tb_put_short(p, text, size, false)) return p + size;
     for (size_t i = 0; i < size; i++) {
         const char c = text[i];
         if (c != '\\' && c != '\t' && c != '\n' && c != '\r') {
@@ -260,5 +304,29 @@ struct TbBuffer {
         char* p = room(length);
         memcpy(p, text, length);
         size += length;
+    }
+};
+
+// A text to be sorted by its bytes, and what it belongs to. Most are told apart by their first sixteen bytes.
+struct TbNamed {
+    uint64_t first = 0, second = 0;  // big-endian, so that they sort as the bytes do
+    const char* text = nullptr;
+    uint32_t size = 0;
+    int32_t place = 0;
+
+    TbNamed() = default;
+    TbNamed(const char* text, size_t size, int32_t place) : text(text), size((uint32_t)size), place(place) {
+        unsigned char bytes[16] = {0};
+        memcpy(bytes, text, size < 16 ? size : 16);
+        memcpy(&first, bytes, 8);
+        memcpy(&second, bytes + 8, 8);
+        first = __builtin_bswap64(first);
+        second = __builtin_bswap64(second);
+    }
+    bool operator<(const TbNamed& other) const {
+        if (first != other.first) return first < other.first;
+        if (second != other.second) return second < other.second;
+        const int order = memcmp(text, other.text, size < other.size ? size : other.size);
+        return order < 0 || (order == 0 && size < other.size);
     }
 };
