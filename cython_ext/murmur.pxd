@@ -17,20 +17,42 @@ cdef inline uint64_t _finish(uint64_t value) noexcept nogil:
     return value ^ (value >> 33)
 
 
+cdef inline uint64_t _eight(const char* at) noexcept nogil:
+    cdef uint64_t value = 0
+    memcpy(&value, at, 8)
+    return value
+
+
+cdef inline uint64_t _few(const char* at, size_t size) noexcept nogil:
+    """1 to 8 bytes as a little-endian number, by loads that overlap: nothing is written to memory to be read again."""
+    cdef uint32_t first = 0, last = 0
+    if size == 8:
+        return _eight(at)
+    if size >= 4:
+        memcpy(&first, at, 4)
+        memcpy(&last, at + size - 4, 4)
+        return first | <uint64_t>last << (8 * (size - 4))
+    return (
+        <uint64_t><uint8_t>at[0]
+        | <uint64_t><uint8_t>at[size >> 1] << (8 * (size >> 1))
+        | <uint64_t><uint8_t>at[size - 1] << (8 * (size - 1))
+    )
+
+
 cdef inline void murmur3(const char* data, size_t length, uint64_t* out1, uint64_t* out2) noexcept nogil:
     """h1 and h2 of the bytes."""
     cdef uint64_t h1 = 0, h2 = 0
     cdef uint64_t k[2]
     cdef size_t at = 0
     while at + 16 <= length:
-        memcpy(k, data + at, 16)
+        k[0] = _eight(data + at)
+        k[1] = _eight(data + at + 8)
         h1 = (_rotate(h1 ^ (_rotate(k[0] * 0x87C37B91114253D5ULL, 31) * 0x4CF5AD432745937FULL), 27) + h2) * 5 + 0x52DCE729
         h2 = (_rotate(h2 ^ (_rotate(k[1] * 0x4CF5AD432745937FULL, 33) * 0x87C37B91114253D5ULL), 31) + h1) * 5 + 0x38495AB5
         at += 16
-    k[0] = 0
-    k[1] = 0
     if at < length:
-        memcpy(k, data + at, length - at)
+        k[0] = _few(data + at, min(length - at, 8))
+        k[1] = _few(data + at + 8, length - at - 8) if length - at > 8 else 0
         h1 ^= _rotate(k[0] * 0x87C37B91114253D5ULL, 31) * 0x4CF5AD432745937FULL
         h2 ^= _rotate(k[1] * 0x4CF5AD432745937FULL, 33) * 0x87C37B91114253D5ULL
     h1 ^= length

@@ -106,13 +106,30 @@ static inline char* tb_put_padded(char* p, uint64_t value, int places) {
     return end;
 }
 
+// The eight digits of a value below 1e8, the first one in the lowest byte, without the '0' of each.
+static inline uint64_t tb_eight(uint64_t value) {
+    const uint64_t fours = value / 10000 | (value % 10000) << 32;
+    const uint64_t tops = ((fours * 10486) >> 20) & 0x0000007f0000007fULL;
+    const uint64_t twos = tops + ((fours - 100 * tops) << 16);
+    const uint64_t tens = ((twos * 103) >> 10) & 0x000f000f000f000fULL;
+    return tens + ((twos - 10 * tens) << 8);
+}
+
+static const uint64_t tb_zeros = 0x3030303030303030ULL;
+
+// Writes up to seven bytes more than it says.
 static inline char* tb_put_u64(char* p, uint64_t value) {
-    static const uint64_t powers[20] = {
-        0, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000, 1000000000, 10000000000, 100000000000,
-        1000000000000, 10000000000000, 100000000000000, 1000000000000000, 10000000000000000, 100000000000000000,
-        1000000000000000000, 10000000000000000000ULL};
-    const int guess = ((64 - __builtin_clzll(value | 1)) * 1233) >> 12;  // digits less one, or one too many
-    return tb_put_padded(p, value, guess + (value >= powers[guess]));
+    if (value >= 100000000) {
+        p = tb_put_u64(p, value / 100000000);
+        const uint64_t digits = tb_eight(value % 100000000) + tb_zeros;
+        memcpy(p, &digits, 8);
+        return p + 8;
+    }
+    const uint64_t raw = tb_eight(value);
+    const int skipped = __builtin_ctzll(raw | 1ULL << 56) / 8;
+    const uint64_t digits = (raw + tb_zeros) >> (8 * skipped);
+    memcpy(p, &digits, 8);
+    return p + 8 - skipped;
 }
 
 static inline char* tb_put_u128(char* p, tb_u128 value) {
@@ -129,18 +146,18 @@ static inline char* tb_put_i128(char* p, tb_i128 value) {
     return tb_put_u128(p, -(tb_u128)value);
 }
 
-// A fraction of `places` digits with its point and without trailing zeros; nothing where it is 0.
+// A fraction of 6 or 12 digits with its point and without trailing zeros; nothing where it is 0. Writes up to 16 bytes.
 static inline char* tb_put_fraction(char* p, uint64_t fraction, int places) {
     if (fraction == 0) return p;
     *p++ = '.';
-    char* end = tb_put_padded(p, fraction, places);
-    for (;;) {  // a digit stands before the point, and one of the fraction is not 0: this ends in time
-        uint64_t last;
-        memcpy(&last, end - 8, 8);
-        last ^= 0x3030303030303030ULL;
-        if (last) return end - __builtin_clzll(last) / 8;
-        end -= 8;
-    }
+    const uint64_t head = tb_eight(places == 6 ? fraction * 100 : fraction / 10000);
+    const uint64_t tail = places == 6 ? 0 : tb_eight(fraction % 10000 * 10000);
+    uint64_t digits = head + tb_zeros;
+    memcpy(p, &digits, 8);
+    if (tail == 0) return p + 8 - __builtin_clzll(head) / 8;
+    digits = tail + tb_zeros;
+    memcpy(p + 8, &digits, 8);
+    return p + 16 - __builtin_clzll(tail) / 8;
 }
 
 // schemas.units.format_pico and format_micro: unit is 10^places.
