@@ -96,6 +96,12 @@ class Calculator(Protocol):
     def put_hour(self, hour_us: int, stored: list[HashHour]) -> None:
         """Take one hour of identities into memory."""
 
+    def hours_held(self) -> list[tuple[int, int]]:
+        """(hour_us, bytes in memory) of each hour of identities, sorted."""
+
+    def drop_hour(self, hour_us: int) -> None:
+        """Forget an hour of identities, nothing of which is pending; it is asked for again when it is needed."""
+
     def account_ids(self) -> list[str]:
         """All accounts in memory, sorted."""
 

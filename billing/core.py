@@ -210,6 +210,12 @@ class CompiledCalculator:
     def put_hour(self, hour_us: int, stored: list[HashHour]) -> None:
         self._memory.put_hour(hour_us, [part.payload for part in stored])
 
+    def hours_held(self) -> list[tuple[int, int]]:
+        return self._memory.hours_held()
+
+    def drop_hour(self, hour_us: int) -> None:
+        self._memory.drop_hour(hour_us)
+
     def account_ids(self) -> list[str]:
         names = self._decoder.accounts
         return sorted(names[number].decode() for number in range(len(names)) if self._store.has(number))

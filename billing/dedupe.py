@@ -19,6 +19,8 @@ RECENT_NUMBERS = 65_536
 """How many of a source's highest numbers keep the hash of their id and content."""
 RECENT = struct.Struct("<QII")
 HASHED = struct.Struct("<16sI")
+HELD_BYTES = 160
+"""About what one identity takes in a dictionary of Python."""
 DUPLICATE = "duplicate"
 NEW = "new"
 
@@ -119,6 +121,14 @@ class Dedupe:
         for part in stored:
             for identity, content_hash in HASHED.iter_unpack(part.payload):
                 hashes[identity] = content_hash
+
+    def hours_held(self) -> list[tuple[int, int]]:
+        """(hour_us, bytes in memory, about) of each hour of identities, sorted."""
+        return sorted((hour_us, len(hour) * HELD_BYTES) for hour_us, hour in self._hours.items())
+
+    def drop_hour(self, hour_us: int) -> None:
+        """Forget an hour of identities that SQL has; whoever needs it again puts it."""
+        del self._hours[hour_us]
 
     def look(self, event: UsageEvent, findings: list[Finding]) -> str | Rejection:
         """``NEW``, ``DUPLICATE`` or a rejection; may add a finding. Changes nothing but a source's kind."""

@@ -48,7 +48,10 @@ from schemas.commands import Command, TopUpWallet, parse_command
 from schemas.fields import check_name
 from schemas.rejections import Rejection
 from schemas.routing import partition_of
+from schemas.times import HOUR_US
 
+IDENTITY_MEMORY_BYTES = 512 << 20
+"""What identities of unnumbered sources take at most in a worker that holds every partition (DESIGN 7)."""
 ACCEPTED = "accepted"
 UNKNOWN_SUBJECT = "unknown"
 """Subject of the outcome of a command that names no account, in its event or in its record's key."""
@@ -99,6 +102,7 @@ class PartitionEngine:
         loader: Loader,
         calculator: Calculator,
         limits: TimeLimits | None = TimeLimits(),
+        identity_memory_bytes: int = IDENTITY_MEMORY_BYTES,
     ) -> None:
         self._state = state
         self._catalog_epoch = catalog_epoch
@@ -106,6 +110,7 @@ class PartitionEngine:
         self._loader = loader
         self._calculator = calculator
         self._limits = limits
+        self._identity_bytes = identity_memory_bytes // state.partitions
         self._undecided: CommitRecord | None = None
         calculator.load(state)
         calculator.set_catalog(catalog)
@@ -152,6 +157,21 @@ class PartitionEngine:
         state.forward_next.update(record.forward_next)
         state.forward_cursors.update(record.forward_cursors)
         self._undecided = None
+        if self._limits is not None:
+            self._bound_identities(record.log_time_us - self._limits.past_us)
+
+    def _bound_identities(self, oldest_us: int) -> None:
+        """Forget identities of unnumbered sources that no event can name any more, and the oldest beyond the bound.
+
+        What is forgotten is in SQL, and is loaded again for an event of its hour: memory decides no result.
+        """
+        held = self._calculator.hours_held()
+        total_bytes = sum(held_bytes for _, held_bytes in held)
+        for hour_us, held_bytes in held:
+            if hour_us + HOUR_US > oldest_us and total_bytes <= self._identity_bytes:
+                break
+            self._calculator.drop_hour(hour_us)
+            total_bytes -= held_bytes
 
     def roll_all(self, now_us: int) -> CommitRecord:
         """Roll every account in memory forward to ``now_us``, as a commit of its own (the end of ``simulate``)."""

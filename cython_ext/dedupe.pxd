@@ -28,6 +28,7 @@ cdef extern from "memory.hpp" nogil:
 
     cdef cppclass TbHour:
         vector[char] pending
+        size_t bytes_held() noexcept
         const uint32_t* find(uint64_t first, uint64_t second) noexcept
         void put(uint64_t first, uint64_t second, uint32_t content) noexcept
         void keep(uint64_t first, uint64_t second, uint32_t content) noexcept

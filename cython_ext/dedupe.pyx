@@ -70,6 +70,19 @@ cdef class Memory:
                 fresh.put(first, second, content)
         hour[0] = fresh
 
+    def hours_held(self):
+        """(hour_us, bytes in memory) of each hour of identities, sorted."""
+        cdef TbHours.iterator at = self.hours.begin()
+        held = []
+        while at != self.hours.end():
+            held.append((dereference(at).first, dereference(at).second.bytes_held()))
+            preincrement(at)
+        return sorted(held)
+
+    def drop_hour(self, int64_t hour_us):
+        """Forget an hour of identities; whoever needs it again puts it."""
+        self.hours.erase(hour_us)
+
     def missing_hours(self, EventColumns columns not None, const unsigned char[:] mine):
         """Hours that rows of ``mine`` may need and that are not in memory, as a set."""
         cdef Py_ssize_t row

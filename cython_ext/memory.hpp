@@ -109,6 +109,8 @@ struct TbHour {
         return nullptr;
     }
 
+    size_t bytes_held() const { return entries.size() * sizeof(Entry) + pending.capacity(); }
+
     void put(uint64_t first, uint64_t second, uint32_t content) {
         if (10 * (used + 1) > 7 * entries.size()) {
             std::vector<Entry> old(entries.empty() ? 64 : 2 * entries.size());

@@ -102,6 +102,12 @@ class PlainCalculator:
     def put_hour(self, hour_us: int, stored: list[HashHour]) -> None:
         self._dedupe.put_hour(hour_us, stored)
 
+    def hours_held(self) -> list[tuple[int, int]]:
+        return self._dedupe.hours_held()
+
+    def drop_hour(self, hour_us: int) -> None:
+        self._dedupe.drop_hour(hour_us)
+
     def account_ids(self) -> list[str]:
         return sorted(self._accounts)
 
