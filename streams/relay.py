@@ -11,14 +11,14 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
-from billing.commit import FORWARD_TOPIC, OUTPUT_TOPICS, OutboxRow
+from billing.commit import BALANCE_TOPIC, FORWARD_TOPIC, OUTPUT_TOPICS, OutboxRow
 from billing.outbox import SEQUENCE_MARK, Frame, unpack_frames
 from billing.store import DatabaseDown
 from streams.emitter import input_producer
@@ -190,9 +190,14 @@ class PartitionRelay:
         self.in_transaction_since = time.monotonic()
         try:
             producer.begin_transaction()
+            balances: dict[bytes | None, tuple[Frame, bytes | None]] = {}
             for _, row in rows:
-                if row.topic not in FORWARD_TOPICS:
+                if row.topic == BALANCE_TOPIC:
+                    _keep_latest(balances, row)
+                elif row.topic not in FORWARD_TOPICS:
                     self._produce(producer, row)
+            for frame, value in balances.values():
+                _send(producer, self._settings.topic_prefix + BALANCE_TOPIC, self.partition, frame, value)
             group = self._offsets.consumer_group_metadata()
             position = TopicPartition(self._position.topic, self.partition, last + 1)
             producer.send_offsets_to_transaction([position], group, self._settings.transaction_timeout_seconds)
@@ -205,15 +210,8 @@ class PartitionRelay:
 
     def _produce(self, producer: Producer, row: OutboxRow) -> None:
         topic = self._settings.topic_prefix + row.topic
-        sequence = row.first_sequence
-        for frame in unpack_frames(row.payload):
-            value = frame.value
-            if value is not None:
-                value = value.replace(SEQUENCE_MARK, b"%d" % sequence, 1)
+        for frame, value in _numbered(row):
             _send(producer, topic, self.partition, frame, value)
-            sequence += 1
-        if sequence != row.first_sequence + row.records:
-            raise ValueError(f"outbox row of {row.topic}: {sequence - row.first_sequence} records, not {row.records}")
 
     def _forward(self, rows: list[OutboxRow]) -> None:
         if not rows:
@@ -238,6 +236,27 @@ class PartitionRelay:
     def _forward_failed(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
             self._forward_failures.append(error)
+
+
+def _numbered(row: OutboxRow) -> Iterator[tuple[Frame, bytes | None]]:
+    """The frames of a row, each with its value in which the sequence stands."""
+    sequence = row.first_sequence
+    for frame in unpack_frames(row.payload):
+        value = frame.value
+        yield frame, None if value is None else value.replace(SEQUENCE_MARK, b"%d" % sequence, 1)
+        sequence += 1
+    if sequence != row.first_sequence + row.records:
+        raise ValueError(f"outbox row of {row.topic}: {sequence - row.first_sequence} records, not {row.records}")
+
+
+def _keep_latest(balances: dict[bytes | None, tuple[Frame, bytes | None]], row: OutboxRow) -> None:
+    """Keep an account's last balance of a transaction: the topic is compacted, so holes in its sequence are normal.
+
+    The order stays that of the sequences kept.
+    """
+    for frame, value in _numbered(row):
+        balances.pop(frame.key, None)
+        balances[frame.key] = (frame, value)
 
 
 def _send(producer: Producer, topic: str, partition: int, frame: Frame, value: bytes | None) -> None:

@@ -304,7 +304,7 @@ class PartitionWriter:
         slow, largest = self._settings.slow_commit_seconds, self._settings.max_commit_records
         if seconds > slow:
             self._limit = max(self._limit // 2, min(500, largest))
-        elif seconds < slow / 4:
+        elif seconds < slow / 2:
             self._limit = min(self._limit * 2, largest)
 
     def _due_accounts(self) -> list[str]:

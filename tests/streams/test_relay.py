@@ -192,6 +192,24 @@ def test_forwarded_records_go_to_their_target_outside_the_transaction(
     assert [(one.key(), one.value()) for one in read_topic(kafka_address, prefix + BALANCE_TOPIC)] == [(b"acct", None)]
 
 
+def test_of_balances_a_transaction_publishes_the_last_of_each_account(
+    kafka_address: str, make_topics: MakeTopics
+) -> None:
+    prefix = make_topics(1)
+    outbox = Outbox()
+    for commit_no, names in enumerate(("ab", "bc", "b"), start=1):
+        value = b'{"commit":%d,"sequence":"%b"}' % (commit_no, SEQUENCE_MARK)
+        outbox.add(0, commit_no, BALANCE_TOPIC, [Frame(name.encode(), value) for name in names])
+        outbox.add(0, commit_no, RATED_TOPIC, [rated(commit_no)])
+    assert run_until_empty(RelaySettings(kafka_address, 1, prefix), outbox).failure is None
+    assert [(one.key(), one.value()) for one in read_topic(kafka_address, prefix + BALANCE_TOPIC)] == [
+        (b"a", b'{"commit":1,"sequence":"1"}'),
+        (b"c", b'{"commit":2,"sequence":"4"}'),
+        (b"b", b'{"commit":3,"sequence":"5"}'),
+    ]
+    assert len(published(kafka_address, prefix + RATED_TOPIC)) == 3
+
+
 def test_waits_out_a_database_that_is_down(kafka_address: str, make_topics: MakeTopics) -> None:
     prefix = make_topics(1)
     outbox = Outbox()
