@@ -5,6 +5,7 @@ Tests marked ``docker`` need a Docker engine and are collected only with ``--doc
 
 from __future__ import annotations
 
+import gc
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -38,6 +39,7 @@ def servers() -> Iterator[Servers]:
             raise RuntimeError("the stack started without addresses")
         yield Servers(running.kafka, running.admin_database_url, folder)
     finally:
+        gc.collect()  # A Kafka client that still lives would go on saying that it lost its broker, after the summary.
         stack.stop(folder)
         shutil.rmtree(folder, ignore_errors=True)
 
