@@ -92,9 +92,9 @@ class WriterSettings:
     """Sizes and patience of a writer."""
 
     max_commit_records: int = 50_000
-    first_commit_records: int = 5_000
+    first_commit_records: int = 20_000
     """The size to begin with; it doubles while commits are quick and halves when one is slow."""
-    slow_commit_seconds: float = 2.0
+    slow_commit_seconds: float = 5.0
     """A rebalance waits for the commit in flight, so none may take long."""
     max_buffer_bytes: int = 64 << 20
     """Per topic; one batch may exceed it."""

@@ -1,5 +1,6 @@
 """``tokenbill worker`` and ``tokenbill relay``: one process in the foreground, until SIGTERM. No rules."""
 
+import gc
 import logging
 import os
 import signal
@@ -77,7 +78,9 @@ def worker(name: str, web_port: int, web_host: str, data_dir: Path | None) -> No
             return PartitionEngine(state, catalog_epoch, catalog, store, make_calculator())
 
         settings = WorkerSettings(kafka, name, web_port, session_seconds, web_host)
-        code = run_app(build_app(settings, store, make_engine))
+        app = build_app(settings, store, make_engine)
+        relax_garbage_collection()
+        code = run_app(app)
     logging.shutdown()
     sys.exit(code)
 
@@ -107,9 +110,20 @@ def relay(web_port: int, web_host: str, data_dir: Path | None) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: process.end())
         pages = serve_pages(web_host, web_port, process.health, metrics)
+        relax_garbage_collection()
         code = process.run()
         pages.shutdown()
     sys.exit(code)
+
+
+def relax_garbage_collection() -> None:
+    """Look for reference cycles less often: a fetch makes ten thousand record objects at once, none of them in a cycle.
+
+    With the defaults of Python the search took a third of a busy worker's processor time (benchmarks: pipeline).
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 100)
 
 
 def servers(data_dir: Path | None) -> tuple[str, str]:
