@@ -58,7 +58,7 @@ class Effects:
     """
 
     changes: AccountChanges
-    """Rows of touched accounts and buckets whose persisted values changed (a row that did not may be there too)."""
+    """Rows of touched accounts and buckets of which some column changed since the last call, or that are new."""
     rated_records: int
     rated_frames: bytes
     balance_records: int

@@ -20,6 +20,7 @@ cdef struct Bucket:
     int16_t unit            # a number in AccountStore.words
     int16_t status          # likewise
     uint8_t stored          # a row of this key is in SQL, or was handed over to go there
+    uint8_t dirty           # some column of the row has changed since rows were taken
 
 
 cdef struct Account:
@@ -36,6 +37,7 @@ cdef struct Account:
     int16_t status
     uint16_t bucket_number
     uint8_t stored
+    uint8_t dirty
     uint8_t touched
     Bucket* buckets         # in deduction order
 

@@ -37,6 +37,27 @@ cdef int64_t NO_END_US = 4611686018427387904  # 2**62, billing.accounts.NO_END_U
 cdef int64_t MAX_TIME_US = 253402300800000000
 
 
+cdef inline bint _account_differs(Account* a, Account* b) noexcept nogil:
+    """Whether columns of the row differ that can change."""
+    return (
+        a.wallet_pico != b.wallet_pico
+        or a.absorbed_micro != b.absorbed_micro
+        or a.absorbed_pico != b.absorbed_pico
+        or a.status != b.status
+        or a.clock_us != b.clock_us
+        or a.next_due_us != b.next_due_us
+    )
+
+
+cdef inline bint _bucket_differs(Bucket* a, Bucket* b) noexcept nogil:
+    return (
+        a.remaining_micro != b.remaining_micro
+        or a.liability_pico != b.liability_pico
+        or a.alerts_fired != b.alerts_fired
+        or a.status != b.status
+    )
+
+
 cdef class AccountStore:
     """Accounts by their number in the decoder's table; ``account_type`` and ``bucket_type`` are the plain values."""
 
@@ -105,6 +126,7 @@ cdef class AccountStore:
         record.status = self.word(account.status)
         record.bucket_number = <uint16_t>number
         record.stored = stored
+        record.dirty = not stored
         record.touched = 0
         record.buckets = NULL
         old = self.find(name)
@@ -141,6 +163,7 @@ cdef class AccountStore:
         record.buckets = buckets
         if old != NULL:
             record.touched = old.touched
+            record.dirty = old.dirty or (not stored and _account_differs(&record, old))
             record.stored = record.stored or old.stored
             free(old.buckets)
             old[0] = record
@@ -159,6 +182,7 @@ cdef class AccountStore:
         cdef const char* text = grant
         bucket.grant_size = <uint16_t>size
         bucket.stored = stored
+        bucket.dirty = not stored
         if old != NULL:
             for i in range(old.bucket_number):
                 if old.buckets[i].grant_size == size and (
@@ -166,6 +190,7 @@ cdef class AccountStore:
                 ):
                     bucket.grant_at = old.buckets[i].grant_at
                     bucket.stored = stored or old.buckets[i].stored
+                    bucket.dirty = old.buckets[i].dirty or (not stored and _bucket_differs(bucket, &old.buckets[i]))
                     return 0
         if self.grants.size() + size > 0xFFFFFFFF:
             raise OverflowError("the grant ids of a partition take more than 4 GiB")
@@ -231,7 +256,7 @@ cdef class AccountStore:
 
         ``balance_pieces`` are the constant parts of a balance event: before its number in the commit, before the
         subject, before the account object, and the end. Returns the number of balance frames, the frames, and the
-        rows: accounts new, accounts changed, buckets new, buckets changed.
+        rows: accounts new, accounts changed, buckets new, buckets changed; those of which some column changed.
         """
         cdef bytes head = balance_pieces[0], middle = balance_pieces[1], data = balance_pieces[2]
         cdef bytes tail = balance_pieces[3]
@@ -259,12 +284,16 @@ cdef class AccountStore:
             account = &self.records[order[i]]
             self._sort_by_grant(account, &by_grant)
             self._put_frame(&self.frames, account, by_grant.data(), i, head, middle, data, tail)
-            self._put_account_row(&self.accounts_changed if account.stored else &self.accounts_new, account)
+            if account.dirty or not account.stored:
+                self._put_account_row(&self.accounts_changed if account.stored else &self.accounts_new, account)
             for j in range(account.bucket_number):
                 bucket = &account.buckets[by_grant[j]]
-                self._put_bucket_row(&self.buckets_changed if bucket.stored else &self.buckets_new, account, bucket)
+                if bucket.dirty or not bucket.stored:
+                    self._put_bucket_row(&self.buckets_changed if bucket.stored else &self.buckets_new, account, bucket)
                 bucket.stored = 1
+                bucket.dirty = 0
             account.stored = 1
+            account.dirty = 0
             account.touched = 0
         self.touched.clear()
         return (

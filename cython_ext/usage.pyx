@@ -385,6 +385,7 @@ cdef class Usage:
             paid.grant_at = payer.grant_at
             paid.grant_size = payer.grant_size
             payer.remaining_micro = left
+            payer.dirty = 1
             payer.liability_pico = payer.liability_pico - tb_widen(revenue_pico)
             rule = &self.accounts.rules[payer.rule]
             earned = self._earned(account.currency, rule.label, -1)
@@ -393,6 +394,8 @@ cdef class Usage:
             charged_pico = amount_pico
             paid.payer = BY_WALLET
             account.wallet_pico = account.wallet_pico - tb_widen(amount_pico)
+            if amount_pico:
+                account.dirty = 1
             earned = self._earned(account.currency, -1, version_number)
             earned.amount_pico = earned.amount_pico + tb_widen(amount_pico)
             earned.net_pico = earned.net_pico + tb_widen(net_pico)
@@ -403,8 +406,10 @@ cdef class Usage:
             paid.payer = BY_NOBODY
             account.absorbed_micro = account.absorbed_micro + tb_widen(absorbed_micro)
             account.absorbed_pico = account.absorbed_pico + tb_widen(absorbed_pico)
-        if not limited:
+            account.dirty = 1
+        if not limited and account.clock_us != now_us:
             account.clock_us = now_us
+            account.dirty = 1
 
         # What the commit says of it
         self.accounts.touch(account)

@@ -43,6 +43,14 @@ def batched(items: list[bytes], size: int) -> Iterator[list[bytes]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
+def rows_of(account: Account | None) -> dict[str | None, bytes]:
+    """The rows of an account: its own under None, each bucket's under its grant id; none of an unknown account."""
+    if account is None:
+        return {}
+    rows: dict[str | None, bytes] = {bucket.grant_id: bucket_row(account.account, bucket) for bucket in account.buckets}
+    return rows | {None: account_row(account)}
+
+
 @dataclass(slots=True)
 class PlainDecoded:
     """A decoded batch: each record as an event, a rejection, or the partition it belongs to."""
@@ -67,6 +75,8 @@ class PlainCalculator:
         self._stored_accounts: set[str] = set()
         self._stored_buckets: set[tuple[str, str]] = set()
         self._touched: set[str] = set()
+        self._dirty: set[tuple[str, str | None]] = set()
+        """Rows of which some column changed: (account, None), or (account, grant id) of a bucket."""
         self._dedupe = Dedupe()
         self._lines: list[bytes] = []
         self._postings = Postings()
@@ -117,12 +127,14 @@ class PlainCalculator:
     def put_account(self, account: Account, *, stored: bool) -> None:
         account = deepcopy(account)
         sort_buckets(account, self._plans.__getitem__)
+        before = rows_of(self._accounts.get(account.account))
         self._accounts[account.account] = account
         if stored:
             self._stored_accounts.add(account.account)
             self._stored_buckets.update((account.account, bucket.grant_id) for bucket in account.buckets)
         else:
             self._touched.add(account.account)
+            self._note_changes(account, before)
 
     def apply(self, decoded: PlainDecoded) -> UsageOutcome:
         batch = decoded.batch
@@ -169,6 +181,7 @@ class PlainCalculator:
         rated = self._rater(book).rate(event)
         if not isinstance(rated, Rated):
             return reject(rated.reason, rated.detail)
+        before = rows_of(account)
         if limits is None:
             account.clock_us = max(account.clock_us, event.time_us)
         now_us = account.clock_us if limits is None else outcome.log_time_us
@@ -187,6 +200,7 @@ class PlainCalculator:
         outcome.rated += 1
         self._dedupe.rated(event)
         self._touched.add(account.account)
+        self._note_changes(account, before)
         self._lines.append(dump_json(paid_line(event, rated, offset, burned)))
         self._sum_up(event, rated, burned)
         self._book_times[book.name] = max(event.time_us, self._book_times.get(book.name, event.time_us))
@@ -256,14 +270,27 @@ class PlainCalculator:
         self._rollups.clear()
         return effects
 
+    def _note_changes(self, account: Account, before: dict[str | None, bytes]) -> None:
+        """Remember which rows of an account are not as they were before."""
+        for grant_id, row in rows_of(account).items():
+            if before.get(grant_id) != row:
+                self._dirty.add((account.account, grant_id))
+
     def _take_changes(self, touched: list[Account]) -> AccountChanges:
         parts: dict[str, list[bytes]] = defaultdict(list)
         for account in touched:
-            kind = "changed" if account.account in self._stored_accounts else "new"
-            parts[f"accounts_{kind}"].append(account_row(account))
+            name = account.account
+            if name not in self._stored_accounts:
+                parts["accounts_new"].append(account_row(account))
+            elif (name, None) in self._dirty:
+                parts["accounts_changed"].append(account_row(account))
             for bucket in sorted(account.buckets, key=lambda bucket: bucket.grant_id):
-                stored = (account.account, bucket.grant_id) in self._stored_buckets
-                parts["buckets_changed" if stored else "buckets_new"].append(bucket_row(account.account, bucket))
-                self._stored_buckets.add((account.account, bucket.grant_id))
-            self._stored_accounts.add(account.account)
+                key = (name, bucket.grant_id)
+                if key not in self._stored_buckets:
+                    parts["buckets_new"].append(bucket_row(name, bucket))
+                elif key in self._dirty:
+                    parts["buckets_changed"].append(bucket_row(name, bucket))
+                self._stored_buckets.add(key)
+            self._stored_accounts.add(name)
+        self._dirty.clear()
         return AccountChanges(**{name: b"".join(rows) for name, rows in parts.items()})

@@ -160,8 +160,9 @@ class Cluster:
         self.findings += record.findings
         self.commits.append(record)
         # The balances of SQL: what the calculator holds of the accounts that the commit names.
-        for text in (record.changes.accounts_new + record.changes.accounts_changed).decode().splitlines():
-            name = text.split("\t")[0]
+        changes = record.changes
+        rows = changes.accounts_new + changes.accounts_changed + changes.buckets_new + changes.buckets_changed
+        for name in {text.split("\t")[0] for text in rows.decode().splitlines()}:
             account = self.calculators[partition].account(name)  # type: ignore[attr-defined]
             self.accounts[name] = account
 
@@ -426,6 +427,18 @@ def test_a_bucket_that_begins_before_the_log_gets_there_is_burned(calculator: Ma
     cluster.produce(USAGE_TOPIC, 0, *encode([use(45, "02 10:06", id="rest")]), time_us=NOW_US)
     cluster.drain()
     assert cluster.accounts["a"].buckets[0].status == "used_up"
+
+
+def test_a_covered_burn_writes_the_bucket_and_not_the_account(calculator: MakeCalculator) -> None:
+    cluster = Cluster(1, calculator, limits=TimeLimits())
+    cluster.produce(COMMAND_TOPIC, 0, *encode([opened(), buy("A", "G")]), time_us=NOW_US)
+    cluster.drain()
+    cluster.produce(USAGE_TOPIC, 0, *encode([use(5, id=f"u{number}") for number in range(3)]), time_us=NOW_US)
+    cluster.drain()
+    changes = cluster.commits[-1].changes
+    assert (changes.accounts_new, changes.accounts_changed, changes.buckets_new) == (b"", b"", b"")
+    assert changes.buckets_changed.startswith(b"a\tG/1\t")
+    assert changes.buckets_changed.count(b"\n") == 1
 
 
 def test_accounts_that_are_due_are_rolled_without_usage(calculator: MakeCalculator) -> None:
