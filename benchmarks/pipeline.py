@@ -31,6 +31,7 @@ from tokenbill.stack import StackInfo
 PARTITIONS = 4
 BASELINE_EVENTS = 60_000
 PATIENCE_SECONDS = 900
+WARM_PART = 5
 _EPOCHS: LiteralString = "SELECT sum(epoch) FROM tokenbill.partition_state"
 _RATED: LiteralString = "SELECT coalesce(sum(rated), 0) FROM tokenbill.commit"
 _COMMANDS: LiteralString = "SELECT count(*) FROM tokenbill.command_seen"
@@ -43,6 +44,8 @@ class Measured:
 
     committed_seconds: float
     published_seconds: float
+    warm_events_per_second: float
+    """Published, since a fifth of the events was committed: by then most accounts are in the worker's memory."""
 
 
 class BenchFailed(Exception):
@@ -84,6 +87,7 @@ def run(events: int = 1_000_000, accounts: int = 100_000, workers: int = 1) -> l
         "fsync": True,
         "published": "usage.rated, package.balance",
         "committed_events_per_second": round(events / measured.committed_seconds),
+        "warm_events_per_second": round(measured.warm_events_per_second),
         "baseline": "plain Faust agent, nothing durable",
         "baseline_events_per_second": round(baseline),
     }
@@ -121,7 +125,8 @@ def _write_events(started: StackInfo, events: int, names: list[str]) -> None:
 
 def _watch(started: StackInfo, events: int, epochs: int, console: Console) -> Measured:
     """Wait until everything is committed and published."""
-    begun = committed = 0.0
+    begun = warm = committed = 0.0
+    warm_rated = 0
     deadline = time.monotonic() + PATIENCE_SECONDS
     with psycopg.connect(_database(started), autocommit=True) as connection:
 
@@ -133,12 +138,19 @@ def _watch(started: StackInfo, events: int, epochs: int, console: Console) -> Me
             now = time.monotonic()
             if not begun:
                 begun = now if ask(_EPOCHS) > epochs else 0.0
-            elif not committed and ask(_RATED) >= events:
+            elif not committed:
+                rated = ask(_RATED)
+                if not warm and rated >= events // WARM_PART:
+                    warm, warm_rated = now, rated
+                if rated < events:
+                    time.sleep(0.05)
+                    continue
                 committed = now
                 console.print(f"committed after {committed - begun:.1f} s")
             if committed and not ask(_DEPTH):
                 console.print(f"published after {time.monotonic() - begun:.1f} s")
-                return Measured(committed - begun, time.monotonic() - begun)
+                done = time.monotonic()
+                return Measured(committed - begun, done - begun, (events - warm_rated) / (done - warm))
             time.sleep(0.05)
     raise BenchFailed(f"{events} events were not committed and published within {PATIENCE_SECONDS} s")
 

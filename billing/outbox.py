@@ -8,7 +8,7 @@ except to put the sequence where :data:`SEQUENCE_MARK` stands.
 import json
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import zstandard
 
@@ -19,8 +19,7 @@ _HEAD = struct.Struct("<iIII")
 _LEVEL = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """One record to publish: ``key``, ``value`` or a header's content may be None, a null of Kafka."""
 
     key: bytes | None

@@ -9,6 +9,7 @@ one run of numbers and finds what never arrived. Never uses Kafka transactions: 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from types import TracebackType
 
@@ -16,6 +17,8 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from billing.commit import USAGE_TOPIC
 from schemas.routing import partition_of
+
+log = logging.getLogger("tokenbill.emitter")
 
 JSON_HEADERS = [("content-type", b"application/cloudevents+json")]
 _FLUSH_SECONDS = 60.0
@@ -41,7 +44,8 @@ def input_producer(kafka: str, on_failure: Callable[[KafkaError, Message], None]
             "compression.type": "lz4",
             "delivery.report.only.error": True,
             "on_delivery": on_failure,
-        }
+        },
+        logger=log,
     )
 
 

@@ -108,7 +108,8 @@ class PartitionRelay:
                 "group.id": settings.topic_prefix + GROUP,
                 "enable.auto.commit": False,
                 "isolation.level": "read_committed",
-            }
+            },
+            logger=log,
         )
 
     def run(self) -> None:
@@ -157,7 +158,8 @@ class PartitionRelay:
                 "queue.buffering.max.kbytes": 131_072,
                 "compression.type": "lz4",
                 "delivery.report.only.error": True,
-            }
+            },
+            logger=log,
         )
         producer.init_transactions(_TIMEOUT_SECONDS)
         (found,) = self._offsets.committed([self._position], timeout=_TIMEOUT_SECONDS)
@@ -172,6 +174,8 @@ class PartitionRelay:
     def _publish_until_stopped(self, producer: Producer) -> None:
         while not self._stop.is_set():
             self.wake.clear()
+            producer.poll(0)  # Lines of librdkafka's log wait for a poll.
+            self._offsets.poll(0)
             rows = self._store.outbox_read(self.partition, self._published, self._settings.max_transaction_bytes)
             if rows:
                 self._publish(producer, rows)
