@@ -25,7 +25,7 @@ from billing.commit import (
     RollupRow,
     SourceState,
 )
-from billing.dedupe import DUPLICATE, NEW, Dedupe
+from billing.dedupe import DUPLICATE, NEW, Dedupe, identity_conflict, number_missing, number_reused
 from billing.documents import RATED_PER_RECORD, Stamp, dump_json, output_event, rated_data
 from billing.ledger import CONTRACT_LIABILITY, CUSTOMER_DEPOSITS, OUTPUT_VAT, REVENUE_USAGE, Postings
 from billing.limits import TimeLimits
@@ -85,17 +85,11 @@ class _CompiledDedupe(Dedupe):
         if seen == _LOOK_NEW:
             return NEW
         if seen == _LOOK_NO_NUMBER:
-            detail = f"sequence: missing; source {event.source!r} numbers its events, so each needs its number"
-            return Rejection("invalid_event", detail, event.source, event.id, None, event.account)
+            return number_missing(event)
         if seen == _LOOK_REUSED:
-            detail = (
-                f"sequence: {event.sequence} of source {event.source!r} was used before by another id than {event.id!r}"
-            )
-            findings.append(Finding("sequence_reused", detail))
-            return Rejection("sequence_reused", detail, event.source, event.id, event.sequence, event.account)
+            return number_reused(event, findings)
         if seen == _LOOK_CONFLICT:
-            detail = f"source {event.source!r} id {event.id!r} was sent again with other content"
-            findings.append(Finding("identity_conflict", detail))
+            findings.append(identity_conflict(event))
         return DUPLICATE
 
     def rated(self, event: UsageEvent) -> None:
@@ -140,6 +134,9 @@ class _RareCases(PlainCalculator):
         self._accounts.clear()
         self._touched, self._lines = set(), []
         return refused, changed, lines
+
+    def _note_changes(self, account: Account, before: dict[str | None, bytes]) -> None:
+        """Nothing: the compiled store compares when the account is put back; notes here would never be cleared."""
 
     def plan(self, key: PlanKey) -> Plan:
         """A plan version of the catalogue."""

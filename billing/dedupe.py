@@ -142,27 +142,19 @@ class Dedupe:
             if known_content is None:
                 return NEW
             if known_content != content_hash32(event):
-                findings.append(_conflict(event))
+                findings.append(identity_conflict(event))
             return DUPLICATE
         if event.sequence is None:
-            return Rejection(
-                "invalid_event",
-                f"sequence: missing; source {event.source!r} numbers its events, so each needs its number",
-                event.source, event.id, None, event.account,
-            )  # fmt: skip
+            return number_missing(event)
         if event.sequence not in source.seen or event.sequence in source.refused:
             return NEW
         known = source.recall(event.sequence)
         if known is None:
             return DUPLICATE
         if known[0] != id_hash32(event.id):
-            detail = (
-                f"sequence: {event.sequence} of source {event.source!r} was used before by another id than {event.id!r}"
-            )
-            findings.append(Finding("sequence_reused", detail))
-            return Rejection("sequence_reused", detail, event.source, event.id, event.sequence, event.account)
+            return number_reused(event, findings)
         if known[1] != content_hash32(event):
-            findings.append(_conflict(event))
+            findings.append(identity_conflict(event))
         return DUPLICATE
 
     def rated(self, event: UsageEvent) -> None:
@@ -209,5 +201,19 @@ class Dedupe:
         return change
 
 
-def _conflict(event: UsageEvent) -> Finding:
+def number_missing(event: UsageEvent) -> Rejection:
+    """The rejection of an event without a number from a source that numbers its events."""
+    detail = f"sequence: missing; source {event.source!r} numbers its events, so each needs its number"
+    return Rejection("invalid_event", detail, event.source, event.id, None, event.account)
+
+
+def number_reused(event: UsageEvent, findings: list[Finding]) -> Rejection:
+    """The rejection of an event whose number another id of its source has; an alarm too, so a finding is added."""
+    detail = f"sequence: {event.sequence} of source {event.source!r} was used before by another id than {event.id!r}"
+    findings.append(Finding("sequence_reused", detail))
+    return Rejection("sequence_reused", detail, event.source, event.id, event.sequence, event.account)
+
+
+def identity_conflict(event: UsageEvent) -> Finding:
+    """The finding that a resend has other content than the event that was rated."""
     return Finding("identity_conflict", f"source {event.source!r} id {event.id!r} was sent again with other content")

@@ -101,7 +101,7 @@ class Database:
         except (psycopg.IntegrityError, psycopg.DataError) as error:
             _roll_back(connection, pooled)
             raise BrokenInvariant(_first_line(error)) from error
-        except BaseException:
+        except BaseException:  # Whatever it is goes on up; the pool must get a clean connection back first.
             _roll_back(connection, pooled)
             raise
         finally:

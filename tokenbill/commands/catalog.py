@@ -89,7 +89,7 @@ def publish(context: click.Context, folder: Path, data_dir: Path | None) -> None
         for label in done.published:
             click.echo(f"published {label}")
         late = store.wait_for_workers(done.epoch, WORKERS_SECONDS)
-    new = _count(len(done.published), "new entry").replace("entrys", "entries")
+    new = f"{len(done.published)} new {'entry' if len(done.published) == 1 else 'entries'}"
     if late:
         click.echo(f"{new}; after {WORKERS_SECONDS:.0f} s not in use yet by {', '.join(late)}", err=True)
     else:
