@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from billing.accounts import Account
-from billing.burn import next_due_us
 from billing.catalog import Catalog, load_folder
 from billing.grants import grant_package
 from billing.ledger import Postings
+from billing.lifecycle import next_due_us
 from schemas.routing import partition_of
 from schemas.times import parse_time_us
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from billing.extras import Extras
+
 NO_END_US = 2**62
 """``valid_until_us`` of a bucket that never expires (cycle ``once``); null in SQL and JSON."""
 
@@ -46,6 +48,8 @@ class Bucket:
     alerts_fired: int
     """How many of the plan's alert thresholds were reported."""
     status: str
+    carried_cycles: int = 0
+    """By how many cycles what was left over was carried beyond the end of its own cycle."""
 
     @property
     def plan_key(self) -> PlanKey:
@@ -72,3 +76,4 @@ class Account:
     next_due_us: int = NO_END_US
     """Log time at which the account next changes by itself (a bucket begins or lapses)."""
     buckets: list[Bucket] = field(default_factory=list)
+    extras: Extras = field(default_factory=Extras)

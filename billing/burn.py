@@ -1,27 +1,18 @@
 """What pays for a rated event: buckets in deduction order, then overage (CONTRACT §3). The plain, obvious rule.
 
-Owns: deduction order, splitting, revenue of a burn, overage, expiry with breakage, alert thresholds.
-Never: prices, SQL, the clock (``now_us`` is the log's time, given by the caller).
+Owns: deduction order, splitting, revenue of a burn, overage, alert thresholds. Never: prices, SQL, the clock.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from billing import ledger
-from billing.accounts import (
-    ACTIVE,
-    EXPIRED,
-    NO_END_US,
-    PENDING,
-    USED_UP,
-    Account,
-    Bucket,
-    PlanKey,
-)
+from billing.accounts import EXPIRED, USED_UP, Account, Bucket, PlanKey
 from billing.catalog.model import TEXT_DIMENSIONS, Plan
 from billing.catalog.patterns import scope_matches
 from billing.ledger import Postings
 from billing.pricing.rate import net_of_tax
+from billing.wallet import take_out
 from schemas.units import MILLION, divide_half_even
 from schemas.usage import UsageEvent
 
@@ -181,7 +172,7 @@ def _charge_wallet(
     account: Account, burned: Burned, amount_pico: int, price_book: str, tax_rate_micro: int, postings: Postings
 ) -> None:
     net_pico = net_of_tax(amount_pico, tax_rate_micro)
-    account.wallet_pico -= amount_pico
+    take_out(account, amount_pico)
     burned.charged_pico += amount_pico
     burned.charged_net_pico += net_pico
     postings.post(
@@ -190,50 +181,3 @@ def _charge_wallet(
         (ledger.REVENUE_USAGE, price_book, -net_pico),
         (ledger.OUTPUT_VAT, price_book, net_pico - amount_pico),
     )
-
-
-def roll_forward(account: Account, now_us: int, postings: Postings) -> list[AccountEvent]:
-    """Apply what time alone has changed up to log time ``now_us``: buckets begin; buckets lapse with breakage."""
-    events: list[AccountEvent] = []
-    if now_us < account.next_due_us:
-        return events
-    for bucket in account.buckets:
-        if bucket.status == PENDING and bucket.valid_from_us <= now_us:
-            bucket.status = ACTIVE
-        if bucket.status == ACTIVE and bucket.lapse_at_us <= now_us:
-            events.append(_lapse(account, bucket, postings))
-    account.next_due_us = next_due_us(account)
-    return events
-
-
-def _lapse(account: Account, bucket: Bucket, postings: Postings) -> AccountEvent:
-    detail = str(bucket.plan_key)
-    lapsed_pico = bucket.liability_pico
-    bucket.status = EXPIRED
-    bucket.liability_pico = 0
-    postings.post(
-        account.currency,
-        (ledger.CONTRACT_LIABILITY, detail, lapsed_pico),
-        (ledger.REVENUE_BREAKAGE, detail, -lapsed_pico),
-    )
-    return AccountEvent(
-        account.account,
-        "bucket.ended.v1",
-        {
-            "grant_id": bucket.grant_id,
-            "plan": bucket.plan,
-            "remaining_micro": bucket.remaining_micro,
-            "breakage_pico": lapsed_pico,
-        },
-    )
-
-
-def next_due_us(account: Account) -> int:
-    """Log time at which a bucket next begins or lapses; ``NO_END_US`` where none will."""
-    due_us = NO_END_US
-    for bucket in account.buckets:
-        if bucket.status == PENDING:
-            due_us = min(due_us, bucket.valid_from_us)
-        elif bucket.status == ACTIVE:
-            due_us = min(due_us, bucket.lapse_at_us)
-    return due_us

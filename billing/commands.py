@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 from billing import ledger
 from billing.accounts import CLOSED, Account
-from billing.burn import next_due_us
 from billing.catalog.model import Catalog
 from billing.cycles import LAST_START_US
 from billing.grants import grant_package
 from billing.ledger import Postings
+from billing.lifecycle import next_due_us
+from billing.wallet import put_in
 from schemas.commands import CloseAccount, Command, OpenAccount, PurchasePackage, TopUpWallet
 from schemas.times import format_time_us
 from schemas.units import PICO_DIGITS, format_pico
@@ -98,7 +99,7 @@ def _top_up(data: TopUpWallet, account: Account, scene: Scene) -> Account | Refu
             "overflow",
             f"with {format_pico(data.amount_pico)} the wallet would hold more than {format_pico(WALLET_MAX_PICO)}",
         )
-    account.wallet_pico += data.amount_pico
+    put_in(account, data.amount_pico, gift=data.gift)
     paid_by = ledger.PROMOTION_EXPENSE if data.gift else ledger.CASH
     scene.postings.post(
         account.currency,

@@ -211,17 +211,20 @@ class AccountChanges:
     """Accounts and buckets after this commit, as PostgreSQL ``COPY`` text (tab-separated, ``\\N`` for null).
 
     ``accounts``: account, currency, price_book, payment, credit_limit, wallet, absorbed, absorbed_amount, status,
-    clock_us, next_due_us. ``buckets``: account, grant_id, plan, plan_version, bucket_no, unit, amount, remaining,
-    liability, valid_from_us, valid_until_us, lapse_at_us, alerts_fired, status. Money in pico, quota in micro.
-    Rows whose key is new are in ``*_new``; the others, of which only what follows the hyphen can have changed, in
-    ``*_changed``: account - wallet, absorbed, absorbed_amount, status, clock_us, next_due_us;
-    (account, grant_id) - remaining, liability, alerts_fired, status.
+    clock_us, next_due_us, extras. ``buckets``: account, grant_id, plan, plan_version, bucket_no, unit, amount,
+    remaining, liability, valid_from_us, valid_until_us, lapse_at_us, alerts_fired, status, carried_cycles. Money in
+    pico, quota in micro. A row whose key is new is in ``*_new``. One of which only what follows the hyphen changed is
+    in ``*_changed``: account - wallet, absorbed, absorbed_amount, status, clock_us, next_due_us;
+    (account, grant_id) - remaining, liability, alerts_fired, status. One whose terms changed too is in ``*_replaced``:
+    credit_limit, extras; amount, valid_until_us, lapse_at_us, carried_cycles.
     """
 
     accounts_new: bytes = b""
     accounts_changed: bytes = b""
+    accounts_replaced: bytes = b""
     buckets_new: bytes = b""
     buckets_changed: bytes = b""
+    buckets_replaced: bytes = b""
 
 
 @dataclass(slots=True)

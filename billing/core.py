@@ -27,6 +27,7 @@ from billing.commit import (
 )
 from billing.dedupe import DUPLICATE, NEW, Dedupe, identity_conflict, number_missing, number_reused
 from billing.documents import RATED_PER_RECORD, Stamp, dump_json, output_event, rated_data
+from billing.extras import Extras, extras_json
 from billing.ledger import CONTRACT_LIABILITY, CUSTOMER_DEPOSITS, OUTPUT_VAT, REVENUE_USAGE, Postings
 from billing.limits import TimeLimits
 from billing.pricing.adjust import Moment
@@ -135,7 +136,7 @@ class _RareCases(PlainCalculator):
         self._touched, self._lines = set(), []
         return refused, changed, lines
 
-    def _note_changes(self, account: Account, before: dict[str | None, bytes]) -> None:
+    def _note_changes(self, account: Account, before: dict[str | None, tuple[bytes, object]]) -> None:
         """Nothing: the compiled store compares when the account is put back; notes here would never be cleared."""
 
     def plan(self, key: PlanKey) -> Plan:
@@ -161,7 +162,7 @@ class CompiledCalculator:
     def __init__(self) -> None:
         self._decoder = Decoder()
         self._memory = Memory(self._decoder.sources)
-        self._store = AccountStore(self._decoder.accounts, Account, Bucket)
+        self._store = AccountStore(self._decoder.accounts, Account, Bucket, Extras, extras_json)
         self._usage = Usage(self._decoder, self._memory, self._store)
         self._rare = _RareCases(self._memory, self._store)
         self._books: list[tuple[PriceBook, RowIndex, tuple[int, ...]]] = []

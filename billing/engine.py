@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from billing import commands
 from billing.accounts import Account
-from billing.burn import AccountEvent, roll_forward
+from billing.burn import AccountEvent
 from billing.calculator import Calculator, UsageBatch
 from billing.catalog.model import Catalog
 from billing.commit import (
@@ -42,6 +42,7 @@ from billing.commit import (
 from billing.documents import Stamp, account_event_data, dump_json, output_event
 from billing.invariants import BrokenInvariant
 from billing.ledger import Postings
+from billing.lifecycle import roll_forward
 from billing.limits import TimeLimits
 from billing.outbox import Frame, compress, encode_frame
 from schemas.commands import Command, TopUpWallet, parse_command

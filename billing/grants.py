@@ -5,6 +5,7 @@ from billing.accounts import ACTIVE, NO_END_US, PENDING, Account, Bucket
 from billing.catalog.model import Plan
 from billing.cycles import first_cycle_end_us
 from billing.ledger import Postings
+from billing.wallet import take_out
 from schemas.times import HOUR_US
 from schemas.units import FEN_PICO, MILLION, divide_half_up
 
@@ -65,7 +66,7 @@ def grant_package(
         )
     paid_by = ledger.CUSTOMER_DEPOSITS if pay_from == "wallet" else ledger.CASH
     if pay_from == "wallet":
-        account.wallet_pico -= plan.price_pico
+        take_out(account, plan.price_pico)
     postings.post(
         account.currency,
         (paid_by, "", plan.price_pico),

@@ -1,6 +1,7 @@
 """Accounts and buckets as rows of PostgreSQL ``COPY`` text; columns as in ``billing.commit.AccountChanges``."""
 
 from billing.accounts import NO_END_US, Account, Bucket
+from billing.extras import extras_json
 
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
@@ -30,6 +31,7 @@ def account_row(account: Account) -> bytes:
         account.status,
         account.clock_us,
         None if account.next_due_us >= NO_END_US else account.next_due_us,
+        extras_json(account.extras),
     )
 
 
@@ -50,4 +52,15 @@ def bucket_row(account_id: str, bucket: Bucket) -> bytes:
         None if bucket.lapse_at_us >= NO_END_US else bucket.lapse_at_us,
         bucket.alerts_fired,
         bucket.status,
+        bucket.carried_cycles,
     )
+
+
+def account_terms(account: Account) -> tuple[int, str]:
+    """The columns that usage does not change: where they differ the row is *replaced* (``AccountChanges``)."""
+    return account.credit_limit_pico, extras_json(account.extras)
+
+
+def bucket_terms(bucket: Bucket) -> tuple[int, int, int, int]:
+    """As :func:`account_terms`, of a bucket."""
+    return bucket.amount_micro, bucket.valid_until_us, bucket.lapse_at_us, bucket.carried_cycles

@@ -20,7 +20,8 @@ cdef struct Bucket:
     int16_t unit            # a number in AccountStore.words
     int16_t status          # likewise
     uint8_t stored          # a row of this key is in SQL, or was handed over to go there
-    uint8_t dirty           # some column of the row has changed since rows were taken
+    uint8_t dirty           # how the row differs from the one taken last: bits CHANGED (1), REPLACED (2)
+    uint16_t carried_cycles
 
 
 cdef struct Account:
@@ -39,6 +40,8 @@ cdef struct Account:
     uint8_t stored
     uint8_t dirty
     uint8_t touched
+    uint8_t plain           # usage of it goes through the plain rule (billing.extras)
+    uint8_t has_extras      # AccountStore.extras has its document
     Bucket* buckets         # in deduction order
 
 
@@ -49,7 +52,7 @@ cdef struct Rule:           # one bucket of one plan version
     int32_t bucket_no
     uint8_t pays_as_you_go
     uint8_t any_scope       # the scope is empty
-    uint8_t simple          # standard tokens, no windows: the core may burn it
+    uint8_t simple          # standard tokens, no windows, nothing bought by itself: the core may burn it
 
 
 cdef class AccountStore:
@@ -60,8 +63,10 @@ cdef class AccountStore:
     cdef vector[char] grants
     cdef vector[int32_t] touched
     cdef vector[Rule] rules
-    cdef TbBuffer frames, accounts_new, accounts_changed, buckets_new, buckets_changed  # kept for their room
-    cdef object _account_type, _bucket_type
+    cdef TbBuffer frames  # kept for their room, like those below
+    cdef TbBuffer accounts_new, accounts_changed, accounts_replaced, buckets_new, buckets_changed, buckets_replaced
+    cdef dict extras                    # by number of the account: (billing.extras.Extras, its document)
+    cdef object _account_type, _bucket_type, _no_extras, _extras_json
     cdef dict _rule_numbers
     cdef int16_t _open, _closed, _expired
     cdef int16_t word(self, str text) except -1
@@ -81,7 +86,7 @@ cdef class AccountStore:
     cdef char* _json_word(self, char* p, int32_t number) noexcept nogil
     cdef char* _copy_word(self, char* p, int32_t number) noexcept nogil
     cdef void _put_frame(self, TbBuffer* frames, Account* account, const int32_t* order, size_t number, bytes head, bytes middle, bytes data, bytes tail) except *
-    cdef void _put_account_row(self, TbBuffer* rows, Account* account) noexcept nogil
+    cdef void _put_account_row(self, TbBuffer* rows, Account* account) except *
     cdef void _put_bucket_row(self, TbBuffer* rows, Account* account, Bucket* bucket) noexcept nogil
     cdef char* _tab(self, char* p) noexcept nogil
     cdef char* _end(self, char* p, int64_t value_us) noexcept nogil

@@ -1,8 +1,11 @@
 """The accounts of one partition, held compactly, and what is written of them: balance documents and ``COPY`` rows.
 
 An account is 112 bytes, a bucket 112 and its grant id; names that repeat are numbers. A plain
-:class:`billing.accounts.Account` is made on demand and stored back. No rules here.
+:class:`billing.accounts.Account` is made on demand and stored back. What few accounts have beyond wallet and buckets
+(:mod:`billing.extras`) is kept as the plain value it is. No rules here.
 """
+
+from copy import deepcopy
 
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport free, malloc
@@ -35,10 +38,16 @@ cdef extern from "wide.hpp" nogil:
 
 cdef int64_t NO_END_US = 4611686018427387904  # 2**62, billing.accounts.NO_END_US
 cdef int64_t MAX_TIME_US = 253402300800000000
+cdef enum:
+    UNCHANGED = 0
+    CHANGED = 1   # a bit: columns that usage changes
+    REPLACED = 2  # a bit: the terms too (billing.rows.account_terms, bucket_terms)
 
 
-cdef inline bint _account_differs(Account* a, Account* b) noexcept nogil:
-    """Whether columns of the row differ that can change."""
+cdef inline uint8_t _account_difference(Account* a, Account* b) noexcept nogil:
+    """How two rows of an account differ, but for extras."""
+    if a.credit_limit_pico != b.credit_limit_pico:
+        return REPLACED
     return (
         a.wallet_pico != b.wallet_pico
         or a.absorbed_micro != b.absorbed_micro
@@ -49,7 +58,14 @@ cdef inline bint _account_differs(Account* a, Account* b) noexcept nogil:
     )
 
 
-cdef inline bint _bucket_differs(Bucket* a, Bucket* b) noexcept nogil:
+cdef inline uint8_t _bucket_difference(Bucket* a, Bucket* b) noexcept nogil:
+    if (
+        a.amount_micro != b.amount_micro
+        or a.valid_until_us != b.valid_until_us
+        or a.lapse_at_us != b.lapse_at_us
+        or a.carried_cycles != b.carried_cycles
+    ):
+        return REPLACED
     return (
         a.remaining_micro != b.remaining_micro
         or a.liability_pico != b.liability_pico
@@ -59,13 +75,19 @@ cdef inline bint _bucket_differs(Bucket* a, Bucket* b) noexcept nogil:
 
 
 cdef class AccountStore:
-    """Accounts by their number in the decoder's table; ``account_type`` and ``bucket_type`` are the plain values."""
+    """Accounts by their number in the decoder's table.
 
-    def __cinit__(self, TextTable numbers not None, account_type, bucket_type):
+    ``account_type``, ``bucket_type`` and ``extras_type`` are the plain values; ``extras_json`` writes the last.
+    """
+
+    def __cinit__(self, TextTable numbers not None, account_type, bucket_type, extras_type, extras_json):
         self.numbers = numbers
         self.words = TextTable()
         self._account_type = account_type
         self._bucket_type = bucket_type
+        self._no_extras = extras_type
+        self._extras_json = extras_json
+        self.extras = {}
         self._rule_numbers = {}
         self._open = self.word("open")
         self._closed = self.word("closed")
@@ -91,7 +113,11 @@ cdef class AccountStore:
             rule.bucket_no = bucket_no
             rule.pays_as_you_go = plan.overage.mode == "pay_as_you_go"
             rule.any_scope = not plan.buckets[bucket_no - 1].scope
-            rule.simple = plan.buckets[bucket_no - 1].unit == "STD_TOKEN" and not plan.windows
+            rule.simple = (
+                plan.buckets[bucket_no - 1].unit == "STD_TOKEN"
+                and not plan.windows
+                and plan.overage.mode in ("pay_as_you_go", "block")
+            )
             number = self.rules.size()
             self.rules.push_back(rule)
             self._rule_numbers[key] = number
@@ -111,6 +137,8 @@ cdef class AccountStore:
         cdef bytes grant
         cdef Py_ssize_t i, number = len(sorted_buckets)
         cdef int32_t name = self.numbers.number(account.account.encode())
+        cdef bytes document = self._extras_json(account.extras).encode()
+        cdef bint new_extras
         if number > 65535:
             raise OverflowError(f"account {account.account!r} has {number} buckets")
         to_wide(account.wallet_pico, &record.wallet_pico)
@@ -126,8 +154,10 @@ cdef class AccountStore:
         record.status = self.word(account.status)
         record.bucket_number = <uint16_t>number
         record.stored = stored
-        record.dirty = not stored
+        record.dirty = UNCHANGED if stored else REPLACED
         record.touched = 0
+        record.plain = account.extras.decides_usage
+        record.has_extras = document != b"{}"
         record.buckets = NULL
         old = self.find(name)
         if number:
@@ -151,6 +181,7 @@ cdef class AccountStore:
                     raise ValueError(f"bucket {plain.grant_id!r} ends outside of 1970 to 9999")
                 bucket.rule = rules[i]
                 bucket.alerts_fired = plain.alerts_fired
+                bucket.carried_cycles = plain.carried_cycles
                 bucket.unit = self.word(plain.unit)
                 bucket.status = self.word(plain.status)
                 grant = plain.grant_id.encode()
@@ -163,7 +194,13 @@ cdef class AccountStore:
         record.buckets = buckets
         if old != NULL:
             record.touched = old.touched
-            record.dirty = old.dirty or (not stored and _account_differs(&record, old))
+            if stored:
+                record.dirty = old.dirty
+            else:
+                new_extras = record.has_extras != old.has_extras or (
+                    record.has_extras and self.extras[name][1] != document
+                )
+                record.dirty = old.dirty | (REPLACED if new_extras else _account_difference(&record, old))
             record.stored = record.stored or old.stored
             free(old.buckets)
             old[0] = record
@@ -172,6 +209,10 @@ cdef class AccountStore:
                 self.record_of.push_back(-1)
             self.record_of[name] = <int32_t>self.records.size()
             self.records.push_back(record)
+        if record.has_extras:
+            self.extras[name] = (deepcopy(account.extras), document)
+        else:
+            self.extras.pop(name, None)
         if not stored:
             self.touch(self.find(name))
 
@@ -182,7 +223,7 @@ cdef class AccountStore:
         cdef const char* text = grant
         bucket.grant_size = <uint16_t>size
         bucket.stored = stored
-        bucket.dirty = not stored
+        bucket.dirty = UNCHANGED if stored else REPLACED
         if old != NULL:
             for i in range(old.bucket_number):
                 if old.buckets[i].grant_size == size and (
@@ -190,7 +231,9 @@ cdef class AccountStore:
                 ):
                     bucket.grant_at = old.buckets[i].grant_at
                     bucket.stored = stored or old.buckets[i].stored
-                    bucket.dirty = old.buckets[i].dirty or (not stored and _bucket_differs(bucket, &old.buckets[i]))
+                    bucket.dirty = old.buckets[i].dirty
+                    if not stored:
+                        bucket.dirty |= _bucket_difference(bucket, &old.buckets[i])
                     return 0
         if self.grants.size() + size > 0xFFFFFFFF:
             raise OverflowError("the grant ids of a partition take more than 4 GiB")
@@ -234,6 +277,7 @@ cdef class AccountStore:
                     lapse_at_us=bucket.lapse_at_us,
                     alerts_fired=bucket.alerts_fired,
                     status=self._text(bucket.status),
+                    carried_cycles=bucket.carried_cycles,
                 )
             )
         return self._account_type(
@@ -249,6 +293,7 @@ cdef class AccountStore:
             clock_us=record.clock_us,
             next_due_us=record.next_due_us,
             buckets=buckets,
+            extras=deepcopy(self.extras[number][0]) if record.has_extras else self._no_extras(),
         )
 
     def take(self, list balance_pieces):
@@ -256,7 +301,7 @@ cdef class AccountStore:
 
         ``balance_pieces`` are the constant parts of a balance event: before its number in the commit, before the
         subject, before the account object, and the end. Returns the number of balance frames, the frames, and the
-        rows: accounts new, accounts changed, buckets new, buckets changed; those of which some column changed.
+        rows that differ from those taken before, as ``billing.commit.AccountChanges`` has them.
         """
         cdef bytes head = balance_pieces[0], middle = balance_pieces[1], data = balance_pieces[2]
         cdef bytes tail = balance_pieces[3]
@@ -268,8 +313,10 @@ cdef class AccountStore:
         self.frames.size = 0
         self.accounts_new.size = 0
         self.accounts_changed.size = 0
+        self.accounts_replaced.size = 0
         self.buckets_new.size = 0
         self.buckets_changed.size = 0
+        self.buckets_replaced.size = 0
         for i in range(order.size()):
             if i + 16 < order.size():
                 tb_prefetch(&self.records[order[i + 16]])
@@ -284,16 +331,24 @@ cdef class AccountStore:
             account = &self.records[order[i]]
             self._sort_by_grant(account, &by_grant)
             self._put_frame(&self.frames, account, by_grant.data(), i, head, middle, data, tail)
-            if account.dirty or not account.stored:
-                self._put_account_row(&self.accounts_changed if account.stored else &self.accounts_new, account)
+            if not account.stored:
+                self._put_account_row(&self.accounts_new, account)
+            elif account.dirty & REPLACED:
+                self._put_account_row(&self.accounts_replaced, account)
+            elif account.dirty:
+                self._put_account_row(&self.accounts_changed, account)
             for j in range(account.bucket_number):
                 bucket = &account.buckets[by_grant[j]]
-                if bucket.dirty or not bucket.stored:
-                    self._put_bucket_row(&self.buckets_changed if bucket.stored else &self.buckets_new, account, bucket)
+                if not bucket.stored:
+                    self._put_bucket_row(&self.buckets_new, account, bucket)
+                elif bucket.dirty & REPLACED:
+                    self._put_bucket_row(&self.buckets_replaced, account, bucket)
+                elif bucket.dirty:
+                    self._put_bucket_row(&self.buckets_changed, account, bucket)
                 bucket.stored = 1
-                bucket.dirty = 0
+                bucket.dirty = UNCHANGED
             account.stored = 1
-            account.dirty = 0
+            account.dirty = UNCHANGED
             account.touched = 0
         self.touched.clear()
         return (
@@ -301,8 +356,10 @@ cdef class AccountStore:
             self.frames.data[: self.frames.size],
             self.accounts_new.data[: self.accounts_new.size],
             self.accounts_changed.data[: self.accounts_changed.size],
+            self.accounts_replaced.data[: self.accounts_replaced.size],
             self.buckets_new.data[: self.buckets_new.size],
             self.buckets_changed.data[: self.buckets_changed.size],
+            self.buckets_replaced.data[: self.buckets_replaced.size],
         )
 
     def bytes_held(self):
@@ -464,11 +521,15 @@ cdef class AccountStore:
         memcpy(first, lengths, 16)
         frames.wrote(p)
 
-    cdef void _put_account_row(self, TbBuffer* rows, Account* account) noexcept nogil:
+    cdef void _put_account_row(self, TbBuffer* rows, Account* account) except *:
         """billing.rows.account_row."""
+        cdef bytes document = b"{}"
         cdef const char* name = self.numbers.arena.data() + self.numbers.starts[account.number]
         cdef size_t size = self.numbers.starts[account.number + 1] - self.numbers.starts[account.number]
-        cdef char* p = rows.room(2 * size + 8 * 256 + 8 * 45)
+        cdef char* p
+        if account.has_extras:
+            document = self.extras[account.number][1]
+        p = rows.room(2 * size + 8 * 256 + 8 * 45 + 2 * len(document))
         p = tb_put_copy(p, name, size)
         p = self._tab(p)
         p = self._copy_word(p, account.currency)
@@ -483,6 +544,7 @@ cdef class AccountStore:
         p = self._copy_word(self._tab(p), account.status)
         p = tb_put_i128(self._tab(p), <i128>account.clock_us)
         p = self._end(self._tab(p), account.next_due_us)
+        p = tb_put_copy(self._tab(p), document, len(document))
         p[0] = c'\n'
         rows.wrote(p + 1)
 
@@ -506,6 +568,7 @@ cdef class AccountStore:
         p = self._end(self._tab(p), bucket.lapse_at_us)
         p = tb_put_u64(self._tab(p), bucket.alerts_fired)
         p = self._copy_word(self._tab(p), bucket.status)
+        p = tb_put_u64(self._tab(p), bucket.carried_cycles)
         p[0] = c'\n'
         rows.wrote(p + 1)
 

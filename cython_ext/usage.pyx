@@ -305,7 +305,7 @@ cdef class Usage:
         if seen != NEW:
             return NEEDS_PLAIN
         account = self.accounts.find(columns.account[row])
-        if account == NULL or account.status != self.accounts._open:
+        if account == NULL or account.status != self.accounts._open or account.plain:
             return NEEDS_PLAIN
 
         # Price
@@ -350,28 +350,29 @@ cdef class Usage:
             return NEEDS_PLAIN
 
         # Who pays
-        if standard_micro != 0:
-            for i in range(account.bucket_number):
-                bucket = &account.buckets[i]
-                if time_us < bucket.valid_from_us or time_us >= bucket.valid_until_us:
+        for i in range(account.bucket_number):
+            bucket = &account.buckets[i]
+            if time_us < bucket.valid_from_us or time_us >= bucket.valid_until_us:
+                continue
+            rule = &self.accounts.rules[bucket.rule]
+            if not rule.any_scope:
+                if <size_t>bucket.rule >= self.scope_of.size() or (
+                    <size_t>combination >= self.scope_of[bucket.rule].size()
+                ) or self.scope_of[bucket.rule][combination] == 0:
+                    self.wanted_rule = bucket.rule
+                    self.wanted_combination = combination
+                    return NEEDS_SCOPE
+                if self.scope_of[bucket.rule][combination] == 1:
                     continue
-                rule = &self.accounts.rules[bucket.rule]
-                if not rule.any_scope:
-                    if <size_t>bucket.rule >= self.scope_of.size() or (
-                        <size_t>combination >= self.scope_of[bucket.rule].size()
-                    ) or self.scope_of[bucket.rule][combination] == 0:
-                        self.wanted_rule = bucket.rule
-                        self.wanted_combination = combination
-                        return NEEDS_SCOPE
-                    if self.scope_of[bucket.rule][combination] == 1:
-                        continue
-                if not rule.simple:
-                    return NEEDS_PLAIN
-                matched = True
-                pays_as_you_go = rule.pays_as_you_go
-                if payer == NULL and bucket.status != self.accounts._expired and bucket.remaining_micro > 0:
-                    payer = bucket
-                    break  # it pays all, or the plain rule decides
+            if not rule.simple:
+                return NEEDS_PLAIN
+            if standard_micro == 0:
+                continue
+            matched = True
+            pays_as_you_go = rule.pays_as_you_go
+            if payer == NULL and bucket.status != self.accounts._expired and bucket.remaining_micro > 0:
+                payer = bucket
+                break  # it pays all, or the plain rule decides
         if payer != NULL:
             left = payer.remaining_micro - tb_widen(standard_micro)
             # not emptied, no alert due, and a product with the liability fits
@@ -385,7 +386,7 @@ cdef class Usage:
             paid.grant_at = payer.grant_at
             paid.grant_size = payer.grant_size
             payer.remaining_micro = left
-            payer.dirty = 1
+            payer.dirty |= 1
             payer.liability_pico = payer.liability_pico - tb_widen(revenue_pico)
             rule = &self.accounts.rules[payer.rule]
             earned = self._earned(account.currency, rule.label, -1)
@@ -395,7 +396,7 @@ cdef class Usage:
             paid.payer = BY_WALLET
             account.wallet_pico = account.wallet_pico - tb_widen(amount_pico)
             if amount_pico:
-                account.dirty = 1
+                account.dirty |= 1
             earned = self._earned(account.currency, -1, version_number)
             earned.amount_pico = earned.amount_pico + tb_widen(amount_pico)
             earned.net_pico = earned.net_pico + tb_widen(net_pico)
@@ -406,10 +407,10 @@ cdef class Usage:
             paid.payer = BY_NOBODY
             account.absorbed_micro = account.absorbed_micro + tb_widen(absorbed_micro)
             account.absorbed_pico = account.absorbed_pico + tb_widen(absorbed_pico)
-            account.dirty = 1
+            account.dirty |= 1
         if not limited and account.clock_us != now_us:
             account.clock_us = now_us
-            account.dirty = 1
+            account.dirty |= 1
 
         # What the commit says of it
         self.accounts.touch(account)

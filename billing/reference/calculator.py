@@ -6,7 +6,7 @@ from copy import deepcopy
 from dataclasses import dataclass, fields
 
 from billing.accounts import CLOSED, Account, PlanKey
-from billing.burn import Burned, burn, roll_forward, sort_buckets
+from billing.burn import Burned, burn, sort_buckets
 from billing.calculator import Effects, UsageBatch, UsageOutcome
 from billing.catalog.model import Catalog, Plan, PriceBook
 from billing.commit import AccountChanges, HashHour, PartitionState, RollupRow
@@ -21,10 +21,11 @@ from billing.documents import (
     rated_data,
 )
 from billing.ledger import Postings
+from billing.lifecycle import roll_forward
 from billing.limits import TimeLimits, time_refusal
 from billing.outbox import Frame, encode_frame
 from billing.pricing.rate import Rated, Rater
-from billing.rows import account_row, bucket_row
+from billing.rows import account_row, account_terms, bucket_row, bucket_terms
 from schemas.meters import TOKEN_METERS
 from schemas.rejections import Rejection
 from schemas.routing import partition_of
@@ -43,12 +44,14 @@ def batched(items: list[bytes], size: int) -> Iterator[list[bytes]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
-def rows_of(account: Account | None) -> dict[str | None, bytes]:
-    """The rows of an account: its own under None, each bucket's under its grant id; none of an unknown account."""
+def rows_of(account: Account | None) -> dict[str | None, tuple[bytes, object]]:
+    """Row and terms of an account under None, of each bucket under its grant id; nothing of an unknown account."""
     if account is None:
         return {}
-    rows: dict[str | None, bytes] = {bucket.grant_id: bucket_row(account.account, bucket) for bucket in account.buckets}
-    return rows | {None: account_row(account)}
+    rows: dict[str | None, tuple[bytes, object]] = {None: (account_row(account), account_terms(account))}
+    for bucket in account.buckets:
+        rows[bucket.grant_id] = bucket_row(account.account, bucket), bucket_terms(bucket)
+    return rows
 
 
 @dataclass(slots=True)
@@ -75,8 +78,9 @@ class PlainCalculator:
         self._stored_accounts: set[str] = set()
         self._stored_buckets: set[tuple[str, str]] = set()
         self._touched: set[str] = set()
-        self._dirty: set[tuple[str, str | None]] = set()
-        """Rows of which some column changed: (account, None), or (account, grant id) of a bucket."""
+        self._dirty: dict[tuple[str, str | None], str] = {}
+        """Rows that are not as before, (account, None) or (account, grant id): ``changed``, or ``replaced`` where their
+        terms are not either."""
         self._dedupe = Dedupe()
         self._lines: list[bytes] = []
         self._postings = Postings()
@@ -270,11 +274,14 @@ class PlainCalculator:
         self._rollups.clear()
         return effects
 
-    def _note_changes(self, account: Account, before: dict[str | None, bytes]) -> None:
+    def _note_changes(self, account: Account, before: dict[str | None, tuple[bytes, object]]) -> None:
         """Remember which rows of an account are not as they were before."""
-        for grant_id, row in rows_of(account).items():
-            if before.get(grant_id) != row:
-                self._dirty.add((account.account, grant_id))
+        for grant_id, (row, terms) in rows_of(account).items():
+            old_row, old_terms = before.get(grant_id, (b"", None))
+            if old_terms != terms:
+                self._dirty[account.account, grant_id] = "replaced"
+            elif old_row != row:
+                self._dirty.setdefault((account.account, grant_id), "changed")
 
     def _take_changes(self, touched: list[Account]) -> AccountChanges:
         parts: dict[str, list[bytes]] = defaultdict(list)
@@ -283,13 +290,13 @@ class PlainCalculator:
             if name not in self._stored_accounts:
                 parts["accounts_new"].append(account_row(account))
             elif (name, None) in self._dirty:
-                parts["accounts_changed"].append(account_row(account))
+                parts[f"accounts_{self._dirty[name, None]}"].append(account_row(account))
             for bucket in sorted(account.buckets, key=lambda bucket: bucket.grant_id):
                 key = (name, bucket.grant_id)
                 if key not in self._stored_buckets:
                     parts["buckets_new"].append(bucket_row(name, bucket))
                 elif key in self._dirty:
-                    parts["buckets_changed"].append(bucket_row(name, bucket))
+                    parts[f"buckets_{self._dirty[key]}"].append(bucket_row(name, bucket))
                 self._stored_buckets.add(key)
             self._stored_accounts.add(name)
         self._dirty.clear()

@@ -6,18 +6,19 @@ from typing import LiteralString
 
 from billing.accounts import NO_END_US, Account, Bucket
 from billing.commit import HashHour
+from billing.extras import parse_extras
 from billing.store.database import Database
 
 # Ids travel as one JSON text and balances come back as text: both several times faster in psycopg than a list of 20,000
 # texts and as many numerics (measured), and a text becomes an int without loss.
 _ACCOUNTS: LiteralString = """
 SELECT account, currency, price_book, payment, credit_limit_pico::text, wallet_pico::text, absorbed_micro::text,
-    absorbed_pico::text, status, clock_us, next_due_us
+    absorbed_pico::text, status, clock_us, next_due_us, extras::text
 FROM jsonb_array_elements_text(%s::jsonb) AS wanted (account) JOIN account USING (account) ORDER BY account
 """
 _BUCKETS: LiteralString = """
 SELECT account, grant_id, plan, plan_version, bucket_no, unit, amount_micro::text, remaining_micro::text,
-    liability_pico::text, valid_from_us, valid_until_us, lapse_at_us, alerts_fired, status
+    liability_pico::text, valid_from_us, valid_until_us, lapse_at_us, alerts_fired, status, carried_cycles
 FROM jsonb_array_elements_text(%s::jsonb) AS wanted (account) JOIN bucket USING (account) ORDER BY account, grant_id
 """
 
@@ -48,6 +49,7 @@ def _account(
     status: str,
     clock_us: int,
     next_due_us: int | None,
+    extras: str,
 ) -> Account:
     return Account(
         account,
@@ -61,6 +63,8 @@ def _account(
         status,
         clock_us,
         _end_us(next_due_us),
+        [],
+        parse_extras(extras),
     )
 
 
@@ -78,6 +82,7 @@ def _bucket(
     lapse_at_us: int | None,
     alerts_fired: int,
     status: str,
+    carried_cycles: int,
 ) -> Bucket:
     return Bucket(
         grant_id,
@@ -93,6 +98,7 @@ def _bucket(
         _end_us(lapse_at_us),
         alerts_fired,
         status,
+        carried_cycles,
     )
 
 

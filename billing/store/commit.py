@@ -14,10 +14,9 @@ from psycopg.types.json import Jsonb
 from billing.commit import CommitRecord
 from billing.store.commit_rows import (
     STAGING,
-    UPDATE_ACCOUNTS,
-    UPDATE_BUCKETS,
     copies,
     small_statements,
+    updates_of,
 )
 from billing.store.database import Connection, Database
 from billing.store.digest import COUNT_COLUMNS, appended_text, changes_sha256, commit_digest, outbox_list
@@ -75,8 +74,10 @@ def write_commit(database: Database, epoch: int, record: CommitRecord) -> None:
             appended=text.sha256(),
         )
         with connection.pipeline():
-            accounts = _update(connection, UPDATE_ACCOUNTS, record.partition, record.changes.accounts_changed)
-            buckets = _update(connection, UPDATE_BUCKETS, record.partition, record.changes.buckets_changed)
+            updates = [
+                (what, staged, _update(connection, statement, record.partition, staged))
+                for what, statement, staged in updates_of(record.changes)
+            ]
             for small in small_statements(record):
                 connection.execute(*small)
             connection.execute(
@@ -91,8 +92,8 @@ def write_commit(database: Database, epoch: int, record: CommitRecord) -> None:
                 "UPDATE partition_state SET digest = %b WHERE partition = %s", (digest, record.partition)
             )
             connection.execute("SELECT pg_notify(%s, %s)", (OUTBOX_CHANNEL, str(record.partition)))
-        _check_updated("accounts", record.changes.accounts_changed, accounts.rowcount if accounts else 0)
-        _check_updated("buckets", record.changes.buckets_changed, buckets.rowcount if buckets else 0)
+        for what, staged, updated in updates:
+            _check_updated(what, staged, updated.rowcount if updated else 0)
 
 
 def _update(
@@ -126,7 +127,7 @@ def _claim(connection: Connection, epoch: int, record: CommitRecord) -> bytes:
         connection.execute("SELECT pg_advisory_xact_lock_shared(%s)", (CATALOG_LOCK,))
         # The name lets a new owner find and end this session if it hangs (billing.store.partition).
         catalog = connection.execute(
-            "SELECT epoch, to_regclass('pg_temp.stage_bucket') IS NOT NULL,"
+            "SELECT epoch, to_regclass('pg_temp.replace_bucket') IS NOT NULL,"
             " set_config('tokenbill.partition', %s, true), set_config('application_name', %s, true),"
             # Changed rows are found by index, whatever the size of the table: the staging table has no statistics.
             " set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)"

@@ -6,7 +6,7 @@ Rows by the thousand go by COPY; what a commit has few of goes as one statement 
 from collections.abc import Iterator, Sequence
 from typing import Any, LiteralString
 
-from billing.commit import CommitRecord
+from billing.commit import AccountChanges, CommitRecord
 from billing.store.digest import AppendedText, sorted_outbox
 from billing.store.number_runs import pack_numbers, pack_runs
 
@@ -14,18 +14,20 @@ Statement = tuple[LiteralString, Sequence[Any]]
 
 ACCOUNT_COLUMNS: LiteralString = (
     "account, currency, price_book, payment, credit_limit_pico, wallet_pico, absorbed_micro, absorbed_pico, status,"
-    " clock_us, next_due_us"
+    " clock_us, next_due_us, extras"
 )
 BUCKET_COLUMNS: LiteralString = (
     "account, grant_id, plan, plan_version, bucket_no, unit, amount_micro, remaining_micro, liability_pico,"
-    " valid_from_us, valid_until_us, lapse_at_us, alerts_fired, status"
+    " valid_from_us, valid_until_us, lapse_at_us, alerts_fired, status, carried_cycles"
 )
-STAGING: LiteralString = (
-    "CREATE TEMPORARY TABLE IF NOT EXISTS stage_account ON COMMIT DELETE ROWS AS SELECT "  # noqa: S608 (literals only)
-    + ACCOUNT_COLUMNS
-    + " FROM account LIMIT 0; CREATE TEMPORARY TABLE IF NOT EXISTS stage_bucket ON COMMIT DELETE ROWS AS SELECT "
-    + BUCKET_COLUMNS
-    + " FROM bucket LIMIT 0"
+STAGING: LiteralString = "; ".join(
+    f"CREATE TEMPORARY TABLE IF NOT EXISTS {stage} ON COMMIT DELETE ROWS AS SELECT {columns} FROM {table} LIMIT 0"  # noqa: S608 (literals only)
+    for stage, columns, table in (
+        ("stage_account", ACCOUNT_COLUMNS, "account"),
+        ("stage_bucket", BUCKET_COLUMNS, "bucket"),
+        ("replace_account", ACCOUNT_COLUMNS, "account"),
+        ("replace_bucket", BUCKET_COLUMNS, "bucket"),
+    )
 )
 """Where changed rows wait for the UPDATE; once a session."""
 
@@ -43,6 +45,22 @@ SET remaining_micro = s.remaining_micro, liability_pico = s.liability_pico, aler
 FROM stage_bucket AS s
 WHERE b.account = s.account AND b.grant_id = s.grant_id AND b.partition = %s
 """
+REPLACE_ACCOUNTS: LiteralString = """
+UPDATE account AS a
+SET credit_limit_pico = s.credit_limit_pico, wallet_pico = s.wallet_pico, absorbed_micro = s.absorbed_micro,
+    absorbed_pico = s.absorbed_pico, status = s.status, clock_us = s.clock_us, next_due_us = s.next_due_us,
+    extras = s.extras
+FROM replace_account AS s
+WHERE a.account = s.account AND a.partition = %s
+"""
+REPLACE_BUCKETS: LiteralString = """
+UPDATE bucket AS b
+SET amount_micro = s.amount_micro, remaining_micro = s.remaining_micro, liability_pico = s.liability_pico,
+    valid_until_us = s.valid_until_us, lapse_at_us = s.lapse_at_us, alerts_fired = s.alerts_fired, status = s.status,
+    carried_cycles = s.carried_cycles
+FROM replace_bucket AS s
+WHERE b.account = s.account AND b.grant_id = s.grant_id AND b.partition = %s
+"""
 
 
 def copies(record: CommitRecord, text: AppendedText) -> list[tuple[LiteralString, bytes]]:
@@ -53,10 +71,22 @@ def copies(record: CommitRecord, text: AppendedText) -> list[tuple[LiteralString
         ("COPY bucket (" + BUCKET_COLUMNS + ") FROM STDIN", changes.buckets_new),
         ("COPY stage_account FROM STDIN", _sorted_rows(changes.accounts_changed)),
         ("COPY stage_bucket FROM STDIN", _sorted_rows(changes.buckets_changed)),
+        ("COPY replace_account FROM STDIN", _sorted_rows(changes.accounts_replaced)),
+        ("COPY replace_bucket FROM STDIN", _sorted_rows(changes.buckets_replaced)),
         ("COPY journal FROM STDIN", text.journal),
         ("COPY rollup FROM STDIN", text.rollup),
         ("COPY command_seen (partition, commit_no, source, id, outcome) FROM STDIN", text.command_seen),
         ("COPY payment_ref (partition, commit_no, account, payment_ref) FROM STDIN", text.payment_ref),
+    ]
+
+
+def updates_of(changes: AccountChanges) -> list[tuple[str, LiteralString, bytes]]:
+    """What is updated, by which statement, from which staged rows."""
+    return [
+        ("accounts", UPDATE_ACCOUNTS, changes.accounts_changed),
+        ("buckets", UPDATE_BUCKETS, changes.buckets_changed),
+        ("accounts", REPLACE_ACCOUNTS, changes.accounts_replaced),
+        ("buckets", REPLACE_BUCKETS, changes.buckets_replaced),
     ]
 
 

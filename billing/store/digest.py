@@ -112,8 +112,10 @@ def changes_sha256(record: CommitRecord) -> bytes:
     parts: list[bytes] = [
         record.changes.accounts_new,
         record.changes.accounts_changed,
+        record.changes.accounts_replaced,
         record.changes.buckets_new,
         record.changes.buckets_changed,
+        record.changes.buckets_replaced,
     ]
     dedupe = record.dedupe
     parts += [

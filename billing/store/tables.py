@@ -3,6 +3,7 @@
 from decimal import Decimal
 
 from sqlalchemy import BigInteger, Column, Dialect, Integer, MetaData, Numeric, Table, Text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeDecorator
 
 metadata = MetaData()
@@ -48,6 +49,7 @@ account = Table(
     _text("status"),
     _big("clock_us"),
     _big("next_due_us", nullable=True),
+    Column("extras", JSONB, nullable=False),
     _integer("partition"),
 )
 bucket = Table(
@@ -67,6 +69,7 @@ bucket = Table(
     _big("lapse_at_us", nullable=True),
     _integer("alerts_fired"),
     _text("status"),
+    _integer("carried_cycles"),
     _integer("partition"),
 )
 journal = Table(

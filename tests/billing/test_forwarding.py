@@ -15,7 +15,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from billing.accounts import Account
-from billing.burn import roll_forward
 from billing.commit import (
     ACCOUNT_EVENT_TOPIC,
     COMMAND_FORWARDED_TOPIC,
@@ -36,6 +35,7 @@ from billing.commit import (
 from billing.documents import account_object
 from billing.engine import BrokenInvariant, PartitionEngine
 from billing.ledger import Postings
+from billing.lifecycle import roll_forward
 from billing.limits import TimeLimits
 from billing.outbox import Frame, unpack_frames
 from billing.simulate import NothingStored, Simulation

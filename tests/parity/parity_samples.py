@@ -6,7 +6,6 @@ from random import Random
 from typing import Any
 
 from billing.accounts import ACTIVE, CLOSED, EXPIRED, NO_END_US, PENDING, Account, Bucket
-from billing.burn import next_due_us
 from billing.catalog.model import (
     Adjustment,
     Catalog,
@@ -19,6 +18,8 @@ from billing.catalog.model import (
     TimeBand,
 )
 from billing.commit import PlainRecord
+from billing.extras import Extras
+from billing.lifecycle import next_due_us
 from schemas.times import DAY_US, HOUR_US, parse_time_us
 
 T0_US = parse_time_us("2026-11-22T00:00:00Z")
@@ -148,7 +149,23 @@ def accounts(rng: Random, name: str) -> Account:
         wallet_pico=rng.choice([0, -5, 10**36]),
         status=rng.choice(["open"] * 9 + [CLOSED]),
         buckets=[buckets(rng, number) for number in range(rng.randint(0, 3))],
+        extras=Extras(gift_pico=rng.choice([0, 0, 0, 7, 10**13])),
     )
+    account.next_due_us = next_due_us(account)
+    return account
+
+
+def commanded(rng: Random, account: Account) -> Account:
+    """The account as some command could have left it: columns that usage never changes are changed, or are not."""
+    for bucket in account.buckets:
+        bucket.amount_micro += rng.choice([0, 0, 1])
+        bucket.carried_cycles += rng.choice([0, 0, 1])
+        if bucket.valid_until_us < NO_END_US:
+            bucket.valid_until_us += rng.choice([0, 0, DAY_US])
+            bucket.lapse_at_us += rng.choice([0, 0, DAY_US])
+    account.credit_limit_pico += rng.choice([0, 0, 1])
+    account.wallet_pico += rng.choice([0, 1])
+    account.extras.gift_pico = rng.choice([account.extras.gift_pico, 0, 9])
     account.next_due_us = next_due_us(account)
     return account
 

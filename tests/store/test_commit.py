@@ -11,6 +11,8 @@ from store_database import PreparedDatabase
 from store_records import FEE_PICO, QUOTA_MICRO, WALLET_PICO, Books
 
 from billing.commit import Finding, HashHour, PositionMove, RecentNumbers, SourceState
+from billing.extras import Extras
+from billing.rows import account_row, bucket_row
 from billing.store import BrokenInvariant, CatalogMoved, DatabaseDown, Fenced, NotPrepared, Store, partition
 from billing.store.audit import audit
 
@@ -166,6 +168,29 @@ def test_a_changed_bucket_that_does_not_exist_breaks_and_writes_nothing(store: S
         store.commit(epoch, record)
     [unchanged] = store.load_accounts(["a1"])
     assert unchanged.buckets[0].remaining_micro == QUOTA_MICRO
+
+
+def test_terms_of_accounts_and_buckets_are_replaced(store: Store) -> None:
+    books = Books()
+    epoch, _ = store.acquire(0)
+    store.commit(epoch, books.opening(["a1", "a2"]))
+    record = books.burning(["a2"])
+    changed = books.accounts["a1"]
+    changed.credit_limit_pico += 1
+    changed.extras = Extras(gift_pico=2**70)
+    [lengthened] = changed.buckets
+    lengthened.amount_micro += 5
+    lengthened.carried_cycles = 2
+    lengthened.valid_until_us = 700
+    lengthened.lapse_at_us += 20
+    record.changes.accounts_replaced = account_row(changed)
+    record.changes.buckets_replaced = bucket_row("a1", lengthened)
+    store.commit(epoch, record)
+    assert store.load_accounts(["a1", "a2"]) == [changed, books.accounts["a2"]]
+    wrong = books.burning(["a2"])
+    wrong.changes.accounts_replaced = account_row(changed).replace(b"a1", b"a9")
+    with pytest.raises(BrokenInvariant, match="1 changed accounts"):
+        store.commit(epoch, wrong)
 
 
 def test_an_account_of_another_partition_is_not_changed(store: Store) -> None:

@@ -1,0 +1,43 @@
+"""What few accounts have beyond a wallet and buckets, kept as one JSON document in the account's row.
+
+Owns: the form of that document. Most accounts have none of it, so it costs them nothing; an account that has something
+of it that decides usage (:meth:`Extras.decides_usage`) is decided by the plain rule, event by event. Never: rules.
+"""
+
+from dataclasses import dataclass
+
+from pydantic import TypeAdapter
+
+
+@dataclass(slots=True)
+class Extras:
+    """Fields are plain values (integers, texts, lists, dictionaries with text keys, dataclasses of those), each with a
+    default that means "none": what equals its default is not written. Money in pico, quota in micro, times in
+    microseconds."""
+
+    gift_pico: int = 0
+    """What of the wallet was given by the operator; it is spent first (:mod:`billing.wallet`)."""
+
+    @property
+    def decides_usage(self) -> bool:
+        """Whether usage of this account must go through the plain rule, whatever its buckets."""
+        return self.gift_pico != 0
+
+
+_FORM = TypeAdapter(Extras)
+NO_EXTRAS = "{}"
+"""The document of an account that has nothing beyond wallet and buckets."""
+
+
+def extras_json(extras: Extras) -> str:
+    """The document: keys in the order of the fields, only what is not its default."""
+    return _FORM.dump_json(extras, exclude_defaults=True).decode()
+
+
+def parse_extras(document: str) -> Extras:
+    """Read a document that :func:`extras_json` wrote.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    return Extras() if document == NO_EXTRAS else _FORM.validate_json(document, strict=True)

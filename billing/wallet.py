@@ -1,0 +1,19 @@
+"""Money in and out of a wallet: what people paid, and what the operator gave (gift money, spent first). Plain rules.
+
+Never: the journal (gift and principal are one deposit there), prices, SQL.
+"""
+
+from billing.accounts import Account
+
+
+def put_in(account: Account, amount_pico: int, *, gift: bool) -> None:
+    """Add money that was paid, or given. What is owed is covered before anything counts as a gift that is left."""
+    account.wallet_pico += amount_pico
+    if gift:
+        account.extras.gift_pico = max(0, min(account.extras.gift_pico + amount_pico, account.wallet_pico))
+
+
+def take_out(account: Account, amount_pico: int) -> None:
+    """Take money for usage or a fee: gift first. The wallet may fall below zero; whether it may, others decide."""
+    account.wallet_pico -= amount_pico
+    account.extras.gift_pico = max(0, account.extras.gift_pico - amount_pico)
