@@ -18,6 +18,8 @@ _COMMANDS = {
     "prepare": "prepare",
     "worker": "run",
     "relay": "run",
+    "serve": "serve",
+    "api-key": "serve",
     "catalog": "catalog",
     "rate": "rate",
     "explain": "explain",
@@ -39,7 +41,7 @@ class _Commands(click.Group):
         if module_name is None:
             return None
         module = importlib.import_module(f"tokenbill.commands.{module_name}")
-        command = getattr(module, cmd_name)
+        command = getattr(module, cmd_name.replace("-", "_"))
         if not isinstance(command, click.Command):
             raise TypeError(f"tokenbill.commands.{module_name}.{cmd_name} is not a command")
         return command

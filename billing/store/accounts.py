@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import LiteralString
 
+from psycopg.rows import TupleRow
+
 from billing.accounts import NO_END_US, Account, Bucket
 from billing.commit import HashHour
 from billing.extras import parse_extras
@@ -11,12 +13,12 @@ from billing.store.database import Database
 
 # Ids travel as one JSON text and balances come back as text: both several times faster in psycopg than a list of 20,000
 # texts and as many numerics (measured), and a text becomes an int without loss.
-_ACCOUNTS: LiteralString = """
+ACCOUNTS: LiteralString = """
 SELECT account, currency, price_book, payment, credit_limit_pico::text, wallet_pico::text, absorbed_micro::text,
     absorbed_pico::text, status, clock_us, next_due_us, extras::text
 FROM jsonb_array_elements_text(%s::jsonb) AS wanted (account) JOIN account USING (account) ORDER BY account
 """
-_BUCKETS: LiteralString = """
+BUCKETS: LiteralString = """
 SELECT account, grant_id, plan, plan_version, bucket_no, unit, amount_micro::text, remaining_micro::text,
     liability_pico::text, valid_from_us, valid_until_us, lapse_at_us, alerts_fired, status, carried_cycles
 FROM jsonb_array_elements_text(%s::jsonb) AS wanted (account) JOIN bucket USING (account) ORDER BY account, grant_id
@@ -29,11 +31,16 @@ def load_accounts(database: Database, ids: Iterable[str]) -> list[Account]:
     with database.transaction() as connection:
         with connection.pipeline():
             # One snapshot would not matter: only the owner of the partition changes these rows, and it is asking.
-            found = connection.execute(_ACCOUNTS, (wanted,))
-            granted = connection.execute(_BUCKETS, (wanted,))
-        accounts = {row[0]: _account(*row) for row in found.fetchall()}
-        for account, *row in granted.fetchall():
-            accounts[account].buckets.append(_bucket(*row))
+            found = connection.execute(ACCOUNTS, (wanted,))
+            granted = connection.execute(BUCKETS, (wanted,))
+        return assemble(found.fetchall(), granted.fetchall())
+
+
+def assemble(account_rows: Iterable[TupleRow], bucket_rows: Iterable[TupleRow]) -> list[Account]:
+    """Accounts from rows of :data:`ACCOUNTS` and of :data:`BUCKETS`, which are of one snapshot."""
+    accounts = {row[0]: _account(*row) for row in account_rows}
+    for account, *row in bucket_rows:
+        accounts[account].buckets.append(_bucket(*row))
     return list(accounts.values())
 
 

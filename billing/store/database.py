@@ -53,10 +53,14 @@ def schema_url(database_url: str) -> URL:
 
 
 def connect(url: URL, autocommit: bool = False, application_name: str = "tokenbill") -> Connection:
-    """A connection outside any pool. By parameters: libpq does not read a URL as SQLAlchemy writes it."""
+    """A connection outside any pool."""
+    return psycopg.connect(autocommit=autocommit, **connection_parameters(url, application_name))
+
+
+def connection_parameters(url: URL, application_name: str) -> dict[str, Any]:
+    """What psycopg connects with. By parameters: libpq does not read a URL as SQLAlchemy writes it."""
     parameters: dict[str, Any] = url.translate_connect_args(username="user", database="dbname")
-    parameters |= {"connect_timeout": CONNECT_SECONDS, "application_name": application_name} | dict(url.query)
-    return psycopg.connect(autocommit=autocommit, **parameters)
+    return parameters | {"connect_timeout": CONNECT_SECONDS, "application_name": application_name} | dict(url.query)
 
 
 class Database:

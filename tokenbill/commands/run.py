@@ -62,7 +62,7 @@ def worker(name: str, web_port: int, web_host: str, data_dir: Path | None) -> No
     """
     from streams.app import WorkerSettings, build_app, run_app
 
-    _log_to_stderr()
+    log_to_stderr()
     kafka, database_url = servers(data_dir)
     partitions = wait_for_topics(kafka)
     session_seconds = session_timeout()
@@ -101,7 +101,7 @@ def relay(web_port: int, web_host: str, data_dir: Path | None) -> None:
     from streams.relay import Relay, RelaySettings
     from streams.relay_metrics import RelayMetrics, serve_pages
 
-    _log_to_stderr()
+    log_to_stderr()
     kafka, database_url = servers(data_dir)
     partitions = wait_for_topics(kafka)
     metrics = RelayMetrics()
@@ -182,7 +182,8 @@ def calculator_class() -> type[Calculator]:
     raise UserError(f"{CALCULATOR_VARIABLE} is {choice!r}", "", "Set it to compiled or reference.")
 
 
-def _log_to_stderr() -> None:
+def log_to_stderr() -> None:
+    """Write the log of a foreground process, one line an event."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLine())
     logging.basicConfig(level=logging.INFO, handlers=[handler])

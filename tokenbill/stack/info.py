@@ -14,6 +14,7 @@ from tokenbill.stack.layout import Layout
 from tokenbill.stack.processes import Identity
 from tokenbill.stack.spec import ProcessSpec
 
+API = "api"
 SUPERVISOR, STANDBY = "supervisor", "supervisor-standby"
 
 
@@ -43,6 +44,12 @@ class StackInfo:
     def pids(self) -> dict[str, int]:
         """The pid of each process that runs."""
         return {one.name: one.pid for one in self.processes if one.pid is not None}
+
+    @property
+    def api(self) -> str | None:
+        """The HTTP API's address; None where the stack does not run one."""
+        wanted = any(one.name == API for one in self.processes)
+        return f"http://127.0.0.1:{self.ports[API]}" if wanted else None
 
     @property
     def restarts(self) -> dict[str, int]:

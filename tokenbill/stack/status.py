@@ -35,7 +35,7 @@ def document(stack: StackInfo) -> dict[str, Any]:
     return {
         "kafka": stack.kafka,
         "database_url": stack.database_url or stack.admin_database_url,
-        "api": None,
+        "api": stack.api,
         "processes": [{"name": one.name, "pid": one.pid, "restarts": one.restarts} for one in stack.processes],
         "lag": {**_input_lag(stack), "outbox": _outbox(stack)},
     }

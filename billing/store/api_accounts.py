@@ -1,0 +1,28 @@
+"""Accounts as the HTTP API reads them: each answer is of one moment. Never writes."""
+
+import json
+
+from billing.accounts import Account
+from billing.store.accounts import ACCOUNTS, BUCKETS, assemble
+from billing.store.api_pool import ApiDatabase
+
+
+async def read_account(database: ApiDatabase, account: str) -> Account | None:
+    """An account with its buckets by grant id, as the last commit left it; None where it was never opened."""
+    wanted = json.dumps([account])
+    async with database.snapshot() as connection, connection.pipeline():
+        found = await connection.execute(ACCOUNTS, (wanted,))
+        granted = await connection.execute(BUCKETS, (wanted,))
+        accounts = assemble(await found.fetchall(), await granted.fetchall())
+    return accounts[0] if accounts else None
+
+
+async def list_accounts(database: ApiDatabase, after: str, limit: int) -> list[Account]:
+    """At most ``limit`` accounts whose id is greater than ``after``, by id, without their buckets."""
+    async with database.snapshot() as connection:
+        ids = await connection.execute(
+            "SELECT account FROM account WHERE account > %s ORDER BY account LIMIT %s", (after, limit)
+        )
+        wanted = json.dumps([account for (account,) in await ids.fetchall()])
+        found = await connection.execute(ACCOUNTS, (wanted,))
+        return assemble(await found.fetchall(), ())

@@ -1,0 +1,45 @@
+"""One stack with its API for all tests of this folder."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from api_rig import Api
+
+from tokenbill import stack
+
+
+@pytest.fixture(scope="session")
+def whole_api() -> Iterator[Api]:
+    folder = Path(tempfile.mkdtemp(prefix="tokenbill-api-"))
+    api = Api(folder)
+    try:
+        api.start()
+        yield api
+    finally:
+        api.close()
+        stack.stop(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def api(whole_api: Api) -> Api:
+    """The stack, its API serving."""
+    return whole_api
+
+
+@pytest.fixture
+def admin(whole_api: Api) -> httpx.Client:
+    """A caller who may do everything."""
+    return whole_api.clients["admin"]
+
+
+@pytest.fixture
+def nobody(whole_api: Api) -> httpx.Client:
+    """A caller without a key."""
+    return whole_api.clients["nobody"]

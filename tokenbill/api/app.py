@@ -1,0 +1,74 @@
+"""Puts the application together: servers, gate, routers, problems, the OpenAPI document."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.types import Scope
+
+from billing.store.api_pool import ApiDatabase
+from tokenbill import __version__
+from tokenbill.api import accounts, health, problems
+from tokenbill.api.auth import Caller, KeyRing
+from tokenbill.api.context import ApiSettings, Context
+from tokenbill.api.gate import Gate
+
+ROUTERS = (health.router, accounts.router)
+
+
+def create_app(settings: ApiSettings) -> FastAPI:
+    """The application. Its servers are reached when it starts to serve, not before."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        database = ApiDatabase(settings.database_url, settings.connections)
+        await database.open()
+        app.state.context = Context(settings, database, KeyRing(database))
+        try:
+            yield
+        finally:
+            await database.close()
+
+    app = FastAPI(
+        title="Tokenbill",
+        version=__version__,
+        description="Billing and settlement of AI tokens (词元). Every error is a problem document (RFC 9457).",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+    )
+
+    async def verify(scope: Scope, header: bytes | None) -> Caller:
+        context: Context = app.state.context
+        return await context.keys.verify(header)
+
+    app.add_middleware(Gate, verify=verify)
+    problems.install(app)
+    for router in ROUTERS:
+        app.include_router(router)
+    app.openapi = lambda: _document(app)  # type: ignore[method-assign]
+    return app
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document: a key for everything, problems as they are really answered."""
+    if app.openapi_schema is None:
+        from fastapi.openapi.utils import get_openapi
+
+        document = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
+        )
+        parts = document.setdefault("components", {})
+        parts["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer", "bearerFormat": "tbk_ID_SECRET"}}
+        parts.setdefault("schemas", {})["ProblemBody"] = problems.ProblemBody.model_json_schema()
+        document["security"] = [{"key": []}]
+        for methods in document["paths"].values():
+            for operation in methods.values():
+                # FastAPI documents its own 422; ours are problems with the status 400.
+                operation["responses"].pop("422", None)
+        app.openapi_schema = document
+    return app.openapi_schema

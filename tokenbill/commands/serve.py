@@ -1,0 +1,169 @@
+"""``tokenbill serve``: the HTTP API in the foreground, until SIGTERM. ``tokenbill api-key``: who may call it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from billing.store.api_keys import ROLES, ApiKey
+from billing.store.database import Database
+from tokenbill.commands.run import log_to_stderr, relax_garbage_collection, servers, wait_for_topics
+from tokenbill.database import database_url, explained
+from tokenbill.errors import UserError
+
+_DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the local stack to join.")
+STOP_SECONDS = 10
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=int, default=8080, show_default=True, help="Port to listen on.")
+@_DATA_DIR
+def serve(host: str, port: int, data_dir: Path | None) -> None:
+    """Run the HTTP API in the foreground. Start several behind a proxy; they share nothing but the servers.
+
+    TOKENBILL_KAFKA and TOKENBILL_DATABASE_URL name the servers; without them those of --data-dir are used.
+    The API speaks plain HTTP: on another address than loopback, put a proxy with TLS in front of it.
+
+    \b
+    Example:
+      tokenbill serve --port 8080
+    """
+    import uvicorn
+
+    from tokenbill.api.app import create_app
+    from tokenbill.api.context import ApiSettings
+
+    log_to_stderr()
+    kafka, database = servers(data_dir)
+    wait_for_topics(kafka)
+    app = create_app(ApiSettings(kafka, database))
+    relax_garbage_collection()
+    uvicorn.run(
+        app,
+        host=host,
+        port=port,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=STOP_SECONDS,
+    )
+
+
+@click.group(name="api-key")
+def api_key() -> None:
+    """Make, list and revoke keys of the HTTP API."""
+
+
+@contextmanager
+def _keys(data_dir: Path | None) -> Iterator[Database]:
+    with explained(), closing(Database(database_url(data_dir), pool_size=1)) as database:
+        yield database
+
+
+@api_key.command(name="create")
+@click.argument("name")
+@click.option("--role", type=click.Choice(ROLES), required=True, help="What the key may do.")
+@click.option("--account", help="Only this account [default: every account].")
+@click.option("--expires", metavar="TIME", help="RFC 3339 time from which it is refused [default: never].")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@_DATA_DIR
+def create(
+    name: str, role: str, account: str | None, expires: str | None, as_json: bool, data_dir: Path | None
+) -> None:
+    """Make a key and show it, this once: only its digest is stored.
+
+    \b
+    Example:
+      tokenbill api-key create shop --role operator
+    """
+    from billing.store.api_keys import create_key
+
+    with _keys(data_dir) as database:
+        key, token = create_key(database, name, role, account, _time(expires))
+    if as_json:
+        click.echo(json.dumps(_document(key) | {"token": token}))
+        return
+    click.echo(token)
+    click.echo("Send it as `Authorization: Bearer KEY`. It is not shown again.", err=True)
+
+
+@api_key.command(name="list")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@_DATA_DIR
+def list_(as_json: bool, data_dir: Path | None) -> None:
+    """List the keys, without their secrets.
+
+    \b
+    Example:
+      tokenbill api-key list
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from billing.store.api_keys import list_keys
+
+    with _keys(data_dir) as database:
+        found = [_document(key) for key in list_keys(database)]
+    if as_json:
+        click.echo(json.dumps(found, ensure_ascii=False))
+        return
+    columns = ("key_id", "name", "role", "account", "created", "expires", "revoked")
+    table = Table(*columns, box=None, pad_edge=False)
+    for one in found:
+        table.add_row(*(one[column] or "" for column in columns))
+    Console().print(table)
+
+
+@api_key.command(name="revoke")
+@click.argument("key_id")
+@_DATA_DIR
+def revoke(key_id: str, data_dir: Path | None) -> None:
+    """Revoke a key for good; the API refuses it within five seconds.
+
+    \b
+    Example:
+      tokenbill api-key revoke 1f0c2d3e4a5b
+    """
+    from billing.store.api_keys import revoke_key
+
+    with _keys(data_dir) as database:
+        if not revoke_key(database, key_id):
+            raise UserError(f"There is no key {key_id!r}", "", "`tokenbill api-key list` shows the ids.")
+    click.echo(f"revoked {key_id}")
+
+
+def _time(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise UserError(f"--expires is {text!r}", str(error), "Write 2027-01-01T00:00:00Z.") from error
+    if moment.tzinfo is None:
+        raise UserError(f"--expires is {text!r}", "it has no offset", "Write 2027-01-01T00:00:00Z.")
+    return moment
+
+
+def _document(key: ApiKey) -> dict[str, str | None]:
+    return {
+        "key_id": key.key_id,
+        "name": key.name,
+        "role": key.role,
+        "account": key.account,
+        "created": _written(key.created_at),
+        "expires": _written(key.expires_at),
+        "revoked": _written(key.revoked_at),
+    }
+
+
+def _written(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
