@@ -6,7 +6,7 @@ A position of the API is where it reads the outcomes of commands from when it st
 from alembic import op
 
 revision = "0003"
-down_revision = "0001"
+down_revision = "0002"
 
 TABLES = """
 CREATE TABLE api_key (
