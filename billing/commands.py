@@ -1,69 +1,45 @@
-"""What account commands do: opening, top-up, purchase, closing. Rules take an account and return an outcome.
+"""What account commands do: opening, top-up, purchase, closing, and the table of every command's rule.
 
-A refusal is a value with a reason; nothing of a refused command is applied. Never: SQL, Kafka, the clock.
+A rule takes the command's data, the account and the scene, and returns the account after the command, or a refusal,
+which is a value with a reason; nothing of a refused command is applied. Never: SQL, Kafka, the clock.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Any
 
 from billing import ledger
 from billing.accounts import CLOSED, Account
-from billing.catalog.model import Catalog
 from billing.cycles import LAST_START_US
 from billing.grants import grant_package
-from billing.ledger import Postings
 from billing.lifecycle import next_due_us
+from billing.scene import WALLET_MAX_PICO, Refusal, Scene
 from billing.wallet import put_in
-from schemas.commands import CloseAccount, Command, OpenAccount, PurchasePackage, TopUpWallet
+from schemas.commands import CloseAccount, CommandData, OpenAccount, PurchasePackage, TopUpWallet
 from schemas.times import format_time_us
-from schemas.units import PICO_DIGITS, format_pico
+from schemas.units import format_pico
 
-WALLET_MAX_PICO = 10 ** (18 + PICO_DIGITS)
-"""No top-up lifts a wallet above this: what SQL (38 digits) and the core (128 bits) hold must never be in doubt."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a command was refused: a reason for programs, a sentence for people."""
-
-    reason: str
-    detail: str
+Rule = Callable[[Any, Account, Scene], Account | Refusal]
 
 
-@dataclass(slots=True)
-class Scene:
-    """What a command is decided on: the account as it stands (None: never opened), rolled forward to ``now_us``."""
-
-    account: Account | None
-    catalog: Catalog
-    now_us: int
-    payment_known: Callable[[str, str], bool]
-    """Whether (account, payment_ref) was used before."""
-    postings: Postings
-
-
-def decide(command: Command, scene: Scene) -> Account | Refusal:
-    """The account after the command, or why it is refused. Changes ``scene.account`` and ``scene.postings`` only when
-    it is accepted."""
+def decide(scene: Scene) -> Account | Refusal:
+    """The account after the scene's command, or why it is refused. Changes ``scene.account`` and ``scene.postings``
+    only when it is accepted."""
+    command = scene.command
     if isinstance(command.data, OpenAccount):
-        return _open(command, command.data, scene)
+        return _open(command.data, scene)
     if scene.account is None:
         return Refusal("unknown_account", f"account {command.account!r} was never opened")
     if scene.account.status == CLOSED:
         return Refusal("account_closed", f"account {command.account!r} is closed")
-    if isinstance(command.data, TopUpWallet):
-        return _top_up(command.data, scene.account, scene)
-    if isinstance(command.data, PurchasePackage):
-        return _purchase(command.data, scene.account, scene)
-    if isinstance(command.data, CloseAccount):
-        scene.account.status = CLOSED
-        return scene.account
-    return Refusal("unsupported_command", f"{command.type} is not carried out by this version; nothing was changed")
+    rule = RULES.get(type(command.data))
+    if rule is None:
+        return Refusal("unsupported_command", f"{command.type} is not carried out by this version; nothing was changed")
+    return rule(command.data, scene.account, scene)
 
 
-def _open(command: Command, data: OpenAccount, scene: Scene) -> Account | Refusal:
+def _open(data: OpenAccount, scene: Scene) -> Account | Refusal:
     if scene.account is not None:
-        return Refusal("account_exists", f"account {command.account!r} was opened before")
+        return Refusal("account_exists", f"account {scene.command.account!r} was opened before")
     currencies: dict[str, set[str]] = {}
     for book in scene.catalog.price_books:
         currencies.setdefault(book.name, set()).add(book.currency)
@@ -83,7 +59,7 @@ def _open(command: Command, data: OpenAccount, scene: Scene) -> Account | Refusa
     else:
         price_book = data.price_book
     return Account(
-        account=command.account,
+        account=scene.command.account,
         currency=data.currency,
         price_book=price_book,
         payment=data.payment,
@@ -132,3 +108,16 @@ def _purchase(data: PurchasePackage, account: Account, scene: Scene) -> Account 
     grant_package(account, plan, data.grant_id, data.starts_at_us, scene.now_us, data.pay_from, scene.postings)
     account.next_due_us = next_due_us(account)
     return account
+
+
+def _close(data: CloseAccount, account: Account, scene: Scene) -> Account | Refusal:
+    account.status = CLOSED
+    return account
+
+
+RULES: dict[type[CommandData], Rule] = {
+    TopUpWallet: _top_up,
+    PurchasePackage: _purchase,
+    CloseAccount: _close,
+}
+"""The rule of each command for an account that exists and is open; the opening is a rule of its own."""

@@ -11,11 +11,11 @@ from typing import Protocol
 
 from pydantic_core import PydanticCustomError
 
-from billing import commands
 from billing.accounts import Account
 from billing.burn import AccountEvent
 from billing.calculator import Calculator, UsageBatch
 from billing.catalog.model import Catalog
+from billing.commands import decide
 from billing.commit import (
     ACCOUNT_EVENT_TOPIC,
     BALANCE_TOPIC,
@@ -45,6 +45,7 @@ from billing.ledger import Postings
 from billing.lifecycle import roll_forward
 from billing.limits import TimeLimits
 from billing.outbox import Frame, compress, encode_frame
+from billing.scene import Refusal, Scene
 from schemas.commands import Command, TopUpWallet, parse_command
 from schemas.fields import check_name
 from schemas.rejections import Rejection
@@ -255,11 +256,11 @@ class PartitionEngine:
             if self._limits is None:
                 account.clock_us = now_us
             pending.account_events += roll_forward(account, now_us, pending.postings)
-        scene = commands.Scene(
-            account, self._catalog, now_us, lambda owner, ref: (owner, ref) in payments, pending.postings
+        scene = Scene(
+            command, account, self._catalog, now_us, lambda owner, ref: (owner, ref) in payments, pending.postings
         )
-        decided = commands.decide(command, scene)
-        if isinstance(decided, commands.Refusal):
+        decided = decide(scene)
+        if isinstance(decided, Refusal):
             pending.counts.commands_rejected += 1
             if account is not None:
                 self._calculator.put_account(account, stored=False)

@@ -1,0 +1,37 @@
+"""What the rule of a command works with: the scene it is decided on, and the refusal that it may return. Plain values.
+
+Never: a rule. Those are in the modules that :data:`billing.commands.RULES` names.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from billing.accounts import Account
+from billing.catalog.model import Catalog
+from billing.ledger import Postings
+from schemas.commands import Command
+from schemas.units import PICO_DIGITS
+
+WALLET_MAX_PICO = 10 ** (18 + PICO_DIGITS)
+"""No command lifts a wallet above this: what SQL (38 digits) and the core (128 bits) hold must never be in doubt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a command was refused: a reason for programs, a sentence for people."""
+
+    reason: str
+    detail: str
+
+
+@dataclass(slots=True)
+class Scene:
+    """What a command is decided on: the account as it stands (None: never opened), rolled forward to ``now_us``."""
+
+    command: Command
+    account: Account | None
+    catalog: Catalog
+    now_us: int
+    payment_known: Callable[[str, str], bool]
+    """Whether (account, payment_ref) was used before."""
+    postings: Postings
