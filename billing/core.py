@@ -7,7 +7,6 @@ is decided by :class:`PlainCalculator` on a plain copy of its account, over the 
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any
 
 from billing.accounts import Account, Bucket, PlanKey
 from billing.burn import alert_floor_micro, deduction_order
@@ -22,12 +21,14 @@ from billing.commit import (
     HashHour,
     PartitionState,
     RecentNumbers,
+    Record,
     RollupRow,
     SourceState,
 )
 from billing.dedupe import DUPLICATE, NEW, Dedupe, identity_conflict, number_missing, number_reused
 from billing.documents import RATED_PER_RECORD, Stamp, dump_json, output_event, rated_data
 from billing.extras import Extras, extras_json
+from billing.invariants import BrokenInvariant
 from billing.ledger import CONTRACT_LIABILITY, CUSTOMER_DEPOSITS, OUTPUT_VAT, REVENUE_USAGE, Postings
 from billing.limits import TimeLimits
 from billing.pricing.adjust import Moment
@@ -268,8 +269,9 @@ class CompiledCalculator:
         if refused is None:
             dedupe.columns, dedupe.row = decoded.columns, row
             batch = decoded.batch
-            event = self._event(decoded.columns, row)
-            refused, changed, lines = self._rare.decide(event, batch.records[row].offset, batch.limits, outcome)
+            record = batch.records[row]
+            event = self._reread(record)
+            refused, changed, lines = self._rare.decide(event, record.offset, batch.limits, outcome)
             for account in changed:
                 self.put_account(account, stored=False)
             for line in lines:
@@ -278,23 +280,12 @@ class CompiledCalculator:
             dedupe.refused(refused)
             outcome.rejected.append((row, refused))
 
-    def _event(self, columns: EventColumns, row: int) -> UsageEvent:
-        source, id, sequence, time_us, account, combination, _, _, counts = columns.as_tuple(row)
-        decoder = self._decoder
-        dimensions: dict[str, Any] = dict(zip(Combination._fields, decoder.combination(combination), strict=True))
-        return UsageEvent(
-            source=decoder.sources[source].decode(),
-            id=id,
-            sequence=sequence,
-            time_us=time_us,
-            account=decoder.accounts[account].decode(),
-            **dimensions,
-            requested_model=None,
-            member=None,
-            request_id=None,
-            reservation=None,
-            counts=tuple((decoder.meters[meter].decode(), count) for meter, count in counts),
-        )
+    def _reread(self, record: Record) -> UsageEvent:
+        """The event whole, with what has no column: who used it, which reservation it closes."""
+        event = parse_usage(record.value, record.headers, declared_meters=self._rare.declared_meters)
+        if isinstance(event, Rejection):
+            raise BrokenInvariant(f"offset {record.offset}: the core read an event that is {event.reason}")
+        return event
 
     def _look_up_price(self, version: int, number: int) -> None:
         """Resolve what a combination costs in a version, or say that context and time decide."""
