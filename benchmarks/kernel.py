@@ -5,7 +5,8 @@
 framed, rows ready for ``COPY``, postings and rollups. Both figures are of CPU time, because a busy machine stretches
 the clock on the wall; the figure by the wall clock stands in the conditions. The baseline is the plain reference
 calculator on the first events of the same list: the same calls in the same order, timed the same way. It renders rated
-lines in apply, which the core does when effects are taken: only ``kernel.json.outputs`` compares equal work.
+lines in apply, which the core does when effects are taken: only ``kernel.json.outputs`` compares equal work. Last comes
+``rate.json`` over the same events (:mod:`benchmarks.rate`).
 """
 
 import resource
@@ -15,8 +16,8 @@ from dataclasses import dataclass
 
 from aiokafka.structs import ConsumerRecord
 
-from benchmarks import workload
-from benchmarks.result import Result, machine
+from benchmarks import rate, workload
+from benchmarks.result import Result, WrongWork, machine
 from billing.calculator import Calculator, UsageBatch
 from billing.commit import PartitionState, Record
 from billing.core import CompiledCalculator
@@ -25,10 +26,6 @@ from billing.limits import TimeLimits
 from billing.reference.calculator import PlainCalculator
 
 LOG_TIME_MS = workload.START_US // 1000 + 3_600_000
-
-
-class WrongWork(Exception):
-    """The measured code did not do the work: its figure would mean nothing."""
 
 
 @dataclass(slots=True)
@@ -100,19 +97,20 @@ def run(
             conditions | {"work": work + unrendered},
         ),
         _result("kernel.json.outputs", core, plain, True, conditions | {"work": work + rendered}),
+        rate.measure(values, baseline_events),
     ]
 
 
 def _result(metric: str, core: Measured, plain: Measured, outputs: bool, conditions: dict[str, object]) -> Result:
     parts = [core.decode, core.apply, core.effects] if outputs else [core.decode, core.apply]
     plain_parts = [plain.decode, plain.apply, plain.effects] if outputs else [plain.decode, plain.apply]
-    rate, plain_rate = core.rate(*parts), plain.rate(*plain_parts)
+    speed, plain_speed = core.rate(*parts), plain.rate(*plain_parts)
     more = {
         "wall_events_per_second": round(core.rate(*parts, wall=True)),
-        "baseline_events_per_second": round(plain_rate),
+        "baseline_events_per_second": round(plain_speed),
         "baseline_wall_events_per_second": round(plain.rate(*plain_parts, wall=True)),
     }
-    return Result(metric, round(rate), "events/s", round(rate / plain_rate, 1), conditions | more)
+    return Result(metric, round(speed), "events/s", round(speed / plain_speed, 1), conditions | more)
 
 
 def _record(offset: int, value: bytes) -> Record:

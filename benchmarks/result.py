@@ -6,6 +6,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
+class WrongWork(Exception):
+    """The measured code did not do the work: its figure would mean nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     """``value`` in ``unit``; ``ratio_to_baseline`` against the baseline measured in the same run."""

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from billing.accounts import Account, Bucket, PlanKey
 from billing.burn import alert_floor_micro, deduction_order
 from billing.calculator import Effects, UsageBatch, UsageOutcome
-from billing.catalog.model import TEXT_DIMENSIONS, Catalog, Plan, PlanBucket, PriceBook
+from billing.catalog.model import TEXT_DIMENSIONS, Catalog, Plan, PlanBucket
 from billing.catalog.patterns import scope_matches
-from billing.catalog.timebands import band_intervals
 from billing.commit import (
     AccountChanges,
     DedupeChange,
@@ -25,32 +24,24 @@ from billing.commit import (
     RollupRow,
     SourceState,
 )
+from billing.core_prices import CorePrices
 from billing.dedupe import DUPLICATE, NEW, Dedupe, identity_conflict, number_missing, number_reused
 from billing.documents import RATED_PER_RECORD, Stamp, dump_json, output_event, rated_data
 from billing.extras import Extras, extras_json
 from billing.invariants import BrokenInvariant
 from billing.ledger import CONTRACT_LIABILITY, CUSTOMER_DEPOSITS, OUTPUT_VAT, REVENUE_USAGE, Postings
 from billing.limits import TimeLimits
-from billing.pricing.adjust import Moment
-from billing.pricing.match import Combination, RowIndex, context_edges
-from billing.pricing.rate import UnitPrices, fixed_prices, moment_prices
 from billing.reference.calculator import ROLLUP_SUMS, PlainCalculator
 from cython_ext.accounts import AccountStore
 from cython_ext.decode import Decoder, EventColumns
 from cython_ext.dedupe import Memory
 from cython_ext.usage import Usage
-from schemas.meters import METERS
 from schemas.rejections import Rejection
-from schemas.times import MINUTE_US
-from schemas.units import MILLION, format_pico
 from schemas.usage import UsageEvent, parse_usage
 
 __all__ = ["CompiledCalculator"]
 
-_NEEDS_PRICE, _NEEDS_SCOPE, _NEEDS_PLAIN, _ALL_DONE, _NEEDS_MOMENT = 2, 3, 4, 5, 6  # cython_ext.usage
-_PLAIN_PRICE, _MOMENTARY_PRICE = -1, -3
-_SLOT_US = 15 * MINUTE_US
-_MOST_EDGES = 250
+_NEEDS_SCOPE, _NEEDS_PLAIN, _ALL_DONE = 3, 4, 5  # cython_ext.usage
 _LOOK_NEW, _LOOK_DUPLICATE, _LOOK_CONFLICT, _LOOK_REUSED, _LOOK_NO_NUMBER = range(5)  # cython_ext.dedupe
 _MARK_NUMBER = 987_654_321_012_345_678
 _MARK_SUBJECT, _MARK_DATA = "<the subject>", b"<the data>"
@@ -164,10 +155,9 @@ class CompiledCalculator:
         self._decoder = Decoder()
         self._memory = Memory(self._decoder.sources)
         self._store = AccountStore(self._decoder.accounts, Account, Bucket, Extras, extras_json)
-        self._usage = Usage(self._decoder, self._memory, self._store)
+        self._prices = CorePrices(self._decoder, lambda text: self._usage.word(text))
+        self._usage = Usage(self._decoder, self._memory, self._store, self._prices.tables)
         self._rare = _RareCases(self._memory, self._store)
-        self._books: list[tuple[PriceBook, RowIndex, tuple[int, ...]]] = []
-        self._price_numbers: dict[tuple[tuple[str, int, int], ...], int] = {}
         self._rules: list[PlanBucket] = []
 
     def load(self, state: PartitionState) -> None:
@@ -178,13 +168,8 @@ class CompiledCalculator:
 
     def set_catalog(self, catalog: Catalog) -> None:
         self._rare.set_catalog(catalog)
-        self._usage.clear_catalog()
-        for book in sorted(catalog.price_books, key=lambda book: (book.effective_from_us, book.version)):
-            head = b'","currency":' + dump_json(book.currency) + b',"amount":"'
-            label = b'","price_book":' + dump_json(book.label) + b',"lines":['
-            edges = context_edges(book)
-            self._usage.add_version(book, head, label, edges[:_MOST_EDGES])
-            self._books.append((book, RowIndex(book), edges))
+        self._usage.clear_scopes()
+        self._prices.set_books(catalog.price_books)
 
     def decode(self, batch: UsageBatch) -> CompiledDecoded:
         columns = self._decoder.decode(batch.records)
@@ -246,18 +231,14 @@ class CompiledCalculator:
             row, need = usage.run(decoded.columns, decoded.mine, row, limits)
             if need == _ALL_DONE:
                 break
-            if need == _NEEDS_PRICE:
-                self._look_up_price(usage.wanted_version, usage.wanted_combination)
-            elif need == _NEEDS_MOMENT:
-                self._look_up_moment(
-                    usage.wanted_version, usage.wanted_combination, usage.wanted_segment, usage.wanted_slot
-                )
-            elif need == _NEEDS_SCOPE:
+            if need == _NEEDS_SCOPE:
                 self._look_up_scope(usage.wanted_rule, usage.wanted_combination)
-            else:
+            elif need == _NEEDS_PLAIN:
                 outcome.log_time_us = usage.log_time_us
                 self._decide_plainly(decoded, row, outcome)
                 row += 1
+            else:
+                self._prices.look_up(need)
         outcome.log_time_us = usage.log_time_us
         outcome.rated += usage.rated
         outcome.duplicate += usage.duplicate
@@ -286,41 +267,6 @@ class CompiledCalculator:
         if isinstance(event, Rejection):
             raise BrokenInvariant(f"offset {record.offset}: the core read an event that is {event.reason}")
         return event
-
-    def _look_up_price(self, version: int, number: int) -> None:
-        """Resolve what a combination costs in a version, or say that context and time decide."""
-        book, index, edges = self._books[version]
-        prices = fixed_prices(book, Combination(*self._decoder.combination(number)), index)
-        if prices is not None:
-            self._usage.set_price(version, number, self._price_number(prices))
-        else:
-            self._usage.set_price(version, number, _MOMENTARY_PRICE if len(edges) <= _MOST_EDGES else _PLAIN_PRICE)
-
-    def _look_up_moment(self, version: int, number: int, segment: int, slot: int) -> None:
-        """Resolve what a combination costs between two context edges in a quarter of an hour, where one price holds."""
-        book, index, edges = self._books[version]
-        from_us, until_us = slot * _SLOT_US, (slot + 1) * _SLOT_US
-        constant = all(
-            band_intervals(band, from_us, until_us) in ((), ((from_us, until_us),)) for band in book.time_bands.values()
-        )
-        prices = None
-        if constant:
-            moment = Moment(from_us, edges[segment - 1] if segment else 0)
-            prices = moment_prices(book, Combination(*self._decoder.combination(number)), moment, index)
-        price = _PLAIN_PRICE if prices is None else self._price_number(prices)
-        self._usage.set_price_at(version, number, segment, slot, price)
-
-    def _price_number(self, prices: UnitPrices) -> int:
-        key = tuple((meter, *price) for meter, price in prices.items())
-        number = self._price_numbers.get(key)
-        if number is None:
-            by_meter = {
-                self._decoder.meters.known(meter.encode()): (price_pico, coefficient_micro, _line_piece(price_pico))
-                for meter, (price_pico, coefficient_micro) in prices.items()
-                if meter in METERS
-            }
-            number = self._price_numbers[key] = self._usage.add_price(by_meter)
-        return number
 
     def _look_up_scope(self, rule: int, number: int) -> None:
         dimensions = dict(zip(TEXT_DIMENSIONS, self._decoder.combination(number), strict=False))
@@ -355,7 +301,7 @@ class CompiledCalculator:
         """Add what the loop summed up to what the rare cases did."""
         summed: defaultdict[tuple[object, ...], list[int]] = defaultdict(lambda: [0] * len(ROLLUP_SUMS))
         for hour_us, version, number, sums in self._usage.take_sums():
-            book = self._books[version][0]
+            book = self._prices.book(version)
             into = summed[(hour_us, book.label, book.currency, *self._decoder.combination(number))]
             for place, value in enumerate(sums):
                 into[place] += value
@@ -366,7 +312,7 @@ class CompiledCalculator:
             if plan is not None:
                 postings.post(currency, (CONTRACT_LIABILITY, plan, amount_pico), (REVENUE_USAGE, plan, -amount_pico))
             else:
-                label = self._books[version][0].label
+                label = self._prices.book(version).label
                 postings.post(
                     currency,
                     (CUSTOMER_DEPOSITS, "", amount_pico),
@@ -375,11 +321,6 @@ class CompiledCalculator:
                 )
         for book_name, latest_us in self._usage.take_book_times().items():
             book_times[book_name] = max(latest_us, book_times.get(book_name, latest_us))
-
-
-def _line_piece(price_pico: int) -> bytes:
-    """The JSON of a rated line's meter between its quantity and its amount."""
-    return b',"per_million":"' + format_pico(price_pico * MILLION).encode() + b'","amount":"'
 
 
 def _rated_pieces(stamp: Stamp) -> list[bytes]:

@@ -10,6 +10,10 @@ cdef enum:
     REFUSED = 2    # the plain decoder rejected it; the row's columns mean nothing
 
 
+cdef enum:
+    SPECVERSION, TYPE, SOURCE, ID, TIME, SUBJECT, SEQUENCE, DATA
+
+
 cdef extern from "shape.hpp" nogil:
     enum:
         tb_attribute, tb_field, tb_count, tb_skipped_text, tb_skipped_number
@@ -91,6 +95,7 @@ cdef class Decoder:
     cdef TbShapes shapes
     cdef int32_t _last_source
     cdef bint _scan(self, Scan* scan, Span value, HeaderSpans* envelope, TbShape** shape) noexcept nogil
+    cdef int32_t _combination(self, Scan* scan, TbShape* shape, uint64_t* hash64) except -1 nogil
     cdef int _store(self, EventColumns columns, Py_ssize_t row, Scan* scan, TbShape* shape, Waiting* waiting) except -1 nogil
     cdef int _place(self, EventColumns columns, Waiting* waiting, int number) except -1 nogil
     cdef uint32_t _content_hash(self, EventColumns columns, Py_ssize_t row, uint64_t account, uint64_t combination) noexcept nogil

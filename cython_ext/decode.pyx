@@ -34,9 +34,6 @@ cdef extern from "records.hpp":
 
 
 cdef enum:
-    SPECVERSION, TYPE, SOURCE, ID, TIME, SUBJECT, SEQUENCE, DATA
-
-cdef enum:
     # The first seven are the dimensions of a combination, in its order.
     MODEL, HARDWARE_TIER, ENERGY_SOURCE, SITE, CHANNEL, SERVICE_TIER, OUTCOME
     REQUESTED_MODEL, MEMBER, REQUEST_ID, RESERVATION, USAGE_DIALECT, USAGE
@@ -812,20 +809,14 @@ cdef class Decoder:
         self.shapes.learn(scan[0], begin, envelope != NULL)
         return True
 
-    cdef int _store(
-        self, EventColumns columns, Py_ssize_t row, Scan* scan, TbShape* shape, Waiting* waiting
-    ) except -1 nogil:
-        """Fill the row but for its account."""
+    cdef int32_t _combination(self, Scan* scan, TbShape* shape, uint64_t* hash64) except -1 nogil:
+        """The number of an event's combination, and its hash."""
         cdef char joined[DIMENSIONS * (MAX_TEXT + 1)]
         cdef Py_ssize_t length = 0
-        cdef int32_t combination = -1, source = self._last_source
-        cdef uint64_t hash64 = 0
-        cdef size_t size = scan.attributes[ID].size, at = columns.ids.size()
-        cdef const char* text = scan.attributes[ID].at
+        cdef int32_t combination = -1
         cdef int i
-        cdef uint32_t seen = scan.meters_seen, first = <uint32_t>columns.count.size()
         if shape != NULL and scan.region.at != NULL:
-            combination = shape.combination(scan, &hash64)
+            combination = shape.combination(scan, hash64)
         if combination < 0:
             for i in range(DIMENSIONS):
                 memcpy(joined + length, scan.fields[i].at, scan.fields[i].size)
@@ -833,9 +824,22 @@ cdef class Decoder:
                 joined[length] = 0x1F
                 length += 1
             combination = self.combinations.intern(joined, length - 1)
-            hash64 = self.combinations.hashes[combination]
+            hash64[0] = self.combinations.hashes[combination]
             if shape != NULL and scan.region.at != NULL:
-                shape.keep_combination(scan, combination, hash64)
+                shape.keep_combination(scan, combination, hash64[0])
+        return combination
+
+    cdef int _store(
+        self, EventColumns columns, Py_ssize_t row, Scan* scan, TbShape* shape, Waiting* waiting
+    ) except -1 nogil:
+        """Fill the row but for its account."""
+        cdef int32_t combination, source = self._last_source
+        cdef uint64_t hash64 = 0
+        cdef size_t size = scan.attributes[ID].size, at = columns.ids.size()
+        cdef const char* text = scan.attributes[ID].at
+        cdef int i
+        cdef uint32_t seen = scan.meters_seen, first = <uint32_t>columns.count.size()
+        combination = self._combination(scan, shape, &hash64)
         columns.combination[row] = combination
         if source < 0 or (
             <size_t>scan.attributes[SOURCE].size != self.sources.starts[source + 1] - self.sources.starts[source]

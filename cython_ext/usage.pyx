@@ -7,29 +7,24 @@ the plain rule for this row. Products of 64 bits are checked, sums are 128 bits;
 """
 
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
-from cython.operator cimport dereference
 from libc.string cimport memcpy
 from libcpp.algorithm cimport sort
-from libcpp.unordered_map cimport unordered_map
-from libcpp.utility cimport pair
 from libcpp.vector cimport vector
 
 from cython_ext.accounts cimport Account, AccountStore, Bucket, Rule
-from cython_ext.decode cimport READ, REFUSED, UNREAD, Decoder, EventColumns
+from cython_ext.decode cimport READ, Decoder, EventColumns, Span
 from cython_ext.dedupe cimport DUPLICATE as SEEN
 from cython_ext.dedupe cimport NEW, Memory
 from cython_ext.murmur cimport kafka_murmur2
+from cython_ext.prices cimport PriceTables, TbRated, TbVersion, tb_needs_plain, tb_priced
 from cython_ext.tables cimport TextTable
 from cython_ext.wide cimport (
     TbBuffer,
     from_wide,
     i128,
-    tb_add_64,
     tb_earned,
     tb_high,
     tb_low,
-    tb_multiply_64,
-    tb_net,
     tb_prefetch,
     tb_put_bytes,
     tb_put_json,
@@ -39,136 +34,48 @@ from cython_ext.wide cimport (
     tb_widen,
 )
 
-from schemas.meters import METERS, is_context_meter
-
 cdef int64_t HOUR_US = 3600000000
 
 cdef enum:
-    TOKEN_METERS = 15   # the first meters of schemas.meters.METERS count tokens
-    MOST_COUNTS = 24
-
-cdef enum:
-    # What a row became, or what it needs before it can be decided.
+    # What a row became, or what it needs before it can be decided; needs of a price: cython_ext/prices.hpp.
     DONE = 0
     DUPLICATE_DONE = 1
-    NEEDS_PRICE = 2
     NEEDS_SCOPE = 3
-    NEEDS_PLAIN = 4
+    NEEDS_PLAIN = tb_needs_plain
     ALL_DONE = 5
-    NEEDS_MOMENT = 6
 
-cdef enum:
-    # Instead of the number of a price.
-    PLAIN_PRICE = -1    # only the plain rule can say
-    UNKNOWN_PRICE = -2
-    MOMENTARY_PRICE = -3    # depends on context and time: see _price_at
-
-cdef int64_t SLOT_US = 900000000     # time bands begin and end on quarters of an hour, or the plain rule decides
-cdef size_t MOST_SITUATIONS = 1 << 20
-
-
-cdef struct TextView:
-    const char* text
-    size_t size
-
-
-cdef inline TextView view(TextTable table, int32_t number) noexcept nogil:
-    cdef TextView seen
-    seen.text = table.arena.data() + table.starts[number]
+cdef inline Span view(TextTable table, int32_t number) noexcept nogil:
+    cdef Span seen
+    seen.at = table.arena.data() + table.starts[number]
     seen.size = table.starts[number + 1] - table.starts[number]
     return seen
-
-
-cdef inline uint64_t _situation(int32_t version, int32_t combination, int segment, int64_t slot) noexcept nogil:
-    # bounds: Usage._price_at, and at most 250 edges a version
-    return (<uint64_t>slot << 40) | (<uint64_t>segment << 32) | (<uint64_t>version << 22) | <uint64_t>combination
-
-
-cdef uint32_t CONTEXT_METERS = sum([1 << i for i, meter in enumerate(METERS) if is_context_meter(meter)])
 
 
 cdef class Usage:
     """The compiled half of :class:`billing.core.CompiledCalculator`."""
 
-    def __cinit__(self, Decoder decoder not None, Memory memory not None, AccountStore accounts not None):
+    def __cinit__(
+        self,
+        Decoder decoder not None,
+        Memory memory not None,
+        AccountStore accounts not None,
+        PriceTables prices not None,
+    ):
         self.decoder = decoder
         self.memory = memory
         self.accounts = accounts
+        self.prices = prices
+        self.tables = &prices.tables
         self.sums_slots.resize(64, -1)
         self.batches = []
 
-    def clear_catalog(self):
-        """Forget which versions are in force and what matches; what was summed up stays."""
-        cdef size_t i
-        self.in_force.clear()
+    def clear_scopes(self):
+        """Forget what lies in the scope of which bucket of a plan."""
         self.scope_of.clear()
-        for i in range(self.price_of.size()):
-            self.price_of[i].clear()
-        self.price_at.clear()
 
-    def add_version(self, book, bytes head not None, bytes label not None, edges=()):
-        """Put a price book version in force (in order of ``effective_from_us``, version). Returns its number.
-
-        ``head`` is the JSON of a rated line between the account's text and the amount's, ``label`` that between the
-        standard tokens and the first line. ``edges`` are the contexts at which a price may change, rising, at most 250.
-
-        Raises:
-            OverflowError: the tax rate is not between 0 and 1.
-        """
-        cdef Version version
-        cdef int32_t number = <int32_t>self.versions.size()
-        if not 0 <= book.tax_rate_micro <= 1000000:
-            raise OverflowError(f"{book.label}: the tax rate is not between 0 and 1")
-        version.book = self.accounts.word(book.name)
-        version.currency = self.accounts.word(book.currency)
-        version.tax_divisor = 1000000 + book.tax_rate_micro
-        version.latest_us = -1
-        version.head_at, version.head_size = self._piece(head)
-        version.label_at, version.label_size = self._piece(label)
-        self.versions.push_back(version)
-        if self.in_force.size() <= <size_t>version.book:
-            self.in_force.resize(version.book + 1)
-        self.in_force[version.book].push_back(pair[int64_t, int32_t](book.effective_from_us, number))
-        self.price_of.resize(number + 1)
-        self.context_edges.resize(number + 1)
-        self.context_edges[number] = edges
-        return number
-
-    def add_price(self, prices not None):
-        """Keep unit prices: {meter number: (pico a unit, micro a unit, JSON between quantity and amount)}. Returns their
-        number, or -1 where only the plain rule can compute with them."""
-        cdef Price price
-        cdef int meter
-        cdef int64_t most = 0x7FFFFFFFFFFFFFFF
-        if any(not 0 <= pico <= most or not 0 <= micro <= most for pico, micro, _ in prices.values()):
-            return PLAIN_PRICE
-        price.priced = 0
-        for number, (pico, micro, piece) in prices.items():
-            if number >= PRICED_METERS:
-                continue  # an event that counts it goes the plain way
-            if len(piece) > 256:
-                raise OverflowError("a constant piece of output is too long")
-            meter = number
-            price.priced |= <uint32_t>1 << meter
-            price.price_pico[meter] = pico
-            price.coefficient_micro[meter] = micro
-            price.piece_at[meter], price.piece_size[meter] = self._piece(piece)
-        self.prices.push_back(price)
-        return self.prices.size() - 1
-
-    def set_price(self, int32_t version, int32_t combination, int32_t price):
-        """Say what a combination costs: the number of :meth:`add_price`, -1 only the plain rule can say, -3 it depends
-        on the context and the time of the event."""
-        if self.price_of[version].size() <= <size_t>combination:
-            self.price_of[version].resize(combination + 1, UNKNOWN_PRICE)
-        self.price_of[version][combination] = price
-
-    def set_price_at(self, int32_t version, int32_t combination, int segment, int64_t slot, int32_t price):
-        """Say what a combination costs between two context edges (``segment`` of them lie at or below the context) in
-        the quarter of an hour ``slot`` (since 1970 UTC): the number of :meth:`add_price`, or -1."""
-        if self.price_at.size() >= MOST_SITUATIONS:
-            self.price_at.clear()
-        self.price_at[_situation(version, combination, segment, slot)] = price
+    def word(self, str text not None):
+        """The number by which accounts know a name of a book or a currency."""
+        return self.accounts.word(text)
 
     def set_scope(self, int32_t rule, int32_t combination, bint matches):
         """Say whether a combination lies in the scope of a plan's bucket."""
@@ -227,9 +134,9 @@ cdef class Usage:
     def run(self, EventColumns columns not None, const unsigned char[:] mine, Py_ssize_t row, limits):
         """Decide rows from ``row`` on until one needs something. ``limits`` is None or (future_us, past_us).
 
-        Returns (row, need): 2 a price for :attr:`wanted_version` and :attr:`wanted_combination`; 3 a scope for
-        :attr:`wanted_rule` and :attr:`wanted_combination`; 4 the plain rule, or a refusal by the decoder; 5 all rows
-        are decided; 6 a price for :attr:`wanted_segment` and :attr:`wanted_slot` too. ``log_time_us`` then includes the row.
+        Returns (row, need): 3 a scope for :attr:`wanted_rule` and :attr:`wanted_combination`; 4 the plain rule, or a
+        refusal by the decoder; 5 all rows are decided; else what the price tables ask for. ``log_time_us`` then
+        includes the row.
         """
         cdef bint limited = limits is not None
         cdef int64_t future_us = 0, past_us = 0, logged_us
@@ -279,15 +186,13 @@ cdef class Usage:
         cdef Bucket* payer = NULL
         cdef Bucket* bucket
         cdef Rule* rule
-        cdef Version* version
-        cdef Price* price
+        cdef TbVersion* version
         cdef Sums* sums
         cdef Earned* earned
-        cdef int seen, version_number, meter
-        cdef int32_t price_number
-        cdef uint32_t first = columns.count_first[row], i, counts = columns.count_number[row]
-        cdef int64_t amount_pico = 0, standard_micro = 0, tokens = 0, net_pico, count, now_us
-        cdef int64_t line_pico, line_micro
+        cdef int seen, need
+        cdef int32_t version_number
+        cdef uint32_t first = columns.count_first[row], i
+        cdef int64_t amount_pico, standard_micro, net_pico, now_us
         cdef int64_t charged_pico = 0, burned_micro = 0, revenue_pico = 0
         cdef int64_t absorbed_micro = 0, absorbed_pico = 0
         cdef bint matched = False, pays_as_you_go = False
@@ -309,38 +214,23 @@ cdef class Usage:
             return NEEDS_PLAIN
 
         # Price
-        version_number = self._version(account.book, time_us)
-        if version_number < 0 or counts > MOST_COUNTS:
+        version_number = self.tables.version_at(account.book, time_us)
+        if version_number < 0:
             return NEEDS_PLAIN
-        price_number = UNKNOWN_PRICE
-        if <size_t>combination < self.price_of[version_number].size():
-            price_number = self.price_of[version_number][combination]
-        if price_number == UNKNOWN_PRICE:
-            self.wanted_version = version_number
-            self.wanted_combination = combination
-            return NEEDS_PRICE
-        if price_number == MOMENTARY_PRICE:
-            price_number = self._price_at(columns, row, version_number, combination)
-            if price_number == UNKNOWN_PRICE:
-                return NEEDS_MOMENT
-        if price_number < 0:
-            return NEEDS_PLAIN
-        version = &self.versions[version_number]
-        price = &self.prices[price_number]
-        for i in range(counts):
-            meter = columns.meter[first + i]
-            count = columns.count[first + i]
-            if meter >= PRICED_METERS or not price.priced >> meter & 1:
-                return NEEDS_PLAIN
-            if tb_multiply_64(count, price.price_pico[meter], &line_pico):
-                return NEEDS_PLAIN
-            if tb_multiply_64(count, price.coefficient_micro[meter], &line_micro):
-                return NEEDS_PLAIN
-            if tb_add_64(&amount_pico, line_pico) or tb_add_64(&standard_micro, line_micro):
-                return NEEDS_PLAIN
-            if meter < TOKEN_METERS and tb_add_64(&tokens, count):
-                return NEEDS_PLAIN
-        net_pico = tb_net(amount_pico, version.tax_divisor)
+        need = self.tables.rate(
+            version_number,
+            combination,
+            time_us,
+            columns.meter.data() + first,
+            columns.count.data() + first,
+            columns.count_number[row],
+            &paid.rated,
+        )
+        if need != tb_priced:
+            return need
+        amount_pico = paid.rated.amount_pico
+        standard_micro = paid.rated.standard_micro
+        net_pico = paid.rated.net_pico
 
         # Roll-forward
         now_us = self.log_time_us
@@ -416,11 +306,12 @@ cdef class Usage:
         self.accounts.touch(account)
         self.memory.rated(columns, row)
         self.rated += 1
+        version = &self.tables.versions[version_number]
         if time_us > version.latest_us:
             version.latest_us = time_us
         sums = self._sums(time_us - time_us % HOUR_US, version_number, combination)
         sums.events += 1
-        sums.tokens = sums.tokens + tb_widen(tokens)
+        sums.tokens = sums.tokens + tb_widen(paid.rated.tokens)
         sums.standard_micro = sums.standard_micro + tb_widen(standard_micro)
         sums.amount_pico = sums.amount_pico + tb_widen(amount_pico)
         sums.net_pico = sums.net_pico + tb_widen(net_pico)
@@ -429,55 +320,10 @@ cdef class Usage:
         sums.absorbed_micro = sums.absorbed_micro + tb_widen(absorbed_micro)
         sums.absorbed_pico = sums.absorbed_pico + tb_widen(absorbed_pico)
         sums.revenue_pico = sums.revenue_pico + tb_widen(revenue_pico)
-        paid.amount_pico = amount_pico
-        paid.net_pico = net_pico
-        paid.standard_micro = standard_micro
         paid.row = <int32_t>row
         paid.batch = self.batch
-        paid.version = version_number
-        paid.price = price_number
         self.paid.push_back(paid)
         return DONE
-
-    cdef int32_t _price_at(self, EventColumns columns, Py_ssize_t row, int version, int32_t combination) noexcept nogil:
-        """The price of a row whose combination costs what its context and time say; notes what is wanted if unknown."""
-        cdef uint32_t first = columns.count_first[row], i
-        cdef int64_t context = 0, slot = columns.time_us[row] // SLOT_US
-        cdef int segment = 0
-        cdef size_t edge
-        cdef unordered_map[uint64_t, int32_t].iterator found
-        if version >= 1 << 10 or combination >= 1 << 22 or columns.time_us[row] < 0 or slot >= 1 << 24:
-            return PLAIN_PRICE
-        for i in range(columns.count_number[row]):
-            if columns.meter[first + i] >= PRICED_METERS:
-                return PLAIN_PRICE  # a declared meter may count for the context
-            if CONTEXT_METERS >> columns.meter[first + i] & 1:
-                if tb_add_64(&context, columns.count[first + i]):
-                    return PLAIN_PRICE
-        for edge in range(self.context_edges[version].size()):
-            if context < self.context_edges[version][edge]:
-                break
-            segment += 1
-        found = self.price_at.find(_situation(version, combination, segment, slot))
-        if found != self.price_at.end():
-            return dereference(found).second
-        self.wanted_version = version
-        self.wanted_combination = combination
-        self.wanted_segment = segment
-        self.wanted_slot = slot
-        return UNKNOWN_PRICE
-
-    cdef int _version(self, int16_t book, int64_t time_us) noexcept nogil:
-        """The version of a book in force at a time; -1 where none is."""
-        cdef Py_ssize_t i
-        if <size_t>book >= self.in_force.size():
-            return -1
-        i = <Py_ssize_t>self.in_force[book].size() - 1
-        while i >= 0:
-            if self.in_force[book][i].first <= time_us:
-                return self.in_force[book][i].second
-            i -= 1
-        return -1
 
     cdef Sums* _sums(self, int64_t hour_us, int32_t version, int32_t combination) noexcept nogil:
         cdef uint64_t mixed = (<uint64_t>hour_us + <uint64_t>version * 0x9E3779B97F4A7C15ULL) ^ (
@@ -540,24 +386,14 @@ cdef class Usage:
 
     cdef size_t _most(self, EventColumns columns, Paid* paid) noexcept nogil:
         """A bound of what :meth:`_put_line` writes, with the comma after it."""
-        cdef Version* version
-        cdef uint32_t counts
         if paid.payer == WRITTEN:
-            return <size_t>paid.net_pico + 1
-        version = &self.versions[paid.version]
-        counts = columns.count_number[paid.row]
-        # texts grow sixfold at most; a 64-bit number has at most 21 places; a meter's name has at most 19 letters
-        return (
-            6 * (
-                view(self.decoder.sources, columns.source[paid.row]).size
-                + view(self.decoder.accounts, columns.account[paid.row]).size
-                + columns.id_size[paid.row]
-                + 1000
-            )
-            + version.head_size
-            + version.label_size
-            + 512
-            + counts * (256 + 256)
+            return <size_t>paid.rated.net_pico + 1
+        # texts grow sixfold at most
+        return self.tables.most_of_line(paid.rated, columns.count_number[paid.row]) + 6 * (
+            view(self.decoder.sources, columns.source[paid.row]).size
+            + view(self.decoder.accounts, columns.account[paid.row]).size
+            + columns.id_size[paid.row]
+            + 1000
         )
 
     cdef void _fetch(self, EventColumns columns, Paid* paid, int32_t batch) noexcept nogil:
@@ -574,53 +410,23 @@ cdef class Usage:
     cdef char* _put_line(self, char* p, EventColumns columns, Paid* paid) noexcept nogil:
         """billing.documents.paid_line as JSON."""
         cdef Py_ssize_t row = paid.row
-        cdef TextView source, account, name
-        cdef const char* pieces = self.pieces.data()
-        cdef uint32_t first, i, counts
-        cdef Version* version
-        cdef Price* price
-        cdef int meter
-        cdef int64_t count, line_pico = 0, line_micro = 0
+        cdef uint32_t first
+        cdef Span id
         if paid.payer == WRITTEN:
-            return tb_put_bytes(p, self.written.data + paid.amount_pico, <size_t>paid.net_pico)
-        source = view(self.decoder.sources, columns.source[row])
-        account = view(self.decoder.accounts, columns.account[row])
-        version = &self.versions[paid.version]
-        price = &self.prices[paid.price]
+            return tb_put_bytes(p, self.written.data + paid.rated.amount_pico, <size_t>paid.rated.net_pico)
         first = columns.count_first[row]
-        counts = columns.count_number[row]
-        p = tb_put_bytes(p, b'{"source":"', 11)
-        p = tb_put_json(p, source.text, source.size)
-        p = tb_put_bytes(p, b'","id":"', 8)
-        p = tb_put_json(p, columns.id_at[row], columns.id_size[row])
-        p = tb_put_bytes(p, b'","account":"', 13)
-        p = tb_put_json(p, account.text, account.size)
-        p = tb_put_bytes(p, pieces + version.head_at, version.head_size)
-        p = tb_put_pico_64(p, paid.amount_pico)
-        p = tb_put_bytes(p, b'","net":"', 9)
-        p = tb_put_pico_64(p, paid.net_pico)
-        p = tb_put_bytes(p, b'","standard_tokens":"', 21)
-        p = tb_put_micro_64(p, paid.standard_micro)
-        p = tb_put_bytes(p, pieces + version.label_at, version.label_size)
-        for i in range(counts):
-            meter = columns.meter[first + i]
-            count = columns.count[first + i]
-            name = view(self.decoder.meters, meter)
-            # both fitted when the row was decided
-            tb_multiply_64(count, price.price_pico[meter], &line_pico)
-            tb_multiply_64(count, price.coefficient_micro[meter], &line_micro)
-            if i:
-                p[0] = c','
-                p += 1
-            p = tb_put_bytes(p, b'{"meter":"', 10)
-            p = tb_put_bytes(p, name.text, name.size)
-            p = tb_put_bytes(p, b'","quantity":', 13)
-            p = tb_put_u64(p, count)
-            p = tb_put_bytes(p, pieces + price.piece_at[meter], price.piece_size[meter])
-            p = tb_put_pico_64(p, line_pico)
-            p = tb_put_bytes(p, b'","standard_tokens":"', 21)
-            p = tb_put_micro_64(p, line_micro)
-            p = tb_put_bytes(p, b'"}', 2)
+        id.at = columns.id_at[row]
+        id.size = columns.id_size[row]
+        p = self.tables.put_line(
+            p,
+            view(self.decoder.sources, columns.source[row]),
+            id,
+            view(self.decoder.accounts, columns.account[row]),
+            paid.rated,
+            columns.meter.data() + first,
+            columns.count.data() + first,
+            columns.count_number[row],
+        )
         p = tb_put_bytes(p, b'],"offset":', 11)
         p = tb_put_u64(p, columns.offset[row])
         if paid.payer != BY_BUCKET:
@@ -629,19 +435,19 @@ cdef class Usage:
             p = tb_put_bytes(p, b',"burned":[{"grant_id":"', 24)
             p = tb_put_json(p, self.accounts.grants.data() + paid.grant_at, paid.grant_size)
             p = tb_put_bytes(p, b'","standard_tokens":"', 21)
-            p = tb_put_micro_64(p, paid.standard_micro)
+            p = tb_put_micro_64(p, paid.rated.standard_micro)
             p = tb_put_bytes(p, b'"}],"charged":"', 15)
-        p = tb_put_pico_64(p, paid.amount_pico if paid.payer == BY_WALLET else 0)
+        p = tb_put_pico_64(p, paid.rated.amount_pico if paid.payer == BY_WALLET else 0)
         p = tb_put_bytes(p, b'","absorbed":"', 14)
-        p = tb_put_micro_64(p, paid.standard_micro if paid.payer == BY_NOBODY else 0)
+        p = tb_put_micro_64(p, paid.rated.standard_micro if paid.payer == BY_NOBODY else 0)
         return tb_put_bytes(p, b'"}', 2)
 
     def add_line(self, bytes line not None):
         """Append a line that the plain rule wrote, in its place."""
         cdef Paid paid
         paid.payer = WRITTEN
-        paid.amount_pico = <int64_t>self.written.size
-        paid.net_pico = len(line)
+        paid.rated.amount_pico = <int64_t>self.written.size
+        paid.rated.net_pico = len(line)
         paid.batch = -1
         self.written.put(line, len(line))
         self.paid.push_back(paid)
@@ -758,21 +564,12 @@ cdef class Usage:
     def take_book_times(self):
         """{book: greatest event time rated under it since the last call}."""
         cdef size_t i
-        cdef Version* version
+        cdef TbVersion* version
         times = {}
-        for i in range(self.versions.size()):
-            version = &self.versions[i]
+        for i in range(self.tables.versions.size()):
+            version = &self.tables.versions[i]
             if version.latest_us >= 0:
                 name = self.accounts._text(version.book)
                 times[name] = max(times.get(name, -1), version.latest_us)
                 version.latest_us = -1
         return times
-
-    cdef (uint32_t, uint32_t) _piece(self, bytes text) except *:
-        """Keep a constant piece of JSON; at most 256 bytes beyond those of its texts."""
-        cdef uint32_t at = <uint32_t>self.pieces.size()
-        cdef const char* data = text
-        if self.pieces.size() + len(text) > 0xFFFFFFFF or len(text) > 4096:
-            raise OverflowError("a constant piece of output is too long")
-        self.pieces.insert(self.pieces.end(), data, data + len(text))
-        return at, <uint32_t>len(text)

@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from billing.pricing.explain_text import explain_as_text
+from billing.pricing.lines import BookRater, encode_line
 from tokenbill.commands.catalog import open_catalog
-from tokenbill.commands.rate import BookRater, choose_book, encode_line, open_file
+from tokenbill.commands.rate import choose_book, open_file
 from tokenbill.errors import UserError
 
 EXAMPLE = """

@@ -1,6 +1,5 @@
 """``tokenbill rate``: what each usage event of a file costs, without servers."""
 
-import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,11 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from billing.catalog import Catalog
-from billing.pricing import Rated, Rater, rated_as_json, rejection_as_json
-from billing.pricing.explain import explain
-from schemas.rejections import Rejection
-from schemas.times import format_time_us
-from schemas.usage import UsageEvent, parse_usage
+from billing.core_rater import CompiledRater
+from billing.pricing.lines import BookRater, encode_line
 from tokenbill.commands.catalog import open_catalog
 from tokenbill.errors import UserError
 
@@ -28,52 +24,8 @@ Example:
 """
 
 _LINES_PER_STEP = 1_000
+_BYTES_PER_STEP = 1 << 18  # with what is written for them they stay in the cache
 _PATH = click.Path(path_type=Path)
-
-
-class BookRater:
-    """Prices the events of a file by the versions of one book, each by the version in force at its time."""
-
-    def __init__(self, catalog: Catalog, name: str) -> None:
-        self.name = name
-        self.rated = 0
-        self.rejected = 0
-        self._catalog = catalog
-        versions = [book for book in catalog.price_books if book.name == name]
-        self._declared = frozenset(meter for book in versions for meter in book.meters)
-        self._raters = {book.version: Rater(book) for book in versions}
-
-    def line(self, value: bytes, *, explained: bool = False) -> dict[str, object]:
-        """The line of output for a line of input; explained with the key ``explain``, where a book is in force."""
-        event = parse_usage(value, declared_meters=self._declared)
-        if isinstance(event, Rejection):
-            self.rejected += 1
-            return rejection_as_json(event)
-        result = self._rate(event)
-        if isinstance(result, Rejection):
-            self.rejected += 1
-        else:
-            self.rated += 1
-        line = rated_as_json(event, result)
-        if explained and (rater := self._rater(event)) is not None:
-            line["explain"] = explain(event, rater.index)
-        return line
-
-    def _rater(self, event: UsageEvent) -> Rater | None:
-        """The version in force at an event's time."""
-        book = self._catalog.price_book_at(self.name, event.time_us)
-        return None if book is None else self._raters[book.version]
-
-    def _rate(self, event: UsageEvent) -> Rated | Rejection:
-        rater = self._rater(event)
-        if rater is None:
-            first = min(book.effective_from_us for book in self._catalog.price_books if book.name == self.name)
-            detail = (
-                f"no version of {self.name} is in force at {format_time_us(event.time_us)}; "
-                f"the first begins at {format_time_us(first)}"
-            )
-            return Rejection("no_price_book", detail, event.source, event.id, event.sequence, event.account)
-        return rater.rate(event)
 
 
 def choose_book(catalog: Catalog, name: str | None) -> str:
@@ -108,13 +60,17 @@ def rate(catalog_dir: Path, events: Path, price_book: str | None, out: Path | No
     Needs no servers, applies no time limits and does not look for duplicates. Blank lines are left out.
     """
     catalog = open_catalog(catalog_dir)
-    rater = BookRater(catalog, choose_book(catalog, price_book))
+    name = choose_book(catalog, price_book)
+    plain, compiled = BookRater(catalog, name), CompiledRater(catalog, name)
     with ExitStack() as stack:
         source = open_file(stack, events, "rb")
         target = sys.stdout.buffer if out is None else open_file(stack, out, "wb")
         advance = stack.enter_context(_progress(events))
-        _rate_lines(rater, source, target, advance, explained)
-    click.echo(f"{rater.rated} rated, {rater.rejected} rejected", err=True)
+        if explained:
+            explain_lines(plain, source, target, advance)
+        else:
+            rate_lines(compiled, source, target, advance)
+    click.echo(f"{plain.rated + compiled.rated} rated, {plain.rejected + compiled.rejected} rejected", err=True)
 
 
 def open_file(stack: ExitStack, path: Path, mode: str) -> BinaryIO:
@@ -132,24 +88,40 @@ def open_file(stack: ExitStack, path: Path, mode: str) -> BinaryIO:
         raise UserError(f"cannot {verb} {path}", error.strerror or str(error), fix) from error
 
 
-def _rate_lines(
-    rater: BookRater, source: BinaryIO, target: BinaryIO, advance: Callable[[int], None], explained: bool
+def rate_lines(
+    rater: CompiledRater, source: BinaryIO, target: BinaryIO, advance: Callable[[int], None] = lambda _bytes: None
 ) -> None:
+    """Price the lines of a file of any size in bounded memory; a line longer than the buffer makes it wider."""
+    text = bytearray(_BYTES_PER_STEP)
+    held = 0
+    while True:
+        if 2 * (held + 1) > len(text):
+            text.extend(bytes(len(text)))
+        with memoryview(text) as room:
+            read = source.readinto1(room[held:-1])  # type: ignore[attr-defined]  # the last byte is the rater's
+        held += read
+        taken, output = rater.rate(text, held, ended=not read)
+        target.write(output)
+        text[: held - taken] = text[taken:held]
+        held -= taken
+        advance(read)
+        if not read:
+            break
+    target.flush()
+
+
+def explain_lines(rater: BookRater, source: BinaryIO, target: BinaryIO, advance: Callable[[int], None]) -> None:
+    """Price the lines of a file the plain way, and say why each costs that."""
     done = 0
     for number, line in enumerate(source, 1):
         done += len(line)
         if line.strip():
-            target.write(encode_line(rater.line(line, explained=explained)))
+            target.write(encode_line(rater.line(line, explained=True)))
         if number % _LINES_PER_STEP == 0:
             advance(done)
             done = 0
     target.flush()
     advance(done)
-
-
-def encode_line(document: dict[str, object]) -> bytes:
-    """A line of output."""
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
 @contextmanager

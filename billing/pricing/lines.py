@@ -1,0 +1,63 @@
+"""One line of output for one line of input, as ``tokenbill rate`` has them: the plain path, and what the core equals.
+
+Decides nothing but the version of the book, by the event's time; knows no accounts, time limits or duplicates.
+"""
+
+import json
+
+from billing.catalog.model import Catalog
+from billing.pricing.explain import explain
+from billing.pricing.rate import Rated, Rater, rated_as_json, rejection_as_json
+from schemas.rejections import Rejection
+from schemas.times import format_time_us
+from schemas.usage import UsageEvent, parse_usage
+
+
+class BookRater:
+    """Prices the events of a file by the versions of one book, each by the version in force at its time."""
+
+    def __init__(self, catalog: Catalog, name: str) -> None:
+        self.name = name
+        self.rated = 0
+        self.rejected = 0
+        self._catalog = catalog
+        versions = [book for book in catalog.price_books if book.name == name]
+        self._declared = frozenset(meter for book in versions for meter in book.meters)
+        self._raters = {book.version: Rater(book) for book in versions}
+
+    def line(self, value: bytes, *, explained: bool = False) -> dict[str, object]:
+        """The line of output for a line of input; explained with the key ``explain``, where a book is in force."""
+        event = parse_usage(value, declared_meters=self._declared)
+        if isinstance(event, Rejection):
+            self.rejected += 1
+            return rejection_as_json(event)
+        result = self._rate(event)
+        if isinstance(result, Rejection):
+            self.rejected += 1
+        else:
+            self.rated += 1
+        line = rated_as_json(event, result)
+        if explained and (rater := self._rater(event)) is not None:
+            line["explain"] = explain(event, rater.index)
+        return line
+
+    def _rater(self, event: UsageEvent) -> Rater | None:
+        """The version in force at an event's time."""
+        book = self._catalog.price_book_at(self.name, event.time_us)
+        return None if book is None else self._raters[book.version]
+
+    def _rate(self, event: UsageEvent) -> Rated | Rejection:
+        rater = self._rater(event)
+        if rater is None:
+            first = min(book.effective_from_us for book in self._catalog.price_books if book.name == self.name)
+            detail = (
+                f"no version of {self.name} is in force at {format_time_us(event.time_us)}; "
+                f"the first begins at {format_time_us(first)}"
+            )
+            return Rejection("no_price_book", detail, event.source, event.id, event.sequence, event.account)
+        return rater.rate(event)
+
+
+def encode_line(document: dict[str, object]) -> bytes:
+    """A line of output."""
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"

@@ -1,0 +1,201 @@
+// What a combination costs by the versions of price books, found by numbers; what an event then costs, exact; and the
+// rated line as JSON. Prices and pieces of JSON are put in by cython_ext.prices, which was told them by plain rules.
+#pragma once
+
+#include <cstdint>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "shape.hpp"
+#include "wide.hpp"
+
+enum { tb_token_meters = 15 };  // the first meters of schemas.meters.METERS count tokens
+
+enum TbNeed {  // what an event needs before it can be priced
+    tb_priced = 0,
+    tb_needs_price = 2,   // of `wanted.version` and `wanted.combination`
+    tb_needs_plain = 4,   // only the plain rule can say
+    tb_needs_moment = 6,  // a price of `wanted.segment` and `wanted.bands` too
+    tb_needs_bands = 7,   // the time bands of `wanted.slot`
+};
+
+enum {  // instead of the number of a price
+    tb_plain_price = -1,
+    tb_unknown_price = -2,
+    tb_momentary_price = -3,  // it depends on the context and the time bands of the event
+};
+
+enum { tb_mixed_bands = -1, tb_unknown_bands = -2 };  // instead of the number of a set of bands
+static const int64_t tb_slot_us = 900000000;  // bands begin and end on quarters of an hour, or the plain rule decides
+
+struct TbPiece {  // a constant piece of JSON in TbPrices::pieces
+    uint32_t at = 0, size = 0;
+};
+
+struct TbVersion {  // of a price book
+    int16_t book = 0, currency = 0;  // numbers that the user of the tables gave
+    int64_t tax_divisor = 1000000;   // a million and the tax rate in millionths
+    int64_t latest_us = -1;          // greatest event time rated, for the user of the tables
+    TbPiece head, label;             // from after the account to the amount; from after the tokens to the first line
+    std::vector<int64_t> edges;      // contexts at which a price may change, rising
+    std::vector<int32_t> price_of;   // by combination
+    std::unordered_map<int64_t, int32_t> bands_of;  // by slot: the set of bands that contain all of it
+    int64_t last_slot = -1;
+    int32_t last_bands = tb_unknown_bands;
+};
+
+struct TbUnitPrice {
+    int64_t price_pico = 0, coefficient_micro = 0;
+    TbPiece piece;  // from after the quantity to the amount
+};
+
+struct TbPrice {
+    uint32_t priced = 0;  // bit i: meter i has a price
+    TbUnitPrice of[tb_meters];
+};
+
+struct TbRated {  // what an event costs; its products and sums fitted 64 bits
+    int64_t amount_pico, net_pico, standard_micro, tokens;
+    int32_t version, price;
+};
+
+struct TbWanted {
+    int32_t version = 0, combination = 0, segment = 0, bands = 0;
+    int64_t slot = 0;
+};
+
+struct TbPrices {
+    std::vector<TbVersion> versions;
+    std::vector<std::vector<std::pair<int64_t, int32_t>>> in_force;  // by book: (effective from, version), sorted
+    std::vector<TbPrice> prices;
+    std::unordered_map<uint64_t, int32_t> momentary;  // by version, combination, segment and set of bands
+    std::vector<char> pieces;
+    TbPiece meter_heads[tb_meters];  // from the brace of a line to its quantity
+    uint32_t context_meters = 0;     // bit i: meter i counts for the context
+    TbWanted wanted;
+
+    // The version of a book in force at a time; -1 where none is.
+    int32_t version_at(int16_t book, int64_t time_us) const {
+        if ((size_t)book >= in_force.size()) return -1;
+        const auto& known = in_force[book];
+        for (size_t i = known.size(); i-- > 0;)
+            if (known[i].first <= time_us) return known[i].second;
+        return -1;
+    }
+
+    static uint64_t situation(int32_t version, int32_t combination, int32_t segment, int32_t bands) {
+        // bounds: momentary_price
+        return (uint64_t)bands << 40 | (uint64_t)segment << 32 | (uint64_t)version << 22 | (uint64_t)combination;
+    }
+
+    // Price an event of these counts, none of them 0, by a version; else say what it needs, in `wanted` too.
+    int rate(int32_t version, int32_t combination, int64_t time_us, const int16_t* meters, const int64_t* counts,
+             uint32_t number, TbRated* rated) {
+        TbVersion& in = versions[version];
+        if (number > tb_meters) return tb_needs_plain;
+        int32_t at = (size_t)combination < in.price_of.size() ? in.price_of[combination] : (int32_t)tb_unknown_price;
+        if (at < 0) {
+            wanted.version = version;
+            wanted.combination = combination;
+            if (at == tb_unknown_price) return tb_needs_price;
+            if (at != tb_momentary_price) return tb_needs_plain;
+            const int need = momentary_price(in, version, combination, time_us, meters, counts, number, &at);
+            if (need != tb_priced) return need;
+        }
+        const TbPrice& price = prices[at];
+        int64_t amount_pico = 0, standard_micro = 0, tokens = 0;
+        for (uint32_t i = 0; i < number; i++) {
+            const int meter = meters[i];
+            int64_t pico, micro;
+            if (meter >= tb_meters || !(price.priced >> meter & 1)) return tb_needs_plain;
+            const TbUnitPrice& unit = price.of[meter];
+            if (tb_multiply_64(counts[i], unit.price_pico, &pico) || tb_add_64(&amount_pico, pico)) return tb_needs_plain;
+            if (tb_multiply_64(counts[i], unit.coefficient_micro, &micro)) return tb_needs_plain;
+            if (tb_add_64(&standard_micro, micro)) return tb_needs_plain;
+            if (meter < tb_token_meters && tb_add_64(&tokens, counts[i])) return tb_needs_plain;
+        }
+        *rated = {amount_pico, tb_net(amount_pico, in.tax_divisor), standard_micro, tokens, version, at};
+        return tb_priced;
+    }
+
+    // At most so many bytes does put_line write but for its three texts.
+    size_t most_of_line(const TbRated& rated, uint32_t number) const {
+        // a number has at most 21 places, and may be written with 16 more; a piece of a price has at most 256 bytes
+        const TbVersion& version = versions[rated.version];
+        return version.head.size + version.label.size + 512 + number * 512;
+    }
+
+    // CONTRACT §5 `rate`, from its brace to its last meter. Texts without escapes are copied as they are.
+    template <bool plain>
+    char* put_line(char* p, const TbSpan& source, const TbSpan& id, const TbSpan& account, const TbRated& rated,
+                   const int16_t* meters, const int64_t* counts, uint32_t number) const {
+        const char* const text = pieces.data();
+        const TbVersion& version = versions[rated.version];
+        const TbPrice& price = prices[rated.price];
+        p = tb_put_bytes(p, "{\"source\":\"", 11);
+        p = put_text<plain>(p, source);
+        p = tb_put_bytes(p, "\",\"id\":\"", 8);
+        p = put_text<plain>(p, id);
+        p = tb_put_bytes(p, "\",\"account\":\"", 13);
+        p = put_text<plain>(p, account);
+        p = tb_put_bytes(p, text + version.head.at, version.head.size);
+        p = tb_put_pico_64(p, rated.amount_pico);
+        p = tb_put_bytes(p, "\",\"net\":\"", 9);
+        p = tb_put_pico_64(p, rated.net_pico);
+        p = tb_put_bytes(p, "\",\"standard_tokens\":\"", 21);
+        p = tb_put_micro_64(p, rated.standard_micro);
+        p = tb_put_bytes(p, text + version.label.at, version.label.size);
+        for (uint32_t i = 0; i < number; i++) {
+            const int meter = meters[i];
+            const TbUnitPrice& unit = price.of[meter];
+            if (i) *p++ = ',';
+            p = tb_put_bytes(p, text + meter_heads[meter].at, meter_heads[meter].size);
+            p = tb_put_u64(p, (uint64_t)counts[i]);
+            p = tb_put_bytes(p, text + unit.piece.at, unit.piece.size);
+            p = tb_put_pico_64(p, counts[i] * unit.price_pico);  // fitted when it was rated
+            p = tb_put_bytes(p, "\",\"standard_tokens\":\"", 21);
+            p = tb_put_micro_64(p, counts[i] * unit.coefficient_micro);
+            p = tb_put_bytes(p, "\"}", 2);
+        }
+        return p;
+    }
+
+   private:
+    template <bool plain>
+    static char* put_text(char* p, const TbSpan& text) {
+        return plain ? tb_put_bytes(p, text.at, (size_t)text.size) : tb_put_json(p, text.at, (size_t)text.size);
+    }
+
+    int momentary_price(TbVersion& in, int32_t version, int32_t combination, int64_t time_us, const int16_t* meters,
+                        const int64_t* counts, uint32_t number, int32_t* at) {
+        if (version >= 1 << 10 || combination >= 1 << 22 || in.edges.size() > 255 || time_us < 0) return tb_needs_plain;
+        int64_t context = 0;
+        for (uint32_t i = 0; i < number; i++) {
+            if (meters[i] >= tb_meters) return tb_needs_plain;  // a declared meter may count for the context
+            if (context_meters >> meters[i] & 1 && tb_add_64(&context, counts[i])) return tb_needs_plain;
+        }
+        const int64_t slot = time_us / tb_slot_us;
+        if (slot != in.last_slot) {
+            const auto bands = in.bands_of.find(slot);
+            if (bands == in.bands_of.end()) {
+                wanted.slot = slot;
+                return tb_needs_bands;
+            }
+            in.last_slot = slot;
+            in.last_bands = bands->second;
+        }
+        if (in.last_bands < 0 || in.last_bands >= 1 << 24) return tb_needs_plain;
+        int32_t segment = 0;
+        while ((size_t)segment < in.edges.size() && context >= in.edges[segment]) segment++;
+        const auto found = momentary.find(situation(version, combination, segment, in.last_bands));
+        if (found == momentary.end()) {
+            wanted.segment = segment;
+            wanted.bands = in.last_bands;
+            wanted.slot = slot;
+            return tb_needs_moment;
+        }
+        *at = found->second;
+        return *at < 0 ? tb_needs_plain : tb_priced;
+    }
+};

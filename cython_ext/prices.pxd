@@ -1,0 +1,82 @@
+from libc.stdint cimport int16_t, int32_t, int64_t, uint32_t, uint64_t
+from libcpp.unordered_map cimport unordered_map
+from libcpp.utility cimport pair
+from libcpp.vector cimport vector
+
+from cython_ext.decode cimport Span
+
+
+cdef extern from "prices.hpp" nogil:
+    enum:
+        tb_priced, tb_needs_price, tb_needs_plain, tb_needs_moment, tb_needs_bands
+        tb_plain_price, tb_unknown_price, tb_momentary_price
+
+    cdef struct TbPiece:
+        uint32_t at
+        uint32_t size
+
+    cdef cppclass TbVersion:
+        int16_t book
+        int16_t currency
+        int64_t tax_divisor
+        int64_t latest_us
+        TbPiece head
+        TbPiece label
+        vector[int64_t] edges
+        vector[int32_t] price_of
+        unordered_map[int64_t, int32_t] bands_of
+        int64_t last_slot
+
+    cdef cppclass TbUnitPrice:
+        int64_t price_pico
+        int64_t coefficient_micro
+        TbPiece piece
+
+    cdef cppclass TbPrice:
+        uint32_t priced
+        TbUnitPrice of[24]
+
+    cdef struct TbRated:
+        int64_t amount_pico
+        int64_t net_pico
+        int64_t standard_micro
+        int64_t tokens
+        int32_t version
+        int32_t price
+
+    cdef struct TbWanted:
+        int32_t version
+        int32_t combination
+        int32_t segment
+        int32_t bands
+        int64_t slot
+
+    cdef cppclass TbPrices:
+        vector[TbVersion] versions
+        vector[vector[pair[int64_t, int32_t]]] in_force
+        vector[TbPrice] prices
+        unordered_map[uint64_t, int32_t] momentary
+        vector[char] pieces
+        TbPiece meter_heads[24]
+        uint32_t context_meters
+        TbWanted wanted
+        int32_t version_at(int16_t book, int64_t time_us) noexcept
+        uint64_t situation(int32_t version, int32_t combination, int32_t segment, int32_t bands) noexcept
+        int rate(
+            int32_t version, int32_t combination, int64_t time_us, const int16_t* meters, const int64_t* counts,
+            uint32_t number, TbRated* rated
+        ) noexcept
+        size_t most_of_line(const TbRated& rated, uint32_t number) noexcept
+        char* put_plain_line "put_line<true>"(
+            char* p, const Span& source, const Span& id, const Span& account, const TbRated& rated,
+            const int16_t* meters, const int64_t* counts, uint32_t number
+        ) noexcept
+        char* put_line "put_line<false>"(
+            char* p, const Span& source, const Span& id, const Span& account, const TbRated& rated,
+            const int16_t* meters, const int64_t* counts, uint32_t number
+        ) noexcept
+
+
+cdef class PriceTables:
+    cdef TbPrices tables
+    cdef TbPiece _piece(self, bytes text) except *

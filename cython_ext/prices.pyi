@@ -1,0 +1,23 @@
+from collections.abc import Sequence
+
+from billing.catalog.model import PriceBook
+
+class PriceTables:
+    wanted_price: tuple[int, int]
+    wanted_moment: tuple[int, int, int, int, int]
+    wanted_bands: tuple[int, int]
+    def __init__(self) -> None: ...
+    def clear(self) -> None: ...
+    def add_version(
+        self,
+        book_number: int,
+        currency_number: int,
+        book: PriceBook,
+        head: bytes,
+        label: bytes,
+        edges: Sequence[int] = (),
+    ) -> int: ...
+    def add_price(self, prices: dict[int, tuple[int, int, bytes]]) -> int: ...
+    def set_price(self, version: int, combination: int, price: int) -> None: ...
+    def set_bands(self, version: int, slot: int, bands: int) -> None: ...
+    def set_price_at(self, version: int, combination: int, segment: int, bands: int, price: int) -> None: ...

@@ -1,0 +1,144 @@
+"""The tables by which the core prices events; :mod:`billing.core_prices` fills them with what the plain rules answer."""
+
+from libc.stdint cimport int16_t, int32_t, int64_t, uint32_t, uint64_t
+from libcpp.utility cimport pair
+
+from cython_ext.prices cimport (
+    TbPiece,
+    TbPrice,
+    TbPrices,
+    TbVersion,
+    tb_plain_price,
+    tb_unknown_price,
+)
+
+from schemas.meters import METERS, is_context_meter
+
+cdef size_t MOST_SITUATIONS = 1 << 20
+
+
+cdef class PriceTables:
+    """Versions of price books, unit prices, and which of them a combination costs in which version and moment."""
+
+    def __cinit__(self):
+        for meter, name in enumerate(METERS):
+            self.tables.meter_heads[meter] = self._piece(b'{"meter":"' + name.encode() + b'","quantity":')
+            if is_context_meter(name):
+                self.tables.context_meters |= <uint32_t>1 << <int>meter
+
+    def clear(self):
+        """Forget which versions are in force and what matches; numbers that were given stay."""
+        cdef size_t i
+        self.tables.in_force.clear()
+        self.tables.momentary.clear()
+        for i in range(self.tables.versions.size()):
+            self.tables.versions[i].price_of.clear()
+            self.tables.versions[i].bands_of.clear()
+            self.tables.versions[i].last_slot = -1
+
+    def add_version(
+        self, int16_t book_number, int16_t currency_number, book, bytes head not None, bytes label not None, edges=()
+    ):
+        """Put a price book version in force (in order of ``effective_from_us``, version). Returns its number.
+
+        ``head`` is the JSON of a rated line between the account's text and the amount's, ``label`` that between the
+        standard tokens and the first line. ``edges`` are the contexts at which a price may change, rising, at most 250.
+
+        Raises:
+            OverflowError: the tax rate is not between 0 and 1, or a piece of JSON is too long.
+        """
+        cdef TbVersion version
+        cdef int32_t number = <int32_t>self.tables.versions.size()
+        if not 0 <= book.tax_rate_micro <= 1000000:
+            raise OverflowError(f"{book.label}: the tax rate is not between 0 and 1")
+        version.book = book_number
+        version.currency = currency_number
+        version.tax_divisor = 1000000 + book.tax_rate_micro
+        version.head = self._piece(head)
+        version.label = self._piece(label)
+        version.edges = edges
+        self.tables.versions.push_back(version)
+        if self.tables.in_force.size() <= <size_t>book_number:
+            self.tables.in_force.resize(book_number + 1)
+        self.tables.in_force[book_number].push_back(pair[int64_t, int32_t](book.effective_from_us, number))
+        return number
+
+    def add_price(self, prices not None):
+        """Keep unit prices: {meter number: (pico a unit, micro a unit, JSON between quantity and amount)}. Returns their
+        number, or -1 where only the plain rule can compute with them.
+
+        Raises:
+            OverflowError: a piece of JSON has more than 256 bytes.
+        """
+        cdef TbPrice price
+        cdef int meter
+        cdef int64_t most = 0x7FFFFFFFFFFFFFFF
+        if any(not 0 <= pico <= most or not 0 <= micro <= most for pico, micro, _ in prices.values()):
+            return tb_plain_price
+        for number, (pico, micro, piece) in prices.items():
+            if not 0 <= number < len(METERS):
+                continue  # an event that counts it goes the plain way
+            if len(piece) > 256:
+                raise OverflowError("a constant piece of output is too long")
+            meter = number
+            price.priced |= <uint32_t>1 << meter
+            price.of[meter].price_pico = pico
+            price.of[meter].coefficient_micro = micro
+            price.of[meter].piece = self._piece(piece)
+        self.tables.prices.push_back(price)
+        return self.tables.prices.size() - 1
+
+    def set_price(self, int32_t version, int32_t combination, int32_t price):
+        """Say what a combination costs: the number of :meth:`add_price`, -1 only the plain rule can say, -3 it depends
+        on the context and the time of the event."""
+        cdef TbVersion* known = &self.tables.versions[version]
+        if known.price_of.size() <= <size_t>combination:
+            known.price_of.resize(combination + 1, tb_unknown_price)
+        known.price_of[combination] = price
+
+    def set_bands(self, int32_t version, int64_t slot, int32_t bands):
+        """Say in which time bands the quarter of an hour ``slot`` (since 1970 UTC) lies: a number of that set, at most
+        2^24; -1 where not all of it lies in the same."""
+        cdef TbVersion* known = &self.tables.versions[version]
+        if known.bands_of.size() >= MOST_SITUATIONS:
+            known.bands_of.clear()
+        known.bands_of[slot] = bands
+
+    def set_price_at(self, int32_t version, int32_t combination, int32_t segment, int32_t bands, int32_t price):
+        """Say what a combination costs between two context edges (``segment`` of them lie at or below the context) in
+        a set of time bands: the number of :meth:`add_price`, or -1."""
+        if self.tables.momentary.size() >= MOST_SITUATIONS:
+            self.tables.momentary.clear()
+        self.tables.momentary[self.tables.situation(version, combination, segment, bands)] = price
+
+    @property
+    def wanted_price(self):
+        """(version, combination): what need 2 asks for."""
+        return self.tables.wanted.version, self.tables.wanted.combination
+
+    @property
+    def wanted_moment(self):
+        """(version, combination, segment, bands, slot): what need 6 asks for; the slot is one that lies in the bands."""
+        return (
+            self.tables.wanted.version,
+            self.tables.wanted.combination,
+            self.tables.wanted.segment,
+            self.tables.wanted.bands,
+            self.tables.wanted.slot,
+        )
+
+    @property
+    def wanted_bands(self):
+        """(version, slot): what need 7 asks for."""
+        return self.tables.wanted.version, self.tables.wanted.slot
+
+    cdef TbPiece _piece(self, bytes text) except *:
+        """Keep a constant piece of JSON."""
+        cdef TbPiece piece
+        cdef const char* data = text
+        if self.tables.pieces.size() + len(text) > 0xFFFFFFFF or len(text) > 4096:
+            raise OverflowError("a constant piece of output is too long")
+        piece.at = <uint32_t>self.tables.pieces.size()
+        piece.size = <uint32_t>len(text)
+        self.tables.pieces.insert(self.tables.pieces.end(), data, data + len(text))
+        return piece

@@ -1,0 +1,15 @@
+from libc.stdint cimport int64_t
+
+from cython_ext.decode cimport Decoder
+from cython_ext.prices cimport PriceTables, TbPrices
+from cython_ext.wide cimport TbBuffer
+
+
+cdef class LineRater:
+    cdef readonly Decoder decoder
+    cdef readonly PriceTables prices
+    cdef readonly Py_ssize_t next_at
+    cdef readonly int64_t rated
+    cdef TbPrices* tables
+    cdef TbBuffer written
+    cdef int _line(self, char* at, char* end) except -1 nogil

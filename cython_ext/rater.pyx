@@ -1,0 +1,127 @@
+"""Prices lines of JSON events straight from the bytes they were read into to the bytes that are written.
+
+It prices an event by one book (number 0 of its tables), and knows no accounts, limits or duplicates. What the scanner
+does not read, or the tables cannot price, stops the loop and is named, as in :mod:`cython_ext.usage`.
+"""
+
+from cpython.memoryview cimport PyMemoryView_FromMemory
+from libc.stdint cimport int16_t, int32_t, int64_t, uint32_t, uint64_t
+from libc.string cimport memchr
+
+from cython_ext.decode cimport ID, SOURCE, SUBJECT, Decoder, Scan, Span, TbShape
+from cython_ext.prices cimport PriceTables, TbRated, tb_needs_plain, tb_priced
+from cython_ext.wide cimport tb_put_bytes
+
+cdef extern from "Python.h":
+    int PyBUF_READ
+
+cdef enum:
+    ALL_DONE = 5
+
+
+cdef inline bint _is_space(char c) noexcept nogil:
+    """As ``bytes.strip`` has it."""
+    return c == c' ' or c'\t' <= c <= c'\r'
+
+
+cdef class LineRater:
+    """The compiled half of :class:`billing.core_rater.CompiledRater`."""
+
+    def __cinit__(self, Decoder decoder not None, PriceTables prices not None):
+        self.decoder = decoder
+        self.prices = prices
+        self.tables = &prices.tables
+
+    def run(self, unsigned char[::1] text not None, Py_ssize_t at, Py_ssize_t end, bint ended):
+        """Price the lines of ``text[at:end]`` until one needs something; the rest after the last newline is a line only
+        where the file has ended.
+
+        Returns (at, need), where 5 says that all lines are done and ``at`` is behind them. Else ``at`` is where the
+        line begins and :attr:`next_at` behind its newline; needs are those of :mod:`cython_ext.prices`, and 4 the plain
+        rule, whose line is given to :meth:`put`.
+
+        Raises:
+            ValueError: ``text`` has no room for one byte at ``end``.
+        """
+        cdef char* first
+        cdef char* line_end
+        cdef char* p
+        cdef char kept
+        cdef int need = ALL_DONE
+        if not 0 <= at <= end < text.shape[0]:
+            raise ValueError(f"{at} to {end} of {text.shape[0]} bytes")
+        first = <char*>&text[0]
+        with nogil:
+            while at < end:
+                line_end = <char*>memchr(first + at, c'\n', end - at)
+                if line_end == NULL:
+                    if not ended:
+                        break
+                    line_end = first + end
+                self.next_at = min(line_end - first + 1, end)
+                p = first + at
+                while p < line_end and _is_space(p[0]):
+                    p += 1
+                if p < line_end:
+                    kept = line_end[0]
+                    line_end[0] = 0  # the scanner stops there
+                    need = self._line(first + at, line_end)
+                    line_end[0] = kept
+                    if need != tb_priced:
+                        break
+                    need = ALL_DONE
+                at = self.next_at
+        return at, need
+
+    cdef int _line(self, char* at, char* end) except -1 nogil:
+        """Price one line and write what it costs, or say what it needs."""
+        cdef Scan scan
+        cdef Span value
+        cdef TbShape* shape = NULL
+        cdef TbRated rated
+        cdef uint64_t hash64 = 0
+        cdef int16_t meters[24]
+        cdef int64_t counts[24]
+        cdef uint32_t number = 0, seen
+        cdef int32_t version, combination
+        cdef int need, meter = 0
+        cdef size_t texts
+        cdef char* p
+        value.at = at
+        value.size = end - at
+        if not self.decoder._scan(&scan, value, NULL, &shape):
+            return tb_needs_plain
+        combination = self.decoder._combination(&scan, shape, &hash64)
+        version = self.tables.version_at(0, scan.time_us)
+        if version < 0:
+            return tb_needs_plain
+        seen = scan.meters_seen
+        while seen >> meter:
+            if seen >> meter & 1 and scan.counts[meter] != 0:
+                meters[number] = meter
+                counts[number] = scan.counts[meter]
+                number += 1
+            meter += 1
+        need = self.tables.rate(version, combination, scan.time_us, meters, counts, number, &rated)
+        if need != tb_priced:
+            return need
+        texts = scan.attributes[SOURCE].size + scan.attributes[ID].size + scan.attributes[SUBJECT].size
+        p = self.written.room(texts + self.tables.most_of_line(rated, number))
+        p = self.tables.put_plain_line(
+            p, scan.attributes[SOURCE], scan.attributes[ID], scan.attributes[SUBJECT], rated, meters, counts, number
+        )
+        self.written.wrote(tb_put_bytes(p, b"]}\n", 3))
+        self.rated += 1
+        return tb_priced
+
+    def put(self, bytes line not None):
+        """Write a line of the plain rule in its place."""
+        self.written.put(line, len(line))
+
+    def output(self):
+        """What was written since :meth:`clear`: a view that ends with the next call of :meth:`run`, ``put`` or ``clear``."""
+        return PyMemoryView_FromMemory(self.written.data, self.written.size, PyBUF_READ) if self.written.size else b""
+
+    def clear(self):
+        """Forget what was written; its room is kept."""
+        self.written.size = 0
