@@ -20,6 +20,8 @@ _COMMANDS = {
     "relay": "run",
     "serve": "serve",
     "api-key": "serve",
+    "webhooks": "webhook",
+    "webhook": "webhook",
     "catalog": "catalog",
     "rate": "rate",
     "explain": "explain",

@@ -98,8 +98,9 @@ def relay(web_port: int, web_host: str, data_dir: Path | None) -> None:
     Example:
       tokenbill relay --web-port 6067
     """
+    from streams.pages import serve_pages
     from streams.relay import Relay, RelaySettings
-    from streams.relay_metrics import RelayMetrics, serve_pages
+    from streams.relay_metrics import RelayMetrics
 
     log_to_stderr()
     kafka, database_url = servers(data_dir)
@@ -109,7 +110,7 @@ def relay(web_port: int, web_host: str, data_dir: Path | None) -> None:
         process = Relay(RelaySettings(kafka, partitions), store, metrics)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: process.end())
-        pages = serve_pages(web_host, web_port, process.health, metrics)
+        pages = serve_pages(web_host, web_port, process.health, metrics.registry)
         relax_garbage_collection()
         code = process.run()
         pages.shutdown()

@@ -140,7 +140,9 @@ def _format_once(layout: Layout, java: tuple[str, ...], settings: Path) -> None:
         return
     cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     # `--ignore-formatted`: an `up` that was killed between formatting and the mark below comes here again.
-    argv = [*java, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(settings), "--ignore-formatted"]
+    # One in 64 ids begins with a dash: it must not stand as a word of its own.
+    argv = [*java, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(settings)]
+    argv.append("--ignore-formatted")
     result = subprocess.run(argv, capture_output=True, text=True, timeout=FORMAT_SECONDS, check=False)
     if result.returncode != 0:
         why = (result.stdout + result.stderr).strip()[-2000:]

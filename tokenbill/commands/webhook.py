@@ -1,0 +1,198 @@
+"""``tokenbill webhook``: who is told of account events. ``tokenbill webhooks``: the process that tells them."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import click
+
+from billing.store import webhooks as stored
+from billing.store.database import Database
+from tokenbill.commands.run import log_to_stderr, servers, wait_for_topics
+from tokenbill.database import database_url, explained
+from tokenbill.errors import UserError
+
+_DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the local stack to join.")
+_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+JOIN_SECONDS = 20.0
+
+
+@click.command()
+@click.option("--web-port", type=int, default=6069, show_default=True, help="Port of /health and /metrics.")
+@click.option("--web-host", default="127.0.0.1", show_default=True, help="Address of /health and /metrics.")
+@_DATA_DIR
+def webhooks(web_port: int, web_host: str, data_dir: Path | None) -> None:
+    """Run the sender of webhooks in the foreground. Several may run; each event is filed once and sent by one.
+
+    TOKENBILL_KAFKA and TOKENBILL_DATABASE_URL name the servers; without them those of --data-dir are used.
+
+    \b
+    Example:
+      tokenbill webhooks --web-port 6069
+    """
+    from prometheus_client import CollectorRegistry
+
+    from streams.pages import serve_pages
+    from tokenbill.webhooks.intake import Intake
+    from tokenbill.webhooks.sender import CONCURRENCY, Sender
+
+    log_to_stderr()
+    kafka, url = servers(data_dir)
+    wait_for_topics(kafka)
+    with closing(Database(url, CONCURRENCY + 2, "tokenbill webhooks")) as database:
+        intake, sender = Intake(database, kafka), Sender(database)
+
+        def end(*_: object) -> None:
+            intake.end()
+            sender.end()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, end)
+        threads = [threading.Thread(target=part.run, name=type(part).__name__) for part in (intake, sender)]
+        for thread in threads:
+            thread.start()
+        pages = serve_pages(
+            web_host, web_port, lambda: {"ready": all(thread.is_alive() for thread in threads)}, CollectorRegistry()
+        )
+        # One part that ends by a defect takes the process down, so that the supervisor starts it anew.
+        while all(thread.is_alive() for thread in threads):
+            for thread in threads:
+                thread.join(0.5)
+        end()
+        for thread in threads:
+            thread.join(JOIN_SECONDS)
+        pages.shutdown()
+    sys.exit(0)
+
+
+@click.group()
+def webhook() -> None:
+    """Register, list and remove webhooks; look at deliveries and replay them."""
+
+
+@contextmanager
+def _database(data_dir: Path | None) -> Iterator[Database]:
+    with explained(), closing(Database(database_url(data_dir), pool_size=1)) as database:
+        yield database
+
+
+@webhook.command()
+@click.argument("url")
+@click.option("--account", help="Only events of this account [default: every account].")
+@click.option("--type", "types", multiple=True, help="Only events of this type, such as threshold.reached.v1 (repeat).")
+@_JSON
+@_DATA_DIR
+def add(url: str, account: str | None, types: tuple[str, ...], as_json: bool, data_dir: Path | None) -> None:
+    """Tell URL of account events from now on. The secret that signs them is printed.
+
+    \b
+    Example:
+      tokenbill webhook add https://crm.example/hooks --type threshold.reached.v1
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UserError(f"{url!r} is not an address", "", "Write http://HOST/PATH or https://HOST/PATH.")
+    with _database(data_dir) as database:
+        made = stored.add_webhook(database, url, account, types)
+    if as_json:
+        click.echo(json.dumps({"webhook_id": made.webhook_id, "secret": made.secret}))
+        return
+    click.echo(f"{made.webhook_id}  secret {made.secret}")
+
+
+@webhook.command(name="list")
+@_JSON
+@_DATA_DIR
+def list_(as_json: bool, data_dir: Path | None) -> None:
+    """List the webhooks.
+
+    \b
+    Example:
+      tokenbill webhook list
+    """
+    with _database(data_dir) as database:
+        found = [
+            {"webhook_id": hook.webhook_id, "url": hook.url, "account": hook.account, "types": list(hook.types)}
+            for hook in stored.list_webhooks(database)
+        ]
+    if as_json:
+        click.echo(json.dumps(found, ensure_ascii=False))
+        return
+    for one in found:
+        click.echo(f"{one['webhook_id']}  {one['url']}  {one['account'] or '*'}  {' '.join(one['types'] or ['*'])}")
+
+
+@webhook.command()
+@click.argument("webhook_id")
+@_DATA_DIR
+def remove(webhook_id: str, data_dir: Path | None) -> None:
+    """Remove a webhook; what it was not told yet, it is not told.
+
+    \b
+    Example:
+      tokenbill webhook remove 1f0c2d3e4a5b
+    """
+    with _database(data_dir) as database:
+        if not stored.remove_webhook(database, webhook_id):
+            raise UserError(f"There is no webhook {webhook_id!r}", "", "`tokenbill webhook list` shows the ids.")
+    click.echo(f"removed {webhook_id}")
+
+
+@webhook.command()
+@click.option("--webhook", "webhook_id", help="Of one webhook.")
+@click.option("--state", type=click.Choice((stored.PENDING, stored.DELIVERED, stored.FAILED)), help="In this state.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="At most so many.")
+@_JSON
+@_DATA_DIR
+def deliveries(webhook_id: str | None, state: str | None, limit: int, as_json: bool, data_dir: Path | None) -> None:
+    """Show deliveries, newest first.
+
+    \b
+    Example:
+      tokenbill webhook deliveries --state failed
+    """
+    with _database(data_dir) as database:
+        found = stored.list_deliveries(database, webhook_id, state, limit)
+    if as_json:
+        click.echo(json.dumps(found, ensure_ascii=False))
+        return
+    for one in found:
+        click.echo(
+            f"{one['delivery_id']}  {one['webhook_id']}  {one['type']}  {one['account']}  {one['state']}"
+            f"  after {one['attempts']}  {one['last_error'] or ''}".rstrip()
+        )
+
+
+@webhook.command()
+@click.argument("webhook_id")
+@click.option("--since", metavar="TIME", help="Only events filed at or after this time (RFC 3339) [default: all].")
+@click.option("--failed", "failed_only", is_flag=True, help="Only what was given up, not what was delivered.")
+@_DATA_DIR
+def replay(webhook_id: str, since: str | None, failed_only: bool, data_dir: Path | None) -> None:
+    """Send events again, with the ids they had. Finished deliveries are kept for 30 days.
+
+    \b
+    Example:
+      tokenbill webhook replay 1f0c2d3e4a5b --failed
+    """
+    moment = None
+    if since is not None:
+        try:
+            moment = datetime.fromisoformat(since)
+        except ValueError as error:
+            raise UserError(f"--since is {since!r}", str(error), "Write 2026-11-22T00:00:00+08:00.") from error
+        if moment.tzinfo is None:
+            raise UserError(f"--since is {since!r}", "it has no offset", "Write 2026-11-22T00:00:00+08:00.")
+    with _database(data_dir) as database:
+        if all(hook.webhook_id != webhook_id for hook in stored.list_webhooks(database)):
+            raise UserError(f"There is no webhook {webhook_id!r}", "", "`tokenbill webhook list` shows the ids.")
+        number = stored.replay(database, webhook_id, moment, failed_only=failed_only)
+    click.echo(f"{number} deliveries are sent again")
