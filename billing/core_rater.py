@@ -4,7 +4,7 @@ Lines that the core cannot read or price go, one by one and in their place, thro
 """
 
 from billing.catalog.model import Catalog
-from billing.core_prices import CorePrices
+from billing.core_prices import MARK_NUMBER, CorePrices, refusal_pieces
 from billing.pricing.lines import BookRater, encode_line
 from cython_ext.decode import Decoder
 from cython_ext.rater import LineRater
@@ -22,13 +22,16 @@ class CompiledRater:
     def __init__(self, catalog: Catalog, name: str) -> None:
         self._plain = BookRater(catalog, name)
         self._versions = [book for book in catalog.price_books if book.name == name]
-        self._rated_before = 0
+        self._rated_before = self._rejected_before = 0
         self._start()
 
     def _start(self) -> None:
         decoder = Decoder()
-        self._prices = CorePrices(decoder, lambda _: 0)  # there is one book, and nobody asks for the currency's number
+        self._prices = CorePrices(decoder, lambda _: 0, refuses=True)  # one book; nobody asks for a currency's number
         self._prices.set_books(self._versions)
+        self._prices.tables.set_outside(
+            *refusal_pieces("no_price_book", self._plain.none_in_force(MARK_NUMBER), MARK_NUMBER)
+        )
         self._lines = LineRater(decoder, self._prices.tables)
 
     @property
@@ -39,7 +42,7 @@ class CompiledRater:
     @property
     def rejected(self) -> int:
         """Lines refused so far."""
-        return self._plain.rejected
+        return self._rejected_before + self._lines.rejected + self._plain.rejected
 
     def rate(self, text: bytearray, size: int, *, ended: bool) -> tuple[int, memoryview | bytes]:
         """Price the whole lines of the first ``size`` bytes; ``text`` is at least one byte longer, and stays as it is.
@@ -51,6 +54,7 @@ class CompiledRater:
         """
         if len(self._lines.decoder.combinations) > _MOST_COMBINATIONS:
             self._rated_before += self._lines.rated
+            self._rejected_before += self._lines.rejected
             self._start()
         lines = self._lines
         lines.clear()

@@ -18,12 +18,14 @@ enum TbNeed {  // what an event needs before it can be priced
     tb_needs_plain = 4,   // only the plain rule can say
     tb_needs_moment = 6,  // a price of `wanted.segment` and `wanted.bands` too
     tb_needs_bands = 7,   // the time bands of `wanted.slot`
+    tb_refused = 8,       // nothing: it has no price, as `refused` says
 };
 
 enum {  // instead of the number of a price
     tb_plain_price = -1,
     tb_unknown_price = -2,
     tb_momentary_price = -3,  // it depends on the context and the time bands of the event
+    tb_no_row_price = -16,    // this and below: no row matches, see TbPrices::no_row
 };
 
 enum { tb_mixed_bands = -1, tb_unknown_bands = -2 };  // instead of the number of a set of bands
@@ -53,6 +55,14 @@ struct TbUnitPrice {
 struct TbPrice {
     uint32_t priced = 0;  // bit i: meter i has a price
     TbUnitPrice of[tb_meters];
+    // the refusal of another meter, before its name, before its count and after it; empty: for the plain rule
+    TbPiece missing, missing_middle, missing_tail;
+};
+
+struct TbRefused {  // a refusal as JSON, from after the id to its end
+    TbPiece head, meter, middle, tail;
+    int64_t number;  // before the tail; a time (in microseconds) where is_time
+    bool is_time;
 };
 
 struct TbRated {  // what an event costs; its products and sums fitted 64 bits
@@ -72,8 +82,12 @@ struct TbPrices {
     std::unordered_map<uint64_t, int32_t> momentary;  // by version, combination, segment and set of bands
     std::vector<char> pieces;
     TbPiece meter_heads[tb_meters];  // from the brace of a line to its quantity
+    TbPiece meter_names[tb_meters];  // quoted, in the refusal of a meter
     uint32_t context_meters = 0;     // bit i: meter i counts for the context
+    std::vector<std::pair<TbPiece, TbPiece>> no_row;  // refusals that no row matches, before the context and after it
+    TbPiece outside, outside_tail;   // the refusal of a time before the first version, before the time and after it
     TbWanted wanted;
+    TbRefused refused;
 
     // The version of a book in force at a time; -1 where none is.
     int32_t version_at(int16_t book, int64_t time_us) const {
@@ -108,7 +122,12 @@ struct TbPrices {
         for (uint32_t i = 0; i < number; i++) {
             const int meter = meters[i];
             int64_t pico, micro;
-            if (meter >= tb_meters || !(price.priced >> meter & 1)) return tb_needs_plain;
+            if (meter >= tb_meters) return tb_needs_plain;
+            if (!(price.priced >> meter & 1)) {
+                if (price.missing.size == 0) return tb_needs_plain;
+                refused = {price.missing, meter_names[meter], price.missing_middle, price.missing_tail, counts[i], false};
+                return tb_refused;
+            }
             const TbUnitPrice& unit = price.of[meter];
             if (tb_multiply_64(counts[i], unit.price_pico, &pico) || tb_add_64(&amount_pico, pico)) return tb_needs_plain;
             if (tb_multiply_64(counts[i], unit.coefficient_micro, &micro)) return tb_needs_plain;
@@ -161,6 +180,31 @@ struct TbPrices {
         return p;
     }
 
+    // The refusal of a time that lies before the first version of the only book.
+    int refuse_outside(int64_t time_us) {
+        if (outside.size == 0) return tb_needs_plain;
+        refused = {outside, TbPiece(), TbPiece(), outside_tail, time_us, true};
+        return tb_refused;
+    }
+
+    size_t most_of_refusal() const {
+        return refused.head.size + refused.meter.size + refused.middle.size + refused.tail.size + 128;
+    }
+
+    // rejection_as_json of billing.pricing.rate; texts are without escapes.
+    char* put_refusal(char* p, const TbSpan& source, const TbSpan& id) const {
+        const char* const text = pieces.data();
+        p = tb_put_bytes(p, "{\"source\":\"", 11);
+        p = put_text<true>(p, source);
+        p = tb_put_bytes(p, "\",\"id\":\"", 8);
+        p = put_text<true>(p, id);
+        p = tb_put_bytes(p, text + refused.head.at, refused.head.size);
+        p = tb_put_bytes(p, text + refused.meter.at, refused.meter.size);
+        p = tb_put_bytes(p, text + refused.middle.at, refused.middle.size);
+        p = refused.is_time ? tb_put_time(p, refused.number) : tb_put_u64(p, (uint64_t)refused.number);
+        return tb_put_bytes(p, text + refused.tail.at, refused.tail.size);
+    }
+
    private:
     template <bool plain>
     static char* put_text(char* p, const TbSpan& text) {
@@ -196,6 +240,9 @@ struct TbPrices {
             return tb_needs_moment;
         }
         *at = found->second;
-        return *at < 0 ? tb_needs_plain : tb_priced;
+        if (*at > tb_no_row_price) return *at < 0 ? tb_needs_plain : tb_priced;
+        const auto& pair = no_row[tb_no_row_price - *at];
+        refused = {pair.first, TbPiece(), TbPiece(), pair.second, context, false};
+        return tb_refused;
     }
 };

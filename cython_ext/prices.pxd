@@ -8,8 +8,8 @@ from cython_ext.decode cimport Span
 
 cdef extern from "prices.hpp" nogil:
     enum:
-        tb_priced, tb_needs_price, tb_needs_plain, tb_needs_moment, tb_needs_bands
-        tb_plain_price, tb_unknown_price, tb_momentary_price
+        tb_priced, tb_needs_price, tb_needs_plain, tb_needs_moment, tb_needs_bands, tb_refused
+        tb_plain_price, tb_unknown_price, tb_momentary_price, tb_no_row_price
 
     cdef struct TbPiece:
         uint32_t at
@@ -35,6 +35,9 @@ cdef extern from "prices.hpp" nogil:
     cdef cppclass TbPrice:
         uint32_t priced
         TbUnitPrice of[24]
+        TbPiece missing
+        TbPiece missing_middle
+        TbPiece missing_tail
 
     cdef struct TbRated:
         int64_t amount_pico
@@ -58,7 +61,11 @@ cdef extern from "prices.hpp" nogil:
         unordered_map[uint64_t, int32_t] momentary
         vector[char] pieces
         TbPiece meter_heads[24]
+        TbPiece meter_names[24]
         uint32_t context_meters
+        vector[pair[TbPiece, TbPiece]] no_row
+        TbPiece outside
+        TbPiece outside_tail
         TbWanted wanted
         int32_t version_at(int16_t book, int64_t time_us) noexcept
         uint64_t situation(int32_t version, int32_t combination, int32_t segment, int32_t bands) noexcept
@@ -66,6 +73,9 @@ cdef extern from "prices.hpp" nogil:
             int32_t version, int32_t combination, int64_t time_us, const int16_t* meters, const int64_t* counts,
             uint32_t number, TbRated* rated
         ) noexcept
+        int refuse_outside(int64_t time_us) noexcept
+        size_t most_of_refusal() noexcept
+        char* put_refusal(char* p, const Span& source, const Span& id) noexcept
         size_t most_of_line(const TbRated& rated, uint32_t number) noexcept
         char* put_plain_line "put_line<true>"(
             char* p, const Span& source, const Span& id, const Span& account, const TbRated& rated,

@@ -8,6 +8,7 @@ from cython_ext.prices cimport (
     TbPrice,
     TbPrices,
     TbVersion,
+    tb_no_row_price,
     tb_plain_price,
     tb_unknown_price,
 )
@@ -23,6 +24,7 @@ cdef class PriceTables:
     def __cinit__(self):
         for meter, name in enumerate(METERS):
             self.tables.meter_heads[meter] = self._piece(b'{"meter":"' + name.encode() + b'","quantity":')
+            self.tables.meter_names[meter] = self._piece(repr(name).encode())
             if is_context_meter(name):
                 self.tables.context_meters |= <uint32_t>1 << <int>meter
 
@@ -63,9 +65,12 @@ cdef class PriceTables:
         self.tables.in_force[book_number].push_back(pair[int64_t, int32_t](book.effective_from_us, number))
         return number
 
-    def add_price(self, prices not None):
+    def add_price(self, prices not None, list refusal not None):
         """Keep unit prices: {meter number: (pico a unit, micro a unit, JSON between quantity and amount)}. Returns their
         number, or -1 where only the plain rule can compute with them.
+
+        ``refusal`` is that of a meter that has no price, as JSON from after the id: before, between and after the name
+        of the meter in quotes and its count; empty where the plain rule is to refuse it.
 
         Raises:
             OverflowError: a piece of JSON has more than 256 bytes.
@@ -85,8 +90,21 @@ cdef class PriceTables:
             price.of[meter].price_pico = pico
             price.of[meter].coefficient_micro = micro
             price.of[meter].piece = self._piece(piece)
+        if refusal:
+            price.missing, price.missing_middle, price.missing_tail = [self._piece(piece) for piece in refusal]
         self.tables.prices.push_back(price)
         return self.tables.prices.size() - 1
+
+    def add_no_row(self, bytes head not None, bytes tail not None):
+        """Keep the refusal that no row matches as JSON: from after the id to the context, and after it. Returns a number
+        that stands for a price."""
+        self.tables.no_row.push_back(pair[TbPiece, TbPiece](self._piece(head), self._piece(tail)))
+        return tb_no_row_price + 1 - <int>self.tables.no_row.size()
+
+    def set_outside(self, bytes head not None, bytes tail not None):
+        """Keep the refusal of a time before the first version of the only book as JSON: to the time, and after it."""
+        self.tables.outside = self._piece(head)
+        self.tables.outside_tail = self._piece(tail)
 
     def set_price(self, int32_t version, int32_t combination, int32_t price):
         """Say what a combination costs: the number of :meth:`add_price`, -1 only the plain rule can say, -3 it depends
@@ -106,7 +124,7 @@ cdef class PriceTables:
 
     def set_price_at(self, int32_t version, int32_t combination, int32_t segment, int32_t bands, int32_t price):
         """Say what a combination costs between two context edges (``segment`` of them lie at or below the context) in
-        a set of time bands: the number of :meth:`add_price`, or -1."""
+        a set of time bands: the number of :meth:`add_price` or :meth:`add_no_row`, or -1."""
         if self.tables.momentary.size() >= MOST_SITUATIONS:
             self.tables.momentary.clear()
         self.tables.momentary[self.tables.situation(version, combination, segment, bands)] = price
@@ -136,7 +154,7 @@ cdef class PriceTables:
         """Keep a constant piece of JSON."""
         cdef TbPiece piece
         cdef const char* data = text
-        if self.tables.pieces.size() + len(text) > 0xFFFFFFFF or len(text) > 4096:
+        if self.tables.pieces.size() + len(text) > 0xFFFFFFFF or len(text) > 1 << 20:
             raise OverflowError("a constant piece of output is too long")
         piece.at = <uint32_t>self.tables.pieces.size()
         piece.size = <uint32_t>len(text)

@@ -9,7 +9,7 @@ from libc.stdint cimport int16_t, int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memchr
 
 from cython_ext.decode cimport ID, SOURCE, SUBJECT, Decoder, Scan, Span, TbShape
-from cython_ext.prices cimport PriceTables, TbRated, tb_needs_plain, tb_priced
+from cython_ext.prices cimport PriceTables, TbRated, tb_needs_plain, tb_priced, tb_refused
 from cython_ext.wide cimport tb_put_bytes
 
 cdef extern from "Python.h":
@@ -94,7 +94,7 @@ cdef class LineRater:
         combination = self.decoder._combination(&scan, shape, &hash64)
         version = self.tables.version_at(0, scan.time_us)
         if version < 0:
-            return tb_needs_plain
+            return self._refuse(&scan, self.tables.refuse_outside(scan.time_us))
         seen = scan.meters_seen
         while seen >> meter:
             if seen >> meter & 1 and scan.counts[meter] != 0:
@@ -104,7 +104,7 @@ cdef class LineRater:
             meter += 1
         need = self.tables.rate(version, combination, scan.time_us, meters, counts, number, &rated)
         if need != tb_priced:
-            return need
+            return self._refuse(&scan, need)
         texts = scan.attributes[SOURCE].size + scan.attributes[ID].size + scan.attributes[SUBJECT].size
         p = self.written.room(texts + self.tables.most_of_line(rated, number))
         p = self.tables.put_plain_line(
@@ -112,6 +112,18 @@ cdef class LineRater:
         )
         self.written.wrote(tb_put_bytes(p, b"]}\n", 3))
         self.rated += 1
+        return tb_priced
+
+    cdef int _refuse(self, Scan* scan, int need) except -1 nogil:
+        """Write the refusal of a line, if it is one."""
+        cdef char* p
+        if need != tb_refused:
+            return need
+        p = self.written.room(
+            scan.attributes[SOURCE].size + scan.attributes[ID].size + self.tables.most_of_refusal()
+        )
+        self.written.wrote(self.tables.put_refusal(p, scan.attributes[SOURCE], scan.attributes[ID]))
+        self.rejected += 1
         return tb_priced
 
     def put(self, bytes line not None):

@@ -46,14 +46,15 @@ class BookRater:
         book = self._catalog.price_book_at(self.name, event.time_us)
         return None if book is None else self._raters[book.version]
 
+    def none_in_force(self, time: str) -> str:
+        """The sentence about a time before the first version."""
+        first = min(book.effective_from_us for book in self._catalog.price_books if book.name == self.name)
+        return f"no version of {self.name} is in force at {time}; the first begins at {format_time_us(first)}"
+
     def _rate(self, event: UsageEvent) -> Rated | Rejection:
         rater = self._rater(event)
         if rater is None:
-            first = min(book.effective_from_us for book in self._catalog.price_books if book.name == self.name)
-            detail = (
-                f"no version of {self.name} is in force at {format_time_us(event.time_us)}; "
-                f"the first begins at {format_time_us(first)}"
-            )
+            detail = self.none_in_force(format_time_us(event.time_us))
             return Rejection("no_price_book", detail, event.source, event.id, event.sequence, event.account)
         return rater.rate(event)
 

@@ -139,11 +139,20 @@ def moment_of(event: UsageEvent) -> Moment:
 
 def no_row(event: UsageEvent, book: PriceBook) -> Rejection:
     """The rejection of an event that no row matches."""
-    dimensions = ", ".join(f"{name} {value!r}" for name, value in combination_of(event)._asdict().items())
-    return _reject(
-        event,
-        "no_price",
-        f"no row of {book.label} matches {dimensions}, context {context_tokens(event.counts)}; add a row that does",
+    return _reject(event, "no_price", no_row_detail(book, combination_of(event), context_tokens(event.counts)))
+
+
+def no_row_detail(book: PriceBook, combination: Combination, context: int) -> str:
+    """The sentence about a combination and a context that no row matches."""
+    dimensions = ", ".join(f"{name} {value!r}" for name, value in combination._asdict().items())
+    return f"no row of {book.label} matches {dimensions}, context {context}; add a row that does"
+
+
+def no_meter_detail(book: PriceBook, row: PriceRow, meter: str, quantity: int) -> str:
+    """The sentence about a meter that the winning row does not price."""
+    return (
+        f"row {row.index} of {book.label} has no price for the meter {meter!r}, counted {quantity}; "
+        f"it prices {', '.join(row.price_pico)}"
     )
 
 
@@ -154,12 +163,7 @@ def apply_prices(event: UsageEvent, book: PriceBook, prices: UnitPrices, row: Pr
     for meter, quantity in event.counts:
         found = prices.get(meter)
         if found is None:
-            return _reject(
-                event,
-                "no_price",
-                f"row {row.index} of {book.label} has no price for the meter {meter!r}, counted {quantity}; "
-                f"it prices {', '.join(row.price_pico)}",
-            )
+            return _reject(event, "no_price", no_meter_detail(book, row, meter, quantity))
         price_pico, coefficient_micro = found
         line = RatedLine(meter, quantity, price_pico, quantity * price_pico, quantity * coefficient_micro)
         lines.append(line)

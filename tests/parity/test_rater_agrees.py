@@ -164,23 +164,24 @@ def test_common_lines_never_leave_the_core() -> None:
     assert (rater.rated, rater.rejected, rater._plain.rated) == (300, 0, 0)
 
 
-def test_bands_and_contexts_never_leave_the_core() -> None:
+def test_bands_contexts_and_refusals_never_leave_the_core() -> None:
     common = {"source": "s", "id": "i", "subject": "a", "specversion": "1.0", "type": "token.usage.v1"}
-    values = [
-        json.dumps(
-            common
-            | {
-                "time": f"2026-11-22T{hour:02}:20:00Z",
-                "data": {"model": model, "usage": {"input": tokens, "output": 1}},
-            }
-        ).encode()
+    cases = [
+        (f"2026-11-22T{hour:02}:20:00Z", {"model": model, "usage": {"input": tokens, meter: 1}})
         for hour in range(3, 24)
         for tokens in (1, 999, 1000, 10**7)
-        for model in ("qwen3", "banded")
+        for model in ("qwen3", "banded", "nobody")
+        for meter in ("output", "images")
     ]
-    rater = CompiledRater(Catalog(price_books=price_books()[:1]), "retail")
-    command.rate_lines(rater, io.BytesIO(b"\n".join(values)), io.BytesIO())
-    assert (rater.rated, rater.rejected, rater._plain.rated) == (len(values), 0, 0)
+    cases += [("2025-01-01T00:00:00Z", data) for _, data in cases[:9]]
+    cases += [(time, data | {"outcome": "failed", "site": "O'Hare"}) for time, data in cases[:9]]
+    values = [json.dumps(common | {"time": time, "data": data}).encode() for time, data in cases]
+    catalog = Catalog(price_books=price_books()[:1])
+    rater, target = CompiledRater(catalog, "retail"), io.BytesIO()
+    text = b"\n".join(values)
+    command.rate_lines(rater, io.BytesIO(text), target)
+    assert (target.getvalue(), rater.rated, rater.rejected) == plain_output(catalog, "retail", text)
+    assert rater._plain.rated + rater._plain.rejected == 0
 
 
 def test_invented_texts_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
