@@ -46,6 +46,8 @@ class UsageOutcome:
     log_time_us: int = 0
     account_events: list[AccountEvent] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    reservations: list[tuple[str, str]] = field(default_factory=list)
+    """(account, reservation) that rated events named: their holds end with the commit (DESIGN 16)."""
 
 
 @dataclass(slots=True)

@@ -261,6 +261,8 @@ class CommitRecord:
     """Price book name to the greatest event time rated under it in this commit (back-dating guard)."""
     limits: dict[str, int]
     """The settings that decided: future_limit_us, past_limit_us."""
+    reservations_closed: list[tuple[str, str]] = field(default_factory=list)
+    """(account, reservation) whose hold ends with this commit: usage naming it was rated. Not in the digest."""
 
 
 @dataclass(slots=True)

@@ -42,6 +42,7 @@ from schemas.usage import UsageEvent, parse_usage
 __all__ = ["CompiledCalculator"]
 
 _NEEDS_SCOPE, _NEEDS_PLAIN, _ALL_DONE = 3, 4, 5  # cython_ext.usage
+_DECIDED_PLAINLY = 2  # mark of a row in CompiledDecoded.mine that belongs here
 _LOOK_NEW, _LOOK_DUPLICATE, _LOOK_CONFLICT, _LOOK_REUSED, _LOOK_NO_NUMBER = range(5)  # cython_ext.dedupe
 _MARK_NUMBER = 987_654_321_012_345_678
 _MARK_SUBJECT, _MARK_DATA = "<the subject>", b"<the data>"
@@ -56,6 +57,8 @@ class CompiledDecoded:
     mine: bytes
     elsewhere: list[tuple[int, int]]
     rejections: dict[int, Rejection]
+    whole: dict[int, UsageEvent]
+    """Events that name a reservation, by row: they are decided the plain way, which closes their holds."""
 
 
 class _CompiledDedupe(Dedupe):
@@ -174,16 +177,23 @@ class CompiledCalculator:
     def decode(self, batch: UsageBatch) -> CompiledDecoded:
         columns = self._decoder.decode(batch.records)
         rejections: dict[int, Rejection] = {}
+        whole: dict[int, UsageEvent] = {}
         for row in columns.unread():
             record = batch.records[row]
             item = parse_usage(record.value, record.headers, declared_meters=self._rare.declared_meters)
             if isinstance(item, Rejection):
                 rejections[row] = item
                 columns.refuse(row)
-            else:
-                self._decoder.set_event(columns, row, item)
+                continue
+            self._decoder.set_event(columns, row, item)
+            if item.reservation is not None:
+                whole[row] = item
         mine, elsewhere = self._usage.route(columns, batch.partition, batch.partitions)
-        return CompiledDecoded(batch, columns, mine, elsewhere, rejections)
+        marks = bytearray(mine)
+        for row in whole:
+            if marks[row]:
+                marks[row] = _DECIDED_PLAINLY
+        return CompiledDecoded(batch, columns, bytes(marks), elsewhere, rejections, whole)
 
     def missing_accounts(self, decoded: CompiledDecoded) -> list[str]:
         return self._usage.missing_accounts(decoded.columns, decoded.mine)
@@ -251,7 +261,7 @@ class CompiledCalculator:
             dedupe.columns, dedupe.row = decoded.columns, row
             batch = decoded.batch
             record = batch.records[row]
-            event = self._reread(record)
+            event = decoded.whole.get(row) or self._reread(record)
             refused, changed, lines = self._rare.decide(event, record.offset, batch.limits, outcome)
             for account in changed:
                 self.put_account(account, stored=False)

@@ -7,6 +7,7 @@ Owns: the rated line (CONTRACT §5 ``rate`` plus how it was paid), the account o
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from billing.accounts import NO_END_US, Account, Bucket
@@ -19,6 +20,9 @@ from schemas.usage import UsageEvent
 
 RATED_PER_RECORD = 1_000
 """Rated lines in one ``usage.rated`` record, at most (CONTRACT §4)."""
+
+
+NOTHING_RESERVED: Mapping[str, int] = MappingProxyType({})
 
 
 def dump_json(value: object) -> bytes:
@@ -48,35 +52,39 @@ def paid_line(event: UsageEvent, rated: Rated, offset: int, burned: Burned) -> d
     }
 
 
-def bucket_object(bucket: Bucket) -> dict[str, str | None]:
-    """One bucket of ``simulate``'s account object."""
+def bucket_object(bucket: Bucket, reserved_micro: int = 0) -> dict[str, str | None]:
+    """One bucket of ``simulate``'s account object. Holds are no part of a commit: only who reads them says what is
+    reserved (``report balance``, the HTTP API)."""
     return {
         "grant_id": bucket.grant_id,
         "plan": bucket.plan,
         "unit": bucket.unit,
         "amount": format_micro(bucket.amount_micro),
         "remaining": format_micro(bucket.remaining_micro),
-        "reserved": "0",
+        "reserved": format_micro(reserved_micro),
         "valid_from": format_time_us(bucket.valid_from_us),
         "valid_until": None if bucket.valid_until_us >= NO_END_US else format_time_us(bucket.valid_until_us),
         "status": bucket.status,
     }
 
 
-def account_object(account: Account) -> dict[str, Any]:
-    """The account object of ``simulate``: buckets sorted by grant id."""
+def account_object(account: Account, reserved_micro: Mapping[str, int] = NOTHING_RESERVED) -> dict[str, Any]:
+    """The account object of ``simulate``: buckets sorted by grant id; ``reserved_micro`` by grant id."""
     return {
         "currency": account.currency,
         "wallet": format_pico(account.wallet_pico),
         "absorbed": format_micro(account.absorbed_micro),
         "absorbed_amount": format_pico(account.absorbed_pico),
-        "buckets": [bucket_object(bucket) for bucket in sorted(account.buckets, key=lambda b: b.grant_id)],
+        "buckets": [
+            bucket_object(bucket, reserved_micro.get(bucket.grant_id, 0))
+            for bucket in sorted(account.buckets, key=lambda b: b.grant_id)
+        ],
     }
 
 
-def balance_object(account: Account) -> dict[str, Any]:
+def balance_object(account: Account, reserved_micro: Mapping[str, int] = NOTHING_RESERVED) -> dict[str, Any]:
     """The data of ``package.balance``."""
-    return {"account": account.account} | account_object(account)
+    return {"account": account.account} | account_object(account, reserved_micro)
 
 
 _FORMAT_OF_SUFFIX = {"_micro": format_micro, "_pico": format_pico, "_us": format_time_us}

@@ -89,6 +89,7 @@ class _Pending:
     commands_seen: list[tuple[str, str, str]] = field(default_factory=list)
     payments: list[tuple[str, str]] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    reservations: list[tuple[str, str]] = field(default_factory=list)
     forward_next: dict[tuple[str, int], int] = field(default_factory=dict)
     forward_cursors: dict[tuple[str, int], int] = field(default_factory=dict)
 
@@ -325,6 +326,7 @@ class PartitionEngine:
         counts.forwarded += len(outcome.forwarded)
         pending.account_events += outcome.account_events
         pending.findings += outcome.findings
+        pending.reservations += outcome.reservations
         return outcome.log_time_us
 
     def _reject(self, topic: str, record: Record, rejection: Rejection, pending: _Pending) -> None:
@@ -432,6 +434,7 @@ class PartitionEngine:
             limits={}
             if self._limits is None
             else {"future_limit_us": self._limits.future_us, "past_limit_us": self._limits.past_us},
+            reservations_closed=pending.reservations,
         )
 
 

@@ -536,6 +536,8 @@ cdef inline bint _check(Scan* scan) noexcept nogil:
     span = scan.fields
     if span[USAGE].at == NULL or span[USAGE_DIALECT].at != NULL or span[MODEL].at == NULL or span[MODEL].size < 1:
         return False
+    if span[RESERVATION].at != NULL:
+        return False  # it closes a hold, of which the columns know nothing
     for i in range(HARDWARE_TIER, CHANNEL):
         if span[i].at == NULL:
             span[i].at = "unknown"

@@ -166,10 +166,13 @@ cdef class Usage:
                 logged_us = columns.logged_ms[row] * 1000
                 if logged_us > self.log_time_us:
                     self.log_time_us = logged_us
-                if mine[row]:
+                if mine[row] == 1:
                     need = self._decide(columns, row, limited, future_us, past_us)
                     if need > DUPLICATE_DONE:
                         break
+                elif mine[row]:
+                    need = NEEDS_PLAIN
+                    break
                 elif columns.status[row] != READ:
                     need = NEEDS_PLAIN
                     break

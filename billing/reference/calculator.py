@@ -202,6 +202,8 @@ class PlainCalculator:
         )
         outcome.account_events += burned.events
         outcome.rated += 1
+        if event.reservation is not None:
+            outcome.reservations.append((event.account, event.reservation))
         self._dedupe.rated(event)
         self._touched.add(account.account)
         self._note_changes(account, before)

@@ -1,6 +1,7 @@
 """Accounts as the HTTP API reads them: each answer is of one moment. Never writes."""
 
 import json
+from typing import LiteralString
 
 from billing.accounts import Account
 from billing.store.accounts import ACCOUNTS, BUCKETS, assemble
@@ -15,6 +16,19 @@ async def read_account(database: ApiDatabase, account: str) -> Account | None:
         granted = await connection.execute(BUCKETS, (wanted,))
         accounts = assemble(await found.fetchall(), await granted.fetchall())
     return accounts[0] if accounts else None
+
+
+_RESERVED: LiteralString = (
+    "SELECT e.key, sum(e.value::numeric) FROM hold AS h, jsonb_each_text(h.held_micro) AS e WHERE h.account = %s"
+    " AND h.state = 'open' AND h.expires_us > extract(epoch FROM clock_timestamp()) * 1000000 GROUP BY e.key"
+)
+
+
+async def read_reserved(database: ApiDatabase, account: str) -> dict[str, int]:
+    """What open holds hold of an account at this moment: micro by grant id."""
+    async with database.connection() as connection:
+        found = await connection.execute(_RESERVED, (account,))
+        return {grant_id: int(micro) for grant_id, micro in await found.fetchall()}
 
 
 async def list_accounts(database: ApiDatabase, after: str, limit: int) -> list[Account]:

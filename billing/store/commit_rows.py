@@ -99,6 +99,8 @@ def small_statements(record: CommitRecord) -> Iterator[Statement]:
     """What a commit has few rows of: identities, findings, sequences, forwarding, output."""
     yield from _identities(record)
     yield from _counters(record)
+    if record.reservations_closed:
+        yield _close_holds(record)
     if record.findings:
         yield (
             "INSERT INTO finding (partition, commit_no, row_no, kind, detail)"
@@ -117,6 +119,18 @@ def small_statements(record: CommitRecord) -> Iterator[Statement]:
             " VALUES (%s, %s, %s, %s, %s, %s, %b)",
             (record.partition, record.commit_no, number, row.topic, row.records, row.first_sequence, row.payload),
         )
+
+
+def _close_holds(record: CommitRecord) -> Statement:
+    # Locked in the order of their ids, as the API does (billing.store.holds): so neither waits for the other in turn.
+    return (
+        "WITH named AS MATERIALIZED (SELECT h.reservation_id FROM hold AS h"
+        " JOIN unnest(%s::text[], %s::text[]) AS c (account, reservation_id)"
+        " ON h.reservation_id = c.reservation_id AND h.account = c.account"
+        " WHERE h.state = 'open' ORDER BY h.reservation_id FOR UPDATE OF h)"
+        " UPDATE hold SET state = 'closed' WHERE reservation_id IN (SELECT reservation_id FROM named)",
+        tuple(map(list, zip(*record.reservations_closed, strict=True))),
+    )
 
 
 def _identities(record: CommitRecord) -> Iterator[Statement]:

@@ -13,9 +13,9 @@ from billing import ledger
 from billing.accounts import NO_END_US, Bucket
 from billing.documents import bucket_object, trial_balance_object
 from billing.store.database import Database
-from billing.store.tables import account, bucket, commit, journal, rollup
+from billing.store.tables import account, bucket, commit, hold, journal, rollup
 from schemas.times import format_time_us
-from schemas.units import format_micro, format_pico
+from schemas.units import MILLION, format_micro, format_pico
 
 Row = dict[str, str | int | None]
 
@@ -64,21 +64,27 @@ def _connected(database_url: str) -> Iterator[sqlalchemy.Connection]:
 
 def balances(database_url: str, only_account: str | None = None) -> Iterator[Row]:
     """A row for each bucket, or one with null bucket fields; sorted by account and grant id."""
+    reserved = _reserved()
     statement = (
         select(
             account.c.account,
+            func.coalesce(reserved.c.micro, 0),
             *(account.c.currency, account.c.wallet_pico, account.c.absorbed_micro, account.c.absorbed_pico),
             *(bucket.c.grant_id, bucket.c.plan, bucket.c.plan_version, bucket.c.bucket_no, bucket.c.unit),
             *(bucket.c.amount_micro, bucket.c.remaining_micro, bucket.c.liability_pico, bucket.c.valid_from_us),
             *(bucket.c.valid_until_us, bucket.c.lapse_at_us, bucket.c.alerts_fired, bucket.c.status),
         )
         .outerjoin_from(account, bucket, account.c.account == bucket.c.account)
+        .outerjoin(
+            reserved,
+            (reserved.c.account == bucket.c.account) & (reserved.c.grant_id == bucket.c.grant_id),
+        )
         .order_by(account.c.account, bucket.c.grant_id)
     )
     if only_account is not None:
         statement = statement.where(account.c.account == only_account)
     with _connected(database_url) as connection:
-        for name, currency, wallet_pico, absorbed_micro, absorbed_pico, *fields in connection.execute(statement):
+        for name, held, currency, wallet_pico, absorbed_micro, absorbed_pico, *fields in connection.execute(statement):
             row: Row = {
                 "account": name,
                 "currency": currency,
@@ -86,8 +92,22 @@ def balances(database_url: str, only_account: str | None = None) -> Iterator[Row
                 "absorbed": format_micro(absorbed_micro),
                 "absorbed_amount": format_pico(absorbed_pico),
             }
-            row.update(_NO_BUCKET if fields[0] is None else bucket_object(_bucket(fields)))
+            row.update(_NO_BUCKET if fields[0] is None else bucket_object(_bucket(fields), int(held)))
             yield row
+
+
+def _reserved() -> sqlalchemy.Subquery:
+    """What open holds hold of each bucket at this moment, by the database's clock."""
+    each = func.jsonb_each_text(hold.c.held_micro).table_valued("key", "value").render_derived()
+    now_us = func.extract("epoch", func.clock_timestamp()) * MILLION
+    micro = sqlalchemy.cast(each.c.value, hold.c.wallet_pico.type)
+    return (
+        select(hold.c.account, each.c.key.label("grant_id"), func.sum(micro, type_=micro.type).label("micro"))
+        .select_from(hold.join(each, sqlalchemy.true()))
+        .where(hold.c.state == "open", hold.c.expires_us > now_us)
+        .group_by(hold.c.account, each.c.key)
+        .subquery()
+    )
 
 
 def _bucket(fields: list[object]) -> Bucket:

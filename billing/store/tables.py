@@ -2,7 +2,7 @@
 
 from decimal import Decimal
 
-from sqlalchemy import BigInteger, Column, Dialect, Integer, MetaData, Numeric, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Dialect, Integer, MetaData, Numeric, Table, Text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeDecorator
 
@@ -116,4 +116,20 @@ rollup = Table(
     _exact("absorbed_micro"),
     _exact("absorbed_pico"),
     _exact("revenue_pico"),
+)
+hold = Table(
+    "hold",
+    metadata,
+    _text("reservation_id", primary_key=True),
+    _text("account"),
+    _text("kind"),
+    _text("state"),
+    Column("held_micro", JSONB, nullable=False),
+    _exact("wallet_pico"),
+    Column("terms", JSONB, nullable=False),
+    Column("steps", JSONB, nullable=False),
+    Column("event", Text(collation="C")),
+    Column("sent_again", Boolean, nullable=False),
+    _big("created_us"),
+    _big("expires_us"),
 )

@@ -184,6 +184,7 @@ OPTIONAL: dict[str, tuple[str | None, ...]] = {
     "site": ("wuxi-tf01", "无锡"),
     "outcome": ("completed", "partial", None),
     "request_id": ("r", None),
+    "reservation": ("rsv-1", "rsv-2", None),
 }
 
 
