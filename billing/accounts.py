@@ -12,6 +12,7 @@ PENDING = "pending"
 ACTIVE = "active"
 USED_UP = "used_up"
 EXPIRED = "expired"
+REFUNDED = "refunded"
 OPEN = "open"
 CLOSED = "closed"
 
@@ -52,6 +53,11 @@ class Bucket:
     """By how many cycles what was left over was carried beyond the end of its own cycle."""
 
     @property
+    def grant(self) -> str:
+        """The grant that the bucket belongs to."""
+        return self.grant_id.rpartition("/")[0]
+
+    @property
     def plan_key(self) -> PlanKey:
         """The plan version that holds this bucket's priority, scope and overage rule."""
         return PlanKey(self.plan, self.plan_version)
@@ -77,3 +83,8 @@ class Account:
     """Log time at which the account next changes by itself (a bucket begins or lapses)."""
     buckets: list[Bucket] = field(default_factory=list)
     extras: Extras = field(default_factory=Extras)
+
+    def granted(self, name: str) -> list[Bucket]:
+        """The buckets of a grant; where no grant has that name, the bucket of that id."""
+        of_grant = [bucket for bucket in self.buckets if bucket.grant == name]
+        return of_grant or [bucket for bucket in self.buckets if bucket.grant_id == name]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from billing import ledger
-from billing.accounts import EXPIRED, USED_UP, Account, Bucket, PlanKey
+from billing.accounts import EXPIRED, REFUNDED, USED_UP, Account, Bucket, PlanKey
 from billing.catalog.model import TEXT_DIMENSIONS, Plan
 from billing.catalog.patterns import scope_matches
 from billing.ledger import Postings
@@ -120,7 +120,7 @@ def burn(
     for bucket in matching:
         if uncovered_micro == 0:
             break
-        if bucket.status == EXPIRED or bucket.remaining_micro == 0:
+        if bucket.status in (EXPIRED, REFUNDED) or bucket.remaining_micro == 0:
             continue
         taken_micro = min(uncovered_micro, bucket.remaining_micro)
         uncovered_micro -= taken_micro

@@ -9,12 +9,22 @@ from typing import Any
 
 from billing import ledger
 from billing.accounts import CLOSED, Account
+from billing.balance_adjustments import adjust
 from billing.cycles import LAST_START_US
 from billing.grants import grant_package
 from billing.lifecycle import next_due_us
+from billing.refunds import refund
 from billing.scene import WALLET_MAX_PICO, Refusal, Scene
 from billing.wallet import put_in
-from schemas.commands import CloseAccount, CommandData, OpenAccount, PurchasePackage, TopUpWallet
+from schemas.commands import (
+    AdjustBalance,
+    CloseAccount,
+    CommandData,
+    OpenAccount,
+    PurchasePackage,
+    RefundPackage,
+    TopUpWallet,
+)
 from schemas.times import format_time_us
 from schemas.units import format_pico
 
@@ -34,7 +44,10 @@ def decide(scene: Scene) -> Account | Refusal:
     rule = RULES.get(type(command.data))
     if rule is None:
         return Refusal("unsupported_command", f"{command.type} is not carried out by this version; nothing was changed")
-    return rule(command.data, scene.account, scene)
+    decided = rule(command.data, scene.account, scene)
+    if isinstance(decided, Account):
+        decided.next_due_us = next_due_us(decided)
+    return decided
 
 
 def _open(data: OpenAccount, scene: Scene) -> Account | Refusal:
@@ -106,7 +119,6 @@ def _purchase(data: PurchasePackage, account: Account, scene: Scene) -> Account 
             f"{format_pico(account.wallet_pico)} with a credit limit of {format_pico(account.credit_limit_pico)}",
         )
     grant_package(account, plan, data.grant_id, data.starts_at_us, scene.now_us, data.pay_from, scene.postings)
-    account.next_due_us = next_due_us(account)
     return account
 
 
@@ -118,6 +130,8 @@ def _close(data: CloseAccount, account: Account, scene: Scene) -> Account | Refu
 RULES: dict[type[CommandData], Rule] = {
     TopUpWallet: _top_up,
     PurchasePackage: _purchase,
+    RefundPackage: refund,
+    AdjustBalance: adjust,
     CloseAccount: _close,
 }
 """The rule of each command for an account that exists and is open; the opening is a rule of its own."""

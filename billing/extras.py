@@ -4,9 +4,20 @@ Owns: the form of that document. Most accounts have none of it, so it costs them
 of it that decides usage (:meth:`Extras.decides_usage`) is decided by the plain rule, event by event. Never: rules.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydantic import TypeAdapter
+
+
+@dataclass(slots=True)
+class Refund:
+    """What a bucket that is refunded, or was, is paid back by: the fee of its grant, and how that was paid."""
+
+    fee_pico: int
+    net_pico: int
+    """The fee without tax."""
+    gift_pico: int | None = None
+    """What of the fee was gift money of the wallet; None: the fee was paid elsewhere."""
 
 
 @dataclass(slots=True)
@@ -17,6 +28,10 @@ class Extras:
 
     gift_pico: int = 0
     """What of the wallet was given by the operator; it is spent first (:mod:`billing.wallet`)."""
+    wallet_paid_pico: dict[str, int] = field(default_factory=dict)
+    """Grants whose fee the wallet paid, and what of each fee was gift money; kept until their buckets have ended."""
+    refunds: dict[str, Refund] = field(default_factory=dict)
+    """Buckets that are refunded when they end, or were (:mod:`billing.refunds`)."""
 
     @property
     def decides_usage(self) -> bool:

@@ -66,10 +66,17 @@ def grant_package(
         )
     paid_by = ledger.CUSTOMER_DEPOSITS if pay_from == "wallet" else ledger.CASH
     if pay_from == "wallet":
-        take_out(account, plan.price_pico)
+        ended = {name for name in account.extras.wallet_paid_pico if _has_ended(account, name, now_us)}
+        for name in ended:
+            del account.extras.wallet_paid_pico[name]
+        account.extras.wallet_paid_pico[grant_id] = take_out(account, plan.price_pico)
     postings.post(
         account.currency,
         (paid_by, "", plan.price_pico),
         (ledger.CONTRACT_LIABILITY, plan.label, -net_pico),
         (ledger.OUTPUT_VAT_PENDING, plan.label, -tax_pico),
     )
+
+
+def _has_ended(account: Account, grant_id: str, now_us: int) -> bool:
+    return all(bucket.lapse_at_us <= now_us for bucket in account.granted(grant_id))

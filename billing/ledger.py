@@ -18,6 +18,10 @@ REVENUE_USAGE = "revenue_usage"
 REVENUE_BREAKAGE = "revenue_breakage"
 PROMOTION_EXPENSE = "promotion_expense"
 """Gift money put into wallets."""
+ADJUSTMENTS = "adjustments"
+"""What corrections by hand gave (debit) or took (credit)."""
+ROUNDING = "rounding"
+"""What lies below the fen in a refund."""
 
 
 class UnbalancedError(ArithmeticError):

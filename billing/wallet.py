@@ -13,7 +13,13 @@ def put_in(account: Account, amount_pico: int, *, gift: bool) -> None:
         account.extras.gift_pico = max(0, min(account.extras.gift_pico + amount_pico, account.wallet_pico))
 
 
-def take_out(account: Account, amount_pico: int) -> None:
-    """Take money for usage or a fee: gift first. The wallet may fall below zero; whether it may, others decide."""
+def take_out(account: Account, amount_pico: int) -> int:
+    """Take money for usage or a fee: gift first. The wallet may fall below zero; whether it may, others decide.
+
+    Returns:
+        What of it was gift money.
+    """
+    gift_pico = min(account.extras.gift_pico, amount_pico)
     account.wallet_pico -= amount_pico
-    account.extras.gift_pico = max(0, account.extras.gift_pico - amount_pico)
+    account.extras.gift_pico -= gift_pico
+    return gift_pico

@@ -68,7 +68,7 @@ cdef class AccountStore:
     cdef dict extras                    # by number of the account: (billing.extras.Extras, its document)
     cdef object _account_type, _bucket_type, _no_extras, _extras_json
     cdef dict _rule_numbers
-    cdef int16_t _open, _closed, _expired
+    cdef int16_t _open, _closed, _expired, _refunded
     cdef int16_t word(self, str text) except -1
     cdef inline Account* find(self, int32_t number) noexcept nogil:
         if <size_t>number >= self.record_of.size() or self.record_of[number] < 0:

@@ -92,6 +92,7 @@ cdef class AccountStore:
         self._open = self.word("open")
         self._closed = self.word("closed")
         self._expired = self.word("expired")
+        self._refunded = self.word("refunded")
 
     def __dealloc__(self):
         cdef size_t i

@@ -263,7 +263,9 @@ cdef class Usage:
                 continue
             matched = True
             pays_as_you_go = rule.pays_as_you_go
-            if payer == NULL and bucket.status != self.accounts._expired and bucket.remaining_micro > 0:
+            if bucket.status == self.accounts._expired or bucket.status == self.accounts._refunded:
+                continue
+            if payer == NULL and bucket.remaining_micro > 0:
                 payer = bucket
                 break  # it pays all, or the plain rule decides
         if payer != NULL:

@@ -135,6 +135,18 @@ class BucketEnded(OutputEvent):
     breakage: Decimal = Field(description="revenue of what lapsed, currency")
 
 
+class RefundPaid(OutputEvent):
+    """What was unused of a grant was paid back; where the fee was paid elsewhere, a person or program pays it out."""
+
+    TYPE: ClassVar[str] = "refund.paid.v1"
+    TOPIC: ClassVar[str] = "account.events"
+    grant_id: str = Field(description="the grant")
+    plan: str = Field(description="its plan")
+    amount: Decimal = Field(description="paid back, tax included, currency")
+    gift: Decimal = Field(description="what of it went back as gift money")
+    paid_to: Literal["wallet", "external"] = Field(description="as the fee was paid")
+
+
 class ThresholdReached(OutputEvent):
     """An alert level of a plan was crossed."""
 
@@ -179,6 +191,7 @@ OUTPUTS: dict[str, type[OutputEvent]] = {
         CommandAccepted,
         CommandRejected,
         BucketEnded,
+        RefundPaid,
         ThresholdReached,
         SettlementEntry,
     )

@@ -14,6 +14,8 @@ MICRO_DIGITS = 6
 FEN_PICO = 10**10
 """One fen (0.01 of the currency) in pico."""
 MILLION = 10**6
+MICRO_PICO = 10**6
+"""One micro of a unit in pico of it."""
 
 _DECIMAL = re.compile(r"(-?)(0|[1-9][0-9]*)(?:\.([0-9]+))?")
 

@@ -89,10 +89,7 @@ def test_a_refused_command_says_why_and_changes_nothing(
 UNSUPPORTED = [
     unsupported("subscription.started.v1", {"plan": "A", "subscription_id": "S"}),
     unsupported("subscription.cancelled.v1", {"subscription_id": "S"}),
-    unsupported("package.refunded.v1", {"grant_id": "G", "reason": "asked"}),
     unsupported("package.transferred.v1", {"grant_id": "G", "amount": "5", "to": "b"}),
-    unsupported("balance.adjusted.v1", {"target": "wallet", "amount": "-5", "reason": "r", "requested_by": "x",
-                                        "approved_by": "y"}),
     unsupported("usage.voided.v1", {"source": "test", "id": "u", "reason": "r"}),
     unsupported("usage.corrected.v1", {"source": "test", "id": "u", "usage": {"input": 1}, "reason": "r"}),
 ]  # fmt: skip

@@ -51,12 +51,12 @@ STEPS = [
     buy("A", "G"),
     buy("B", "H", starts_at="03 00:00"),
     buy("A", "I", starts_at="03 00:30"),
-    line("package.refunded.v1", "a", "02 09:30", {"grant_id": "G", "reason": "asked"}),
     b'{"type":"wallet.topped_up.v1"}',
     use(79, meter="output"),
     use(3, account="账户"),
     use(2, model="nobody's"),
     use(5, "03 01:00", model="third"),
+    line("package.refunded.v1", "a", "03 02:00", {"grant_id": "I", "reason": "asked"}),
     use(5, "29 01:00", number=1, source="numbered", data={"site": "wuxi"}),
 ]
 
@@ -111,7 +111,7 @@ def test_a_rated_line_says_how_it_was_paid(calculator: MakeCalculator) -> None:
     rated = [line for event in run(calculator).published(RATED_TOPIC) for line in event["data"]["events"]]
     assert rated[0] == {
         "source": "test",
-        "id": "e9",
+        "id": "e8",
         "account": "a",
         "currency": "CNY",
         "amount": "167.48",

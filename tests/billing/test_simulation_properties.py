@@ -3,7 +3,21 @@
 import json
 from typing import Any
 
-from billing_samples import BOOK, DOLLARS, Line, MakeCalculator, buy, catalog, closed, encode, opened, plan, top_up, use
+from billing_samples import (
+    BOOK,
+    DOLLARS,
+    Line,
+    MakeCalculator,
+    buy,
+    catalog,
+    closed,
+    encode,
+    line,
+    opened,
+    plan,
+    top_up,
+    use,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -82,6 +96,25 @@ COMMANDS = st.one_of(
         st.none() | TIMES,
     ),
     st.builds(closed, TIMES, NAMED),
+    st.builds(
+        lambda grant, at, account: line("package.refunded.v1", account, at, {"grant_id": grant, "reason": "r"}),
+        st.sampled_from(["g1", "g2", "g3"]),
+        TIMES,
+        NAMED,
+    ),
+    st.builds(
+        lambda target, amount, at, account, names: line(
+            "balance.adjusted.v1",
+            account,
+            at,
+            {"target": target, "amount": amount, "reason": "r", "requested_by": names[0], "approved_by": names[1]},
+        ),
+        st.sampled_from(["wallet", "g1", "g2/2", "g3"]),
+        st.sampled_from(["0.01", "-0.5", "7", "-7", "-1000000"]),
+        TIMES,
+        NAMED,
+        st.sampled_from(["xy", "xy", "xx"]),
+    ),
 )
 BROKEN = st.sampled_from([b"", b"  ", b"{", b"[]", b"\xff", b"null", b'{"type":1}', b'{"type":"token.usage.v1"}'])
 OPENED: list[Line] = [{"id": f"open-{name}"} | opened(name) for name in ("a", "b")]
@@ -128,7 +161,7 @@ def test_every_yuan_and_every_event_is_somewhere(calculator: MakeCalculator, ste
         assert 0 <= bucket.remaining_micro <= bucket.amount_micro
         assert bucket.liability_pico >= 0
         assert (bucket.status == "used_up") == (bucket.remaining_micro == 0)
-        if bucket.status in ("used_up", "expired"):
+        if bucket.status in ("used_up", "expired", "refunded"):
             assert bucket.liability_pico == 0
 
 
