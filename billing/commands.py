@@ -10,6 +10,7 @@ from typing import Any
 from billing import ledger
 from billing.accounts import CLOSED, Account
 from billing.balance_adjustments import adjust
+from billing.counters import begin_commitments
 from billing.cycles import LAST_START_US
 from billing.grants import grant_package
 from billing.lifecycle import next_due_us
@@ -71,13 +72,16 @@ def _open(data: OpenAccount, scene: Scene) -> Account | Refusal:
         return Refusal("currency_mismatch", f"price book {data.price_book!r} is in {known}, not {data.currency}")
     else:
         price_book = data.price_book
-    return Account(
+    account = Account(
         account=scene.command.account,
         currency=data.currency,
         price_book=price_book,
         payment=data.payment,
         credit_limit_pico=data.credit_limit_pico or 0,
     )
+    begin_commitments(account, scene.now_us, scene.catalog)
+    account.next_due_us = next_due_us(account)
+    return account
 
 
 def _top_up(data: TopUpWallet, account: Account, scene: Scene) -> Account | Refusal:

@@ -13,13 +13,13 @@ from billing.documents import dump_json
 from billing.pricing.adjust import Moment
 from billing.pricing.match import Combination, RowIndex, context_edges, first_fitting
 from billing.pricing.rate import (
-    UnitPrices,
     fixed_prices,
     moment_prices,
     no_meter_detail,
     no_row_detail,
     rejection_as_json,
 )
+from billing.pricing.row_prices import UnitPrices
 from cython_ext.decode import Decoder
 from cython_ext.prices import PriceTables
 from schemas.meters import METERS

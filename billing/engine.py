@@ -188,7 +188,7 @@ class PartitionEngine:
         for name in names:
             account = self._calculator.account(name)
             if account is not None and account.next_due_us <= now_us:
-                pending.account_events += roll_forward(account, now_us, pending.postings)
+                pending.account_events += roll_forward(account, now_us, pending.postings, self._catalog)
                 self._calculator.put_account(account, stored=False)
 
     def _moves(self, batches: Sequence[InputBatch]) -> list[PositionMove]:
@@ -256,7 +256,7 @@ class PartitionEngine:
         if account is not None:
             if self._limits is None:
                 account.clock_us = now_us
-            pending.account_events += roll_forward(account, now_us, pending.postings)
+            pending.account_events += roll_forward(account, now_us, pending.postings, self._catalog)
         scene = Scene(
             command, account, self._catalog, now_us, lambda owner, ref: (owner, ref) in payments, pending.postings
         )
@@ -274,7 +274,7 @@ class PartitionEngine:
             payments.add((command.account, command.data.payment_ref))
             pending.payments.append((command.account, command.data.payment_ref))
         # A grant may be bought for a time whose grace is over: it lapses at once.
-        pending.account_events += roll_forward(decided, now_us, pending.postings)
+        pending.account_events += roll_forward(decided, now_us, pending.postings, self._catalog)
         self._calculator.put_account(decided, stored=False)
         self._outcome(command.account, command, command.type, None, None, pending)
         return True

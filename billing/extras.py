@@ -5,8 +5,24 @@ of it that decides usage (:meth:`Extras.decides_usage`) is decided by the plain 
 """
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from pydantic import TypeAdapter
+
+NOT_DUE_US = 0
+
+
+class Counter(NamedTuple):
+    """What an account used in one period of one period rule (:mod:`billing.pricing.periods`).
+
+    ``used`` is in micro units (of meters or of standard tokens); for ``blocks`` it is what is left of the block that
+    was begun, for a commitment it is pico of the currency. ``due_us`` is when a commitment is settled, by log time; 0
+    for other rules.
+    """
+
+    used: int
+    until_us: int
+    due_us: int = NOT_DUE_US
 
 
 @dataclass(slots=True)
@@ -32,6 +48,8 @@ class Extras:
     """Grants whose fee the wallet paid, and what of each fee was gift money; kept until their buckets have ended."""
     refunds: dict[str, Refund] = field(default_factory=dict)
     """Buckets that are refunded when they end, or were (:mod:`billing.refunds`)."""
+    counters: dict[str, Counter] = field(default_factory=dict)
+    """Of period rules, by rule and first day (``monthly@2026-11-01``), sorted. What is over is dropped."""
 
     @property
     def decides_usage(self) -> bool:

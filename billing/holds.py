@@ -69,7 +69,7 @@ class Tariff:
     """A catalogue made ready to price reservations: each book's rows and each plan are looked up once."""
 
     def __init__(self, catalog: Catalog) -> None:
-        self._catalog = catalog
+        self.catalog = catalog
         self._plans = {PlanKey(plan.name, plan.version): plan for plan in catalog.plans}
         self._raters: dict[str, Rater] = {}
 
@@ -78,14 +78,15 @@ class Tariff:
         return self._plans[key]
 
     def rate(self, account: Account, event: UsageEvent) -> tuple[PriceBook, Rated] | Refused:
-        """Price an event by the account's book; ``no_price_book``, ``no_price`` or ``overflow``."""
-        book = self._catalog.price_book_at(account.price_book, event.time_us)
+        """Price an event by the account's book, in the tiers of its counters; ``no_price_book``, ``no_price``,
+        ``overflow``."""
+        book = self.catalog.price_book_at(account.price_book, event.time_us)
         if book is None:
             return Refused("no_price_book", f"no version of price book {account.price_book!r} is in force")
         rater = self._raters.get(book.label)
         if rater is None:
             rater = self._raters[book.label] = Rater(book)
-        rated = rater.rate(event)
+        rated = rater.rate(event, account.extras.counters)
         return Refused(rated.reason, rated.detail) if isinstance(rated, Rejection) else (book, rated)
 
 
@@ -164,7 +165,7 @@ def _burned(
     """Burn the event from what is free: the account after it, what was taken, and what nobody would pay."""
     book, rated = priced
     trial = deepcopy(account)
-    roll_forward(trial, event.time_us, Postings())
+    roll_forward(trial, event.time_us, Postings(), tariff.catalog)
     sort_buckets(trial, tariff.plan)
     trial.wallet_pico -= held.wallet_pico
     for bucket in trial.buckets:

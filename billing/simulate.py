@@ -145,7 +145,8 @@ class Simulation:
             account = self.calculator.account(name)
             if account is not None:
                 accounts[name] = account_object(account)
-        revenue_pico = -sum(v for (code, _), v in self._balances.items() if code == ledger.REVENUE_USAGE)
+        earned = (ledger.REVENUE_USAGE, ledger.REVENUE_COMMITMENT)
+        revenue_pico = -sum(v for (code, _), v in self._balances.items() if code in earned)
         breakage_pico = -sum(v for (code, _), v in self._balances.items() if code == ledger.REVENUE_BREAKAGE)
         body: dict[str, object] = {
             "accounts": accounts,

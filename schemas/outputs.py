@@ -147,6 +147,20 @@ class RefundPaid(OutputEvent):
     paid_to: Literal["wallet", "external"] = Field(description="as the fee was paid")
 
 
+class CommitmentEnded(OutputEvent):
+    """The period of a committed spend ended; what was missing was charged."""
+
+    TYPE: ClassVar[str] = "commitment.ended.v1"
+    TOPIC: ClassVar[str] = "account.events"
+    price_book: str = Field(description="price book and version")
+    commitment: str = Field(description="the commitment's name in the book")
+    first_day: str = Field(description="the first day of the period, in the commitment's zone")
+    period_end: Time = Field(description="when the period ended")
+    committed: Decimal = Field(description="what was committed, currency, tax included")
+    drawn: Decimal = Field(description="the price of the usage that drew it")
+    charged: Decimal = Field(description="what was missing and was charged, tax included")
+
+
 class ThresholdReached(OutputEvent):
     """An alert level of a plan was crossed."""
 
@@ -192,6 +206,7 @@ OUTPUTS: dict[str, type[OutputEvent]] = {
         CommandRejected,
         BucketEnded,
         RefundPaid,
+        CommitmentEnded,
         ThresholdReached,
         SettlementEntry,
     )

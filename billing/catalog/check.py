@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
+from billing.catalog.check_periods import check_going_on, check_periods
 from billing.catalog.check_rows import check_rows
 from billing.catalog.findings import WARNING, Finding
 from billing.catalog.model import STACKING, Agreement, Catalog, Holidays, Plan, PriceBook
@@ -35,6 +36,7 @@ def check(catalog: Catalog) -> list[Finding]:
         findings += undefined
         findings += _prices(book)
         findings += _adjustments(book)
+        findings += check_periods(book)
         if not undefined:
             findings += check_rows(book)
     for plan in catalog.plans:
@@ -83,6 +85,7 @@ def _versions_in_force(books: Sequence[PriceBook]) -> Iterator[Finding]:
                     "check that the dates are meant so",
                     WARNING,
                 )
+            yield from check_going_on(before, book)
             if before.currency != book.currency:
                 yield Finding(
                     book.file,
@@ -125,9 +128,21 @@ def _prices(book: PriceBook) -> Iterator[Finding]:
     """Prices that adjustments may raise beyond 64 bits, and coefficients that do not fit the prices."""
     factor, digits = 1, 0
     raising = [a.multiply_pico for a in book.adjustments if a.multiply_pico > _ONE_PICO]
-    for multiply_pico in raising if book.stacking == STACKING[0] else sorted(raising)[-1:]:
+    counted = raising if book.stacking == STACKING[0] else sorted(raising)[-1:]
+    for multiply_pico in [*counted, *_period_factors(book)]:
         factor, digits = factor * multiply_pico, digits + PICO_DIGITS
     greatest = INT64_MAX * 10**digits // factor
+    for name, rule in book.periods.items():
+        if (
+            max([rule.block_price_pico, *(price for tier in rule.tiers for price in tier.price_pico.values())])
+            > greatest
+        ):
+            yield Finding(
+                book.file,
+                rule.line,
+                f"periods.{name}",
+                "may exceed 64 bits after the adjustments; lower the price or the factors",
+            )
     for row in book.rows:
         prices, coefficients = row.price_pico, row.coefficient_micro
         if max(prices.values()) > greatest:
@@ -155,6 +170,13 @@ def _prices(book: PriceBook) -> Iterator[Finding]:
                 f'lacks {", ".join(missing)}: priced, but it uses up no standard tokens; write a number, or "0"',
                 WARNING,
             )
+
+
+def _period_factors(book: PriceBook) -> list[int]:
+    """The greatest factor of a tier and of a commitment, where it raises a price."""
+    tiers = [tier.multiply_pico for rule in book.periods.values() for tier in rule.tiers]
+    commitments = [max(rule.multiply_pico, rule.overflow_pico) for rule in book.periods.values()]
+    return [max(factors) for factors in (tiers, commitments) if factors and max(factors) > _ONE_PICO]
 
 
 def _adjustments(book: PriceBook) -> Iterator[Finding]:

@@ -4,7 +4,7 @@ A body holds the meaning, not the text: defaults are filled in, comments, file a
 absent (an open context, no time band) is left out; there are no nulls. Bodies of published versions are kept for ever,
 so what is written here stays readable: a change of shape raises ``body_version``. A body has the first version that can
 hold it: a program that does not know stacking, conditions of an adjustment or a minimum charge refuses such a book
-instead of pricing without them, and the digests of books without them stay.
+instead of pricing without them, and the digests of books without them stay. So it is with period rules.
 """
 
 import hashlib
@@ -30,8 +30,10 @@ from billing.catalog.model import (
     TimeBand,
     Window,
 )
+from billing.catalog.period_bodies import rule_body, rule_of
 
-BODY_VERSION = 2
+BODY_VERSION = 3
+_SECOND_VERSION = 2
 _FIRST_VERSION = 1
 Body = dict[str, Any]
 
@@ -127,12 +129,14 @@ def _scope(body: Mapping[str, list[str]]) -> dict[str, tuple[str, ...]]:
 
 
 def _book_body_version(book: PriceBook) -> int:
+    if book.periods:
+        return BODY_VERSION
     newer = (
         book.stacking != STACKING[0]
         or any(a.time_bands or a.context or a.meters for a in book.adjustments)
         or any(row.minimum_charge_pico for row in book.rows)
     )
-    return BODY_VERSION if newer else _FIRST_VERSION
+    return _SECOND_VERSION if newer else _FIRST_VERSION
 
 
 def _book_body(book: PriceBook) -> Body:
@@ -147,6 +151,7 @@ def _book_body(book: PriceBook) -> Body:
             "rows": [_row_body(row) for row in book.rows],
             "adjustments": [_adjustment_body(adjustment) for adjustment in book.adjustments],
             "stacking": None if book.stacking == STACKING[0] else book.stacking,
+            "periods": [rule_body(book.periods[name]) for name in sorted(book.periods)] or None,
         }
     )
 
@@ -164,6 +169,7 @@ def _book(body: Mapping[str, Any]) -> PriceBook:
         adjustments=tuple(map(_adjustment, body["adjustments"])),
         meters=tuple(body["meters"]),
         stacking=body.get("stacking", STACKING[0]),
+        periods={rule["name"]: rule_of(rule) for rule in body.get("periods", ())},
     )
 
 
@@ -230,6 +236,8 @@ def _row_body(row: PriceRow) -> Body:
         body["units"] = {unit: dict(values) for unit, values in row.units.items()}
     if row.minimum_charge_pico:
         body["minimum_charge_pico"] = row.minimum_charge_pico
+    if row.periods:
+        body["periods"] = list(row.periods)
     return body
 
 
@@ -244,6 +252,7 @@ def _row(index: int, body: Mapping[str, Any]) -> PriceRow:
         coefficient_micro=dict(body.get("coefficient_micro", {})),
         units={unit: dict(values) for unit, values in body.get("units", {}).items()},
         minimum_charge_pico=body.get("minimum_charge_pico", 0),
+        periods=tuple(body.get("periods", ())),
     )
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from billing.catalog.periods import PeriodRule
+
 if TYPE_CHECKING:
     from billing.catalog.entries import CatalogEntry
 
@@ -59,7 +61,8 @@ class PriceRow:
     A dimension's pattern is an exact text, ``prefix*`` or ``*``. ``context`` is (from, to) tokens, the end excluded or
     None for open. ``price_pico`` is pico of the currency per unit of a meter, ``coefficient_micro`` micro standard
     tokens per unit, default coefficients included. ``units`` are coefficients of other units of account, micro.
-    ``minimum_charge_pico`` is the least that an event costs. ``stated`` are the meters whose coefficient the row itself
+    ``minimum_charge_pico`` is the least that an event costs, ``periods`` names the period rules of the book that price
+    it. ``stated`` are the meters whose coefficient the row itself
     states; None where that is not known (a book rebuilt from SQL) or no coefficient has a default.
     """
 
@@ -77,6 +80,7 @@ class PriceRow:
     coefficient_micro: Mapping[str, int]
     units: Mapping[str, Mapping[str, int]]
     minimum_charge_pico: int = 0
+    periods: tuple[str, ...] = ()
     stated: frozenset[str] | None = field(default=None, compare=False)
     line: int = field(default=0, compare=False)
 
@@ -122,6 +126,7 @@ class PriceBook:
     adjustments: tuple[Adjustment, ...] = ()
     meters: tuple[str, ...] = ()
     stacking: str = STACKING[0]
+    periods: Mapping[str, PeriodRule] = field(default_factory=dict)
     file: str = field(default="", compare=False)
     line: int = field(default=0, compare=False)
 

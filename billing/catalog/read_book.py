@@ -16,6 +16,7 @@ from billing.catalog.model import (
 )
 from billing.catalog.nodes import Items, Node, is_null
 from billing.catalog.patterns import ANY
+from billing.catalog.periods import BLOCKS_LINE
 from billing.catalog.read_common import (
     check_pattern,
     is_meter_name,
@@ -24,18 +25,30 @@ from billing.catalog.read_common import (
     read_scope,
     read_timezone,
 )
+from billing.catalog.read_periods import read_periods
 from billing.catalog.source import INT64_MAX, Fields
 from schemas.meters import METERS
 from schemas.units import MICRO_DIGITS, MILLION, PICO_DIGITS, InexactError, divide_half_even, parse_micro
 from schemas.usage import OUTCOMES
 
 REQUIRED = ("kind", "name", "version", "currency", "effective_from", "rows")
-OPTIONAL = ("tax_rate", "standard_token_price", "time_bands", "stacking", "adjustments", "meters")
-_ROW_OPTIONAL = (*TEXT_DIMENSIONS, "time_band", "context", "outcome", "standard_tokens", "units", MINIMUM_CHARGE)
+OPTIONAL = ("tax_rate", "standard_token_price", "time_bands", "stacking", "adjustments", "periods", "meters")
+_ROW_OPTIONAL = (
+    *TEXT_DIMENSIONS,
+    "time_band",
+    "context",
+    "outcome",
+    "standard_tokens",
+    "units",
+    MINIMUM_CHARGE,
+    "periods",
+)
 _ADJUSTMENT_OPTIONAL = (*TEXT_DIMENSIONS, "time_band", "context", "meters")
 _HOURS = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d:[0-5]\d|2[0-3]:[0-5]\d|24:00)", re.ASCII)
 _BUILT_IN = frozenset(METERS)
 _COMPLETED = OUTCOMES[:1]
+_PER_UNIT = " per million (1e-12 per unit)"
+_LINES = {MINIMUM_CHARGE: "a minimum charge", BLOCKS_LINE: "blocks"}
 _DEFAULT_TAX_RATE = {"CNY": "0.06"}
 
 
@@ -51,6 +64,7 @@ def read_price_book(fields: Fields) -> PriceBook:
     meters = _read_meters(fields)
     bands = _read_bands(fields)
     known = _BUILT_IN | frozenset(meters)
+    periods = read_periods(fields, known, lambda tier, key: _read_by_meter(tier, key, known, _PER_UNIT))
     rows = tuple(
         _read_row(fields, node, name, index, known, standard_price)
         for index, (node, name) in enumerate(fields.items("rows"))
@@ -69,6 +83,7 @@ def read_price_book(fields: Fields) -> PriceBook:
         adjustments=tuple(_read_adjustment(fields, node, name, known) for node, name in fields.items("adjustments")),
         meters=meters,
         stacking=fields.choice("stacking", STACKING, STACKING[0]),
+        periods=periods,
         file=fields.source.file,
         line=fields.node.line,
     )
@@ -85,8 +100,8 @@ def _read_meters(fields: Fields) -> tuple[str, ...]:
         meter = fields.text_of(node, name)
         if meter and not is_meter_name(meter):
             fields.fail_at(node, name, f"is {meter!r}; write small letters, digits and '_'")
-        elif meter == MINIMUM_CHARGE:
-            fields.fail_at(node, name, f"is {meter!r}, the name of the line of a minimum charge; take another name")
+        elif meter in _LINES:
+            fields.fail_at(node, name, f"is {meter!r}, the name of the line of {_LINES[meter]}; take another name")
         elif meter in _BUILT_IN or meter in meters:
             fields.fail_at(node, name, f"is {meter!r}, which exists already; remove it")
         meters.append(meter)
@@ -143,7 +158,7 @@ def _read_row(
     book: Fields, node: Node, path: str, index: int, known: frozenset[str], standard_price: int | None
 ) -> PriceRow:
     fields = Fields(book.source, node, path, ("per_million",), _ROW_OPTIONAL)
-    prices = _read_by_meter(fields, "per_million", known, " per million (1e-12 per unit)")
+    prices = _read_by_meter(fields, "per_million", known, _PER_UNIT)
     coefficients = _read_by_meter(fields, "standard_tokens", known, "")
     if "per_million" in fields and not prices and not fields.failed:
         fields.fail("per_million", 'prices no meter; write at least one, "0" where it is free')
@@ -167,6 +182,7 @@ def _read_row(
         coefficient_micro=coefficients,
         units=_read_units(fields, known),
         minimum_charge_pico=fields.scaled(MINIMUM_CHARGE, PICO_DIGITS),
+        periods=fields.texts("periods"),
         stated=stated,
         line=node.line,
     )

@@ -8,7 +8,6 @@ from billing.pricing.rate import (
     Rated,
     RatedLine,
     Rater,
-    UnitPrices,
     fixed_prices,
     net_of_tax,
     rate,
@@ -16,6 +15,7 @@ from billing.pricing.rate import (
     rejection_as_json,
     unit_prices,
 )
+from billing.pricing.row_prices import UnitPrices
 
 __all__ = [
     "Combination",

@@ -64,7 +64,9 @@ def factor_of(adjustments: Sequence[Adjustment]) -> tuple[int, int]:
     return factor, digits
 
 
-def adjusted_price(price_pico: int, adjustments: Sequence[Adjustment]) -> int:
-    """A unit price after adjustments, rounded once."""
+def adjusted_price(price_pico: int, adjustments: Sequence[Adjustment], factors_pico: Sequence[int] = ()) -> int:
+    """A unit price after adjustments and further factors (of a tier, of a commitment), rounded once."""
     factor, digits = factor_of(adjustments)
+    for more_pico in factors_pico:
+        factor, digits = factor * more_pico, digits + PICO_DIGITS
     return divide_half_even(price_pico * factor, 10**digits)

@@ -1,7 +1,8 @@
 """Why an event costs what it costs: the rows that were looked at, the winner, every factor, every coefficient.
 
-An explanation is made from the event and the book alone, so it can be made again at any time, and it says nothing that
-:func:`billing.pricing.rate.rate` does not do: the same functions find the row and the adjustments. It is plain JSON
+An explanation is made from the event, the book and, for period rules, the account's counters before the event; so it
+can be made again at any time, and it says nothing that :func:`billing.pricing.rate.rate` does not do: the same
+functions find the row, the adjustments and the tiers. It is plain JSON
 values, decimals as strings; :mod:`billing.pricing.explain_text` puts it into sentences.
 """
 
@@ -11,20 +12,15 @@ from typing import Any
 from billing.catalog.model import TEXT_DIMENSIONS, Adjustment, PriceBook, PriceRow
 from billing.catalog.patterns import pattern_matches, pattern_rank, row_rank, scope_matches
 from billing.catalog.timebands import band_reason
-from billing.pricing.adjust import Moment, adjusted_price, counting, factor_of, moment_fits
+from billing.pricing.adjust import Moment, moment_fits
+from billing.pricing.explain_prices import explain_prices
 from billing.pricing.match import Combination, RowIndex, combination_of, context_fits, in_context, text_fits, time_fits
+from billing.pricing.periods import NOTHING_COUNTED, Clock, Counters
 from billing.pricing.rate import moment_of
+from billing.pricing.row_prices import RowPrices
 from schemas.meters import is_context_meter
 from schemas.times import format_time_us
-from schemas.units import (
-    MICRO_DIGITS,
-    MILLION,
-    PICO_DIGITS,
-    divide_half_even,
-    format_micro,
-    format_pico,
-    format_scaled,
-)
+from schemas.units import PICO_DIGITS, format_micro, format_pico, format_scaled
 from schemas.usage import UsageEvent
 
 LOST_MAX = 20
@@ -33,14 +29,17 @@ LOST_MAX = 20
 Json = dict[str, Any]
 
 
-def explain(event: UsageEvent, index: RowIndex) -> Json:
+def explain(
+    event: UsageEvent, index: RowIndex, counters: Counters = NOTHING_COUNTED, clock: Clock | None = None
+) -> Json:
     """Explain what :func:`billing.pricing.rate.rate` answers for an event and the book of an index.
 
     Keys: ``price_book`` (which version, where written), ``time``, ``combination`` and ``context`` (what of the event
     decided), ``time_bands`` (the local time in each that mattered), ``row`` (the winner or None), ``lost`` (``why``),
     ``lost_more`` and ``other_models`` (numbers of rows), ``adjustments`` (as written; ``applies`` or ``why`` not),
-    ``prices`` (by meter: list price, factors that count, price, coefficient and where it is from), ``minimum_charge``
-    where the winner has one.
+    ``prices`` (by meter, and by tier where a meter is split: list price, factors that count, price, coefficient and
+    where it is from), ``periods`` where the winner has period rules (what they count, before and after),
+    ``minimum_charge`` where the winner has one.
     """
     book = index.book
     combination, moment = combination_of(event), moment_of(event)
@@ -69,9 +68,10 @@ def explain(event: UsageEvent, index: RowIndex) -> Json:
         "prices": [],
     }
     if winner is not None:
-        told["prices"] = [
-            price for meter, quantity in event.counts if (price := _price(book, winner, matching, meter, quantity))
-        ]
+        prices, periods = explain_prices(event, RowPrices(book, winner, matching), counters, clock)
+        told["prices"] = prices
+        if winner.periods:
+            told["periods"] = periods
         if winner.minimum_charge_pico:
             told["minimum_charge"] = format_pico(winner.minimum_charge_pico)
     return told
@@ -206,46 +206,3 @@ def _why_not(book: PriceBook, adjustment: Adjustment, combination: Combination, 
 def _context_text(context: tuple[int, int | None]) -> str:
     low, high = context
     return f"[{low}, {'null' if high is None else high}]"
-
-
-def _price(book: PriceBook, row: PriceRow, matching: Sequence[Adjustment], meter: str, quantity: int) -> Json | None:
-    """One meter's way from the list price to the amount; None where the row does not price it."""
-    priced = "output" if meter == "reasoning" and "reasoning" not in row.price_pico else meter
-    if priced not in row.price_pico:
-        return None
-    list_pico = row.price_pico[priced]
-    counted = counting(book.stacking, matching, priced)
-    factor, digits = factor_of(counted)
-    price_pico = adjusted_price(list_pico, counted)
-    coefficient_micro, origin = _coefficient(book, row, meter, priced)
-    told: Json = {"meter": meter, "quantity": quantity}
-    if priced != meter:
-        told["price_of"] = priced
-    return told | {
-        "list_per_million": format_scaled(list_pico, MICRO_DIGITS),
-        "adjustments": [number for number, a in enumerate(book.adjustments) if any(a is other for other in counted)],
-        "factor": format_scaled(factor, digits),
-        "per_million": format_scaled(price_pico, MICRO_DIGITS),
-        "amount": format_pico(quantity * price_pico),
-        "coefficient": format_micro(coefficient_micro),
-        "coefficient_from": origin,
-        "standard_tokens": format_micro(quantity * coefficient_micro),
-    }
-
-
-def _coefficient(book: PriceBook, row: PriceRow, meter: str, priced: str) -> tuple[int, str]:
-    """The coefficient of a meter in micro, and where it is from."""
-    origin = ""
-    if meter not in row.coefficient_micro and priced != meter:
-        meter, origin = priced, "output's, "
-    coefficient_micro = row.coefficient_micro.get(meter)
-    if coefficient_micro is None:
-        return 0, origin + "none: the row states none and the book has no standard_token_price"
-    standard_price = book.standard_token_price_pico_per_million
-    stated = row.stated is None or meter in row.stated
-    if standard_price and (row.stated is None or not stated) and meter in row.price_pico:
-        price_pico = row.price_pico[meter]
-        if coefficient_micro == divide_half_even(price_pico * MILLION * MILLION, standard_price):
-            price, standard = format_scaled(price_pico, MICRO_DIGITS), format_pico(standard_price)
-            return coefficient_micro, origin + f"price {price} ÷ standard token price {standard}"
-    return coefficient_micro, origin + "stated in the row"

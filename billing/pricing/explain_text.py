@@ -16,6 +16,7 @@ _DIMENSIONS = {
     "service_tier": "服务档",
     "outcome": "结果",
 }
+_PERIOD_KINDS = {"graduated": "阶梯", "volume": "总量", "blocks": "整包", "commitment": "承诺消费"}
 
 
 def explain_as_text(line: Json) -> str:
@@ -33,6 +34,7 @@ def _lines(line: Json) -> Iterator[str]:
         yield from _event(told)
         yield from _rows(told)
         yield from _adjustments(told)
+        yield from _periods(told)
         yield from _prices(told)
     yield from _result(line, told)
 
@@ -89,16 +91,48 @@ def _adjustments(told: Json) -> Iterator[str]:
         yield f"    {adjustment['index']}: × {adjustment['multiply']}{on}, {adjustment['reason']}: {verdict}"
 
 
+def _periods(told: Json) -> Iterator[str]:
+    for rule in told.get("periods", ()):
+        yield (
+            f"  period rule (周期计价) {rule['name']}, {rule['kind']} ({_PERIOD_KINDS[rule['kind']]}): "
+            f"{rule['every']} from {rule['first_day']} in {rule['timezone']}, until {rule['until']}"
+        )
+        if rule["kind"] == "commitment":
+            if "settled" in rule:
+                yield "    settled before (已结算): nothing is drawn"
+            else:
+                yield (
+                    f"    committed (承诺) {rule['committed']}, drawn (已用) {rule['drawn_before']} before, "
+                    f"{rule['drawn_after']} after this event; × {rule['multiply']}, above × {rule['overflow_multiply']}"
+                )
+            continue
+        what = ", ".join(rule["count"])
+        if "block" in rule:
+            yield (
+                f"    {what} in blocks (整包) of {rule['block']['units']} at {rule['block']['price']}, left (剩余) "
+                f"{rule['left_before']} before, {rule['left_after']} after this event"
+            )
+            continue
+        yield (
+            f"    {what} counted (累计) {rule['counted_before']} before, {rule['counted_after']} after this event; "
+            f"tier (档) {', '.join(map(str, rule['tiers_used'])) or 'none'} of {len(rule['tiers'])}, from 0"
+        )
+
+
 def _prices(told: Json) -> Iterator[str]:
     currency = told["price_book"]["currency"]
     if told["prices"]:
         yield f"  prices (单价) in {currency} per million, tax included (含税):"
     for price in told["prices"]:
         of = f" as {price['price_of']}" if "price_of" in price else ""
+        of += f" in tier {price['tier']}" if "tier" in price else ""
+        if "committed" in price:
+            of += " within the commitment" if price["committed"] else " above the commitment"
         factor = ""
-        if price["adjustments"]:
+        if price["adjustments"] or price["factor"] != "1":
             numbers = ", ".join(map(str, price["adjustments"]))
-            factor = f" × {price['factor']} (adjustment {numbers}) = {price['per_million']}"
+            by = "in a block" if "in_block" in price else f"adjustment {numbers}" if numbers else "period rule"
+            factor = f" × {price['factor']} ({by}) = {price['per_million']}"
         yield f"    {price['meter']}{of}: {price['list_per_million']}{factor}"
         yield f"      {price['quantity']} × {price['per_million']} ÷ 1000000 = {price['amount']} {currency}"
         yield (

@@ -1,12 +1,14 @@
 """One line of output for one line of input, as ``tokenbill rate`` has them: the plain path, and what the core equals.
 
-Decides nothing but the version of the book, by the event's time; knows no accounts, time limits or duplicates.
+Decides nothing but the version of the book, by the event's time; knows no time limits or duplicates, and of accounts
+only what period rules counted since the first line.
 """
 
 import json
 
 from billing.catalog.model import Catalog
 from billing.pricing.explain import explain
+from billing.pricing.periods import NOTHING_COUNTED, Counters
 from billing.pricing.rate import Rated, Rater, rated_as_json, rejection_as_json
 from schemas.rejections import Rejection
 from schemas.times import format_time_us
@@ -24,21 +26,27 @@ class BookRater:
         versions = [book for book in catalog.price_books if book.name == name]
         self._declared = frozenset(meter for book in versions for meter in book.meters)
         self._raters = {book.version: Rater(book) for book in versions}
+        self._counters: dict[str, Counters] = {}
+        """Of the accounts that were priced by a period rule; the one memory that grows with a stream."""
 
-    def line(self, value: bytes, *, explained: bool = False) -> dict[str, object]:
-        """The line of output for a line of input; explained with the key ``explain``, where a book is in force."""
+    def line(self, value: bytes, *, explained: bool = False, only: str | None = None) -> dict[str, object]:
+        """The line of output for a line of input; explained with the key ``explain``, where a book is in force and the
+        id is ``only`` (None: any)."""
         event = parse_usage(value, declared_meters=self._declared)
         if isinstance(event, Rejection):
             self.rejected += 1
             return rejection_as_json(event)
-        result = self._rate(event)
+        counters = self._counters.get(event.account, NOTHING_COUNTED)
+        result = self._rate(event, counters)
         if isinstance(result, Rejection):
             self.rejected += 1
         else:
             self.rated += 1
+            if result.counted:
+                self._counters[event.account] = {**counters, **result.counters}
         line = rated_as_json(event, result)
-        if explained and (rater := self._rater(event)) is not None:
-            line["explain"] = explain(event, rater.index)
+        if explained and only in (None, event.id) and (rater := self._rater(event)) is not None:
+            line["explain"] = explain(event, rater.index, counters)
         return line
 
     def _rater(self, event: UsageEvent) -> Rater | None:
@@ -51,12 +59,12 @@ class BookRater:
         first = min(book.effective_from_us for book in self._catalog.price_books if book.name == self.name)
         return f"no version of {self.name} is in force at {time}; the first begins at {format_time_us(first)}"
 
-    def _rate(self, event: UsageEvent) -> Rated | Rejection:
+    def _rate(self, event: UsageEvent, counters: Counters) -> Rated | Rejection:
         rater = self._rater(event)
         if rater is None:
             detail = self.none_in_force(format_time_us(event.time_us))
             return Rejection("no_price_book", detail, event.source, event.id, event.sequence, event.account)
-        return rater.rate(event)
+        return rater.rate(event, counters)
 
 
 def encode_line(document: dict[str, object]) -> bytes:

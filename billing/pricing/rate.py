@@ -1,6 +1,8 @@
 """What an event costs and how many standard tokens it uses: the pricing rule of CONTRACT §3, exact, in plain Python.
 
 The only roundings are the adjusted unit price (:mod:`billing.pricing.adjust`) and the tax, both half even to 1e-12.
+Where a row has period rules, the price depends on the account's counters too: they go in and come out, and whoever
+accepts the event keeps what came out.
 
 Whoever prices many events asks :func:`fixed_prices` what a combination costs whatever the time and the context. Where
 that is None the answer is different from event to event, and :class:`Rater` gives it.
@@ -10,11 +12,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from billing.catalog.model import MINIMUM_CHARGE, Adjustment, PriceBook, PriceRow
+from billing.catalog.period_calendar import Period
+from billing.catalog.periods import ONE_PICO
 from billing.catalog.source import INT64_MAX
-from billing.pricing.adjust import Moment, adjusted_price, counting, is_momentary, matching_texts, moment_fits
+from billing.extras import Counter
+from billing.pricing.adjust import Moment, is_momentary, matching_texts, moment_fits
 from billing.pricing.match import Combination, RowIndex, candidates, combination_of, first_fitting
+from billing.pricing.periods import NOTHING_COUNTED, Clock, Counted, Counters, split
+from billing.pricing.row_prices import RowPrices, UnitPrices, prices_after
 from schemas.meters import context_tokens
 from schemas.rejections import Rejection
+from schemas.times import format_time_us
 from schemas.units import (
     MILLION,
     PICO_DIGITS,
@@ -25,15 +33,13 @@ from schemas.units import (
 )
 from schemas.usage import UsageEvent
 
-UnitPrices = dict[str, tuple[int, int]]
-"""Meter → (pico of the currency per unit after adjustments, micro standard tokens per unit)."""
-
 
 @dataclass(frozen=True, slots=True)
 class RatedLine:
-    """One meter of a rated event. ``price_pico`` is per unit, after adjustments.
+    """One meter of a rated event, or the part of it in one tier. ``price_pico`` is per unit, after adjustments.
 
-    The last line may be of the "meter" ``minimum_charge``: one unit at the price of what was missing to the minimum.
+    A line may be of the "meter" ``blocks``: the blocks that the event begins. The last line may be of the "meter"
+    ``minimum_charge``: one unit at the price of what was missing to the minimum.
     """
 
     meter: str
@@ -47,7 +53,7 @@ class RatedLine:
 class Rated:
     """A priced event. ``amount_pico`` includes the tax, ``net_pico`` does not; both and the sum of standard tokens fit
     64 bits, and the lines add up to them. ``price_book`` is ``name@version``; lines are in the order of the event's
-    counts, that of a minimum charge after them.
+    counts, those of blocks and of a minimum charge after them. ``counted`` is what the event does to counters.
     """
 
     price_book: str
@@ -56,6 +62,12 @@ class Rated:
     net_pico: int
     standard_micro: int
     lines: tuple[RatedLine, ...]
+    counted: tuple[Counted, ...] = ()
+
+    @property
+    def counters(self) -> dict[str, Counter]:
+        """The counters that are as the event leaves them."""
+        return {counted.key: counted.after for counted in self.counted if counted.after is not None}
 
 
 def net_of_tax(amount_pico: int, tax_rate_micro: int) -> int:
@@ -77,29 +89,13 @@ def unit_prices(book: PriceBook, row: PriceRow, combination: Combination, moment
     return prices_after(book, row, matching)
 
 
-def prices_after(book: PriceBook, row: PriceRow, matching: Sequence[Adjustment]) -> UnitPrices:
-    """What a unit of each meter costs in a row under the adjustments that match an event.
-
-    A row that prices ``output`` and not ``reasoning`` gives ``reasoning`` output's price, as adjusted, and its
-    coefficient unless the row states one of its own.
-    """
-    coefficients = row.coefficient_micro
-    prices = {
-        meter: (adjusted_price(price, counting(book.stacking, matching, meter)), coefficients.get(meter, 0))
-        for meter, price in row.price_pico.items()
-    }
-    if "reasoning" not in prices and "output" in prices:
-        price, coefficient = prices["output"]
-        prices["reasoning"] = (price, coefficients.get("reasoning", coefficient))
-    return prices
-
-
 def fixed_prices(book: PriceBook, combination: Combination, index: RowIndex | None = None) -> UnitPrices | None:
     """The unit prices of a combination where it alone decides; None where each event needs :func:`rate` of its own.
 
-    None: no row matches; the best row has a context band, a time band or a minimum charge; an adjustment that matches
-    the combination has a context band or a time band. Otherwise an event costs Σ count × unit price, nothing else, and
-    is rejected (``no_price``) for a meter that is not in the answer. With an index the rows are found at once.
+    None: no row matches; the best row has a context band, a time band, a minimum charge or period rules; an adjustment
+    that matches the combination has a context band or a time band. Otherwise an event costs Σ count × unit price,
+    nothing else, and is rejected (``no_price``) for a meter that is not in the answer. With an index the rows are found
+    at once.
     """
     rows = candidates(book, combination) if index is None else index.candidates(combination)
     if not rows or rows[0].context is not None or rows[0].time_band is not None:
@@ -111,25 +107,33 @@ def fixed_prices(book: PriceBook, combination: Combination, index: RowIndex | No
 def moment_prices(
     book: PriceBook, combination: Combination, moment: Moment, index: RowIndex | None = None
 ) -> UnitPrices | None:
-    """The unit prices of a combination at a moment; None where :func:`rate` must say (no row, a minimum charge)."""
+    """The unit prices of a combination at a moment; None where :func:`rate` must say (no row, a minimum charge, period
+    rules)."""
     rows = candidates(book, combination) if index is None else index.candidates(combination)
     row = first_fitting(book, rows, *moment)
-    if row is None or row.minimum_charge_pico:
+    if row is None or row.minimum_charge_pico or row.periods:
         return None
     return unit_prices(book, row, combination, moment)
 
 
 def _is_fixed(row: PriceRow, matching: Iterable[Adjustment]) -> bool:
-    return not row.minimum_charge_pico and not any(map(is_momentary, matching))
+    return not row.minimum_charge_pico and not row.periods and not any(map(is_momentary, matching))
 
 
-def rate(event: UsageEvent, book: PriceBook) -> Rated | Rejection:
-    """Price an event by a book: ``no_price`` where no row or no meter price applies, ``overflow`` beyond 64 bits."""
+def rate(
+    event: UsageEvent, book: PriceBook, counters: Counters = NOTHING_COUNTED, clock: Clock | None = None
+) -> Rated | Rejection:
+    """Price an event by a book: ``no_price`` where no row or no meter price applies, ``overflow`` beyond 64 bits,
+    ``time_too_old`` where a period rule does not count its period any more.
+
+    ``counters`` are those of the event's account; without a clock the event is decided at its own time.
+    """
     combination, moment = combination_of(event), moment_of(event)
     row = first_fitting(book, candidates(book, combination), *moment)
     if row is None:
         return no_row(event, book)
-    return apply_prices(event, book, unit_prices(book, row, combination, moment), row)
+    matching = [a for a in matching_texts(book, combination) if moment_fits(book, a, moment)]
+    return apply_prices(event, RowPrices(book, row, matching), counters, clock or Clock(event.time_us))
 
 
 def moment_of(event: UsageEvent) -> Moment:
@@ -156,15 +160,37 @@ def no_meter_detail(book: PriceBook, row: PriceRow, meter: str, quantity: int) -
     )
 
 
-def apply_prices(event: UsageEvent, book: PriceBook, prices: UnitPrices, row: PriceRow) -> Rated | Rejection:
-    """Price an event by the unit prices of the row that won."""
+def apply_prices(event: UsageEvent, prices: RowPrices, counters: Counters, clock: Clock) -> Rated | Rejection:
+    """Price an event by the row that won."""
+    book, row = prices.book, prices.row
+    base = prices(None, ONE_PICO)
+    unpriced = next((count for count in event.counts if count[0] not in base), None)
+    if unpriced is not None:
+        return _reject(event, "no_price", no_meter_detail(book, row, *unpriced))
+    if not row.periods:
+        return _sum_up(event, book, row, [(meter, count, *base[meter]) for meter, count in event.counts], ())
+    found = split(event.counts, event.time_us, row, prices.rules, prices, counters, clock)
+    if isinstance(found, Period):
+        return _reject(
+            event,
+            "time_too_old",
+            f"time: the price depends on what was used from {found.first_day} to {format_time_us(found.until_us)}, and "
+            "that is not counted any more",
+        )
+    parts, counted = found
+    return _sum_up(event, book, row, [part[:4] for part in parts], counted)
+
+
+def _sum_up(
+    event: UsageEvent,
+    book: PriceBook,
+    row: PriceRow,
+    parts: Iterable[tuple[str, int, int, int]],
+    counted: Iterable[Counted],
+) -> Rated | Rejection:
     lines: list[RatedLine] = []
     amount_pico = standard_micro = 0
-    for meter, quantity in event.counts:
-        found = prices.get(meter)
-        if found is None:
-            return _reject(event, "no_price", no_meter_detail(book, row, meter, quantity))
-        price_pico, coefficient_micro = found
+    for meter, quantity, price_pico, coefficient_micro in parts:
         line = RatedLine(meter, quantity, price_pico, quantity * price_pico, quantity * coefficient_micro)
         lines.append(line)
         amount_pico += line.amount_pico
@@ -182,7 +208,7 @@ def apply_prices(event: UsageEvent, book: PriceBook, prices: UnitPrices, row: Pr
             f"uses {format_micro(standard_micro)} standard tokens, more than {format_micro(INT64_MAX)}",
         )
     net_pico = net_of_tax(amount_pico, book.tax_rate_micro)
-    return Rated(book.label, book.currency, amount_pico, net_pico, standard_micro, tuple(lines))
+    return Rated(book.label, book.currency, amount_pico, net_pico, standard_micro, tuple(lines), tuple(counted))
 
 
 def _reject(event: UsageEvent, reason: str, detail: str) -> Rejection:
@@ -196,7 +222,7 @@ class _Known:
     rows: tuple[PriceRow, ...]
     adjustments: tuple[Adjustment, ...]
     momentary: bool
-    prices: dict[tuple[int, int], UnitPrices] = field(default_factory=dict)
+    prices: dict[tuple[int, int], RowPrices] = field(default_factory=dict)
 
 
 class Rater:
@@ -209,7 +235,9 @@ class Rater:
         self.index = RowIndex(book)
         self._known: dict[Combination, _Known] = {}
 
-    def rate(self, event: UsageEvent) -> Rated | Rejection:
+    def rate(
+        self, event: UsageEvent, counters: Counters = NOTHING_COUNTED, clock: Clock | None = None
+    ) -> Rated | Rejection:
         """The same answer as :func:`rate`."""
         book = self.book
         combination, moment = combination_of(event), moment_of(event)
@@ -225,8 +253,8 @@ class Rater:
             bits = sum(fit << place for place, fit in enumerate(fits))
         prices = known.prices.get((row.index, bits))
         if prices is None:
-            prices = known.prices[row.index, bits] = prices_after(book, row, matching)
-        return apply_prices(event, book, prices, row)
+            prices = known.prices[row.index, bits] = RowPrices(book, row, matching)
+        return apply_prices(event, prices, counters, clock or Clock(event.time_us))
 
     def _look_up(self, combination: Combination) -> _Known:
         if len(self._known) >= _KNOWN_MAX:

@@ -10,6 +10,7 @@ from billing.burn import Burned, burn, sort_buckets
 from billing.calculator import Effects, UsageBatch, UsageOutcome
 from billing.catalog.model import Catalog, Plan, PriceBook
 from billing.commit import AccountChanges, HashHour, PartitionState, RollupRow
+from billing.counters import count_usage
 from billing.dedupe import DUPLICATE, Dedupe
 from billing.documents import (
     RATED_PER_RECORD,
@@ -21,9 +22,10 @@ from billing.documents import (
     rated_data,
 )
 from billing.ledger import Postings
-from billing.lifecycle import roll_forward
+from billing.lifecycle import next_due_us, roll_forward
 from billing.limits import TimeLimits, time_refusal
 from billing.outbox import Frame, encode_frame
+from billing.pricing.periods import Clock
 from billing.pricing.rate import Rated, Rater
 from billing.rows import account_row, account_terms, bucket_row, bucket_terms
 from schemas.meters import TOKEN_METERS
@@ -182,14 +184,18 @@ class PlainCalculator:
         book = self._catalog.price_book_at(account.price_book, event.time_us)
         if book is None:
             return reject("no_price_book", f"time: no version of price book {account.price_book!r} is in force then")
-        rated = self._rater(book).rate(event)
+        now_us = max(account.clock_us, event.time_us) if limits is None else outcome.log_time_us
+        clock = Clock(now_us, None if limits is None else now_us - limits.past_us)
+        rated = self._rater(book).rate(event, account.extras.counters, clock)
         if not isinstance(rated, Rated):
             return reject(rated.reason, rated.detail)
         before = rows_of(account)
         if limits is None:
-            account.clock_us = max(account.clock_us, event.time_us)
-        now_us = account.clock_us if limits is None else outcome.log_time_us
-        outcome.account_events += roll_forward(account, now_us, self._postings)
+            account.clock_us = now_us
+        outcome.account_events += roll_forward(account, now_us, self._postings, self._catalog)
+        if rated.counted:
+            count_usage(account, rated.counters, clock.oldest_us)
+            account.next_due_us = next_due_us(account)
         burned = burn(
             account,
             event,

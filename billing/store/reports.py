@@ -51,7 +51,11 @@ _USAGE_SUMS = {
 }
 USAGE_SUMS = tuple(_USAGE_SUMS)
 REVENUE_COLUMNS = ("kind", "currency", "detail", "amount")
-_REVENUE_KINDS = {ledger.REVENUE_USAGE: "usage", ledger.REVENUE_BREAKAGE: "breakage"}
+_REVENUE_KINDS = {
+    ledger.REVENUE_USAGE: "usage",
+    ledger.REVENUE_COMMITMENT: "commitment",
+    ledger.REVENUE_BREAKAGE: "breakage",
+}
 _NO_BUCKET: Row = dict.fromkeys(BALANCE_COLUMNS[5:])
 
 

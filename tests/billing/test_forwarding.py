@@ -176,7 +176,7 @@ class Cluster:
         found = {}
         for name, stored in sorted(self.accounts.items()):
             account = deepcopy(stored)
-            roll_forward(account, AS_OF_US, Postings())
+            roll_forward(account, AS_OF_US, Postings(), CATALOG)
             found[name] = account_object(account)
         return found
 

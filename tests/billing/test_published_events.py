@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from billing_samples import (
+    BOOK,
     MakeCalculator,
     RecordedSimulation,
     buy,
@@ -39,7 +40,18 @@ from schemas.outputs import OUTPUTS, UsageRejectedHeaders
 from schemas.times import parse_time_us
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "docs" / "schemas"
+COMMITTED = {
+    "kind": "price_book",
+    "name": "committed",
+    "version": 1,
+    "currency": "USD",
+    "effective_from": "2020-01-01T00:00:00+08:00",
+    "periods": {"weekly": {"kind": "commitment", "every": "week", "amount": "10"}},
+    "rows": [{"per_million": {"input": "1"}, "periods": ["weekly"]}],
+}
 PLANS = (
+    BOOK,
+    COMMITTED,
     plan("A", alerts=["0.5", "0.8", "1.0"], cycle={"kind": "days", "days": 1}),
     plan("B", "1000.5", "29.90", cycle={"kind": "once"}, overage="pay_as_you_go"),
 )
@@ -58,6 +70,8 @@ STEPS = [
     use(5, "03 01:00", model="third"),
     line("package.refunded.v1", "a", "03 02:00", {"grant_id": "I", "reason": "asked"}),
     use(5, "29 01:00", number=1, source="numbered", data={"site": "wuxi"}),
+    opened("committed", currency="USD"),
+    use(3, "20 01:00", account="committed"),
 ]
 
 
@@ -132,7 +146,7 @@ def test_a_rated_line_says_how_it_was_paid(calculator: MakeCalculator) -> None:
         "charged": "0",
         "absorbed": "58",
     }
-    assert [line["offset"] for line in rated] == [0, 1, 3, 4]
+    assert [line["offset"] for line in rated] == [0, 1, 3, 4, 5]
 
 
 def alerts(calculator: MakeCalculator, levels: list[str], *tokens: int) -> list[tuple[str, str]]:

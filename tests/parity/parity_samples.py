@@ -17,8 +17,9 @@ from billing.catalog.model import (
     PriceRow,
     TimeBand,
 )
+from billing.catalog.periods import PeriodRule, Tier
 from billing.commit import PlainRecord
-from billing.extras import Extras
+from billing.extras import Counter, Extras
 from billing.lifecycle import next_due_us
 from schemas.times import DAY_US, HOUR_US, parse_time_us
 
@@ -62,7 +63,17 @@ def price_books() -> tuple[PriceBook, ...]:
         price_row(8, "banded", {"input": 4 * MICRO, "output": 9}, {"input": 9}, time_band="odd", context=(128, 8001)),
         price_row(9, "least", {"input": 1, "output": 1}, {}, minimum_charge_pico=PICO // 3, context=(0, 641)),
         price_row(10, "least", {"input": 1, "output": 1}, {}, context=(641, None)),
+        price_row(11, "metered", {"input": 5 * MICRO, "output": 7}, {"input": MICRO}, periods=("monthly", "deal")),
+        price_row(12, "metered", {"input": 5 * MICRO, "output": 7}, {}, periods=("daily",), context=(0, 129)),
     )
+    periods = {
+        "monthly": PeriodRule(
+            "monthly", "graduated", "calendar_month", "Asia/Shanghai", ("input", "output"),
+            (Tier(1_000), Tier(2_000, PICO // 3), Tier(None, price_pico={"input": 3})),
+        ),
+        "daily": PeriodRule("daily", "blocks", "day", "UTC", ("output",), block_units=500, block_price_pico=PICO // 7),
+        "deal": PeriodRule("deal", "commitment", "day", "UTC", amount_pico=5_000 * MICRO, multiply_pico=PICO // 2),
+    }  # fmt: skip
     adjustments = (
         Adjustment({"energy_source": ("solar", "wind*")}, 950_000_000_000, "green"),
         Adjustment({"model": ("banded", "qwen3")}, 333_333_333_333, "off-peak", time_bands=("peak",)),
@@ -81,6 +92,7 @@ def price_books() -> tuple[PriceBook, ...]:
         "time_bands": bands,
         "adjustments": adjustments,
         "meters": ("tiles",),
+        "periods": periods,
     }
     return (
         PriceBook(version=1, effective_from_us=T0_US - 40 * DAY_US, rows=rows, **common),
@@ -149,7 +161,7 @@ def accounts(rng: Random, name: str) -> Account:
         wallet_pico=rng.choice([0, -5, 10**36]),
         status=rng.choice(["open"] * 9 + [CLOSED]),
         buckets=[buckets(rng, number) for number in range(rng.randint(0, 3))],
-        extras=Extras(gift_pico=rng.choice([0, 0, 0, 7, 10**13])),
+        extras=Extras(gift_pico=rng.choice([0, 0, 0, 7, 10**13]), counters=rng.choice([{}, COUNTERS])),
     )
     account.next_due_us = next_due_us(account)
     return account
@@ -170,12 +182,16 @@ def commanded(rng: Random, account: Account) -> Account:
     return account
 
 
+COUNTERS = {
+    "deal@2026-11-21": Counter(4_999 * MICRO, T0_US, T0_US + HOUR_US),
+    "monthly@2026-11-01": Counter(1_990 * MICRO, T0_US + 9 * DAY_US),
+}
 NAMES = ["acct-1", "acct-2", "acct-3", "acct-4", 'odd "name"', "词元", "never-opened"]
 
 COUNTS = (0, 1, 3, 128, 640, 1200, 8000, 10**7, 2**40, 2**62, 2**63 - 1)
 MODELS = (
     ("deepseek-v3.2",) * 5
-    + ("banded", "banded", "least")
+    + ("banded", "banded", "least", "metered", "metered")
     + ("qwen3", "qwen-max", "free", "dear", "paid-only", "nobody")
 )
 OPTIONAL: dict[str, tuple[str | None, ...]] = {

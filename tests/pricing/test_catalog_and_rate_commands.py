@@ -8,6 +8,7 @@ from click.testing import CliRunner, Result
 from pricing_samples import HEAD
 
 from tokenbill.commands.catalog import catalog
+from tokenbill.commands.explain import explain
 from tokenbill.commands.rate import rate
 from tokenbill.errors import UserError
 
@@ -112,6 +113,27 @@ def test_rate_prices_by_the_version_in_force_and_writes_to_a_file(tmp_path: Path
         ("retail@3", "0.000001"),
         ("retail@4", "0.000002"),
     ]
+
+
+def test_rate_and_explain_count_per_account_in_the_order_of_the_file(tmp_path: Path) -> None:
+    periods = 'periods: {p: {kind: graduated, count: input, tiers: [{up_to: "3"}, {up_to: null, multiply: "0.5"}]}}\n'
+    rows = 'rows: [{per_million: {input: "2"}, periods: [p]}]\n'
+    (tmp_path / "b.yaml").write_text(HEAD + rows + periods, encoding="utf-8")
+    events = [
+        line("1", input=2),
+        line("2", input=2),
+        line("3", input=2).replace('"acct"', '"acct-2"'),
+        line("4", input=1),
+    ]
+    priced = [[(2, "2")], [(1, "2"), (1, "1")], [(2, "2")], [(1, "1")]]
+    for options in ((), ("--explain",)):
+        written = [json.loads(text) for text in run_rate(tmp_path, *events, options=options).stdout.splitlines()]
+        assert [[(item["quantity"], item["per_million"]) for item in of["lines"]] for of in written] == priced
+    file = str(tmp_path / "events.jsonl")
+    told = CliRunner().invoke(explain, [file, "--catalog", str(tmp_path), "--id", "4", "--format", "json"])
+    assert told.exit_code == 0
+    (rule,) = json.loads(told.stdout)["explain"]["periods"]
+    assert (rule["counted_before"], rule["counted_after"], rule["tiers_used"]) == ("4", "5", [1])
 
 
 def test_rate_needs_to_know_which_book(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def explain(events: Path, catalog_dir: Path, price_book: str | None, wanted: str
     """Say why each usage event of EVENTFILE (JSON lines; - is stdin) costs what it costs.
 
     Which version of the book, which row won and why the others did not, every adjustment, every coefficient, the local
-    time that decided. The JSON is that of rate --explain.
+    time that decided. The JSON is that of rate --explain. What period rules count is counted from the first line on.
     """
     catalog = open_catalog(catalog_dir)
     rater = BookRater(catalog, choose_book(catalog, price_book))
@@ -46,9 +46,11 @@ def explain(events: Path, catalog_dir: Path, price_book: str | None, wanted: str
     with ExitStack() as stack:
         source = open_file(stack, events, "rb")
         for value in source:
-            if not value.strip() or (wanted is not None and rater.line(value)["id"] != wanted):
+            if not value.strip():
                 continue
-            line = rater.line(value, explained=True)
+            line = rater.line(value, explained=True, only=wanted)  # a line that is not wanted counts for those after it
+            if wanted is not None and line["id"] != wanted:
+                continue
             text = encode_line(line) if as_ == "json" else (b"\n" if told else b"") + explain_as_text(line).encode()
             sys.stdout.buffer.write(text)
             told += 1

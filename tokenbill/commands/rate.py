@@ -57,7 +57,9 @@ def choose_book(catalog: Catalog, name: str | None) -> str:
 def rate(catalog_dir: Path, events: Path, price_book: str | None, out: Path | None, explained: bool) -> None:
     """Price usage events: one JSON line for each, with the amount or the reason why there is none.
 
-    Needs no servers, applies no time limits and does not look for duplicates. Blank lines are left out.
+    Needs no servers, applies no time limits and does not look for duplicates. Blank lines are left out. Where prices
+    depend on a period, usage is counted per account in the order of the file, from nothing at the first line, in
+    memory; what is missing to a commitment at the end of a period is not charged here (simulate does).
     """
     catalog = open_catalog(catalog_dir)
     name = choose_book(catalog, price_book)

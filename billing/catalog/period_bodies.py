@@ -1,0 +1,53 @@
+"""Period rules as part of a stored price book, and back; see :mod:`billing.catalog.entries` for what a body is."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from billing.catalog.periods import ONE_PICO, PeriodRule, Tier
+
+Body = dict[str, Any]
+_DEFAULTS: dict[str, int] = {
+    "block_units": 0,
+    "block_price_pico": 0,
+    "amount_pico": 0,
+    "multiply_pico": ONE_PICO,
+    "overflow_pico": ONE_PICO,
+}
+"""Numbers of a rule that are left out of its body where they are these."""
+
+
+def rule_body(rule: PeriodRule) -> Body:
+    """Write a rule."""
+    body: Body = {"name": rule.name, "kind": rule.kind, "every": rule.every, "timezone": rule.timezone}
+    if rule.count:
+        body["count"] = list(rule.count)
+    if rule.tiers:
+        body["tiers"] = [_tier_body(tier) for tier in rule.tiers]
+    return body | {key: value for key, default in _DEFAULTS.items() if (value := getattr(rule, key)) != default}
+
+
+def rule_of(body: Mapping[str, Any]) -> PeriodRule:
+    """Rebuild a rule."""
+    return PeriodRule(
+        name=body["name"],
+        kind=body["kind"],
+        every=body["every"],
+        timezone=body["timezone"],
+        count=tuple(body.get("count", ())),
+        tiers=tuple(
+            Tier(tier.get("up_to"), tier.get("multiply_pico", ONE_PICO), dict(tier.get("price_pico", {})))
+            for tier in body.get("tiers", ())
+        ),
+        **{key: body.get(key, default) for key, default in _DEFAULTS.items()},
+    )
+
+
+def _tier_body(tier: Tier) -> Body:
+    body: Body = {}
+    if tier.up_to is not None:
+        body["up_to"] = tier.up_to
+    if tier.multiply_pico != ONE_PICO:
+        body["multiply_pico"] = tier.multiply_pico
+    if tier.price_pico:
+        body["price_pico"] = dict(tier.price_pico)
+    return body

@@ -1,0 +1,149 @@
+"""How the prices of an event came about: each meter's way from the list price to the amount, and what was counted.
+
+Part of :mod:`billing.pricing.explain`, which says what an explanation is.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from billing.catalog.model import PriceBook, PriceRow
+from billing.catalog.period_calendar import Period
+from billing.catalog.periods import BLOCKS, BLOCKS_LINE, COMMITMENT, ONE_PICO, PeriodRule
+from billing.pricing.adjust import counting, factor_of
+from billing.pricing.periods import Clock, Counted, Counters, Part, split
+from billing.pricing.row_prices import RowPrices
+from schemas.times import format_time_us
+from schemas.units import (
+    MICRO_DIGITS,
+    MILLION,
+    PICO_DIGITS,
+    divide_half_even,
+    format_micro,
+    format_pico,
+    format_scaled,
+)
+from schemas.usage import UsageEvent
+
+Json = dict[str, Any]
+
+
+def explain_prices(
+    event: UsageEvent, prices: RowPrices, counters: Counters, clock: Clock | None
+) -> tuple[list[Json], list[Json]]:
+    """Every part of an event with its price, and every counter before and after it.
+
+    Of an event that is rejected only the meters that the row prices are told, at the row's prices, and no counter.
+    """
+    base = prices(None, ONE_PICO)
+    known = [(meter, quantity) for meter, quantity in event.counts if meter in base]
+    parts, counted = [Part(meter, quantity, *base[meter]) for meter, quantity in known], list[Counted]()
+    if prices.row.periods and len(known) == len(event.counts):
+        clock = clock or Clock(event.time_us)
+        found = split(known, event.time_us, prices.row, prices.rules, prices, counters, clock)
+        if not isinstance(found, Period):
+            parts, counted = found
+    return [_price(prices, part) for part in parts], [_counted(prices, item, parts) for item in counted]
+
+
+def _counted(prices: RowPrices, item: Counted, parts: Sequence[Part]) -> Json:
+    """A period rule: what it counts and in which period, its tiers, its counter before and after the event."""
+    rule = item.rule
+    told: Json = {"name": rule.name, "kind": rule.kind}
+    if rule.line:
+        told["line"] = rule.line
+    told |= {"every": rule.every, "timezone": rule.timezone, "first_day": item.period.first_day}
+    told |= {"from": format_time_us(item.period.from_us), "until": format_time_us(item.period.until_us)}
+    if rule.kind == COMMITMENT:
+        told |= {"committed": format_pico(rule.amount_pico)}
+        told |= {"multiply": _factor(rule.multiply_pico), "overflow_multiply": _factor(rule.overflow_pico)}
+        if item.after is None:
+            return told | {"settled": True}
+        return told | {"drawn_before": format_pico(item.before.used), "drawn_after": format_pico(item.after.used)}
+    told["count"] = list(rule.count)
+    after = item.before if item.after is None else item.after
+    if rule.kind == BLOCKS:
+        told["block"] = {"units": str(rule.block_units), "price": format_pico(rule.block_price_pico)}
+        return told | {"left_before": format_micro(item.before.used), "left_after": format_micro(after.used)}
+    told["tiers"] = _tiers(rule)
+    told["tiers_used"] = sorted({part.tier for part in parts if part.tier is not None})
+    return told | {"counted_before": format_micro(item.before.used), "counted_after": format_micro(after.used)}
+
+
+def _tiers(rule: PeriodRule) -> list[Json]:
+    told: list[Json] = []
+    for tier in rule.tiers:
+        of: Json = {"up_to": None if tier.up_to is None else str(tier.up_to)}
+        if tier.price_pico:
+            of["per_million"] = {meter: format_scaled(price, MICRO_DIGITS) for meter, price in tier.price_pico.items()}
+        else:
+            of["multiply"] = _factor(tier.multiply_pico)
+        told.append(of)
+    return told
+
+
+def _factor(factor_pico: int) -> str:
+    return format_scaled(factor_pico, PICO_DIGITS)
+
+
+def _price(prices: RowPrices, part: Part) -> Json:
+    """One part's way from the list price to the amount."""
+    book, row = prices.book, prices.row
+    meter = part.meter
+    told: Json = {"meter": meter, "quantity": part.quantity}
+    if meter == BLOCKS_LINE:
+        priced, list_pico = meter, prices.block_list_pico
+        coefficient_micro, origin = 0, "none: the units in a block have theirs"
+    else:
+        priced = "output" if meter == "reasoning" and "reasoning" not in row.price_pico else meter
+        list_pico = prices.priced(part.tier).price_pico[priced]
+        coefficient_micro, origin = _coefficient(book, row, meter, priced)
+    if priced != meter:
+        told["price_of"] = priced
+    if part.tier is not None:
+        told["tier"] = part.tier
+    if part.committed is not None:
+        told["committed"] = part.committed
+    if part.in_block:
+        told["in_block"] = True
+    counted = () if part.in_block else counting(book.stacking, prices.matching, priced)
+    factor, digits = factor_of(counted)
+    for more_pico in _period_factors(prices, part):
+        factor, digits = factor * more_pico, digits + PICO_DIGITS
+    return told | {
+        "list_per_million": format_scaled(list_pico, MICRO_DIGITS),
+        "adjustments": [number for number, a in enumerate(book.adjustments) if any(a is other for other in counted)],
+        "factor": format_scaled(factor, digits),
+        "per_million": format_scaled(part.price_pico, MICRO_DIGITS),
+        "amount": format_pico(part.quantity * part.price_pico),
+        "coefficient": format_micro(coefficient_micro),
+        "coefficient_from": origin,
+        "standard_tokens": format_micro(part.quantity * coefficient_micro),
+    }
+
+
+def _period_factors(prices: RowPrices, part: Part) -> tuple[int, ...]:
+    """The factors of a part's tier and of a commitment; 0 for what a block covers."""
+    if part.in_block:
+        return (0,)
+    _, commitment = prices.rules
+    if commitment is None or part.committed is None:
+        return (prices.tier_factor(part.tier),)
+    return prices.tier_factor(part.tier), commitment.multiply_pico if part.committed else commitment.overflow_pico
+
+
+def _coefficient(book: PriceBook, row: PriceRow, meter: str, priced: str) -> tuple[int, str]:
+    """The coefficient of a meter in micro, and where it is from."""
+    origin = ""
+    if meter not in row.coefficient_micro and priced != meter:
+        meter, origin = priced, "output's, "
+    coefficient_micro = row.coefficient_micro.get(meter)
+    if coefficient_micro is None:
+        return 0, origin + "none: the row states none and the book has no standard_token_price"
+    standard_price = book.standard_token_price_pico_per_million
+    stated = row.stated is None or meter in row.stated
+    if standard_price and (row.stated is None or not stated) and meter in row.price_pico:
+        price_pico = row.price_pico[meter]
+        if coefficient_micro == divide_half_even(price_pico * MILLION * MILLION, standard_price):
+            price, standard = format_scaled(price_pico, MICRO_DIGITS), format_pico(standard_price)
+            return coefficient_micro, origin + f"price {price} ÷ standard token price {standard}"
+    return coefficient_micro, origin + "stated in the row"
