@@ -65,7 +65,7 @@ class Envelope:
     data: dict[str, Any]
 
 
-class _JsonProblem(ValueError):
+class JsonProblem(ValueError):
     """What is wrong with a JSON text, for a person."""
 
 
@@ -75,7 +75,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                raise _JsonProblem(f"duplicate key {show(key)} in an object")
+                raise JsonProblem(f"duplicate key {show(key)} in an object")
             seen.add(key)
     return result
 
@@ -87,7 +87,7 @@ def _integer(text: str) -> int:
 
 
 def _constant(text: str) -> Any:
-    raise _JsonProblem(f"{text} is not a JSON number")
+    raise JsonProblem(f"{text} is not a JSON number")
 
 
 def _depth_exceeds(value: object, limit: int) -> bool:
@@ -97,25 +97,25 @@ def _depth_exceeds(value: object, limit: int) -> bool:
     return limit == 0 or any(_depth_exceeds(child, limit - 1) for child in children)
 
 
-def _read_object(value: bytes | None, what: str) -> dict[str, Any]:
+def read_object(value: bytes | None, what: str) -> dict[str, Any]:
     """Read a JSON object strictly: UTF-8, no duplicate keys, no NaN or Infinity, not too deep."""
     if value is None:
-        raise _JsonProblem(f"the record has no value: expected {what} as a JSON object")
+        raise JsonProblem(f"the record has no value: expected {what} as a JSON object")
     try:
         text = value.decode()
         document = json.loads(
             text, object_pairs_hook=_object, parse_int=_integer, parse_float=JsonReal, parse_constant=_constant
         )
     except UnicodeDecodeError as error:
-        raise _JsonProblem(f"byte {error.start} of the value is not UTF-8") from None
+        raise JsonProblem(f"byte {error.start} of the value is not UTF-8") from None
     except json.JSONDecodeError as error:
-        raise _JsonProblem(f"not JSON: {error.msg} (line {error.lineno} column {error.colno})") from None
+        raise JsonProblem(f"not JSON: {error.msg} (line {error.lineno} column {error.colno})") from None
     except RecursionError:
-        raise _JsonProblem(f"nested deeper than {MAX_DEPTH}") from None
+        raise JsonProblem(f"nested deeper than {MAX_DEPTH}") from None
     if not isinstance(document, dict):
-        raise _JsonProblem(f"the value is {show(document)}: expected {what} as a JSON object")
+        raise JsonProblem(f"the value is {show(document)}: expected {what} as a JSON object")
     if text.count("{") + text.count("[") > MAX_DEPTH and _depth_exceeds(document, MAX_DEPTH):
-        raise _JsonProblem(f"nested deeper than {MAX_DEPTH}")
+        raise JsonProblem(f"nested deeper than {MAX_DEPTH}")
     return document
 
 
@@ -165,8 +165,8 @@ def read_envelope(
     raw: dict[str, Any]
     if structured:
         try:
-            raw = _read_object(value, "a CloudEvent")
-        except _JsonProblem as problem:
+            raw = read_object(value, "a CloudEvent")
+        except JsonProblem as problem:
             return Rejection("invalid_json", str(problem))
     else:
         found = _header_attributes(headers)
@@ -195,8 +195,8 @@ def read_envelope(
         data = raw.get("data")
     else:
         try:
-            data = _read_object(value, "the event's data")
-        except _JsonProblem as problem:
+            data = read_object(value, "the event's data")
+        except JsonProblem as problem:
             return reject("invalid_json", str(problem))
     if not isinstance(data, dict):
         what = "missing" if data is None else show(data)

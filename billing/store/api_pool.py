@@ -18,7 +18,12 @@ AsyncConnection = psycopg.AsyncConnection[TupleRow]
 
 WAIT_SECONDS = 5
 """How long a request waits for a free connection before it is told that the database is away."""
-_MISSING = (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.InsufficientPrivilege)
+_MISSING = (
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.InvalidSchemaName,
+    psycopg.errors.InsufficientPrivilege,
+)
 
 
 class ApiDatabase:

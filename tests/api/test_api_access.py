@@ -69,6 +69,6 @@ def test_errors_of_routing_are_problems(admin: httpx.Client) -> None:
     check_problem(admin.get("/v1/nothing"), 404, "not_found")
     check_problem(admin.delete("/v1/accounts"), 405, "method_not_allowed")
     check_problem(admin.get("/v1/accounts", params={"limit": 0}), 400, "invalid_request")
-    check_problem(admin.get("/v1/accounts", params={"cursor": "!"}), 400, "invalid_cursor")
+    check_problem(admin.get("/v1/accounts", params={"cursor": "!"}), 422, "invalid_cursor")
     check_problem(admin.get("/v1/accounts/nobody-opened-this"), 404, "unknown_account")
     check_problem(admin.get("/v1/accounts/" + "x" * 300), 400, "invalid_request")

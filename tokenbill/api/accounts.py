@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path
-from fastapi.responses import Response
 from pydantic import BaseModel, Field
 from pydantic_core import PydanticCustomError
 
 from billing.accounts import Account
-from billing.documents import account_object, balance_object, dump_json
+from billing.documents import account_object, balance_object
 from billing.store.api_accounts import list_accounts, read_account
 from schemas.fields import MAX_TEXT_BYTES, TEXT_PATTERN, check_name
 from schemas.outputs import Decimal, PackageBalance
 from schemas.units import format_pico
+from tokenbill.api.answers import json_answer
 from tokenbill.api.auth import Caller, needs
 from tokenbill.api.context import Context, Shared
-from tokenbill.api.pages import Cursor, Limit, read_cursor, write_cursor
+from tokenbill.api.pages import Cursor, Limit, page, read_cursor
 from tokenbill.api.problems import Problem, responses
 
 router = APIRouter(prefix="/v1/accounts", tags=["accounts"])
@@ -64,31 +64,26 @@ def account_body(account: Account) -> dict[str, Any]:
     }
 
 
-def json_answer(body: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """A document that is written as the outputs are: rendered once, not validated again."""
-    return Response(dump_json(body), status, headers, "application/json")
+def _can_exist(account: str) -> bool:
+    """Whether an account can have this id; the database need not be asked for one that cannot."""
+    try:
+        check_name(account)
+    except PydanticCustomError:
+        return False
+    return True
 
 
 async def existing_account(shared: Context, caller: Caller, account: str) -> Account:
     """An account that the caller may see.
 
     Raises:
-        Problem: ``other_account``, ``unknown_account``, ``invalid_request``.
+        Problem: ``other_account``, ``unknown_account``.
     """
-    check_account_id(account)
     caller.check_account(account)
-    found = await read_account(shared.database, account)
+    found = await read_account(shared.database, account) if _can_exist(account) else None
     if found is None:
         raise Problem("unknown_account", f"Account {account!r} was never opened.")
     return found
-
-
-def check_account_id(account: str) -> None:
-    """Refuse an id that no account can have."""
-    try:
-        check_name(account)
-    except PydanticCustomError as error:
-        raise Problem("invalid_request", f"account is {account[:80]!r}: {error.message()}") from None
 
 
 @router.get("", response_model=AccountPage, responses=responses("invalid_cursor"))
@@ -98,9 +93,8 @@ async def accounts(shared: Shared, caller: Reader, limit: Limit = 100, cursor: C
     if caller.account is not None:
         mine = await read_account(shared.database, caller.account) if caller.account > after else None
         return json_answer({"items": [account_body(mine)] if mine else [], "next_cursor": None})
-    found = await list_accounts(shared.database, after, limit + 1)
-    more = write_cursor(found[limit - 1].account) if len(found) > limit else None
-    return json_answer({"items": [account_body(one) for one in found[:limit]], "next_cursor": more})
+    found, more = page(await list_accounts(shared.database, after, limit + 1), limit, lambda one: one.account)
+    return json_answer({"items": [account_body(one) for one in found], "next_cursor": more})
 
 
 @router.get("/{account}", response_model=AccountBody, responses=responses("unknown_account", "other_account"))

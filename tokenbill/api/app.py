@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,13 +11,17 @@ from fastapi import FastAPI
 from starlette.types import Scope
 
 from billing.store.api_pool import ApiDatabase
+from streams.sender import InputSender
 from tokenbill import __version__
-from tokenbill.api import accounts, health, problems
+from tokenbill.api import accounts, commands, health, plans, problems, quotes, usage
 from tokenbill.api.auth import Caller, KeyRing
+from tokenbill.api.bodies import JSON
+from tokenbill.api.catalogue import Catalogue
 from tokenbill.api.context import ApiSettings, Context
 from tokenbill.api.gate import Gate
+from tokenbill.api.outcomes import Outcomes
 
-ROUTERS = (health.router, accounts.router)
+ROUTERS = (health.router, accounts.router, commands.router, usage.router, plans.router, quotes.router)
 
 
 def create_app(settings: ApiSettings) -> FastAPI:
@@ -26,10 +31,18 @@ def create_app(settings: ApiSettings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         database = ApiDatabase(settings.database_url, settings.connections)
         await database.open()
-        app.state.context = Context(settings, database, KeyRing(database))
+        sender = InputSender(settings.kafka)
+        outcomes = Outcomes(settings.kafka, settings.partitions, database)
+        outcomes.start()
+        catalogue = Catalogue(database)
+        turns = asyncio.Semaphore(max(1, settings.connections // 2))
+        app.state.context = Context(settings, database, KeyRing(database), sender, outcomes, catalogue, turns)
         try:
             yield
         finally:
+            await outcomes.close()
+            await asyncio.to_thread(sender.close)
+            catalogue.close()
             await database.close()
 
     app = FastAPI(
@@ -68,7 +81,10 @@ def _document(app: FastAPI) -> dict[str, Any]:
         document["security"] = [{"key": []}]
         for methods in document["paths"].values():
             for operation in methods.values():
-                # FastAPI documents its own 422; ours are problems with the status 400.
-                operation["responses"].pop("422", None)
+                # FastAPI documents an answer of its own for what it validates; ours is a problem with the status 400.
+                if JSON in operation["responses"].get("422", {}).get("content", {}):
+                    del operation["responses"]["422"]
+        for unused in ("HTTPValidationError", "ValidationError"):
+            parts["schemas"].pop(unused, None)
         app.openapi_schema = document
     return app.openapi_schema

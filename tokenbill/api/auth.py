@@ -88,9 +88,18 @@ def needs(right: Right) -> Callable[[Request], Caller]:
 
     def dependency(request: Request) -> Caller:
         caller: Caller = request.state.caller
-        if right not in RIGHTS[caller.role]:
-            able = ", ".join(role for role, rights in RIGHTS.items() if right in rights)
-            raise Problem("role_not_enough", f"The key has the role {caller.role}; this needs one of: {able}.")
+        require(caller, right)
         return caller
 
     return dependency
+
+
+def require(caller: Caller, right: Right) -> None:
+    """Refuse a caller whose role lacks a right.
+
+    Raises:
+        Problem: ``role_not_enough``.
+    """
+    if right not in RIGHTS[caller.role]:
+        able = ", ".join(role for role, rights in RIGHTS.items() if right in rights)
+        raise Problem("role_not_enough", f"The key has the role {caller.role}; this needs one of: {able}.")

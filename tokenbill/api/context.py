@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
 
 from billing.store.api_pool import ApiDatabase
+from streams.sender import InputSender
 from tokenbill.api.auth import KeyRing
+from tokenbill.api.catalogue import Catalogue
+from tokenbill.api.outcomes import Outcomes
 
 
 @dataclass(frozen=True, slots=True)
 class ApiSettings:
-    """Where the servers are, and how many connections a process holds."""
+    """Where the servers are, how accounts are spread, and how many connections a process holds."""
 
     kafka: str
     database_url: str
+    partitions: int
     connections: int = 8
 
 
@@ -27,6 +32,16 @@ class Context:
     settings: ApiSettings
     database: ApiDatabase
     keys: KeyRing
+    sender: InputSender
+    outcomes: Outcomes
+    catalogue: Catalogue
+    sending: asyncio.Semaphore
+    """How many requests may hold a connection while they wait for Kafka."""
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions accounts are spread over."""
+        return self.settings.partitions
 
 
 def context_of(request: Request) -> Context:

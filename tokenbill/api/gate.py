@@ -46,7 +46,7 @@ class Gate:
                 scope["state"]["caller"] = await self._verify(scope, headers.get(b"authorization"))
             await self._app(scope, _bounded(headers, receive), stamped)
         except Exception as error:  # whatever it was, it is in the log and the caller gets a problem
-            problem = of_failure(error)
+            problem = of_failure(error, request_id)
             if begun:
                 raise
             await problem.answer(request_id)(scope, receive, stamped)

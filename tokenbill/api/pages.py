@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from typing import Annotated, TypeVar
 
 from fastapi import Query
 
@@ -12,6 +13,7 @@ from schemas.fields import MAX_TEXT_BYTES
 from tokenbill.api.problems import Problem
 
 MAX_LIMIT = 1_000
+Row = TypeVar("Row")
 
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="rows in a page at most")]
 Cursor = Annotated[
@@ -22,6 +24,12 @@ Cursor = Annotated[
 def write_cursor(last: str) -> str:
     """The cursor after a row."""
     return base64.urlsafe_b64encode(b"a" + last.encode()).decode().rstrip("=")
+
+
+def page(items: Sequence[Row], limit: int, name_of: Callable[[Row], str]) -> tuple[list[Row], str | None]:
+    """The first ``limit`` of the items, of which one more was asked for, and the cursor after them if there is more."""
+    kept = list(items[:limit])
+    return kept, write_cursor(name_of(kept[-1])) if len(items) > limit else None
 
 
 def read_cursor(cursor: str | None) -> str:

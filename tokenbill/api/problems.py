@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from billing.documents import dump_json
 from billing.store.errors import DatabaseDown, NotPrepared
@@ -33,7 +34,7 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "invalid_request": Kind(400, "The request cannot be read"),
-    "invalid_cursor": Kind(400, "The cursor was not made by this list"),
+    "invalid_cursor": Kind(422, "The cursor was not made by this list"),
     "key_required": Kind(401, "A key is required"),
     "key_unknown": Kind(401, "The key is unknown, expired or revoked"),
     "role_not_enough": Kind(403, "The role of the key does not allow this"),
@@ -41,13 +42,54 @@ KINDS: dict[str, Kind] = {
     "not_found": Kind(404, "There is nothing at this address"),
     "unknown_account": Kind(404, "The account was never opened"),
     "method_not_allowed": Kind(405, "The address does not know this method"),
+    "idempotency_key_required": Kind(400, "A command needs an idempotency key"),
+    "unknown_plan": Kind(404, "There is no such plan"),
+    "unknown_price_book": Kind(404, "There is no such price book"),
+    "unknown_command": Kind(404, "No command was ordered under this idempotency key"),
     "too_large": Kind(413, "The body is too large"),
     "unsupported_media_type": Kind(415, "The body has a content type that is not read here"),
+    "invalid_json": Kind(400, "The event is not JSON, or not as strict as an event must be"),
+    "invalid_event": Kind(422, "A field of the event is missing or wrong"),
+    "usage_mismatch": Kind(422, "The counts contradict each other"),
+    "unknown_meter": Kind(422, "A meter is counted that nobody knows"),
+    "overflow": Kind(422, "A number is larger than what can be held"),
+    "too_many_events": Kind(422, "The batch has too many events"),
+    "nothing_taken": Kind(422, "No event of the batch was taken"),
+    "no_price_book": Kind(422, "No version of the price book is in force at that time"),
+    "no_price": Kind(422, "No row of the price book prices this"),
+    "account_closed": Kind(409, "The account is closed"),
+    "invalid_data": Kind(422, "A value cannot be held exactly"),
+    "invalid_command": Kind(422, "A field of the command is missing or wrong"),
+    "idempotency_key_reused": Kind(422, "The idempotency key stands for another request"),
     "internal_error": Kind(500, "A defect of ours"),
     "database_down": Kind(503, "The database does not answer"),
+    "kafka_down": Kind(503, "Kafka does not answer"),
     "starting": Kind(503, "The service is not ready"),
 }
 """Every code that this package answers with; ``docs/http-api.md`` explains each."""
+
+REFUSALS: dict[str, Kind] = {
+    "unknown_account": KINDS["unknown_account"],
+    "account_closed": KINDS["account_closed"],
+    "account_exists": Kind(409, "The account was opened before"),
+    "ambiguous_price_book": Kind(409, "No single price book fits the account"),
+    "currency_mismatch": Kind(409, "The currencies differ"),
+    "unknown_plan": KINDS["unknown_plan"],
+    "invalid_starts_at": Kind(409, "The cycle would begin too far ahead"),
+    "duplicate_grant_id": Kind(409, "The grant exists on this account"),
+    "duplicate_payment_ref": Kind(409, "The payment was booked before on this account"),
+    "insufficient_funds": Kind(409, "The wallet holds too little"),
+    "overflow": KINDS["overflow"],
+    "unknown_grant": Kind(404, "There is no such grant on this account"),
+    "ambiguous_grant": Kind(409, "The grant has several buckets"),
+    "bucket_ended": Kind(409, "The bucket has ended or is being refunded"),
+    "insufficient_balance": Kind(409, "The balance is too small"),
+    "invalid_amount": Kind(409, "The amount is not possible"),
+    "nothing_to_refund": Kind(409, "Nothing of the grant is left"),
+    "same_person": Kind(409, "Who asks and who approves must differ"),
+    "unsupported_command": Kind(409, "This version does not carry the command out"),
+}
+"""What a rule answers a command with. A reason that is not here is answered with 409 and the same shape."""
 
 
 class ProblemBody(BaseModel):
@@ -64,13 +106,21 @@ class ProblemBody(BaseModel):
 
 
 class Problem(Exception):
-    """An error that is answered to the caller. ``more`` are members beyond those of the standard."""
+    """An error that is answered to the caller. ``kind`` is that of the code, unless given; ``more`` are members beyond
+    those of the standard."""
 
-    def __init__(self, code: str, detail: str, headers: Mapping[str, str] | None = None, **more: Any) -> None:
+    def __init__(
+        self,
+        code: str,
+        detail: str,
+        headers: Mapping[str, str] | None = None,
+        kind: Kind | None = None,
+        **more: Any,
+    ) -> None:
         super().__init__(code, detail)
         self.code = code
         self.detail = detail
-        self.kind = KINDS[code]
+        self.kind = kind or KINDS[code]
         self.headers = dict(headers or {})
         self.more = more
 
@@ -93,7 +143,7 @@ class Problem(Exception):
         return Response(dump_json(body), kind.status, self.headers, MEDIA_TYPE)
 
 
-def of_failure(error: Exception) -> Problem:
+def of_failure(error: Exception, request_id: str) -> Problem:
     """What a caller is told of a failure that is not theirs."""
     if isinstance(error, Problem):
         return error
@@ -101,7 +151,7 @@ def of_failure(error: Exception) -> Problem:
         return Problem("database_down", "The database does not answer at this moment; try again.")
     if isinstance(error, NotPrepared):
         return Problem("starting", "The database is not prepared for this version; run `tokenbill prepare`.")
-    log.exception("a request failed", exc_info=error)
+    log.error("request %s failed", request_id, exc_info=error)
     return Problem("internal_error", "The failure is in the log under this request_id.")
 
 
@@ -116,6 +166,9 @@ def _of_validation(error: RequestValidationError) -> Problem:
         {"field": ".".join(str(part) for part in one["loc"]), "message": str(one["msg"])} for one in error.errors()
     ]
     first = found[0]
+    if first["field"] == "header.Idempotency-Key":
+        code = "idempotency_key_required" if error.errors()[0]["type"] == "missing" else "invalid_request"
+        return Problem(code, "Send the header `Idempotency-Key: KEY`: 1 to 128 letters, digits, or any of _ . : ~ -")
     return Problem("invalid_request", f"{first['field']}: {first['message']}", errors=found)
 
 
@@ -127,22 +180,38 @@ def install(app: FastAPI) -> None:
             problem = _of_validation(error)
         elif isinstance(error, HTTPException):
             problem = _of_status(error)
+            if error.status_code == 405:
+                problem.headers = {"allow": ", ".join(_methods(app, request.url.path))}
         else:
-            problem = of_failure(error)
+            problem = of_failure(error, request.state.request_id)
         return problem.answer(request.state.request_id)
 
     for kind in (Problem, HTTPException, RequestValidationError, DatabaseDown, NotPrepared):
         app.add_exception_handler(kind, answer)
 
 
+def kind_of(code: str) -> Kind:
+    """The kind of a code, ours or a rule's."""
+    return KINDS[code] if code in KINDS else REFUSALS[code]
+
+
+def _methods(app: FastAPI, path: str) -> list[str]:
+    """The methods that an address knows: Starlette by itself names those of one route only."""
+    found = set[str]()
+    for template, operations in app.openapi()["paths"].items():
+        if compile_path(template)[0].match(path):
+            found |= {method.upper() for method in operations}
+    return sorted(found)
+
+
 def responses(*codes: str) -> dict[int | str, dict[str, Any]]:
     """What a route says in the OpenAPI document about the problems it answers with."""
     by_status: dict[int | str, list[str]] = {}
     for code in dict.fromkeys(("invalid_request", "key_required", "role_not_enough", "database_down", *codes)):
-        by_status.setdefault(KINDS[code].status, []).append(code)
+        by_status.setdefault(kind_of(code).status, []).append(code)
     return {
         status: {
-            "description": "; ".join(f"`{code}`: {KINDS[code].title}" for code in found),
+            "description": "; ".join(f"`{code}`: {kind_of(code).title}" for code in found),
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemBody"}}},
         }
         for status, found in by_status.items()

@@ -41,8 +41,7 @@ def serve(host: str, port: int, data_dir: Path | None) -> None:
 
     log_to_stderr()
     kafka, database = servers(data_dir)
-    wait_for_topics(kafka)
-    app = create_app(ApiSettings(kafka, database))
+    app = create_app(ApiSettings(kafka, database, wait_for_topics(kafka)))
     relax_garbage_collection()
     uvicorn.run(
         app,
