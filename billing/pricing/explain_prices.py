@@ -107,12 +107,14 @@ def _price(prices: RowPrices, part: Part) -> Json:
         told["in_block"] = True
     counted = () if part.in_block else counting(book.stacking, prices.matching, priced)
     factor, digits = factor_of(counted)
+    period_factor, period_digits = 1, 0
     for more_pico in _period_factors(prices, part):
-        factor, digits = factor * more_pico, digits + PICO_DIGITS
+        period_factor, period_digits = period_factor * more_pico, period_digits + PICO_DIGITS
     return told | {
         "list_per_million": format_scaled(list_pico, MICRO_DIGITS),
         "adjustments": [number for number, a in enumerate(book.adjustments) if any(a is other for other in counted)],
         "factor": format_scaled(factor, digits),
+        **({"period_factor": format_scaled(period_factor, period_digits)} if row.periods else {}),
         "per_million": format_scaled(part.price_pico, MICRO_DIGITS),
         "amount": format_pico(part.quantity * part.price_pico),
         "coefficient": format_micro(coefficient_micro),

@@ -129,10 +129,12 @@ def _prices(told: Json) -> Iterator[str]:
         if "committed" in price:
             of += " within the commitment" if price["committed"] else " above the commitment"
         factor = ""
-        if price["adjustments"] or price["factor"] != "1":
+        if price["adjustments"]:
             numbers = ", ".join(map(str, price["adjustments"]))
-            by = "in a block" if "in_block" in price else f"adjustment {numbers}" if numbers else "period rule"
-            factor = f" × {price['factor']} ({by}) = {price['per_million']}"
+            factor = f" × {price['factor']} (adjustment {numbers})"
+        if price.get("period_factor", "1") != "1":
+            factor += f" × {price['period_factor']} ({'in a block' if 'in_block' in price else 'period rule'})"
+        factor += f" = {price['per_million']}" if factor else ""
         yield f"    {price['meter']}{of}: {price['list_per_million']}{factor}"
         yield f"      {price['quantity']} × {price['per_million']} ÷ 1000000 = {price['amount']} {currency}"
         yield (

@@ -50,7 +50,9 @@ def read_catalog(database: Database) -> tuple[int, Catalog]:
 def publish(database: Database, catalog: Catalog, rerate: bool = False) -> PublishResult:
     """Add the entries that are not there yet; the epoch rises if there are any.
 
-    Waits for commits in flight. With ``rerate`` a price book may begin before usage that was committed under its name.
+    Waits for commits in flight. With ``rerate`` whoever publishes asks that usage be rated anew which was committed
+    under the name of a back-dated version. That takes an archive of rated events, which this version does not keep, so
+    it is refused as well, and says why.
 
     Raises:
         CatalogConflict: a version exists with other content, a later version of a book is back-dated, or old and new
@@ -63,8 +65,7 @@ def publish(database: Database, catalog: Catalog, rerate: bool = False) -> Publi
         times = connection.execute("SELECT name, max(max_event_time_us) FROM book_time GROUP BY name").fetchall()
         new = _new_entries(catalog.to_entries(), {(k, n, v): sha256 for k, n, v, sha256, _ in stored})
         named = {name for kind, name, *_ in stored if kind == PRICE_BOOK}
-        if not rerate:
-            _refuse_backdated(new, named, dict(times))
+        _refuse_backdated(new, named, dict(times), rerate)
         if not new:
             return PublishResult(epoch, ())
         _judge([*(body for *_, body in stored), *(entry.body for entry in new)])
@@ -104,19 +105,26 @@ def _new_entries(entries: Sequence[CatalogEntry], stored: dict[tuple[str, str, i
     return new
 
 
-def _refuse_backdated(new: Sequence[CatalogEntry], named: set[str], last_used_us: dict[str, int]) -> None:
-    conflicts = [
-        f"{_label(entry)} begins {format_time_us(entry.effective_from_us)}, but usage up to"
-        f" {format_time_us(last_used_us[entry.name])} is billed under {entry.name}: begin later, or re-rate"
-        for entry in new
-        if entry.kind == PRICE_BOOK
-        and entry.name in named
-        and entry.name in last_used_us
-        and entry.effective_from_us is not None
-        and entry.effective_from_us <= last_used_us[entry.name]
-    ]
+def _refuse_backdated(new: Sequence[CatalogEntry], named: set[str], last_used_us: dict[str, int], rerate: bool) -> None:
+    conflicts: list[str] = []
+    for entry in new:
+        begins_us, last_us = entry.effective_from_us, last_used_us.get(entry.name)
+        if entry.kind != PRICE_BOOK or entry.name not in named or begins_us is None or last_us is None:
+            continue
+        if begins_us <= last_us:
+            begins, last = format_time_us(begins_us), format_time_us(last_us)
+            conflicts.append(
+                f"{_label(entry)} begins {begins}, and usage from then to {last} is billed under {entry.name}: "
+                + (_NO_RERATING if rerate else "begin later, or ask for it to be rated anew with --rerate")
+            )
     if conflicts:
         raise CatalogConflict(conflicts)
+
+
+_NO_RERATING = (
+    "it cannot be rated anew, as this version keeps no archive of rated events; let the version begin after that time,"
+    " and correct what was billed with balance.adjusted.v1"
+)
 
 
 def _judge(bodies: Sequence[dict[str, Any]]) -> None:

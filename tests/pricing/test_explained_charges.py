@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from explained_golden import EVENTS, EXPLAINED, books, events, render
+from explained_golden import EVENTS, EXPLAINED, EXPLAINED_PERIODS, books, events, render, render_periods
 from pricing_samples import HEAD, PEAK_US, book_of, event
 
 from billing.pricing import Rated, RowIndex, rate, rated_as_json
@@ -25,6 +25,17 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 def test_200_explained_charges_are_the_golden_ones_byte_for_byte() -> None:
     """After a change that is meant: ``python tests/pricing/explained_golden.py --update``, and look at the diff."""
     assert render() == EXPLAINED.read_text(encoding="utf-8")
+
+
+def test_a_dozen_charges_that_depend_on_a_period_are_the_golden_ones_byte_for_byte() -> None:
+    assert render_periods() == EXPLAINED_PERIODS.read_text(encoding="utf-8")
+    lines = [json.loads(line) for line in EXPLAINED_PERIODS.read_text(encoding="utf-8").splitlines()]
+    assert {rule["kind"] for line in lines for rule in line["explain"]["periods"]} == {
+        "graduated", "volume", "blocks", "commitment",
+    }  # fmt: skip
+    for line in lines:
+        recompute(line)
+        assert explain_as_text(line).count("  period rule (") == len(line["explain"]["periods"])
 
 
 def test_the_golden_charges_show_every_rule() -> None:
@@ -53,6 +64,7 @@ def recompute(line: dict) -> None:  # type: ignore[type-arg]
         for number in price["adjustments"]:
             factor *= factors[number]
         assert factor == Fraction(price["factor"])
+        factor *= Fraction(price.get("period_factor", "1"))
         per_unit = round(Fraction(price["list_per_million"]) * 10**6 * factor)  # Fraction rounds half to even
         amounts.append(price["quantity"] * per_unit)
         standard += price["quantity"] * Fraction(price["coefficient"])

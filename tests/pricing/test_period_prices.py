@@ -327,6 +327,7 @@ def check_explanation(of: UsageEvent, book: PriceBook, counters: Counters, rated
     ]
     for price in told["prices"]:
         list_price = Fraction(price["list_per_million"]) * Fraction(price["factor"]) / MILLION
+        list_price *= Fraction(price.get("period_factor", "1"))
         assert rounded(list_price) * MILLION == Fraction(price["per_million"])
     for rule, item in zip(told.get("periods", ()), rated.counted, strict=True):
         digits = 12 if item.rule.kind == COMMITMENT else 6

@@ -65,9 +65,18 @@ def test_a_later_version_begins_after_the_usage_that_was_committed(
     if not refused:
         assert store.publish(later).published == ("price_book retail-cn@2",)
         return
-    with pytest.raises(CatalogConflict, match="begin later, or re-rate"):
+    with pytest.raises(CatalogConflict, match="begin later, or ask for it to be rated anew with --rerate"):
         store.publish(later)
-    assert store.publish(later, rerate=True).epoch == 2
+    concerned = f"retail-cn@2 begins {begins}, and usage from then to {LATER} is billed under retail-cn"
+    with pytest.raises(CatalogConflict, match=f"{concerned}: it cannot be rated anew.*begin after that time"):
+        store.publish(later, rerate=True)
+    assert store.catalog_epoch() == 1
+
+
+def test_rerate_publishes_what_concerns_no_usage(store: Store, catalog_of: Make) -> None:
+    store.publish(catalog_of((1, FIRST, "2")))
+    use_book_until(store, FIRST)
+    assert store.publish(catalog_of((1, FIRST, "2"), (2, LATER, "3")), rerate=True).epoch == 2
 
 
 def test_usage_under_another_name_refuses_nothing(store: Store, catalog_of: Make) -> None:

@@ -3,12 +3,14 @@
 import json
 import random
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from store_database import PreparedDatabase
 
-from billing.catalog import load_folder
+from billing.catalog import Catalog, load_folder
+from billing.catalog.periods import ONE_PICO, PeriodRule, Tier
 from billing.commit import COMMAND_TOPIC, USAGE_TOPIC, InputBatch, PlainRecord
 from billing.engine import PartitionEngine
 from billing.reference.calculator import PlainCalculator
@@ -58,10 +60,22 @@ def traffic(chance: random.Random) -> list[tuple[str, bytes]]:
     return lines
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_the_engine_on_sql_equals_simulate(database: PreparedDatabase, store: Store, seed: int) -> None:
+def with_period_rules(catalog: Catalog) -> Catalog:
+    """The catalogue, its rows priced by what an account used before: memory that must survive in SQL."""
+    (book,) = catalog.price_books
+    tiers = (Tier(100_000), Tier(None, ONE_PICO // 3))
+    rules = {
+        "monthly": PeriodRule("monthly", "graduated", "calendar_month", "UTC", ("input", "output"), tiers),
+        "deal": PeriodRule("deal", "commitment", "day", "UTC", amount_pico=ONE_PICO, multiply_pico=ONE_PICO // 7),
+    }
+    rows = tuple(replace(row, periods=tuple(rules)) for row in book.rows)
+    return replace(catalog, price_books=(replace(book, rows=rows, periods=rules),))
+
+
+@pytest.mark.parametrize(("seed", "periods"), [(0, False), (1, False), (2, False), (3, True)])
+def test_the_engine_on_sql_equals_simulate(database: PreparedDatabase, store: Store, seed: int, periods: bool) -> None:
     chance = random.Random(seed)
-    catalog = load_folder(CATALOG)
+    catalog = with_period_rules(load_folder(CATALOG)) if periods else load_folder(CATALOG)
     store.publish(catalog)
     lines = traffic(chance)
     waiting: dict[int, list[bytes]] = defaultdict(list)

@@ -63,9 +63,15 @@ def check(context: click.Context, folder: Path, most: str | None) -> None:
 
 @catalog.command(epilog=PUBLISH_EXAMPLE)
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--rerate",
+    is_flag=True,
+    help="Rate usage anew that a back-dated price book concerns. Where there is such usage this is refused: it takes "
+    "an archive of rated events, which is not kept yet.",
+)
 @data_dir_option
 @click.pass_context
-def publish(context: click.Context, folder: Path, data_dir: Path | None) -> None:
+def publish(context: click.Context, folder: Path, rerate: bool, data_dir: Path | None) -> None:
     """Publish what is new in DIR, and return when every running worker uses it.
 
     A version that is published is never changed: publishing it again with the same content does nothing, with other
@@ -80,7 +86,7 @@ def publish(context: click.Context, folder: Path, data_dir: Path | None) -> None
     entries = open_catalog(folder)
     with explained(), Store(database_url(data_dir)) as store:
         try:
-            done = store.publish(entries)
+            done = store.publish(entries, rerate)
         except CatalogConflict as error:
             why = "".join(f"\n  {reason}" for reason in error.reasons)
             raise UserError(
