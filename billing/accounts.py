@@ -54,7 +54,7 @@ class Bucket:
 
     @property
     def grant(self) -> str:
-        """The grant that the bucket belongs to."""
+        """What gave the bucket: a purchase, or one cycle of a subscription (``SUBSCRIPTION/cycle``)."""
         return self.grant_id.rpartition("/")[0]
 
     @property

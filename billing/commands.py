@@ -10,17 +10,19 @@ from typing import Any
 from billing import ledger
 from billing.accounts import CLOSED, Account
 from billing.balance_adjustments import adjust
+from billing.consent import consent_overage
 from billing.counters import begin_commitments
 from billing.cycles import LAST_START_US
 from billing.grants import grant_package
 from billing.lifecycle import next_due_us
 from billing.refunds import refund
 from billing.scene import WALLET_MAX_PICO, Refusal, Scene
-from billing.wallet import put_in
+from billing.wallet import can_pay, put_in
 from schemas.commands import (
     AdjustBalance,
     CloseAccount,
     CommandData,
+    ConsentOverage,
     OpenAccount,
     PurchasePackage,
     RefundPackage,
@@ -111,12 +113,12 @@ def _purchase(data: PurchasePackage, account: Account, scene: Scene) -> Account 
         return Refusal(
             "currency_mismatch", f"plan {plan.label} costs {plan.currency}, the account is {account.currency}"
         )
-    if any(bucket.grant_id.rpartition("/")[0] == data.grant_id for bucket in account.buckets):
+    if any(bucket.grant == data.grant_id for bucket in account.buckets):
         return Refusal("duplicate_grant_id", f"grant {data.grant_id!r} exists on this account")
     if data.starts_at_us >= LAST_START_US:
         begins, last = format_time_us(data.starts_at_us), format_time_us(LAST_START_US)
         return Refusal("invalid_starts_at", f"starts_at: {begins} is too far ahead; a cycle begins before {last}")
-    if data.pay_from == "wallet" and account.wallet_pico + account.credit_limit_pico < plan.price_pico:
+    if data.pay_from == "wallet" and not can_pay(account, plan.price_pico):
         return Refusal(
             "insufficient_funds",
             f"plan {plan.label} costs {format_pico(plan.price_pico)}, the wallet holds "
@@ -132,6 +134,7 @@ def _close(data: CloseAccount, account: Account, scene: Scene) -> Account | Refu
 
 
 RULES: dict[type[CommandData], Rule] = {
+    ConsentOverage: consent_overage,
     TopUpWallet: _top_up,
     PurchasePackage: _purchase,
     RefundPackage: refund,

@@ -11,7 +11,8 @@ from types import MappingProxyType
 from typing import Any
 
 from billing.accounts import NO_END_US, Account, Bucket
-from billing.burn import AccountEvent, Burned
+from billing.burn import AccountEvent, Burned, Deduction
+from billing.catalog.model import STD_TOKEN
 from billing.outbox import SEQUENCE_MARK
 from billing.pricing.rate import Rated, rated_as_json
 from schemas.times import format_time_us
@@ -43,12 +44,21 @@ def paid_line(event: UsageEvent, rated: Rated, offset: int, burned: Burned) -> d
     """One priced and paid event, as ``usage.rated`` carries it."""
     return rated_as_json(event, rated) | {
         "offset": offset,
-        "burned": [
-            {"grant_id": deduction.grant_id, "standard_tokens": format_micro(deduction.burned_micro)}
-            for deduction in burned.deductions
-        ],
+        "burned": [_burned_object(deduction) for deduction in burned.deductions],
         "charged": format_pico(burned.charged_pico),
         "absorbed": format_micro(burned.absorbed_micro),
+    }
+
+
+def _burned_object(deduction: Deduction) -> dict[str, str]:
+    """What one bucket gave: ``standard_tokens``, or ``amount`` and ``unit`` where it counts something else."""
+    if deduction.unit == STD_TOKEN:
+        return {"grant_id": deduction.grant_id, "standard_tokens": format_micro(deduction.taken_micro)}
+    return {
+        "grant_id": deduction.grant_id,
+        "standard_tokens": "0",
+        "amount": format_micro(deduction.taken_micro),
+        "unit": deduction.unit,
     }
 
 

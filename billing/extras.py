@@ -37,6 +37,14 @@ class Refund:
 
 
 @dataclass(slots=True)
+class Consent:
+    """From when until when (excluded) an account agreed to pay for overage of a plan."""
+
+    from_us: int
+    until_us: int
+
+
+@dataclass(slots=True)
 class Extras:
     """Fields are plain values (integers, texts, lists, dictionaries with text keys, dataclasses of those), each with a
     default that means "none": what equals its default is not written. Money in pico, quota in micro, times in
@@ -50,6 +58,14 @@ class Extras:
     """Buckets that are refunded when they end, or were (:mod:`billing.refunds`)."""
     counters: dict[str, Counter] = field(default_factory=dict)
     """Of period rules, by rule and first day (``monthly@2026-11-01``), sorted. What is over is dropped."""
+    burns: dict[str, dict[str, str]] = field(default_factory=dict)
+    """When standard tokens of plans with windows were burned: plan → hour → text (:mod:`billing.windows`)."""
+    members: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Of shared plans: grant → member → micro standard tokens burned (:mod:`billing.members`)."""
+    overage_pico: dict[str, int] = field(default_factory=dict)
+    """Of plans whose overage has a cap: grant → what the wallet paid (:mod:`billing.overage`)."""
+    consents: dict[str, Consent] = field(default_factory=dict)
+    """Of plans whose overage needs consent: plan → when it was given for (:mod:`billing.overage`)."""
 
     @property
     def decides_usage(self) -> bool:

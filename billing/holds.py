@@ -174,16 +174,15 @@ def _burned(
     burned = burn(
         trial,
         event,
-        rated.amount_pico,
-        rated.standard_micro,
-        book.label,
+        rated,
         book.tax_rate_micro,
         tariff.plan,
+        event.time_us,
         Postings(),
     )
     taken: dict[str, int] = {}
     for deduction in burned.deductions:
-        taken[deduction.grant_id] = taken.get(deduction.grant_id, 0) + deduction.burned_micro
+        taken[deduction.grant_id] = taken.get(deduction.grant_id, 0) + deduction.taken_micro
     return trial, Held(taken, before_pico - trial.wallet_pico), burned.absorbed_micro
 
 

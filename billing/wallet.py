@@ -13,6 +13,11 @@ def put_in(account: Account, amount_pico: int, *, gift: bool) -> None:
         account.extras.gift_pico = max(0, min(account.extras.gift_pico + amount_pico, account.wallet_pico))
 
 
+def can_pay(account: Account, amount_pico: int) -> bool:
+    """Whether the wallet, with its credit limit, holds what something costs that may be refused."""
+    return account.wallet_pico + account.credit_limit_pico >= amount_pico
+
+
 def take_out(account: Account, amount_pico: int) -> int:
     """Take money for usage or a fee: gift first. The wallet may fall below zero; whether it may, others decide.
 

@@ -52,7 +52,8 @@ cdef struct Rule:           # one bucket of one plan version
     int32_t bucket_no
     uint8_t pays_as_you_go
     uint8_t any_scope       # the scope is empty
-    uint8_t simple          # standard tokens, no windows, nothing bought by itself: the core may burn it
+    uint8_t simple          # standard tokens, no windows, not shared: the core may burn it
+    uint8_t plain_overage   # packs, a cap or consent: the plain rule decides what it does not cover
 
 
 cdef class AccountStore:

@@ -117,7 +117,12 @@ cdef class AccountStore:
             rule.simple = (
                 plan.buckets[bucket_no - 1].unit == "STD_TOKEN"
                 and not plan.windows
-                and plan.overage.mode in ("pay_as_you_go", "block")
+                and plan.members is None
+            )
+            rule.plain_overage = (
+                plan.overage.mode not in ("pay_as_you_go", "block")
+                or plan.overage.cap_pico != 0
+                or plan.overage.consent_required
             )
             number = self.rules.size()
             self.rules.push_back(rule)

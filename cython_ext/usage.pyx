@@ -198,7 +198,7 @@ cdef class Usage:
         cdef int64_t amount_pico, standard_micro, net_pico, now_us
         cdef int64_t charged_pico = 0, burned_micro = 0, revenue_pico = 0
         cdef int64_t absorbed_micro = 0, absorbed_pico = 0
-        cdef bint matched = False, pays_as_you_go = False
+        cdef bint matched = False, pays_as_you_go = False, plain_overage = False
         cdef i128 left
 
         if limited:
@@ -263,6 +263,7 @@ cdef class Usage:
                 continue
             matched = True
             pays_as_you_go = rule.pays_as_you_go
+            plain_overage = rule.plain_overage
             if bucket.status == self.accounts._expired or bucket.status == self.accounts._refunded:
                 continue
             if payer == NULL and bucket.remaining_micro > 0:
@@ -286,6 +287,8 @@ cdef class Usage:
             rule = &self.accounts.rules[payer.rule]
             earned = self._earned(account.currency, rule.label, -1)
             earned.amount_pico = earned.amount_pico + tb_widen(revenue_pico)
+        elif plain_overage:
+            return NEEDS_PLAIN
         elif not matched or pays_as_you_go:
             charged_pico = amount_pico
             paid.payer = BY_WALLET

@@ -189,6 +189,18 @@ class CorrectUsage(CommandData):
     reason: Name = Field(description="why")
 
 
+class ConsentOverage(CommandData):
+    """Agree to pay for usage beyond a plan's quota, where the plan asks for consent."""
+
+    TYPE: ClassVar[str] = "overage.consented.v1"
+    plan: Name = Field(description="the plan's name")
+    until_us: TimeUs | None = Field(
+        default=None,
+        alias="until",
+        description="first instant that it is not for; default: no end; one that has passed takes the consent back",
+    )
+
+
 class CloseAccount(CommandData):
     """Close an account; later usage is rejected."""
 
@@ -209,10 +221,11 @@ COMMANDS: dict[str, type[CommandData]] = {
         AdjustBalance,
         VoidUsage,
         CorrectUsage,
+        ConsentOverage,
         CloseAccount,
     )
 }
-"""Every command of CONTRACT §2 by its type."""
+"""Every command by its type: those of CONTRACT §2, and ours."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,12 @@ _TOPICS: tuple[tuple[str, str, str, str], ...] = (
     ("account.commands", "receive", "the account", "Orders about accounts, wallets, packages and usage."),
     ("usage.rated", "send", "the partition", "Usage that was rated and paid, in commit order."),
     ("package.balance", "send", "the account", "The whole state of an account; compacted."),
-    ("account.events", "send", "the account", "Outcome of each command, thresholds reached, buckets ended."),
+    (
+        "account.events",
+        "send",
+        "the account",
+        "Outcome of each command, thresholds reached, packs bought, buckets ended.",
+    ),
     ("settlement.entries", "send", "the party", "What each commit earned each party."),
     ("usage.rejected", "send", "as it came", "Usage that is not billed, byte for byte, with the reason in headers."),
 )

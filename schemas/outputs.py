@@ -47,6 +47,8 @@ class BurnedBucket(Output):
 
     grant_id: str = Field(description="the bucket")
     standard_tokens: Decimal = Field(description="standard tokens burned from it")
+    amount: Decimal | None = Field(default=None, description="where it counts another unit: what was burned of that")
+    unit: str | None = Field(default=None, description="that unit")
 
 
 class RatedEvent(Output):
@@ -168,9 +170,21 @@ class ThresholdReached(OutputEvent):
     TOPIC: ClassVar[str] = "account.events"
     grant_id: str = Field(description="the bucket")
     plan: str = Field(description="its plan")
+    unit: str | None = Field(default=None, description="what it counts")
     threshold: Decimal = Field(description="the level as the plan has it, such as 0.8")
     amount: Decimal = Field(description="what was granted")
     remaining: Decimal = Field(description="what is left")
+
+
+class PackBought(OutputEvent):
+    """A pack was bought from the wallet, because a plan's overage rule says so."""
+
+    TYPE: ClassVar[str] = "pack.bought.v1"
+    TOPIC: ClassVar[str] = "account.events"
+    grant_id: str = Field(description="the pack's bucket")
+    plan: str = Field(description="the plan it extends")
+    amount: Decimal = Field(description="standard tokens it holds")
+    price: Decimal = Field(description="what the wallet paid, currency, tax included")
 
 
 class SettlementEntry(OutputEvent):
@@ -208,6 +222,7 @@ OUTPUTS: dict[str, type[OutputEvent]] = {
         RefundPaid,
         CommitmentEnded,
         ThresholdReached,
+        PackBought,
         SettlementEntry,
     )
 }

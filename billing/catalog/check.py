@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from billing.catalog.check_periods import check_going_on, check_periods
+from billing.catalog.check_plan import check_plan
 from billing.catalog.check_rows import check_rows
 from billing.catalog.findings import WARNING, Finding
 from billing.catalog.model import STACKING, Agreement, Catalog, Holidays, Plan, PriceBook
@@ -16,7 +17,7 @@ from billing.catalog.patterns import ANY, pattern_matches
 from billing.catalog.source import INT64_MAX
 from billing.catalog.unsupported import unsupported
 from schemas.times import format_time_us
-from schemas.units import MILLION, PICO_DIGITS, format_micro
+from schemas.units import PICO_DIGITS
 
 _ONE_PICO = 10**PICO_DIGITS
 
@@ -40,7 +41,7 @@ def check(catalog: Catalog) -> list[Finding]:
         if not undefined:
             findings += check_rows(book)
     for plan in catalog.plans:
-        findings += _plan(plan)
+        findings += check_plan(plan, catalog.price_books)
     return sorted(findings)
 
 
@@ -161,6 +162,13 @@ def _prices(book: PriceBook) -> Iterator[Finding]:
                 f"has {', '.join(useless)}, which the row does not price, so such an event is rejected; price it",
                 WARNING,
             )
+        if book.currency in row.units:
+            yield Finding(
+                book.file,
+                row.line,
+                f"rows[{row.index}].units.{book.currency}",
+                "is the book's currency: a bucket of it burns the price; remove it here",
+            )
         missing = [meter for meter in prices if meter not in coefficients]
         if missing and any(coefficients.values()):
             yield Finding(
@@ -198,17 +206,3 @@ def _adjustments(book: PriceBook) -> Iterator[Finding]:
 def _meet(one: str, two: str) -> bool:
     """Whether some text matches two patterns."""
     return pattern_matches(one, two.rstrip(ANY)) or pattern_matches(two, one.rstrip(ANY))
-
-
-def _plan(plan: Plan) -> Iterator[Finding]:
-    if not plan.buckets:
-        yield Finding(plan.file, plan.line, "buckets", "is empty; a plan grants at least one bucket")
-        return
-    total_micro = sum(bucket.fee_share_micro for bucket in plan.buckets)
-    if total_micro != MILLION:
-        yield Finding(
-            plan.file,
-            plan.buckets[0].line,
-            "buckets",
-            f"have fee shares that add up to {format_micro(total_micro)}; let them add up to 1",
-        )

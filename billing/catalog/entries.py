@@ -3,8 +3,9 @@
 A body holds the meaning, not the text: defaults are filled in, comments, file and line are gone. A key whose value is
 absent (an open context, no time band) is left out; there are no nulls. Bodies of published versions are kept for ever,
 so what is written here stays readable: a change of shape raises ``body_version``. A body has the first version that can
-hold it: a program that does not know stacking, conditions of an adjustment or a minimum charge refuses such a book
-instead of pricing without them, and the digests of books without them stay. So it is with period rules.
+hold it: a program that does not know stacking, conditions of an adjustment or a minimum charge (2), or period rules and
+what a plan may have beyond standard tokens, pay_as_you_go and block (3), refuses such an entry instead of deciding
+without them, and the digests of entries without them stay.
 """
 
 import hashlib
@@ -17,11 +18,13 @@ from typing import Any
 from billing.catalog.load import assemble
 from billing.catalog.model import (
     STACKING,
+    STD_TOKEN,
     TEXT_DIMENSIONS,
     Adjustment,
     Catalog,
     Cycle,
     Holidays,
+    Members,
     Overage,
     Plan,
     PlanBucket,
@@ -33,6 +36,7 @@ from billing.catalog.model import (
 from billing.catalog.period_bodies import rule_body, rule_of
 
 BODY_VERSION = 3
+_THIRD_VERSION = 3
 _SECOND_VERSION = 2
 _FIRST_VERSION = 1
 Body = dict[str, Any]
@@ -130,7 +134,7 @@ def _scope(body: Mapping[str, list[str]]) -> dict[str, tuple[str, ...]]:
 
 def _book_body_version(book: PriceBook) -> int:
     if book.periods:
-        return BODY_VERSION
+        return _THIRD_VERSION
     newer = (
         book.stacking != STACKING[0]
         or any(a.time_bands or a.context or a.meters for a in book.adjustments)
@@ -256,8 +260,45 @@ def _row(index: int, body: Mapping[str, Any]) -> PriceRow:
     )
 
 
+def _plan_body_version(plan: Plan) -> int:
+    newer = (
+        plan.windows
+        or plan.members is not None
+        or any(bucket.unit != STD_TOKEN for bucket in plan.buckets)
+        or plan.overage.mode == "auto_pack"
+        or plan.overage.cap_pico
+        or plan.overage.consent_required
+    )
+    return _THIRD_VERSION if newer else _FIRST_VERSION
+
+
+def _overage_body(overage: Overage) -> Body:
+    body: Body = {
+        "mode": overage.mode,
+        "block_micro": overage.block_micro,
+        "price_pico": overage.price_pico,
+        "max_packs": overage.max_packs,
+    }
+    if overage.cap_pico:
+        body["cap_pico"] = overage.cap_pico
+    if overage.consent_required:
+        body["consent"] = "required"
+    return body
+
+
+def _overage(body: Mapping[str, Any]) -> Overage:
+    return Overage(
+        mode=body["mode"],
+        block_micro=body["block_micro"],
+        price_pico=body["price_pico"],
+        max_packs=body["max_packs"],
+        cap_pico=body.get("cap_pico", 0),
+        consent_required=body.get("consent") == "required",
+    )
+
+
 def _plan_body(plan: Plan) -> Body:
-    return _head("plan", plan.name, plan.version) | {
+    body = _head("plan", plan.name, plan.version, _plan_body_version(plan)) | {
         "title": dict(plan.title),
         "price_pico": plan.price_pico,
         "currency": plan.currency,
@@ -279,16 +320,14 @@ def _plan_body(plan: Plan) -> Body:
             {"kind": window.kind, "hours": window.hours, "every": window.every, "cap_micro": window.cap_micro}
             for window in plan.windows
         ],
-        "overage": {
-            "mode": plan.overage.mode,
-            "block_micro": plan.overage.block_micro,
-            "price_pico": plan.overage.price_pico,
-            "max_packs": plan.overage.max_packs,
-        },
+        "overage": _overage_body(plan.overage),
         "grace_hours": plan.grace_hours,
         "breakage": plan.breakage,
         "alerts_micro": list(plan.alerts_micro),
     }
+    if plan.members is not None:
+        body["members"] = {"seats": plan.members.seats, "cap_micro": plan.members.cap_micro}
+    return body
 
 
 def _plan(body: Mapping[str, Any]) -> Plan:
@@ -303,8 +342,9 @@ def _plan(body: Mapping[str, Any]) -> Plan:
         cycle=Cycle(**body["cycle"]),
         buckets=tuple(PlanBucket(**bucket) for bucket in buckets),
         windows=tuple(Window(**window) for window in body["windows"]),
-        overage=Overage(**body["overage"]),
+        overage=_overage(body["overage"]),
         grace_hours=body["grace_hours"],
         breakage=body["breakage"],
         alerts_micro=tuple(body["alerts_micro"]),
+        members=Members(**body["members"]) if "members" in body else None,
     )

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 TEXT_DIMENSIONS: tuple[str, ...] = ("model", "hardware_tier", "energy_source", "site", "channel", "service_tier")
 """The dimensions of an event that a row, an adjustment or a scope matches by pattern, in the order of CONTRACT §3."""
+STD_TOKEN = "STD_TOKEN"
+REQUEST = "REQUEST"
+"""Units of account with rules of their own; a currency is one too. All others have coefficients in price rows."""
 DAYS: tuple[str, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 ALL_DAY_MINUTES = 24 * 60
 STACKING: tuple[str, ...] = ("multiply", "best_of", "replace")
@@ -175,12 +178,28 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Overage:
-    """What happens to usage that no bucket covers: ``pay_as_you_go``, ``block`` or ``auto_pack``."""
+    """What happens to usage that no bucket covers: ``pay_as_you_go``, ``block`` or ``auto_pack``.
+
+    A pack is ``block_micro`` standard tokens for ``price_pico``, tax included, at most ``max_packs`` in a cycle of a
+    grant. ``cap_pico`` is what the wallet pays at most in a cycle of a grant (0: no cap); with ``consent_required`` it
+    pays only where the account agreed.
+    """
 
     mode: str
     block_micro: int = 0
     price_pico: int = 0
     max_packs: int = 0
+    cap_pico: int = 0
+    consent_required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """Who shares a plan: at most ``seats`` members use a grant's buckets (0: any number), each at most ``cap_micro``
+    standard tokens of it (0: no cap). A grant is one cycle."""
+
+    seats: int
+    cap_micro: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +219,7 @@ class Plan:
     grace_hours: int = 24
     breakage: str = "at_expiry"
     alerts_micro: tuple[int, ...] = ()
+    members: Members | None = None
     file: str = field(default="", compare=False)
     line: int = field(default=0, compare=False)
 

@@ -7,7 +7,9 @@ from billing.catalog.model import (
     ALL_DAY_MINUTES,
     DAYS,
     MINIMUM_CHARGE,
+    REQUEST,
     STACKING,
+    STD_TOKEN,
     TEXT_DIMENSIONS,
     Adjustment,
     PriceBook,
@@ -241,6 +243,9 @@ def _read_units(fields: Fields, known: frozenset[str]) -> dict[str, dict[str, in
     if "units" not in fields:
         return {}
     units = fields.mapping("units")
+    for unit in units:
+        if unit in (STD_TOKEN, REQUEST):
+            units.fail(unit, "is a unit with a rule of its own; remove it here")
     return {unit: _read_by_meter(units, unit, known, "") for unit in units}
 
 

@@ -1,6 +1,6 @@
 """The YAML of ``kind: plan`` to a :class:`Plan`."""
 
-from billing.catalog.model import TEXT_DIMENSIONS, Cycle, Overage, Plan, PlanBucket, Window
+from billing.catalog.model import TEXT_DIMENSIONS, Cycle, Members, Overage, Plan, PlanBucket, Window
 from billing.catalog.nodes import Node
 from billing.catalog.read_book import read_tax_rate
 from billing.catalog.read_common import read_currency, read_name, read_scope, read_timezone
@@ -8,10 +8,12 @@ from billing.catalog.source import BALANCE_MAX, Fields
 from schemas.units import FEN_PICO, MICRO_DIGITS, MILLION, PICO_DIGITS
 
 REQUIRED = ("kind", "name", "version", "title", "price", "cycle", "buckets")
-OPTIONAL = ("windows", "overage", "grace_hours", "breakage", "alerts")
+OPTIONAL = ("windows", "overage", "grace_hours", "breakage", "alerts", "members")
 CYCLE_KINDS = ("subscription_month", "calendar_month", "days", "once")
 BUCKET_KINDS = ("periodic", "total")
-OVERAGE_MODES = ("pay_as_you_go", "block", "auto_pack")
+OVERAGE_KEYS = {"pay_as_you_go": ("cap", "consent"), "block": (), "auto_pack": ("block", "price", "max_packs")}
+CONSENT = ("not_required", "required")
+MOST_PACKS = 1_000
 _TIMEZONE = "Asia/Shanghai"
 
 
@@ -35,6 +37,7 @@ def read_plan(fields: Fields) -> Plan:
         alerts_micro=tuple(
             sorted({fields.scaled_of(node, name, MICRO_DIGITS, positive=True) for node, name in fields.items("alerts")})
         ),
+        members=_read_members(fields),
         file=fields.source.file,
         line=fields.node.line,
     )
@@ -115,19 +118,37 @@ def _read_window(plan: Fields, node: Node, path: str) -> Window:
 def _read_overage(plan: Fields) -> Overage:
     if "overage" not in plan:
         return Overage("block")
-    pack = ("block", "price", "max_packs")
-    fields = plan.mapping("overage", ("mode",), pack)
-    mode = fields.choice("mode", OVERAGE_MODES)
-    for key in pack:
+    fields = plan.mapping("overage", ("mode",), tuple(key for keys in OVERAGE_KEYS.values() for key in keys))
+    mode = fields.choice("mode", OVERAGE_KEYS)
+    for key in OVERAGE_KEYS["auto_pack"]:
         if mode == "auto_pack" and key not in fields:
             fields.fail(key, "is missing; mode auto_pack needs it")
-        elif mode != "auto_pack" and key in fields:
-            fields.fail(key, f"has no meaning for mode {mode}; remove it")
+    for other, keys in OVERAGE_KEYS.items():
+        for key in keys:
+            if mode != other and key in fields:
+                fields.fail(key, f"has no meaning for mode {mode}; remove it")
+    price_pico = fields.scaled("price", PICO_DIGITS, maximum=BALANCE_MAX)
+    if price_pico % FEN_PICO:
+        fields.fail("price", "is finer than 0.01; a pack is charged in whole fen")
     return Overage(
         mode,
-        fields.scaled("block", MICRO_DIGITS, positive=True, maximum=BALANCE_MAX),
-        fields.scaled("price", PICO_DIGITS, maximum=BALANCE_MAX),
-        fields.integer("max_packs", 1),
+        block_micro=fields.scaled("block", MICRO_DIGITS, positive=True, maximum=BALANCE_MAX),
+        price_pico=price_pico,
+        max_packs=fields.integer("max_packs", 1, 0, MOST_PACKS),
+        cap_pico=fields.scaled("cap", PICO_DIGITS, positive=True, maximum=BALANCE_MAX),
+        consent_required=fields.choice("consent", CONSENT) == "required",
+    )
+
+
+def _read_members(plan: Fields) -> Members | None:
+    if "members" not in plan:
+        return None
+    fields = plan.mapping("members", (), ("seats", "cap"))
+    if not len(fields) and not fields.failed:
+        plan.fail("members", "is empty; write seats, cap or both")
+    return Members(
+        seats=fields.integer("seats", 1, 0, 1_000_000),
+        cap_micro=fields.scaled("cap", MICRO_DIGITS, positive=True, maximum=BALANCE_MAX),
     )
 
 

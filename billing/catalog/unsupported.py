@@ -26,14 +26,8 @@ def unsupported(catalog: Catalog) -> Iterator[Finding]:
 
 
 def _of_plan(plan: Plan) -> Iterator[tuple[int, str, str, str]]:
-    for index, window in enumerate(plan.windows):
-        yield window.line, f"windows[{index}]", "windows", "leave 'windows' out"
     for index, bucket in enumerate(plan.buckets):
         if bucket.carry_over_cycles:
             yield bucket.line, f"buckets[{index}].carry_over_cycles", "carry-over of a bucket", "write 0"
-        if bucket.unit != "STD_TOKEN":
-            yield bucket.line, f"buckets[{index}].unit", f"the unit {bucket.unit!r}", "write STD_TOKEN"
-    if plan.overage.mode == "auto_pack":
-        yield plan.line, "overage.mode", "auto_pack", "write pay_as_you_go or block"
     if plan.breakage != "at_expiry":
         yield plan.line, "breakage.policy", f"the policy {plan.breakage!r}", "write at_expiry"

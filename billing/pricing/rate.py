@@ -8,7 +8,7 @@ Whoever prices many events asks :func:`fixed_prices` what a combination costs wh
 that is None the answer is different from event to event, and :class:`Rater` gives it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from billing.catalog.model import MINIMUM_CHARGE, Adjustment, PriceBook, PriceRow
@@ -54,6 +54,7 @@ class Rated:
     """A priced event. ``amount_pico`` includes the tax, ``net_pico`` does not; both and the sum of standard tokens fit
     64 bits, and the lines add up to them. ``price_book`` is ``name@version``; lines are in the order of the event's
     counts, those of blocks and of a minimum charge after them. ``counted`` is what the event does to counters.
+    ``units_micro`` is what the event needs in the row's other units of account, micro of each.
     """
 
     price_book: str
@@ -63,6 +64,7 @@ class Rated:
     standard_micro: int
     lines: tuple[RatedLine, ...]
     counted: tuple[Counted, ...] = ()
+    units_micro: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def counters(self) -> dict[str, Counter]:
@@ -208,7 +210,16 @@ def _sum_up(
             f"uses {format_micro(standard_micro)} standard tokens, more than {format_micro(INT64_MAX)}",
         )
     net_pico = net_of_tax(amount_pico, book.tax_rate_micro)
-    return Rated(book.label, book.currency, amount_pico, net_pico, standard_micro, tuple(lines), tuple(counted))
+    units_micro = {unit: _unit_need(event, coefficients) for unit, coefficients in row.units.items()}
+    return Rated(
+        book.label, book.currency, amount_pico, net_pico, standard_micro, tuple(lines), tuple(counted), units_micro
+    )
+
+
+def _unit_need(event: UsageEvent, coefficients: Mapping[str, int]) -> int:
+    """What an event needs in a unit of account, micro; ``reasoning`` without a coefficient has that of ``output``."""
+    fallback = {"reasoning": coefficients.get("output", 0)}
+    return sum(count * coefficients.get(meter, fallback.get(meter, 0)) for meter, count in event.counts)
 
 
 def _reject(event: UsageEvent, reason: str, detail: str) -> Rejection:

@@ -199,11 +199,10 @@ class PlainCalculator:
         burned = burn(
             account,
             event,
-            rated.amount_pico,
-            rated.standard_micro,
-            book.label,
+            rated,
             book.tax_rate_micro,
             self._plans.__getitem__,
+            now_us,
             self._postings,
         )
         outcome.account_events += burned.events

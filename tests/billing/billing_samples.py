@@ -37,6 +37,12 @@ BOOK: dict[str, Any] = {
         {"model": "third", "per_million": {"input": "1060000"}, "standard_tokens": {"input": "0.333333"}},
         {"model": "uncounted", "per_million": {"input": "1060000"}, "standard_tokens": {"input": "0"}},
         {"model": "free", "per_million": {"input": "0"}, "standard_tokens": {"input": "1"}},
+        {
+            "model": "credit",
+            "per_million": {"input": "1060000", "output": "2120000", "images": "1060000", "requests": "0"},
+            "standard_tokens": {"input": "1", "output": "2", "images": "0", "requests": "0"},
+            "units": {"CREDIT": {"input": "0.5", "output": "2", "images": "10"}},
+        },
         {"model": "odd", "per_million": {"input": "1.234567"}, "standard_tokens": {"input": "1.1"}},
     ],
 }
@@ -53,7 +59,7 @@ def plan(
     cycle: dict[str, Any] | None = None,
     scope: dict[str, Any] | None = None,
     buckets: list[dict[str, Any]] | None = None,
-    overage: str = "block",
+    overage: str | dict[str, Any] = "block",
     **rest: Any,
 ) -> dict[str, Any]:
     """A plan as its YAML has it; one bucket unless ``buckets`` are given. Its cycle is 7 days unless told."""
@@ -66,7 +72,7 @@ def plan(
         "price": {"amount": price, "currency": "CNY", "tax_rate": "0.06"},
         "cycle": cycle or {"kind": "days", "days": 7},
         "buckets": buckets or [one],
-        "overage": {"mode": overage},
+        "overage": {"mode": overage} if isinstance(overage, str) else overage,
     } | rest
 
 

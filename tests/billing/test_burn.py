@@ -1,10 +1,10 @@
 """What pays for a usage event: each case was computed by hand from CONTRACT §3, one token being 1.06 yuan."""
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from billing_samples import Line, MakeCalculator, buy, catalog, clock, encode, opened, plan, simulate, top_up, use
+from billing_samples import MakeCalculator, buy, catalog, clock, encode, opened, plan, simulate, top_up, use
+from burn_cases import Case, check_case
 
 from billing.simulate import Simulation
 from schemas.times import parse_time_us
@@ -12,23 +12,6 @@ from schemas.times import parse_time_us
 PAYG = "pay_as_you_go"
 MONTH = {"kind": "calendar_month", "timezone": "Asia/Shanghai"}
 DAY = {"kind": "days", "days": 1}
-
-
-@dataclass
-class Case:
-    """An account that does some things, and what must be left. Buckets are ``remaining status``."""
-
-    name: str
-    plans: list[dict[str, Any]]
-    steps: list[Line]
-    buckets: dict[str, str] = field(default_factory=dict)
-    wallet: str = "0"
-    absorbed: str = "0"
-    absorbed_amount: str = "0"
-    revenue: str = "0"
-    breakage: str = "0"
-    as_of: str = ""
-    opened: dict[str, Any] = field(default_factory=dict)
 
 
 CASES = [
@@ -219,27 +202,7 @@ CASES = [
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_what_pays(case: Case, calculator: MakeCalculator) -> None:
-    book = catalog(*case.plans)
-    as_of_us = parse_time_us(clock(case.as_of)) if case.as_of else None
-    document = simulate(calculator(), book, [opened(**case.opened), *case.steps], as_of_us)
-
-    account = document["accounts"]["a"]
-    found = Case(
-        case.name,
-        case.plans,
-        case.steps,
-        {bucket["grant_id"]: f"{bucket['remaining']} {bucket['status']}" for bucket in account["buckets"]},
-        account["wallet"],
-        account["absorbed"],
-        account["absorbed_amount"],
-        document["revenue_net"],
-        document["breakage"],
-        case.as_of,
-        case.opened,
-    )
-    assert found == case
-    assert document["events"]["rejected"] == 0
-    assert document["ledger"]["sum"] == "0"
+    check_case(case, calculator)
 
 
 CYCLES = [

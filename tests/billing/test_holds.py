@@ -292,7 +292,6 @@ def _commit_one_settlement(stage: Scene, chosen: int) -> None:
         assert not isinstance(priced, Refused)
         book, rated = priced
         burn(
-            *(stage.account, happened, rated.amount_pico, rated.standard_micro, book.label),
-            *(book.tax_rate_micro, stage.tariff.plan, Postings()),
+            *(stage.account, happened, rated, book.tax_rate_micro, stage.tariff.plan, happened.time_us, Postings()),
         )
         stage.put(replace(hold, state="closed"))

@@ -53,6 +53,17 @@ PLANS = (
     BOOK,
     COMMITTED,
     plan("A", alerts=["0.5", "0.8", "1.0"], cycle={"kind": "days", "days": 1}),
+    plan(
+        "C",
+        "5",
+        "5.30",
+        buckets=[
+            {"unit": "CREDIT", "amount": "3", "kind": "periodic", "fee_share": "0.5", "priority": 1},
+            {"unit": "STD_TOKEN", "amount": "5", "kind": "periodic", "fee_share": "0.5"},
+        ],
+        overage={"mode": "auto_pack", "block": "10", "price": "1.06", "max_packs": 3},
+        alerts=["0.8"],
+    ),
     plan("B", "1000.5", "29.90", cycle={"kind": "once"}, overage="pay_as_you_go"),
 )
 STEPS = [
@@ -67,6 +78,10 @@ STEPS = [
     use(79, meter="output"),
     use(3, account="账户"),
     use(2, model="nobody's"),
+    opened("pack"),
+    top_up("5", "p", account="pack"),
+    buy("C", "G", account="pack"),
+    use(30, account="pack", model="credit"),
     use(5, "03 01:00", model="third"),
     line("package.refunded.v1", "a", "03 02:00", {"grant_id": "I", "reason": "asked"}),
     use(5, "29 01:00", number=1, source="numbered", data={"site": "wuxi"}),
@@ -146,7 +161,15 @@ def test_a_rated_line_says_how_it_was_paid(calculator: MakeCalculator) -> None:
         "charged": "0",
         "absorbed": "58",
     }
-    assert [line["offset"] for line in rated] == [0, 1, 3, 4, 5]
+    assert [line["offset"] for line in rated] == [0, 1, 3, 4, 5, 6]
+    # 15 credits needed, 3 there: a fifth; of the other 24 standard tokens 5, then two packs of 10
+    assert rated[2] | {"burned": []} == rated[2] | {"burned": [], "account": "pack", "charged": "0", "absorbed": "0"}
+    assert rated[2]["burned"] == [
+        {"grant_id": "G/1", "standard_tokens": "0", "amount": "3", "unit": "CREDIT"},
+        {"grant_id": "G/2", "standard_tokens": "5"},
+        {"grant_id": "G/pack-1", "standard_tokens": "10"},
+        {"grant_id": "G/pack-2", "standard_tokens": "9"},
+    ]
 
 
 def alerts(calculator: MakeCalculator, levels: list[str], *tokens: int) -> list[tuple[str, str]]:

@@ -78,7 +78,7 @@ def test_the_digest_of_a_body_never_changes(tmp_path: Path) -> None:
 
 def test_a_body_of_another_version_or_kind_is_refused(tmp_path: Path) -> None:
     (entry,) = load(tmp_path, PLAN).to_entries()
-    with pytest.raises(ValueError, match="body of version 4, not 1 to 3"):
-        Catalog.from_entries([entry.body | {"body_version": 4}])
+    with pytest.raises(ValueError, match="body of version 99, not 1 to "):
+        Catalog.from_entries([entry.body | {"body_version": 99}])
     with pytest.raises(ValueError, match="'tariff' is not a kind"):
         Catalog.from_entries([entry.body | {"kind": "tariff"}])

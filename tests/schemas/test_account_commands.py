@@ -15,7 +15,7 @@ def parse(type_name: str, **data: Any) -> Command | Rejection:
     return parse_command(write_structured(type_name, "urn:crm", "cmd-1", TIME_US, "acct-1", data, 5))
 
 
-def test_every_command_of_the_contract_has_a_model() -> None:
+def test_every_command_has_a_model() -> None:
     assert list(COMMANDS) == [
         "account.opened.v1",
         "wallet.topped_up.v1",
@@ -27,6 +27,7 @@ def test_every_command_of_the_contract_has_a_model() -> None:
         "balance.adjusted.v1",
         "usage.voided.v1",
         "usage.corrected.v1",
+        "overage.consented.v1",
         "account.closed.v1",
     ]
 

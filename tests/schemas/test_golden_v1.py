@@ -55,7 +55,7 @@ def test_a_golden_event_validates_against_its_schema(name: str) -> None:
 def test_a_golden_output_is_read_by_its_model_without_loss(name: str) -> None:
     body = golden(name)
     model = OUTPUTS[body["type"]]
-    assert model.model_validate(body["data"]).model_dump() == body["data"]
+    assert model.model_validate(body["data"]).model_dump(exclude_unset=True) == body["data"]
 
 
 def test_golden_rejection_headers_are_read_by_their_model() -> None:

@@ -1,0 +1,56 @@
+"""Whether a plan makes sense: its buckets together, and with the price books that say what its units are.
+
+Errors stop; warnings are for a person to look at. Never reads files.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from billing.catalog.findings import WARNING, Finding
+from billing.catalog.model import REQUEST, STD_TOKEN, Plan, PriceBook
+from schemas.units import MILLION, format_micro
+
+
+def check_plan(plan: Plan, books: Sequence[PriceBook]) -> Iterator[Finding]:
+    """Find what is wrong with a plan."""
+    if not plan.buckets:
+        yield Finding(plan.file, plan.line, "buckets", "is empty; a plan grants at least one bucket")
+        return
+    total_micro = sum(bucket.fee_share_micro for bucket in plan.buckets)
+    if total_micro != MILLION:
+        yield Finding(
+            plan.file,
+            plan.buckets[0].line,
+            "buckets",
+            f"have fee shares that add up to {format_micro(total_micro)}; let them add up to 1",
+        )
+    yield from _units(plan, books)
+    yield from _caps(plan)
+
+
+def _units(plan: Plan, books: Sequence[PriceBook]) -> Iterator[Finding]:
+    """Buckets of a unit that no usage needs."""
+    rows = (row for book in books if book.currency == plan.currency for row in book.rows)
+    known = {STD_TOKEN, REQUEST, plan.currency}.union(*(row.units for row in rows))
+    for index, bucket in enumerate(plan.buckets):
+        if bucket.unit not in known:
+            yield Finding(
+                plan.file,
+                bucket.line,
+                f"buckets[{index}].unit",
+                f"is {bucket.unit!r}, which no row of a price book in {plan.currency} has in 'units', so nothing burns "
+                f"it; write one of {', '.join(sorted(known))}, or add coefficients",
+                WARNING,
+            )
+
+
+def _caps(plan: Plan) -> Iterator[Finding]:
+    """Caps of standard tokens on a plan that has none."""
+    if any(bucket.unit == STD_TOKEN for bucket in plan.buckets) or plan.overage.mode == "auto_pack":
+        return
+    caps = [(window.line, f"windows[{index}].cap") for index, window in enumerate(plan.windows)]
+    if plan.members is not None and plan.members.cap_micro:
+        caps.append((plan.line, "members.cap"))
+    for line, key in caps:
+        yield Finding(
+            plan.file, line, key, f"caps standard tokens, but no bucket is of {STD_TOKEN}: it has no effect", WARNING
+        )

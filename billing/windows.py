@@ -1,0 +1,143 @@
+"""Windows: how much of a plan's standard tokens may be burned within some hours, a week or a month (CONTRACT §3).
+
+Owns: ``Account.extras.burns``, when each standard token of a plan with windows was burned: by plan name, then by hour
+since 1970, the text ``SUM OFFSET:MICRO OFFSET:MICRO …``, the sum of the hour and each burn with its microseconds after
+the hour's start. Windows of every version of a plan see what was burned of any grant of that plan name. An hour is
+dropped when it is older than the longest window and 35 days more. Never: SQL, the clock.
+"""
+
+from calendar import monthrange
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from billing.accounts import NO_END_US, Account, Bucket, PlanKey
+from billing.catalog.model import Plan, Window
+from billing.limits import TimeLimits
+from schemas.times import DAY_US, HOUR_US
+
+NO_LIMIT_MICRO = 2**127
+"""More than any bucket holds."""
+LATE_US = TimeLimits().past_us
+"""How late usage still finds its windows exact (the default of the limit for unnumbered usage)."""
+_LONGEST_FIXED_US = {"week": 8 * DAY_US, "month": 32 * DAY_US}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def room_micro(account: Account, bucket: Bucket, plan: Plan, time_us: int) -> int:
+    """What the windows of a bucket's plan leave for usage at a time; never below 0."""
+    room = NO_LIMIT_MICRO
+    hours = account.extras.burns.get(plan.name, {})
+    for window in plan.windows:
+        begins_us, ends_us = span_us(window, bucket, plan, time_us)
+        room = min(room, window.cap_micro - burned_micro(hours, begins_us, ends_us))
+    return max(0, room)
+
+
+def span_us(window: Window, bucket: Bucket, plan: Plan, time_us: int) -> tuple[int, int]:
+    """The window that usage at a time falls into: first and last microsecond.
+
+    Rolling: the hours up to the usage, (t - hours, t]. Fixed: from Monday, or from the cycle's day of a month, 00:00 of
+    the plan's zone, up to the next.
+    """
+    if window.kind == "rolling":
+        return time_us - window.hours * HOUR_US + 1, time_us
+    zone = ZoneInfo(plan.cycle.timezone)
+    today = _local(time_us, zone).date()
+    if window.every == "week":
+        monday = today - timedelta(days=today.weekday())
+        return _midnight_us(monday, zone), _midnight_us(monday + timedelta(days=7), zone) - 1
+    day = _cycle_day(bucket, plan, zone)
+    begins = _on_day(today.year, today.month, day)
+    if begins > today:
+        begins = _on_day(*_month_after(today, -1), day)
+    return _midnight_us(begins, zone), _midnight_us(_on_day(*_month_after(begins, 1), day), zone) - 1
+
+
+def burned_micro(hours: dict[str, str], begins_us: int, ends_us: int) -> int:
+    """What was burned between two microseconds, both included."""
+    first, last = begins_us // HOUR_US, ends_us // HOUR_US
+    if last - first < len(hours):
+        names = [name for hour in range(first, last + 1) if (name := str(hour)) in hours]
+    else:
+        names = [name for name in hours if first <= int(name) <= last]
+    total = 0
+    for name in names:
+        starts_us = int(name) * HOUR_US
+        if begins_us <= starts_us and starts_us + HOUR_US - 1 <= ends_us:
+            total += int(hours[name].partition(" ")[0])
+            continue
+        for entry in hours[name].split(" ")[1:]:
+            offset, _, micro = entry.partition(":")
+            if begins_us <= starts_us + int(offset) <= ends_us:
+                total += int(micro)
+    return total
+
+
+def count(
+    account: Account, plan: Plan, time_us: int, added_micro: int, now_us: int, plan_of: Callable[[PlanKey], Plan]
+) -> None:
+    """Note what usage at a time burned of a plan with windows."""
+    if not plan.windows or not added_micro:
+        return
+    hours = account.extras.burns.setdefault(plan.name, {})
+    hour, offset_us = divmod(time_us, HOUR_US)
+    known = hours.get(str(hour))
+    if known is None:
+        _drop_old(account, plan, hours, now_us, plan_of)
+        hours[str(hour)] = f"{added_micro} {offset_us}:{added_micro}"
+        return
+    total, _, entries = known.partition(" ")
+    head, _, last = entries.rpartition(" ")
+    last_offset, _, last_micro = last.partition(":")
+    if int(last_offset) == offset_us:
+        entries = f"{head} {offset_us}:{int(last_micro) + added_micro}".lstrip()
+    else:
+        entries = f"{entries} {offset_us}:{added_micro}"
+    hours[str(hour)] = f"{int(total) + added_micro} {entries}"
+
+
+def _drop_old(
+    account: Account, plan: Plan, hours: dict[str, str], now_us: int, plan_of: Callable[[PlanKey], Plan]
+) -> None:
+    versions = {bucket.plan_key for bucket in account.buckets if bucket.plan == plan.name}
+    longest_us = max(_length_us(window) for key in versions for window in plan_of(key).windows)
+    oldest_hour = (now_us - longest_us - LATE_US) // HOUR_US
+    for name in [name for name in hours if int(name) < oldest_hour]:
+        del hours[name]
+
+
+def _length_us(window: Window) -> int:
+    return window.hours * HOUR_US if window.kind == "rolling" else _LONGEST_FIXED_US[window.every]
+
+
+def _cycle_day(bucket: Bucket, plan: Plan, zone: ZoneInfo) -> int:
+    """The day of the month on which a grant's months begin.
+
+    A later cycle of a subscription that began on the 31st may begin on a shorter month's last day: its end then tells.
+    """
+    if plan.cycle.kind == "calendar_month":
+        return 1
+    begins = _local(bucket.valid_from_us, zone).day
+    if plan.cycle.kind == "subscription_month" and bucket.valid_until_us < NO_END_US:
+        return max(begins, _local(bucket.valid_until_us, zone).day)
+    return begins
+
+
+def _local(time_us: int, zone: ZoneInfo) -> datetime:
+    return (_EPOCH + time_us * _MICROSECOND).astimezone(zone)
+
+
+def _midnight_us(day: date, zone: ZoneInfo) -> int:
+    midnight = datetime(day.year, day.month, day.day, tzinfo=zone)
+    return (midnight.astimezone(UTC) - _EPOCH) // _MICROSECOND
+
+
+def _on_day(year: int, month: int, day: int) -> date:
+    return date(year, month, min(day, monthrange(year, month)[1]))
+
+
+def _month_after(day: date, months: int) -> tuple[int, int]:
+    year, month = divmod(day.year * 12 + day.month - 1 + months, 12)
+    return year, month + 1

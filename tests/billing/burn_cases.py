@@ -1,0 +1,52 @@
+"""One account that does some things, and what must be left of it: how a rule of burning is told by example."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from billing_samples import Line, MakeCalculator, catalog, clock, opened, simulate
+
+from schemas.times import parse_time_us
+
+
+@dataclass
+class Case:
+    """An account that does some things, and what must be left. Buckets are ``remaining status``."""
+
+    name: str
+    plans: list[dict[str, Any]]
+    steps: list[Line]
+    buckets: dict[str, str] = field(default_factory=dict)
+    wallet: str = "0"
+    absorbed: str = "0"
+    absorbed_amount: str = "0"
+    revenue: str = "0"
+    breakage: str = "0"
+    as_of: str = ""
+    opened: dict[str, Any] = field(default_factory=dict)
+    book: tuple[dict[str, Any], ...] = ()
+
+
+def check_case(case: Case, calculator: MakeCalculator) -> None:
+    """Run a case and compare everything that is left."""
+    book = catalog(*case.plans, *case.book)
+    as_of_us = parse_time_us(clock(case.as_of)) if case.as_of else None
+    document = simulate(calculator(), book, [opened(**case.opened), *case.steps], as_of_us)
+
+    account = document["accounts"]["a"]
+    found = Case(
+        case.name,
+        case.plans,
+        case.steps,
+        {bucket["grant_id"]: f"{bucket['remaining']} {bucket['status']}" for bucket in account["buckets"]},
+        account["wallet"],
+        account["absorbed"],
+        account["absorbed_amount"],
+        document["revenue_net"],
+        document["breakage"],
+        case.as_of,
+        case.opened,
+        case.book,
+    )
+    assert found == case
+    assert document["events"]["rejected"] == 0
+    assert document["ledger"]["sum"] == "0"
