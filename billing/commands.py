@@ -17,6 +17,7 @@ from billing.grants import grant_package
 from billing.lifecycle import next_due_us
 from billing.refunds import refund
 from billing.scene import WALLET_MAX_PICO, Refusal, Scene
+from billing.transfers import receive, send, send_back, take_back
 from billing.wallet import can_pay, put_in
 from schemas.commands import (
     AdjustBalance,
@@ -25,8 +26,11 @@ from schemas.commands import (
     ConsentOverage,
     OpenAccount,
     PurchasePackage,
+    ReceivePackage,
     RefundPackage,
+    ReturnPackage,
     TopUpWallet,
+    TransferPackage,
 )
 from schemas.times import format_time_us
 from schemas.units import format_pico
@@ -35,22 +39,28 @@ Rule = Callable[[Any, Account, Scene], Account | Refusal]
 
 
 def decide(scene: Scene) -> Account | Refusal:
-    """The account after the scene's command, or why it is refused. Changes ``scene.account`` and ``scene.postings``
-    only when it is accepted."""
+    """The account after the scene's command, or why it is refused. Changes the scene only when it is accepted; but a
+    transfer that is refused is sent back."""
+    data, decided = scene.command.data, _decide(scene)
+    if isinstance(decided, Account):
+        decided.next_due_us = next_due_us(decided)
+    elif isinstance(data, ReceivePackage):
+        send_back(data, decided, scene)
+    return decided
+
+
+def _decide(scene: Scene) -> Account | Refusal:
     command = scene.command
     if isinstance(command.data, OpenAccount):
         return _open(command.data, scene)
     if scene.account is None:
         return Refusal("unknown_account", f"account {command.account!r} was never opened")
-    if scene.account.status == CLOSED:
+    if scene.account.status == CLOSED and not isinstance(command.data, WHEN_CLOSED):
         return Refusal("account_closed", f"account {command.account!r} is closed")
     rule = RULES.get(type(command.data))
     if rule is None:
         return Refusal("unsupported_command", f"{command.type} is not carried out by this version; nothing was changed")
-    decided = rule(command.data, scene.account, scene)
-    if isinstance(decided, Account):
-        decided.next_due_us = next_due_us(decided)
-    return decided
+    return rule(command.data, scene.account, scene)
 
 
 def _open(data: OpenAccount, scene: Scene) -> Account | Refusal:
@@ -138,7 +148,12 @@ RULES: dict[type[CommandData], Rule] = {
     TopUpWallet: _top_up,
     PurchasePackage: _purchase,
     RefundPackage: refund,
+    TransferPackage: send,
+    ReceivePackage: receive,
+    ReturnPackage: take_back,
     AdjustBalance: adjust,
     CloseAccount: _close,
 }
 """The rule of each command for an account that exists and is open; the opening is a rule of its own."""
+WHEN_CLOSED = (ReturnPackage,)
+"""What is carried out on a closed account too."""

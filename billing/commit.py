@@ -102,6 +102,8 @@ class Counts:
     commands_duplicate: int = 0
     commands_forwarded: int = 0
     commands_dropped: int = 0
+    messages_sent: int = 0
+    """Messages to accounts, put among the forwarded commands; no records that came in."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,8 +45,9 @@ from billing.ledger import Postings
 from billing.lifecycle import roll_forward
 from billing.limits import TimeLimits
 from billing.outbox import Frame, compress, encode_frame
-from billing.scene import Refusal, Scene
-from schemas.commands import Command, TopUpWallet, parse_command
+from billing.scene import Message, Refusal, Scene
+from schemas.cloudevents import write_structured
+from schemas.commands import MESSAGES, Command, TopUpWallet, parse_command
 from schemas.fields import check_name
 from schemas.rejections import Rejection
 from schemas.routing import partition_of
@@ -213,7 +214,11 @@ class PartitionEngine:
 
     def _apply_commands(self, batch: InputBatch, log_time_us: int, pending: _Pending) -> int:
         records = self._undropped(batch, pending, "commands_dropped")
-        parsed = [parse_command(record.value, record.headers) for record in records]
+        forwarded = batch.topic == COMMAND_FORWARDED_TOPIC
+        parsed = [
+            parse_command(record.value, record.headers, messages=forwarded and _forward_number(record) is not None)
+            for record in records
+        ]
         mine = [
             command
             for command in parsed
@@ -261,12 +266,15 @@ class PartitionEngine:
             command, account, self._catalog, now_us, lambda owner, ref: (owner, ref) in payments, pending.postings
         )
         decided = decide(scene)
+        for message in scene.messages:
+            self._send(message, now_us, pending)
         if isinstance(decided, Refusal):
             pending.counts.commands_rejected += 1
             if account is not None:
                 self._calculator.put_account(account, stored=False)
             self._outcome(command.account, command, command.type, decided.reason, decided.detail, pending)
             return False
+        pending.account_events += scene.events
         pending.counts.commands_accepted += 1
         if self._limits is None:
             decided.clock_us = now_us
@@ -288,6 +296,8 @@ class PartitionEngine:
         detail: str | None,
         pending: _Pending,
     ) -> None:
+        if command_type in MESSAGES:
+            return  # Nobody sent it who would wait for an outcome; its rule says what its account should know.
         data = {
             "account": account,
             "command_type": command_type,
@@ -384,17 +394,35 @@ class PartitionEngine:
         return fresh
 
     def _forward(self, topic: str, record: Record, target: int, pending: _Pending) -> None:
-        forward_topic = FORWARD_TOPIC[topic]
+        own = {FORWARD_ORIGIN_HEADER, FORWARD_NUMBER_HEADER}
+        headers = tuple((name, value) for name, value in record.headers if name not in own)
+        self._hand_over(FORWARD_TOPIC[topic], target, record.key, record.value, headers, pending)
+
+    def _send(self, message: Message, now_us: int, pending: _Pending) -> None:
+        """Put a message among the forwarded commands of its account's partition, which may be this one."""
+        value = write_structured(message.type, message.source, message.id, now_us, message.account, message.data)
+        target = self._target(message.account)
+        self._hand_over(COMMAND_FORWARDED_TOPIC, target, message.account.encode(), value, (), pending)
+        pending.counts.messages_sent += 1
+
+    def _hand_over(
+        self,
+        forward_topic: str,
+        target: int,
+        record_key: bytes | None,
+        value: bytes | None,
+        headers: tuple[tuple[str, bytes], ...],
+        pending: _Pending,
+    ) -> None:
         key = (forward_topic, target)
         number = pending.forward_next.get(key, self._state.forward_next.get(key, 0))
         pending.forward_next[key] = number + 1
-        own = {FORWARD_ORIGIN_HEADER, FORWARD_NUMBER_HEADER}
         headers = (
-            *((name, value) for name, value in record.headers if name not in own),
+            *headers,
             (FORWARD_ORIGIN_HEADER, str(self._state.partition).encode()),
             (FORWARD_NUMBER_HEADER, str(number).encode()),
         )
-        pending.frames.setdefault(forward_topic, []).append(Frame(record.key, record.value, headers, target))
+        pending.frames.setdefault(forward_topic, []).append(Frame(record_key, value, headers, target))
 
     def _record(self, moves: list[PositionMove], log_time_us: int, pending: _Pending) -> CommitRecord:
         state = self._state

@@ -66,6 +66,8 @@ class Extras:
     """Of plans whose overage has a cap: grant → what the wallet paid (:mod:`billing.overage`)."""
     consents: dict[str, Consent] = field(default_factory=dict)
     """Of plans whose overage needs consent: plan → when it was given for (:mod:`billing.overage`)."""
+    received: dict[str, str] = field(default_factory=dict)
+    """Buckets that another account gave, and which (:mod:`billing.transfers`)."""
 
     @property
     def decides_usage(self) -> bool:

@@ -22,6 +22,8 @@ PROMOTION_EXPENSE = "promotion_expense"
 """Gift money put into wallets."""
 ADJUSTMENTS = "adjustments"
 """What corrections by hand gave (debit) or took (credit)."""
+TRANSFER_CLEARING = "transfer_clearing"
+"""Liability on its way between two accounts, by transfer; zero when nothing is on its way."""
 ROUNDING = "rounding"
 """What lies below the fen in a refund."""
 

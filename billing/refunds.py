@@ -24,6 +24,8 @@ def refund(data: RefundPackage, account: Account, scene: Scene) -> Account | Ref
     buckets = account.granted(data.grant_id)
     if not buckets:
         return Refusal("unknown_grant", f"there is no grant {data.grant_id!r} on this account")
+    if any(one.grant_id in account.extras.received for one in buckets):
+        return Refusal("not_refundable", f"grant {data.grant_id!r} was given by another account, which paid for it")
     left = [one for one in buckets if one.status in (PENDING, ACTIVE) and one.grant_id not in account.extras.refunds]
     if not left:
         return Refusal(

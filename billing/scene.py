@@ -4,9 +4,11 @@ Never: a rule. Those are in the modules that :data:`billing.commands.RULES` name
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from billing.accounts import Account
+from billing.burn import AccountEvent
 from billing.catalog.model import Catalog
 from billing.ledger import Postings
 from schemas.commands import Command
@@ -24,9 +26,22 @@ class Refusal:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A command of ours to an account that may live on another partition; ``type`` is one of
+    :data:`schemas.commands.MESSAGES`, (``source``, ``id``) its identity."""
+
+    type: str
+    source: str
+    id: str
+    account: str
+    data: dict[str, Any]
+
+
 @dataclass(slots=True)
 class Scene:
-    """What a command is decided on: the account as it stands (None: never opened), rolled forward to ``now_us``."""
+    """What a command is decided on: the account as it stands (None: never opened), rolled forward to ``now_us``;
+    and what the rule adds to postings, messages and events."""
 
     command: Command
     account: Account | None
@@ -35,3 +50,7 @@ class Scene:
     payment_known: Callable[[str, str], bool]
     """Whether (account, payment_ref) was used before."""
     postings: Postings
+    messages: list[Message] = field(default_factory=list)
+    """What the rule sends to other accounts, in order."""
+    events: list[AccountEvent] = field(default_factory=list)
+    """What the account's owner should know besides the outcome."""

@@ -14,6 +14,7 @@ from billing.accounts import Account
 from billing.calculator import Calculator
 from billing.catalog.model import Catalog
 from billing.commit import (
+    COMMAND_FORWARDED_TOPIC,
     COMMAND_TOPIC,
     REJECTED_TOPIC,
     USAGE_TOPIC,
@@ -26,9 +27,9 @@ from billing.commit import (
 )
 from billing.documents import account_object, dump_json, trial_balance_object
 from billing.engine import PartitionEngine
-from billing.outbox import unpack_frames
+from billing.outbox import Frame, unpack_frames
 from schemas.cloudevents import read_envelope
-from schemas.commands import COMMANDS
+from schemas.commands import COMMANDS, TransferPackage
 from schemas.rejections import Rejection
 from schemas.units import format_pico
 
@@ -97,33 +98,46 @@ class Simulation:
         for line in lines:
             if not line.strip():
                 continue
-            line_topic = self._look(line)
+            line_topic, sends = self._look(line)
             if line_topic != topic or len(run) >= self.lines_per_commit:
                 self._commit(topic, run)
                 topic, run = line_topic, []
             run.append(line)
+            if sends:  # What it sends is received before the next line is decided.
+                self._commit(topic, run)
+                run = []
         self._commit(topic, run)
 
-    def _look(self, line: bytes) -> str:
-        """The topic a line belongs to; notes its time."""
+    def _look(self, line: bytes) -> tuple[str, bool]:
+        """The topic a line belongs to, and whether it may send a message to another account; notes its time."""
         envelope = read_envelope(line)
         if not isinstance(envelope, Rejection):
             self._greatest_us = max(self._greatest_us, envelope.time_us)
-            return COMMAND_TOPIC if envelope.type in COMMANDS else USAGE_TOPIC
+            is_command = envelope.type in COMMANDS
+            return COMMAND_TOPIC if is_command else USAGE_TOPIC, envelope.type == TransferPackage.TYPE
         try:
             body = json.loads(line)
         except (ValueError, RecursionError):
-            return USAGE_TOPIC
+            return USAGE_TOPIC, False
         is_command = isinstance(body, dict) and isinstance(body.get("type"), str) and body["type"] in COMMANDS
-        return COMMAND_TOPIC if is_command else USAGE_TOPIC
+        return COMMAND_TOPIC if is_command else USAGE_TOPIC, False
 
     def _commit(self, topic: str, lines: Sequence[bytes]) -> None:
         if not lines:
             return
+        frames = self._decide(topic, [Frame(None, line) for line in lines])
+        while frames:
+            frames = self._decide(COMMAND_FORWARDED_TOPIC, frames)
+
+    def _decide(self, topic: str, frames: Sequence[Frame]) -> list[Frame]:
+        """One commit; the messages that it sends."""
         start = self._positions.get(topic, 0)
-        records = [PlainRecord(start + number, 0, None, line) for number, line in enumerate(lines)]
-        self._positions[topic] = start + len(lines)
-        self._take(self._engine.decide([InputBatch(topic, start, start + len(lines), records)]))
+        records = [PlainRecord(start + n, 0, frame.key, frame.value, _present(frame)) for n, frame in enumerate(frames)]
+        self._positions[topic] = start + len(records)
+        record = self._engine.decide([InputBatch(topic, start, start + len(records), records)])
+        self._take(record)
+        sent = (row for row in record.outbox if row.topic == COMMAND_FORWARDED_TOPIC)
+        return [frame for row in sent for frame in unpack_frames(row.payload)]
 
     def _take(self, record: CommitRecord) -> None:
         self._loader.remember(record)
@@ -165,3 +179,8 @@ class Simulation:
             "breakage": format_pico(breakage_pico),
         }
         return body | {"state_digest": f"sha256:{hashlib.sha256(dump_json(body)).hexdigest()}"}
+
+
+def _present(frame: Frame) -> list[tuple[str, bytes]]:
+    """A frame's headers as a consumer sees them."""
+    return [(name, content) for name, content in frame.headers if content is not None]

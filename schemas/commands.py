@@ -58,6 +58,7 @@ def _read_counts(value: object) -> tuple[tuple[str, int], ...]:
         raise PydanticCustomError("count", "{detail}", {"detail": str(problem)}) from None
 
 
+Cycles = Annotated[int, Field(strict=True, ge=0)]
 Counts = Annotated[
     tuple[tuple[str, int], ...],
     PlainValidator(_read_counts),
@@ -228,6 +229,43 @@ COMMANDS: dict[str, type[CommandData]] = {
 """Every command by its type: those of CONTRACT §2, and ours."""
 
 
+class ReceivePackage(CommandData):
+    """The in half of a transfer: what another account sent. Texts were checked when that account's command was."""
+
+    TYPE: ClassVar[str] = "package.received.v1"
+    transfer_id: str
+    sender: str
+    grant_id: str = Field(description="the sender's bucket")
+    plan: str
+    plan_version: VersionNumber
+    bucket_no: VersionNumber
+    unit: str
+    amount_pico: PositivePico = Field(alias="amount")
+    liability_pico: CreditPico = Field(alias="liability")
+    currency: Currency
+    valid_from_us: TimeUs = Field(alias="valid_from")
+    valid_until_us: TimeUs | None = Field(default=None, alias="valid_until")
+    lapses_at_us: TimeUs | None = Field(default=None, alias="lapses_at")
+    carried_cycles: Cycles
+
+
+class ReturnPackage(CommandData):
+    """A transfer that could not be received: what was sent comes back."""
+
+    TYPE: ClassVar[str] = "package.returned.v1"
+    transfer_id: str
+    to: str
+    grant_id: str
+    amount_pico: PositivePico = Field(alias="amount")
+    liability_pico: CreditPico = Field(alias="liability")
+    reason: str
+    detail: str
+
+
+MESSAGES: dict[str, type[CommandData]] = {model.TYPE: model for model in (ReceivePackage, ReturnPackage)}
+"""What partitions send each other by ``commands.forwarded``; no command of anybody else."""
+
+
 @dataclass(frozen=True, slots=True)
 class Command:
     """One command, ready to be decided. ``data`` is the model that COMMANDS names for ``type``."""
@@ -242,8 +280,8 @@ class Command:
 
 
 def read_command(envelope: Envelope) -> Command | Rejection:
-    """Read the command in an envelope whose type is one of :data:`COMMANDS`; see :func:`parse_command`."""
-    model = COMMANDS[envelope.type]
+    """Read the command in an envelope of a type of :data:`COMMANDS` or :data:`MESSAGES`; see :func:`parse_command`."""
+    model = COMMANDS.get(envelope.type) or MESSAGES[envelope.type]
     given = {name: value for name, value in envelope.data.items() if value is not None}
     for name in ("starts_at", "at"):
         given.setdefault(name, format_time_us(envelope.time_us))
@@ -257,13 +295,16 @@ def read_command(envelope: Envelope) -> Command | Rejection:
     )
 
 
-def parse_command(value: bytes | None, headers: Sequence[tuple[str, bytes]] = ()) -> Command | Rejection:
-    """Decode one record of ``account.commands``, structured or binary.
+def parse_command(
+    value: bytes | None, headers: Sequence[tuple[str, bytes]] = (), *, messages: bool = False
+) -> Command | Rejection:
+    """Decode one record of ``account.commands``, structured or binary; ``messages`` are read only where they come from
+    a partition.
 
     Returns:
         The command, or a rejection, ``invalid_json`` or ``invalid_event``; an unknown type is the latter.
     """
-    envelope = read_envelope(value, headers, types=COMMANDS)
+    envelope = read_envelope(value, headers, types=COMMANDS | MESSAGES if messages else COMMANDS)
     if isinstance(envelope, Rejection):
         return envelope
     return read_command(envelope)

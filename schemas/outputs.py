@@ -163,6 +163,33 @@ class CommitmentEnded(OutputEvent):
     charged: Decimal = Field(description="what was missing and was charged, tax included")
 
 
+class TransferReceived(OutputEvent):
+    """Another account gave a part of a bucket, which is a bucket of its own here."""
+
+    TYPE: ClassVar[str] = "transfer.received.v1"
+    TOPIC: ClassVar[str] = "account.events"
+    transfer_id: str = Field(description="the transfer; the grant of the new bucket")
+    sender: str = Field(description="the account that gave it")
+    grant_id: str = Field(description="the new bucket")
+    plan: str = Field(description="its plan")
+    unit: str = Field(description="what it counts")
+    amount: Decimal = Field(description="how much, in that unit")
+
+
+class TransferReturned(OutputEvent):
+    """A transfer could not be received: the bucket it came from has it again."""
+
+    TYPE: ClassVar[str] = "transfer.returned.v1"
+    TOPIC: ClassVar[str] = "account.events"
+    transfer_id: str = Field(description="the transfer")
+    to: str = Field(description="the account that could not receive it")
+    grant_id: str = Field(description="the bucket it came from and is in again")
+    unit: str = Field(description="what it counts")
+    amount: Decimal = Field(description="how much, in that unit")
+    reason: str = Field(description="a word such as account_closed")
+    detail: str = Field(description="the reason for a person")
+
+
 class ThresholdReached(OutputEvent):
     """An alert level of a plan was crossed."""
 
@@ -221,6 +248,8 @@ OUTPUTS: dict[str, type[OutputEvent]] = {
         BucketEnded,
         RefundPaid,
         CommitmentEnded,
+        TransferReceived,
+        TransferReturned,
         ThresholdReached,
         PackBought,
         SettlementEntry,

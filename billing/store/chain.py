@@ -22,7 +22,7 @@ _COMMITS: LiteralString = (
     " 'digest', encode(digest, 'hex'), 'rated', rated, 'duplicate', duplicate, 'rejected', rejected,"
     " 'forwarded', forwarded, 'dropped', dropped, 'commands_accepted', commands_accepted,"
     " 'commands_rejected', commands_rejected, 'commands_duplicate', commands_duplicate,"
-    " 'commands_forwarded', commands_forwarded, 'commands_dropped', commands_dropped)"
+    " 'commands_forwarded', commands_forwarded, 'commands_dropped', commands_dropped, 'messages_sent', messages_sent)"
     " FROM commit WHERE partition = {} ORDER BY commit_no) TO STDOUT"
 )
 _APPENDED: dict[str, LiteralString] = {

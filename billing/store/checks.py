@@ -118,6 +118,25 @@ WHERE coalesce(held, 0) <> coalesce(owed, 0)
 """,
     ),
     Check(
+        "transfers",
+        "what is cleared between accounts is on its way: sent, not yet received, and no more than was forwarded",
+        """
+WITH clearing AS (
+    SELECT currency, detail, sum(amount_pico) AS pico FROM journal WHERE account_code = 'transfer_clearing'
+    GROUP BY 1, 2 HAVING sum(amount_pico) <> 0
+), waiting AS (
+    SELECT sum(n.next_number - coalesce(c.next_number, 0)) AS records
+    FROM (SELECT topic, partition AS origin, target AS partition, next_number FROM forward_next) AS n
+    LEFT JOIN forward_cursor AS c USING (topic, origin, partition) WHERE topic = 'commands.forwarded'
+)
+SELECT format('%s: %s pico %s were received and not sent', detail, pico, currency) FROM clearing WHERE pico > 0
+UNION ALL
+SELECT format('%s transfers are on their way, but only %s commands; the first is %s', open, coalesce(records, 0), first)
+FROM (SELECT count(*) AS open, min(detail) AS first FROM clearing) AS c CROSS JOIN waiting
+WHERE open > coalesce(records, 0)
+""",
+    ),
+    Check(
         "wallets",
         "the money in all wallets is what the journal holds as deposits, in each currency",
         """
@@ -216,7 +235,8 @@ LEFT JOIN (SELECT topic, partition AS origin, target AS partition, next_number F
 WHERE c.next_number > coalesce(n.next_number, 0)
 UNION ALL
 SELECT format('partition %s: %s forwarded by its commits, %s numbered', partition, counted, coalesce(numbered, 0))
-FROM (SELECT partition, sum(forwarded + commands_forwarded) AS counted FROM commit GROUP BY partition) AS c
+FROM (SELECT partition, sum(forwarded + commands_forwarded + messages_sent) AS counted FROM commit
+      GROUP BY partition) AS c
 LEFT JOIN (SELECT partition, sum(next_number) AS numbered FROM forward_next GROUP BY partition) AS n USING (partition)
 WHERE counted <> coalesce(numbered, 0)
 """,

@@ -84,6 +84,8 @@ STEPS = [
     use(30, account="pack", model="credit"),
     use(5, "03 01:00", model="third"),
     line("package.refunded.v1", "a", "03 02:00", {"grant_id": "I", "reason": "asked"}),
+    line("package.transferred.v1", "a", "03 02:00", {"grant_id": "H", "amount": "5", "to": "账户"}),
+    line("package.transferred.v1", "a", "03 02:00", {"grant_id": "H", "amount": "5", "to": "nobody"}),
     use(5, "29 01:00", number=1, source="numbered", data={"site": "wuxi"}),
     opened("committed", currency="USD"),
     use(3, "20 01:00", account="committed"),

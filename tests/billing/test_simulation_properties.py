@@ -103,6 +103,16 @@ COMMANDS = st.one_of(
         NAMED,
     ),
     st.builds(
+        lambda grant, amount, at, account, to: line(
+            "package.transferred.v1", account, at, {"grant_id": grant, "amount": amount, "to": to}
+        ),
+        st.sampled_from(["g1", "g2/1", "g2/2", "g3"]),
+        st.sampled_from(["0.000001", "3", "7", "11.5", "40", "1000"]),
+        TIMES,
+        NAMED,
+        st.sampled_from([*ACCOUNTS, "nobody"]),
+    ),
+    st.builds(
         lambda target, amount, at, account, names: line(
             "balance.adjusted.v1",
             account,
@@ -153,6 +163,7 @@ def test_every_yuan_and_every_event_is_somewhere(calculator: MakeCalculator, ste
     buckets = [bucket for account in accounts(simulation) for bucket in account.buckets]
     assert sum(bucket.liability_pico for bucket in buckets) == -control(document, "contract_liability")
     assert sum(account.wallet_pico for account in accounts(simulation)) == -control(document, "customer_deposits")
+    assert control(document, "transfer_clearing") == 0
     assert sum(document["events"].values()) == sum(map(is_usage, steps))
     assert sum(document["rejections"].values()) == document["events"]["rejected"]
     assert parse_pico(document["revenue_net"]) == -control(document, "revenue_usage")

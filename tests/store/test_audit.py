@@ -49,6 +49,13 @@ TAMPERING = {
     "rollup revenue changed": ("UPDATE rollup SET revenue_pico = 1 WHERE commit_no = 2", {"revenue", CHAIN}),
     "rollup events changed": ("UPDATE rollup SET events = 9 WHERE commit_no = 2", {"rated events", CHAIN}),
     "a rollup's model changed": ("UPDATE rollup SET model = 'other' WHERE commit_no = 2", {CHAIN}),
+    "a transfer received that was not sent": (
+        "INSERT INTO journal VALUES (0, 99, 1, 'transfer_clearing', 'CNY', 't', 1),"
+        " (0, 99, 2, 'contract_liability', 'CNY', '', -1)", {"transfers", "liability", CHAIN}),
+    "a transfer sent that nothing carries": (
+        "INSERT INTO journal VALUES (0, 99, 1, 'transfer_clearing', 'CNY', 't', -1),"
+        " (0, 99, 2, 'contract_liability', 'CNY', '', 1)", {"transfers", "liability", CHAIN}),
+    "a message not counted": ("UPDATE commit SET messages_sent = 1 WHERE commit_no = 2", {"forwarding", CHAIN}),
     "a sequence moved": (
         "UPDATE output_sequence SET next_sequence = 99 WHERE topic = 'usage.rated'", {"output sequences"}),
     "an outbox payload changed": ("UPDATE outbox SET payload = 'x' WHERE commit_no = 1", {"outbox"}),
