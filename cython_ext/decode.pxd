@@ -36,12 +36,13 @@ cdef extern from "shape.hpp" nogil:
         Span region
 
     cdef cppclass TbShape:
-        int32_t combination(const Scan* scan, uint64_t* hash) noexcept
-        void keep_combination(const Scan* scan, int32_t number, uint64_t hash) noexcept
+        pass
 
     cdef cppclass TbShapes:
-        TbShape* read(const char* p, Scan* scan, bint binary) noexcept
+        const TbShape* read(const char* p, Scan* scan, bint binary) noexcept
         void learn(const Scan& scan, const char* begin, bint binary) noexcept
+        int32_t combination(const Scan* scan, uint64_t* hash) noexcept
+        void keep_combination(const Scan* scan, int32_t number, uint64_t hash) noexcept
 
     void tb_mark(Scan* scan, uint8_t kind, int slot, const char* at, const char* end) noexcept
 
@@ -94,8 +95,8 @@ cdef class Decoder:
     cpdef void set_event(self, EventColumns columns, Py_ssize_t row, object event) except *
     cdef TbShapes shapes
     cdef int32_t _last_source
-    cdef bint _scan(self, Scan* scan, Span value, HeaderSpans* envelope, TbShape** shape) noexcept nogil
-    cdef int32_t _combination(self, Scan* scan, TbShape* shape, uint64_t* hash64) except -1 nogil
-    cdef int _store(self, EventColumns columns, Py_ssize_t row, Scan* scan, TbShape* shape, Waiting* waiting) except -1 nogil
+    cdef bint _scan(self, Scan* scan, Span value, HeaderSpans* envelope) noexcept nogil
+    cdef int32_t _combination(self, Scan* scan, uint64_t* hash64) except -1 nogil
+    cdef int _store(self, EventColumns columns, Py_ssize_t row, Scan* scan, Waiting* waiting) except -1 nogil
     cdef int _place(self, EventColumns columns, Waiting* waiting, int number) except -1 nogil
     cdef uint32_t _content_hash(self, EventColumns columns, Py_ssize_t row, uint64_t account, uint64_t combination) noexcept nogil

@@ -708,7 +708,6 @@ cdef class Decoder:
         cdef object record, value, headers, timestamp
         cdef list keep = []
         cdef HeaderSpans* envelope
-        cdef TbShape* shape
         cdef Waiting waiting[BLOCK]
         cdef int mode, attribute, number = 0
         cdef int64_t first_offset = 0
@@ -783,8 +782,8 @@ cdef class Decoder:
                 envelope = NULL
                 if binary[row] >= 0:
                     envelope = &envelopes[binary[row]]
-                if self._scan(&scan, values[row], envelope, &shape):
-                    self._store(columns, row, &scan, shape, &waiting[number])
+                if self._scan(&scan, values[row], envelope):
+                    self._store(columns, row, &scan, &waiting[number])
                     number += 1
                     if number == BLOCK:
                         self._place(columns, waiting, number)
@@ -792,15 +791,14 @@ cdef class Decoder:
             self._place(columns, waiting, number)
         return columns
 
-    cdef bint _scan(self, Scan* scan, Span value, HeaderSpans* envelope, TbShape** shape) noexcept nogil:
-        """Read one record, and give its shape where it has one; False for the plain decoder."""
+    cdef bint _scan(self, Scan* scan, Span value, HeaderSpans* envelope) noexcept nogil:
+        """Read one record; False for the plain decoder."""
         cdef const char* p = _skip(value.at)
         cdef const char* begin = p
         scan.end = value.at + value.size
         if not _begin(scan, envelope):
             return False
-        shape[0] = self.shapes.read(p, scan, envelope != NULL)
-        if shape[0] != NULL:
+        if self.shapes.read(p, scan, envelope != NULL) != NULL:
             return _check(scan)
         _begin(scan, envelope)
         p = _scan_envelope(scan, p) if envelope == NULL else _scan_data(scan, p)
@@ -811,14 +809,14 @@ cdef class Decoder:
         self.shapes.learn(scan[0], begin, envelope != NULL)
         return True
 
-    cdef int32_t _combination(self, Scan* scan, TbShape* shape, uint64_t* hash64) except -1 nogil:
+    cdef int32_t _combination(self, Scan* scan, uint64_t* hash64) except -1 nogil:
         """The number of an event's combination, and its hash."""
         cdef char joined[DIMENSIONS * (MAX_TEXT + 1)]
         cdef Py_ssize_t length = 0
         cdef int32_t combination = -1
         cdef int i
-        if shape != NULL and scan.region.at != NULL:
-            combination = shape.combination(scan, hash64)
+        if scan.region.at != NULL:
+            combination = self.shapes.combination(scan, hash64)
         if combination < 0:
             for i in range(DIMENSIONS):
                 memcpy(joined + length, scan.fields[i].at, scan.fields[i].size)
@@ -827,12 +825,12 @@ cdef class Decoder:
                 length += 1
             combination = self.combinations.intern(joined, length - 1)
             hash64[0] = self.combinations.hashes[combination]
-            if shape != NULL and scan.region.at != NULL:
-                shape.keep_combination(scan, combination, hash64[0])
+            if scan.region.at != NULL:
+                self.shapes.keep_combination(scan, combination, hash64[0])
         return combination
 
     cdef int _store(
-        self, EventColumns columns, Py_ssize_t row, Scan* scan, TbShape* shape, Waiting* waiting
+        self, EventColumns columns, Py_ssize_t row, Scan* scan, Waiting* waiting
     ) except -1 nogil:
         """Fill the row but for its account."""
         cdef int32_t combination, source = self._last_source
@@ -841,7 +839,7 @@ cdef class Decoder:
         cdef const char* text = scan.attributes[ID].at
         cdef int i
         cdef uint32_t seen = scan.meters_seen, first = <uint32_t>columns.count.size()
-        combination = self._combination(scan, shape, &hash64)
+        combination = self._combination(scan, &hash64)
         columns.combination[row] = combination
         if source < 0 or (
             <size_t>scan.attributes[SOURCE].size != self.sources.starts[source + 1] - self.sources.starts[source]

@@ -8,7 +8,7 @@ from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdint cimport int16_t, int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memchr
 
-from cython_ext.decode cimport ID, SOURCE, SUBJECT, Decoder, Scan, Span, TbShape
+from cython_ext.decode cimport ID, SOURCE, SUBJECT, Decoder, Scan, Span
 from cython_ext.prices cimport PriceTables, TbRated, tb_needs_plain, tb_priced, tb_refused
 from cython_ext.wide cimport tb_put_bytes
 
@@ -77,7 +77,6 @@ cdef class LineRater:
         """Price one line and write what it costs, or say what it needs."""
         cdef Scan scan
         cdef Span value
-        cdef TbShape* shape = NULL
         cdef TbRated rated
         cdef uint64_t hash64 = 0
         cdef int16_t meters[24]
@@ -89,9 +88,9 @@ cdef class LineRater:
         cdef char* p
         value.at = at
         value.size = end - at
-        if not self.decoder._scan(&scan, value, NULL, &shape):
+        if not self.decoder._scan(&scan, value, NULL):
             return tb_needs_plain
-        combination = self.decoder._combination(&scan, shape, &hash64)
+        combination = self.decoder._combination(&scan, &hash64)
         version = self.tables.version_at(0, scan.time_us)
         if version < 0:
             return self._refuse(&scan, self.tables.refuse_outside(scan.time_us))

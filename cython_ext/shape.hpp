@@ -1,8 +1,9 @@
-// The shape of an event: what stands between its values. Events of one producer differ in their values only, so that
-// comparing what stands between and finding where each value ends reads an event, without looking at a key.
+// The shape of an event: what stands between its values. Events of one producer have few shapes, so that comparing what
+// stands between and finding where each value ends reads an event, without looking at a key.
 //
 // A shape is learned from an event that the scanner of cython_ext.decode accepted. An event of the same shape differs
-// from it in plain strings and small counts alone, so the scanner would accept it too, with the same keys.
+// from it in plain strings and small counts alone, so the scanner would accept it too, with the same keys. Shapes that
+// begin alike share their beginning: they are a tree, and where several texts may follow a value each is tried.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +20,7 @@ struct TbSpan {
 };
 
 enum { tb_attributes = 8, tb_fields = 13, tb_meters = 24, tb_dimensions = 7, tb_max_text = 256, tb_max_marks = 48 };
-enum TbMarkKind : uint8_t { tb_attribute, tb_field, tb_count, tb_skipped_text, tb_skipped_number };
+enum TbMarkKind : uint8_t { tb_attribute, tb_field, tb_count, tb_skipped_text, tb_skipped_number, tb_shape_end };
 
 struct TbMark {  // a value of an event that may be another one in the next
     const char* at;
@@ -38,6 +39,7 @@ struct TbScan {
     TbMark marks[tb_max_marks];
     TbSpan region;  // from the first dimension to the last, where nothing else stands between; else NULL
     uint32_t region_hash;
+    uint8_t region_first;  // the dimension it begins with
 };
 
 static inline void tb_mark(TbScan* scan, uint8_t kind, int slot, const char* at, const char* end) {
@@ -61,160 +63,204 @@ static inline bool tb_same(const char* p, const char* end, const char* literal, 
 #endif
 }
 
+// The digits at p, at most 18, as a count and where they end; NULL where it is none.
+static inline const char* tb_digits(const char* p, const char* end, int64_t* count) {
+    uint64_t value = 0;
+    const char* const first = p;
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    if (end - p >= 8) {  // most have fewer than eight: found and added up without a branch for each
+        uint64_t eight;
+        memcpy(&eight, p, 8);
+        const uint64_t digits = eight ^ 0x3030303030303030ULL;
+        const uint64_t others = (digits | (digits + 0x7676767676767676ULL)) & 0x8080808080808080ULL;
+        const int number = others ? __builtin_ctzll(others) / 8 : 8;
+        if (number == 0) return nullptr;
+        if (number < 8) {
+            if (number > 1 && *p == '0') return nullptr;
+            value = digits << (64 - 8 * number);
+            value = value * 10 + (value >> 8);
+            *count = (int64_t)((((value & 0x000000FF000000FFULL) * 0x000F424000000064ULL) +
+                                (((value >> 16) & 0x000000FF000000FFULL) * 0x0000271000000001ULL)) >> 32);
+            return p + number;
+        }
+    }
+#endif
+    for (unsigned digit; p < end && (digit = (unsigned char)*p - (unsigned)'0') < 10; p++) {
+        if (p - first == 18) return nullptr;  // 18 digits fit
+        value = 10 * value + digit;
+    }
+    if (p == first || (*first == '0' && p - first > 1)) return nullptr;
+    *count = (int64_t)value;
+    return p;
+}
+
 struct TbShape {
-    struct Step {
-        uint32_t literal_at, literal_size;  // before the value
-        uint8_t kind, slot;
-    };
-    struct Region {  // the text from the first dimension to the last, and the number of the combination it means
-        uint32_t size;
-        int32_t number;
-        uint64_t hash;
-        char text[496];
-    };
+    uint32_t meters_seen;
+    bool has_usage;
+    uint8_t dimensions;  // 0: something else stands between them
+    uint8_t slots[tb_dimensions];
+};
 
-    std::vector<Step> steps;
-    std::vector<char> literals;  // and 16 bytes more
-    uint32_t last_at = 0, last_size = 0;
-    uint32_t meters_seen = 0, first_dimension = 0, last_dimension = 0;
-    bool has_usage = false, has_region = false, binary = false;
-    std::vector<Region> regions;  // 64, by hash
+// The shapes met so far; all are forgotten where they are too many.
+struct TbShapes {
+    enum { most_nodes = 4096, most_literals = 1 << 20, most_beside = 24, regions_kept = 512 };
 
-    // Learn from an accepted event; false where it has no shape.
-    bool learn(const TbScan& scan, const char* begin, bool from_headers) {
-        if (scan.marks_number > tb_max_marks) return false;
-        steps.clear();
-        literals.clear();
-        regions.clear();
-        binary = from_headers;
-        meters_seen = scan.meters_seen;
-        has_usage = scan.fields[tb_fields - 1].at != nullptr;
+    // Read an event by one of the shapes, and give it; else NULL, and what is in the scan means nothing.
+    const TbShape* read(const char* p, TbScan* scan, bool binary) const {
+        const char* const end = scan->end;
+        const char* const texts = literals.data();
+        int32_t at = roots[binary];
+        while (at >= 0) {
+            const Node& node = nodes[at];
+            at = node.beside;
+            if (!tb_same(p, end, texts + node.literal_at, node.literal_size)) continue;
+            const char* const value = p + node.literal_size;
+            if (node.kind == tb_shape_end) {
+                if (value == end) return finish(shapes[node.next], scan);
+                continue;
+            }
+            const char* stop;
+            if (node.kind == tb_count || node.kind == tb_skipped_number) {
+                int64_t count;
+                stop = tb_digits(value, end, &count);
+                if (!stop) continue;
+                if (node.kind == tb_count) scan->counts[node.slot] = count;
+            } else {
+                stop = tb_plain_end(value, end);
+                if (!stop) continue;
+                if (node.kind == tb_attribute) {
+                    scan->attributes[node.slot] = {value, stop - value};
+                } else if (node.kind == tb_field) {
+                    if (stop - value > tb_max_text) continue;
+                    scan->fields[node.slot] = {value, stop - value};
+                }
+            }
+            p = stop;
+            at = node.next;
+        }
+        return nullptr;
+    }
+
+    // Learn from an accepted event.
+    void learn(const TbScan& scan, const char* begin, bool binary) {
+        if (scan.marks_number > tb_max_marks) return;
+        if (nodes.size() + tb_max_marks + 1 > most_nodes || literals.size() + (scan.end - begin) > most_literals) forget();
         const char* from = begin;
+        int32_t before = -1, at = -1;
         int dimensions = 0, first = -1, last = -1;
-        for (int i = 0; i < scan.marks_number; i++) {
-            const TbMark& mark = scan.marks[i];
-            steps.push_back({(uint32_t)literals.size(), (uint32_t)(mark.at - from), mark.kind, mark.slot});
-            literals.insert(literals.end(), from, mark.at);
+        TbShape shape = {scan.meters_seen, scan.fields[tb_fields - 1].at != nullptr, 0, {0}};
+        for (int i = 0; i <= scan.marks_number; i++) {
+            const bool ends = i == scan.marks_number;
+            const TbMark mark = ends ? TbMark{scan.end, 0, tb_shape_end, 0} : scan.marks[i];
+            at = place(before, before < 0 ? roots[binary] : nodes[before].next, from, mark, binary);
+            if (at < 0) {
+                forget();
+                return;
+            }
+            before = at;
             from = mark.at + mark.size;
             if (mark.kind == tb_field && mark.slot < tb_dimensions) {
                 if (first < 0) first = i;
                 last = i;
-                dimensions++;
+                shape.slots[dimensions++] = mark.slot;
             }
         }
-        last_at = (uint32_t)literals.size();
-        last_size = (uint32_t)(scan.end - from);
-        literals.insert(literals.end(), from, scan.end);
-        literals.resize(literals.size() + 16);
-        has_region = dimensions > 0 && last - first + 1 == dimensions;
-        first_dimension = (uint32_t)first;
-        last_dimension = (uint32_t)last;
-        if (has_region) regions.resize(64);
-        return true;
+        if (dimensions > 0 && last - first + 1 == dimensions) shape.dimensions = (uint8_t)dimensions;
+        if (nodes[at].next >= 0) return;
+        nodes[at].next = (int32_t)shapes.size();
+        shapes.push_back(shape);
     }
 
-    // Read an event of this shape; false where it is of another, or a value is not plain.
-    bool read(const char* p, TbScan* scan) const {
-        const char* const end = scan->end;
-        const char* const texts = literals.data();
-        for (const Step& step : steps) {
-            if (!tb_same(p, end, texts + step.literal_at, step.literal_size)) return false;
-            p += step.literal_size;
-            if (step.kind == tb_count || step.kind == tb_skipped_number) {
-                const char* const first = p;
-                uint64_t value = 0;  // 18 digits fit
-                for (unsigned digit; (digit = (unsigned char)*p - (unsigned)'0') < 10; p++) {
-                    if (p - first == 18) return false;
-                    value = 10 * value + digit;
-                }
-                if (p == first || (*first == '0' && p - first > 1)) return false;
-                if (step.kind == tb_count) scan->counts[step.slot] = (int64_t)value;
-                continue;
-            }
-            const char* const stop = tb_plain_end(p, end);
-            if (!stop) return false;
-            if (step.kind == tb_attribute) {
-                scan->attributes[step.slot] = {p, stop - p};
-            } else if (step.kind == tb_field) {
-                if (stop - p > tb_max_text) return false;
-                scan->fields[step.slot] = {p, stop - p};
-            }
-            p = stop;
-        }
-        if ((size_t)(end - p) != last_size || !tb_same(p, end, texts + last_at, last_size)) return false;
-        scan->meters_seen = meters_seen;
-        if (has_usage) scan->fields[tb_fields - 1].at = texts;
-        if (has_region) {
-            const TbSpan& first = scan->fields[steps[first_dimension].slot];
-            const TbSpan& last = scan->fields[steps[last_dimension].slot];
-            scan->region = {first.at, last.at + last.size - first.at};
-            uint64_t hash = (uint64_t)scan->region.size;
-            for (uint32_t i = first_dimension; i <= last_dimension; i++) {
-                const TbSpan& span = scan->fields[steps[i].slot];
-                uint64_t tail = 0;  // what stands before a value is longer than 8 bytes
-                memcpy(&tail, span.at + span.size - 8, 8);
-                hash = (hash ^ tail ^ (uint64_t)span.size << 56) * 0x9E3779B97F4A7C15ULL;
-                hash ^= hash >> 29;
-            }
-            scan->region_hash = (uint32_t)(hash >> 32);
-        }
-        return true;
-    }
-
-    // The combination that a region means, or -1; and its hash.
+    // The combination that the scan's region means, or -1; and its hash.
     int32_t combination(const TbScan* scan, uint64_t* hash) const {
-        const Region& region = regions[scan->region_hash & 63];
-        if (region.size != (uint64_t)scan->region.size || region.size == 0) return -1;
+        const Region& region = regions[scan->region_hash % regions_kept];
+        if (region.size != (uint64_t)scan->region.size || region.first != scan->region_first) return -1;
         if (!tb_same(scan->region.at, scan->end, region.text, region.size)) return -1;
         *hash = region.hash;
         return region.number;
     }
 
     void keep_combination(const TbScan* scan, int32_t number, uint64_t hash) {
-        Region& region = regions[scan->region_hash & 63];
-        if (scan->region.size > 480) return;  // a comparison reads 16 bytes at a time
-        region.size = (uint32_t)scan->region.size;
+        Region& region = regions[scan->region_hash % regions_kept];
+        if (scan->region.size > most_region) return;
+        region.size = (uint16_t)scan->region.size;
+        region.first = scan->region_first;
         region.number = number;
         region.hash = hash;
         memcpy(region.text, scan->region.at, region.size);
     }
-};
-
-// The shapes met last, the last one first to be tried.
-struct TbShapes {
-    enum { most = 4 };
-    TbShape shapes[most];
-    int order[most] = {0, 1, 2, 3};
-    int known = 0;
-
-    // Read an event by one of the shapes, and give it; else NULL.
-    TbShape* read(const char* p, TbScan* scan, bool binary) {
-        for (int i = 0; i < known; i++) {
-            const int at = order[i];
-            if (shapes[at].binary != binary || !shapes[at].read(p, scan)) continue;
-            if (i) promote(i);
-            return &shapes[at];
-        }
-        return nullptr;
-    }
-
-    void learn(const TbScan& scan, const char* begin, bool binary) {
-        const int i = known < most ? known : most - 1;
-        if (!shapes[order[i]].learn(scan, begin, binary)) {
-            forget(i);
-            return;
-        }
-        if (known < most) known++;
-        promote(i);
-    }
 
    private:
-    void promote(int i) {
-        const int at = order[i];
-        for (; i > 0; i--) order[i] = order[i - 1];
-        order[0] = at;
+    struct Node {
+        uint32_t literal_at, literal_size;  // before the value
+        uint8_t kind, slot;
+        int32_t beside;  // another one that may stand here, or -1
+        int32_t next;    // the first of those after the value; at the end the number of the shape
+    };
+    enum { most_region = 224 };
+    struct Region {  // the text from the first dimension to the last, and the number of the combination it means
+        uint64_t hash = 0;
+        int32_t number = 0;
+        uint16_t size = 0;
+        uint8_t first = 0;
+        char text[most_region + 16];  // a comparison reads 16 bytes at a time
+    };
+
+    std::vector<Node> nodes;
+    std::vector<char> literals = std::vector<char>(16);  // and 16 bytes more
+    std::vector<TbShape> shapes;
+    std::vector<Region> regions = std::vector<Region>(regions_kept);
+    int32_t roots[2] = {-1, -1};
+
+    void forget() {
+        nodes.clear();
+        literals.assign(16, 0);
+        shapes.clear();
+        roots[0] = roots[1] = -1;
     }
-    void forget(int i) {
-        if (i < known) known = i;  // it was the last one
+
+    // The node of a mark among those from `at` on, put there if it is new; -1 where there are too many.
+    int32_t place(int32_t before, int32_t at, const char* from, const TbMark& mark, bool binary) {
+        const uint32_t size = (uint32_t)(mark.at - from);
+        int32_t last = -1;
+        int beside = 0;
+        for (; at >= 0; last = at, at = nodes[at].beside, beside++) {
+            const Node& node = nodes[at];
+            if (node.kind == mark.kind && node.slot == mark.slot && node.literal_size == size &&
+                memcmp(literals.data() + node.literal_at, from, size) == 0)
+                return at;
+        }
+        if (beside == most_beside) return -1;
+        const int32_t fresh = (int32_t)nodes.size();
+        nodes.push_back({(uint32_t)(literals.size() - 16), size, mark.kind, mark.slot, -1, -1});
+        literals.insert(literals.end() - 16, from, mark.at);
+        if (last >= 0) {
+            nodes[last].beside = fresh;
+        } else if (before >= 0) {
+            nodes[before].next = fresh;
+        } else {
+            roots[binary] = fresh;
+        }
+        return fresh;
+    }
+
+    const TbShape* finish(const TbShape& shape, TbScan* scan) const {
+        scan->meters_seen = shape.meters_seen;
+        if (shape.has_usage) scan->fields[tb_fields - 1].at = scan->end;
+        if (shape.dimensions == 0) return &shape;
+        const TbSpan& first = scan->fields[shape.slots[0]];
+        const TbSpan& last = scan->fields[shape.slots[shape.dimensions - 1]];
+        scan->region = {first.at, last.at + last.size - first.at};
+        scan->region_first = shape.slots[0];
+        uint64_t hash = (uint64_t)scan->region.size;
+        for (int i = 0; i < shape.dimensions; i++) {
+            const TbSpan& span = scan->fields[shape.slots[i]];
+            uint64_t tail = 0;  // what stands before a value is longer than 8 bytes
+            memcpy(&tail, span.at + span.size - 8, 8);
+            hash = (hash ^ tail ^ (uint64_t)span.size << 56) * 0x9E3779B97F4A7C15ULL;
+            hash ^= hash >> 29;
+        }
+        scan->region_hash = (uint32_t)(hash >> 32);
+        return &shape;
     }
 };

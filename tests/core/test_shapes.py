@@ -103,6 +103,22 @@ def test_binary_and_structured_events_do_not_share_shapes(seed: int) -> None:
     check_all(records)
 
 
+def test_more_shapes_than_are_kept_are_read_as_the_plain_decoder_reads_them() -> None:
+    """Keys invented for each event make a shape each, until all are forgotten; known ones are learned again."""
+    rng = Random(5)
+    records = []
+    for offset in range(1_500):
+        event = json.loads(COMMON)
+        if offset % 3:
+            event["data"] = {f"invented-{rng.randrange(10**6)}": 1} | event["data"]
+        if offset % 5 == 0:
+            event["data"] |= {f"late-{offset}": "x"}
+        for name in rng.sample(["sequence", "time"], 1 if offset % 50 == 0 else 0):
+            del event[name]
+        records.append(PlainRecord(offset, 0, None, json.dumps(event).encode()))
+    assert check_all(records) > 1_400
+
+
 def test_offsets_with_holes_are_kept() -> None:
     """Dense offsets are not read one by one; others are."""
     columns = Decoder().decode([PlainRecord(offset, 0, None, COMMON) for offset in (3, 4, 9, 11)])
