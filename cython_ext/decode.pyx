@@ -8,6 +8,8 @@ once, in plain Python. Rows of a decoded batch point into the records' values, w
 Every JSON value is a ``bytes`` object, which ends in a NUL: a scan stops there without asking for the length.
 """
 
+from sys import intern
+
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.list cimport PyList_GET_SIZE
@@ -27,8 +29,9 @@ from schemas.upcast import current_type
 
 cdef extern from "records.hpp":
     cdef cppclass TbAsked:
-        pass
-    void tb_learn_record(TbAsked* asked, PyObject* record, PyObject* first, PyObject* second) noexcept
+        int places[3]
+    void tb_learn_record(TbAsked* asked, PyObject* record, PyObject** names, PyObject** found) noexcept
+    PyObject** tb_known_values(const TbAsked* asked, PyObject* record) noexcept
     void tb_ask_records(const TbAsked* asked, PyObject** records, Py_ssize_t at, Py_ssize_t number) noexcept
     PyObject** tb_items(object records) noexcept
 
@@ -620,6 +623,9 @@ _ATTRIBUTE_OF_HEADER = {
 }
 
 
+cdef object _VALUE = intern("value"), _TIMESTAMP = intern("timestamp"), _HEADERS = intern("headers")
+
+
 cdef class EventColumns:
     """Usage events as columns, one row per record: numbers of source, account and combination, time in microseconds
     UTC, sequence (0: none), hashes, and the counts that are not 0 as (meter, count) pairs in canonical order."""
@@ -706,13 +712,19 @@ cdef class Decoder:
         cdef vector[HeaderSpans] envelopes
         cdef HeaderSpans spans
         cdef object record, value, headers, timestamp
+        cdef PyObject* names[3]
+        cdef PyObject* found[3]
+        cdef PyObject** known
         cdef list keep = []
         cdef HeaderSpans* envelope
         cdef Waiting waiting[BLOCK]
         cdef int mode, attribute, number = 0
-        cdef int64_t first_offset = 0
+        cdef int64_t first_offset = 0, offset
         cdef bint dense = False
         cdef Scan scan
+        names[0] = <PyObject*>_VALUE
+        names[1] = <PyObject*>_TIMESTAMP
+        names[2] = <PyObject*>_HEADERS
         values.resize(rows)
         binary.resize(rows, -1)
         columns.offset.resize(rows)
@@ -729,13 +741,25 @@ cdef class Decoder:
                 value = record
                 columns.offset[row] = row
             else:
-                value = record.value
-                timestamp = record.timestamp
-                if row == 0:
-                    tb_learn_record(&asked, <PyObject*>record, <PyObject*>value, <PyObject*>timestamp)
-                columns.offset[row] = first_offset + row if dense else <int64_t>record.offset
+                known = tb_known_values(&asked, <PyObject*>record)
+                if known != NULL:
+                    value = <object>known[asked.places[0]]
+                    timestamp = <object>known[asked.places[1]]
+                    headers = <object>known[asked.places[2]]
+                else:
+                    value = record.value
+                    timestamp = record.timestamp
+                    headers = record.headers
+                    if row == 0:
+                        found[0] = <PyObject*>value
+                        found[1] = <PyObject*>timestamp
+                        found[2] = <PyObject*>headers
+                        tb_learn_record(&asked, <PyObject*>record, names, found)
+                offset = first_offset + row
+                if not dense:
+                    offset = record.offset
+                columns.offset[row] = offset
                 columns.logged_ms[row] = timestamp
-                headers = record.headers
                 if headers:
                     mode = _mode(headers)
                     if mode == 1:

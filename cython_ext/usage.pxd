@@ -71,4 +71,4 @@ cdef class Usage:
     cdef Earned* _earned(self, int16_t currency, int16_t plan, int32_t version) noexcept nogil
     cdef char* _put_line(self, char* p, EventColumns columns, Paid* paid) noexcept nogil
     cdef size_t _most(self, EventColumns columns, Paid* paid) noexcept nogil
-    cdef void _fetch(self, EventColumns columns, Paid* paid, int32_t batch) noexcept nogil
+    cdef void _fetch(self, EventColumns columns, Paid* paid, Paid* later, int32_t batch) noexcept nogil

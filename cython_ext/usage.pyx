@@ -151,17 +151,23 @@ cdef class Usage:
         self.paid.reserve(self.paid.size() + columns.rows - row)
         with nogil:
             while row < columns.rows:
-                ahead = row + 8
+                # where the account lies, then the account, then its first bucket: each is there when the next is asked for
+                ahead = row + 24
+                if ahead < columns.rows and mine[ahead]:
+                    tb_prefetch(self.accounts.record_of.data() + columns.account[ahead])
+                ahead = row + 16
                 if ahead < columns.rows and mine[ahead]:
                     account = self.accounts.find(columns.account[ahead])
                     tb_prefetch(account)
                     tb_prefetch(<char*>account + 64)
-                ahead = row + 4
+                    tb_prefetch(<char*>account + sizeof(Account) - 1)
+                ahead = row + 8
                 if ahead < columns.rows and mine[ahead]:
                     account = self.accounts.find(columns.account[ahead])
                     if account != NULL and account.buckets != NULL:
                         tb_prefetch(account.buckets)
                         tb_prefetch(<char*>account.buckets + 64)
+                        tb_prefetch(<char*>account.buckets + sizeof(Bucket) - 1)
                 # a timestamp is milliseconds of this age: below 2^43
                 logged_us = columns.logged_ms[row] * 1000
                 if logged_us > self.log_time_us:
@@ -404,9 +410,11 @@ cdef class Usage:
             + 1000
         )
 
-    cdef void _fetch(self, EventColumns columns, Paid* paid, int32_t batch) noexcept nogil:
-        """Ask for the texts of a line that is to be rendered soon."""
+    cdef void _fetch(self, EventColumns columns, Paid* paid, Paid* later, int32_t batch) noexcept nogil:
+        """Ask for the texts of a line that is to be rendered soon; a little later one tells where its account's is."""
         cdef int32_t account
+        if later != NULL and later.payer != WRITTEN and later.batch == batch:
+            tb_prefetch(self.decoder.accounts.starts.data() + columns.account[later.row])
         if paid.payer == WRITTEN or paid.batch != batch:
             return
         account = columns.account[paid.row]
@@ -486,6 +494,7 @@ cdef class Usage:
         cdef uint32_t lengths[4]
         cdef EventColumns columns = None
         cdef int32_t batch = -1
+        cdef Paid* later
         cdef char* p
         if at_most < 1:
             raise ValueError(f"{at_most} lines a record")
@@ -509,7 +518,10 @@ cdef class Usage:
                         with gil:
                             columns = self.batches[batch]
                     if i + 8 < most and batch >= 0:
-                        self._fetch(columns, &self.paid[i + 8], batch)
+                        later = NULL
+                        if i + 16 < most:
+                            later = &self.paid[i + 16]
+                        self._fetch(columns, &self.paid[i + 8], later, batch)
                     p = self.frames.room(self._most(columns, &self.paid[i]))
                     p = self._put_line(p, columns, &self.paid[i])
                     p[0] = c','
