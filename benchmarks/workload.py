@@ -45,7 +45,7 @@ def accounts(names: list[str], plans: Catalog) -> Iterator[Account]:
     for name in names:
         account = Account(name, "CNY", "bench", "prepaid", 0)
         grant_package(account, plan, "g", START_US, START_US, "external", Postings())
-        account.next_due_us = next_due_us(account)
+        account.next_due_us = next_due_us(account, lambda _: plan)
         yield account
 
 

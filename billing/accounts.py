@@ -12,7 +12,11 @@ PENDING = "pending"
 ACTIVE = "active"
 USED_UP = "used_up"
 EXPIRED = "expired"
+SUSPENDED = "suspended"
 REFUNDED = "refunded"
+CANCELLED = "cancelled"
+LIVE = frozenset((PENDING, ACTIVE, SUSPENDED))
+"""A bucket in one of these has not ended: what is left of it will be used, or lapse."""
 OPEN = "open"
 CLOSED = "closed"
 

@@ -4,7 +4,7 @@ Owns: deduction order, and which buckets an event belongs to. Taking from one bu
 bucket covers :mod:`billing.overage`. Never: prices, SQL, the clock.
 """
 
-from billing.accounts import Account, Bucket
+from billing.accounts import SUSPENDED, Account, Bucket
 from billing.catalog.model import TEXT_DIMENSIONS, Plan
 from billing.catalog.patterns import scope_matches
 from billing.deduct import (
@@ -49,8 +49,8 @@ def sort_buckets(account: Account, plan_of: PlanOf) -> None:
 
 
 def belongs(bucket: Bucket, event: UsageEvent, plan: Plan) -> bool:
-    """Whether an event matches a bucket by time and scope, empty, lapsed or not."""
-    if not bucket.valid_from_us <= event.time_us < bucket.valid_until_us:
+    """Whether an event matches a bucket by time and scope, empty, lapsed or not; a suspended one matches nothing."""
+    if bucket.status == SUSPENDED or not bucket.valid_from_us <= event.time_us < bucket.valid_until_us:
         return False
     scope = plan.buckets[bucket.bucket_no - 1].scope
     return not scope or scope_matches(scope, {name: getattr(event, name) for name in TEXT_DIMENSIONS})
@@ -78,6 +78,8 @@ def burn(
     ]
     for bucket in matching:
         take(payment, bucket)
+    if payment.burned.begun:
+        sort_buckets(account, plan_of)
     if payment.share:
         held = len(account.buckets)
         settle_overage(payment, matching)

@@ -13,22 +13,37 @@ from billing.balance_adjustments import adjust
 from billing.consent import consent_overage
 from billing.counters import begin_commitments
 from billing.cycles import LAST_START_US
-from billing.grants import grant_package
+from billing.grants import fee_payable, grant_package
 from billing.lifecycle import next_due_us
 from billing.refunds import refund
-from billing.scene import WALLET_MAX_PICO, Refusal, Scene
+from billing.scene import WALLET_MAX_PICO, Refusal, Scene, insufficient_funds, plan_for_sale
+from billing.subscription_commands import (
+    cancel_subscription,
+    change_subscription,
+    resume_subscription,
+    start_subscription,
+    suspend_subscription,
+)
+from billing.subscriptions import retry_unpaid
 from billing.transfers import receive, send, send_back, take_back
-from billing.wallet import can_pay, put_in
+from billing.wallet import put_in
 from schemas.commands import (
     AdjustBalance,
+    CancelSubscription,
+    ChangeSubscription,
     CloseAccount,
     CommandData,
     ConsentOverage,
     OpenAccount,
+    PassTime,
     PurchasePackage,
     ReceivePackage,
     RefundPackage,
+    ResumeSubscription,
     ReturnPackage,
+    SetWalletAlert,
+    StartSubscription,
+    SuspendSubscription,
     TopUpWallet,
     TransferPackage,
 )
@@ -43,7 +58,7 @@ def decide(scene: Scene) -> Account | Refusal:
     transfer that is refused is sent back."""
     data, decided = scene.command.data, _decide(scene)
     if isinstance(decided, Account):
-        decided.next_due_us = next_due_us(decided)
+        decided.next_due_us = next_due_us(decided, scene.plan_of)
     elif isinstance(data, ReceivePackage):
         send_back(data, decided, scene)
     return decided
@@ -92,7 +107,7 @@ def _open(data: OpenAccount, scene: Scene) -> Account | Refusal:
         credit_limit_pico=data.credit_limit_pico or 0,
     )
     begin_commitments(account, scene.now_us, scene.catalog)
-    account.next_due_us = next_due_us(account)
+    account.next_due_us = next_due_us(account, scene.plan_of)
     return account
 
 
@@ -111,31 +126,35 @@ def _top_up(data: TopUpWallet, account: Account, scene: Scene) -> Account | Refu
         (paid_by, "", data.amount_pico),
         (ledger.CUSTOMER_DEPOSITS, "", -data.amount_pico),
     )
+    scene.events += retry_unpaid(account, scene.now_us, scene.plan_of, scene.postings)
     return account
 
 
 def _purchase(data: PurchasePackage, account: Account, scene: Scene) -> Account | Refusal:
-    plan = scene.catalog.plan(data.plan, data.plan_version)
-    if plan is None:
-        version = "" if data.plan_version is None else f" version {data.plan_version}"
-        return Refusal("unknown_plan", f"there is no plan {data.plan!r}{version}")
-    if plan.currency != account.currency:
-        return Refusal(
-            "currency_mismatch", f"plan {plan.label} costs {plan.currency}, the account is {account.currency}"
-        )
-    if any(bucket.grant == data.grant_id for bucket in account.buckets):
+    plan = plan_for_sale(data.plan, data.plan_version, account, scene)
+    if isinstance(plan, Refusal):
+        return plan
+    names = {bucket.grant for bucket in account.buckets}
+    # A subscription's later cycles will have names below its own.
+    renewing = tuple(f"{subscription.subscription_id}/" for subscription in account.extras.subscriptions)
+    if data.grant_id in names or data.grant_id.startswith(renewing):
         return Refusal("duplicate_grant_id", f"grant {data.grant_id!r} exists on this account")
     if data.starts_at_us >= LAST_START_US:
         begins, last = format_time_us(data.starts_at_us), format_time_us(LAST_START_US)
         return Refusal("invalid_starts_at", f"starts_at: {begins} is too far ahead; a cycle begins before {last}")
-    if data.pay_from == "wallet" and not can_pay(account, plan.price_pico):
-        return Refusal(
-            "insufficient_funds",
-            f"plan {plan.label} costs {format_pico(plan.price_pico)}, the wallet holds "
-            f"{format_pico(account.wallet_pico)} with a credit limit of {format_pico(account.credit_limit_pico)}",
-        )
+    if not fee_payable(account, data.pay_from, plan.price_pico):
+        return insufficient_funds(account, plan)
     grant_package(account, plan, data.grant_id, data.starts_at_us, scene.now_us, data.pay_from, scene.postings)
     return account
+
+
+def _set_wallet_alert(data: SetWalletAlert, account: Account, scene: Scene) -> Account | Refusal:
+    account.extras.wallet_alert_pico, account.extras.wallet_alert_sent = data.below_pico, False
+    return account
+
+
+def _pass_time(data: PassTime, account: Account, scene: Scene) -> Account | Refusal:
+    return account  # as for every command, it was rolled forward before
 
 
 def _close(data: CloseAccount, account: Account, scene: Scene) -> Account | Refusal:
@@ -152,6 +171,13 @@ RULES: dict[type[CommandData], Rule] = {
     ReceivePackage: receive,
     ReturnPackage: take_back,
     AdjustBalance: adjust,
+    StartSubscription: start_subscription,
+    CancelSubscription: cancel_subscription,
+    ChangeSubscription: change_subscription,
+    SuspendSubscription: suspend_subscription,
+    ResumeSubscription: resume_subscription,
+    SetWalletAlert: _set_wallet_alert,
+    PassTime: _pass_time,
     CloseAccount: _close,
 }
 """The rule of each command for an account that exists and is open; the opening is a rule of its own."""

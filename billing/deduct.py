@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from billing import ledger, members, windows
-from billing.accounts import EXPIRED, REFUNDED, USED_UP, Account, Bucket, PlanKey
+from billing.accounts import ACTIVE, PENDING, USED_UP, Account, Bucket, PlanKey
 from billing.catalog.model import REQUEST, STD_TOKEN, Plan
+from billing.grants import begin, waits_for_use
 from billing.ledger import Postings
 from billing.pricing.rate import Rated
 from schemas.units import MILLION, divide_half_even
@@ -49,6 +50,8 @@ class Burned:
     charged_net_pico: int = 0
     absorbed_micro: int = 0
     absorbed_pico: int = 0
+    begun: bool = False
+    """Whether a grant that waited for its first use began."""
     events: list[AccountEvent] = field(default_factory=list)
 
     @property
@@ -111,7 +114,7 @@ def limit_micro(payment: Payment, bucket: Bucket, plan: Plan) -> int:
 
 def take(payment: Payment, bucket: Bucket) -> None:
     """Cover as much of what is left of an event as a bucket can: all of it, half even to 1e-6, or what it has."""
-    if bucket.status in (EXPIRED, REFUNDED) or bucket.remaining_micro == 0 or payment.share == 0:
+    if bucket.status not in (ACTIVE, PENDING) or bucket.remaining_micro == 0 or payment.share == 0:
         return
     plan = payment.plan_of(bucket.plan_key)
     room_micro = min(bucket.remaining_micro, limit_micro(payment, bucket, plan))
@@ -126,6 +129,9 @@ def take(payment: Payment, bucket: Bucket) -> None:
         taken_micro = room_micro
         payment.share -= Fraction(taken_micro * MILLION, needed_pico)
     if taken_micro:
+        if waits_for_use(bucket, plan):
+            begin(payment.account, bucket, plan, payment.event.time_us)
+            payment.burned.begun = True
         _deduct(payment, bucket, plan, taken_micro)
 
 

@@ -105,8 +105,8 @@ def account_event_data(event: AccountEvent) -> dict[str, Any]:
     data: dict[str, Any] = {}
     for name, value in event.data.items():
         for suffix, write in _FORMAT_OF_SUFFIX.items():
-            if name.endswith(suffix) and isinstance(value, int):
-                data[name.removesuffix(suffix)] = write(value)
+            if name.endswith(suffix) and not isinstance(value, str):
+                data[name.removesuffix(suffix)] = None if value is None else write(value)
                 break
         else:
             data[name] = value

@@ -11,7 +11,8 @@ from typing import Protocol
 
 from pydantic_core import PydanticCustomError
 
-from billing.accounts import Account
+from billing.accounts import Account, PlanKey
+from billing.alerts import wallet_alert
 from billing.burn import AccountEvent
 from billing.calculator import Calculator, UsageBatch
 from billing.catalog.model import Catalog
@@ -118,6 +119,7 @@ class PartitionEngine:
         self._undecided: CommitRecord | None = None
         calculator.load(state)
         calculator.set_catalog(catalog)
+        self._plan_of = {PlanKey(plan.name, plan.version): plan for plan in catalog.plans}.__getitem__
 
     @property
     def positions(self) -> dict[str, int]:
@@ -189,7 +191,7 @@ class PartitionEngine:
         for name in names:
             account = self._calculator.account(name)
             if account is not None and account.next_due_us <= now_us:
-                pending.account_events += roll_forward(account, now_us, pending.postings, self._catalog)
+                pending.account_events += roll_forward(account, now_us, self._plan_of, pending.postings, self._catalog)
                 self._calculator.put_account(account, stored=False)
 
     def _moves(self, batches: Sequence[InputBatch]) -> list[PositionMove]:
@@ -261,9 +263,15 @@ class PartitionEngine:
         if account is not None:
             if self._limits is None:
                 account.clock_us = now_us
-            pending.account_events += roll_forward(account, now_us, pending.postings, self._catalog)
+            pending.account_events += roll_forward(account, now_us, self._plan_of, pending.postings, self._catalog)
         scene = Scene(
-            command, account, self._catalog, now_us, lambda owner, ref: (owner, ref) in payments, pending.postings
+            command,
+            account,
+            self._catalog,
+            now_us,
+            lambda owner, ref: (owner, ref) in payments,
+            pending.postings,
+            self._plan_of,
         )
         decided = decide(scene)
         for message in scene.messages:
@@ -282,7 +290,8 @@ class PartitionEngine:
             payments.add((command.account, command.data.payment_ref))
             pending.payments.append((command.account, command.data.payment_ref))
         # A grant may be bought for a time whose grace is over: it lapses at once.
-        pending.account_events += roll_forward(decided, now_us, pending.postings, self._catalog)
+        pending.account_events += roll_forward(decided, now_us, self._plan_of, pending.postings, self._catalog)
+        pending.account_events += wallet_alert(decided)
         self._calculator.put_account(decided, stored=False)
         self._outcome(command.account, command, command.type, None, None, pending)
         return True

@@ -45,6 +45,37 @@ class Consent:
 
 
 @dataclass(slots=True)
+class Subscription:
+    """A plan that renews (:mod:`billing.subscriptions`). Cycles are numbered from 1; times in microseconds."""
+
+    subscription_id: str
+    plan: str
+    plan_version: int
+    pay_from: str
+    anchor_us: int
+    """When cycle ``anchor_cycle`` began: later ones are counted from it."""
+    anchor_cycle: int = 1
+    cycle: int = 0
+    """The cycle that began last."""
+    granted: bool = False
+    """Whether that cycle was granted: not where the wallet could not pay it, or while suspended."""
+    status: str = "active"
+    """``active``, ``unpaid``, ``suspended`` or ``ended``."""
+    last_cycle: int = 0
+    """The cycle with which a cancelled subscription ends; 0 where it renews until cancelled."""
+    next_plan: str = ""
+    """The plan from the next cycle on; empty where it stays."""
+    next_plan_version: int = 0
+    paid_pico: int = 0
+    """What was paid, tax included, for the cycle since ``paid_from_us``: all of it, or the rest after a change."""
+    paid_from_us: int = 0
+    next_bucket: int = 1
+    """Number of the next bucket of this cycle."""
+    cut_short: list[str] = field(default_factory=list)
+    """Buckets that were ended before their cycle."""
+
+
+@dataclass(slots=True)
 class Extras:
     """Fields are plain values (integers, texts, lists, dictionaries with text keys, dataclasses of those), each with a
     default that means "none": what equals its default is not written. Money in pico, quota in micro, times in
@@ -68,11 +99,19 @@ class Extras:
     """Of plans whose overage needs consent: plan → when it was given for (:mod:`billing.overage`)."""
     received: dict[str, str] = field(default_factory=dict)
     """Buckets that another account gave, and which (:mod:`billing.transfers`)."""
+    subscriptions: list[Subscription] = field(default_factory=list)
+    """In the order in which they were started; those that ended too."""
+    expiry_alerts: dict[str, int] = field(default_factory=dict)
+    """How many alerts that its end is near a bucket has had, by grant id; only where there were any."""
+    wallet_alert_pico: int | None = None
+    """Below which amount of the wallet its owner is told."""
+    wallet_alert_sent: bool = False
+    """Whether that was told since the wallet was last at the amount or above it."""
 
     @property
     def decides_usage(self) -> bool:
         """Whether usage of this account must go through the plain rule, whatever its buckets."""
-        return self.gift_pico != 0
+        return self.gift_pico != 0 or (self.wallet_alert_pico is not None and not self.wallet_alert_sent)
 
 
 _FORM = TypeAdapter(Extras)

@@ -165,7 +165,7 @@ def _burned(
     """Burn the event from what is free: the account after it, what was taken, and what nobody would pay."""
     book, rated = priced
     trial = deepcopy(account)
-    roll_forward(trial, event.time_us, Postings(), tariff.catalog)
+    roll_forward(trial, event.time_us, tariff.plan, Postings(), tariff.catalog)
     sort_buckets(trial, tariff.plan)
     trial.wallet_pico -= held.wallet_pico
     for bucket in trial.buckets:

@@ -7,7 +7,7 @@ rule applies is asked of the last bucket that matches; prices, SQL, the clock.
 from collections.abc import Sequence
 
 from billing import ledger
-from billing.accounts import ACTIVE, EXPIRED, REFUNDED, Bucket
+from billing.accounts import ACTIVE, LIVE, USED_UP, Bucket
 from billing.catalog.model import STD_TOKEN, Plan
 from billing.consent import consented
 from billing.deduct import AccountEvent, Payment, limit_micro, take
@@ -87,7 +87,7 @@ def _buy_packs(payment: Payment, bucket: Bucket, plan: Plan) -> None:
     while (
         payment.uncovered_micro
         and bought < rule.max_packs
-        and bucket.status not in (EXPIRED, REFUNDED)
+        and (bucket.status in LIVE or bucket.status == USED_UP)
         and can_pay(account, rule.price_pico)
     ):
         bought += 1

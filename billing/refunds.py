@@ -7,7 +7,7 @@ Never: which bucket ends when, SQL, the clock.
 """
 
 from billing import ledger
-from billing.accounts import ACTIVE, PENDING, REFUNDED, Account, Bucket
+from billing.accounts import LIVE, REFUNDED, Account, Bucket
 from billing.burn import AccountEvent
 from billing.extras import Refund
 from billing.grants import split_fee
@@ -26,7 +26,7 @@ def refund(data: RefundPackage, account: Account, scene: Scene) -> Account | Ref
         return Refusal("unknown_grant", f"there is no grant {data.grant_id!r} on this account")
     if any(one.grant_id in account.extras.received for one in buckets):
         return Refusal("not_refundable", f"grant {data.grant_id!r} was given by another account, which paid for it")
-    left = [one for one in buckets if one.status in (PENDING, ACTIVE) and one.grant_id not in account.extras.refunds]
+    left = [one for one in buckets if one.status in LIVE and one.grant_id not in account.extras.refunds]
     if not left:
         return Refusal(
             "nothing_to_refund", f"grant {data.grant_id!r} is used up, has ended, or is being refunded already"

@@ -61,6 +61,7 @@ def account_terms(account: Account) -> tuple[int, str]:
     return account.credit_limit_pico, extras_json(account.extras)
 
 
-def bucket_terms(bucket: Bucket) -> tuple[int, int, int, int]:
+def bucket_terms(bucket: Bucket) -> tuple[int, int, int, int, int]:
     """As :func:`account_terms`, of a bucket."""
-    return bucket.amount_micro, bucket.valid_until_us, bucket.lapse_at_us, bucket.carried_cycles
+    validity = bucket.valid_from_us, bucket.valid_until_us, bucket.lapse_at_us
+    return bucket.amount_micro, *validity, bucket.carried_cycles

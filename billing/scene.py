@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from billing.accounts import Account
-from billing.burn import AccountEvent
-from billing.catalog.model import Catalog
+from billing.burn import AccountEvent, PlanOf
+from billing.catalog.model import Catalog, Plan
 from billing.ledger import Postings
 from schemas.commands import Command
-from schemas.units import PICO_DIGITS
+from schemas.units import PICO_DIGITS, format_pico
 
 WALLET_MAX_PICO = 10 ** (18 + PICO_DIGITS)
 """No command lifts a wallet above this: what SQL (38 digits) and the core (128 bits) hold must never be in doubt."""
@@ -50,7 +50,30 @@ class Scene:
     payment_known: Callable[[str, str], bool]
     """Whether (account, payment_ref) was used before."""
     postings: Postings
+    plan_of: PlanOf
     messages: list[Message] = field(default_factory=list)
     """What the rule sends to other accounts, in order."""
     events: list[AccountEvent] = field(default_factory=list)
     """What the account's owner should know besides the outcome."""
+
+
+def insufficient_funds(account: Account, plan: Plan) -> Refusal:
+    """The refusal of a fee that the wallet cannot pay."""
+    return Refusal(
+        "insufficient_funds",
+        f"plan {plan.label} costs {format_pico(plan.price_pico)}, the wallet holds {format_pico(account.wallet_pico)} "
+        f"with a credit limit of {format_pico(account.credit_limit_pico)}",
+    )
+
+
+def plan_for_sale(name: str, version: int | None, account: Account, scene: Scene) -> Plan | Refusal:
+    """The plan version that an account may buy; the latest where no version is given."""
+    plan = scene.catalog.plan(name, version)
+    if plan is None:
+        wanted = "" if version is None else f" version {version}"
+        return Refusal("unknown_plan", f"there is no plan {name!r}{wanted}")
+    if plan.currency != account.currency:
+        return Refusal(
+            "currency_mismatch", f"plan {plan.label} costs {plan.currency}, the account is {account.currency}"
+        )
+    return plan

@@ -8,9 +8,10 @@ else. Never: SQL, Kafka, the clock.
 """
 
 from billing import ledger
-from billing.accounts import ACTIVE, EXPIRED, NO_END_US, PENDING, REFUNDED, Account, Bucket
+from billing.accounts import ACTIVE, CANCELLED, EXPIRED, NO_END_US, PENDING, REFUNDED, Account, Bucket
 from billing.balance_adjustments import one_bucket, resize, whole_micro
 from billing.burn import AccountEvent, earned_pico
+from billing.grants import FIRST_USE
 from billing.hashing import identity_hash
 from billing.scene import Message, Refusal, Scene
 from schemas.commands import ReceivePackage, ReturnPackage, TransferPackage
@@ -68,12 +69,14 @@ def receive(data: ReceivePackage, account: Account, scene: Scene) -> Account | R
     """The in half: a bucket of its own on the account that receives it."""
     if data.currency != account.currency:
         return Refusal("currency_mismatch", f"the transfer is in {data.currency}, the account is {account.currency}")
-    if scene.catalog.plan(data.plan, data.plan_version) is None:
+    plan = scene.catalog.plan(data.plan, data.plan_version)
+    if plan is None:
         return Refusal("unknown_plan", f"there is no plan {data.plan}@{data.plan_version}")
     grant_id = f"{data.transfer_id}/{data.bucket_no}"
     if account.granted(data.transfer_id):
         return Refusal("duplicate_grant_id", f"grant {data.transfer_id!r} exists on this account")
     amount_micro = data.amount_pico // MICRO_PICO
+    waiting = plan.activation == FIRST_USE and data.lapses_at_us is None
     bucket = Bucket(
         grant_id=grant_id,
         plan=data.plan,
@@ -87,7 +90,7 @@ def receive(data: ReceivePackage, account: Account, scene: Scene) -> Account | R
         valid_until_us=NO_END_US if data.valid_until_us is None else data.valid_until_us,
         lapse_at_us=NO_END_US if data.lapses_at_us is None else data.lapses_at_us,
         alerts_fired=0,
-        status=PENDING if scene.now_us < data.valid_from_us else ACTIVE,
+        status=PENDING if scene.now_us < data.valid_from_us or waiting else ACTIVE,
         carried_cycles=data.carried_cycles,
     )
     account.buckets.append(bucket)
@@ -119,7 +122,7 @@ def take_back(data: ReturnPackage, account: Account, scene: Scene) -> Account | 
     amount_micro = data.amount_pico // MICRO_PICO
     resize(bucket, amount_micro, scene.now_us)
     bucket.liability_pico += data.liability_pico
-    if bucket.status in (EXPIRED, REFUNDED):
+    if bucket.status in (EXPIRED, REFUNDED, CANCELLED):
         bucket.status = ACTIVE
     _post(scene, account, str(bucket.plan_key), data.transfer_id, -data.liability_pico)
     told: dict[str, str | int | None] = {"transfer_id": data.transfer_id, "to": data.to, "grant_id": data.grant_id}

@@ -54,6 +54,7 @@ cdef struct Rule:           # one bucket of one plan version
     uint8_t any_scope       # the scope is empty
     uint8_t simple          # standard tokens, no windows, not shared: the core may burn it
     uint8_t plain_overage   # packs, a cap or consent: the plain rule decides what it does not cover
+    uint8_t waits_for_use   # a pending bucket begins with the first usage that reaches it
 
 
 cdef class AccountStore:
@@ -69,7 +70,7 @@ cdef class AccountStore:
     cdef dict extras                    # by number of the account: (billing.extras.Extras, its document)
     cdef object _account_type, _bucket_type, _no_extras, _extras_json
     cdef dict _rule_numbers
-    cdef int16_t _open, _closed, _expired, _refunded
+    cdef int16_t _open, _closed, _active, _pending, _suspended
     cdef int16_t word(self, str text) except -1
     cdef inline Account* find(self, int32_t number) noexcept nogil:
         if <size_t>number >= self.record_of.size() or self.record_of[number] < 0:

@@ -61,6 +61,7 @@ cdef inline uint8_t _account_difference(Account* a, Account* b) noexcept nogil:
 cdef inline uint8_t _bucket_difference(Bucket* a, Bucket* b) noexcept nogil:
     if (
         a.amount_micro != b.amount_micro
+        or a.valid_from_us != b.valid_from_us
         or a.valid_until_us != b.valid_until_us
         or a.lapse_at_us != b.lapse_at_us
         or a.carried_cycles != b.carried_cycles
@@ -91,8 +92,9 @@ cdef class AccountStore:
         self._rule_numbers = {}
         self._open = self.word("open")
         self._closed = self.word("closed")
-        self._expired = self.word("expired")
-        self._refunded = self.word("refunded")
+        self._active = self.word("active")
+        self._pending = self.word("pending")
+        self._suspended = self.word("suspended")
 
     def __dealloc__(self):
         cdef size_t i
@@ -113,6 +115,7 @@ cdef class AccountStore:
             rule.version = plan.version
             rule.bucket_no = bucket_no
             rule.pays_as_you_go = plan.overage.mode == "pay_as_you_go"
+            rule.waits_for_use = plan.activation == "first_use"
             rule.any_scope = not plan.buckets[bucket_no - 1].scope
             rule.simple = (
                 plan.buckets[bucket_no - 1].unit == "STD_TOKEN"

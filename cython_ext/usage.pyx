@@ -245,13 +245,15 @@ cdef class Usage:
         now_us = self.log_time_us
         if not limited:
             now_us = time_us if time_us > account.clock_us else account.clock_us
-        if now_us >= account.next_due_us:
-            return NEEDS_PLAIN
+        if now_us >= account.next_due_us or time_us >= account.next_due_us:
+            return NEEDS_PLAIN  # a cycle that begins between the log's time and the event's is granted for it
 
         # Who pays
         for i in range(account.bucket_number):
             bucket = &account.buckets[i]
             if time_us < bucket.valid_from_us or time_us >= bucket.valid_until_us:
+                continue
+            if bucket.status == self.accounts._suspended:
                 continue
             rule = &self.accounts.rules[bucket.rule]
             if not rule.any_scope:
@@ -270,9 +272,11 @@ cdef class Usage:
             matched = True
             pays_as_you_go = rule.pays_as_you_go
             plain_overage = rule.plain_overage
-            if bucket.status == self.accounts._expired or bucket.status == self.accounts._refunded:
+            if bucket.remaining_micro <= 0:
                 continue
-            if payer == NULL and bucket.remaining_micro > 0:
+            if bucket.status == self.accounts._pending and rule.waits_for_use:
+                return NEEDS_PLAIN
+            if bucket.status == self.accounts._active or bucket.status == self.accounts._pending:
                 payer = bucket
                 break  # it pays all, or the plain rule decides
         if payer != NULL:

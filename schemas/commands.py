@@ -33,6 +33,7 @@ from schemas.usage import COUNT_SCHEMA, plain_counts
 
 PAYMENTS = ("prepaid", "postpaid")
 PAY_FROM = ("external", "wallet")
+EFFECTIVE = ("cycle_end", "now")
 
 
 def _word(*choices: str) -> Any:
@@ -41,6 +42,7 @@ def _word(*choices: str) -> Any:
 
 Payment = Annotated[str, one_of(*PAYMENTS), _word(*PAYMENTS)]
 PayFrom = Annotated[str, one_of(*PAY_FROM), _word(*PAY_FROM)]
+Effective = Annotated[str, one_of(*EFFECTIVE), _word(*EFFECTIVE)]
 
 
 def _optional_time(schema: dict[str, Any]) -> None:
@@ -141,6 +143,33 @@ class CancelSubscription(CommandData):
         description="a time in the last cycle; default: the command's time",
         json_schema_extra=_optional_time,
     )
+    immediately: Flag = Field(
+        default=False, description="whether it ends now, with its buckets; no money is given back, and at is ignored"
+    )
+
+
+class ChangeSubscription(CommandData):
+    """Change the plan of a subscription: from its next cycle on, or now, with fee and quota shared by time."""
+
+    TYPE: ClassVar[str] = "subscription.changed.v1"
+    subscription_id: Name = Field(description="the subscription")
+    plan: Name = Field(description="the new plan's name")
+    plan_version: VersionNumber | None = Field(default=None, description="its version; default: the latest")
+    effective: Effective = Field(default="cycle_end", description="cycle_end: from the next cycle on; or now")
+
+
+class SuspendSubscription(CommandData):
+    """Take the buckets of a subscription out of use; they go on ending in their time, and it does not renew."""
+
+    TYPE: ClassVar[str] = "subscription.suspended.v1"
+    subscription_id: Name = Field(description="the subscription")
+
+
+class ResumeSubscription(CommandData):
+    """Put a suspended subscription into use again; a cycle that began meanwhile is granted now."""
+
+    TYPE: ClassVar[str] = "subscription.resumed.v1"
+    subscription_id: Name = Field(description="the subscription")
 
 
 class RefundPackage(CommandData):
@@ -202,6 +231,19 @@ class ConsentOverage(CommandData):
     )
 
 
+class SetWalletAlert(CommandData):
+    """Tell the account's owner when the wallet falls below an amount; without one, no more."""
+
+    TYPE: ClassVar[str] = "wallet.alert_set.v1"
+    below_pico: AmountPico | None = Field(default=None, alias="below", description="the amount, currency")
+
+
+class PassTime(CommandData):
+    """Apply what time alone has changed: sent by a scheduler for accounts that nothing else touches."""
+
+    TYPE: ClassVar[str] = "time.passed.v1"
+
+
 class CloseAccount(CommandData):
     """Close an account; later usage is rejected."""
 
@@ -217,12 +259,17 @@ COMMANDS: dict[str, type[CommandData]] = {
         PurchasePackage,
         StartSubscription,
         CancelSubscription,
+        ChangeSubscription,
+        SuspendSubscription,
+        ResumeSubscription,
         RefundPackage,
         TransferPackage,
         AdjustBalance,
         VoidUsage,
         CorrectUsage,
         ConsentOverage,
+        SetWalletAlert,
+        PassTime,
         CloseAccount,
     )
 }

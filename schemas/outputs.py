@@ -214,6 +214,75 @@ class PackBought(OutputEvent):
     price: Decimal = Field(description="what the wallet paid, currency, tax included")
 
 
+class BucketCarried(OutputEvent):
+    """What is left of a bucket was carried over into further cycles."""
+
+    TYPE: ClassVar[str] = "bucket.carried.v1"
+    TOPIC: ClassVar[str] = "account.events"
+    grant_id: str = Field(description="the bucket")
+    plan: str = Field(description="its plan")
+    remaining: Decimal = Field(description="what is left, in the bucket's unit")
+    valid_until: Time | None = Field(description="until when it is valid now; null: without end")
+
+
+class ExpiryNear(OutputEvent):
+    """A bucket of which something is left ends soon."""
+
+    TYPE: ClassVar[str] = "expiry.near.v1"
+    TOPIC: ClassVar[str] = "account.events"
+    grant_id: str = Field(description="the bucket")
+    plan: str = Field(description="its plan")
+    days: Count = Field(description="how many days before its end the plan wants this told")
+    remaining: Decimal = Field(description="what is left, in the bucket's unit")
+    valid_until: Time = Field(description="when it ends")
+
+
+class WalletLow(OutputEvent):
+    """The wallet fell below the amount that was set; told again only after it was back at it."""
+
+    TYPE: ClassVar[str] = "wallet.low.v1"
+    TOPIC: ClassVar[str] = "account.events"
+    wallet: Decimal = Field(description="the wallet, may be negative")
+    below: Decimal = Field(description="the amount that was set")
+
+
+class SubscriptionCycle(OutputEvent):
+    """What the events of a renewal have in common."""
+
+    subscription_id: str = Field(description="the subscription")
+    plan: str = Field(description="its plan")
+    cycle: Count = Field(description="number of the cycle, from 1")
+    fee: Decimal = Field(description="the fee of the cycle, tax included")
+    valid_from: Time = Field(description="when the cycle begins")
+    valid_until: Time | None = Field(description="when it ends; null: never")
+
+
+class SubscriptionRenewed(SubscriptionCycle):
+    """A cycle of a subscription was granted and its fee taken."""
+
+    TYPE: ClassVar[str] = "subscription.renewed.v1"
+    TOPIC: ClassVar[str] = "account.events"
+
+
+class RenewalUnpaid(SubscriptionCycle):
+    """A cycle of a subscription was not granted, because the wallet cannot pay it; each top-up tries it again."""
+
+    TYPE: ClassVar[str] = "renewal.unpaid.v1"
+    TOPIC: ClassVar[str] = "account.events"
+    reason: Literal["renewal_unpaid"] = Field(description="why")
+    wallet: Decimal = Field(description="the wallet, may be negative")
+
+
+class SubscriptionEnded(OutputEvent):
+    """A cancelled subscription has ended; its buckets end in their own time."""
+
+    TYPE: ClassVar[str] = "subscription.ended.v1"
+    TOPIC: ClassVar[str] = "account.events"
+    subscription_id: str = Field(description="the subscription")
+    plan: str = Field(description="its plan")
+    cycle: Count = Field(description="number of its last cycle")
+
+
 class SettlementEntry(OutputEvent):
     """What one commit earned one party under one agreement."""
 
@@ -252,6 +321,12 @@ OUTPUTS: dict[str, type[OutputEvent]] = {
         TransferReturned,
         ThresholdReached,
         PackBought,
+        BucketCarried,
+        ExpiryNear,
+        WalletLow,
+        SubscriptionRenewed,
+        RenewalUnpaid,
+        SubscriptionEnded,
         SettlementEntry,
     )
 }

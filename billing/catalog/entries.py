@@ -297,6 +297,16 @@ def _overage(body: Mapping[str, Any]) -> Overage:
     )
 
 
+def _plan_extras(plan: Plan) -> Body:
+    """What plans of the first body version do not have; empty where a plan needs none of it."""
+    body: Body = {}
+    if plan.activation != "purchase":
+        body |= {"activation": plan.activation, "activate_within_days": plan.activate_within_days}
+    if plan.expiry_alert_days:
+        body["expiry_alert_days"] = list(plan.expiry_alert_days)
+    return body
+
+
 def _plan_body(plan: Plan) -> Body:
     body = _head("plan", plan.name, plan.version, _plan_body_version(plan)) | {
         "title": dict(plan.title),
@@ -327,7 +337,7 @@ def _plan_body(plan: Plan) -> Body:
     }
     if plan.members is not None:
         body["members"] = {"seats": plan.members.seats, "cap_micro": plan.members.cap_micro}
-    return body
+    return body | _plan_extras(plan)
 
 
 def _plan(body: Mapping[str, Any]) -> Plan:
@@ -347,4 +357,7 @@ def _plan(body: Mapping[str, Any]) -> Plan:
         breakage=body["breakage"],
         alerts_micro=tuple(body["alerts_micro"]),
         members=Members(**body["members"]) if "members" in body else None,
+        activation=body.get("activation", "purchase"),
+        activate_within_days=body.get("activate_within_days", 0),
+        expiry_alert_days=tuple(body.get("expiry_alert_days", ())),
     )

@@ -204,7 +204,12 @@ class Members:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One immutable version of a plan. ``price_pico`` includes the tax; ``alerts_micro`` are shares used."""
+    """One immutable version of a plan. ``price_pico`` includes the tax; ``alerts_micro`` are shares used.
+
+    ``activation`` says when a purchase begins: with the ``purchase`` (or its ``starts_at``), or with the ``first_use``,
+    at the latest ``activate_within_days`` after it may begin (0: whenever). ``expiry_alert_days`` are days before the
+    end of a bucket, falling, on which its owner is told.
+    """
 
     name: str
     version: int
@@ -220,6 +225,9 @@ class Plan:
     breakage: str = "at_expiry"
     alerts_micro: tuple[int, ...] = ()
     members: Members | None = None
+    activation: str = "purchase"
+    activate_within_days: int = 0
+    expiry_alert_days: tuple[int, ...] = ()
     file: str = field(default="", compare=False)
     line: int = field(default=0, compare=False)
 

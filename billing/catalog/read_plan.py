@@ -8,7 +8,18 @@ from billing.catalog.source import BALANCE_MAX, Fields
 from schemas.units import FEN_PICO, MICRO_DIGITS, MILLION, PICO_DIGITS
 
 REQUIRED = ("kind", "name", "version", "title", "price", "cycle", "buckets")
-OPTIONAL = ("windows", "overage", "grace_hours", "breakage", "alerts", "members")
+OPTIONAL = (
+    "windows",
+    "overage",
+    "grace_hours",
+    "breakage",
+    "alerts",
+    "members",
+    "activation",
+    "activate_within_days",
+    "expiry_alert_days",
+)
+ACTIVATIONS = ("purchase", "first_use")
 CYCLE_KINDS = ("subscription_month", "calendar_month", "days", "once")
 BUCKET_KINDS = ("periodic", "total")
 OVERAGE_KEYS = {"pay_as_you_go": ("cap", "consent"), "block": (), "auto_pack": ("block", "price", "max_packs")}
@@ -38,6 +49,9 @@ def read_plan(fields: Fields) -> Plan:
             sorted({fields.scaled_of(node, name, MICRO_DIGITS, positive=True) for node, name in fields.items("alerts")})
         ),
         members=_read_members(fields),
+        activation=_read_activation(fields),
+        activate_within_days=fields.integer("activate_within_days", 1, 0, 36_500),
+        expiry_alert_days=_read_alert_days(fields),
         file=fields.source.file,
         line=fields.node.line,
     )
@@ -150,6 +164,18 @@ def _read_members(plan: Fields) -> Members | None:
         seats=fields.integer("seats", 1, 0, 1_000_000),
         cap_micro=fields.scaled("cap", MICRO_DIGITS, positive=True, maximum=BALANCE_MAX),
     )
+
+
+def _read_activation(plan: Fields) -> str:
+    kind = plan.choice("activation", ACTIVATIONS) if "activation" in plan else ACTIVATIONS[0]
+    if kind != "first_use" and "activate_within_days" in plan:
+        plan.fail("activate_within_days", "has no meaning without activation: first_use; remove it")
+    return kind
+
+
+def _read_alert_days(plan: Fields) -> tuple[int, ...]:
+    days = {plan.integer_of(node, name, 1, 36_500) for node, name in plan.items("expiry_alert_days")}
+    return tuple(sorted(days, reverse=True))
 
 
 def _read_breakage(plan: Fields) -> str:

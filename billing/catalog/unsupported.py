@@ -26,8 +26,5 @@ def unsupported(catalog: Catalog) -> Iterator[Finding]:
 
 
 def _of_plan(plan: Plan) -> Iterator[tuple[int, str, str, str]]:
-    for index, bucket in enumerate(plan.buckets):
-        if bucket.carry_over_cycles:
-            yield bucket.line, f"buckets[{index}].carry_over_cycles", "carry-over of a bucket", "write 0"
     if plan.breakage != "at_expiry":
         yield plan.line, "breakage.policy", f"the policy {plan.breakage!r}", "write at_expiry"

@@ -6,6 +6,7 @@ from copy import deepcopy
 from dataclasses import dataclass, fields
 
 from billing.accounts import CLOSED, Account, PlanKey
+from billing.alerts import wallet_alert
 from billing.burn import Burned, burn, sort_buckets
 from billing.calculator import Effects, UsageBatch, UsageOutcome
 from billing.catalog.model import Catalog, Plan, PriceBook
@@ -192,20 +193,23 @@ class PlainCalculator:
         before = rows_of(account)
         if limits is None:
             account.clock_us = now_us
-        outcome.account_events += roll_forward(account, now_us, self._postings, self._catalog)
+        plan_of = self._plans.__getitem__
+        outcome.account_events += roll_forward(account, now_us, plan_of, self._postings, self._catalog, event.time_us)
         if rated.counted:
             count_usage(account, rated.counters, clock.oldest_us)
-            account.next_due_us = next_due_us(account)
+            account.next_due_us = next_due_us(account, plan_of)
         burned = burn(
             account,
             event,
             rated,
             book.tax_rate_micro,
-            self._plans.__getitem__,
+            plan_of,
             now_us,
             self._postings,
         )
-        outcome.account_events += burned.events
+        if burned.begun:
+            account.next_due_us = next_due_us(account, plan_of)
+        outcome.account_events += burned.events + wallet_alert(account)
         outcome.rated += 1
         if event.reservation is not None:
             outcome.reservations.append((event.account, event.reservation))

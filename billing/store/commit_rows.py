@@ -56,8 +56,8 @@ WHERE a.account = s.account AND a.partition = %s
 REPLACE_BUCKETS: LiteralString = """
 UPDATE bucket AS b
 SET amount_micro = s.amount_micro, remaining_micro = s.remaining_micro, liability_pico = s.liability_pico,
-    valid_until_us = s.valid_until_us, lapse_at_us = s.lapse_at_us, alerts_fired = s.alerts_fired, status = s.status,
-    carried_cycles = s.carried_cycles
+    valid_from_us = s.valid_from_us, valid_until_us = s.valid_until_us, lapse_at_us = s.lapse_at_us,
+    alerts_fired = s.alerts_fired, status = s.status, carried_cycles = s.carried_cycles
 FROM replace_bucket AS s
 WHERE b.account = s.account AND b.grant_id = s.grant_id AND b.partition = %s
 """

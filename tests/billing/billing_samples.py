@@ -112,6 +112,21 @@ def buy(plan_name: str, grant: str, at: str = "02 09:00", account: str = "a", **
     return line("package.purchased.v1", account, at, {"plan": plan_name, "grant_id": grant} | data)
 
 
+def subscribe(plan_name: str, name: str = "S", at: str = "02 09:00", account: str = "a", **data: Any) -> Line:
+    if "starts_at" in data:
+        data["starts_at"] = clock(data["starts_at"])
+    return line("subscription.started.v1", account, at, {"plan": plan_name, "subscription_id": name} | data)
+
+
+def subscription(
+    verb: str, at: str, name: str = "S", account: str = "a", *, until: str | None = None, **data: Any
+) -> Line:
+    """``subscription.VERB.v1``: cancelled (``until`` is its ``at``), changed, suspended or resumed."""
+    if until is not None:
+        data["at"] = clock(until)
+    return line(f"subscription.{verb}.v1", account, at, {"subscription_id": name} | data)
+
+
 def closed(at: str = "02 12:00", account: str = "a") -> Line:
     return line("account.closed.v1", account, at, {"reason": "asked"})
 

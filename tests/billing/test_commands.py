@@ -87,8 +87,6 @@ def test_a_refused_command_says_why_and_changes_nothing(
 
 
 UNSUPPORTED = [
-    unsupported("subscription.started.v1", {"plan": "A", "subscription_id": "S"}),
-    unsupported("subscription.cancelled.v1", {"subscription_id": "S"}),
     unsupported("usage.voided.v1", {"source": "test", "id": "u", "reason": "r"}),
     unsupported("usage.corrected.v1", {"source": "test", "id": "u", "usage": {"input": 1}, "reason": "r"}),
 ]  # fmt: skip

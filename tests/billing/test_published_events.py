@@ -17,6 +17,8 @@ from billing_samples import (
     opened,
     plan,
     published,
+    subscribe,
+    subscription,
     top_up,
     use,
 )
@@ -65,6 +67,13 @@ PLANS = (
         alerts=["0.8"],
     ),
     plan("B", "1000.5", "29.90", cycle={"kind": "once"}, overage="pay_as_you_go"),
+    plan(
+        "R",
+        price="9.00",
+        buckets=[{"unit": "STD_TOKEN", "amount": "100", "kind": "periodic", "carry_over_cycles": 1}],
+        cycle={"kind": "days", "days": 3},
+        expiry_alert_days=[1],
+    ),
 )
 STEPS = [
     top_up("5", "early"),
@@ -86,6 +95,11 @@ STEPS = [
     line("package.refunded.v1", "a", "03 02:00", {"grant_id": "I", "reason": "asked"}),
     line("package.transferred.v1", "a", "03 02:00", {"grant_id": "H", "amount": "5", "to": "账户"}),
     line("package.transferred.v1", "a", "03 02:00", {"grant_id": "H", "amount": "5", "to": "nobody"}),
+    opened("renews", "03 03:00"),
+    top_up("21", "p", "03 03:00", "renews"),
+    line("wallet.alert_set.v1", "renews", "03 03:00", {"below": "5"}),
+    subscribe("R", "S", "03 03:00", "renews", pay_from="wallet"),
+    subscription("cancelled", "03 04:00", "S", "renews", until="12 00:00"),
     use(5, "29 01:00", number=1, source="numbered", data={"site": "wuxi"}),
     opened("committed", currency="USD"),
     use(3, "20 01:00", account="committed"),

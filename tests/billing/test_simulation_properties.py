@@ -15,6 +15,8 @@ from billing_samples import (
     line,
     opened,
     plan,
+    subscribe,
+    subscription,
     top_up,
     use,
 )
@@ -44,8 +46,17 @@ CATALOG = catalog(
             {"unit": "STD_TOKEN", "amount": "11.5", "kind": "total", "fee_share": "0.666667", "priority": 7},
         ],
     ),
+    plan(
+        "days",
+        price="0.07",
+        cycle={"kind": "days", "days": 3},
+        buckets=[{"unit": "STD_TOKEN", "amount": "33.333333", "kind": "periodic", "carry_over_cycles": 2}],
+        expiry_alert_days=[2, 1],
+    ),
+    plan("monthly", "90", "19.99", cycle={"kind": "calendar_month"}, expiry_alert_days=[7]),
+    plan("lazy", "20", "5.00", cycle={"kind": "days", "days": 4}, activation="first_use", activate_within_days=6),
 )
-PLANS = ("small", "payg", "edge", "huge", "two", "unknown")
+PLANS = ("small", "payg", "edge", "huge", "two", "unknown", "days", "monthly", "lazy")
 TIMES = st.builds(lambda day, hour: f"{day:02} {hour:02}:00", st.integers(1, 28), st.integers(0, 23))
 NAMED = st.sampled_from(ACCOUNTS)
 USAGE = st.builds(
@@ -94,6 +105,41 @@ COMMANDS = st.one_of(
         NAMED,
         st.sampled_from(["external", "wallet"]),
         st.none() | TIMES,
+    ),
+    st.builds(
+        lambda name, id, at, account, pay, starts: subscribe(
+            name, id, at, account, pay_from=pay, **({"starts_at": starts} if starts else {})
+        ),
+        st.sampled_from(["days", "days", "monthly", "two", "small", "lazy"]),
+        st.sampled_from(["g1", "s1", "s2"]),
+        TIMES,
+        NAMED,
+        st.sampled_from(["external", "wallet"]),
+        st.none() | TIMES,
+    ),
+    st.builds(
+        lambda verb, data, id, at, account: subscription(verb, at, id, account, **data),
+        st.sampled_from(["cancelled", "suspended", "resumed"]),
+        st.sampled_from([{}, {"immediately": True}]),
+        st.sampled_from(["s1", "s2"]),
+        TIMES,
+        NAMED,
+    ),
+    st.builds(
+        lambda plan, effective, id, at, account: subscription(
+            "changed", at, id, account, plan=plan, effective=effective
+        ),
+        st.sampled_from(["days", "monthly", "two"]),
+        st.sampled_from(["now", "cycle_end"]),
+        st.sampled_from(["s1", "s2"]),
+        TIMES,
+        NAMED,
+    ),
+    st.builds(
+        lambda below, at, account: line("wallet.alert_set.v1", account, at, {"below": below}),
+        st.sampled_from([None, "0", "49.5"]),
+        TIMES,
+        NAMED,
     ),
     st.builds(closed, TIMES, NAMED),
     st.builds(

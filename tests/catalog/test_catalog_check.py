@@ -174,7 +174,6 @@ def test_what_this_version_does_not_do_is_refused_by_name(tmp_path: Path) -> Non
     assert all(f.message.startswith("not supported by this version: ") for f in found)
     assert [f.key for f in found] == [
         "breakage.policy",
-        "buckets[0].carry_over_cycles",
         "kind",
     ]
 

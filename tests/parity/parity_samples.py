@@ -2,10 +2,24 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from random import Random
 from typing import Any
 
-from billing.accounts import ACTIVE, CLOSED, EXPIRED, NO_END_US, PENDING, Account, Bucket
+from billing.accounts import (
+    ACTIVE,
+    CANCELLED,
+    CLOSED,
+    EXPIRED,
+    NO_END_US,
+    PENDING,
+    REFUNDED,
+    SUSPENDED,
+    Account,
+    Bucket,
+    PlanKey,
+)
+from billing.alerts import wallet_alert
 from billing.catalog.model import (
     Adjustment,
     Catalog,
@@ -19,7 +33,7 @@ from billing.catalog.model import (
 )
 from billing.catalog.periods import PeriodRule, Tier
 from billing.commit import PlainRecord
-from billing.extras import Counter, Extras
+from billing.extras import Counter, Extras, Subscription
 from billing.lifecycle import next_due_us
 from schemas.times import DAY_US, HOUR_US, parse_time_us
 
@@ -122,7 +136,17 @@ PLANS = (
         bucket_rule(50, scope={"channel": ("edge",), "model": ("q*", "d*")}),
     ),
     plan("two", "block", (MICRO,), bucket_rule(10), bucket_rule(300, "total", {"site": ("wuxi*",)})),
+    replace(plan("later", "pay_as_you_go", (MICRO // 2,), bucket_rule(40)), activation="first_use"),
+    replace(
+        plan("soon", "block", (), bucket_rule(45), bucket_rule(46)),
+        activation="first_use",
+        activate_within_days=1,
+        expiry_alert_days=(30, 2),
+    ),
+    plan("carried", "block", (), replace(bucket_rule(60), carry_over_cycles=2)),
+    replace(plan("monthly", "pay_as_you_go", (), bucket_rule(70)), expiry_alert_days=(40, 7, 3)),
 )
+PLAN_OF = {PlanKey(one.name, one.version): one for one in PLANS}.__getitem__
 CATALOG = Catalog(price_books=price_books(), plans=PLANS)
 
 AMOUNTS = (1, 999_999, 5 * MICRO, 700 * MICRO, 2_000 * MICRO, 10**13, 10**30)
@@ -147,7 +171,23 @@ def buckets(rng: Random, number: int) -> Bucket:
         valid_until_us=ends,
         lapse_at_us=rng.choice([T0_US + 2 * HOUR_US, T0_US + DAY_US]) if ends < NO_END_US else NO_END_US,
         alerts_fired=0,
-        status=rng.choice([ACTIVE, ACTIVE, ACTIVE, PENDING, EXPIRED]),
+        status=rng.choice([ACTIVE] * 6 + [PENDING] * 3 + [EXPIRED, SUSPENDED, REFUNDED, CANCELLED]),
+    )
+
+
+def subscription(rng: Random, number: int) -> Subscription:
+    return Subscription(
+        f"s{number}",
+        rng.choice(["monthly", "carried"]),
+        1,
+        rng.choice(["wallet", "external"]),
+        anchor_us=T0_US - 30 * DAY_US + rng.choice([1, HOUR_US, DAY_US]),
+        cycle=1,
+        granted=rng.choice([True, False]),
+        status=rng.choice(["active", "active", "unpaid", "suspended", "ended"]),
+        last_cycle=rng.choice([0, 0, 1, 2]),
+        next_plan=rng.choice(["", "", "blocked"]),
+        next_plan_version=1,
     )
 
 
@@ -161,9 +201,15 @@ def accounts(rng: Random, name: str) -> Account:
         wallet_pico=rng.choice([0, -5, 10**36]),
         status=rng.choice(["open"] * 9 + [CLOSED]),
         buckets=[buckets(rng, number) for number in range(rng.randint(0, 3))],
-        extras=Extras(gift_pico=rng.choice([0, 0, 0, 7, 10**13]), counters=rng.choice([{}, COUNTERS])),
+        extras=Extras(
+            gift_pico=rng.choice([0, 0, 0, 7, 10**13]),
+            subscriptions=[subscription(rng, number) for number in range(rng.choice([0, 0, 1, 2]))],
+            counters=rng.choice([{}, COUNTERS]),
+            wallet_alert_pico=rng.choice([None, None, 0, 10**13, 10**36 - 10**7]),
+        ),
     )
-    account.next_due_us = next_due_us(account)
+    wallet_alert(account)
+    account.next_due_us = next_due_us(account, PLAN_OF)
     return account
 
 
@@ -172,13 +218,15 @@ def commanded(rng: Random, account: Account) -> Account:
     for bucket in account.buckets:
         bucket.amount_micro += rng.choice([0, 0, 1])
         bucket.carried_cycles += rng.choice([0, 0, 1])
+        bucket.valid_from_us += rng.choice([0, 0, 1])
         if bucket.valid_until_us < NO_END_US:
             bucket.valid_until_us += rng.choice([0, 0, DAY_US])
             bucket.lapse_at_us += rng.choice([0, 0, DAY_US])
     account.credit_limit_pico += rng.choice([0, 0, 1])
     account.wallet_pico += rng.choice([0, 1])
     account.extras.gift_pico = rng.choice([account.extras.gift_pico, 0, 9])
-    account.next_due_us = next_due_us(account)
+    wallet_alert(account)
+    account.next_due_us = next_due_us(account, PLAN_OF)
     return account
 
 

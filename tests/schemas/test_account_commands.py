@@ -22,12 +22,17 @@ def test_every_command_has_a_model() -> None:
         "package.purchased.v1",
         "subscription.started.v1",
         "subscription.cancelled.v1",
+        "subscription.changed.v1",
+        "subscription.suspended.v1",
+        "subscription.resumed.v1",
         "package.refunded.v1",
         "package.transferred.v1",
         "balance.adjusted.v1",
         "usage.voided.v1",
         "usage.corrected.v1",
         "overage.consented.v1",
+        "wallet.alert_set.v1",
+        "time.passed.v1",
         "account.closed.v1",
     ]
 
