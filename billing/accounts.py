@@ -19,6 +19,8 @@ LIVE = frozenset((PENDING, ACTIVE, SUSPENDED))
 """A bucket in one of these has not ended: what is left of it will be used, or lapse."""
 OPEN = "open"
 CLOSED = "closed"
+SUSPENDED = "suspended"
+"""Of an account: a bill is past due (:mod:`billing.bills`)."""
 
 
 class PlanKey(NamedTuple):

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 from billing import ledger
-from billing.accounts import CLOSED, Account
+from billing.accounts import CLOSED, SUSPENDED, Account
 from billing.balance_adjustments import adjust
+from billing.bills import change_credit, charge_back, collect, terms
 from billing.consent import consent_overage
 from billing.counters import begin_commitments
 from billing.cycles import LAST_START_US
@@ -30,8 +31,11 @@ from billing.wallet import put_in
 from schemas.commands import (
     AdjustBalance,
     CancelSubscription,
+    ChangeCredit,
     ChangeSubscription,
+    ChargeBackBill,
     CloseAccount,
+    CollectBill,
     CommandData,
     ConsentOverage,
     OpenAccount,
@@ -72,6 +76,8 @@ def _decide(scene: Scene) -> Account | Refusal:
         return Refusal("unknown_account", f"account {command.account!r} was never opened")
     if scene.account.status == CLOSED and not isinstance(command.data, WHEN_CLOSED):
         return Refusal("account_closed", f"account {command.account!r} is closed")
+    if scene.account.status == SUSPENDED and isinstance(command.data, NOT_WHEN_SUSPENDED):
+        return Refusal("account_suspended", f"account {command.account!r} has a bill past due")
     rule = RULES.get(type(command.data))
     if rule is None:
         return Refusal("unsupported_command", f"{command.type} is not carried out by this version; nothing was changed")
@@ -81,6 +87,8 @@ def _decide(scene: Scene) -> Account | Refusal:
 def _open(data: OpenAccount, scene: Scene) -> Account | Refusal:
     if scene.account is not None:
         return Refusal("account_exists", f"account {scene.command.account!r} was opened before")
+    if data.bill_day is not None and data.payment != "postpaid":
+        return Refusal("not_postpaid", "bill_day: a prepaid account gets no bills")
     currencies: dict[str, set[str]] = {}
     for book in scene.catalog.price_books:
         currencies.setdefault(book.name, set()).add(book.currency)
@@ -107,7 +115,8 @@ def _open(data: OpenAccount, scene: Scene) -> Account | Refusal:
         credit_limit_pico=data.credit_limit_pico or 0,
     )
     begin_commitments(account, scene.now_us, scene.catalog)
-    account.next_due_us = next_due_us(account, scene.plan_of)
+    if data.bill_day is not None:
+        account.extras.bill_terms = terms(data.bill_day, data.due_days, scene.now_us)
     return account
 
 
@@ -178,8 +187,13 @@ RULES: dict[type[CommandData], Rule] = {
     ResumeSubscription: resume_subscription,
     SetWalletAlert: _set_wallet_alert,
     PassTime: _pass_time,
+    ChangeCredit: change_credit,
+    CollectBill: collect,
+    ChargeBackBill: charge_back,
     CloseAccount: _close,
 }
 """The rule of each command for an account that exists and is open; the opening is a rule of its own."""
-WHEN_CLOSED = (ReturnPackage,)
+WHEN_CLOSED = (ReturnPackage, CollectBill, ChargeBackBill)
 """What is carried out on a closed account too."""
+NOT_WHEN_SUSPENDED = (PurchasePackage, StartSubscription, TransferPackage)
+"""What an account with a bill past due may not do."""

@@ -48,7 +48,7 @@ from billing.limits import TimeLimits
 from billing.outbox import Frame, compress, encode_frame
 from billing.scene import Message, Refusal, Scene
 from schemas.cloudevents import write_structured
-from schemas.commands import MESSAGES, Command, TopUpWallet, parse_command
+from schemas.commands import MESSAGES, CollectBill, Command, TopUpWallet, parse_command
 from schemas.fields import check_name
 from schemas.rejections import Rejection
 from schemas.routing import partition_of
@@ -230,7 +230,9 @@ class PartitionEngine:
         known = self._loader.known_commands([(command.source, command.id) for command in mine])
         known.update(((source, id_), outcome) for source, id_, outcome in pending.commands_seen)
         refs = [
-            (command.account, command.data.payment_ref) for command in mine if isinstance(command.data, TopUpWallet)
+            (command.account, command.data.payment_ref)
+            for command in mine
+            if isinstance(command.data, TopUpWallet | CollectBill)
         ]
         payments = self._loader.known_payments(refs) | set(pending.payments)
         for record, command in zip(records, parsed, strict=True):
@@ -286,7 +288,7 @@ class PartitionEngine:
         pending.counts.commands_accepted += 1
         if self._limits is None:
             decided.clock_us = now_us
-        if isinstance(command.data, TopUpWallet):
+        if isinstance(command.data, TopUpWallet | CollectBill):
             payments.add((command.account, command.data.payment_ref))
             pending.payments.append((command.account, command.data.payment_ref))
         # A grant may be bought for a time whose grace is over: it lapses at once.

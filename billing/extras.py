@@ -76,6 +76,34 @@ class Subscription:
 
 
 @dataclass(slots=True)
+class Bill:
+    """What a postpaid account owed when a period closed (:mod:`billing.bills`)."""
+
+    bill_id: str
+    amount_pico: int
+    from_us: int
+    until_us: int
+    """The end of the period, when the bill was issued."""
+    due_us: int
+    paid_pico: int = 0
+
+    @property
+    def open_pico(self) -> int:
+        """What is not paid."""
+        return self.amount_pico - self.paid_pico
+
+
+@dataclass(slots=True)
+class BillTerms:
+    """When a postpaid account is billed; ``since_us`` is when the running period began, ``next_us`` when it closes."""
+
+    bill_day: int
+    due_days: int
+    since_us: int
+    next_us: int
+
+
+@dataclass(slots=True)
 class Extras:
     """Fields are plain values (integers, texts, lists, dictionaries with text keys, dataclasses of those), each with a
     default that means "none": what equals its default is not written. Money in pico, quota in micro, times in
@@ -107,6 +135,9 @@ class Extras:
     """Below which amount of the wallet its owner is told."""
     wallet_alert_sent: bool = False
     """Whether that was told since the wallet was last at the amount or above it."""
+    bill_terms: BillTerms | None = None
+    bills: list[Bill] = field(default_factory=list)
+    """In the order in which they were issued; paid ones too, which may be charged back."""
 
     @property
     def decides_usage(self) -> bool:

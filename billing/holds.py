@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 
-from billing.accounts import CLOSED, Account, PlanKey
+from billing.accounts import CLOSED, SUSPENDED, Account, PlanKey
 from billing.burn import burn, sort_buckets
 from billing.catalog.model import Catalog, Plan, PriceBook
 from billing.ledger import Postings
@@ -105,11 +105,14 @@ def decide_hold(
     With ``accept_partial`` the generated counts (all, where none is generated) are lowered to what can be paid for, if
     that is anything at all. Changes nothing.
 
-    Refused with ``account_closed``, ``no_price_book``, ``no_price``, ``overflow``, ``package_exhausted`` (the overage
-    rule is to block) or ``insufficient_balance`` (the wallet would have to pay more than it may).
+    Refused with ``account_closed``, ``account_suspended`` (a bill is past due), ``no_price_book``, ``no_price``,
+    ``overflow``, ``package_exhausted`` (the overage rule is to block) or ``insufficient_balance`` (the wallet would
+    have to pay more than it may).
     """
     if account.status == CLOSED:
         return Refused("account_closed", f"account {account.account!r} is closed")
+    if account.status == SUSPENDED:
+        return Refused("account_suspended", f"account {account.account!r} has a bill past due")
     decided = _decide_once(account, held, event, tariff)
     if isinstance(decided, Refused) and accept_partial and decided.code in _LACKING:
         return _largest_part(account, held, event, tariff) or decided

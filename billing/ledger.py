@@ -24,6 +24,8 @@ ADJUSTMENTS = "adjustments"
 """What corrections by hand gave (debit) or took (credit)."""
 TRANSFER_CLEARING = "transfer_clearing"
 """Liability on its way between two accounts, by transfer; zero when nothing is on its way."""
+RECEIVABLES = "receivables"
+"""Bills that are not paid."""
 ROUNDING = "rounding"
 """What lies below the fen in a refund."""
 

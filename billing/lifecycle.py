@@ -1,4 +1,5 @@
-"""What time alone does to an account: buckets begin, are carried over, end; subscriptions renew; commitments settle.
+"""What time alone does to an account: buckets begin, are carried over, end; subscriptions renew; commitments settle;
+bills are issued and fall due.
 
 Owns: which moment comes next, and the order of moments: by time, so that an account rolled once over a year is what it
 would be had it been rolled every day. Never: usage, commands, SQL, the clock (``now_us`` is the log's time, given by
@@ -8,9 +9,10 @@ the caller).
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from billing import ledger
+from billing import bills, ledger
 from billing.accounts import ACTIVE, CANCELLED, EXPIRED, LIVE, NO_END_US, PENDING, Account, Bucket
 from billing.alerts import forget_ended, near_end, near_end_us, wallet_alert
+from billing.bills import roll_bills
 from billing.burn import AccountEvent, PlanOf, sort_buckets
 from billing.catalog.model import Catalog, Plan
 from billing.counters import settle_commitments
@@ -21,7 +23,7 @@ from billing.ledger import Postings
 from billing.refunds import bucket_ended, pay_back
 from billing.subscriptions import cycle_start, number_in_cycle, renew, renewal_us, subscription_of
 
-_BEGIN, _NEAR_END, _LAPSE, _SETTLE, _RENEW = range(5)
+_BEGIN, _NEAR_END, _LAPSE, _SETTLE, _BILL, _RENEW = range(6)
 """What happens at a moment; at the same time in this order."""
 
 
@@ -62,6 +64,8 @@ def roll_forward(
         first = min(due, key=lambda moment: moment.place)
         if first.what == _SETTLE:
             events += settle_commitments(account, first.due_us, postings, catalog)
+        elif first.what == _BILL:
+            events += roll_bills(account, first.due_us, postings)
         else:
             events += _apply(account, first, now_us, plan_of, postings)
         live += account.buckets[known:]
@@ -97,6 +101,9 @@ def _moments(account: Account, buckets: Iterable[Bucket], plan_of: PlanOf) -> It
     for name, counter in account.extras.counters.items():
         if counter.due_us:
             yield _Moment(counter.due_us, _SETTLE, name)
+    bill_us = bills.next_due_us(account)
+    if bill_us < NO_END_US:
+        yield _Moment(bill_us, _BILL, account.account)
     for subscription in account.extras.subscriptions:
         due_us = renewal_us(account, subscription, plan_of)
         if due_us < NO_END_US:

@@ -3,7 +3,7 @@
 Never: the journal (gift and principal are one deposit there), prices, SQL.
 """
 
-from billing.accounts import Account
+from billing.accounts import SUSPENDED, Account
 
 
 def put_in(account: Account, amount_pico: int, *, gift: bool) -> None:
@@ -14,8 +14,10 @@ def put_in(account: Account, amount_pico: int, *, gift: bool) -> None:
 
 
 def can_pay(account: Account, amount_pico: int) -> bool:
-    """Whether the wallet, with its credit limit, holds what something costs that may be refused."""
-    return account.wallet_pico + account.credit_limit_pico >= amount_pico
+    """Whether the wallet, less what is billed and open, with its credit limit, holds what something costs that may be
+    refused. A suspended account may not spend."""
+    billed_pico = sum(bill.open_pico for bill in account.extras.bills)
+    return account.status != SUSPENDED and account.wallet_pico - billed_pico + account.credit_limit_pico >= amount_pico
 
 
 def take_out(account: Account, amount_pico: int) -> int:

@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 from schemas.cloudevents import Envelope, read_envelope
 from schemas.counts import CountProblem
 from schemas.fields import (
+    MONEY_SCHEMA,
     AmountPico,
     CreditPico,
     Currency,
@@ -23,6 +24,7 @@ from schemas.fields import (
     TimeUs,
     VersionNumber,
     Wire,
+    check_credit_pico,
     explain,
     one_of,
 )
@@ -61,6 +63,9 @@ def _read_counts(value: object) -> tuple[tuple[str, int], ...]:
 
 
 Cycles = Annotated[int, Field(strict=True, ge=0)]
+BillDay = Annotated[int, Field(strict=True, ge=1, le=28)]
+DueDays = Annotated[int, Field(strict=True, ge=0, le=365)]
+CreditLimit = Annotated[int, PlainValidator(check_credit_pico), WithJsonSchema(MONEY_SCHEMA)]
 Counts = Annotated[
     tuple[tuple[str, int], ...],
     PlainValidator(_read_counts),
@@ -90,6 +95,8 @@ class OpenAccount(CommandData):
     credit_limit_pico: CreditPico | None = Field(
         default=None, alias="credit_limit", description="how far the wallet may fall below zero, currency"
     )
+    bill_day: BillDay | None = Field(default=None, description="day of the month of a postpaid account's bill, 1 to 28")
+    due_days: DueDays | None = Field(default=None, description="days from a bill to its due day; default 30")
 
 
 class TopUpWallet(CommandData):
@@ -244,6 +251,31 @@ class PassTime(CommandData):
     TYPE: ClassVar[str] = "time.passed.v1"
 
 
+class ChangeCredit(CommandData):
+    """Set how far the wallet may fall below zero."""
+
+    TYPE: ClassVar[str] = "credit.changed.v1"
+    credit_limit_pico: CreditLimit = Field(alias="credit_limit", description="the new limit, currency, 0 or more")
+
+
+class CollectBill(CommandData):
+    """Confirm that a bill, or a part of it, was paid, for example with the phone bill."""
+
+    TYPE: ClassVar[str] = "bill.collected.v1"
+    bill_id: Name = Field(description="the bill")
+    amount_pico: PositivePico = Field(alias="amount", description="what was paid, currency, greater than 0")
+    payment_ref: Name = Field(description="the payment, unique per account")
+
+
+class ChargeBackBill(CommandData):
+    """Say that what was collected went back to the payer."""
+
+    TYPE: ClassVar[str] = "bill.charged_back.v1"
+    bill_id: Name = Field(description="the bill")
+    amount_pico: PositivePico = Field(alias="amount", description="what went back, currency, greater than 0")
+    reason: Name = Field(description="why")
+
+
 class CloseAccount(CommandData):
     """Close an account; later usage is rejected."""
 
@@ -270,6 +302,9 @@ COMMANDS: dict[str, type[CommandData]] = {
         ConsentOverage,
         SetWalletAlert,
         PassTime,
+        ChangeCredit,
+        CollectBill,
+        ChargeBackBill,
         CloseAccount,
     )
 }

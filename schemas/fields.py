@@ -202,11 +202,11 @@ SequenceNumber = Annotated[
 Currency = Annotated[
     str, PlainValidator(check_currency), WithJsonSchema({"type": "string", "pattern": CURRENCY_PATTERN})
 ]
-_MONEY_SCHEMA = {"type": "string", "pattern": DECIMAL_PATTERN}
-AmountPico = Annotated[int, PlainValidator(check_amount_pico), WithJsonSchema(_MONEY_SCHEMA)]
-PositivePico = Annotated[int, PlainValidator(check_positive_pico), WithJsonSchema(_MONEY_SCHEMA)]
+MONEY_SCHEMA = {"type": "string", "pattern": DECIMAL_PATTERN}
+AmountPico = Annotated[int, PlainValidator(check_amount_pico), WithJsonSchema(MONEY_SCHEMA)]
+PositivePico = Annotated[int, PlainValidator(check_positive_pico), WithJsonSchema(MONEY_SCHEMA)]
 CreditPico = Annotated[
-    int, PlainValidator(check_credit_pico), WithJsonSchema({**_MONEY_SCHEMA, "type": ["string", "null"]})
+    int, PlainValidator(check_credit_pico), WithJsonSchema({**MONEY_SCHEMA, "type": ["string", "null"]})
 ]
 Flag = Annotated[bool, PlainValidator(check_flag), WithJsonSchema({"type": ["boolean", "null"]})]
 VersionNumber = Annotated[

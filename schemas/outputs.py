@@ -190,6 +190,34 @@ class TransferReturned(OutputEvent):
     detail: str = Field(description="the reason for a person")
 
 
+class BillIssued(OutputEvent):
+    """A period of a postpaid account closed, and what it owed is to be collected."""
+
+    TYPE: ClassVar[str] = "bill.issued.v1"
+    TOPIC: ClassVar[str] = "account.events"
+    bill_id: str = Field(description="the bill: account and month of the period")
+    amount: Decimal = Field(description="to be collected, tax included, currency")
+    begin: Time = Field(description="when the period began")
+    end: Time = Field(description="when it ended and the bill was issued")
+    due: Time = Field(description="from when on the account is suspended if it is not paid")
+
+
+class AccountSuspended(OutputEvent):
+    """A bill is past due: the account may not buy and not reserve; usage that happens is billed."""
+
+    TYPE: ClassVar[str] = "account.suspended.v1"
+    TOPIC: ClassVar[str] = "account.events"
+    bill_id: str = Field(description="the bill")
+
+
+class AccountResumed(OutputEvent):
+    """No bill is past due any more."""
+
+    TYPE: ClassVar[str] = "account.resumed.v1"
+    TOPIC: ClassVar[str] = "account.events"
+    bill_id: str = Field(description="the bill that was paid last")
+
+
 class ThresholdReached(OutputEvent):
     """An alert level of a plan was crossed."""
 
@@ -319,6 +347,9 @@ OUTPUTS: dict[str, type[OutputEvent]] = {
         CommitmentEnded,
         TransferReceived,
         TransferReturned,
+        BillIssued,
+        AccountSuspended,
+        AccountResumed,
         ThresholdReached,
         PackBought,
         BucketCarried,

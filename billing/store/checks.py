@@ -118,6 +118,19 @@ WHERE coalesce(held, 0) <> coalesce(owed, 0)
 """,
     ),
     Check(
+        "bills",
+        "what is open on all bills is what the journal has to receive, in each currency",
+        """
+SELECT format('%s: bills have %s pico open, the journal has %s to receive', currency, coalesce(open, 0),
+              coalesce(owed, 0))
+FROM (SELECT currency, sum((b->>'amount_pico')::numeric - coalesce((b->>'paid_pico')::numeric, 0)) AS open
+      FROM account, jsonb_array_elements(coalesce(extras->'bills', '[]')) AS b GROUP BY currency) AS b
+FULL JOIN (SELECT currency, sum(amount_pico) AS owed FROM journal WHERE account_code = 'receivables'
+           GROUP BY currency) AS j USING (currency)
+WHERE coalesce(open, 0) <> coalesce(owed, 0)
+""",
+    ),
+    Check(
         "transfers",
         "what is cleared between accounts is on its way: sent, not yet received, and no more than was forwarded",
         """

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 
 import sqlalchemy
-from sqlalchemy import func, select
+from sqlalchemy import Text, cast, func, select
 
 from billing import ledger
 from billing.accounts import NO_END_US, Bucket
 from billing.documents import bucket_object, trial_balance_object
+from billing.extras import parse_extras
 from billing.store.database import Database
 from billing.store.tables import account, bucket, commit, hold, journal, rollup
 from schemas.times import format_time_us
@@ -50,6 +51,7 @@ _USAGE_SUMS = {
     "revenue": rollup.c.revenue_pico,
 }
 USAGE_SUMS = tuple(_USAGE_SUMS)
+BILL_COLUMNS = ("account", "bill_id", "currency", "amount", "paid", "open", "begin", "end", "due")
 REVENUE_COLUMNS = ("kind", "currency", "detail", "amount")
 _REVENUE_KINDS = {
     ledger.REVENUE_USAGE: "usage",
@@ -112,6 +114,30 @@ def _reserved() -> sqlalchemy.Subquery:
         .group_by(hold.c.account, each.c.key)
         .subquery()
     )
+
+
+def bills(database_url: str, *, only_open: bool = False) -> Iterator[Row]:
+    """Bills of postpaid accounts, sorted by account and issue: what is collected with the phone bill."""
+    statement = (
+        select(account.c.account, account.c.currency, cast(account.c.extras, Text))
+        .where(account.c.extras.has_key("bills"))
+        .order_by(account.c.account)
+    )
+    with _connected(database_url) as connection:
+        for name, currency, document in connection.execute(statement):
+            for bill in parse_extras(document).bills:
+                if bill.open_pico or not only_open:
+                    yield {
+                        "account": name,
+                        "bill_id": bill.bill_id,
+                        "currency": currency,
+                        "amount": format_pico(bill.amount_pico),
+                        "paid": format_pico(bill.paid_pico),
+                        "open": format_pico(bill.open_pico),
+                        "begin": format_time_us(bill.from_us),
+                        "end": format_time_us(bill.until_us),
+                        "due": format_time_us(bill.due_us),
+                    }
 
 
 def _bucket(fields: list[object]) -> Bucket:

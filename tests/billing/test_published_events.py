@@ -78,7 +78,7 @@ PLANS = (
 STEPS = [
     top_up("5", "early"),
     opened(),
-    opened("账户", payment="postpaid"),
+    opened("账户", payment="postpaid", bill_day=5, due_days=1),
     top_up("5.000000000001", "p"),
     buy("A", "G"),
     buy("B", "H", starts_at="03 00:00"),
@@ -100,6 +100,7 @@ STEPS = [
     line("wallet.alert_set.v1", "renews", "03 03:00", {"below": "5"}),
     subscribe("R", "S", "03 03:00", "renews", pay_from="wallet"),
     subscription("cancelled", "03 04:00", "S", "renews", until="12 00:00"),
+    line("bill.collected.v1", "账户", "28 00:00", {"bill_id": "账户/2026-10", "amount": "3.18", "payment_ref": "b"}),
     use(5, "29 01:00", number=1, source="numbered", data={"site": "wuxi"}),
     opened("committed", currency="USD"),
     use(3, "20 01:00", account="committed"),

@@ -33,6 +33,9 @@ def test_every_command_has_a_model() -> None:
         "overage.consented.v1",
         "wallet.alert_set.v1",
         "time.passed.v1",
+        "credit.changed.v1",
+        "bill.collected.v1",
+        "bill.charged_back.v1",
         "account.closed.v1",
     ]
 

@@ -49,6 +49,8 @@ TAMPERING = {
     "rollup revenue changed": ("UPDATE rollup SET revenue_pico = 1 WHERE commit_no = 2", {"revenue", CHAIN}),
     "rollup events changed": ("UPDATE rollup SET events = 9 WHERE commit_no = 2", {"rated events", CHAIN}),
     "a rollup's model changed": ("UPDATE rollup SET model = 'other' WHERE commit_no = 2", {CHAIN}),
+    "a bill changed": (
+        """UPDATE account SET extras = '{"bills": [{"amount_pico": 1}]}' WHERE account = 'a1'""", {"bills"}),
     "a transfer received that was not sent": (
         "INSERT INTO journal VALUES (0, 99, 1, 'transfer_clearing', 'CNY', 't', 1),"
         " (0, 99, 2, 'contract_liability', 'CNY', '', -1)", {"transfers", "liability", CHAIN}),

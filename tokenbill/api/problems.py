@@ -87,6 +87,12 @@ REFUSALS: dict[str, Kind] = {
     "invalid_amount": Kind(409, "The amount is not possible"),
     "nothing_to_refund": Kind(409, "Nothing of the grant is left"),
     "same_person": Kind(409, "Who asks and who approves must differ"),
+    "not_refundable": Kind(409, "The grant cannot be refunded"),
+    "same_account": Kind(409, "An account cannot give to itself"),
+    "account_suspended": Kind(409, "A bill of the account is past due"),
+    "not_postpaid": Kind(409, "The account is not postpaid"),
+    "unknown_bill": Kind(404, "There is no such bill on this account"),
+    "amount_exceeds_bill": Kind(409, "More than the bill"),
     "unsupported_command": Kind(409, "This version does not carry the command out"),
 }
 """What a rule answers a command with. A reason that is not here is answered with 409 and the same shape."""

@@ -72,7 +72,7 @@ def _write(rows: Iterable[Row], columns: Sequence[str], written_as: str) -> None
 
 @click.group(epilog=EXAMPLE)
 def report() -> None:
-    """Read balances, usage, revenue and the trial balance."""
+    """Read balances, usage, revenue, bills and the trial balance."""
 
 
 @report.command()
@@ -99,6 +99,14 @@ def usage(by: tuple[str, ...], from_us: int | None, to_us: int | None, data_dir:
 def revenue(from_us: int | None, to_us: int | None, data_dir: Path | None, written_as: str) -> None:
     """Revenue without tax by plan or price book; --from and --to bound the time of the commit."""
     _write(reports.revenue(database_url(data_dir), from_us, to_us), reports.REVENUE_COLUMNS, written_as)
+
+
+@report.command()
+@click.option("--open", "only_open", is_flag=True, help="Only what is not paid: the file for who collects it.")
+@_common
+def bills(only_open: bool, data_dir: Path | None, written_as: str) -> None:
+    """Bills of postpaid accounts; paid ones are confirmed with bill.collected.v1."""
+    _write(reports.bills(database_url(data_dir), only_open=only_open), reports.BILL_COLUMNS, written_as)
 
 
 @report.command("trial-balance")
