@@ -5,7 +5,6 @@ while it is open and has not expired; the commit that burns usage naming it clos
 never refused: a settlement of a hold that is gone is recorded all the same. Never: SQL, Kafka, the clock.
 """
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from billing.accounts import Account
 from billing.catalog.model import TEXT_DIMENSIONS
 from billing.holds import NOTHING, Held, Refused, Tariff, decide_hold, hold_for_used, overcommitted
+from schemas.cloudevents import write_structured
 from schemas.meters import canonical_counts
 from schemas.times import HOUR_US, format_time_us
 from schemas.units import format_micro, format_pico
@@ -318,16 +318,7 @@ def settlement_event(happened: UsageEvent, reservation_id: str) -> str:
     names = (*TEXT_DIMENSIONS, "outcome", "member", "request_id")
     data: dict[str, Any] = {name: value for name in names if (value := getattr(happened, name)) is not None}
     data |= {"reservation": reservation_id, "usage": dict(happened.counts)}
-    event = {
-        "specversion": "1.0",
-        "type": USAGE_TYPE,
-        "source": SOURCE,
-        "id": reservation_id,
-        "time": format_time_us(happened.time_us),
-        "subject": happened.account,
-        "data": data,
-    }
-    return json.dumps(event, ensure_ascii=False, separators=(",", ":"))
+    return write_structured(USAGE_TYPE, SOURCE, reservation_id, happened.time_us, happened.account, data).decode()
 
 
 def reconcile(scene: Scene, reservation_id: str) -> tuple[Hold, Refused | None] | Refused:

@@ -66,14 +66,25 @@ def connection_parameters(url: URL, application_name: str) -> dict[str, Any]:
 class Database:
     """A pool of connections. Thread-safe; each transaction uses one connection of its own."""
 
-    def __init__(self, database_url: str, pool_size: int = 4, application_name: str = "tokenbill") -> None:
+    def __init__(
+        self,
+        database_url: str,
+        pool_size: int = 4,
+        application_name: str = "tokenbill",
+        *,
+        pre_ping: bool = True,
+        options: str = "",
+    ) -> None:
         self.url = database_url
+        url = schema_url(database_url)
+        if options:
+            url = url.update_query_dict({"options": f"{url.query['options']} {options}"})
         self.engine = create_engine(
-            schema_url(database_url),
+            url,
             pool_size=pool_size,
             max_overflow=pool_size,
             pool_timeout=POOL_WAIT_SECONDS,
-            pool_pre_ping=True,
+            pool_pre_ping=pre_ping,
             connect_args={"connect_timeout": CONNECT_SECONDS, "application_name": application_name},
         )
         event.listen(self.engine, "connect", _on_connect)

@@ -20,10 +20,12 @@ from billing.holds import Held, Tariff
 from billing.reservations import Hold, Operation, Scene, Terms
 from billing.store.catalog import read_catalog
 from billing.store.database import Connection, Database
-from billing.store.errors import DatabaseDown
+from billing.store.errors import DatabaseDown, NotPrepared
 
 KEEP_US = 24 * 3_600_000_000
 """How long a hold that ended is kept, for repeated requests and for readers."""
+HANGING_MS = 3_000
+"""After so long a process that stopped in the middle loses its locks."""
 _CLEAN_AT_ONCE = 5_000
 
 _MAKE_HEADS: LiteralString = (
@@ -46,8 +48,8 @@ SELECT clock.now_us, catalog_state.epoch, wanted.account, to_jsonb(a),
     (SELECT json_object_agg(key, total) FROM (
         SELECT e.key, sum(e.value::numeric) AS total FROM hold AS h, jsonb_each_text(h.held_micro) AS e
         WHERE h.account = wanted.account AND h.state = 'open' AND h.expires_us > clock.now_us GROUP BY e.key) AS sums),
-    (SELECT json_agg(HOLD_JSON) FROM hold AS h
-     WHERE h.reservation_id = ANY (%s::text[]) AND h.account = wanted.account),
+    CASE WHEN wanted.account = %s THEN
+        (SELECT json_agg(HOLD_JSON) FROM hold AS h WHERE h.reservation_id = ANY (%s::text[])) END,
     CASE WHEN %s THEN (SELECT json_agg(HOLD_JSON) FROM hold AS h
      WHERE h.account = wanted.account AND h.state = 'open' AND h.expires_us > clock.now_us) END
 FROM clock CROSS JOIN catalog_state CROSS JOIN unnest(%s::text[]) AS wanted (account)
@@ -61,6 +63,13 @@ SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::jsonb[]
 ON CONFLICT (reservation_id) DO UPDATE SET state = excluded.state, held_micro = excluded.held_micro,
     wallet_pico = excluded.wallet_pico, terms = excluded.terms, steps = excluded.steps, expires_us = excluded.expires_us
 """
+
+
+def open_hold_book(database_url: str) -> "HoldBook":
+    """Holds over a connection of their own. It is not asked whether it lives before each transaction: that costs two
+    journeys to the server, and :meth:`HoldBook.transact` begins again where it does not."""
+    options = f"-c idle_in_transaction_session_timeout={HANGING_MS}"
+    return HoldBook(Database(database_url, 1, "tokenbill holds", pre_ping=False, options=options))
 
 
 class _CatalogMoved(Exception):
@@ -107,13 +116,17 @@ class HoldBook:
                 connection.execute(self.LOCK_HEADS, (accounts,), prepare=True)
                 if wanted:
                     connection.execute(_LOCK_HOLDS, (wanted,), prepare=True)
-                read = connection.execute(_READ, (wanted, False, accounts), prepare=True)
+                read = connection.execute(_READ, (accounts[0], wanted, False, accounts), prepare=True)
                 rows = read.fetchall()
-            scenes = {row[2]: self._scene(row) for row in rows}
+            scenes = self._scenes(rows, operations)
             if any(scene.needs_allotting() for scene in scenes.values()):
                 # Every open hold has to be seen, and with the balance of the same moment: read all again.
-                rows = connection.execute(_READ, (wanted, True, accounts), prepare=True).fetchall()
-                scenes = {row[2]: self._scene(row) for row in rows}
+                rows = connection.execute(_READ, (accounts[0], wanted, True, accounts), prepare=True).fetchall()
+                scenes = self._scenes(rows, operations)
+                for row in rows:
+                    scene, open_holds = scenes[row[2]], row[8] or ()
+                    if scene.needs_allotting():
+                        scene.allot(map(hold_of_json, open_holds))
             answers = [operation.decide(scenes[operation.account]) for operation in operations]
             changed = [hold for scene in scenes.values() for hold in scene.changed.values()]
             if changed:
@@ -127,6 +140,35 @@ class HoldBook:
                 "SELECT account FROM hold WHERE reservation_id = %s", (reservation_id,), prepare=True
             ).fetchone()
         return None if found is None else str(found[0])
+
+    def find_session(self, session: str) -> tuple[str, list[str]] | None:
+        """The account of a charging session, and the ids of its open holds; None where there is no such session."""
+        with self._database.transaction() as connection:
+            # "0" follows "/": ids of the session's holds begin with its own and a slash.
+            rows = connection.execute(
+                "SELECT reservation_id, account FROM hold WHERE kind = 'charging' AND (reservation_id = %s"
+                " OR (reservation_id > %s AND reservation_id < %s AND state = 'open'))",
+                (session, f"{session}/", f"{session}0"),
+                prepare=True,
+            ).fetchall()
+        accounts = [account for name, account in rows if name == session]
+        return (accounts[0], [name for name, _ in rows]) if accounts else None
+
+    def setting(self, key: str) -> str:
+        """A value that was fixed when the database was prepared.
+
+        Raises:
+            NotPrepared: there is none.
+        """
+        with self._database.transaction() as connection:
+            found = connection.execute("SELECT value FROM installation WHERE key = %s", (key,)).fetchone()
+        if found is None:
+            raise NotPrepared(f"the installation has no {key}")
+        return str(found[0])
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._database.close()
 
     def clean(self) -> list[str]:
         """Drop holds that ended a day ago. Returns usage events whose commit was not seen for a minute: to be sent
@@ -152,24 +194,20 @@ class HoldBook:
             epoch, catalog = read_catalog(self._database)
             self._prices = epoch, Tariff(catalog)
 
-    def _scene(self, row: Sequence[Any]) -> Scene:
-        now_us, epoch, _, account_json, buckets_json, wallet_pico, buckets_micro, holds, open_holds = row
-        if self._prices is None or epoch != self._prices[0]:
-            raise _CatalogMoved
-        account: Account | None = None
-        if account_json is not None:
-            account = account_of_json(account_json, buckets_json or ())
-        found = map(hold_of_json, holds or ())
-        scene = Scene(
-            now_us,
-            account,
-            Held(buckets_micro or {}, int(wallet_pico)),
-            {hold.reservation_id: hold for hold in found},
-            self._prices[1],
-        )
-        if open_holds is not None and scene.needs_allotting():
-            scene.allot(map(hold_of_json, open_holds))
-        return scene
+    def _scenes(self, rows: Sequence[Sequence[Any]], operations: Sequence[Operation]) -> dict[str, Scene]:
+        """The scene of each account; each shows the holds that its own operations named, whosever they are."""
+        named = {hold.reservation_id: hold for row in rows for hold in map(hold_of_json, row[7] or ())}
+        scenes: dict[str, Scene] = {}
+        for now_us, epoch, name, account_json, buckets_json, wallet_pico, buckets_micro, _, _ in rows:
+            if self._prices is None or epoch != self._prices[0]:
+                raise _CatalogMoved
+            account = None if account_json is None else account_of_json(account_json, buckets_json or ())
+            held = Held(buckets_micro or {}, int(wallet_pico))
+            scenes[name] = Scene(now_us, account, held, {}, self._prices[1])
+        for operation in operations:
+            shown = ((name, named[name]) for name in operation.wanted if name in named)
+            scenes[operation.account].holds.update(shown)
+        return scenes
 
 
 _ACCOUNT_FIELDS = frozenset(field.name for field in fields(Account)) - {"buckets", "extras"}

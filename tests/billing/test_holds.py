@@ -1,21 +1,29 @@
-"""What a reservation holds: the rule that burns, asked in advance. One token of model m costs 1.06 yuan."""
+"""What a reservation holds: the rule that burns, asked in advance."""
 
 from dataclasses import replace
-from typing import Any
 
-from billing_samples import catalog, plan
+from hold_samples import (
+    DIMENSIONS,
+    MINUTE_US,
+    NOW_US,
+    TARIFF,
+    YUAN,
+    account,
+    bucket,
+    event,
+    reserved,
+    scene,
+    wanted,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from billing.accounts import ACTIVE, NO_END_US, Account, Bucket
-from billing.burn import burn, sort_buckets
-from billing.catalog.model import Catalog
-from billing.holds import NOTHING, Granted, Held, Refused, Tariff, credit_pico, decide_hold
+from billing.burn import burn
+from billing.holds import NOTHING, Granted, Held, Refused, credit_pico, decide_hold
 from billing.ledger import Postings
 from billing.reservations import (
     CHARGING,
     OPEN,
-    RESERVATION,
     Hold,
     Scene,
     Settled,
@@ -29,62 +37,6 @@ from billing.reservations import (
     usage_event,
 )
 from schemas.units import MILLION
-
-YUAN = 10**12
-NOW_US = 1_795_000_000_000_000
-MINUTE_US = 60_000_000
-DIMENSIONS = {
-    "model": "m",
-    "hardware_tier": "unknown",
-    "energy_source": "unknown",
-    "site": "unknown",
-    "channel": "cloud",
-    "service_tier": "standard",
-    "outcome": "completed",
-}
-CATALOG = catalog(
-    plan("blocked"),
-    plan("goes-on", overage="pay_as_you_go", priority=50),
-    plan("edge", overage="pay_as_you_go", scope={"channel": ["edge"]}, priority=10),
-)
-TARIFF = Tariff(CATALOG)
-
-
-def bucket(name: str, tokens: int, grant: str = "g/1") -> Bucket:
-    return Bucket(
-        *(grant, name, 1, 1, "STD_TOKEN", tokens * MILLION, tokens * MILLION, tokens * YUAN),
-        *(NOW_US - 1, NO_END_US, NO_END_US, 0, ACTIVE),
-    )
-
-
-def account(wallet: int = 0, *buckets: Bucket, **more: Any) -> Account:
-    made = Account("a", "CNY", "retail", **({"payment": "prepaid", "credit_limit_pico": 0} | more))
-    made.wallet_pico = wallet * YUAN
-    made.buckets = list(buckets)
-    sort_buckets(made, TARIFF.plan)
-    return made
-
-
-def event(tokens: int, meter: str = "input", **dimensions: str) -> Any:
-    return usage_event("a", Terms(DIMENSIONS | dimensions), ((meter, tokens),), NOW_US)
-
-
-def scene(of: Account | None, now_us: int = NOW_US, *holds: Hold, prices: Catalog = CATALOG) -> Scene:
-    made = Scene(now_us, of, NOTHING, {}, Tariff(prices))
-    for hold in holds:
-        made.put(hold)
-    made.changed.clear()
-    return made
-
-
-def wanted(name: str = "r", kind: str = RESERVATION) -> Hold:
-    return Hold(name, "a", kind, OPEN, NOTHING, Terms(DIMENSIONS), 0, 0)
-
-
-def reserved(stage: Scene, tokens: int, name: str = "r", **options: Any) -> Hold:
-    hold = reserve(stage, wanted(name), (("input", tokens),), 5 * MINUTE_US, "body", options.get("partial", False))
-    assert isinstance(hold, Hold), hold
-    return hold
 
 
 def test_a_hold_takes_buckets_in_deduction_order_and_the_rest_of_the_wallet() -> None:

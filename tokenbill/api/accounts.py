@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from billing.accounts import Account
 from billing.documents import account_object, balance_object
-from billing.store.api_accounts import list_accounts, read_account
+from billing.store.api_accounts import list_accounts, read_account, read_reserved
 from schemas.fields import MAX_TEXT_BYTES, TEXT_PATTERN, check_name
 from schemas.outputs import Decimal, PackageBalance
 from schemas.units import format_pico
@@ -107,5 +107,6 @@ async def account(shared: Shared, caller: Reader, account: AccountId) -> Any:
     "/{account}/balance", response_model=PackageBalance, responses=responses("unknown_account", "other_account")
 )
 async def balance(shared: Shared, caller: Reader, account: AccountId) -> Any:
-    """Wallet and buckets of an account, as the last commit left them: the data of `package.balance`."""
-    return json_answer(balance_object(await existing_account(shared, caller, account)))
+    """Wallet and buckets of an account, as the last commit left them, and what is reserved now."""
+    found = await existing_account(shared, caller, account)
+    return json_answer(balance_object(found, await read_reserved(shared.database, account)))

@@ -13,15 +13,31 @@ from starlette.types import Scope
 from billing.store.api_pool import ApiDatabase
 from streams.sender import InputSender
 from tokenbill import __version__
-from tokenbill.api import accounts, commands, health, plans, problems, quotes, usage
+from tokenbill.api import (
+    accounts,
+    commands,
+    health,
+    nchf,
+    offline_grants,
+    plans,
+    problems,
+    quotes,
+    rating_groups,
+    reservations,
+    usage,
+)
 from tokenbill.api.auth import Caller, KeyRing
 from tokenbill.api.bodies import JSON
 from tokenbill.api.catalogue import Catalogue
 from tokenbill.api.context import ApiSettings, Context
 from tokenbill.api.gate import Gate
+from tokenbill.api.holding import holding
 from tokenbill.api.outcomes import Outcomes
 
-ROUTERS = (health.router, accounts.router, commands.router, usage.router, plans.router, quotes.router)
+ROUTERS = (
+    *(health.router, accounts.router, commands.router, usage.router, plans.router, quotes.router),
+    *(reservations.router, offline_grants.router, nchf.router, rating_groups.router),
+)
 
 
 def create_app(settings: ApiSettings) -> FastAPI:
@@ -38,7 +54,8 @@ def create_app(settings: ApiSettings) -> FastAPI:
         turns = asyncio.Semaphore(max(1, settings.connections // 2))
         app.state.context = Context(settings, database, KeyRing(database), sender, outcomes, catalogue, turns)
         try:
-            yield
+            async with holding(settings.database_url, sender, settings.partitions) as app.state.holding:
+                yield
         finally:
             await outcomes.close()
             await asyncio.to_thread(sender.close)

@@ -14,6 +14,7 @@ EXAMPLE = """
 Examples:
   tokenbill bench kernel
   tokenbill bench pipeline --events 500000 --json pipeline.json
+  tokenbill bench reserve --accounts 100000
 """
 
 _JSON = click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the list of results here too.")
@@ -21,7 +22,7 @@ _JSON = click.option("--json", "json_file", type=click.Path(path_type=Path), hel
 
 @click.group(epilog=EXAMPLE)
 def bench() -> None:
-    """Measure the core (kernel) and the whole pipeline on the local stack."""
+    """Measure the core (kernel), the whole pipeline and reservations (reserve) on the local stack."""
 
 
 @bench.command(epilog=EXAMPLE)
@@ -47,10 +48,23 @@ def pipeline(events: int, accounts: int, workers: int, json_file: Path | None) -
     _report(measured.run(events=events, accounts=accounts, workers=workers), json_file)
 
 
+@bench.command(epilog=EXAMPLE)
+@click.option("--requests", default=20_000, show_default=True, help="Reservations to make.")
+@click.option("--accounts", default=1_000_000, show_default=True, help="Accounts in the database.")
+@click.option("--clients", default=16, show_default=True, help="Clients at once, each with one request at a time.")
+@_JSON
+def reserve(requests: int, accounts: int, clients: int, json_file: Path | None) -> None:
+    """Reservations over HTTP on the local stack; baseline: 10 ms at the 99th percentile."""
+    from benchmarks import reserve as measured
+
+    _report(measured.run(requests=requests, accounts=accounts, clients=clients), json_file)
+
+
 def _report(results: list[Result], json_file: Path | None) -> None:
     table = Table("metric", "value", "unit", "x baseline")
     for result in results:
-        table.add_row(result.metric, f"{result.value:,.0f}", result.unit, f"{result.ratio_to_baseline:g}")
+        value = f"{result.value:,.0f}" if result.value >= 1000 else f"{result.value:g}"
+        table.add_row(result.metric, value, result.unit, f"{result.ratio_to_baseline:g}")
     console = Console()
     console.print(table)
     for result in results:

@@ -1,0 +1,190 @@
+"""Reservations over HTTP on the local stack: sixteen clients that each wait for their answer before they ask again.
+
+Accounts with a package each go into PostgreSQL by COPY, as a commit writes them, but without commands, journal and
+commit rows: such a database is good for this measurement only. Each reservation is for another random account. The
+clients are one process with one event loop, so that they take as little of the shared processors as can be.
+"""
+
+import asyncio
+import json
+import random
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+import psycopg
+import uvloop
+from rich.console import Console
+
+from benchmarks import workload
+from benchmarks.result import Result, machine
+from billing.rows import account_row, bucket_row
+from billing.store import Store
+from billing.store.api_keys import create_key
+from billing.store.commit_rows import ACCOUNT_COLUMNS, BUCKET_COLUMNS
+from billing.store.database import Database
+from schemas.routing import partition_of
+from tokenbill import stack
+from tokenbill.stack import StackInfo
+
+PARTITIONS = 4
+GOAL_MS = 10.0
+WARM_PART = 10
+_AT_ONCE = 20_000
+
+
+@dataclass(slots=True)
+class Measured:
+    """Seconds of each answer after the warm-up, how many were refused, and processor seconds of the servers."""
+
+    seconds: list[float] = field(default_factory=list)
+    refused: int = 0
+    wall_seconds: float = 0.0
+    api_cpu_seconds: float = 0.0
+    database_cpu_seconds: float = 0.0
+
+    def percentile_ms(self, part: float) -> float:
+        """The time in milliseconds that this part of the answers did not exceed."""
+        ordered = sorted(self.seconds)
+        return 1000 * ordered[min(len(ordered) - 1, int(part * len(ordered)))]
+
+
+def run(requests: int = 20_000, accounts: int = 1_000_000, clients: int = 16) -> list[Result]:
+    """Measure in a stack of its own, which is removed afterwards."""
+    console = Console(stderr=True)
+    with tempfile.TemporaryDirectory(prefix="tokenbill-bench-") as folder:
+        data_dir = Path(folder)
+        try:
+            console.print("starting the stack")
+            started = stack.start(data_dir, workers=1, partitions=PARTITIONS)
+            if started.admin_database_url is None or started.database_url is None or started.api is None:
+                raise RuntimeError("the stack started without addresses")
+            with closing(Store(started.database_url)) as store:
+                store.publish(workload.catalog())
+            console.print(f"copying {accounts:,} accounts into PostgreSQL")
+            names = workload.account_names(accounts)
+            load_accounts(started.admin_database_url, names)
+            with closing(Database(started.database_url, 1)) as database:
+                _, token = create_key(database, "bench", "ingest", None, None)
+            console.print(f"{clients} clients reserve {requests:,} times")
+            measured = measure(started, started.api, token, names, requests, clients)
+        finally:
+            stack.stop(data_dir)
+    answered = len(measured.seconds)
+    conditions = machine() | {
+        "accounts": accounts,
+        "clients": clients,
+        "requests": answered,
+        "refused": measured.refused,
+        "requests_per_second": round(answered / measured.wall_seconds),
+        "api_processes": 1,
+        "api_cpu_ms_a_request": round(1000 * measured.api_cpu_seconds / answered, 3),
+        "database_cpu_ms_a_request": round(1000 * measured.database_cpu_seconds / answered, 3),
+        "fsync": True,
+        "baseline": f"the goal, {GOAL_MS:g} ms at p99, divided by the value",
+    }
+    values = {f"reserve.p{round(100 * part)}": measured.percentile_ms(part) for part in (0.5, 0.95, 0.99)}
+    return [
+        Result(metric, round(value, 2), "ms", round(GOAL_MS / value, 2), conditions) for metric, value in values.items()
+    ]
+
+
+def load_accounts(admin_database_url: str, names: list[str]) -> None:
+    """Copy open accounts with a package each into the tables, partition by partition."""
+    plans = workload.catalog()
+    by_partition: list[list[str]] = [[] for _ in range(PARTITIONS)]
+    for name in names:
+        by_partition[partition_of(name, PARTITIONS)].append(name)
+    with psycopg.connect(_libpq(admin_database_url), autocommit=True) as connection:
+        connection.execute("SET search_path = tokenbill")
+        for partition, mine in enumerate(by_partition):
+            connection.execute("SELECT set_config('tokenbill.partition', %s, false)", (str(partition),))
+            for start in range(0, len(mine), _AT_ONCE):
+                made = list(workload.accounts(mine[start : start + _AT_ONCE], plans))
+                with connection.cursor() as cursor:
+                    with cursor.copy("COPY account (" + ACCOUNT_COLUMNS + ") FROM STDIN") as copy:
+                        copy.write(b"".join(map(account_row, made)))
+                    with cursor.copy("COPY bucket (" + BUCKET_COLUMNS + ") FROM STDIN") as copy:
+                        copy.write(b"".join(bucket_row(one.account, b) for one in made for b in one.buckets))
+        connection.execute("VACUUM (ANALYZE) account, bucket")
+
+
+def _libpq(url: str) -> str:
+    return url.replace("postgresql+psycopg://", "postgresql://")
+
+
+def measure(started: StackInfo, url: str, token: str, names: list[str], requests: int, clients: int) -> Measured:
+    """Reserve, ``clients`` at once; the first tenth of the answers is not counted."""
+    bodies = _bodies(names, requests, token, urlsplit(url).netloc)
+    measured = Measured()
+    api = psutil.Process(started.pids["api"])
+    database = psutil.Process(started.pids["postgresql"])
+
+    async def everyone() -> None:
+        await asyncio.gather(*(_client(url, bodies, requests // WARM_PART // clients, None) for _ in range(clients)))
+        api_cpu, database_cpu, begun = _cpu(api), _cpu(database), time.perf_counter()
+        await asyncio.gather(*(_client(url, bodies, None, measured) for _ in range(clients)))
+        measured.wall_seconds = time.perf_counter() - begun
+        measured.api_cpu_seconds = _cpu(api) - api_cpu
+        measured.database_cpu_seconds = _cpu(database) - database_cpu
+
+    uvloop.run(everyone())
+    return measured
+
+
+def _cpu(process: psutil.Process) -> float:
+    """Processor seconds of a process, of its children, and of those that ended."""
+    total = 0.0
+    for one in (process, *process.children(recursive=True)):
+        spent = one.cpu_times()
+        total += spent.user + spent.system
+    return total
+
+
+def _bodies(names: list[str], requests: int, token: str, host: str) -> Iterator[bytes]:
+    chance = random.Random(1)
+    head = f"POST /v1/reservations HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {token}\r\n".encode()
+    head += b"content-type: application/json\r\ncontent-length: "
+    for _ in range(requests):
+        model, tier, energy = chance.choice(workload.COMBINATIONS)
+        body = json.dumps(
+            {
+                "account": chance.choice(names),
+                "model": model,
+                "hardware_tier": tier,
+                "energy_source": energy,
+                "usage": {"input": chance.randrange(1, 4000), "output": chance.randrange(1, 4096)},
+            }
+        ).encode()
+        yield head + str(len(body)).encode() + b"\r\n\r\n" + body
+
+
+async def _client(url: str, bodies: Iterator[bytes], limit: int | None, measured: Measured | None) -> None:
+    address = urlsplit(url)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    done = 0
+    while limit is None or done < limit:
+        request = next(bodies, None)
+        if request is None:
+            break
+        done += 1
+        begun = time.perf_counter()
+        writer.write(request)
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        body = await reader.readexactly(length)
+        spent = time.perf_counter() - begun
+        if not head.startswith(b"HTTP/1.1 201"):
+            if not head.startswith(b"HTTP/1.1 402"):
+                raise RuntimeError(body.decode())
+            if measured is not None:
+                measured.refused += 1
+        if measured is not None:
+            measured.seconds.append(spent)
+    writer.close()
+    await writer.wait_closed()

@@ -1,0 +1,68 @@
+"""What the tests of holds share: three plans, accounts with buckets, scenes. A token of model m costs 1.06 yuan."""
+
+from typing import Any
+
+from billing_samples import catalog, plan
+
+from billing.accounts import ACTIVE, NO_END_US, Account, Bucket
+from billing.burn import sort_buckets
+from billing.catalog.model import Catalog
+from billing.holds import NOTHING, Tariff
+from billing.reservations import OPEN, RESERVATION, Hold, Scene, Terms, reserve, usage_event
+from schemas.units import MILLION
+
+YUAN = 10**12
+NOW_US = 1_795_000_000_000_000
+MINUTE_US = 60_000_000
+DIMENSIONS = {
+    "model": "m",
+    "hardware_tier": "unknown",
+    "energy_source": "unknown",
+    "site": "unknown",
+    "channel": "cloud",
+    "service_tier": "standard",
+    "outcome": "completed",
+}
+CATALOG = catalog(
+    plan("blocked"),
+    plan("goes-on", overage="pay_as_you_go", priority=50),
+    plan("edge", overage="pay_as_you_go", scope={"channel": ["edge"]}, priority=10),
+)
+TARIFF = Tariff(CATALOG)
+
+
+def bucket(name: str, tokens: int, grant: str = "g/1") -> Bucket:
+    return Bucket(
+        *(grant, name, 1, 1, "STD_TOKEN", tokens * MILLION, tokens * MILLION, tokens * YUAN),
+        *(NOW_US - 1, NO_END_US, NO_END_US, 0, ACTIVE),
+    )
+
+
+def account(wallet: int = 0, *buckets: Bucket, **more: Any) -> Account:
+    made = Account("a", "CNY", "retail", **({"payment": "prepaid", "credit_limit_pico": 0} | more))
+    made.wallet_pico = wallet * YUAN
+    made.buckets = list(buckets)
+    sort_buckets(made, TARIFF.plan)
+    return made
+
+
+def event(tokens: int, meter: str = "input", **dimensions: str) -> Any:
+    return usage_event("a", Terms(DIMENSIONS | dimensions), ((meter, tokens),), NOW_US)
+
+
+def scene(of: Account | None, now_us: int = NOW_US, *holds: Hold, prices: Catalog = CATALOG) -> Scene:
+    made = Scene(now_us, of, NOTHING, {}, Tariff(prices))
+    for hold in holds:
+        made.put(hold)
+    made.changed.clear()
+    return made
+
+
+def wanted(name: str = "r", kind: str = RESERVATION) -> Hold:
+    return Hold(name, "a", kind, OPEN, NOTHING, Terms(DIMENSIONS), 0, 0)
+
+
+def reserved(stage: Scene, tokens: int, name: str = "r", **options: Any) -> Hold:
+    hold = reserve(stage, wanted(name), (("input", tokens),), 5 * MINUTE_US, "body", options.get("partial", False))
+    assert isinstance(hold, Hold), hold
+    return hold
