@@ -4,11 +4,29 @@ One input token of model ``credit`` costs 1.06 yuan, is one standard token, and 
 that price, two standard tokens and two credits; an image costs 1.06, no standard token, and 10 credits.
 """
 
+from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import pytest
 from billing_samples import BOOK, MakeCalculator, buy, catalog, opened, plan, simulate, top_up, use
 from burn_cases import Case, check_case
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from billing.accounts import Account
+from billing.burn import burn
+from billing.catalog.model import Cycle, Overage, Plan, PlanBucket
+from billing.grants import grant_package
+from billing.ledger import Postings
+from billing.pricing.rate import Rated
+from schemas.units import MILLION, divide_half_even
+from schemas.usage import UsageEvent
+
+EVENT = UsageEvent(
+    *("s", "1", 1, 0, "a", "m", "unknown", "unknown", "unknown", "cloud", "standard", "completed"),
+    *(None, None, None, None, ()),
+)
 
 
 def bucket(unit: str, amount: str, priority: int = 100, **rest: Any) -> dict[str, Any]:
@@ -102,3 +120,52 @@ def test_the_wallet_is_no_bucket_of_money(calculator: MakeCalculator) -> None:
     steps = [opened(), top_up("50", "p"), buy("A", "G"), use(30)]
     account = simulate(calculator(), catalog(one("A", "CNY", "10")), steps)["accounts"]["a"]
     assert (account["wallet"], account["absorbed"], account["absorbed_amount"]) == ("50", "20.566038", "21.8")
+
+
+UNITS = ("STD_TOKEN", "CREDIT", "REQUEST", "CNY")
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    held=st.lists(st.tuples(st.sampled_from(UNITS), st.integers(1, 4 * MILLION)), min_size=1, max_size=6),
+    counts=st.tuples(st.integers(0, 9), st.integers(0, 9)),
+    price=st.integers(0, 10**13),
+    mode=st.sampled_from([PAYG, "block"]),
+)
+def test_what_is_taken_and_what_is_left_over_are_the_whole_event(
+    held: list[tuple[str, int]], counts: tuple[int, int], price: int, mode: str
+) -> None:
+    """What buckets of any units take, and what is paid or absorbed, is the whole event, but for roundings."""
+    rules = tuple(
+        PlanBucket(unit, amount, "periodic", number, 0, {}, MILLION) for number, (unit, amount) in enumerate(held)
+    )
+    entry = Plan("A", 1, {}, 0, "CNY", 0, Cycle("once", "UTC"), rules, overage=Overage(mode))
+    account = Account("a", "CNY", "retail", "prepaid", 0)
+    grant_package(account, entry, "G", 0, 0, "external", Postings())
+    standard_micro, credit_micro = (count * 333_333 for count in counts)
+    rated = Rated("retail@1", "CNY", price, price, standard_micro, (), units_micro={"CREDIT": credit_micro})
+    happened = replace(EVENT, counts=(("requests", 3),))
+    postings = Postings()
+    burned = burn(account, happened, rated, 0, lambda key: entry, 0, postings)
+    assert sum(line.amount_pico for line in postings.lines()) == 0
+
+    needs: dict[str, int | Fraction] = {
+        "STD_TOKEN": standard_micro,
+        "CREDIT": credit_micro,
+        "REQUEST": 3 * MILLION,
+        "CNY": Fraction(price, MILLION),
+    }
+    taken = sum(Fraction(one.taken_micro) / needs[one.unit] for one in burned.deductions)
+    left = 1 - taken
+    beyond_pico = burned.charged_pico + burned.absorbed_pico
+    if beyond_pico:
+        assert beyond_pico == divide_half_even(price * left.numerator, left.denominator)
+        assert not any(one.remaining_micro for one in account.buckets if needs[one.unit])
+    else:  # all is covered, the last bucket's part rounded to a millionth
+        roundings = [left * needs[unit] <= Fraction(1, 2) for unit, _ in held if needs[unit]]
+        assert any(roundings) or divide_half_even(price * left.numerator, left.denominator) == 0
+    for bucket, (_, amount) in zip(account.buckets, held, strict=True):
+        gone = sum(one.taken_micro for one in burned.deductions if one.grant_id == bucket.grant_id)
+        assert bucket.remaining_micro == amount - gone >= 0
+    if burned.absorbed_micro:
+        assert burned.absorbed_micro == divide_half_even(standard_micro * left.numerator, left.denominator)

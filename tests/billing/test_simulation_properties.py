@@ -30,6 +30,8 @@ from schemas.units import parse_pico
 
 ACCOUNTS = ("a", "b", "账户")
 MONTH = {"kind": "subscription_month"}
+CAPPED = {"mode": "pay_as_you_go", "cap": "5.00", "consent": "required"}
+PACKS = {"mode": "auto_pack", "block": "7", "price": "0.99", "max_packs": 3}
 CATALOG = catalog(
     BOOK,
     DOLLARS,
@@ -55,18 +57,46 @@ CATALOG = catalog(
     ),
     plan("monthly", "90", "19.99", cycle={"kind": "calendar_month"}, expiry_alert_days=[7]),
     plan("lazy", "20", "5.00", cycle={"kind": "days", "days": 4}, activation="first_use", activate_within_days=6),
+    plan(
+        "mixed",
+        price="12.34",
+        buckets=[
+            {"unit": "REQUEST", "amount": "2", "kind": "periodic", "fee_share": "0.2", "priority": 3},
+            {"unit": "CREDIT", "amount": "3.5", "kind": "periodic", "fee_share": "0.3", "priority": 4},
+            {"unit": "CNY", "amount": "9.99", "kind": "total", "fee_share": "0.5", "priority": 20},
+        ],
+        overage="pay_as_you_go",
+        alerts=["0.8"],
+    ),
+    plan("capped", "90", windows=[{"kind": "rolling", "hours": 48, "cap": "20"}], overage=CAPPED),
+    plan("packs", "10", "1.00", overage=PACKS, windows=[{"kind": "fixed", "every": "week", "cap": "40"}]),
+    plan("family", "70", members={"seats": 2, "cap": "30"}, overage="pay_as_you_go"),
 )
-PLANS = ("small", "payg", "edge", "huge", "two", "unknown", "days", "monthly", "lazy")
+PLANS = (
+    "small",
+    "payg",
+    "edge",
+    "huge",
+    "two",
+    "mixed",
+    "capped",
+    "packs",
+    "family",
+    "unknown",
+    "days",
+    "monthly",
+    "lazy",
+)
 TIMES = st.builds(lambda day, hour: f"{day:02} {hour:02}:00", st.integers(1, 28), st.integers(0, 23))
 NAMED = st.sampled_from(ACCOUNTS)
 USAGE = st.builds(
-    lambda account, at, tokens, model, meter, edge, id, number: use(
+    lambda account, at, tokens, model, meter, edge, id, number, member: use(
         tokens,
         at,
         account,
         model=model,
         meter=meter,
-        data={"channel": "edge"} if edge else None,
+        data={"channel": "edge" if edge else "cloud", "member": member},
         number=number,
         id=id,
         source=f"{account}-{'unnumbered' if number is None else 'numbered'}",
@@ -74,11 +104,12 @@ USAGE = st.builds(
     account=NAMED,
     at=TIMES,
     tokens=st.integers(0, 60) | st.sampled_from([-1, 2**63, 9_000_000_000_000]),
-    model=st.sampled_from(["m", "half", "third", "uncounted", "free", "odd", "nobody's"]),
+    model=st.sampled_from(["m", "half", "third", "uncounted", "free", "odd", "credit", "nobody's"]),
     meter=st.sampled_from(["input", "output", "reasoning", "images", "unheard_of"]),
     edge=st.booleans(),
     id=st.sampled_from([f"u{n}" for n in range(30)]),
     number=st.none() | st.integers(1, 30),
+    member=st.sampled_from([None, "x", "y", "z"]),
 )
 COMMANDS = st.one_of(
     st.builds(
@@ -142,6 +173,7 @@ COMMANDS = st.one_of(
         NAMED,
     ),
     st.builds(closed, TIMES, NAMED),
+    st.builds(lambda at, account: line("overage.consented.v1", account, at, {"plan": "capped"}), TIMES, NAMED),
     st.builds(
         lambda grant, at, account: line("package.refunded.v1", account, at, {"grant_id": grant, "reason": "r"}),
         st.sampled_from(["g1", "g2", "g3"]),

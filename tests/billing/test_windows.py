@@ -45,7 +45,8 @@ CASES = [
          [buy("A", "A1"), buy("A", "A2"), buy("B", "B"), use(25)],
          {"A1/1": "990 active", "A2/1": "1000 active", "B/1": "85 active"}, revenue="25"),
     Case("several at once: the tightest caps",
-         [capped("A", FIVE, {"kind": "rolling", "hours": 1, "cap": "4"}, {"kind": "rolling", "hours": 24, "cap": "12"})],
+         [capped("A", FIVE, {"kind": "rolling", "hours": 1, "cap": "4"},
+                 {"kind": "rolling", "hours": 24, "cap": "12"})],
          [buy("A", "G"), use(6), use(6, "02 11:30"), use(6, "02 13:00"), use(6, "02 17:00")],
          {"G/1": "988 active"}, absorbed="12", absorbed_amount="12.72", revenue="12"),
     # 2 November 2026 is a Monday
@@ -158,7 +159,7 @@ def test_burns_are_kept_by_the_hour_and_dropped_when_no_window_reaches_them(calc
     simulation.feed(encode([use(1, "2026-12-07 14:00", id="x"), use(1, "2026-12-07 16:00", id="y")]))
     account = simulation.calculator.account("a")
     assert account is not None
-    assert list(account.extras.burns["A"])[0] == str(hour + 1)
+    assert next(iter(account.extras.burns["A"])) == str(hour + 1)
     simulation.feed(encode([use(1, "2027-01-30 10:00", id="z")]))
     account = simulation.calculator.account("a")
     assert account is not None

@@ -24,16 +24,18 @@ from billing.catalog.model import (
     Adjustment,
     Catalog,
     Cycle,
+    Members,
     Overage,
     Plan,
     PlanBucket,
     PriceBook,
     PriceRow,
     TimeBand,
+    Window,
 )
 from billing.catalog.periods import PeriodRule, Tier
 from billing.commit import PlainRecord
-from billing.extras import Counter, Extras, Subscription
+from billing.extras import Consent, Counter, Extras, Subscription
 from billing.lifecycle import next_due_us
 from schemas.times import DAY_US, HOUR_US, parse_time_us
 
@@ -66,6 +68,7 @@ def price_books() -> tuple[PriceBook, ...]:
             "deepseek-v3.2",
             {"input": 2 * MICRO, "cache_read": 200_000, "output": 3_000_001},
             {"input": MICRO, "cache_read": 100_000, "output": 1_500_000},
+            units={"CREDIT": {"input": 333_333, "output": 2 * MICRO}},
         ),
         price_row(1, "qwen*", {"input": 4 * MICRO + 7, "output": 9 * MICRO}, {"input": 1_333_333, "output": 2 * MICRO}),
         price_row(2, "qwen*", {"input": 8 * MICRO, "output": 9 * MICRO}, {"input": MICRO}, context=(1000, None)),
@@ -122,8 +125,13 @@ def plan(name: str, mode: str, alerts: tuple[int, ...], *buckets: PlanBucket) ->
     )  # fmt: skip
 
 
-def bucket_rule(priority: int = 100, kind: str = "periodic", scope: Any = None) -> PlanBucket:
-    return PlanBucket("STD_TOKEN", 10**13, kind, priority, 0, scope or {}, MICRO)
+def bucket_rule(priority: int = 100, kind: str = "periodic", scope: Any = None, unit: str = "STD_TOKEN") -> PlanBucket:
+    return PlanBucket(unit, 10**13, kind, priority, 0, scope or {}, MICRO)
+
+
+PACKS = Overage("auto_pack", block_micro=700 * MICRO, price_pico=99 * 10**10, max_packs=3)
+CAPPED = Overage("pay_as_you_go", cap_pico=PICO // 1000, consent_required=True)
+WINDOWS = (Window("rolling", 1, "", 900 * MICRO), Window("fixed", 0, "week", 2_000 * MICRO))
 
 
 PLANS = (
@@ -145,6 +153,12 @@ PLANS = (
     ),
     plan("carried", "block", (), replace(bucket_rule(60), carry_over_cycles=2)),
     replace(plan("monthly", "pay_as_you_go", (), bucket_rule(70)), expiry_alert_days=(40, 7, 3)),
+    plan("units", "pay_as_you_go", (800_000,), bucket_rule(20, unit="CREDIT"), bucket_rule(30, unit="CNY")),
+    plan("requests", "block", (MICRO,), bucket_rule(20, unit="REQUEST")),
+    replace(plan("windows", "block", (500_000,), bucket_rule(15)), windows=WINDOWS),
+    replace(plan("packs", "block", (MICRO,), bucket_rule()), overage=PACKS),
+    replace(plan("capped", "block", (), bucket_rule()), overage=CAPPED),
+    replace(plan("shared", "pay_as_you_go", (), bucket_rule(60)), members=Members(1, 1_000 * MICRO)),
 )
 PLAN_OF = {PlanKey(one.name, one.version): one for one in PLANS}.__getitem__
 CATALOG = Catalog(price_books=price_books(), plans=PLANS)
@@ -158,12 +172,13 @@ def buckets(rng: Random, number: int) -> Bucket:
     left = rng.choice([0, 1, 2, 3])
     starts = rng.choice([T0_US - DAY_US, T0_US, T0_US + 90 * 60 * MICRO])
     ends = rng.choice([T0_US + HOUR_US, T0_US + DAY_US, NO_END_US])
+    bucket_no = rng.randint(1, len(chosen.buckets))
     return Bucket(
         grant_id=f"g{number}/" + rng.choice(["1", "2", '"', "\\"]),
         plan=chosen.name,
         plan_version=1,
-        bucket_no=rng.randint(1, len(chosen.buckets)),
-        unit="STD_TOKEN",
+        bucket_no=bucket_no,
+        unit=chosen.buckets[bucket_no - 1].unit,
         amount_micro=amount,
         remaining_micro=amount * left // 3,
         liability_pico=rng.choice([0, 1, 9_340_000_000_000, 2**63, 10**37]),
@@ -206,10 +221,40 @@ def accounts(rng: Random, name: str) -> Account:
             subscriptions=[subscription(rng, number) for number in range(rng.choice([0, 0, 1, 2]))],
             counters=rng.choice([{}, COUNTERS]),
             wallet_alert_pico=rng.choice([None, None, 0, 10**13, 10**36 - 10**7]),
+            consents=rng.choice([{}, {"capped": Consent(T0_US, T0_US + HOUR_US)}]),
         ),
     )
     wallet_alert(account)
     account.next_due_us = next_due_us(account, PLAN_OF)
+    return account
+
+
+def lively(rng: Random, name: str) -> Account:
+    """An open account whose buckets are of plans with rules beyond the common ones, valid now."""
+    account = replace(accounts(rng, name), currency="CNY", price_book="retail", status="open", buckets=[])
+    account.wallet_pico, account.extras.gift_pico = rng.choice([0, 3 * PICO, 10**36]), 0
+    for number in range(rng.randint(1, 3)):
+        chosen = rng.choice(PLANS[4:])
+        for bucket_no, rule in enumerate(chosen.buckets, start=1):
+            amount = rng.choice([50 * MICRO, 900 * MICRO, 20_000 * MICRO])
+            account.buckets.append(
+                Bucket(
+                    grant_id=f"g{number}/{bucket_no}",
+                    plan=chosen.name,
+                    plan_version=1,
+                    bucket_no=bucket_no,
+                    unit=rule.unit,
+                    amount_micro=amount,
+                    remaining_micro=amount,
+                    liability_pico=rng.choice([0, 9_340_000_000_000]),
+                    valid_from_us=T0_US - DAY_US,
+                    valid_until_us=T0_US + 9 * DAY_US,
+                    lapse_at_us=T0_US + 10 * DAY_US,
+                    alerts_fired=0,
+                    status=ACTIVE,
+                )
+            )
+    account.next_due_us = next_due_us(account)
     return account
 
 
@@ -248,6 +293,7 @@ OPTIONAL: dict[str, tuple[str | None, ...]] = {
     "site": ("wuxi-tf01", "无锡"),
     "outcome": ("completed", "partial", None),
     "request_id": ("r", None),
+    "member": ("x", "y", None),
     "reservation": ("rsv-1", "rsv-2", None),
 }
 

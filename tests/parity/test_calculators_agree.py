@@ -1,10 +1,11 @@
 """The compiled calculator equals the plain one: outcomes, effects to the byte, accounts; under random input."""
 
+from collections.abc import Callable
 from random import Random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from parity_samples import CATALOG, NAMES, T0_US, accounts, commanded, records
+from parity_samples import CATALOG, NAMES, T0_US, accounts, commanded, lively, records
 
 from billing.accounts import Account
 from billing.calculator import UsageBatch, UsageOutcome
@@ -36,8 +37,18 @@ def batch_of(rng: Random) -> list[PlainRecord]:
 @settings(max_examples=150, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_compiled_and_plain_calculator_agree(seed: int) -> None:
-    rng = Random(seed)
-    held = [accounts(rng, name) for name in NAMES[:-1]]
+    agree(Random(seed), accounts)
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_they_agree_on_plans_of_every_kind(seed: int) -> None:
+    agree(Random(seed), lively)
+
+
+def agree(rng: Random, make_account: Callable[[Random, str], Account]) -> None:
+    """Let both decide some batches of the same accounts, commands in between."""
+    held = [make_account(rng, name) for name in NAMES[:-1]]
     limits = rng.choice([None, TimeLimits()])
     stored, partitions, take_every = rng.random() < 0.5, rng.choice([1, 1, 3]), rng.choice([1, 2])
     plain, compiled = PlainCalculator(), CompiledCalculator()
