@@ -1,0 +1,59 @@
+"""What is refused and warned of in the newer keys of a plan, at its line."""
+
+from pathlib import Path
+
+import pytest
+from catalog_samples import BOOK, PLAN, rows
+
+from billing.catalog import lint_folder
+
+
+def found(folder: Path, *texts: str) -> list[str]:
+    (folder / "catalog.yaml").write_text("\n---\n".join(texts), encoding="utf-8")
+    return [str(finding).partition("catalog.yaml:")[2] for finding in lint_folder(folder)[1]]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('overage: {mode: block, cap: "1"}', "overage.cap: has no meaning for mode block; remove it"),
+        ("overage: {mode: auto_pack, consent: required}", "overage.consent: has no meaning for mode auto_pack"),
+        ('overage: {mode: pay_as_you_go, cap: "0"}', "overage.cap: is '0'; write a decimal greater than 0"),
+        ("overage: {mode: pay_as_you_go, consent: given}", "overage.consent: is 'given'; write one of not_required"),
+        (
+            'overage: {mode: auto_pack, block: "1", price: "0.001", max_packs: 1}',
+            "overage.price: is finer than 0.01; a pack is charged in whole fen",
+        ),
+        (
+            'overage: {mode: auto_pack, block: "1", price: "1", max_packs: 1001}',
+            "overage.max_packs: is '1001'; write an integer from 1 to 1000",
+        ),
+        ("members: {}", "members: is empty; write seats, cap or both"),
+        ("members: {seats: 0}", "members.seats: is '0'; write an integer from 1"),
+        ('members: {seat: "1"}', "members.seat: is not a known key; did you mean 'seats'?"),
+    ],
+)
+def test_a_mistake_is_named_with_its_line(tmp_path: Path, line: str, message: str) -> None:
+    number = PLAN.count("\n") + 1
+    texts = found(tmp_path, PLAN + line + "\n")
+    assert any(text.startswith(f"{number}: {message}") for text in texts), texts
+
+
+def test_a_unit_that_nothing_burns_is_warned_of(tmp_path: Path) -> None:
+    credits = PLAN.replace("STD_TOKEN", "CREDIT")
+    book = BOOK + "rows: [{per_million: {output: '1'}, units: {CREDIT: {output: '2'}}}]\n"
+    assert found(tmp_path, credits, book) == []
+    (text,) = found(tmp_path, credits, BOOK + rows(""))
+    assert "warning: buckets[0].unit: is 'CREDIT', which no row of a price book in CNY has in 'units'" in text
+
+
+def test_a_cap_of_standard_tokens_without_any_is_warned_of(tmp_path: Path) -> None:
+    caps = 'windows: [{kind: rolling, hours: 5, cap: "2"}]\nmembers: {cap: "2"}\n'
+    keys = [text.split(": ")[1:3] for text in found(tmp_path, PLAN.replace("STD_TOKEN", "REQUEST") + caps)]
+    assert sorted(keys) == [["warning", "members.cap"], ["warning", "windows[0].cap"]]
+
+
+@pytest.mark.parametrize("unit", ["STD_TOKEN", "REQUEST", "CNY"])
+def test_a_row_gives_no_coefficients_of_units_with_rules_of_their_own(tmp_path: Path, unit: str) -> None:
+    (text,) = found(tmp_path, BOOK + f"rows: [{{per_million: {{output: '1'}}, units: {{{unit}: {{output: '2'}}}}}}]\n")
+    assert f"rows[0].units.{unit}: is " in text and "remove it here" in text
