@@ -126,6 +126,11 @@ class PartitionEngine:
         """Next offset of each input topic, after the commits so far."""
         return self._state.positions
 
+    def continue_with(self, catalog_epoch: int, catalog: Catalog, limits: TimeLimits) -> None:
+        """Decide by this catalogue and these limits from now on: a replay of commits that were decided by several."""
+        self._catalog_epoch, self._catalog, self._limits = catalog_epoch, catalog, limits
+        self._calculator.set_catalog(catalog)
+
     def decide(self, batches: Sequence[InputBatch], due: Sequence[str] = ()) -> CommitRecord:
         """Decide batches of one commit, in the order of ``INPUT_TOPICS``, each contiguous with the position.
 

@@ -53,8 +53,8 @@ class NothingStored:
         return []
 
 
-class _Remembering(NothingStored):
-    """Remembers command identities and payments across the commits of one simulation."""
+class Remembering(NothingStored):
+    """Remembers command identities and payments across the commits of one run in memory."""
 
     def __init__(self) -> None:
         self.commands: dict[tuple[str, str], str] = {}
@@ -84,7 +84,7 @@ class Simulation:
     _balances: Counter[tuple[str, str]] = field(default_factory=Counter)
     _greatest_us: int = 0
     _positions: dict[str, int] = field(default_factory=dict)
-    _loader: _Remembering = field(default_factory=_Remembering)
+    _loader: Remembering = field(default_factory=Remembering)
     _engine: PartitionEngine = field(init=False)
 
     def __post_init__(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path
+from fastapi import APIRouter, Depends, Path, Query
 from pydantic import BaseModel, Field
 from pydantic_core import PydanticCustomError
 
@@ -18,6 +18,7 @@ from tokenbill.api.answers import json_answer
 from tokenbill.api.auth import Caller, needs
 from tokenbill.api.context import Context, Shared
 from tokenbill.api.pages import Cursor, Limit, page, read_cursor
+from tokenbill.api.past import balance_at
 from tokenbill.api.problems import Problem, responses
 
 router = APIRouter(prefix="/v1/accounts", tags=["accounts"])
@@ -104,9 +105,24 @@ async def account(shared: Shared, caller: Reader, account: AccountId) -> Any:
 
 
 @router.get(
-    "/{account}/balance", response_model=PackageBalance, responses=responses("unknown_account", "other_account")
+    "/{account}/balance",
+    response_model=PackageBalance,
+    responses=responses(
+        *("unknown_account", "other_account", "invalid_time", "history_not_kept", "history_too_long", "kafka_down")
+    ),
 )
-async def balance(shared: Shared, caller: Reader, account: AccountId) -> Any:
-    """Wallet and buckets of an account, as the last commit left them, and what is reserved now."""
+async def balance(
+    shared: Shared,
+    caller: Reader,
+    account: AccountId,
+    at: Annotated[str | None, Query(json_schema_extra={"format": "date-time"}, description="a past log time")] = None,
+) -> Any:
+    """Wallet and buckets of an account, as the last commit left them, and what is reserved now.
+
+    With `at` as they were at that time: the log's records up to then are decided again. What was reserved then is not
+    kept.
+    """
     found = await existing_account(shared, caller, account)
+    if at is not None:
+        return json_answer(await balance_at(shared, account, at))
     return json_answer(balance_object(found, await read_reserved(shared.database, account)))

@@ -52,7 +52,9 @@ def create_app(settings: ApiSettings) -> FastAPI:
         outcomes.start()
         catalogue = Catalogue(database)
         turns = asyncio.Semaphore(max(1, settings.connections // 2))
-        app.state.context = Context(settings, database, KeyRing(database), sender, outcomes, catalogue, turns)
+        app.state.context = Context(
+            settings, database, KeyRing(database), sender, outcomes, catalogue, turns, asyncio.Semaphore(1)
+        )
         try:
             async with holding(settings.database_url, sender, settings.partitions) as app.state.holding:
                 yield

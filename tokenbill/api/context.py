@@ -37,6 +37,8 @@ class Context:
     catalogue: Catalogue
     sending: asyncio.Semaphore
     """How many requests may hold a connection while they wait for Kafka."""
+    replaying: asyncio.Semaphore
+    """How many balances of the past may be computed at once."""
 
     @property
     def partitions(self) -> int:

@@ -34,6 +34,9 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "invalid_request": Kind(400, "The request cannot be read"),
+    "invalid_time": Kind(422, "The time cannot be asked for"),
+    "history_not_kept": Kind(409, "The log no longer reaches back far enough"),
+    "history_too_long": Kind(409, "Too much would have to be decided again"),
     "invalid_cursor": Kind(422, "The cursor was not made by this list"),
     "key_required": Kind(401, "A key is required"),
     "key_unknown": Kind(401, "The key is unknown, expired or revoked"),

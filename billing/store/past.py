@@ -1,0 +1,31 @@
+"""How the commits of a partition were decided, as a replay needs it: positions, limits, catalogues. Never writes."""
+
+from billing.catalog import Catalog
+from billing.commit import PositionMove
+from billing.limits import TimeLimits
+from billing.past import DecidedCommit
+from billing.store.database import Database
+
+
+def decided_commits(database: Database, partition: int, limit: int) -> list[DecidedCommit]:
+    """The first ``limit`` commits of a partition, in order."""
+    with database.transaction() as connection:
+        rows = connection.execute(
+            "SELECT catalog_epoch, limits, positions FROM commit WHERE partition = %s ORDER BY commit_no LIMIT %s",
+            (partition, limit),
+        )
+        return [
+            DecidedCommit(
+                epoch,
+                TimeLimits(limits["future_limit_us"], limits["past_limit_us"]),
+                tuple(PositionMove(topic, start, end) for topic, start, end in positions),
+            )
+            for epoch, limits, positions in rows
+        ]
+
+
+def catalogs_of(database: Database, epochs: set[int]) -> dict[int, Catalog]:
+    """The catalogue of each of these epochs."""
+    with database.transaction() as connection:
+        rows = connection.execute("SELECT epoch, body FROM catalog_entry").fetchall()
+    return {epoch: Catalog.from_entries([body for since, body in rows if since <= epoch]) for epoch in epochs}

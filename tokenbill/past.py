@@ -1,0 +1,67 @@
+"""The balance of an account at a past time, as a program of its own: ``python -m tokenbill.past ACCOUNT TIME_US``.
+
+A replay takes seconds of processor time, so the HTTP API, which must answer in milliseconds, starts it beside itself.
+The servers are in TOKENBILL_KAFKA and TOKENBILL_DATABASE_URL; the answer is one JSON document on standard output: the
+data of ``package.balance``, or ``{"problem", "detail"}``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import closing
+from typing import Any
+
+from confluent_kafka import KafkaException
+
+from billing.core import CompiledCalculator
+from billing.documents import balance_object, dump_json
+from billing.past import History, account_in_past
+from billing.store.database import Database
+from billing.store.errors import StoreError
+from billing.store.past import catalogs_of, decided_commits
+from schemas.routing import partition_of
+from schemas.times import format_time_us
+from streams.history import LogTooLong, LogTooShort, read_inputs
+from streams.topics import partition_count
+
+MAX_RECORDS = 500_000
+"""Records of the account's partition that one answer reads at most."""
+READ_SECONDS = 30.0
+
+
+def balance_in_past(kafka: str, database_url: str, account: str, at_us: int) -> dict[str, Any]:
+    """The data of ``package.balance`` after every record whose log time is at most ``at_us``; or a problem."""
+    partitions = partition_count(kafka)
+    partition = partition_of(account, partitions)
+    try:
+        records = read_inputs(kafka, partition, at_us, max_records=MAX_RECORDS, timeout_seconds=READ_SECONDS)
+    except LogTooShort as error:
+        return {"problem": "history_not_kept", "detail": f"{error}."}
+    except LogTooLong as error:
+        return {"problem": "history_too_long", "detail": f"{error}; at most {MAX_RECORDS} are decided again."}
+    with closing(Database(database_url, pool_size=1, application_name="tokenbill past")) as database:
+        commits = decided_commits(database, partition, MAX_RECORDS)
+        catalogs = catalogs_of(database, {commit.catalog_epoch for commit in commits})
+    history = History(partition, partitions, commits, catalogs, records)
+    found = account_in_past(history, account, CompiledCalculator())
+    if found is None:
+        detail = f"Account {account!r} was not open at {format_time_us(at_us)}."
+        return {"problem": "unknown_account", "detail": detail}
+    return balance_object(found)
+
+
+def main() -> None:
+    """Answer the question in the arguments."""
+    account, at_us = sys.argv[1], int(sys.argv[2])
+    try:
+        answer = balance_in_past(os.environ["TOKENBILL_KAFKA"], os.environ["TOKENBILL_DATABASE_URL"], account, at_us)
+    except KafkaException as error:
+        answer = {"problem": "kafka_down", "detail": f"Kafka does not answer: {error.args[0]}."}
+    except StoreError as error:
+        answer = {"problem": "database_down", "detail": f"The database does not answer: {error}."}
+    sys.stdout.buffer.write(dump_json(answer))
+
+
+if __name__ == "__main__":
+    main()
