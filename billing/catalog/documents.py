@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from billing.catalog.model import DAYS, TEXT_DIMENSIONS, Adjustment, Plan, PriceBook, PriceRow, TimeBand
+from billing.catalog.model import DAYS, TEXT_DIMENSIONS, Adjustment, Members, Plan, PriceBook, PriceRow, TimeBand
+from billing.catalog.periods import BLOCKS, COMMITMENT, PeriodRule, Tier
 from schemas.times import format_time_us
 from schemas.units import MICRO_DIGITS, PICO_DIGITS, format_micro, format_pico, format_scaled
 
@@ -50,13 +51,21 @@ def plan_object(plan: Plan) -> Json:
         "grace_hours": plan.grace_hours,
         "breakage": {"policy": plan.breakage},
         "alerts": [format_micro(alert) for alert in plan.alerts_micro],
+        **({} if plan.members is None else {"members": _members(plan.members)}),
     }
+
+
+def _members(members: Members) -> Json:
+    return _without_none(
+        {"seats": members.seats or None, "cap": format_micro(members.cap_micro) if members.cap_micro else None}
+    )
 
 
 def _overage(plan: Plan) -> Json:
     overage = plan.overage
     if overage.mode != "auto_pack":
-        return {"mode": overage.mode}
+        cap = {"cap": format_pico(overage.cap_pico)} if overage.cap_pico else {}
+        return {"mode": overage.mode} | cap | ({"consent": "required"} if overage.consent_required else {})
     return {
         "mode": overage.mode,
         "block": format_micro(overage.block_micro),
@@ -85,9 +94,37 @@ def book_object(book: PriceBook) -> Json:
         "stacking": book.stacking,
         "meters": list(book.meters),
         "time_bands": {name: _band(band) for name, band in book.time_bands.items()},
+        "periods": {name: _period(rule) for name, rule in book.periods.items()},
         "rows": [_row(row) for row in book.rows],
         "adjustments": [_adjustment(adjustment) for adjustment in book.adjustments],
     }
+
+
+def _period(rule: PeriodRule) -> Json:
+    of_kind: Json = {}
+    if rule.kind == COMMITMENT:
+        of_kind = {
+            "amount": format_pico(rule.amount_pico),
+            "multiply": format_pico(rule.multiply_pico),
+            "overflow_multiply": format_pico(rule.overflow_pico),
+        }
+    elif rule.kind == BLOCKS:
+        of_kind = {"block": {"units": str(rule.block_units), "price": format_pico(rule.block_price_pico)}}
+    else:
+        of_kind = {"tiers": [_tier(tier) for tier in rule.tiers]}
+    count = {"count": list(rule.count)} if rule.count else {}
+    return {"kind": rule.kind, "every": rule.every, "timezone": rule.timezone} | count | of_kind
+
+
+def _tier(tier: Tier) -> Json:
+    end = None if tier.up_to is None else str(tier.up_to)
+    if tier.price_pico:
+        return {"up_to": end, "per_million": _per_million(tier.price_pico)}
+    return {"up_to": end, "multiply": format_pico(tier.multiply_pico)}
+
+
+def _per_million(price_pico: Mapping[str, int]) -> Json:
+    return {meter: format_scaled(pico, PICO_DIGITS - MICRO_DIGITS) for meter, pico in price_pico.items()}
 
 
 def _row(row: PriceRow) -> Json:
@@ -96,10 +133,9 @@ def _row(row: PriceRow) -> Json:
             **{name: getattr(row, name) for name in TEXT_DIMENSIONS},
             "outcome": list(row.outcome),
             "time_band": row.time_band,
+            "periods": list(row.periods) or None,
             "context": None if row.context is None else list(row.context),
-            "per_million": {
-                meter: format_scaled(pico, PICO_DIGITS - MICRO_DIGITS) for meter, pico in row.price_pico.items()
-            },
+            "per_million": _per_million(row.price_pico),
             "standard_tokens": {meter: format_micro(micro) for meter, micro in row.coefficient_micro.items()},
             "units": {
                 unit: {meter: format_micro(micro) for meter, micro in values.items()}
@@ -129,7 +165,7 @@ def _band(band: TimeBand) -> Json:
         {
             "timezone": band.timezone,
             "days": [DAYS[day] for day in band.days],
-            "hours": [[_clock(start), _clock(end)] for start, end in band.hours],
+            "hours": [f"{_clock(start)}-{_clock(end)}" for start, end in band.hours],
             "except": band.excepts,
         }
     )
