@@ -98,6 +98,8 @@ REFUSALS: dict[str, Kind] = {
     "insufficient_balance": Kind(409, "The balance is too small"),
     "invalid_amount": Kind(409, "The amount is not possible"),
     "nothing_to_refund": Kind(409, "Nothing of the grant is left"),
+    "not_refundable": Kind(409, "The grant cannot be refunded"),
+    "same_account": Kind(409, "An account cannot transfer to itself"),
     "same_person": Kind(409, "Who asks and who approves must differ"),
     "not_refundable": Kind(409, "The grant cannot be refunded"),
     "same_account": Kind(409, "An account cannot give to itself"),
