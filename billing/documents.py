@@ -114,7 +114,7 @@ def account_event_data(event: AccountEvent) -> dict[str, Any]:
 
 
 def output_event(type_name: str, stamp: Stamp, number: int, subject: str, data: bytes) -> bytes:
-    """The CloudEvent around one output; its ``sequence`` is put in by the relay.
+    """The CloudEvent around one output; its ``sequence`` is put in when the commit's output is packed.
 
     ``number`` is the output's place among those of its topic in its commit, from 0: (source, id) is unique because one
     commit of one partition is written once.

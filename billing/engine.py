@@ -40,6 +40,7 @@ from billing.commit import (
     PositionMove,
     Record,
 )
+from billing.core_records import pack_batches
 from billing.documents import Stamp, account_event_data, dump_json, output_event
 from billing.invariants import BrokenInvariant
 from billing.ledger import Postings
@@ -453,7 +454,8 @@ class PartitionEngine:
         for topic, (records, frames) in sorted(packed.items()):
             if records:
                 first = state.next_sequences.get(topic, 1)
-                outbox.append(OutboxRow(topic, records, first, compress(frames)))
+                pack = compress(frames) if topic in FORWARD_TOPIC.values() else pack_batches(frames, first)
+                outbox.append(OutboxRow(topic, records, first, pack))
                 next_sequences[topic] = first + records
         pending.postings.merge_lines(effects.postings)
         return CommitRecord(

@@ -27,7 +27,7 @@ from billing.commit import (
 )
 from billing.documents import account_object, dump_json, trial_balance_object
 from billing.engine import PartitionEngine
-from billing.outbox import Frame, unpack_frames
+from billing.outbox import Frame, unpack_batches, unpack_frames
 from schemas.cloudevents import read_envelope
 from schemas.commands import COMMANDS, TransferPackage
 from schemas.rejections import Rejection
@@ -148,7 +148,7 @@ class Simulation:
             self._balances[posting.account_code, posting.currency] += posting.amount_pico
         for row in record.outbox:
             if row.topic == REJECTED_TOPIC:
-                for frame in unpack_frames(row.payload):
+                for frame in unpack_batches(row.payload):
                     self.rejections[(dict(frame.headers)["reason"] or b"").decode()] += 1
 
     def document(self, as_of_us: int | None = None) -> dict[str, object]:

@@ -21,6 +21,7 @@ from libc.string cimport memcmp, memcpy
 from libcpp.vector cimport vector
 
 from cython_ext.murmur cimport murmur3_64
+from cython_ext.records cimport PackedRecords, PackedRow
 from cython_ext.tables cimport TextTable
 from cython_ext.wide cimport tb_plain_end, tb_prefetch
 
@@ -626,6 +627,107 @@ _ATTRIBUTE_OF_HEADER = {
 cdef object _VALUE = intern("value"), _TIMESTAMP = intern("timestamp"), _HEADERS = intern("headers")
 
 
+cdef list _spans_of_objects(
+    list given, EventColumns columns, vector[Span]& values, vector[int32_t]& binary, vector[HeaderSpans]& envelopes
+):
+    """Where the values and attributes of record objects, or of ``bytes``, lie; what keeps them there."""
+    cdef Py_ssize_t rows = PyList_GET_SIZE(given), row = 0
+    cdef TbAsked asked
+    cdef object record, value, headers, timestamp
+    cdef PyObject* names[3]
+    cdef PyObject* found[3]
+    cdef PyObject** known
+    cdef list keep = []
+    cdef int64_t first_offset = 0, offset
+    cdef bint dense = False
+    names[0] = <PyObject*>_VALUE
+    names[1] = <PyObject*>_TIMESTAMP
+    names[2] = <PyObject*>_HEADERS
+    if rows and not PyBytes_CheckExact(given[0]) and not PyBytes_CheckExact(given[rows - 1]):
+        first_offset = given[0].offset
+        dense = given[rows - 1].offset - first_offset == rows - 1  # in order: so every one between is there
+    for row in range(rows):
+        if PyList_GET_SIZE(given) != rows:
+            raise RuntimeError("the list of records changed while it was read")
+        tb_ask_records(&asked, tb_items(given), row, rows)
+        record = <object>tb_items(given)[row]
+        if PyBytes_CheckExact(record):
+            value = record
+            columns.offset[row] = row
+        else:
+            known = tb_known_values(&asked, <PyObject*>record)
+            if known != NULL:
+                value = <object>known[asked.places[0]]
+                timestamp = <object>known[asked.places[1]]
+                headers = <object>known[asked.places[2]]
+            else:
+                value = record.value
+                timestamp = record.timestamp
+                headers = record.headers
+                if row == 0:
+                    found[0] = <PyObject*>value
+                    found[1] = <PyObject*>timestamp
+                    found[2] = <PyObject*>headers
+                    tb_learn_record(&asked, <PyObject*>record, names, found)
+            offset = first_offset + row
+            if not dense:
+                offset = record.offset
+            columns.offset[row] = offset
+            columns.logged_ms[row] = timestamp
+            if headers and not _take_headers(headers, row, binary, envelopes, keep):
+                value = None
+        values[row].at = NULL
+        if PyBytes_CheckExact(value):
+            values[row].at = PyBytes_AS_STRING(value)
+            values[row].size = PyBytes_GET_SIZE(value)
+            keep.append(value)
+    return keep
+
+
+cdef list _spans_of_packed(
+    PackedRecords packed, EventColumns columns, vector[Span]& values, vector[int32_t]& binary, vector[HeaderSpans]& envelopes
+):
+    """The same of packed records."""
+    cdef Py_ssize_t row
+    cdef PackedRow* at
+    cdef PackedRow* structured = NULL   # a record whose headers say that the value is the whole event
+    cdef list keep = [packed]
+    for row in range(<Py_ssize_t>packed.rows.size()):
+        at = &packed.rows[row]
+        columns.offset[row] = at.offset
+        columns.logged_ms[row] = at.timestamp_ms
+        values[row].at = at.value
+        values[row].size = at.value_size
+        if not at.header_count or (
+            structured != NULL and structured.headers_size == at.headers_size
+            and structured.header_count == at.header_count
+            and memcmp(structured.headers, at.headers, at.headers_size) == 0
+        ):
+            continue
+        if not _take_headers(packed.headers_of(row), row, binary, envelopes, keep):
+            values[row].at = NULL
+        elif binary[row] < 0:
+            structured = at
+    return keep
+
+
+cdef bint _take_headers(
+    object headers, Py_ssize_t row, vector[int32_t]& binary, vector[HeaderSpans]& envelopes, list keep
+) except -1:
+    """Take a record's attributes where its headers hold them; False for the plain decoder."""
+    cdef HeaderSpans spans
+    cdef int attribute, mode = _mode(headers)
+    if mode == 1:
+        for attribute in range(ATTRIBUTES):
+            spans.attributes[attribute].at = NULL
+        if not _read_headers(headers, &spans):
+            return False
+        binary[row] = <int32_t>envelopes.size()
+        envelopes.push_back(spans)
+        keep.append(headers)
+    return mode != 2
+
+
 cdef class EventColumns:
     """Usage events as columns, one row per record: numbers of source, account and combination, time in microseconds
     UTC, sequence (0: none), hashes, and the counts that are not 0 as (meter, count) pairs in canonical order."""
@@ -699,87 +801,28 @@ cdef class Decoder:
         return tuple(self.combinations[number].decode().split("\x1f"))
 
     cpdef EventColumns decode(self, object records):
-        """Decode records (``bytes``, or objects with ``value`` and ``headers``) into columns.
+        """Decode records (packed, or ``bytes``, or objects with ``value`` and ``headers``) into columns.
 
         Records are in offset order. Never refuses a record: what the scanner does not read is left UNREAD.
         """
         cdef EventColumns columns = EventColumns()
-        cdef list given = records if type(records) is list else list(records)
-        cdef Py_ssize_t rows = PyList_GET_SIZE(given), row = 0
-        cdef TbAsked asked
+        cdef Py_ssize_t rows = len(records), row = 0
         cdef vector[Span] values
         cdef vector[int32_t] binary
         cdef vector[HeaderSpans] envelopes
-        cdef HeaderSpans spans
-        cdef object record, value, headers, timestamp
-        cdef PyObject* names[3]
-        cdef PyObject* found[3]
-        cdef PyObject** known
-        cdef list keep = []
         cdef HeaderSpans* envelope
         cdef Waiting waiting[BLOCK]
-        cdef int mode, attribute, number = 0
-        cdef int64_t first_offset = 0, offset
-        cdef bint dense = False
+        cdef int attribute, number = 0
         cdef Scan scan
-        names[0] = <PyObject*>_VALUE
-        names[1] = <PyObject*>_TIMESTAMP
-        names[2] = <PyObject*>_HEADERS
         values.resize(rows)
         binary.resize(rows, -1)
         columns.offset.resize(rows)
         columns.logged_ms.resize(rows)
-        if rows and not PyBytes_CheckExact(given[0]) and not PyBytes_CheckExact(given[rows - 1]):
-            first_offset = given[0].offset
-            dense = given[rows - 1].offset - first_offset == rows - 1  # in order: so every one between is there
-        for row in range(rows):
-            if PyList_GET_SIZE(given) != rows:
-                raise RuntimeError("the list of records changed while it was read")
-            tb_ask_records(&asked, tb_items(given), row, rows)
-            record = <object>tb_items(given)[row]
-            if PyBytes_CheckExact(record):
-                value = record
-                columns.offset[row] = row
-            else:
-                known = tb_known_values(&asked, <PyObject*>record)
-                if known != NULL:
-                    value = <object>known[asked.places[0]]
-                    timestamp = <object>known[asked.places[1]]
-                    headers = <object>known[asked.places[2]]
-                else:
-                    value = record.value
-                    timestamp = record.timestamp
-                    headers = record.headers
-                    if row == 0:
-                        found[0] = <PyObject*>value
-                        found[1] = <PyObject*>timestamp
-                        found[2] = <PyObject*>headers
-                        tb_learn_record(&asked, <PyObject*>record, names, found)
-                offset = first_offset + row
-                if not dense:
-                    offset = record.offset
-                columns.offset[row] = offset
-                columns.logged_ms[row] = timestamp
-                if headers:
-                    mode = _mode(headers)
-                    if mode == 1:
-                        for attribute in range(ATTRIBUTES):
-                            spans.attributes[attribute].at = NULL
-                        if _read_headers(headers, &spans):
-                            binary[row] = <int32_t>envelopes.size()
-                            envelopes.push_back(spans)
-                            keep.append(headers)
-                        else:
-                            value = None
-                    elif mode == 2:
-                        value = None
-            values[row].at = NULL
-            if PyBytes_CheckExact(value):
-                values[row].at = PyBytes_AS_STRING(value)
-                values[row].size = PyBytes_GET_SIZE(value)
-                keep.append(value)
+        if type(records) is PackedRecords:
+            columns.keep = _spans_of_packed(records, columns, values, binary, envelopes)
+        else:
+            columns.keep = _spans_of_objects(list(records), columns, values, binary, envelopes)
         columns.rows = rows
-        columns.keep = keep
         columns.status.resize(rows)
         columns.source.resize(rows)
         columns.id_at.resize(rows)

@@ -57,7 +57,7 @@ def build_app(settings: WorkerSettings, store: PositionStore, make_engine: Engin
         broker_rebalance_timeout=60.0,
         broker_max_poll_records=settings.fetch_records,
         broker_client_id=settings.name,
-        consumer_max_fetch_size=8 << 20,
+        consumer_max_fetch_size=2 << 20,
         consumer_auto_offset_reset="earliest",
         stream_buffer_maxsize=4,
         stream_wait_empty=False,

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from enum import Enum
 
 from billing.commit import InputBatch, Record
+from billing.core_records import PackedRecords
 
 Place = tuple[str, int]
 """(topic, partition)."""
@@ -18,6 +19,16 @@ Place = tuple[str, int]
 
 class BrokerDown(Exception):
     """The broker did not answer; the question may be asked again."""
+
+
+def joined(parts: Sequence[Sequence[Record]]) -> Sequence[Record]:
+    """Several runs of records as one; packed ones stay packed."""
+    if len(parts) == 1:
+        return parts[0]
+    packed = [part for part in parts if isinstance(part, PackedRecords)]
+    if len(packed) == len(parts):
+        return PackedRecords.joined(packed)
+    return [record for part in parts for record in part]
 
 
 class Batch:
@@ -34,7 +45,11 @@ class Batch:
         self.start = records[0].offset
         self.end = records[-1].offset + 1
         self.seeks = seeks
-        self.size_bytes = sum(len(record.value or b"") for record in records)
+        self.size_bytes = (
+            records.size_bytes
+            if isinstance(records, PackedRecords)
+            else sum(len(record.value or b"") for record in records)
+        )
 
     @property
     def dense(self) -> bool:
@@ -102,15 +117,15 @@ class Intake:
         end = min(self.tail if until is None else until, self.next + limit)
         if end <= self.next:
             return None
-        records: list[Record] = []
+        parts: list[Sequence[Record]] = []
         for batch in self._batches:
             if batch.start >= end:
                 break
             if batch.end <= end and batch.start >= self.next:
-                records.extend(batch.records)
+                parts.append(batch.records)
             else:
-                records.extend(batch.records[max(0, self.next - batch.start) : end - batch.start])
-        return InputBatch(self.topic, self.next, end, records)
+                parts.append(batch.records[max(0, self.next - batch.start) : end - batch.start])
+        return InputBatch(self.topic, self.next, end, joined(parts))
 
     def committed(self, end: int) -> None:
         """Everything below ``end`` is in SQL: forget it."""

@@ -2,7 +2,7 @@
 
 One thread and one transactional producer per partition. The position (the next commit to publish) is committed in the
 same Kafka transaction as the records, so a crash anywhere repeats nothing and skips nothing: what SQL still holds
-below Kafka's position is only dropped. Decides nothing and looks into no value, except to write the sequence.
+below Kafka's position is only dropped. Decides nothing and looks into no value: an outbox row is sent as it is.
 """
 
 from __future__ import annotations
@@ -11,17 +11,19 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from typing import Protocol
 
+from aiokafka import TopicPartition as Place
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
-from billing.commit import BALANCE_TOPIC, FORWARD_TOPIC, OUTPUT_TOPICS, OutboxRow
-from billing.outbox import SEQUENCE_MARK, Frame, unpack_frames
+from billing.commit import FORWARD_TOPIC, OUTPUT_TOPICS, OutboxRow
+from billing.outbox import Frame, unpack_frames
 from billing.store import DatabaseDown
 from streams.emitter import input_producer
+from streams.publisher import Publisher, PublisherFailed, PublisherFenced
 from streams.relay_metrics import RelayMetrics
 
 log = logging.getLogger("tokenbill.relay")
@@ -30,7 +32,6 @@ GROUP = "tokenbill-relay"
 POSITION_TOPIC = OUTPUT_TOPICS[0]
 """The group's offset of (this topic, partition) is the next commit number to publish; nobody consumes in the group."""
 FORWARD_TOPICS = frozenset(FORWARD_TOPIC.values())
-_FENCED = (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH)
 _TIMEOUT_SECONDS = 30.0
 _HUNG_MARGIN_SECONDS = 5.0
 _WATCH_SECONDS = 1.0
@@ -71,7 +72,7 @@ class RelaySettings:
     partitions: int
     topic_prefix: str = ""
     max_transaction_bytes: int = 2 << 20
-    """Compressed, as in SQL; one commit may exceed it. Rendered it is about ten times that."""
+    """As in SQL; one commit may exceed it."""
     transaction_timeout_seconds: float = 10.0
     poll_seconds: float = 1.0
     backoff_seconds: tuple[float, float] = (0.1, 5.0)
@@ -121,15 +122,15 @@ class PartitionRelay:
         wait_seconds, longest = self._settings.backoff_seconds
         while not self._stop.is_set():
             try:
-                producer = self._open()
-                self.why_not_ready = ""
-                wait_seconds = self._settings.backoff_seconds[0]
-                self._publish_until_stopped(producer)
+                with closing(self._open()) as publisher:
+                    self.why_not_ready = ""
+                    wait_seconds = self._settings.backoff_seconds[0]
+                    self._publish_until_stopped(publisher)
             except DatabaseDown as error:
                 self._back_off("database", error, wait_seconds)
-            except KafkaException as error:
-                if error.args[0].code() in _FENCED:
-                    raise Superseded(f"partition {self.partition}: {error.args[0].str()}") from error
+            except PublisherFenced as error:
+                raise Superseded(f"partition {self.partition}: {error}") from error
+            except (PublisherFailed, KafkaException) as error:
                 self._back_off("broker", error, wait_seconds)
             wait_seconds = min(2 * wait_seconds, longest)
         self._offsets.close()
@@ -140,49 +141,41 @@ class PartitionRelay:
         log.warning("p%d: %s down, retrying in %.1f s: %s", self.partition, what, seconds, error)
         self._stop.wait(seconds)
 
-    def _open(self) -> Producer:
-        """A producer that has fenced every earlier one, and the position that is certain after that.
+    def _open(self) -> Publisher:
+        """A publisher that has fenced every earlier one, and the position that is certain after that.
 
-        The order matters: ``init_transactions`` completes or aborts what an earlier producer left open.
+        The order matters: opening completes or aborts what an earlier publisher left open.
         """
-        producer = Producer(
-            {
-                "bootstrap.servers": self._settings.kafka,
-                "transactional.id": f"{self._settings.topic_prefix}tokenbill-relay-{self.partition}",
-                "transaction.timeout.ms": int(self._settings.transaction_timeout_seconds * 1000),
-                "linger.ms": 2,
-                "batch.size": 1_000_000,
-                "batch.num.messages": 100_000,
-                "message.max.bytes": 16 << 20,
-                "queue.buffering.max.messages": 200_000,
-                "queue.buffering.max.kbytes": 131_072,
-                "compression.type": "lz4",
-                "delivery.report.only.error": True,
-            },
-            logger=log,
+        publisher = Publisher(
+            self._settings.kafka,
+            f"{self._settings.topic_prefix}tokenbill-relay-{self.partition}",
+            self._settings.transaction_timeout_seconds,
         )
-        producer.init_transactions(_TIMEOUT_SECONDS)
-        (found,) = self._offsets.committed([self._position], timeout=_TIMEOUT_SECONDS)
-        if found.error is not None:
-            raise KafkaException(found.error)
-        in_sql = self._store.published(self.partition)
-        self._published = max(found.offset - 1, in_sql)
-        if self._published > in_sql:
-            self._store.outbox_delete(self.partition, self._published)
-        return producer
+        try:
+            publisher.open(_TIMEOUT_SECONDS)
+            (found,) = self._offsets.committed([self._position], timeout=_TIMEOUT_SECONDS)
+            if found.error is not None:
+                raise KafkaException(found.error)
+            in_sql = self._store.published(self.partition)
+            self._published = max(found.offset - 1, in_sql)
+            if self._published > in_sql:
+                self._store.outbox_delete(self.partition, self._published)
+        except BaseException:
+            publisher.close()
+            raise
+        return publisher
 
-    def _publish_until_stopped(self, producer: Producer) -> None:
+    def _publish_until_stopped(self, publisher: Publisher) -> None:
         while not self._stop.is_set():
             self.wake.clear()
-            producer.poll(0)  # Lines of librdkafka's log wait for a poll.
-            self._offsets.poll(0)
+            self._offsets.poll(0)  # Lines of librdkafka's log wait for a poll.
             rows = self._store.outbox_read(self.partition, self._published, self._settings.max_transaction_bytes)
             if rows:
-                self._publish(producer, rows)
+                self._publish(publisher, rows)
             else:
                 self.wake.wait(self._settings.poll_seconds)
 
-    def _publish(self, producer: Producer, rows: list[tuple[int, OutboxRow]]) -> None:
+    def _publish(self, publisher: Publisher, rows: list[tuple[int, OutboxRow]]) -> None:
         """The order of effects of one publication; crash safety is read here.
 
         Forwards first, at least once: their target drops what it has. Then records and position together or not at
@@ -193,29 +186,19 @@ class PartitionRelay:
         self._forward([row for _, row in rows if row.topic in FORWARD_TOPICS])
         self.in_transaction_since = time.monotonic()
         try:
-            producer.begin_transaction()
-            balances: dict[bytes | None, tuple[Frame, bytes | None]] = {}
-            for _, row in rows:
-                if row.topic == BALANCE_TOPIC:
-                    _keep_latest(balances, row)
-                elif row.topic not in FORWARD_TOPICS:
-                    self._produce(producer, row)
-            for frame, value in balances.values():
-                _send(producer, self._settings.topic_prefix + BALANCE_TOPIC, self.partition, frame, value)
-            group = self._offsets.consumer_group_metadata()
-            position = TopicPartition(self._position.topic, self.partition, last + 1)
-            producer.send_offsets_to_transaction([position], group, self._settings.transaction_timeout_seconds)
-            producer.commit_transaction(self._settings.transaction_timeout_seconds)
+            publisher.publish(
+                [(self._place(row.topic), row.payload) for _, row in rows if row.topic not in FORWARD_TOPICS],
+                self._settings.topic_prefix + GROUP,
+                {self._place(POSITION_TOPIC): last + 1},
+            )
         finally:
             self.in_transaction_since = None
         self._published = last
         self._store.outbox_delete(self.partition, last)
         self._metrics.published(self.partition, rows, time.perf_counter() - begun)
 
-    def _produce(self, producer: Producer, row: OutboxRow) -> None:
-        topic = self._settings.topic_prefix + row.topic
-        for frame, value in _numbered(row):
-            _send(producer, topic, self.partition, frame, value)
+    def _place(self, topic: str) -> Place:
+        return Place(self._settings.topic_prefix + topic, self.partition)
 
     def _forward(self, rows: list[OutboxRow]) -> None:
         if not rows:
@@ -225,13 +208,7 @@ class PartitionRelay:
         self._forward_failures.clear()
         for row in rows:
             for frame in unpack_frames(row.payload):
-                _send(
-                    self._forwarder,
-                    self._settings.topic_prefix + row.topic,
-                    frame.target_partition,
-                    frame,
-                    frame.value,
-                )
+                _send(self._forwarder, self._settings.topic_prefix + row.topic, frame)
         left = self._forwarder.flush(_TIMEOUT_SECONDS)
         if self._forward_failures or left:
             self._forwarder = None  # What it still holds may arrive late and twice; the target drops it.
@@ -242,31 +219,10 @@ class PartitionRelay:
             self._forward_failures.append(error)
 
 
-def _numbered(row: OutboxRow) -> Iterator[tuple[Frame, bytes | None]]:
-    """The frames of a row, each with its value in which the sequence stands."""
-    sequence = row.first_sequence
-    for frame in unpack_frames(row.payload):
-        value = frame.value
-        yield frame, None if value is None else value.replace(SEQUENCE_MARK, b"%d" % sequence, 1)
-        sequence += 1
-    if sequence != row.first_sequence + row.records:
-        raise ValueError(f"outbox row of {row.topic}: {sequence - row.first_sequence} records, not {row.records}")
-
-
-def _keep_latest(balances: dict[bytes | None, tuple[Frame, bytes | None]], row: OutboxRow) -> None:
-    """Keep an account's last balance of a transaction: the topic is compacted, so holes in its sequence are normal.
-
-    The order stays that of the sequences kept.
-    """
-    for frame, value in _numbered(row):
-        balances.pop(frame.key, None)
-        balances[frame.key] = (frame, value)
-
-
-def _send(producer: Producer, topic: str, partition: int, frame: Frame, value: bytes | None) -> None:
+def _send(producer: Producer, topic: str, frame: Frame) -> None:
     while True:
         try:
-            producer.produce(topic, value, frame.key, partition, headers=list(frame.headers) or None)
+            producer.produce(topic, frame.value, frame.key, frame.target_partition, headers=list(frame.headers) or None)
             return
         except BufferError:
             producer.poll(0.05)
@@ -318,13 +274,12 @@ class Relay:
         return {"ready": not missing, "missing": missing}
 
     def _leave_if_hung(self) -> None:
-        """End the process when a transaction does not end.
+        """End the process when a transaction does not end, whatever the client's own time limit says.
 
-        librdkafka's send_offsets_to_transaction waits for ever when the broker dies at a bad moment, whatever its
-        timeout says (measured: kill -9 of Kafka under load, in some runs). The broker has aborted such a
-        transaction long since, and the next process begins with ``init_transactions``.
+        It happened with librdkafka (kill -9 of Kafka under load, in some runs). The broker has aborted such a
+        transaction long since, and the next process begins by fencing it.
         """
-        # Each of the two calls has the broker's own limit of a transaction: later than that neither can succeed.
+        # The broker's own limit of a transaction, and the time a publisher takes to give up and to close.
         limit = 2 * self._settings.transaction_timeout_seconds + _HUNG_MARGIN_SECONDS
         for part in self.parts:
             since = part.in_transaction_since

@@ -1,8 +1,9 @@
 """The Faust transport ``tokenbill``: one message per partition and fetch, and positions that come from SQL.
 
 A plain Faust agent pays about 100 microseconds per Kafka message (four tasks and an event object for each); here an
-agent receives what one fetch brought from one partition as one :class:`~streams.batches.Batch`. The only module that
-knows Faust's and aiokafka's consumer internals; ``tests/streams/test_transport_contract.py`` pins the names it uses.
+agent receives what one fetch brought from one partition as one :class:`~streams.batches.Batch`. The only module, with
+:mod:`streams.fetched`, that knows Faust's and aiokafka's consumer internals;
+``tests/streams/test_transport_contract.py`` pins the names they use.
 
 It commits nothing: where reading begins is asked of ``load_positions`` (SQL), and what Kafka's group remembers is
 written by :meth:`BatchConsumer.note_positions` as a hint for lag tools only.
@@ -26,7 +27,9 @@ from faust.transport.drivers import aiokafka as aio
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
-from streams.batches import Batch, BrokerDown, Place
+from billing.core_records import PackedRecords
+from streams import fetched
+from streams.batches import Batch, BrokerDown, Place, joined
 
 log = logging.getLogger("tokenbill.transport")
 
@@ -52,6 +55,7 @@ class BatchThread(aio.AIOKafkaConsumerThread):
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         conf = self.app.conf
+        fetched.install()
         return AIOKafkaConsumer(
             bootstrap_servers=aio.server_list(transport.url, transport.default_port),
             client_id=conf.broker_client_id,
@@ -81,10 +85,14 @@ class BatchThread(aio.AIOKafkaConsumerThread):
         timeout: float | None = None,
         max_records: int | None = None,
     ) -> dict[TP, Batch]:
+        fetched.unpack_results(consumer._fetcher)
         # A copy: the main thread changes Faust's set while this waits.
-        fetched = await super()._fetch_records(consumer, set(active_partitions), timeout, max_records)
+        found = await super()._fetch_records(consumer, set(active_partitions), timeout, max_records)
         # No await between taking the records and reading the seeks, so the two belong together.
-        return {ensure_TP(tp): Batch(records, self.seeks[ensure_TP(tp)]) for tp, records in fetched.items() if records}
+        return {
+            ensure_TP(tp): Batch(joined(parts), self.seeks[ensure_TP(tp)])
+            for tp, parts in cast(Mapping[Any, list[PackedRecords]], found).items()
+        }
 
     async def seek_now(self, offsets: Mapping[Place, int]) -> None:
         """Seek those that are still assigned; of the others the next owner positions itself."""

@@ -91,7 +91,7 @@ class LogBroken(Exception):
 class WriterSettings:
     """Sizes and patience of a writer."""
 
-    max_commit_records: int = 50_000
+    max_commit_records: int = 100_000
     first_commit_records: int = 20_000
     """The size to begin with; it doubles while commits are quick and halves when one is slow."""
     slow_commit_seconds: float = 5.0
@@ -380,7 +380,8 @@ class PartitionWriter:
 
     def _full(self, intake: Intake) -> bool:
         settings = self._settings
-        return intake.records >= settings.max_commit_records or intake.size_bytes >= settings.max_buffer_bytes
+        # Two commits' worth: the next one is there, whole, when the one in flight ends.
+        return intake.records >= 2 * settings.max_commit_records or intake.size_bytes >= settings.max_buffer_bytes
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         if self._stopping:

@@ -15,7 +15,7 @@ import yaml
 from billing.calculator import Calculator
 from billing.catalog import Catalog, load_folder
 from billing.commit import CommitRecord
-from billing.outbox import SEQUENCE_MARK, Frame, unpack_frames
+from billing.outbox import Frame, unpack_batches
 from billing.simulate import Simulation
 
 MakeCalculator = Callable[[], Calculator]
@@ -169,7 +169,7 @@ class RecordedSimulation(Simulation):
         super()._take(record)
 
     def published(self, topic: str) -> list[dict[str, Any]]:
-        """The events of an output topic in order, with the sequence that the relay would put in."""
+        """The events of an output topic in order."""
         return [event for record in self.records for event, _ in published(record, topic)]
 
 
@@ -178,9 +178,7 @@ def published(record: CommitRecord, topic: str) -> list[tuple[dict[str, Any], Fr
     found: list[tuple[dict[str, Any], Frame]] = []
     for row in record.outbox:
         if row.topic == topic:
-            for place, frame in enumerate(unpack_frames(row.payload)):
-                text = (frame.value or b"").replace(SEQUENCE_MARK, str(row.first_sequence + place).encode())
-                found.append((json.loads(text), frame))
+            found += [(json.loads(frame.value or b""), frame) for frame in unpack_batches(row.payload)]
     return found
 
 

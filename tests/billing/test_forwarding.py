@@ -20,7 +20,7 @@ from billing.commit import (
 )
 from billing.engine import BrokenInvariant, PartitionEngine
 from billing.limits import TimeLimits
-from billing.outbox import Frame, unpack_frames
+from billing.outbox import Frame, unpack_batches, unpack_frames
 from billing.simulate import NothingStored, Simulation
 from schemas.routing import partition_of
 from schemas.times import DAY_US, HOUR_US
@@ -214,7 +214,7 @@ def limited(calculator: MakeCalculator, log_time_us: int, *usage: dict[str, obje
         for commit in cluster.commits
         for row in commit.outbox
         if row.topic == "usage.rejected"
-        for frame in unpack_frames(row.payload)
+        for frame in unpack_batches(row.payload)
     ]
     return cluster.counts, reasons
 

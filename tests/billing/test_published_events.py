@@ -36,7 +36,7 @@ from billing.commit import (
     PlainRecord,
 )
 from billing.engine import PartitionEngine
-from billing.outbox import unpack_frames
+from billing.outbox import unpack_batches
 from billing.simulate import NothingStored
 from schemas.outputs import OUTPUTS, UsageRejectedHeaders
 from schemas.times import parse_time_us
@@ -256,7 +256,7 @@ def rejected(calculator: MakeCalculator, record: PlainRecord) -> Any:
     engine = PartitionEngine(PartitionState(0, 1), 0, catalog(), NothingStored(), calculator())
     decided = engine.decide([InputBatch(USAGE_TOPIC, 0, 1, [record])])
     (row,) = [row for row in decided.outbox if row.topic == REJECTED_TOPIC]
-    (frame,) = unpack_frames(row.payload)
+    (frame,) = unpack_batches(row.payload)
     return frame
 
 

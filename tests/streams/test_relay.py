@@ -8,8 +8,9 @@ from contextlib import contextmanager
 import pytest
 from confluent_kafka import Producer
 
-from billing.commit import BALANCE_TOPIC, RATED_TOPIC, USAGE_FORWARDED_TOPIC, OutboxRow
-from billing.outbox import SEQUENCE_MARK, Frame, pack_frames
+from billing.commit import BALANCE_TOPIC, FORWARD_TOPIC, RATED_TOPIC, USAGE_FORWARDED_TOPIC, OutboxRow
+from billing.core_records import pack_batches
+from billing.outbox import SEQUENCE_MARK, Frame, encode_frame, pack_frames
 from billing.store import DatabaseDown
 from streams.readback import read_topic
 from streams.relay import PartitionRelay, Relay, RelaySettings, Superseded
@@ -37,7 +38,12 @@ class Outbox:
     def add(self, partition: int, commit_no: int, topic: str, frames: list[Frame]) -> None:
         first = self.next_sequences.get((partition, topic), 1)
         self.next_sequences[partition, topic] = first + len(frames)
-        row = OutboxRow(topic, len(frames), first, pack_frames(frames))
+        payload = (
+            pack_frames(frames)
+            if topic in FORWARD_TOPIC.values()
+            else pack_batches(b"".join(map(encode_frame, frames)), first)
+        )
+        row = OutboxRow(topic, len(frames), first, payload)
         self.rows.setdefault(partition, []).append((commit_no, row))
         with self._heard:
             self._news.add(partition)
@@ -162,11 +168,11 @@ def test_a_second_relay_ends_the_first(kafka_address: str, make_topics: MakeTopi
     outbox = Outbox()
     settings = RelaySettings(kafka_address, 1, prefix)
     first = PartitionRelay(0, settings=settings, store=outbox, metrics=RelayMetrics(), stop=threading.Event())
-    producer = first._open()
+    publisher = first._open()
     fill(outbox, 0, range(1, 3))
     rows = outbox.outbox_read(0, 0, 1 << 20)
     run_until_empty(settings, outbox)
-    first._open = lambda: producer  # type: ignore[method-assign]
+    first._open = lambda: publisher  # type: ignore[method-assign]
     outbox.rows[0] = rows
     with pytest.raises(Superseded):
         first.run()
@@ -192,22 +198,23 @@ def test_forwarded_records_go_to_their_target_outside_the_transaction(
     assert [(one.key(), one.value()) for one in read_topic(kafka_address, prefix + BALANCE_TOPIC)] == [(b"acct", None)]
 
 
-def test_of_balances_a_transaction_publishes_the_last_of_each_account(
-    kafka_address: str, make_topics: MakeTopics
-) -> None:
+def test_batches_of_one_commit_and_of_many_stay_in_order(kafka_address: str, make_topics: MakeTopics) -> None:
     prefix = make_topics(1)
     outbox = Outbox()
-    for commit_no, names in enumerate(("ab", "bc", "b"), start=1):
-        value = b'{"commit":%d,"sequence":"%b"}' % (commit_no, SEQUENCE_MARK)
-        outbox.add(0, commit_no, BALANCE_TOPIC, [Frame(name.encode(), value) for name in names])
-        outbox.add(0, commit_no, RATED_TOPIC, [rated(commit_no)])
+    large = b"x" * 400_000
+    for commit_no in range(1, 4):
+        frames = [Frame(b"k", b"%b%d" % (large, commit_no * 10 + n), (("h", None),)) for n in range(8)]
+        outbox.add(0, commit_no, RATED_TOPIC, frames)
+        outbox.add(0, commit_no, BALANCE_TOPIC, [Frame(b"acct", b'"%b"' % SEQUENCE_MARK)])
     assert run_until_empty(RelaySettings(kafka_address, 1, prefix), outbox).failure is None
-    assert [(one.key(), one.value()) for one in read_topic(kafka_address, prefix + BALANCE_TOPIC)] == [
-        (b"a", b'{"commit":1,"sequence":"1"}'),
-        (b"c", b'{"commit":2,"sequence":"4"}'),
-        (b"b", b'{"commit":3,"sequence":"5"}'),
+    found = list(read_topic(kafka_address, prefix + RATED_TOPIC))
+    assert [(one.value() or b"")[len(large) :] for one in found] == [
+        b"%d" % (commit_no * 10 + n) for commit_no in range(1, 4) for n in range(8)
     ]
-    assert len(published(kafka_address, prefix + RATED_TOPIC)) == 3
+    assert {(one.key(), tuple(one.headers() or ())) for one in found} == {(b"k", (("h", None),))}
+    assert all(abs(one.timestamp()[1] / 1000 - time.time()) < 120 for one in found)
+    balances = [one.value() for one in read_topic(kafka_address, prefix + BALANCE_TOPIC)]
+    assert balances == [b'"1"', b'"2"', b'"3"']
 
 
 def test_waits_out_a_database_that_is_down(kafka_address: str, make_topics: MakeTopics) -> None:

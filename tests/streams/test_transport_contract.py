@@ -6,7 +6,7 @@ from importlib.metadata import entry_points, version
 import faust.transport
 import pytest
 from aiokafka import AIOKafkaConsumer
-from aiokafka.consumer.fetcher import Fetcher
+from aiokafka.consumer.fetcher import Fetcher, FetchResult, PartitionRecords
 from aiokafka.consumer.subscription_state import Assignment, SubscriptionState, TopicPartitionState
 from faust.transport.consumer import Consumer
 from faust.transport.drivers import aiokafka as aio
@@ -57,6 +57,20 @@ def test_attributes_that_are_read_exist() -> None:
     assert hasattr(Assignment, "tps")
     assert hasattr(Assignment, "state_value")
     assert hasattr(TopicPartitionState, "has_valid_position")
+
+
+def test_fetched_records_are_kept_and_taken_as_they_were() -> None:
+    received = inspect.getsource(Fetcher._proc_fetch_request)
+    assert "records = MemoryRecords(part_data[-1])" in received
+    assert "self._records[tp] = FetchResult(" in received
+    assert "partition_records = PartitionRecords(" in received
+    assert "self._records = records" in inspect.getsource(PartitionRecords.__init__)
+    assert "self.next_fetch_offset = fetch_offset" in inspect.getsource(PartitionRecords.__init__)
+    taken = inspect.getsource(FetchResult)
+    assert "for msg in self._partition_records:" in taken
+    assert "state.consumed_to(self._partition_records.next_fetch_offset)" in taken
+    assert "_records = collections.OrderedDict()" in inspect.getsource(Fetcher.__init__)
+    assert "self._check_crcs = check_crcs" in inspect.getsource(Fetcher.__init__)
 
 
 def test_faust_asks_nobody_but_us_where_to_begin() -> None:

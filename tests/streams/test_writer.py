@@ -375,8 +375,8 @@ def test_a_full_buffer_holds_the_offer_back_and_stop_lets_it_go() -> None:
     async def scenario(bench: Bench) -> None:
         await bench.positioned()
         bench.log.ends[COMMAND_TOPIC] = 1  # Never delivered, so usage is never committed.
-        await bench.deliver(USAGE_TOPIC, 0, 10)
-        held = asyncio.create_task(bench.deliver(USAGE_TOPIC, 10, 20))
+        await bench.deliver(USAGE_TOPIC, 0, 20)
+        held = asyncio.create_task(bench.deliver(USAGE_TOPIC, 20, 30))
         await asyncio.sleep(0.02)
         assert not held.done()
         assert bench.writer.waiting[USAGE_TOPIC] == 1

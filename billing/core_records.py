@@ -1,0 +1,22 @@
+"""Kafka's record batches, read and written by the compiled core: a door to ``cython_ext`` beside :mod:`billing.core`.
+
+Holds no rule: what the records mean is the calculators', what a frame is :mod:`billing.outbox` says.
+"""
+
+import zstandard
+
+from billing.outbox import BATCH_BYTES, COMPRESSION_LEVEL, SEQUENCE_MARK, ZSTANDARD
+from cython_ext import batches
+from cython_ext.records import PackedRecord, PackedRecords
+
+__all__ = ["PackedRecord", "PackedRecords", "pack_batches"]
+
+
+def pack_batches(frames: bytes, first_sequence: int) -> bytes:
+    """The payload of an outbox row from concatenated frames: record batches, compressed, sequences in their places.
+
+    Raises:
+        ValueError: a frame is not whole.
+    """
+    compress = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL).compress
+    return batches.pack_batches(frames, first_sequence, SEQUENCE_MARK, ZSTANDARD, compress, BATCH_BYTES)

@@ -1,0 +1,5 @@
+from collections.abc import Callable
+
+def pack_batches(
+    frames: bytes, first_sequence: int, mark: bytes, codec: int, compress: Callable[[bytes], bytes], batch_bytes: int
+) -> bytes: ...
