@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -129,7 +130,9 @@ class PartitionWriter:
         executor: Executor,
         metrics: WorkerMetrics,
         settings: WriterSettings,
+        turns: threading.Semaphore,
     ) -> None:
+        """``turns`` are shared by the writers of a process: how many may decide at the same time."""
         self.partition = partition
         self.intakes = {topic: Intake(topic, 0) for topic in INPUT_TOPICS}
         self.positioned = False
@@ -143,6 +146,7 @@ class PartitionWriter:
         self._executor = executor
         self._metrics = metrics
         self._settings = settings
+        self._turns = turns
         self._epoch = 0
         self._log_time_us = 0
         self._limit = min(settings.first_commit_records, settings.max_commit_records)
@@ -288,9 +292,10 @@ class PartitionWriter:
         if self._engine is None:
             raise RuntimeError("a commit without an acquired partition")
         due = self._due_accounts()
-        begun = time.perf_counter()
-        record = self._engine.decide(batches, due)
-        decided = time.perf_counter()
+        with self._turns:
+            begun = time.perf_counter()
+            record = self._engine.decide(batches, due)
+            decided = time.perf_counter()
         self._store.commit(self._epoch, record)
         self._engine.committed()
         self._metrics.decide_seconds.observe(decided - begun)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,10 @@ from streams.metrics import WorkerMetrics
 from streams.writer import EngineMaker, Log, LogBroken, PartitionWriter, Store, WriterSettings
 
 log = logging.getLogger("tokenbill.writers")
+
+DECIDING_AT_ONCE = 2
+"""Partitions of a process that decide at once: one computes (the interpreter allows no more) while another waits
+for SQL to load accounts. More would only make each commit slower, and so smaller."""
 
 
 class PositionStore(Store, Protocol):
@@ -66,6 +71,7 @@ class PartitionWriters:
         self._fenced_grace_seconds = fenced_grace_seconds
         self._log: Log | None = None
         self._executor = ThreadPoolExecutor(8, thread_name_prefix="writer")
+        self._turns = threading.Semaphore(DECIDING_AT_ONCE)
         self._writers: dict[int, PartitionWriter] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._watching: set[asyncio.Task[None]] = set()
@@ -210,6 +216,7 @@ class PartitionWriters:
             executor=self._executor,
             metrics=self._metrics,
             settings=self._settings,
+            turns=self._turns,
         )
         self._writers[number] = writer
         task = asyncio.create_task(writer.run(), name=f"writer-{number}")

@@ -20,7 +20,7 @@ from billing.commit import (
 )
 from billing.engine import BrokenInvariant, PartitionEngine
 from billing.limits import TimeLimits
-from billing.outbox import Frame, unpack_batches, unpack_frames
+from billing.outbox import Frame, unpack_batches
 from billing.simulate import NothingStored, Simulation
 from schemas.routing import partition_of
 from schemas.times import DAY_US, HOUR_US

@@ -1,6 +1,7 @@
 """One writer against a log and a store in memory that keep the contracts of the real ones."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -126,7 +127,7 @@ class Bench:
         self.executor = ThreadPoolExecutor(2)
         self.writer = PartitionWriter(
             0, store=store, kafka_log=self.log, make_engine=MemoryEngine, executor=self.executor,
-            metrics=WorkerMetrics(), settings=settings,
+            metrics=WorkerMetrics(), settings=settings, turns=threading.Semaphore(1),
         )  # fmt: skip
         self.task = asyncio.create_task(self.writer.run())
 

@@ -33,8 +33,7 @@ _WEB_PORT = click.option("--web-port", type=int, default=6066, show_default=True
 _WEB_HOST = click.option("--web-host", default="127.0.0.1", show_default=True, help="Address of /health and /metrics.")
 
 # Numbers of glibc's mallopt.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
-_LARGEST_MMAP_THRESHOLD = 32 << 20
+_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 _KEPT_BYTES = 512 << 20
 
 
@@ -143,7 +142,7 @@ def keep_freed_memory() -> None:
     """
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt"):
-        library.mallopt(_M_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
+        library.mallopt(_M_MMAP_MAX, 0)
         library.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
         # Only the first arena keeps what is on its top; those of other threads are unmapped when they are empty.
         library.mallopt(_M_ARENA_MAX, 1)
