@@ -101,8 +101,6 @@ REFUSALS: dict[str, Kind] = {
     "not_refundable": Kind(409, "The grant cannot be refunded"),
     "same_account": Kind(409, "An account cannot transfer to itself"),
     "same_person": Kind(409, "Who asks and who approves must differ"),
-    "not_refundable": Kind(409, "The grant cannot be refunded"),
-    "same_account": Kind(409, "An account cannot give to itself"),
     "account_suspended": Kind(409, "A bill of the account is past due"),
     "not_postpaid": Kind(409, "The account is not postpaid"),
     "unknown_bill": Kind(404, "There is no such bill on this account"),
