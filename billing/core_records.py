@@ -5,7 +5,7 @@ Holds no rule: what the records mean is the calculators', what a frame is :mod:`
 
 import zstandard
 
-from billing.outbox import BATCH_BYTES, COMPRESSION_LEVEL, SEQUENCE_MARK, ZSTANDARD
+from billing.outbox import BATCH_BYTES, COMPRESSION_LEVEL, LARGEST_BATCH, SEQUENCE_MARK, ZSTANDARD, split_batches
 from cython_ext import batches
 from cython_ext.records import PackedRecord, PackedRecords
 
@@ -19,4 +19,9 @@ def pack_batches(frames: bytes, first_sequence: int) -> bytes:
         ValueError: a frame is not whole.
     """
     compress = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL).compress
-    return batches.pack_batches(frames, first_sequence, SEQUENCE_MARK, ZSTANDARD, compress, BATCH_BYTES)
+    batch_bytes = BATCH_BYTES
+    while True:
+        payload = batches.pack_batches(frames, first_sequence, SEQUENCE_MARK, ZSTANDARD, compress, batch_bytes)
+        if all(len(batch) <= LARGEST_BATCH or count == 1 for batch, count in split_batches(payload)):
+            return payload
+        batch_bytes //= 2  # What was rejected may be noise that does not compress.

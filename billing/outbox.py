@@ -18,7 +18,9 @@ import zstandard
 SEQUENCE_MARK = b"\x00SEQ\x00"
 """Stands in a frame's value where the record's sequence belongs; a JSON text cannot contain NUL."""
 BATCH_BYTES = 1 << 20
-"""A record batch ends with the record that reaches this size, uncompressed: brokers take 1 MB by default."""
+"""A record batch ends with the record that reaches this size, uncompressed."""
+LARGEST_BATCH = 1_000_000
+"""No record batch of several records is larger when it is packed: brokers take 1,048,588 bytes by default."""
 ZSTANDARD = 4
 """Kafka's number of the codec."""
 BATCH_HEAD = struct.Struct(">qiibIhiqqqhii")

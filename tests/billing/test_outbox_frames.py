@@ -1,5 +1,7 @@
 """What an outbox row packs: what goes in comes out, and what is cut off is noticed."""
 
+import random
+
 import pytest
 import zstandard
 from aiokafka.record.default_records import DefaultRecordBatch
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from billing.core_records import pack_batches
 from billing.outbox import (
     BATCH_BYTES,
+    LARGEST_BATCH,
     SEQUENCE_MARK,
     Frame,
     compress,
@@ -83,6 +86,17 @@ def test_a_batch_ends_when_it_is_large_enough() -> None:
     frames = [Frame(None, b"x" * (BATCH_BYTES // 2))] * 5
     payload = pack_batches(b"".join(map(encode_frame, frames)), 1)
     assert [count for _, count in split_batches(payload)] == [2, 2, 1]
+
+
+def test_what_does_not_compress_makes_smaller_batches() -> None:
+    chance = random.Random(1)
+    sizes = [400_000, 400_000, 400_000, 10, 1_200_000, 10]
+    frames = [Frame(None, chance.randbytes(size)) for size in sizes]
+    payload = pack_batches(b"".join(map(encode_frame, frames)), 1)
+    assert list(unpack_batches(payload)) == frames
+    packed = [(len(batch), count) for batch, count in split_batches(payload)]
+    assert all(size <= LARGEST_BATCH for size, count in packed if count > 1)
+    assert [count for size, count in packed if size > LARGEST_BATCH] == [1]
 
 
 @given(st.lists(OWN_FRAMES, min_size=1, max_size=5), st.data())
