@@ -254,7 +254,7 @@ def lively(rng: Random, name: str) -> Account:
                     status=ACTIVE,
                 )
             )
-    account.next_due_us = next_due_us(account)
+    account.next_due_us = next_due_us(account, PLAN_OF)
     return account
 
 
