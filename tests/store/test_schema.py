@@ -41,7 +41,7 @@ def test_replica_mode_does_not_switch_the_triggers_off(untouched: PreparedDataba
     "statement",
     [
         "UPDATE account SET currency = 'USD'",
-        "UPDATE bucket SET valid_from_us = 1",
+        "UPDATE bucket SET plan_version = 2",
         "DELETE FROM account",
         "DELETE FROM bucket",
         "DELETE FROM partition_state",
