@@ -18,6 +18,8 @@ CANCELLED = "cancelled"
 LIVE = frozenset((PENDING, ACTIVE, SUSPENDED))
 """A bucket in one of these has not ended: what is left of it will be used, or lapse."""
 OPEN = "open"
+PACK = "pack-"
+"""A pack's grant id is ``GRANT/pack-n``: no bucket of a plan, ``GRANT/n``, can have it."""
 CLOSED = "closed"
 SUSPENDED = "suspended"
 """Of an account: a bill is past due (:mod:`billing.bills`)."""
@@ -62,6 +64,16 @@ class Bucket:
     def grant(self) -> str:
         """What gave the bucket: a purchase, or one cycle of a subscription (``SUBSCRIPTION/cycle``)."""
         return self.grant_id.rpartition("/")[0]
+
+    @property
+    def is_pack(self) -> bool:
+        """Whether the overage rule ``auto_pack`` bought it."""
+        return self.grant_id.rpartition("/")[2].startswith(PACK)
+
+    @property
+    def sale(self) -> str:
+        """What was paid for at once: the grant, or the pack by itself."""
+        return self.grant_id if self.is_pack else self.grant
 
     @property
     def plan_key(self) -> PlanKey:

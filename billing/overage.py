@@ -7,7 +7,7 @@ rule applies is asked of the last bucket that matches; prices, SQL, the clock.
 from collections.abc import Sequence
 
 from billing import ledger
-from billing.accounts import ACTIVE, LIVE, USED_UP, Bucket
+from billing.accounts import ACTIVE, LIVE, PACK, USED_UP, Bucket
 from billing.catalog.model import STD_TOKEN, Plan
 from billing.consent import consented
 from billing.deduct import AccountEvent, Payment, limit_micro, take
@@ -15,9 +15,6 @@ from billing.grants import split_fee
 from billing.pricing.rate import net_of_tax
 from billing.wallet import can_pay, take_out
 from schemas.units import divide_half_even
-
-PACK = "pack-"
-"""A pack's grant id is ``GRANT/pack-n``: no bucket of a plan, ``GRANT/n``, can have it."""
 
 
 def settle_overage(payment: Payment, matching: Sequence[Bucket]) -> None:
@@ -83,7 +80,7 @@ def _pay_as_you_go(payment: Payment, bucket: Bucket, plan: Plan) -> None:
 def _buy_packs(payment: Payment, bucket: Bucket, plan: Plan) -> None:
     """Buy packs from the wallet while something is uncovered, the wallet can pay, and a pack may be burned at all."""
     account, rule = payment.account, plan.overage
-    bought = sum(other.grant == bucket.grant and is_pack(other) for other in account.buckets)
+    bought = sum(other.grant == bucket.grant and other.is_pack for other in account.buckets)
     while (
         payment.uncovered_micro
         and bought < rule.max_packs
@@ -98,11 +95,6 @@ def _buy_packs(payment: Payment, bucket: Bucket, plan: Plan) -> None:
         account.next_due_us = min(account.next_due_us, pack.lapse_at_us)
         _post_sale(payment, plan, pack)
         take(payment, pack)
-
-
-def is_pack(bucket: Bucket) -> bool:
-    """Whether a bucket was bought by the overage rule ``auto_pack``."""
-    return bucket.grant_id.rpartition("/")[2].startswith(PACK)
 
 
 def _pack(extended: Bucket, plan: Plan, number: int) -> Bucket:
@@ -129,7 +121,7 @@ def _pack(extended: Bucket, plan: Plan, number: int) -> Bucket:
 def _post_sale(payment: Payment, plan: Plan, pack: Bucket) -> None:
     account, price_pico = payment.account, plan.overage.price_pico
     net_pico, tax_pico = split_fee(price_pico, plan.tax_rate_micro)
-    take_out(account, price_pico)
+    account.extras.wallet_paid_pico[pack.sale] = take_out(account, price_pico)
     payment.postings.post(
         account.currency,
         (ledger.CUSTOMER_DEPOSITS, "", price_pico),

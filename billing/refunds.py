@@ -35,8 +35,9 @@ def refund(data: RefundPackage, account: Account, scene: Scene) -> Account | Ref
         plan = scene.catalog.plan(bucket.plan, bucket.plan_version)
         if plan is None:
             return Refusal("unknown_plan", f"there is no plan {bucket.plan_key}")
-        net_pico, _ = split_fee(plan.price_pico, plan.tax_rate_micro)
-        paid = Refund(plan.price_pico, net_pico, account.extras.wallet_paid_pico.get(bucket.grant))
+        price_pico = plan.overage.price_pico if bucket.is_pack else plan.price_pico
+        net_pico, _ = split_fee(price_pico, plan.tax_rate_micro)
+        paid = Refund(price_pico, net_pico, account.extras.wallet_paid_pico.get(bucket.sale))
         account.extras.refunds[bucket.grant_id] = paid
         bucket.valid_until_us = min(bucket.valid_until_us, max(bucket.valid_from_us, scene.now_us))
         bucket.lapse_at_us = min(bucket.lapse_at_us, scene.now_us + plan.grace_hours * HOUR_US)
@@ -44,10 +45,11 @@ def refund(data: RefundPackage, account: Account, scene: Scene) -> Account | Ref
 
 
 def pay_back(account: Account, ended: list[Bucket], postings: Postings) -> list[AccountEvent]:
-    """Pay back what is unused of buckets whose refund is due, together for each grant; they become ``refunded``."""
+    """Pay back what is unused of buckets whose refund is due, together for each grant, a pack by itself; they become
+    ``refunded``."""
     by_grant: dict[str, list[Bucket]] = {}
     for bucket in ended:
-        by_grant.setdefault(bucket.grant, []).append(bucket)
+        by_grant.setdefault(bucket.sale, []).append(bucket)
     events: list[AccountEvent] = []
     for grant, buckets in sorted(by_grant.items()):
         events += _pay_grant(account, grant, buckets, postings)

@@ -21,6 +21,7 @@ from billing_samples import (
 from burn_cases import Case, check_case
 
 from billing.commit import ACCOUNT_EVENT_TOPIC
+from schemas.times import parse_time_us
 
 PAYG = "pay_as_you_go"
 DAY = {"kind": "days", "days": 1}
@@ -194,3 +195,16 @@ def test_counts_of_members_end_with_their_grant(calculator: MakeCalculator) -> N
     simulate(made, catalog(shared("A", seats=5, grace_hours=0)), steps)
     account = made.account("a")
     assert account is not None and account.extras.members == {"H": {"y": 6_000_000}}
+
+
+def test_a_pack_is_refunded_to_the_wallet_that_paid_it(calculator: MakeCalculator) -> None:
+    """The fee of the grant was paid elsewhere; of the pack for 10.60, 6 of 10 tokens are unused, all of it a gift."""
+    asked = line("package.refunded.v1", "a", "02 11:00", {"grant_id": "G", "reason": "asked"})
+    steps = [opened(), top_up("20", "p", gift=True), buy("A", "G"), use(104), asked]
+    made = calculator()
+    document = simulate(made, catalog(packs("A")), steps, parse_time_us(clock("10 00:00")))
+    account = made.account("a")
+    assert account is not None and account.extras.gift_pico == account.wallet_pico
+    assert document["accounts"]["a"]["wallet"] == "15.76"
+    assert [bucket["status"] for bucket in document["accounts"]["a"]["buckets"]] == ["used_up", "refunded"]
+    assert document["ledger"]["trial_balance"]["cash"] == "106"
