@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from billing.accounts import CLOSED, SUSPENDED, Account, PlanKey
 from billing.burn import burn, sort_buckets
 from billing.catalog.model import Catalog, Plan, PriceBook
+from billing.extras import Extras
 from billing.ledger import Postings
 from billing.lifecycle import roll_forward
 from billing.pricing.rate import Rated, Rater
@@ -119,6 +120,7 @@ def decide_hold(
     return decided
 
 
+_NO_EXTRAS = Extras()
 _LACKING = ("package_exhausted", "insufficient_balance")
 
 
@@ -167,7 +169,7 @@ def _burned(
 ) -> tuple[Account, Held, int]:
     """Burn the event from what is free: the account after it, what was taken, and what nobody would pay."""
     book, rated = priced
-    trial = deepcopy(account)
+    trial = _copied(account)
     roll_forward(trial, event.time_us, tariff.plan, Postings(), tariff.catalog)
     sort_buckets(trial, tariff.plan)
     trial.wallet_pico -= held.wallet_pico
@@ -187,6 +189,12 @@ def _burned(
     for deduction in burned.deductions:
         taken[deduction.grant_id] = taken.get(deduction.grant_id, 0) + deduction.taken_micro
     return trial, Held(taken, before_pico - trial.wallet_pico), burned.absorbed_micro
+
+
+def _copied(account: Account) -> Account:
+    """A copy that shares nothing that changes. Not a plain ``deepcopy``: that took a third of a reservation's time."""
+    extras = Extras() if account.extras == _NO_EXTRAS else deepcopy(account.extras)
+    return replace(account, buckets=[replace(bucket) for bucket in account.buckets], extras=extras)
 
 
 def _largest_part(account: Account, held: Held, event: UsageEvent, tariff: Tariff) -> Granted | None:

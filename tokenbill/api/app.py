@@ -35,8 +35,9 @@ from tokenbill.api.holding import holding
 from tokenbill.api.outcomes import Outcomes
 
 ROUTERS = (
+    reservations.router,  # first: routes are tried in order, and this one has milliseconds
     *(health.router, accounts.router, commands.router, usage.router, plans.router, quotes.router),
-    *(reservations.router, offline_grants.router, nchf.router, rating_groups.router),
+    *(offline_grants.router, nchf.router, rating_groups.router),
 )
 
 
