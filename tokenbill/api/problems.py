@@ -105,6 +105,14 @@ REFUSALS: dict[str, Kind] = {
     "not_postpaid": Kind(409, "The account is not postpaid"),
     "unknown_bill": Kind(404, "There is no such bill on this account"),
     "amount_exceeds_bill": Kind(409, "More than the bill"),
+    "unknown_subscription": Kind(404, "There is no such subscription on this account"),
+    "duplicate_subscription_id": Kind(409, "The account has a subscription of this id"),
+    "subscription_ended": Kind(409, "The subscription has ended"),
+    "subscription_suspended": Kind(409, "The subscription is suspended"),
+    "subscription_not_suspended": Kind(409, "The subscription is not suspended"),
+    "plan_not_renewable": Kind(409, "The plan begins with its first use"),
+    "cycle_mismatch": Kind(409, "The plans have different cycles"),
+    "cycle_without_end": Kind(409, "The running cycle has no end"),
     "unsupported_command": Kind(409, "This version does not carry the command out"),
 }
 """What a rule answers a command with. A reason that is not here is answered with 409 and the same shape."""
