@@ -18,6 +18,7 @@ _COMMANDS = {
     "prepare": "prepare",
     "worker": "run",
     "relay": "run",
+    "scheduler": "run",
     "serve": "serve",
     "api-key": "serve",
     "webhooks": "webhook",

@@ -160,3 +160,15 @@ def due_accounts(database: Database, partition: int, log_time_us: int, limit: in
             (partition, log_time_us, limit),
         )
         return [account for (account,) in rows]
+
+
+def first_due(database: Database, before_us: int) -> list[tuple[int, str]]:
+    """(partition, account) of what is due first on each partition where an account was due before a time."""
+    with database.transaction() as connection:
+        rows = connection.execute(
+            "SELECT p.partition, d.account FROM partition_state AS p CROSS JOIN LATERAL ("
+            " SELECT account FROM account AS a WHERE a.partition = p.partition AND a.next_due_us < %s"
+            " ORDER BY a.next_due_us, a.account LIMIT 1) AS d ORDER BY p.partition",
+            (before_us,),
+        )
+        return [(partition, account) for partition, account in rows]

@@ -75,6 +75,10 @@ class Store:
         """Accounts of the partition that change by themselves by this log time, earliest first."""
         return accounts.due_accounts(self._database, number, log_time_us, limit)
 
+    def first_due(self, before_us: int) -> list[tuple[int, str]]:
+        """By partition the account that is due first, where one was due before a time."""
+        return accounts.first_due(self._database, before_us)
+
     # Catalogue
 
     def catalog(self) -> tuple[int, Catalog]:

@@ -1,4 +1,4 @@
-"""``tokenbill worker`` and ``tokenbill relay``: one process in the foreground, until SIGTERM. No rules."""
+"""``tokenbill worker``, ``relay`` and ``scheduler``: one process in the foreground, until SIGTERM. No rules."""
 
 import ctypes
 import gc
@@ -122,6 +122,37 @@ def relay(web_port: int, web_host: str, data_dir: Path | None) -> None:
         code = process.run()
         pages.shutdown()
     sys.exit(code)
+
+
+@click.command()
+@_WEB_PORT
+@_WEB_HOST
+@_DATA_DIR
+def scheduler(web_port: int, web_host: str, data_dir: Path | None) -> None:
+    """Run the scheduler in the foreground: it lets time pass for accounts that nothing else touches.
+
+    TOKENBILL_KAFKA and TOKENBILL_DATABASE_URL name the servers; without them those of --data-dir are used.
+
+    \b
+    Example:
+      tokenbill scheduler --web-port 6068
+    """
+    from prometheus_client import CollectorRegistry
+
+    from streams.pages import serve_pages
+    from streams.scheduler import Scheduler
+
+    log_to_stderr()
+    kafka, database_url = servers(data_dir)
+    wait_for_topics(kafka)
+    with Store(database_url, pool_size=1) as store:
+        process = Scheduler(kafka, store)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: process.end())
+        pages = serve_pages(web_host, web_port, lambda: {"ready": True}, CollectorRegistry())
+        process.run()
+        pages.shutdown()
+    sys.exit(0)
 
 
 def relax_garbage_collection() -> None:

@@ -1,4 +1,4 @@
-"""Bringing a stack up: servers, then what `tokenbill.prepare` does in them, then relay, API, webhooks and workers.
+"""Bringing a stack up: servers, then what `tokenbill.prepare` does in them, then the processes of ours.
 
 Whatever state a crash left, the same steps lead on from it: living processes are adopted, dead ones started. A start
 that fails takes down what it started.
@@ -107,7 +107,7 @@ def _start_applications(
     if wish.workers is not None:
         config.workers = wish.workers
     running = set(info(layout.root).pids)
-    names = ["relay", "api", "webhooks", *(f"worker-{number}" for number in range(1, config.workers + 1))]
+    names = ["relay", "scheduler", "api", "webhooks", *(f"worker-{number}" for number in range(1, config.workers + 1))]
     if config.database_url is None or wish.partitions not in (None, config.partitions) or not running.issuperset(names):
         prepared = _prepare(config, wish, progress)
         config.database_url, config.partitions = prepared.database_url, prepared.partitions
@@ -137,10 +137,11 @@ def _prepare(config: StackConfig, wish: Wish, progress: Progress) -> PreparedSta
 
 
 def application_spec(layout: Layout, config: StackConfig, name: str) -> ProcessSpec:
-    """How to run the relay, the API, the sender of webhooks or a worker of this stack."""
+    """How to run the relay, the scheduler, the API, the sender of webhooks or a worker of this stack."""
     port = config.port(name)
     roles = {
         "relay": ("relay", "--web-port", str(port)),
+        "scheduler": ("scheduler", "--web-port", str(port)),
         "api": ("serve", "--port", str(port)),
         "webhooks": ("webhooks", "--web-port", str(port)),
     }
