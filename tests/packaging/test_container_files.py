@@ -32,7 +32,7 @@ def test_the_image_holds_every_package_and_runs_as_an_ordinary_user() -> None:
     assert DOCKERFILE.count("FROM ") == 2
 
 
-@pytest.mark.parametrize("service", ["prepare", "worker", "relay"])
+@pytest.mark.parametrize("service", ["prepare", "worker", "relay", "scheduler", "webhooks", "api"])
 def test_every_service_of_ours_calls_a_command_that_exists_with_options_that_exist(service: str) -> None:
     name, *arguments = COMPOSE["services"][service]["command"]
     command = cli.get_command(click.Context(cli), name)
@@ -43,7 +43,7 @@ def test_every_service_of_ours_calls_a_command_that_exists_with_options_that_exi
 
 def test_our_services_wait_for_prepare_and_prepare_waits_for_healthy_servers() -> None:
     services = COMPOSE["services"]
-    for service in ("worker", "relay"):
+    for service in ("worker", "relay", "scheduler", "webhooks", "api"):
         assert services[service]["depends_on"] == {"prepare": {"condition": "service_completed_successfully"}}
     assert set(services["prepare"]["depends_on"]) == {"kafka", "postgresql"}
     for server in ("kafka", "postgresql"):
