@@ -5,7 +5,7 @@ commit under the former epoch can follow.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,10 +24,14 @@ PRICE_BOOK = "price_book"
 
 @dataclass(frozen=True, slots=True)
 class PublishResult:
-    """The epoch that holds afterwards, and what is new in it as ``kind name@version``."""
+    """The epoch that holds afterwards, and what is new in it as ``kind name@version``.
+
+    ``backdated`` says of each new version which usage, already billed under its name, it would price otherwise.
+    """
 
     epoch: int
     published: tuple[str, ...]
+    backdated: tuple[str, ...] = ()
 
 
 def catalog_epoch(database: Database) -> int:
@@ -50,13 +54,13 @@ def read_catalog(database: Database) -> tuple[int, Catalog]:
 def publish(database: Database, catalog: Catalog, rerate: bool = False) -> PublishResult:
     """Add the entries that are not there yet; the epoch rises if there are any.
 
-    Waits for commits in flight. With ``rerate`` whoever publishes asks that usage be rated anew which was committed
-    under the name of a back-dated version. That takes an archive of rated events, which this version does not keep, so
-    it is refused as well, and says why.
+    Waits for commits in flight. A later version of a book that begins before usage committed under its name is refused
+    unless whoever publishes says so with ``rerate``: then it is published, and prices what is decided from now on. What
+    was billed keeps its version and price until it is rated anew, which this version of the program cannot do.
 
     Raises:
-        CatalogConflict: a version exists with other content, a later version of a book is back-dated, or old and new
-            entries contradict each other.
+        CatalogConflict: a version exists with other content, a later version of a book is back-dated without
+            ``rerate``, or old and new entries contradict each other.
     """
     with database.transaction() as connection:
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (CATALOG_LOCK,))
@@ -65,7 +69,9 @@ def publish(database: Database, catalog: Catalog, rerate: bool = False) -> Publi
         times = connection.execute("SELECT name, max(max_event_time_us) FROM book_time GROUP BY name").fetchall()
         new = _new_entries(catalog.to_entries(), {(k, n, v): sha256 for k, n, v, sha256, _ in stored})
         named = {name for kind, name, *_ in stored if kind == PRICE_BOOK}
-        _refuse_backdated(new, named, dict(times), rerate)
+        backdated = tuple(_backdated(new, named, dict(times)))
+        if backdated and not rerate:
+            raise CatalogConflict([f"{which}: begin later, or say --rerate" for which in backdated])
         if not new:
             return PublishResult(epoch, ())
         _judge([*(body for *_, body in stored), *(entry.body for entry in new)])
@@ -77,7 +83,7 @@ def publish(database: Database, catalog: Catalog, rerate: bool = False) -> Publi
                 [(e.kind, e.name, e.version, e.effective_from_us, e.sha256, Jsonb(e.body), epoch) for e in new],
             )
         connection.execute("UPDATE catalog_state SET epoch = %s", (epoch,))
-        return PublishResult(epoch, tuple(_label(entry) for entry in new))
+        return PublishResult(epoch, tuple(_label(entry) for entry in new), backdated)
 
 
 def _epoch(connection: Connection) -> int:
@@ -105,26 +111,15 @@ def _new_entries(entries: Sequence[CatalogEntry], stored: dict[tuple[str, str, i
     return new
 
 
-def _refuse_backdated(new: Sequence[CatalogEntry], named: set[str], last_used_us: dict[str, int], rerate: bool) -> None:
-    conflicts: list[str] = []
+def _backdated(new: Sequence[CatalogEntry], named: set[str], last_used_us: dict[str, int]) -> Iterator[str]:
+    """Which new version begins before which usage that is billed under its name."""
     for entry in new:
         begins_us, last_us = entry.effective_from_us, last_used_us.get(entry.name)
         if entry.kind != PRICE_BOOK or entry.name not in named or begins_us is None or last_us is None:
             continue
         if begins_us <= last_us:
             begins, last = format_time_us(begins_us), format_time_us(last_us)
-            conflicts.append(
-                f"{_label(entry)} begins {begins}, and usage from then to {last} is billed under {entry.name}: "
-                + (_NO_RERATING if rerate else "begin later, or ask for it to be rated anew with --rerate")
-            )
-    if conflicts:
-        raise CatalogConflict(conflicts)
-
-
-_NO_RERATING = (
-    "it cannot be rated anew, as this version keeps no archive of rated events; let the version begin after that time,"
-    " and correct what was billed with balance.adjusted.v1"
-)
+            yield f"{_label(entry)} begins {begins}, and usage from then to {last} is billed under {entry.name}"
 
 
 def _judge(bodies: Sequence[dict[str, Any]]) -> None:

@@ -66,8 +66,8 @@ def check(context: click.Context, folder: Path, most: str | None) -> None:
 @click.option(
     "--rerate",
     is_flag=True,
-    help="Rate usage anew that a back-dated price book concerns. Where there is such usage this is refused: it takes "
-    "an archive of rated events, which is not kept yet.",
+    help="Publish a price book though it begins before usage that was billed under its name. That usage is named, and "
+    "keeps its price: rating it anew takes an archive of rated events, which is not kept yet.",
 )
 @data_dir_option
 @click.pass_context
@@ -75,7 +75,8 @@ def publish(context: click.Context, folder: Path, rerate: bool, data_dir: Path |
     """Publish what is new in DIR, and return when every running worker uses it.
 
     A version that is published is never changed: publishing it again with the same content does nothing, with other
-    content is refused. So is a later version of a price book that begins before usage that was billed under its name.
+    content is refused. So is, without --rerate, a later version of a price book that begins before usage that was
+    billed under its name.
 
     Exit code 0: in use. 1: published, but some worker does not use it yet. 2: refused.
     """
@@ -94,6 +95,8 @@ def publish(context: click.Context, folder: Path, rerate: bool, data_dir: Path |
             ) from error
         for label in done.published:
             click.echo(f"published {label}")
+        for which in done.backdated:
+            click.echo(f"{which}; it keeps its price, as nothing rates it anew yet", err=True)
         late = store.wait_for_workers(done.epoch, WORKERS_SECONDS)
     new = f"{len(done.published)} new {'entry' if len(done.published) == 1 else 'entries'}"
     if late:
