@@ -157,8 +157,16 @@ async def _send(producer: AIOKafkaProducer, place: TopicPartition, payloads: Seq
     for payload in payloads:
         for packed, records in split_batches(payload):
             batch = cast(BatchBuilder, ReadyBatch(packed, records, now_ms))
-            sent.append(await producer.send_batch(batch, place.topic, partition=place.partition))
+            sending = await producer.send_batch(batch, place.topic, partition=place.partition)
+            sending.add_done_callback(_seen)
+            sent.append(sending)
     await asyncio.gather(*sent)
+
+
+def _seen(sending: asyncio.Future[Any]) -> None:
+    """Look at how it ended: where an earlier batch fails, nobody waits for the others, and asyncio would complain."""
+    if not sending.cancelled():
+        sending.exception()
 
 
 async def _leave(producer: AIOKafkaProducer) -> None:
