@@ -254,6 +254,7 @@ def lively(rng: Random, name: str) -> Account:
                     status=ACTIVE,
                 )
             )
+    wallet_alert(account)
     account.next_due_us = next_due_us(account, PLAN_OF)
     return account
 
