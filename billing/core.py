@@ -31,7 +31,7 @@ from billing.extras import Extras, extras_json
 from billing.invariants import BrokenInvariant
 from billing.ledger import CONTRACT_LIABILITY, CUSTOMER_DEPOSITS, OUTPUT_VAT, REVENUE_USAGE, Postings
 from billing.limits import TimeLimits
-from billing.reference.calculator import ROLLUP_SUMS, PlainCalculator
+from billing.reference.calculator import ROLLUP_SUMS, PlainCalculator, Rows
 from cython_ext.accounts import AccountStore
 from cython_ext.decode import Decoder, EventColumns
 from cython_ext.dedupe import Memory
@@ -131,8 +131,12 @@ class _RareCases(PlainCalculator):
         self._touched, self._lines = set(), []
         return refused, changed, lines
 
-    def _note_changes(self, account: Account, before: dict[str | None, tuple[bytes, object]]) -> None:
-        """Nothing: the compiled store compares when the account is put back; notes here would never be cleared."""
+    def _rows(self, account: Account | None) -> Rows:
+        """None: the compiled store compares when the account is put back."""
+        return {}
+
+    def _note_changes(self, account: Account, before: Rows) -> None:
+        """Nothing: notes here would never be cleared."""
 
     def plan(self, key: PlanKey) -> Plan:
         """A plan version of the catalogue."""

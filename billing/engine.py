@@ -11,9 +11,9 @@ from typing import Protocol
 
 from pydantic_core import PydanticCustomError
 
-from billing.accounts import Account, PlanKey
+from billing.accounts import Account
 from billing.alerts import wallet_alert
-from billing.burn import AccountEvent, PlanOf
+from billing.burn import AccountEvent
 from billing.calculator import Calculator, UsageBatch
 from billing.catalog.model import Catalog
 from billing.commands import decide
@@ -120,7 +120,7 @@ class PartitionEngine:
         self._undecided: CommitRecord | None = None
         calculator.load(state)
         calculator.set_catalog(catalog)
-        self._plan_of = _plans_by_key(catalog)
+        self._plan_of = catalog.plans_by_key().__getitem__
 
     @property
     def positions(self) -> dict[str, int]:
@@ -130,7 +130,7 @@ class PartitionEngine:
     def continue_with(self, catalog_epoch: int, catalog: Catalog, limits: TimeLimits) -> None:
         """Decide by this catalogue and these limits from now on: a replay of commits that were decided by several."""
         self._catalog_epoch, self._catalog, self._limits = catalog_epoch, catalog, limits
-        self._plan_of = _plans_by_key(catalog)
+        self._plan_of = catalog.plans_by_key().__getitem__
         self._calculator.set_catalog(catalog)
 
     def decide(self, batches: Sequence[InputBatch], due: Sequence[str] = ()) -> CommitRecord:
@@ -483,10 +483,6 @@ class PartitionEngine:
             else {"future_limit_us": self._limits.future_us, "past_limit_us": self._limits.past_us},
             reservations_closed=pending.reservations,
         )
-
-
-def _plans_by_key(catalog: Catalog) -> PlanOf:
-    return {PlanKey(plan.name, plan.version): plan for plan in catalog.plans}.__getitem__
 
 
 def _name_in(key: bytes | None) -> str | None:

@@ -140,19 +140,25 @@ class Extras:
     """In the order in which they were issued; paid ones too, which may be charged back."""
 
     @property
+    def empty(self) -> bool:
+        """Whether the account has nothing beyond wallet and buckets."""
+        return self == _NOTHING
+
+    @property
     def decides_usage(self) -> bool:
         """Whether usage of this account must go through the plain rule, whatever its buckets."""
         return self.gift_pico != 0 or (self.wallet_alert_pico is not None and not self.wallet_alert_sent)
 
 
 _FORM = TypeAdapter(Extras)
+_NOTHING = Extras()
 NO_EXTRAS = "{}"
 """The document of an account that has nothing beyond wallet and buckets."""
 
 
 def extras_json(extras: Extras) -> str:
     """The document: keys in the order of the fields, only what is not its default."""
-    return _FORM.dump_json(extras, exclude_defaults=True).decode()
+    return NO_EXTRAS if extras.empty else _FORM.dump_json(extras, exclude_defaults=True).decode()
 
 
 def parse_extras(document: str) -> Extras:

@@ -71,7 +71,7 @@ class Tariff:
 
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
-        self._plans = {PlanKey(plan.name, plan.version): plan for plan in catalog.plans}
+        self._plans = catalog.plans_by_key()
         self._raters: dict[str, Rater] = {}
 
     def plan(self, key: PlanKey) -> Plan:
@@ -120,7 +120,6 @@ def decide_hold(
     return decided
 
 
-_NO_EXTRAS = Extras()
 _LACKING = ("package_exhausted", "insufficient_balance")
 
 
@@ -193,7 +192,7 @@ def _burned(
 
 def _copied(account: Account) -> Account:
     """A copy that shares nothing that changes. Not a plain ``deepcopy``: that took a third of a reservation's time."""
-    extras = Extras() if account.extras == _NO_EXTRAS else deepcopy(account.extras)
+    extras = Extras() if account.extras.empty else deepcopy(account.extras)
     return replace(account, buckets=[replace(bucket) for bucket in account.buckets], extras=extras)
 
 

@@ -160,7 +160,7 @@ class PartitionRelay:
             self._published = max(found.offset - 1, in_sql)
             if self._published > in_sql:
                 self._store.outbox_delete(self.partition, self._published)
-        except BaseException:
+        except BaseException:  # Whatever it is goes on up; a half-open publisher must not stay.
             publisher.close()
             raise
         return publisher

@@ -2,9 +2,10 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
+from billing.store.database import Database
 from billing.store.errors import DatabaseDown, NotPrepared
 from tokenbill.errors import UserError
 
@@ -30,6 +31,13 @@ def database_url(data_dir: Path | None) -> str:
             f"Run `tokenbill up`, name its folder with --data-dir, or set {DATABASE_VARIABLE}.",
         )
     return stack.database_url
+
+
+@contextmanager
+def opened(data_dir: Path | None) -> Iterator[Database]:
+    """The database of a short command, with :func:`explained` around what is done in it."""
+    with explained(), closing(Database(database_url(data_dir), pool_size=1)) as database:
+        yield database
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from billing.accounts import PlanKey
 from billing.catalog.periods import PeriodRule
 
 if TYPE_CHECKING:
@@ -274,6 +275,10 @@ class Catalog:
         """Find a version of a plan, or without one the latest."""
         found = (p for p in self.plans if p.name == name and version in (None, p.version))
         return max(found, key=lambda plan: plan.version, default=None)
+
+    def plans_by_key(self) -> "dict[PlanKey, Plan]":
+        """Every version of every plan by the key that a bucket holds."""
+        return {PlanKey(plan.name, plan.version): plan for plan in self.plans}
 
     def holidays_named(self, name: str) -> Holidays | None:
         """Find the latest version of a holiday table."""

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass, fields
+from typing import TypeAlias
 
 from billing.accounts import CLOSED, Account, PlanKey
 from billing.alerts import wallet_alert
@@ -47,11 +48,14 @@ def batched(items: list[bytes], size: int) -> Iterator[list[bytes]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
-def rows_of(account: Account | None) -> dict[str | None, tuple[bytes, object]]:
+Rows: TypeAlias = dict[str | None, tuple[bytes, object]]
+
+
+def rows_of(account: Account | None) -> Rows:
     """Row and terms of an account under None, of each bucket under its grant id; nothing of an unknown account."""
     if account is None:
         return {}
-    rows: dict[str | None, tuple[bytes, object]] = {None: (account_row(account), account_terms(account))}
+    rows: Rows = {None: (account_row(account), account_terms(account))}
     for bucket in account.buckets:
         rows[bucket.grant_id] = bucket_row(account.account, bucket), bucket_terms(bucket)
     return rows
@@ -95,7 +99,7 @@ class PlainCalculator:
 
     def set_catalog(self, catalog: Catalog) -> None:
         self._catalog = catalog
-        self._plans = {PlanKey(plan.name, plan.version): plan for plan in catalog.plans}
+        self._plans = catalog.plans_by_key()
         self._raters.clear()
         self._declared = frozenset(meter for book in catalog.price_books for meter in book.meters)
 
@@ -134,7 +138,7 @@ class PlainCalculator:
     def put_account(self, account: Account, *, stored: bool) -> None:
         account = deepcopy(account)
         sort_buckets(account, self._plans.__getitem__)
-        before = rows_of(self._accounts.get(account.account))
+        before = self._rows(self._accounts.get(account.account))
         self._accounts[account.account] = account
         if stored:
             self._stored_accounts.add(account.account)
@@ -190,7 +194,7 @@ class PlainCalculator:
         rated = self._rater(book).rate(event, account.extras.counters, clock)
         if not isinstance(rated, Rated):
             return reject(rated.reason, rated.detail)
-        before = rows_of(account)
+        before = self._rows(account)
         if limits is None:
             account.clock_us = now_us
         plan_of = self._plans.__getitem__
@@ -285,7 +289,11 @@ class PlainCalculator:
         self._rollups.clear()
         return effects
 
-    def _note_changes(self, account: Account, before: dict[str | None, tuple[bytes, object]]) -> None:
+    def _rows(self, account: Account | None) -> Rows:
+        """The rows of an account, to be compared with when it has changed."""
+        return rows_of(account)
+
+    def _note_changes(self, account: Account, before: Rows) -> None:
         """Remember which rows of an account are not as they were before."""
         for grant_id, (row, terms) in rows_of(account).items():
             old_row, old_terms = before.get(grant_id, (b"", None))

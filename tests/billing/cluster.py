@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 
 from billing_samples import MakeCalculator
 
-from billing.accounts import Account, PlanKey
+from billing.accounts import Account
 from billing.catalog import Catalog
 from billing.commit import (
     COMMAND_FORWARDED_TOPIC,
@@ -164,7 +164,7 @@ class Cluster:
         found = {}
         for name, stored in sorted(self.accounts.items()):
             account = deepcopy(stored)
-            plan_of = {PlanKey(plan.name, plan.version): plan for plan in self.catalog.plans}.__getitem__
+            plan_of = self.catalog.plans_by_key().__getitem__
             roll_forward(account, AS_OF_US, plan_of, Postings(), self.catalog)
             found[name] = account_object(account)
         return found

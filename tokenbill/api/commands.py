@@ -14,7 +14,7 @@ from tokenbill.api.accounts import AccountId
 from tokenbill.api.answers import json_answer
 from tokenbill.api.auth import Caller, needs, require
 from tokenbill.api.bodies import Schema, described, read_json, strict_schema, wire_names
-from tokenbill.api.context import Context, Shared
+from tokenbill.api.context import Shared
 from tokenbill.api.orders import CORRECTIONS, KEY_PATTERN, CommandBody, command_body, make_order, place, wait_seconds
 from tokenbill.api.problems import REFUSALS, Problem, responses
 
@@ -28,6 +28,24 @@ IdempotencyKey = Annotated[
 Prefer = Annotated[
     str | None, Header(max_length=200, description="`wait=N`: seconds to wait for the outcome, 0 to 30; default 5")
 ]
+
+
+class Ordering:
+    """What every order comes with: who orders, under which key, and how long they wait."""
+
+    def __init__(self, shared: Shared, caller: Orderer, key: IdempotencyKey, prefer: Prefer = None) -> None:
+        self._shared, self._caller, self._key, self._prefer = shared, caller, key, prefer
+
+    async def place(self, model: type[CommandData], account: str, data: dict[str, Any]) -> Response:
+        """Order one command, and answer with what became of it."""
+        self._caller.check_account(account)
+        if model.TYPE in CORRECTIONS:
+            require(self._caller, "correct")
+        order = make_order(self._shared, self._caller, self._key, model.TYPE, account, data)
+        return await place(self._shared, order, wait_seconds(self._prefer))
+
+
+Order = Annotated[Ordering, Depends()]
 _ANSWERS: dict[str, Any] = {
     "status_code": 201,
     "response_model": CommandBody,
@@ -67,15 +85,13 @@ _NAME_SCHEMA: Schema = {"type": "string", "minLength": 1, "maxLength": 256, "pat
     responses=_responses("account_exists", "ambiguous_price_book", "currency_mismatch"),
     **_ANSWERS,
 )
-async def open_account(
-    request: Request, shared: Shared, caller: Orderer, key: IdempotencyKey, prefer: Prefer = None
-) -> Response:
+async def open_account(request: Request, order: Order) -> Response:
     """Open an account; its price book is bound now and for good."""
     body = await read_json(request, wire_names(OpenAccount) | {"account"})
     account = body.pop("account", None)
     if not isinstance(account, str):
         raise Problem("invalid_command", f"account is {show(account)}: expected the id of the new account.")
-    return await _order(shared, caller, key, prefer, OpenAccount, account, body)
+    return await order.place(OpenAccount, account, body)
 
 
 @router.post(
@@ -84,17 +100,10 @@ async def open_account(
     responses=_responses("unknown_account", "account_closed", "duplicate_payment_ref", "overflow"),
     **_ANSWERS,
 )
-async def top_up(
-    request: Request,
-    shared: Shared,
-    caller: Orderer,
-    account: AccountId,
-    key: IdempotencyKey,
-    prefer: Prefer = None,
-) -> Response:
+async def top_up(request: Request, account: AccountId, order: Order) -> Response:
     """Put money into the wallet."""
     body = await read_json(request, wire_names(TopUpWallet))
-    return await _order(shared, caller, key, prefer, TopUpWallet, account, body)
+    return await order.place(TopUpWallet, account, body)
 
 
 @router.post(
@@ -106,17 +115,10 @@ async def top_up(
     ),
     **_ANSWERS,
 )
-async def purchase(
-    request: Request,
-    shared: Shared,
-    caller: Orderer,
-    account: AccountId,
-    key: IdempotencyKey,
-    prefer: Prefer = None,
-) -> Response:
+async def purchase(request: Request, account: AccountId, order: Order) -> Response:
     """Buy one cycle of a plan."""
     body = await read_json(request, wire_names(PurchasePackage))
-    return await _order(shared, caller, key, prefer, PurchasePackage, account, body)
+    return await order.place(PurchasePackage, account, body)
 
 
 @router.post(
@@ -128,17 +130,10 @@ async def purchase(
     ),
     **_ANSWERS,
 )
-async def subscribe(
-    request: Request,
-    shared: Shared,
-    caller: Orderer,
-    account: AccountId,
-    key: IdempotencyKey,
-    prefer: Prefer = None,
-) -> Response:
+async def subscribe(request: Request, account: AccountId, order: Order) -> Response:
     """Subscribe to a plan: its buckets are granted anew each cycle, until the subscription is cancelled."""
     body = await read_json(request, wire_names(StartSubscription))
-    return await _order(shared, caller, key, prefer, StartSubscription, account, body)
+    return await order.place(StartSubscription, account, body)
 
 
 def _any_command() -> Schema:
@@ -162,14 +157,7 @@ def _any_command() -> Schema:
     responses=_responses(*REFUSALS),
     **_ANSWERS,
 )
-async def command(
-    request: Request,
-    shared: Shared,
-    caller: Orderer,
-    account: AccountId,
-    key: IdempotencyKey,
-    prefer: Prefer = None,
-) -> Response:
+async def command(request: Request, account: AccountId, order: Order) -> Response:
     """Order any command of `account.commands` by its type. Adjustments, voids and corrections need the role admin."""
     body = await read_json(request, frozenset({"type", "data"}))
     kind, data = body.get("type"), body.get("data")
@@ -179,7 +167,7 @@ async def command(
     if not isinstance(data, dict):
         raise Problem("invalid_request", f"data is {show(data)}: expected an object.")
     given = {name: value for name, value in data.items() if value is not None}
-    return await _order(shared, caller, key, prefer, model, account, given)
+    return await order.place(model, account, given)
 
 
 @router.get(
@@ -197,18 +185,3 @@ async def ordered(
     if found is None:
         raise Problem("unknown_command", f"This caller ordered nothing under {key!r}.")
     return json_answer(command_body(found))
-
-
-async def _order(
-    shared: Context,
-    caller: Caller,
-    key: str,
-    prefer: str | None,
-    model: type[CommandData],
-    account: str,
-    data: dict[str, Any],
-) -> Response:
-    caller.check_account(account)
-    if model.TYPE in CORRECTIONS:
-        require(caller, "correct")
-    return await place(shared, make_order(shared, caller, key, model.TYPE, account, data), wait_seconds(prefer))

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
 from billing.store.api_keys import ROLES, ApiKey
-from billing.store.database import Database
 from tokenbill.commands.run import log_to_stderr, relax_garbage_collection, servers, wait_for_topics
-from tokenbill.database import database_url, explained
+from tokenbill.commands.times import time_option
+from tokenbill.database import opened
 from tokenbill.errors import UserError
 
 _DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the local stack to join.")
@@ -62,12 +60,6 @@ def api_key() -> None:
     """Make, list and revoke keys of the HTTP API."""
 
 
-@contextmanager
-def _keys(data_dir: Path | None) -> Iterator[Database]:
-    with explained(), closing(Database(database_url(data_dir), pool_size=1)) as database:
-        yield database
-
-
 @api_key.command(name="create")
 @click.argument("name")
 @click.option("--role", type=click.Choice(ROLES), required=True, help="What the key may do.")
@@ -86,8 +78,8 @@ def create(
     """
     from billing.store.api_keys import create_key
 
-    with _keys(data_dir) as database:
-        key, token = create_key(database, name, role, account, _time(expires))
+    with opened(data_dir) as database:
+        key, token = create_key(database, name, role, account, time_option("--expires", expires))
     if as_json:
         click.echo(json.dumps(_document(key) | {"token": token}))
         return
@@ -110,7 +102,7 @@ def list_(as_json: bool, data_dir: Path | None) -> None:
 
     from billing.store.api_keys import list_keys
 
-    with _keys(data_dir) as database:
+    with opened(data_dir) as database:
         found = [_document(key) for key in list_keys(database)]
     if as_json:
         click.echo(json.dumps(found, ensure_ascii=False))
@@ -134,22 +126,10 @@ def revoke(key_id: str, data_dir: Path | None) -> None:
     """
     from billing.store.api_keys import revoke_key
 
-    with _keys(data_dir) as database:
+    with opened(data_dir) as database:
         if not revoke_key(database, key_id):
             raise UserError(f"There is no key {key_id!r}", "", "`tokenbill api-key list` shows the ids.")
     click.echo(f"revoked {key_id}")
-
-
-def _time(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise UserError(f"--expires is {text!r}", str(error), "Write 2027-01-01T00:00:00Z.") from error
-    if moment.tzinfo is None:
-        raise UserError(f"--expires is {text!r}", "it has no offset", "Write 2027-01-01T00:00:00Z.")
-    return moment
 
 
 def _document(key: ApiKey) -> dict[str, str | None]:

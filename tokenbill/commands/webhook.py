@@ -6,9 +6,7 @@ import json
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from datetime import datetime
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,7 +15,8 @@ import click
 from billing.store import webhooks as stored
 from billing.store.database import Database
 from tokenbill.commands.run import log_to_stderr, servers, wait_for_topics
-from tokenbill.database import database_url, explained
+from tokenbill.commands.times import time_option
+from tokenbill.database import opened
 from tokenbill.errors import UserError
 
 _DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the local stack to join.")
@@ -78,12 +77,6 @@ def webhook() -> None:
     """Register, list and remove webhooks; look at deliveries and replay them."""
 
 
-@contextmanager
-def _database(data_dir: Path | None) -> Iterator[Database]:
-    with explained(), closing(Database(database_url(data_dir), pool_size=1)) as database:
-        yield database
-
-
 @webhook.command()
 @click.argument("url")
 @click.option("--account", help="Only events of this account [default: every account].")
@@ -100,7 +93,7 @@ def add(url: str, account: str | None, types: tuple[str, ...], as_json: bool, da
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UserError(f"{url!r} is not an address", "", "Write http://HOST/PATH or https://HOST/PATH.")
-    with _database(data_dir) as database:
+    with opened(data_dir) as database:
         made = stored.add_webhook(database, url, account, types)
     if as_json:
         click.echo(json.dumps({"webhook_id": made.webhook_id, "secret": made.secret}))
@@ -118,7 +111,7 @@ def list_(as_json: bool, data_dir: Path | None) -> None:
     Example:
       tokenbill webhook list
     """
-    with _database(data_dir) as database:
+    with opened(data_dir) as database:
         found = [
             {"webhook_id": hook.webhook_id, "url": hook.url, "account": hook.account, "types": list(hook.types)}
             for hook in stored.list_webhooks(database)
@@ -140,7 +133,7 @@ def remove(webhook_id: str, data_dir: Path | None) -> None:
     Example:
       tokenbill webhook remove 1f0c2d3e4a5b
     """
-    with _database(data_dir) as database:
+    with opened(data_dir) as database:
         if not stored.remove_webhook(database, webhook_id):
             raise UserError(f"There is no webhook {webhook_id!r}", "", "`tokenbill webhook list` shows the ids.")
     click.echo(f"removed {webhook_id}")
@@ -159,7 +152,7 @@ def deliveries(webhook_id: str | None, state: str | None, limit: int, as_json: b
     Example:
       tokenbill webhook deliveries --state failed
     """
-    with _database(data_dir) as database:
+    with opened(data_dir) as database:
         found = stored.list_deliveries(database, webhook_id, state, limit)
     if as_json:
         click.echo(json.dumps(found, ensure_ascii=False))
@@ -183,15 +176,8 @@ def replay(webhook_id: str, since: str | None, failed_only: bool, data_dir: Path
     Example:
       tokenbill webhook replay 1f0c2d3e4a5b --failed
     """
-    moment = None
-    if since is not None:
-        try:
-            moment = datetime.fromisoformat(since)
-        except ValueError as error:
-            raise UserError(f"--since is {since!r}", str(error), "Write 2026-11-22T00:00:00+08:00.") from error
-        if moment.tzinfo is None:
-            raise UserError(f"--since is {since!r}", "it has no offset", "Write 2026-11-22T00:00:00+08:00.")
-    with _database(data_dir) as database:
+    moment = time_option("--since", since)
+    with opened(data_dir) as database:
         if all(hook.webhook_id != webhook_id for hook in stored.list_webhooks(database)):
             raise UserError(f"There is no webhook {webhook_id!r}", "", "`tokenbill webhook list` shows the ids.")
         number = stored.replay(database, webhook_id, moment, failed_only=failed_only)
