@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from schemas.rejections import Rejection
+
 USAGE_TOPIC = "usage.events"
 USAGE_FORWARDED_TOPIC = "usage.forwarded"
 COMMAND_TOPIC = "account.commands"
@@ -166,6 +168,15 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Suspended:
+    """A usage record that this commit rejected: where it stood, as it came, and why. Kept for good."""
+
+    topic: str
+    record: Record
+    rejection: Rejection
+
+
+@dataclass(frozen=True, slots=True)
 class SourceState:
     """What a partition remembers of one numbered or unnumbered source.
 
@@ -265,6 +276,8 @@ class CommitRecord:
     """The settings that decided: future_limit_us, past_limit_us."""
     reservations_closed: list[tuple[str, str]] = field(default_factory=list)
     """(account, reservation) whose hold ends with this commit: usage naming it was rated. Not in the digest."""
+    suspense: list[Suspended] = field(default_factory=list)
+    """Every usage record counted as rejected, in the order of decision."""
 
 
 @dataclass(slots=True)

@@ -39,6 +39,7 @@ from billing.commit import (
     PartitionState,
     PositionMove,
     Record,
+    Suspended,
 )
 from billing.core_records import pack_batches
 from billing.documents import Stamp, account_event_data, dump_json, output_event
@@ -93,6 +94,7 @@ class _Pending:
     payments: list[tuple[str, str]] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     reservations: list[tuple[str, str]] = field(default_factory=list)
+    suspense: list[Suspended] = field(default_factory=list)
     forward_next: dict[tuple[str, int], int] = field(default_factory=dict)
     forward_cursors: dict[tuple[str, int], int] = field(default_factory=dict)
 
@@ -367,6 +369,7 @@ class PartitionEngine:
             ("offset", str(record.offset).encode()),
         )
         pending.frames.setdefault(REJECTED_TOPIC, []).append(Frame(record.key, record.value, headers))
+        pending.suspense.append(Suspended(topic, record, rejection))
 
     # What both share
 
@@ -482,6 +485,7 @@ class PartitionEngine:
             if self._limits is None
             else {"future_limit_us": self._limits.future_us, "past_limit_us": self._limits.past_us},
             reservations_closed=pending.reservations,
+            suspense=pending.suspense,
         )
 
 

@@ -44,7 +44,7 @@ class Quoter:
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
-        self._declared = frozenset(meter for book in catalog.price_books for meter in book.meters)
+        self._declared = catalog.declared_meters()
         self._indexes: dict[str, RowIndex] = {}
         self._calculator = self._new_calculator()
         self._made = 0

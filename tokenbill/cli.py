@@ -28,6 +28,7 @@ _COMMANDS = {
     "explain": "explain",
     "simulate": "simulate",
     "report": "report",
+    "suspense": "suspense",
     "audit": "audit",
     "demo": "demo",
     "bench": "bench",

@@ -276,6 +276,10 @@ class Catalog:
         found = (p for p in self.plans if p.name == name and version in (None, p.version))
         return max(found, key=lambda plan: plan.version, default=None)
 
+    def declared_meters(self) -> frozenset[str]:
+        """The meters that price books declare beyond the built-in ones."""
+        return frozenset(meter for book in self.price_books for meter in book.meters)
+
     def plans_by_key(self) -> "dict[PlanKey, Plan]":
         """Every version of every plan by the key that a bucket holds."""
         return {PlanKey(plan.name, plan.version): plan for plan in self.plans}

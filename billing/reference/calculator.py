@@ -101,7 +101,7 @@ class PlainCalculator:
         self._catalog = catalog
         self._plans = catalog.plans_by_key()
         self._raters.clear()
-        self._declared = frozenset(meter for book in catalog.price_books for meter in book.meters)
+        self._declared = catalog.declared_meters()
 
     def decode(self, batch: UsageBatch) -> PlainDecoded:
         read: list[UsageEvent | Rejection | int] = []

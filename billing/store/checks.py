@@ -28,6 +28,7 @@ SELECT format('%s: partition %s', kind, partition) FROM (
     UNION SELECT DISTINCT 'command_seen', partition FROM command_seen
     UNION SELECT DISTINCT 'payment_ref', partition FROM payment_ref
     UNION SELECT DISTINCT 'bucket', partition FROM bucket
+    UNION SELECT DISTINCT 'suspense', partition FROM suspense
 ) AS owned WHERE partition NOT IN (SELECT partition FROM partition_state)
 """,
     ),
@@ -104,6 +105,19 @@ FROM commit AS c
 LEFT JOIN (SELECT partition, commit_no, count(*) AS kept FROM command_seen GROUP BY 1, 2) AS s
     USING (partition, commit_no)
 WHERE c.commands_accepted <> coalesce(s.kept, 0)
+""",
+    ),
+    Check(
+        "suspense",
+        "every rejected usage record is kept in suspense, and nothing else is",
+        """
+SELECT format('partition %s commit %s: %s records rejected, %s kept', c.partition, c.commit_no, c.rejected,
+              coalesce(s.kept, 0))
+FROM commit AS c
+LEFT JOIN (SELECT partition, commit_no, count(*) AS kept FROM suspense GROUP BY 1, 2) AS s
+    USING (partition, commit_no)
+WHERE c.rejected <> coalesce(s.kept, 0)
+    AND c.commit_no > (SELECT suspense_after FROM partition_state AS p WHERE p.partition = c.partition)
 """,
     ),
     Check(
@@ -275,6 +289,16 @@ WHERE n.next_number > coalesce(c.next_number, 0) ORDER BY 1
 SELECT format('%s: %s, the first in partition %s commit %s: %s', kind, count(*), (min(ARRAY[commit_no, partition]))[2],
               min(commit_no), (array_agg(detail ORDER BY commit_no, partition, row_no))[1])
 FROM finding GROUP BY kind ORDER BY kind
+""",
+    ),
+    Check(
+        "open suspense",
+        "rejected usage that nobody sent again (`tokenbill suspense list`)",
+        """
+SELECT format('%s: %s', reason, count(*)) FROM suspense AS s
+WHERE NOT EXISTS (SELECT FROM suspense_resolution AS r WHERE (r.partition, r.commit_no, r.row_no)
+                  = (s.partition, s.commit_no, s.row_no))
+GROUP BY reason ORDER BY reason
 """,
     ),
 )

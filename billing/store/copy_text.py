@@ -10,7 +10,7 @@ from billing.store.errors import BrokenInvariant
 _ESCAPES = str.maketrans({"\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v"})
 
 
-def copy_field(value: str | int | None) -> str:
+def copy_field(value: str | int | bytes | None) -> str:
     """One column.
 
     Raises:
@@ -20,12 +20,14 @@ def copy_field(value: str | int | None) -> str:
         return "\\N"
     if isinstance(value, int):
         return str(value)
+    if isinstance(value, bytes):
+        return "\\\\x" + value.hex()
     if "\0" in value:
         raise BrokenInvariant(f"a text to be stored contains NUL: {value!r}")
-    return value.translate(_ESCAPES)
+    return value.translate(_ESCAPES) if not value.isprintable() or "\\" in value else value
 
 
-def copy_rows(rows: Iterable[Iterable[str | int | None]]) -> bytes:
+def copy_rows(rows: Iterable[Iterable[str | int | bytes | None]]) -> bytes:
     """Rows, each ended by a newline.
 
     Raises:

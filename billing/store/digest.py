@@ -1,9 +1,10 @@
 """The digest that chains a partition's commits: what is in it, and its canonical bytes.
 
 ``digest = sha256(previous digest + header)``. The header is JSON of the commit row's own columns and of the SHA-256 of
-the rows the commit appended (journal, rollup, commands, payments: their ``COPY`` text in the order of their key), so
-that all of it can be computed again from SQL. What later commits overwrite (balances, identities, positions of the
-forwarding) is in ``changes_sha256``, which is kept in the commit row. Not in it: epoch, wall clock.
+the rows the commit appended (journal, rollup, commands, payments, and suspense where a record was rejected: their
+``COPY`` text in the order of their key), so that all of it can be computed again from SQL. What later commits overwrite
+(balances, identities, positions of the forwarding) is in ``changes_sha256``, which is kept in the commit row. Not in
+it: epoch, wall clock.
 """
 
 import hashlib
@@ -14,6 +15,7 @@ from typing import Any
 
 from billing.commit import CommitRecord, Counts, OutboxRow
 from billing.store.copy_text import copy_rows
+from billing.store.suspense_rows import suspense_rows
 
 GENESIS = bytes(32)
 """The digest before a partition's first commit."""
@@ -38,15 +40,19 @@ class AppendedText:
     rollup: bytes
     command_seen: bytes
     payment_ref: bytes
+    suspense: bytes
 
     def sha256(self) -> dict[str, str]:
-        """The digest of each table's rows, hexadecimal."""
-        return {
+        """The digest of each table's rows, hexadecimal; of suspense only where there are rows."""
+        digests = {
             "journal": hashlib.sha256(self.journal).hexdigest(),
             "rollup": hashlib.sha256(self.rollup).hexdigest(),
             "command_seen": hashlib.sha256(self.command_seen).hexdigest(),
             "payment_ref": hashlib.sha256(self.payment_ref).hexdigest(),
         }
+        if self.suspense:  # Commits from before suspense was kept have no rows, and keep their digest.
+            digests["suspense"] = hashlib.sha256(self.suspense).hexdigest()
+        return digests
 
 
 ROLLUP_VALUES = (
@@ -87,6 +93,7 @@ def appended_text(record: CommitRecord) -> AppendedText:
         ),
         command_seen=copy_rows((*key, *seen) for seen in sorted(record.commands_seen, key=_by_code_point)),
         payment_ref=copy_rows((*key, *payment) for payment in sorted(record.payments, key=_by_code_point)),
+        suspense=copy_rows((*key, *row) for row in suspense_rows(record.suspense)),
     )
 
 

@@ -14,7 +14,7 @@ from billing.store.audit import CATALOG, CHAIN, HOLES, audit
 from billing.store.checks import CHECKS, FINDINGS
 from tokenbill.commands.audit import audit as audit_command
 
-APPEND_ONLY = ("journal", "commit", "rollup", "command_seen", "payment_ref")
+APPEND_ONLY = ("journal", "commit", "rollup", "command_seen", "payment_ref", "suspense")
 
 TAMPERING = {
     "a journal line changed": ("UPDATE journal SET amount_pico = 1 WHERE line_no = 1", {"journal", CHAIN}),
@@ -63,6 +63,12 @@ TAMPERING = {
     "an outbox payload changed": ("UPDATE outbox SET payload = 'x' WHERE commit_no = 1", {"outbox"}),
     "more applied than sent": ("INSERT INTO forward_cursor VALUES ('usage.forwarded', 1, 0, 1)", {"forwarding"}),
     "more sent than counted": ("INSERT INTO forward_next VALUES ('usage.forwarded', 0, 1, 1)", {"forwarding"}),
+    "suspense of what was not rejected": (
+        "INSERT INTO suspense (partition, commit_no, row_no, topic, record_offset, log_time_us, reason, detail,"
+        " headers) VALUES (0, 2, 1, 'usage.events', 0, 0, 'no_price', '', '[]')", {"suspense", CHAIN}),
+    "suspense of no partition": (
+        "INSERT INTO suspense (partition, commit_no, row_no, topic, record_offset, log_time_us, reason, detail,"
+        " headers) VALUES (77, 2, 1, 'usage.events', 0, 0, 'no_price', '', '[]')", {"orphans"}),
     "a catalogue entry changed": ("UPDATE catalog_entry SET body = jsonb_set(body, '{version}', '9')", {"catalogue"}),
 }  # fmt: skip
 
@@ -138,6 +144,7 @@ def test_findings_are_listed_and_fail_nothing(database: PreparedDatabase, store:
     assert shown == {
         FINDINGS[0].name: ("usage.forwarded from 0 to 1: 1 of 1",),
         FINDINGS[1].name: ("identity_conflict: 2, the first in partition 0 commit 2: urn:node-1 42",),
+        FINDINGS[2].name: (),
         HOLES: ("urn:node-1: 13 missing (1–2, 4, 10–19)",),
     }
 
@@ -149,7 +156,7 @@ def test_holes_are_those_of_the_union_over_partitions(database: PreparedDatabase
         record = kept.opening([f"a{partition}"])
         record.dedupe.sources = [SourceState("urn:gateway", True, runs)]
         store.commit(epoch, record)
-    assert [result.count for result in audit(database.report_url).findings] == [0, 0, 0]
+    assert [result.count for result in audit(database.report_url).findings] == [0] * (len(FINDINGS) + 1)
 
 
 def test_the_command_says_what_failed_and_exits_1(books: PreparedDatabase, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,16 @@ from billing.store.database import schema_url
 from billing.store.migrate import APP, OWNER, REPORT, migrate
 from billing.store.tables import metadata
 
-APPEND_ONLY = ("journal", "commit", "rollup", "command_seen", "payment_ref", "catalog_entry")
+APPEND_ONLY = (
+    "journal",
+    "commit",
+    "rollup",
+    "command_seen",
+    "payment_ref",
+    "catalog_entry",
+    "suspense",
+    "suspense_resolution",
+)
 
 
 @pytest.mark.parametrize("role", [None, OWNER, APP, REPORT])
@@ -25,7 +34,7 @@ def test_no_role_changes_or_removes_what_was_appended(
 ) -> None:
     column = "epoch" if table == "catalog_entry" else "partition"
     with untouched.connect(role) as connection:
-        for statement in (f"UPDATE {table} SET {column} = 0", f"DELETE FROM {table}", f"TRUNCATE {table}"):
+        for statement in (f"UPDATE {table} SET {column} = 0", f"DELETE FROM {table}", f"TRUNCATE {table} CASCADE"):
             with pytest.raises((psycopg.errors.IntegrityConstraintViolation, psycopg.errors.InsufficientPrivilege)):
                 connection.execute(statement)
 
@@ -50,6 +59,7 @@ def test_replica_mode_does_not_switch_the_triggers_off(untouched: PreparedDataba
         "DELETE FROM dedupe_source",
         "DELETE FROM finding",
         "UPDATE outbox SET records = 1",
+        "UPDATE partition_state SET suspense_after = 9",
         "ALTER TABLE journal DISABLE TRIGGER append_only",
         "CREATE TABLE tokenbill.mine (n integer)",
     ],

@@ -56,5 +56,4 @@ class Catalogue:
 
 def _edition(epoch: int, bodies: list[dict[str, Any]]) -> Edition:
     catalog = Catalog.from_entries(bodies)
-    declared = frozenset(meter for book in catalog.price_books for meter in book.meters)
-    return Edition(epoch, catalog, Quoter(catalog), declared)
+    return Edition(epoch, catalog, Quoter(catalog), catalog.declared_meters())

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from billing.store import reports
-from schemas.times import parse_time_us
+from tokenbill.commands.times import Moment
 from tokenbill.database import database_url, explained
 from tokenbill.rows import FORMATS, Row, write_rows
 
@@ -20,21 +20,6 @@ Examples:
   tokenbill report usage --by model,energy_source --from 2026-11-01T00:00:00+08:00
   tokenbill report trial-balance --format json
 """
-
-
-class Moment(click.ParamType):
-    """An RFC 3339 time with offset, as microseconds."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Read the time, or say what one looks like."""
-        if isinstance(value, int):
-            return value
-        try:
-            return parse_time_us(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
 
 
 class Dimensions(click.ParamType):

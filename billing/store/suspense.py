@@ -1,0 +1,225 @@
+"""Suspense in SQL: finds rejected records, says what became of them, and notes that they were sent again.
+
+``suspense`` is written by commits alone (:mod:`billing.store.commit`). Nothing here changes a row; a resolution is a
+row of its own. Never sends.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, LiteralString
+
+from billing.store.database import Connection, Database
+from billing.store.suspense_rows import read_headers
+from billing.suspense import Held, Place
+
+AS_IT_WAS, REPAIRED = "as_it_was", "repaired"
+ROWS_AT_ONCE = 1_000
+PAGE_BYTES = 32 << 20
+"""A page of records to be sent again ends with the one that reaches this size."""
+_LOCK = 0x7462_7375  # "tbsu"
+
+_STATE: LiteralString = """
+CASE WHEN r.resolution_no IS NULL THEN 'open'
+     WHEN EXISTS (SELECT FROM suspense AS again WHERE again.topic = r.sent_topic
+                  AND again.partition = r.sent_partition AND again.record_offset = r.sent_offset) THEN 'rejected_again'
+     WHEN r.sent_offset < (SELECT next_offset FROM position AS p
+                           WHERE p.topic = r.sent_topic AND p.partition = r.sent_partition) THEN 'rated'
+     ELSE 'resubmitted' END
+"""
+_FROM: LiteralString = """
+FROM suspense AS s LEFT JOIN LATERAL (
+    SELECT * FROM suspense_resolution AS r WHERE (r.partition, r.commit_no, r.row_no)
+        = (s.partition, s.commit_no, s.row_no) ORDER BY r.resolution_no DESC LIMIT 1
+) AS r ON true
+"""
+_WHERE: LiteralString = """
+WHERE (%(reason)s::text IS NULL OR s.reason = %(reason)s) AND (%(account)s::text IS NULL OR s.account = %(account)s)
+  AND (%(from_us)s::bigint IS NULL OR s.log_time_us >= %(from_us)s)
+  AND (%(to_us)s::bigint IS NULL OR s.log_time_us < %(to_us)s)
+"""
+_IS_OPEN: LiteralString = " AND r.resolution_no IS NULL"
+_OLDEST_FIRST: LiteralString = " ORDER BY s.log_time_us, s.partition, s.commit_no, s.row_no"
+_OF_KEYS: LiteralString = """
+WHERE (s.partition, s.commit_no, s.row_no) IN (SELECT * FROM unnest(%s::integer[], %s::bigint[], %s::integer[]))
+ORDER BY s.partition, s.commit_no, s.row_no
+"""
+_AT_PLACE: LiteralString = " WHERE s.topic = %s AND s.partition = %s AND s.record_offset = %s"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which rows: what is None does not choose. ``from_us`` is included, ``to_us`` is not."""
+
+    reason: str | None = None
+    account: str | None = None
+    from_us: int | None = None
+    to_us: int | None = None
+    only_open: bool = True
+
+    def parameters(self) -> dict[str, str | int | None]:
+        """For the statements' WHERE."""
+        return {"reason": self.reason, "account": self.account, "from_us": self.from_us, "to_us": self.to_us}
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One rejected record without its bytes. ``log_time_us`` is Kafka's LogAppendTime of the record."""
+
+    place: Place
+    log_time_us: int
+    reason: str
+    detail: str
+    source: str | None
+    id: str | None
+    account: str | None
+    size: int
+    """Bytes of the value."""
+    state: str
+    sent_to: Place | None
+    resolved_by: str | None
+    resolved_at: datetime | None
+
+
+_LISTED: LiteralString = (
+    "SELECT s.topic, s.partition, s.record_offset, s.log_time_us, s.reason, s.detail, s.source, s.id, s.account,"
+    " coalesce(octet_length(s.value), 0),"
+    + _STATE
+    + ", r.sent_topic, r.sent_partition, r.sent_offset, r.resolved_by, r.resolved_at"
+    + _FROM
+)
+
+
+def listed(database: Database, wanted: Wanted) -> Iterator[Listed]:
+    """Rows as they are asked for, oldest first; streamed.
+
+    Raises:
+        DatabaseDown, NotPrepared: as :meth:`Database.transaction`.
+    """
+    statement = _LISTED + _WHERE + (_IS_OPEN if wanted.only_open else "") + _OLDEST_FIRST
+    with database.transaction() as connection, connection.cursor(name="suspense") as cursor:
+        cursor.itersize = ROWS_AT_ONCE
+        cursor.execute(statement, wanted.parameters())
+        for row in cursor:
+            yield _listed(row)
+
+
+def _listed(row: Sequence[Any]) -> Listed:
+    sent_to = None if row[11] is None else Place(*row[11:14])
+    about = [*row[3:11], sent_to, *row[14:16]]
+    return Listed(Place(*row[:3]), *about)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A record in suspense with its bytes: its row, and whether it was sent again."""
+
+    key: tuple[int, int, int]
+    """(partition, commit_no, row_no)."""
+    held: Held
+    resolved: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """One time that a record was sent again."""
+
+    key: tuple[int, int, int]
+    sent_to: Place
+    repaired: bytes | None
+
+
+_KEPT: LiteralString = (
+    "SELECT s.partition, s.commit_no, s.row_no, s.topic, s.partition, s.record_offset, s.reason, s.source, s.id,"
+    " s.sequence, s.account, s.record_key, s.headers, s.value, r.resolution_no IS NOT NULL" + _FROM
+)
+
+
+def _kept(row: Sequence[Any]) -> Kept:
+    record_key, headers, value = row[11:14]
+    about = [*row[6:11], None if record_key is None else bytes(record_key), read_headers(headers)]
+    about.append(None if value is None else bytes(value))
+    held = Held(Place(*row[3:6]), *about)
+    return Kept((row[0], row[1], row[2]), held, row[14])
+
+
+def shown(database: Database, place: Place) -> tuple[Listed, Kept] | None:
+    """All that is known of one record; None where none was rejected at this place.
+
+    Raises:
+        DatabaseDown, NotPrepared: as :meth:`Database.transaction`.
+    """
+    with database.transaction() as connection:
+        found = connection.execute(_LISTED + _AT_PLACE, place).fetchone()
+        kept = connection.execute(_KEPT + _AT_PLACE, place).fetchone()
+    return None if found is None or kept is None else (_listed(found), _kept(kept))
+
+
+class Resubmission:
+    """One transaction that finds records, while they are sent, and notes where they went. One at a time per database.
+
+    What was sent and could not be noted (a crash between the two) is sent again the next time; identity absorbs that.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        # Kafka is waited for while the transaction is open.
+        connection.execute(
+            "SELECT set_config('transaction_timeout', '0', true),"
+            " set_config('idle_in_transaction_session_timeout', '0', true)"
+        )
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+
+    def partitions(self) -> int:
+        """How many partitions there are."""
+        row = self._connection.execute("SELECT count(*) FROM partition_state").fetchall()
+        return int(row[0][0])
+
+    def commits(self) -> dict[int, int]:
+        """By partition its last commit: what is rejected afterwards is not of this resubmission."""
+        return dict(self._connection.execute("SELECT partition, commit_no FROM partition_state").fetchall())
+
+    def places(self, places: Iterable[Place]) -> Iterator[Kept]:
+        """The records of these places, in their order; a place where none was rejected is left out."""
+        for place in places:
+            found = self._connection.execute(_KEPT + _AT_PLACE, place).fetchone()
+            if found is not None:
+                yield _kept(found)
+
+    def page(self, wanted: Wanted, commits: Mapping[int, int], after: tuple[int, int, int]) -> list[Kept]:
+        """Open records after one row, in the order of their commits, no later than ``commits``; empty at the end."""
+        sizes = self._connection.execute(
+            "SELECT s.partition, s.commit_no, s.row_no, coalesce(octet_length(s.value), 0)"
+            + _FROM
+            + "JOIN unnest(%(partitions)s::integer[], %(commits)s::bigint[]) AS last (partition, commit_no)"
+            " ON last.partition = s.partition AND s.commit_no <= last.commit_no"
+            + _WHERE
+            + _IS_OPEN
+            + " AND (s.partition, s.commit_no, s.row_no) > (%(p)s, %(c)s, %(r)s)"
+            " ORDER BY s.partition, s.commit_no, s.row_no LIMIT %(rows)s",
+            wanted.parameters()
+            | dict(zip("pcr", after, strict=True))
+            | {"partitions": list(commits), "commits": list(commits.values()), "rows": ROWS_AT_ONCE},
+        ).fetchall()
+        chosen, total = 0, 0
+        for row in sizes:
+            chosen, total = chosen + 1, total + row[3]
+            if total >= PAGE_BYTES:
+                break
+        if not chosen:
+            return []
+        keys = [[row[column] for row in sizes[:chosen]] for column in range(3)]
+        found = self._connection.execute(_KEPT + _OF_KEYS, keys)
+        return [_kept(row) for row in found]
+
+    def note(self, resolutions: Sequence[Resolution], resolved_by: str) -> None:
+        """Keep where records went, and who sent them."""
+        with self._connection.cursor() as cursor:
+            cursor.executemany(
+                "INSERT INTO suspense_resolution (partition, commit_no, row_no, how, resolved_by, sent_topic,"
+                " sent_partition, sent_offset, repaired) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+                [
+                    (*one.key, AS_IT_WAS if one.repaired is None else REPAIRED, resolved_by, *one.sent_to, one.repaired)
+                    for one in resolutions
+                ],
+            )

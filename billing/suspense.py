@@ -1,0 +1,178 @@
+"""Suspense as a person works through it: the place of a rejected record, what to do about a reason, what is sent again.
+
+Owns the rules of a resubmission. Never: SQL, Kafka, the clock. That a resubmitted event is rated once is not decided
+here but by the rules of identity, which treat it as any other record (``billing.dedupe``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from billing.commit import FORWARD_NUMBER_HEADER, FORWARD_ORIGIN_HEADER
+from schemas.rejections import Rejection
+from schemas.routing import partition_of
+from schemas.usage import UsageEvent, parse_usage
+
+OPEN, RESUBMITTED, RATED, REJECTED_AGAIN = "open", "resubmitted", "rated", "rejected_again"
+"""States: nobody sent it again; sent, not decided yet; taken, now or before (a duplicate); a newer row replaces it."""
+STATES = (OPEN, RESUBMITTED, RATED, REJECTED_AGAIN)
+
+Headers = tuple[tuple[str, bytes | None], ...]
+_OWN_HEADERS = frozenset((FORWARD_ORIGIN_HEADER, FORWARD_NUMBER_HEADER))
+
+
+class Place(NamedTuple):
+    """Where a record stood in Kafka when it was rejected, and by which it is called: ``usage.events/3/1042``."""
+
+    topic: str
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+
+def parse_place(text: str) -> Place:
+    """Read ``TOPIC/PARTITION/OFFSET``.
+
+    Raises:
+        ValueError: it is none; a sentence for a person.
+    """
+    topic, *numbers = text.split("/")
+    if not topic or len(numbers) != 2 or not all(one.isascii() and one.isdigit() for one in numbers):
+        raise ValueError(f"{text!r} is not the place of a record: expected TOPIC/PARTITION/OFFSET")
+    partition, offset = map(int, numbers)
+    if partition >= 1 << 31 or offset >= 1 << 63:
+        raise ValueError(f"{text!r} is not the place of a record: a number is too large")
+    return Place(topic, partition, offset)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A record in suspense: where it stood, what could be read of its identity, and its bytes."""
+
+    place: Place
+    reason: str
+    source: str | None
+    id: str | None
+    sequence: int | None
+    account: str | None
+    key: bytes | None
+    headers: Headers
+    value: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class SentAgain:
+    """What a resubmission puts on ``usage.events``."""
+
+    partition: int
+    key: bytes | None
+    headers: Headers
+    value: bytes | None
+
+
+def as_it_was(held: Held, partitions: int) -> SentAgain:
+    """The record with its key, headers and bytes; to the partition of its account, else to the one it stood on."""
+    to = held.place.partition if held.account is None else partition_of(held.account, partitions)
+    headers = tuple(header for header in held.headers if header[0] not in _OWN_HEADERS)
+    return SentAgain(to, held.key, headers, held.value)
+
+
+def repaired(held: Held, event: bytes, partitions: int, declared_meters: frozenset[str]) -> SentAgain | Rejection:
+    """The record with another event in its place: structured JSON; a binary one's own headers go.
+
+    The event keeps the identity that it repairs: under another one, a resend of the original would be rated too. Only
+    ``sequence_reused`` is repaired by another number (or source), and where nothing could be read anything goes.
+    """
+    read = parse_usage(event, declared_meters=declared_meters)
+    if isinstance(read, Rejection):
+        return read
+    other = _other_identity(held, read)
+    if other is not None:
+        return Rejection("invalid_event", other, read.source, read.id, read.sequence, read.account)
+    headers = tuple(
+        (name, content)
+        for name, content in held.headers
+        if name not in _OWN_HEADERS and name.lower() != "content-type" and not name.lower().startswith("ce_")
+    )
+    headers = (*headers, ("content-type", b"application/cloudevents+json"))
+    return SentAgain(partition_of(read.account, partitions), read.account.encode(), headers, event)
+
+
+def _other_identity(held: Held, event: UsageEvent) -> str | None:
+    if held.reason == "sequence_reused":
+        if (held.source, held.sequence) == (event.source, event.sequence):
+            return (
+                f"sequence: {event.sequence} of source {event.source!r} is used by another event; give its own number"
+            )
+        return None
+    for name, was, now in (
+        ("source", held.source, event.source),
+        ("id", held.id, event.id),
+        ("sequence", held.sequence, event.sequence),
+    ):
+        if was is not None and was != now:
+            return f"{name}: {now!r} is not that of the rejected event, {was!r}; a repair keeps the identity"
+    return None
+
+
+class Advice(NamedTuple):
+    """What to do, in the two languages in which people see it."""
+
+    zh: str
+    en: str
+
+
+ADVICE: dict[str, Advice] = {
+    "invalid_json": Advice(
+        "内容不是合法的 JSON：修复发送方；有原始用量时用 --with 提交正确的事件。",
+        "The bytes are not JSON: repair the emitter; where the usage is known, resubmit a right event with --with.",
+    ),
+    "invalid_event": Advice(
+        "按 detail 指出的字段改正，用 --with 提交；标识（source、id、sequence）保持不变。",
+        "Correct the field that the detail names and resubmit with --with; source, id and sequence stay.",
+    ),
+    "usage_mismatch": Advice(
+        "各计量项相互矛盾：向来源核实真实用量，改正后用 --with 提交。",
+        "The counts contradict each other: ask the source what was used, and resubmit that with --with.",
+    ),
+    "unknown_meter": Advice(
+        "计量项无人认识：在价目表中声明它并发布，再原样重提；或改正名称后用 --with 提交。",
+        "Nobody knows the meter: declare it in a price book, publish, and resubmit; or correct its name with --with.",
+    ),
+    "no_price_book": Advice(
+        "该时间没有生效的价目表版本：发布覆盖该时间的版本后重提。",
+        "No version of the account's price book was in force then: publish one that was, then resubmit.",
+    ),
+    "no_price": Advice(
+        "价目表没有该组合或计量项的价格：发布带此价格的新版本后重提。",
+        "The price book has no price for it: publish a version that has, in force at the event's time, then resubmit.",
+    ),
+    "unknown_account": Advice(
+        "账户从未开立：先开户（account.opened.v1）再重提；账户写错时用 --with 改正 subject。",
+        "The account was never opened: open it, then resubmit; where its name is wrong, correct subject with --with.",
+    ),
+    "account_closed": Advice(
+        "账户已销户：把用量记到应付账户（--with 改正 subject），否则留作记录。",
+        "The account is closed: bill the account that pays instead (subject, with --with), or leave it on record.",
+    ),
+    "time_in_future": Advice(
+        "事件时间超前：到时间后原样重提；来源时钟错误时用 --with 改正时间。",
+        "Its time lies ahead: resubmit when that time has come; where the clock was wrong, correct it with --with.",
+    ),
+    "time_too_old": Advice(
+        "事件早于可接受的时限，重提仍会被拒：核实后用人工调账（balance.adjusted.v1）补记。",
+        "It is older than what is taken, and would be rejected again: settle it by a balance adjustment.",
+    ),
+    "sequence_reused": Advice(
+        "该来源的序号已被另一事件使用：修复来源的编号，以它自己的序号用 --with 提交。",
+        "Another event of its source has this number: repair the source, and resubmit with its own number with --with.",
+    ),
+    "overflow": Advice(
+        "数值超出可记录范围：向来源核实，改正后用 --with 提交。",
+        "A number is larger than what can be held: ask the source what was used, and resubmit that with --with.",
+    ),
+}
+"""By reason of CONTRACT §1."""

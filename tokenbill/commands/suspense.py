@@ -1,0 +1,288 @@
+"""``tokenbill suspense``: rejected usage events: list them, look at one, send them again. No rules."""
+
+from __future__ import annotations
+
+import base64
+import getpass
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import click
+
+from billing.commit import USAGE_TOPIC
+from billing.store import suspense as stored
+from billing.store.catalog import read_catalog
+from billing.store.database import Database
+from billing.suspense import ADVICE, Place, SentAgain, as_it_was, parse_place, repaired
+from schemas.rejections import REASONS, Rejection
+from schemas.times import format_time_us
+from tokenbill.commands.run import servers
+from tokenbill.commands.times import Moment
+from tokenbill.database import explained, opened
+from tokenbill.errors import UserError
+from tokenbill.rows import FORMATS, Row, write_rows
+
+_DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the local stack to join.")
+_REASON = click.option("--reason", type=click.Choice(REASONS), metavar="REASON", help="Only with this reason.")
+_ACCOUNT = click.option("--account", help="Only of this account, where the event named one.")
+_COLUMNS = ("place", "time", "reason", "account", "source", "id", "state", "sent_to", "detail")
+
+
+@click.group(short_help="List, show and resubmit rejected usage events.")
+def suspense() -> None:
+    """Rejected usage events. Each is kept for good with its bytes and its reason, by its place in Kafka.
+
+    \b
+    Examples:
+      tokenbill suspense list --reason unknown_account
+      tokenbill suspense show usage.events/3/1042
+      tokenbill suspense resubmit --reason unknown_account --account acct-000123
+    """
+
+
+@suspense.command("list")
+@_REASON
+@_ACCOUNT
+@click.option("--open/--all", "only_open", default=True, show_default=True, help="Only what nobody sent again.")
+@click.option("--from", "from_us", type=Moment(), help="Records from this time on, by Kafka's clock (RFC 3339).")
+@click.option("--to", "to_us", type=Moment(), help="Up to this time, excluded.")
+@click.option("--format", "written_as", type=click.Choice(FORMATS), default="table", show_default=True)
+@_DATA_DIR
+def list_(
+    reason: str | None,
+    account: str | None,
+    only_open: bool,
+    from_us: int | None,
+    to_us: int | None,
+    written_as: str,
+    data_dir: Path | None,
+) -> None:
+    """List rejected events, oldest first. State: open; resubmitted (not decided yet); rated (now or before);
+    rejected_again (a row of its own replaces this one).
+
+    \b
+    Example:
+      tokenbill suspense list --reason no_price --from 2026-11-01T00:00:00+08:00 --format csv
+    """
+    wanted = stored.Wanted(reason, account, from_us, to_us, only_open)
+    with opened(data_dir) as database:
+        write_rows(map(_row, stored.listed(database, wanted)), _COLUMNS, written_as, sys.stdout)
+
+
+@suspense.command()
+@click.argument("place", nargs=-1, required=True, metavar="TOPIC/PARTITION/OFFSET")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.option("--bytes", "only_bytes", is_flag=True, help="Only the bytes of the event, as they came.")
+@_DATA_DIR
+def show(place: tuple[str, ...], as_json: bool, only_bytes: bool, data_dir: Path | None) -> None:
+    """Show one rejected event: what is known of it, its headers and bytes, and what to do about it.
+
+    \b
+    Examples:
+      tokenbill suspense show usage.events/3/1042
+      tokenbill suspense show usage.events 3 1042 --bytes > event.json
+    """
+    at = _place("/".join(place))
+    with opened(data_dir) as database:
+        found = stored.shown(database, at)
+    if found is None:
+        raise _unknown([at])
+    about, kept = found
+    value = kept.held.value
+    if only_bytes:
+        sys.stdout.buffer.write(value or b"")
+        return
+    advice = ADVICE[about.reason]
+    document: dict[str, Any] = {
+        **_row(about),
+        "resolved_by": about.resolved_by,
+        "resolved_at": about.resolved_at and about.resolved_at.isoformat(),
+        "sequence": kept.held.sequence,
+    }
+    key, headers = _content(kept.held.key), [(name, _content(content)) for name, content in kept.held.headers]
+    if as_json:
+        document |= {"key": key, "headers": headers, "value": _content(value), "advice": advice._asdict()}
+        click.echo(json.dumps(document, ensure_ascii=False))
+        return
+    for name, content in document.items():
+        if name not in ("topic", "partition", "offset"):
+            click.echo(f"{name:12} {'–' if content is None else content}")
+    click.echo(f"key          {_line(key)}")
+    for name, header in headers:
+        click.echo(f"header       {name}: {_line(header)}")
+    click.echo(f"\n{advice.zh}\n{advice.en}\n\n{_line(_content(value))}")
+
+
+@suspense.command(epilog="Exit codes: 0 all were sent (or none was wanted), 2 something could not be: it says what.")
+@click.argument("places", nargs=-1, metavar="[TOPIC/PARTITION/OFFSET]...")
+@_REASON
+@_ACCOUNT
+@click.option("--with", "repair", type=click.File("rb"), help="Send this repaired event (JSON) in the place of one.")
+@click.option("--by", default=getpass.getuser, help="Who resubmits, for the record [default: the system's user].")
+@click.option("--again", is_flag=True, help="Also what was sent again before; named places only.")
+@_DATA_DIR
+def resubmit(
+    places: tuple[str, ...],
+    reason: str | None,
+    account: str | None,
+    repair: Any,
+    by: str,
+    again: bool,
+    data_dir: Path | None,
+) -> None:
+    """Send rejected events to usage.events again: same key, headers and bytes, or repaired (--with).
+
+    An event is rated once, however often it is sent: its identity sees to that. If this command dies between sending
+    and noting it, the next one sends the same again, which is then a duplicate. Rejected again, it is a row of its own.
+
+    \b
+    Examples:
+      tokenbill suspense resubmit usage.events/3/1042 --with event.json --by wang
+      tokenbill suspense resubmit --reason unknown_account --account acct-000123
+    """
+    if bool(places) == (reason is not None or account is not None):
+        raise UserError("Nothing says what to resubmit", "", "Name places, or else --reason and/or --account.")
+    if repair is not None and len(places) != 1:
+        raise UserError("--with repairs one event", f"{len(places)} places are named", "Name the place of that event.")
+    if again and not places:
+        raise UserError("--again is for named places", "", "Name the places; `tokenbill suspense list --all` has them.")
+    kafka, url = servers(data_dir)
+    wanted = list(dict.fromkeys(map(_place, places)))
+    with explained(), closing(Database(url, pool_size=1)) as database:
+        if wanted:
+            _resubmit_places(database, kafka, wanted, repair.read() if repair else None, by, again)
+        else:
+            _resubmit_all(database, kafka, stored.Wanted(reason, account), by)
+
+
+def _resubmit_places(
+    database: Database, kafka: str, wanted: list[Place], repair: bytes | None, by: str, again: bool
+) -> None:
+    declared = read_catalog(database)[1].declared_meters()
+    with database.transaction() as connection:
+        resubmission = stored.Resubmission(connection)
+        partitions = resubmission.partitions()
+        found = list(resubmission.places(wanted))
+        known = {kept.held.place for kept in found}
+        if len(known) < len(wanted):
+            raise _unknown([place for place in wanted if place not in known])
+        done = [str(kept.held.place) for kept in found if kept.resolved]
+        if done and not again:
+            raise UserError(f"{', '.join(done)}: sent again before; nothing was sent", "", "Send once more: --again")
+        if repair is None:
+            outgoing = [as_it_was(kept.held, partitions) for kept in found]
+        else:
+            made = repaired(found[0].held, repair, partitions, declared)
+            if isinstance(made, Rejection):
+                raise UserError("The repaired event would be rejected", f"{made.reason}: {made.detail}", "Correct it.")
+            outgoing = [made]
+        sent, failed = _send(resubmission, kafka, found, outgoing, repair, by)
+    for kept, sent_to in sent:
+        click.echo(f"{kept.held.place} -> {sent_to}")
+    _raise_failed(len(sent), failed)
+
+
+def _resubmit_all(database: Database, kafka: str, wanted: stored.Wanted, by: str) -> None:
+    total, after = 0, (-1, 0, 0)
+    commits: dict[int, int] | None = None
+    while True:
+        with database.transaction() as connection:
+            resubmission = stored.Resubmission(connection)
+            # What is rejected again meanwhile is a new row: it waits for the next time.
+            commits = resubmission.commits() if commits is None else commits
+            found = resubmission.page(wanted, commits, after)
+            outgoing = [as_it_was(kept.held, len(commits)) for kept in found]
+            sent, failed = _send(resubmission, kafka, found, outgoing, None, by)
+        total += len(sent)
+        _raise_failed(total, failed)
+        if not found:
+            break
+        after = found[-1].key
+        click.echo(f"{total:,} resubmitted", err=True)
+    click.echo(f"{total} resubmitted")
+
+
+def _send(
+    resubmission: stored.Resubmission,
+    kafka: str,
+    found: Sequence[stored.Kept],
+    outgoing: Sequence[SentAgain],
+    repair: bytes | None,
+    by: str,
+) -> tuple[list[tuple[stored.Kept, Place]], list[str]]:
+    from streams.resubmit import send_again
+
+    sent: list[tuple[stored.Kept, Place]] = []
+    failed: list[str] = []
+    for kept, record, offset in zip(found, outgoing, send_again(kafka, outgoing) if outgoing else (), strict=True):
+        if isinstance(offset, int):
+            sent.append((kept, Place(USAGE_TOPIC, record.partition, offset)))
+        else:
+            failed.append(f"{kept.held.place}: {offset}")
+    resubmission.note([stored.Resolution(kept.key, sent_to, repair) for kept, sent_to in sent], by)
+    return sent, failed
+
+
+def _raise_failed(sent: int, failed: list[str]) -> None:
+    if failed:
+        raise UserError(
+            f"{sent} resubmitted, {len(failed)} not acknowledged by Kafka",
+            failed[0],
+            "Is the stack up? Those stay open; resubmit again (what arrived nevertheless is a duplicate).",
+        )
+
+
+def _place(text: str) -> Place:
+    try:
+        return parse_place(text)
+    except ValueError as error:
+        raise UserError(str(error), "", "`tokenbill suspense list` shows the places.") from error
+
+
+def _unknown(places: Sequence[Place]) -> UserError:
+    return UserError(
+        f"No event was rejected at {', '.join(map(str, places))}",
+        "",
+        "Nothing was sent. `tokenbill suspense list --all` shows the places.",
+    )
+
+
+def _row(one: stored.Listed) -> Row:
+    return {
+        "place": str(one.place),
+        "topic": one.place.topic,
+        "partition": one.place.partition,
+        "offset": one.place.offset,
+        "time": format_time_us(one.log_time_us),
+        "reason": one.reason,
+        "detail": one.detail,
+        "source": one.source,
+        "id": one.id,
+        "account": one.account,
+        "bytes": one.size,
+        "state": one.state,
+        "sent_to": None if one.sent_to is None else str(one.sent_to),
+    }
+
+
+def _content(content: bytes | None) -> dict[str, str] | None:
+    """Bytes as ``text`` where a terminal can show it, else as ``base64``; None for a null of Kafka."""
+    if content is None:
+        return None
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        text = "\0"
+    if all(one.isprintable() or one in "\n\r\t" for one in text):
+        return {"text": text}
+    return {"base64": base64.b64encode(content).decode()}
+
+
+def _line(content: dict[str, str] | None) -> str:
+    if content is None:
+        return "– (null)"
+    return content["text"] if "text" in content else f"base64: {content['base64']}"
