@@ -12,6 +12,7 @@ from billing.burn import AccountEvent, PlanOf
 from billing.catalog.model import Catalog, Plan
 from billing.ledger import Postings
 from schemas.commands import Command
+from schemas.times import format_time_us
 from schemas.units import PICO_DIGITS, format_pico
 
 WALLET_MAX_PICO = 10 ** (18 + PICO_DIGITS)
@@ -67,11 +68,18 @@ def insufficient_funds(account: Account, plan: Plan) -> Refusal:
 
 
 def plan_for_sale(name: str, version: int | None, account: Account, scene: Scene) -> Plan | Refusal:
-    """The plan version that an account may buy; the latest where no version is given."""
-    plan = scene.catalog.plan(name, version)
-    if plan is None:
+    """The plan version that an account may buy; the latest where no version is given.
+
+    Whether the plan is sold at all is said by its latest version: older ones never change.
+    """
+    plan, latest = scene.catalog.plan(name, version), scene.catalog.plan(name)
+    if plan is None or latest is None:
         wanted = "" if version is None else f" version {version}"
         return Refusal("unknown_plan", f"there is no plan {name!r}{wanted}")
+    withdrawn_us = latest.withdrawn_from_us
+    if withdrawn_us is not None and withdrawn_us <= scene.now_us:
+        since = format_time_us(withdrawn_us)
+        return Refusal("plan_withdrawn", f"plan {name!r} is not sold since {since}, by its version {latest.version}")
     if plan.currency != account.currency:
         return Refusal(
             "currency_mismatch", f"plan {plan.label} costs {plan.currency}, the account is {account.currency}"

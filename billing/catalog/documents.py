@@ -52,6 +52,7 @@ def plan_object(plan: Plan) -> Json:
         "breakage": {"policy": plan.breakage},
         "alerts": [format_micro(alert) for alert in plan.alerts_micro],
         **({} if plan.members is None else {"members": _members(plan.members)}),
+        **({} if plan.withdrawn_from_us is None else {"withdrawn_from": format_time_us(plan.withdrawn_from_us)}),
     }
 
 

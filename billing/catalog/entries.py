@@ -4,8 +4,8 @@ A body holds the meaning, not the text: defaults are filled in, comments, file a
 absent (an open context, no time band) is left out; there are no nulls. Bodies of published versions are kept for ever,
 so what is written here stays readable: a change of shape raises ``body_version``. A body has the first version that can
 hold it: a program that does not know stacking, conditions of an adjustment or a minimum charge (2), or period rules and
-what a plan may have beyond standard tokens, pay_as_you_go and block (3), refuses such an entry instead of deciding
-without them, and the digests of entries without them stay.
+what a plan may have beyond standard tokens, pay_as_you_go and block (3), or that a plan is withdrawn (4), refuses such
+an entry instead of deciding without them, and the digests of entries without them stay.
 """
 
 import hashlib
@@ -35,7 +35,8 @@ from billing.catalog.model import (
 )
 from billing.catalog.period_bodies import rule_body, rule_of
 
-BODY_VERSION = 3
+BODY_VERSION = 4
+_FOURTH_VERSION = 4
 _THIRD_VERSION = 3
 _SECOND_VERSION = 2
 _FIRST_VERSION = 1
@@ -261,6 +262,8 @@ def _row(index: int, body: Mapping[str, Any]) -> PriceRow:
 
 
 def _plan_body_version(plan: Plan) -> int:
+    if plan.withdrawn_from_us is not None:
+        return _FOURTH_VERSION
     newer = (
         plan.windows
         or plan.members is not None
@@ -304,6 +307,8 @@ def _plan_extras(plan: Plan) -> Body:
         body |= {"activation": plan.activation, "activate_within_days": plan.activate_within_days}
     if plan.expiry_alert_days:
         body["expiry_alert_days"] = list(plan.expiry_alert_days)
+    if plan.withdrawn_from_us is not None:
+        body["withdrawn_from_us"] = plan.withdrawn_from_us
     return body
 
 
@@ -360,4 +365,5 @@ def _plan(body: Mapping[str, Any]) -> Plan:
         activation=body.get("activation", "purchase"),
         activate_within_days=body.get("activate_within_days", 0),
         expiry_alert_days=tuple(body.get("expiry_alert_days", ())),
+        withdrawn_from_us=body.get("withdrawn_from_us"),
     )

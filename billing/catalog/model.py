@@ -209,7 +209,8 @@ class Plan:
 
     ``activation`` says when a purchase begins: with the ``purchase`` (or its ``starts_at``), or with the ``first_use``,
     at the latest ``activate_within_days`` after it may begin (0: whenever). ``expiry_alert_days`` are days before the
-    end of a bucket, falling, on which its owner is told.
+    end of a bucket, falling, on which its owner is told. ``withdrawn_from_us`` of the latest version ends the sale of
+    every version (None: it is sold); what was sold runs on.
     """
 
     name: str
@@ -229,6 +230,7 @@ class Plan:
     activation: str = "purchase"
     activate_within_days: int = 0
     expiry_alert_days: tuple[int, ...] = ()
+    withdrawn_from_us: int | None = None
     file: str = field(default="", compare=False)
     line: int = field(default=0, compare=False)
 

@@ -18,6 +18,7 @@ OPTIONAL = (
     "activation",
     "activate_within_days",
     "expiry_alert_days",
+    "withdrawn_from",
 )
 ACTIVATIONS = ("purchase", "first_use")
 CYCLE_KINDS = ("subscription_month", "calendar_month", "days", "once")
@@ -52,6 +53,7 @@ def read_plan(fields: Fields) -> Plan:
         activation=_read_activation(fields),
         activate_within_days=fields.integer("activate_within_days", 1, 0, 36_500),
         expiry_alert_days=_read_alert_days(fields),
+        withdrawn_from_us=fields.instant("withdrawn_from") if "withdrawn_from" in fields else None,
         file=fields.source.file,
         line=fields.node.line,
     )

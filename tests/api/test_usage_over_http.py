@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx
 from api_rig import Api, check_problem, until
 from test_orders import opened, order
 
+from billing.catalog import load_folder
+from billing.store import Store
 from schemas.times import format_time_us
 
 STRUCTURED = {"content-type": "application/cloudevents+json"}
@@ -161,6 +164,34 @@ def test_a_quote_without_an_account_is_the_price_alone(api: Api) -> None:
         ({}, 422, "invalid_event"),
     ):
         check_problem(client.post("/v1/quotes", json=body), status, code)
+
+
+def test_a_withdrawn_plan_says_so_and_is_refused_over_http(api: Api, tmp_path: Path) -> None:
+    name = api.name("gone")
+    plan = (
+        f"kind: plan\nname: {name}\nversion: %d\ntitle: {{en: gone}}\ncycle: {{kind: once}}\n"
+        'price: {amount: "1", currency: CNY, tax_rate: "0.06"}\n'
+        'buckets: [{unit: STD_TOKEN, amount: "1", kind: periodic}]\n'
+    )
+    versions = (plan % 1, plan % 2 + 'withdrawn_from: "2026-11-01T00:00:00+08:00"\n')
+    for number, text in enumerate(versions):
+        (tmp_path / f"{number}.yaml").write_text(text)
+    with Store(api.database_url) as store:
+        done = store.publish(load_folder(tmp_path))
+        assert store.wait_for_workers(done.epoch, 60) == []
+    client = api.clients["read"]
+    until(lambda: client.get(f"/v1/plans/{name}").status_code == 200)
+    [listed] = [one for one in client.get("/v1/plans", params={"limit": 1000}).json()["items"] if one["name"] == name]
+    assert (listed["version"], listed["withdrawn_from"]) == (2, "2026-10-31T16:00:00Z")
+    assert "withdrawn_from" not in client.get(f"/v1/plans/{name}").json()["versions"][1]
+    account = opened(api)
+    for path, body in (
+        ("purchases", {"plan": name, "plan_version": 1, "grant_id": "g"}),
+        ("subscriptions", {"plan": name, "subscription_id": "s"}),
+    ):
+        answer = order(api.clients["admin"], f"/v1/accounts/{account}/{path}", body, f"{path}-{account}")
+        problem = check_problem(answer, 409, "plan_withdrawn")
+        assert problem["detail"].startswith(f"plan '{name}' is not sold since 2026-10-31T16:00:00Z, by its version 2")
 
 
 def test_plans_and_price_books_are_listed_and_shown(api: Api) -> None:

@@ -76,6 +76,13 @@ def test_the_digest_of_a_body_never_changes(tmp_path: Path) -> None:
     assert "".join(canonical_json(e.body).decode() + "\n" for e in entries) == golden.read_text(encoding="utf-8")
 
 
+def test_a_withdrawn_plan_is_refused_by_programs_that_would_sell_it(tmp_path: Path) -> None:
+    catalog = load(tmp_path, PLAN + 'withdrawn_from: "2026-12-01T00:00:00+08:00"\n')
+    (entry,) = catalog.to_entries()
+    assert (entry.body["body_version"], entry.body["withdrawn_from_us"]) == (4, 1_796_054_400_000_000)
+    assert Catalog.from_entries([entry.body]) == catalog
+
+
 def test_a_body_of_another_version_or_kind_is_refused(tmp_path: Path) -> None:
     (entry,) = load(tmp_path, PLAN).to_entries()
     with pytest.raises(ValueError, match="body of version 99, not 1 to "):

@@ -28,6 +28,7 @@ def found(folder: Path, *texts: str) -> list[str]:
             'overage: {mode: auto_pack, block: "1", price: "1", max_packs: 1001}',
             "overage.max_packs: is '1001'; write an integer from 1 to 1000",
         ),
+        ('withdrawn_from: "2026-12-01"', "withdrawn_from: is '2026-12-01'; write a time with offset such as"),
         ("members: {}", "members: is empty; write seats, cap or both"),
         ("members: {seats: 0}", "members.seats: is '0'; write an integer from 1"),
         ('members: {seat: "1"}', "members.seat: is not a known key; did you mean 'seats'?"),

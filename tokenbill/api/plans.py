@@ -47,6 +47,10 @@ class PlanBody(BaseModel):
     cycle: dict[str, Any] = Field(description="how long a cycle is")
     buckets: list[dict[str, Any]] = Field(description="what a cycle grants")
     overage: dict[str, Any] = Field(description="what happens to usage that no bucket covers")
+    withdrawn_from: str = Field(
+        default="",
+        description="only where it is withdrawn: from when no version of the plan is sold, by the latest one",
+    )
 
 
 class PlanPage(BaseModel):

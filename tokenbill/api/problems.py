@@ -110,6 +110,7 @@ REFUSALS: dict[str, Kind] = {
     "subscription_ended": Kind(409, "The subscription has ended"),
     "subscription_suspended": Kind(409, "The subscription is suspended"),
     "subscription_not_suspended": Kind(409, "The subscription is not suspended"),
+    "plan_withdrawn": Kind(409, "The plan is no longer sold"),
     "plan_not_renewable": Kind(409, "The plan begins with its first use"),
     "cycle_mismatch": Kind(409, "The plans have different cycles"),
     "cycle_without_end": Kind(409, "The running cycle has no end"),
