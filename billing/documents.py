@@ -28,7 +28,11 @@ NOTHING_RESERVED: Mapping[str, int] = MappingProxyType({})
 
 def dump_json(value: object) -> bytes:
     """Compact UTF-8 JSON; keys keep their order."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return _write(value).encode()
+
+
+_write = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+"""Made once: ``json.dumps`` makes an encoder for each call."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,10 @@ overage of a reservation are those of the usage that follows. Never: SQL, Kafka,
 
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from operator import attrgetter
 
-from billing.accounts import CLOSED, SUSPENDED, Account, PlanKey
+from billing.accounts import CLOSED, SUSPENDED, Account, Bucket, PlanKey
 from billing.burn import burn, sort_buckets
 from billing.catalog.model import Catalog, Plan, PriceBook
 from billing.extras import Extras
@@ -191,9 +192,16 @@ def _burned(
 
 
 def _copied(account: Account) -> Account:
-    """A copy that shares nothing that changes. Not a plain ``deepcopy``: that took a third of a reservation's time."""
-    extras = Extras() if account.extras.empty else deepcopy(account.extras)
-    return replace(account, buckets=[replace(bucket) for bucket in account.buckets], extras=extras)
+    """A copy that shares nothing that changes. Neither ``deepcopy`` nor ``replace``: they took a third of a
+    reservation's time."""
+    copy = Account(*_account_values(account))
+    copy.buckets = [Bucket(*_bucket_values(bucket)) for bucket in account.buckets]
+    copy.extras = Extras() if account.extras.empty else deepcopy(account.extras)
+    return copy
+
+
+_account_values = attrgetter(*(field.name for field in fields(Account)))
+_bucket_values = attrgetter(*(field.name for field in fields(Bucket)))
 
 
 def _largest_part(account: Account, held: Held, event: UsageEvent, tariff: Tariff) -> Granted | None:

@@ -112,6 +112,8 @@ class Operation:
     account: str
     wanted: tuple[str, ...]
     decide: Callable[[Scene], Any]
+    fresh: bool = False
+    """Whether what is wanted has names drawn at random for this operation: only an earlier try of it has made them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,16 +179,15 @@ def reserve(
     granted = decide_hold(scene.account, scene.held, event, scene.tariff, accept_partial)
     if isinstance(granted, Refused):
         return granted
-    terms = replace(
-        hold.terms,
-        counts=granted.counts,
-        amount_pico=granted.amount_pico,
-        standard_micro=granted.standard_micro,
-        partial=granted.counts != counts,
+    partial = granted.counts != counts
+    terms = Terms(hold.terms.dimensions, granted.counts, granted.amount_pico, granted.standard_micro, partial)
+    expires_us = scene.now_us + validity_us
+    made = Hold(
+        *(hold.reservation_id, hold.account, hold.kind, OPEN, granted.held, terms, scene.now_us, expires_us),
+        steps={"create": {"sha256": sha256}},
     )
-    made = replace(hold, held=granted.held, terms=terms, created_us=scene.now_us, expires_us=scene.now_us + validity_us)
-    scene.put(with_step(made, "create", sha256))
-    return scene.holds[hold.reservation_id]
+    scene.put(made)
+    return made
 
 
 def find(scene: Scene, reservation_id: str) -> Hold | Refused:

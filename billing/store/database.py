@@ -109,13 +109,10 @@ class Database:
             connection.commit()
         except _LOST as error:
             pooled.invalidate()
-            raise DatabaseDown(_first_line(error)) from error
-        except _MISSING as error:
+            raise named_error(error) from error
+        except (*_MISSING, psycopg.IntegrityError, psycopg.DataError) as error:
             _roll_back(connection, pooled)
-            raise NotPrepared(_first_line(error)) from error
-        except (psycopg.IntegrityError, psycopg.DataError) as error:
-            _roll_back(connection, pooled)
-            raise BrokenInvariant(_first_line(error)) from error
+            raise named_error(error) from error
         except BaseException:  # Whatever it is goes on up; the pool must get a clean connection back first.
             _roll_back(connection, pooled)
             raise
@@ -144,6 +141,17 @@ class Database:
     def close(self) -> None:
         """Close the idle connections."""
         self.engine.dispose()
+
+
+def named_error(error: Exception) -> Exception:
+    """An error of the driver as what it means to us; itself where it means a defect."""
+    if isinstance(error, _LOST):
+        return DatabaseDown(_first_line(error))
+    if isinstance(error, _MISSING):
+        return NotPrepared(_first_line(error))
+    if isinstance(error, (psycopg.IntegrityError, psycopg.DataError)):
+        return BrokenInvariant(_first_line(error))
+    return error
 
 
 def _on_connect(connection: DBAPIConnection, _record: object) -> None:

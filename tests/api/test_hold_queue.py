@@ -21,13 +21,13 @@ class CountingBook:
         self.sizes: list[int] = []
         self.down = False
 
-    def transact(self, operations: Sequence[Operation]) -> list[Any]:
+    async def transact(self, operations: Sequence[Operation]) -> list[Any]:
         self.sizes.append(len(operations))
         if self.down:
             raise DatabaseDown("away")
         return [operation.decide(None) for operation in operations]  # type: ignore[arg-type]
 
-    def close(self) -> None:
+    async def close(self) -> None:
         self.closed = True
 
 

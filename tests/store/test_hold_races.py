@@ -1,11 +1,12 @@
 """Holds on real PostgreSQL: what is granted is never more than there is, however operations and commits meet."""
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
-from threading import Barrier, BrokenBarrierError
-from typing import Any
+from threading import Barrier, BrokenBarrierError, local
+from typing import Any, TypeVar
 
 import psycopg
 import pytest
@@ -27,8 +28,9 @@ from billing.reservations import (
     settle,
 )
 from billing.store import Store, reports
-from billing.store.database import Database
 from billing.store.holds import HoldBook
+
+T = TypeVar("T")
 
 CLIENTS = 16
 DIMENSIONS = {
@@ -47,7 +49,31 @@ PICO_A_TOKEN = 2 * 10**6  # a million for two yuan
 class UnlockedBook(HoldBook):
     """What it would be without the lock: the test of the test."""
 
-    LOCK_HEADS = "SELECT FROM hold_head WHERE account = ANY (%s::text[])"
+    LOCK_HEADS = "SELECT FROM hold_head WHERE account = ANY ($1::text[])"
+
+
+class Processes:
+    """As many processes of the API as there are threads that ask: each has a book, a loop and connections of its own,
+    so that nothing but the lock in SQL keeps them apart."""
+
+    def __init__(self, database_url: str, kind: type[HoldBook] = HoldBook) -> None:
+        self._url, self._kind = database_url, kind
+        self._mine = local()
+        self._all: list[tuple[asyncio.Runner, HoldBook]] = []
+
+    def transact(self, operations: Sequence[Operation]) -> list[Any]:
+        return self.ask(lambda book: book.transact(operations))
+
+    def ask(self, question: Callable[[HoldBook], Coroutine[Any, Any, T]]) -> T:
+        if not hasattr(self._mine, "book"):
+            self._mine.runner, self._mine.book = asyncio.Runner(), self._kind(self._url)
+            self._all.append((self._mine.runner, self._mine.book))
+        return self._mine.runner.run(question(self._mine.book))
+
+    def close(self) -> None:
+        for runner, book in self._all:
+            runner.run(book.close())
+            runner.close()
 
 
 @pytest.fixture
@@ -62,9 +88,9 @@ def rich(database: PreparedDatabase, store: Store, publish_samples: Callable[[St
 
 
 @pytest.fixture
-def book(rich: PreparedDatabase) -> Iterator[HoldBook]:
-    with closing(Database(rich.app_url, CLIENTS)) as connections:
-        yield HoldBook(connections)
+def book(rich: PreparedDatabase) -> Iterator[Processes]:
+    with closing(Processes(rich.app_url)) as made:
+        yield made
 
 
 def reserving(
@@ -97,8 +123,7 @@ def test_two_at_once_overspend_only_without_the_lock(rich: PreparedDatabase, loc
         except BrokenBarrierError:
             assert locked, "without the lock both are in at once"
 
-    with closing(Database(rich.app_url, 2)) as connections:
-        made = HoldBook(connections) if locked else UnlockedBook(connections)
+    with closing(Processes(rich.app_url, HoldBook if locked else UnlockedBook)) as made:
         made.transact([reserving("first", 1)])  # the account's head exists: making it would be a lock too
         with ThreadPoolExecutor(2) as threads:
             asked = [threads.submit(made.transact, [reserving(name, 7_500_000, meet=meet)]) for name in ("x", "y")]
@@ -109,7 +134,7 @@ def test_two_at_once_overspend_only_without_the_lock(rich: PreparedDatabase, loc
     assert [one.code for one in refused] == (["insufficient_balance"] if locked else [])
 
 
-def test_sixteen_clients_never_hold_more_than_there_is(rich: PreparedDatabase, book: HoldBook) -> None:
+def test_sixteen_clients_never_hold_more_than_there_is(rich: PreparedDatabase, book: Processes) -> None:
     """Each asks for an eighth of an account again and again; releases and extensions in between."""
     tokens = 20 * 10**12 // PICO_A_TOKEN // 8
 
@@ -144,13 +169,11 @@ def test_sixteen_clients_never_hold_more_than_there_is(rich: PreparedDatabase, b
     assert isinstance(book.transact([reserving("over", 1)])[0], Refused)
 
 
-def test_a_burn_is_seen_with_the_end_of_its_hold_or_not_at_all(rich: PreparedDatabase, book: HoldBook) -> None:
+def test_a_burn_is_seen_with_the_end_of_its_hold_or_not_at_all(rich: PreparedDatabase, book: Processes) -> None:
     """A commit lowers the balance and closes the hold in one transaction, again and again, while others ask whether the
     whole rest is free: it never is."""
     tokens = 1_000_000
-    reader = closing(Database(rich.app_url, 2))
-    with reader as connections, ThreadPoolExecutor(1) as threads:
-        asking = HoldBook(connections)
+    with ThreadPoolExecutor(1) as threads:
         stop = False
 
         def ask() -> int:
@@ -161,7 +184,7 @@ def test_a_burn_is_seen_with_the_end_of_its_hold_or_not_at_all(rich: PreparedDat
                     assert scene.account is not None
                     return scene.account.wallet_pico, scene.held.wallet_pico
 
-                wallet_pico, held = asking.transact([Operation("a", (), decide)])[0]
+                wallet_pico, held = book.transact([Operation("a", (), decide)])[0]
                 # Before its commit a hold stands for the money, afterwards the money is gone: 2 yuan are never free.
                 assert wallet_pico - held <= 18 * 10**12, (wallet_pico, held)
                 asked += 1
@@ -191,7 +214,7 @@ def test_a_burn_is_seen_with_the_end_of_its_hold_or_not_at_all(rich: PreparedDat
 
 
 def test_the_commit_that_burns_usage_naming_a_hold_closes_it(
-    rich: PreparedDatabase, store: Store, book: HoldBook
+    rich: PreparedDatabase, store: Store, book: Processes
 ) -> None:
     for name in ("x", "y"):
         assert isinstance(book.transact([reserving(name, 10)])[0], Hold)
@@ -205,15 +228,15 @@ def test_the_commit_that_burns_usage_naming_a_hold_closes_it(
     assert states == {"x": "closed", "y": "closed", "of-b": "open"}
 
 
-def test_a_repeated_request_finds_what_it_made(book: HoldBook) -> None:
+def test_a_repeated_request_finds_what_it_made(book: Processes) -> None:
     first = book.transact([reserving("x", 10)])[0]
     assert book.transact([reserving("x", 10)])[0] == first
     other = book.transact([reserving("x", 11, key="other")])[0]
     assert isinstance(other, Refused) and other.code == "idempotency_key_reused"
-    assert book.find_account("x") == "a" and book.find_account("y") is None
+    assert book.ask(lambda b: b.find_account("x")) == "a" and book.ask(lambda b: b.find_account("y")) is None
 
 
-def test_an_expired_hold_counts_no_more_and_goes_after_a_day(rich: PreparedDatabase, book: HoldBook) -> None:
+def test_an_expired_hold_counts_no_more_and_goes_after_a_day(rich: PreparedDatabase, book: Processes) -> None:
     assert isinstance(book.transact([reserving("x", 10_000_000)])[0], Hold)
     assert isinstance(book.transact([reserving("y", 1)])[0], Refused)
     rich.run("UPDATE hold SET expires_us = expires_us - 60000000")
@@ -221,16 +244,16 @@ def test_an_expired_hold_counts_no_more_and_goes_after_a_day(rich: PreparedDatab
     used = Operation("a", ("x", "x/1"), lambda s: settle(s, "x", (("input", 3),), "1", "1", final=True))
     late = book.transact([used])[0]
     assert late.problem.code == "reservation_expired" and '"usage":{"input":3}' in late.event
-    assert book.clean() == []
+    assert book.ask(HoldBook.clean) == []
     rich.run("UPDATE hold SET created_us = created_us - 61000000 WHERE event IS NOT NULL")
-    assert book.clean() == [late.event], "its commit was not seen: it is sent again"
-    assert book.clean() == [], "once"
+    assert book.ask(HoldBook.clean) == [late.event], "its commit was not seen: it is sent again"
+    assert book.ask(HoldBook.clean) == [], "once"
     rich.run("UPDATE hold SET expires_us = 5")
-    book.clean()
+    book.ask(HoldBook.clean)
     assert rich.run("SELECT * FROM hold") == []
 
 
-def test_reports_say_what_is_reserved_now(rich: PreparedDatabase, store: Store, book: HoldBook) -> None:
+def test_reports_say_what_is_reserved_now(rich: PreparedDatabase, store: Store, book: Processes) -> None:
     def put(scene: Scene) -> None:
         for name, micro, lasts_us in (("x", 10**6, MINUTE_US), ("y", 5 * 10**5, MINUTE_US), ("late", 10**6, 0)):
             held = Held({"g1/1": micro})
@@ -242,14 +265,14 @@ def test_reports_say_what_is_reserved_now(rich: PreparedDatabase, store: Store, 
     assert rows == {"a": "0", "b": "1.5", "c": "0"}
 
 
-def test_a_new_catalogue_is_used_at_once(store: Store, book: HoldBook, catalog_of: Callable[..., Any]) -> None:
+def test_a_new_catalogue_is_used_at_once(store: Store, book: Processes, catalog_of: Callable[..., Any]) -> None:
     before = book.transact([reserving("x", 10)])[0]
     store.publish(catalog_of((2, "2026-11-02T00:00:00+08:00", "4")))
     after = book.transact([reserving("y", 10)])[0]
     assert after.held.wallet_pico == 2 * before.held.wallet_pico
 
 
-def test_the_account_is_read_as_the_worker_reads_it(rich: PreparedDatabase, store: Store, book: HoldBook) -> None:
+def test_the_account_is_read_as_the_worker_reads_it(rich: PreparedDatabase, store: Store, book: Processes) -> None:
     rich.run("UPDATE bucket SET lapse_at_us = NULL", """UPDATE account SET extras = '{"gift_pico": 7}'""")
     seen = book.transact([Operation("b", (), lambda scene: scene.account)])[0]
     assert seen.extras.gift_pico == 7 and len(seen.buckets) == 1
@@ -261,3 +284,43 @@ def test_the_account_is_read_as_the_worker_reads_it(rich: PreparedDatabase, stor
 def test_workers_of_reports_cannot_hold_anything(rich: PreparedDatabase) -> None:
     with rich.connect("tokenbill_report") as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
         connection.execute("DELETE FROM hold")
+
+
+def test_what_was_tried_before_finds_its_hold_though_its_name_was_random(
+    rich: PreparedDatabase, book: Processes
+) -> None:
+    """The answer to a commit got lost, or the connection was broken from the beginning: the book tries again."""
+    made = replace(reserving("random", 10), fresh=True)
+    first = book.transact([made])[0]
+    assert isinstance(first, Hold)
+    assert book.transact([made])[0] == first, "the second insert fails, and the next try looks for the hold"
+    rich.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'tokenbill%holds'")
+    assert book.transact([replace(reserving("next", 10), fresh=True)])[0].held == first.held
+    assert book.ask(lambda one: one.find_account("next")) == "a"
+    assert held_pico(rich) == 2 * first.held.wallet_pico
+
+
+def test_one_key_for_two_accounts_at_once_makes_one_hold(rich: PreparedDatabase, book: Processes) -> None:
+    """Their heads are two, so both are decided at once, and neither sees the hold that the other is about to write."""
+    both_have_read = Barrier(2)
+
+    def meet() -> None:
+        with suppress(BrokenBarrierError):
+            both_have_read.wait(1.0)
+
+    with ThreadPoolExecutor(2) as threads:
+        asked = [threads.submit(book.transact, [reserving("x", 10, of, meet, key=of)]) for of in "ab"]
+        answers = [one.result()[0] for one in asked]
+    [refused] = [answer for answer in answers if isinstance(answer, Refused)]
+    assert refused.code == "idempotency_key_reused"
+    assert rich.run("SELECT count(*) FROM hold") == [(1,)]
+
+
+def test_names_are_written_and_found_whatever_they_hold(book: Processes) -> None:
+    odd = 'quo"te \\back{slash},NULL'
+    assert isinstance(book.transact([reserving(odd, 10)])[0], Hold)
+    assert book.ask(lambda one: one.find_account(odd)) == "a"
+    assert book.transact([reserving(odd, 10)])[0].reservation_id == odd
+    assert book.ask(lambda one: one.find_account(f"{odd}\0")) is None, "the server would end the text at the zero"
+    with pytest.raises(ValueError, match="zero character"):
+        book.transact([reserving(f"{odd}\0", 10)])

@@ -19,7 +19,7 @@ from billing.commit import USAGE_TOPIC
 from billing.holds import Refused
 from billing.reservations import SOURCE
 from billing.store.errors import DatabaseDown, NotPrepared
-from billing.store.holds import open_hold_book
+from billing.store.holds import HoldBook
 from schemas.routing import partition_of
 from streams.emitter import DeliveryFailed
 from streams.sender import InputSender, Outgoing
@@ -68,7 +68,7 @@ class Holding:
 @contextlib.asynccontextmanager
 async def holding(database_url: str, sender: InputSender, partitions: int) -> AsyncIterator[Holding]:
     """The queue of operations while the application serves, and the sweep that drops old holds."""
-    made = Holding(HoldQueue(open_hold_book(database_url)), sender, partitions)
+    made = Holding(HoldQueue(HoldBook(database_url)), sender, partitions)
     sweep = asyncio.create_task(_sweep(made))
     try:
         yield made
@@ -83,7 +83,7 @@ async def _sweep(holding: Holding) -> None:
     while True:
         await asyncio.sleep(CLEAN_SECONDS)
         try:
-            again = await holding.queue.clean()
+            again = await holding.queue.book.clean()
             await holding.send((json.loads(event)["subject"], event) for event in again)
         except (DatabaseDown, NotPrepared, Problem) as error:
             log.warning("old holds are not dropped now: %s", error)
@@ -100,9 +100,12 @@ def reserving_caller(request: Request) -> Caller:
     return _may_reserve(request)
 
 
+_write_sorted = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=repr).encode
+
+
 def digest_of_body(body: object) -> str:
     """What tells a repeated request from another one under the same key."""
-    text = json.dumps(body, sort_keys=True, separators=(",", ":"), default=repr)
+    text = _write_sorted(body)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 

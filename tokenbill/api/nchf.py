@@ -254,7 +254,7 @@ async def _invoke(
 async def _of_session(request: Request, session: str, *, ends: bool) -> dict[str, Any]:
     caller = reserving_caller(request)
     read, digest = await _read(request, ChargingDataRequest)
-    found = await holding_of(request).queue.session_of(session)
+    found = await holding_of(request).queue.book.find_session(session)
     if found is None:
         raise Problem("unknown_session", f"There is no charging session {session[:80]!r}.", cause="CHARGING_FAILED")
     account, known = found

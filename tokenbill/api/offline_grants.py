@@ -67,7 +67,9 @@ class Reconciliation(BaseModel):
 async def _signing_key(request: Request) -> bytes:
     key: bytes | None = getattr(request.app.state, "offline_grant_key", None)
     if key is None:
-        key = request.app.state.offline_grant_key = (await holding_of(request).queue.setting(_KEY_SETTING)).encode()
+        key = request.app.state.offline_grant_key = (
+            await holding_of(request).queue.book.setting(_KEY_SETTING)
+        ).encode()
     return key
 
 

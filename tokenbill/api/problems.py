@@ -22,6 +22,7 @@ log = logging.getLogger("tokenbill.api")
 MEDIA_TYPE = "application/problem+json"
 URN = "urn:tokenbill:problem:"
 RETRY_SECONDS = "1"
+KEY_EXPECTED = "Send the header `Idempotency-Key: KEY`: 1 to 128 letters, digits, or any of _ . : ~ -"
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +196,7 @@ def _of_validation(error: RequestValidationError) -> Problem:
     first = found[0]
     if first["field"] == "header.Idempotency-Key":
         code = "idempotency_key_required" if error.errors()[0]["type"] == "missing" else "invalid_request"
-        return Problem(code, "Send the header `Idempotency-Key: KEY`: 1 to 128 letters, digits, or any of _ . : ~ -")
+        return Problem(code, KEY_EXPECTED)
     return Problem("invalid_request", f"{first['field']}: {first['message']}", errors=found)
 
 

@@ -35,9 +35,10 @@ from schemas.usage import COUNT_SCHEMA, OUTCOMES, plain_counts
 from tokenbill.api.answers import json_answer
 from tokenbill.api.bodies import described, read_json, strict_schema, wire_names
 from tokenbill.api.holding import Holding, digest_of_body, holding_of, new_id, problem_of, reserving_caller
-from tokenbill.api.problems import Problem, responses
+from tokenbill.api.problems import KEY_EXPECTED, Problem, responses
 
-router = APIRouter(prefix="/v1/reservations", tags=["reservations"])
+PATH = "/v1/reservations"
+router = APIRouter(prefix=PATH, tags=["reservations"])
 
 LONGEST_SECONDS = 86_400
 DEFAULT_SECONDS = 300
@@ -184,14 +185,17 @@ async def make_hold(request: Request, body: ReservationBody, digest: str, kind: 
     caller = reserving_caller(request)
     caller.check_account(body.account)
     counts = counts_of(body.usage)
-    hold_id = new_id(prefix, caller, key_of(request))
+    key = key_of(request)
+    hold_id = new_id(prefix, caller, key)
     asked = Hold(hold_id, body.account, kind, OPEN, NOTHING, terms_of(body), 0, 0)
     validity_us = body.validity_seconds * SECOND_US
 
     def decide(scene: Scene) -> tuple[Hold | Refused, int]:
         return reserve(scene, asked, counts, validity_us, digest, body.accept_partial), scene.now_us
 
-    decided, now_us = await holding_of(request).queue.run(Operation(body.account, (hold_id,), decide))
+    decided, now_us = await holding_of(request).queue.run(
+        Operation(body.account, (hold_id,), decide, fresh=key is None)
+    )
     if isinstance(decided, Refused):
         raise problem_of(decided)
     return decided, now_us
@@ -205,7 +209,7 @@ def key_of(request: Request) -> str | None:
     """
     key = request.headers.get("idempotency-key")
     if key is not None and not _KEY.fullmatch(key):
-        raise Problem("invalid_request", "Idempotency-Key: expected 1 to 128 letters, digits, or any of _ . : ~ -.")
+        raise Problem("invalid_request", KEY_EXPECTED)
     return key
 
 
@@ -217,7 +221,7 @@ async def on_hold(request: Request, hold_id: str, wanted: tuple[str, ...], decid
     """
     caller = reserving_caller(request)
     holding: Holding = holding_of(request)
-    account = await holding.queue.account_of(hold_id)
+    account = await holding.queue.book.find_account(hold_id)
     if account is None:
         raise Problem("unknown_reservation", f"There is no reservation {hold_id[:80]!r}.")
     caller.check_account(account)
@@ -252,11 +256,11 @@ _ON_ONE = ("unknown_reservation", "other_account")
 )  # fmt: skip
 async def reserve_quota(request: Request, key: Key = None) -> Response:
     """Hold what the greatest usage of a request would cost. Send the id with the usage event: it closes the hold."""
+    key_of(request)  # no router has looked at the header
     reserving_caller(request)
     body, digest = await read_body(request, ReservationBody)
     hold, now_us = await make_hold(request, body, digest, RESERVATION, "rsv")
-    location = {"location": f"/v1/reservations/{hold.reservation_id}"}
-    return json_answer(hold_object(hold, now_us), 201, location)
+    return json_answer(hold_object(hold, now_us), 201, {"location": f"{PATH}/{hold.reservation_id}"})
 
 
 @router.get("/{reservation}", response_model=Reservation, responses=responses(*_ON_ONE))

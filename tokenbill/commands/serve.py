@@ -34,7 +34,7 @@ def serve(host: str, port: int, data_dir: Path | None) -> None:
     """
     import uvicorn
 
-    from tokenbill.api.app import create_app
+    from tokenbill.api.app import create_app, served
     from tokenbill.api.context import ApiSettings
 
     log_to_stderr()
@@ -42,7 +42,7 @@ def serve(host: str, port: int, data_dir: Path | None) -> None:
     app = create_app(ApiSettings(kafka, database, wait_for_topics(kafka)))
     relax_garbage_collection()
     uvicorn.run(
-        app,
+        served(app),
         host=host,
         port=port,
         loop="uvloop",
