@@ -6,12 +6,14 @@ here but by the rules of identity, which treat it as any other record (``billing
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from billing.commit import FORWARD_NUMBER_HEADER, FORWARD_ORIGIN_HEADER
 from schemas.rejections import Rejection
 from schemas.routing import partition_of
+from schemas.times import format_time_us
 from schemas.usage import UsageEvent, parse_usage
 
 OPEN, RESUBMITTED, RATED, REJECTED_AGAIN = "open", "resubmitted", "rated", "rejected_again"
@@ -61,6 +63,73 @@ class Held:
     key: bytes | None
     headers: Headers
     value: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A record in suspense without its bytes, and what became of it."""
+
+    key: tuple[int, int, int]
+    """(partition, commit, row): the order of rejection in a partition."""
+    place: Place
+    log_time_us: int
+    """Kafka's LogAppendTime of the record."""
+    reason: str
+    detail: str
+    source: str | None
+    id: str | None
+    account: str | None
+    size: int
+    """Bytes of the value."""
+    state: str
+    sent_to: Place | None
+    resolved_by: str | None
+    resolved_at_us: int | None
+
+
+def listed_object(one: Listed) -> dict[str, str | int | None]:
+    """How people and programs see it."""
+    return {
+        "place": str(one.place),
+        "topic": one.place.topic,
+        "partition": one.place.partition,
+        "offset": one.place.offset,
+        "time": format_time_us(one.log_time_us),
+        "reason": one.reason,
+        "detail": one.detail,
+        "source": one.source,
+        "id": one.id,
+        "account": one.account,
+        "bytes": one.size,
+        "state": one.state,
+        "sent_to": None if one.sent_to is None else str(one.sent_to),
+        "resolved_by": one.resolved_by,
+        "resolved_at": None if one.resolved_at_us is None else format_time_us(one.resolved_at_us),
+    }
+
+
+def content_object(content: bytes | None) -> dict[str, str] | None:
+    """Bytes as ``text`` where a terminal can show it, else as ``base64``; None for a null of Kafka."""
+    if content is None:
+        return None
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        text = "\0"
+    if all(one.isprintable() or one in "\n\r\t" for one in text):
+        return {"text": text}
+    return {"base64": base64.b64encode(content).decode()}
+
+
+def held_object(held: Held) -> dict[str, Any]:
+    """What a record holds: sequence, key, headers, bytes; and what to do about it."""
+    return {
+        "sequence": held.sequence,
+        "key": content_object(held.key),
+        "headers": [{"name": name, "content": content_object(content)} for name, content in held.headers],
+        "value": content_object(held.value),
+        "advice": ADVICE[held.reason]._asdict(),
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,11 @@ row of its own. Never sends.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, LiteralString
 
 from billing.store.database import Connection, Database
 from billing.store.suspense_rows import read_headers
-from billing.suspense import Held, Place
+from billing.suspense import Held, Listed, Place
 
 AS_IT_WAS, REPAIRED = "as_it_was", "repaired"
 ROWS_AT_ONCE = 1_000
@@ -33,18 +32,22 @@ FROM suspense AS s LEFT JOIN LATERAL (
         = (s.partition, s.commit_no, s.row_no) ORDER BY r.resolution_no DESC LIMIT 1
 ) AS r ON true
 """
-_WHERE: LiteralString = """
+WHERE: LiteralString = """
 WHERE (%(reason)s::text IS NULL OR s.reason = %(reason)s) AND (%(account)s::text IS NULL OR s.account = %(account)s)
   AND (%(from_us)s::bigint IS NULL OR s.log_time_us >= %(from_us)s)
   AND (%(to_us)s::bigint IS NULL OR s.log_time_us < %(to_us)s)
 """
-_IS_OPEN: LiteralString = " AND r.resolution_no IS NULL"
+IS_OPEN: LiteralString = " AND r.resolution_no IS NULL"
 _OLDEST_FIRST: LiteralString = " ORDER BY s.log_time_us, s.partition, s.commit_no, s.row_no"
 _OF_KEYS: LiteralString = """
 WHERE (s.partition, s.commit_no, s.row_no) IN (SELECT * FROM unnest(%s::integer[], %s::bigint[], %s::integer[]))
 ORDER BY s.partition, s.commit_no, s.row_no
 """
-_AT_PLACE: LiteralString = " WHERE s.topic = %s AND s.partition = %s AND s.record_offset = %s"
+AFTER: LiteralString = """
+  AND (s.partition, s.commit_no, s.row_no) > (%(after_partition)s, %(after_commit)s, %(after_row)s)
+ORDER BY s.partition, s.commit_no, s.row_no LIMIT %(rows)s
+"""
+AT_PLACE: LiteralString = " WHERE s.topic = %s AND s.partition = %s AND s.record_offset = %s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,32 +65,16 @@ class Wanted:
         return {"reason": self.reason, "account": self.account, "from_us": self.from_us, "to_us": self.to_us}
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """One rejected record without its bytes. ``log_time_us`` is Kafka's LogAppendTime of the record."""
-
-    place: Place
-    log_time_us: int
-    reason: str
-    detail: str
-    source: str | None
-    id: str | None
-    account: str | None
-    size: int
-    """Bytes of the value."""
-    state: str
-    sent_to: Place | None
-    resolved_by: str | None
-    resolved_at: datetime | None
+def after_parameters(after: tuple[int, int, int], rows: int) -> dict[str, int]:
+    """For :data:`AFTER`: the key of the row before, and how many rows at most."""
+    return dict(zip(("after_partition", "after_commit", "after_row", "rows"), (*after, rows), strict=True))
 
 
-_LISTED: LiteralString = (
-    "SELECT s.topic, s.partition, s.record_offset, s.log_time_us, s.reason, s.detail, s.source, s.id, s.account,"
-    " coalesce(octet_length(s.value), 0),"
-    + _STATE
-    + ", r.sent_topic, r.sent_partition, r.sent_offset, r.resolved_by, r.resolved_at"
-    + _FROM
-)
+LISTED: LiteralString = f"""
+SELECT s.partition, s.commit_no, s.row_no, s.topic, s.partition, s.record_offset, s.log_time_us, s.reason, s.detail,
+    s.source, s.id, s.account, coalesce(octet_length(s.value), 0), {_STATE}, r.sent_topic, r.sent_partition,
+    r.sent_offset, r.resolved_by, (extract(epoch FROM r.resolved_at) * 1000000)::bigint
+{_FROM}"""  # noqa: S608 (literals only)
 
 
 def listed(database: Database, wanted: Wanted) -> Iterator[Listed]:
@@ -96,18 +83,19 @@ def listed(database: Database, wanted: Wanted) -> Iterator[Listed]:
     Raises:
         DatabaseDown, NotPrepared: as :meth:`Database.transaction`.
     """
-    statement = _LISTED + _WHERE + (_IS_OPEN if wanted.only_open else "") + _OLDEST_FIRST
+    statement = LISTED + WHERE + (IS_OPEN if wanted.only_open else "") + _OLDEST_FIRST
     with database.transaction() as connection, connection.cursor(name="suspense") as cursor:
         cursor.itersize = ROWS_AT_ONCE
         cursor.execute(statement, wanted.parameters())
         for row in cursor:
-            yield _listed(row)
+            yield read_listed(row)
 
 
-def _listed(row: Sequence[Any]) -> Listed:
-    sent_to = None if row[11] is None else Place(*row[11:14])
-    about = [*row[3:11], sent_to, *row[14:16]]
-    return Listed(Place(*row[:3]), *about)
+def read_listed(row: Sequence[Any]) -> Listed:
+    """A row of :data:`LISTED`."""
+    sent_to = None if row[14] is None else Place(*row[14:17])
+    about = [*row[6:14], sent_to, *row[17:19]]
+    return Listed((row[0], row[1], row[2]), Place(*row[3:6]), *about)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +117,14 @@ class Resolution:
     repaired: bytes | None
 
 
-_KEPT: LiteralString = (
+KEPT: LiteralString = (
     "SELECT s.partition, s.commit_no, s.row_no, s.topic, s.partition, s.record_offset, s.reason, s.source, s.id,"
     " s.sequence, s.account, s.record_key, s.headers, s.value, r.resolution_no IS NOT NULL" + _FROM
 )
 
 
-def _kept(row: Sequence[Any]) -> Kept:
+def read_kept(row: Sequence[Any]) -> Kept:
+    """A row of :data:`KEPT`."""
     record_key, headers, value = row[11:14]
     about = [*row[6:11], None if record_key is None else bytes(record_key), read_headers(headers)]
     about.append(None if value is None else bytes(value))
@@ -150,9 +139,9 @@ def shown(database: Database, place: Place) -> tuple[Listed, Kept] | None:
         DatabaseDown, NotPrepared: as :meth:`Database.transaction`.
     """
     with database.transaction() as connection:
-        found = connection.execute(_LISTED + _AT_PLACE, place).fetchone()
-        kept = connection.execute(_KEPT + _AT_PLACE, place).fetchone()
-    return None if found is None or kept is None else (_listed(found), _kept(kept))
+        found = connection.execute(LISTED + AT_PLACE, place).fetchone()
+        kept = connection.execute(KEPT + AT_PLACE, place).fetchone()
+    return None if found is None or kept is None else (read_listed(found), read_kept(kept))
 
 
 class Resubmission:
@@ -182,9 +171,9 @@ class Resubmission:
     def places(self, places: Iterable[Place]) -> Iterator[Kept]:
         """The records of these places, in their order; a place where none was rejected is left out."""
         for place in places:
-            found = self._connection.execute(_KEPT + _AT_PLACE, place).fetchone()
+            found = self._connection.execute(KEPT + AT_PLACE, place).fetchone()
             if found is not None:
-                yield _kept(found)
+                yield read_kept(found)
 
     def page(self, wanted: Wanted, commits: Mapping[int, int], after: tuple[int, int, int]) -> list[Kept]:
         """Open records after one row, in the order of their commits, no later than ``commits``; empty at the end."""
@@ -192,14 +181,10 @@ class Resubmission:
             "SELECT s.partition, s.commit_no, s.row_no, coalesce(octet_length(s.value), 0)"
             + _FROM
             + "JOIN unnest(%(partitions)s::integer[], %(commits)s::bigint[]) AS last (partition, commit_no)"
-            " ON last.partition = s.partition AND s.commit_no <= last.commit_no"
-            + _WHERE
-            + _IS_OPEN
-            + " AND (s.partition, s.commit_no, s.row_no) > (%(p)s, %(c)s, %(r)s)"
-            " ORDER BY s.partition, s.commit_no, s.row_no LIMIT %(rows)s",
+            " ON last.partition = s.partition AND s.commit_no <= last.commit_no" + WHERE + IS_OPEN + AFTER,
             wanted.parameters()
-            | dict(zip("pcr", after, strict=True))
-            | {"partitions": list(commits), "commits": list(commits.values()), "rows": ROWS_AT_ONCE},
+            | after_parameters(after, ROWS_AT_ONCE)
+            | {"partitions": list(commits), "commits": list(commits.values())},
         ).fetchall()
         chosen, total = 0, 0
         for row in sizes:
@@ -209,8 +194,8 @@ class Resubmission:
         if not chosen:
             return []
         keys = [[row[column] for row in sizes[:chosen]] for column in range(3)]
-        found = self._connection.execute(_KEPT + _OF_KEYS, keys)
-        return [_kept(row) for row in found]
+        found = self._connection.execute(KEPT + _OF_KEYS, keys)
+        return [read_kept(row) for row in found]
 
     def note(self, resolutions: Sequence[Resolution], resolved_by: str) -> None:
         """Keep where records went, and who sent them."""

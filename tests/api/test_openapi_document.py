@@ -33,6 +33,7 @@ RIGHT_OF = {
     "offline grants": "reserve",
     "converged charging": "reserve",
     "rating groups": "correct",
+    "suspense": "read",
 }
 """By tag: what the role of a caller must allow."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from confluent_kafka import Producer
-from pipeline_rig import PARTITIONS, Pipeline, Traffic
+from pipeline_rig import PARTITIONS, Pipeline, Traffic, until
 
 from billing.commit import USAGE_TOPIC
 from schemas.routing import partition_of
@@ -81,6 +81,38 @@ def test_usage_of_an_unknown_account_is_rated_once_when_it_is_opened(pipeline: P
     assert resolutions[0][1] == "wang"
 
 
+def test_a_command_killed_before_it_noted_what_it_sent_costs_a_duplicate(pipeline: Pipeline, traffic: Traffic) -> None:
+    account = traffic.account(0)
+    traffic.send_usage(traffic.event(1, account), account, remember=False)
+    assert counts(traffic) == (0, 0, 1)
+    traffic.open_one(account)
+    traffic.settle()
+    [row] = listed(pipeline, account)
+    with pipeline.locked("suspense_resolution"):
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "tokenbill",
+                "suspense",
+                "resubmit",
+                row["place"],
+                "--data-dir",
+                str(pipeline.folder),
+            ]
+        )
+        until("what was sent again is rated", lambda: traffic.books.counts().rated == 1)
+        assert process.poll() is None
+        process.kill()
+        process.wait(60)
+    [row] = listed(pipeline, account)
+    assert row["state"] == "open"
+    suspense(pipeline, "resubmit", row["place"])
+    assert counts(traffic) == (1, 1, 1)
+    assert [one["state"] for one in listed(pipeline, account)] == ["rated"]
+    assert pipeline.audit_problems() == []
+
+
 def test_an_event_is_repaired(pipeline: Pipeline, traffic: Traffic, tmp_path: Path) -> None:
     traffic.open(1)
     account = traffic.accounts[0]
@@ -124,7 +156,7 @@ def test_what_the_broker_took_once_it_takes_again(pipeline: Pipeline, traffic: T
     about = json.loads(suspense(pipeline, "show", again, "--json").stdout)
     assert (about["reason"], about["bytes"]) == ("invalid_json", 12 << 20)
     assert base64.b64decode(about["key"]["base64"]) == b"\xff" + mark
-    assert about["headers"] == [["mark", {"base64": "/g=="}], ["none", None]]
+    assert about["headers"] == [{"name": "mark", "content": {"base64": "/g=="}}, {"name": "none", "content": None}]
     assert suspense(pipeline, "show", again, "--bytes").stdout == large
     assert pipeline.audit_problems() == []
 

@@ -24,6 +24,7 @@ from tokenbill.api import (
     quotes,
     rating_groups,
     reservations,
+    suspense,
     usage,
 )
 from tokenbill.api.auth import Caller, KeyRing
@@ -36,7 +37,7 @@ from tokenbill.api.outcomes import Outcomes
 
 ROUTERS = (
     *(reservations.router, health.router, accounts.router, commands.router, usage.router, plans.router, quotes.router),
-    *(offline_grants.router, nchf.router, rating_groups.router),
+    *(offline_grants.router, nchf.router, rating_groups.router, suspense.router),
 )
 
 

@@ -50,6 +50,7 @@ KINDS: dict[str, Kind] = {
     "unknown_plan": Kind(404, "There is no such plan"),
     "unknown_price_book": Kind(404, "There is no such price book"),
     "unknown_command": Kind(404, "No command was ordered under this idempotency key"),
+    "unknown_suspense": Kind(404, "No event was rejected at this place"),
     "too_large": Kind(413, "The body is too large"),
     "unsupported_media_type": Kind(415, "The body has a content type that is not read here"),
     "invalid_json": Kind(400, "The event is not JSON, or not as strict as an event must be"),

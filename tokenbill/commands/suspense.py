@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import getpass
 import json
 import sys
@@ -17,14 +16,13 @@ from billing.commit import USAGE_TOPIC
 from billing.store import suspense as stored
 from billing.store.catalog import read_catalog
 from billing.store.database import Database
-from billing.suspense import ADVICE, Place, SentAgain, as_it_was, parse_place, repaired
+from billing.suspense import Place, SentAgain, as_it_was, held_object, listed_object, parse_place, repaired
 from schemas.rejections import REASONS, Rejection
-from schemas.times import format_time_us
 from tokenbill.commands.run import servers
 from tokenbill.commands.times import Moment
 from tokenbill.database import explained, opened
 from tokenbill.errors import UserError
-from tokenbill.rows import FORMATS, Row, write_rows
+from tokenbill.rows import FORMATS, write_rows
 
 _DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the local stack to join.")
 _REASON = click.option("--reason", type=click.Choice(REASONS), metavar="REASON", help="Only with this reason.")
@@ -70,7 +68,7 @@ def list_(
     """
     wanted = stored.Wanted(reason, account, from_us, to_us, only_open)
     with opened(data_dir) as database:
-        write_rows(map(_row, stored.listed(database, wanted)), _COLUMNS, written_as, sys.stdout)
+        write_rows(map(listed_object, stored.listed(database, wanted)), _COLUMNS, written_as, sys.stdout)
 
 
 @suspense.command()
@@ -96,25 +94,17 @@ def show(place: tuple[str, ...], as_json: bool, only_bytes: bool, data_dir: Path
     if only_bytes:
         sys.stdout.buffer.write(value or b"")
         return
-    advice = ADVICE[about.reason]
-    document: dict[str, Any] = {
-        **_row(about),
-        "resolved_by": about.resolved_by,
-        "resolved_at": about.resolved_at and about.resolved_at.isoformat(),
-        "sequence": kept.held.sequence,
-    }
-    key, headers = _content(kept.held.key), [(name, _content(content)) for name, content in kept.held.headers]
+    document = listed_object(about) | held_object(kept.held)
     if as_json:
-        document |= {"key": key, "headers": headers, "value": _content(value), "advice": advice._asdict()}
         click.echo(json.dumps(document, ensure_ascii=False))
         return
-    for name, content in document.items():
+    for name, content in listed_object(about).items():
         if name not in ("topic", "partition", "offset"):
             click.echo(f"{name:12} {'–' if content is None else content}")
-    click.echo(f"key          {_line(key)}")
-    for name, header in headers:
-        click.echo(f"header       {name}: {_line(header)}")
-    click.echo(f"\n{advice.zh}\n{advice.en}\n\n{_line(_content(value))}")
+    click.echo(f"sequence     {kept.held.sequence or '–'}\nkey          {_line(document['key'])}")
+    for header in document["headers"]:
+        click.echo(f"header       {header['name']}: {_line(header['content'])}")
+    click.echo(f"\n{document['advice']['zh']}\n{document['advice']['en']}\n\n{_line(document['value'])}")
 
 
 @suspense.command(epilog="Exit codes: 0 all were sent (or none was wanted), 2 something could not be: it says what.")
@@ -249,37 +239,6 @@ def _unknown(places: Sequence[Place]) -> UserError:
         "",
         "Nothing was sent. `tokenbill suspense list --all` shows the places.",
     )
-
-
-def _row(one: stored.Listed) -> Row:
-    return {
-        "place": str(one.place),
-        "topic": one.place.topic,
-        "partition": one.place.partition,
-        "offset": one.place.offset,
-        "time": format_time_us(one.log_time_us),
-        "reason": one.reason,
-        "detail": one.detail,
-        "source": one.source,
-        "id": one.id,
-        "account": one.account,
-        "bytes": one.size,
-        "state": one.state,
-        "sent_to": None if one.sent_to is None else str(one.sent_to),
-    }
-
-
-def _content(content: bytes | None) -> dict[str, str] | None:
-    """Bytes as ``text`` where a terminal can show it, else as ``base64``; None for a null of Kafka."""
-    if content is None:
-        return None
-    try:
-        text = content.decode()
-    except UnicodeDecodeError:
-        text = "\0"
-    if all(one.isprintable() or one in "\n\r\t" for one in text):
-        return {"text": text}
-    return {"base64": base64.b64encode(content).decode()}
 
 
 def _line(content: dict[str, str] | None) -> str:

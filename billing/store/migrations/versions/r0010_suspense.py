@@ -25,6 +25,7 @@ CREATE TABLE suspense (
     PRIMARY KEY (partition, commit_no, row_no)
 );
 CREATE INDEX suspense_place ON suspense (partition, topic, record_offset);
+CREATE INDEX suspense_account ON suspense (account) WHERE account IS NOT NULL;
 CREATE TABLE suspense_resolution (
     resolution_no bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     partition integer NOT NULL,
