@@ -32,9 +32,9 @@ def catalog() -> Catalog:
     return load_folder(CATALOG_DIR)
 
 
-def account_names(count: int) -> list[str]:
-    """``acct-000000`` and so on."""
-    return [f"acct-{number:06d}" for number in range(count)]
+def account_names(count: int, start: int = 0) -> list[str]:
+    """``acct-000000`` and so on, from the one with the number ``start``."""
+    return [f"acct-{number:06d}" for number in range(start, start + count)]
 
 
 def accounts(names: list[str], plans: Catalog) -> Iterator[Account]:

@@ -38,8 +38,4 @@ def parse_time_us(text: str) -> int:
 
 def format_time_us(value_us: int) -> str:
     """Write an instant in UTC with ``Z``, and microseconds only if not zero."""
-    moment = _EPOCH + timedelta(microseconds=value_us)
-    text = moment.strftime("%Y-%m-%dT%H:%M:%S")
-    if len(text) < 19:  # strftime does not pad years before 1000
-        text = text.rjust(19, "0")
-    return f"{text}.{moment.microsecond:06d}Z" if moment.microsecond else f"{text}Z"
+    return f"{(_EPOCH + timedelta(microseconds=value_us)).isoformat()[: -len('+00:00')]}Z"

@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any, NamedTuple
 
+from pydantic_core import to_json
+
 from billing.accounts import NO_END_US, Account, Bucket
 from billing.extras import parse_extras
 from billing.holds import NOTHING, Held
 from billing.reservations import Hold, Terms
 from billing.store.wire import Row, Sent, Value, text
-
-_write_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 _HOLD = (
     "json_build_array(h.reservation_id, h.account, h.kind, h.state, h.held_micro, h.wallet_pico, h.terms, h.created_us,"
@@ -125,10 +125,10 @@ def changed_row(hold: Hold) -> list[Value]:
     """A hold as values of :data:`UPDATE`."""
     return [
         hold.state.encode(),
-        _write_json(dict(hold.held.buckets_micro)).encode(),
+        to_json(hold.held.buckets_micro),
         b"%d" % hold.held.wallet_pico,
         _terms_json(hold.terms),
-        _write_json({key: dict(step) for key, step in hold.steps.items()}).encode(),
+        to_json(hold.steps),
         b"%d" % hold.expires_us,
         text(hold.reservation_id),
     ]
@@ -148,15 +148,15 @@ def _terms(body: dict[str, Any]) -> Terms:
 
 
 def _terms_json(terms: Terms) -> bytes:
-    return _write_json(
+    return to_json(
         {
-            "dimensions": dict(terms.dimensions),
+            "dimensions": terms.dimensions,
             "counts": terms.counts,
             "amount_pico": terms.amount_pico,
             "standard_micro": terms.standard_micro,
             "partial": terms.partial,
         }
-    ).encode()
+    )
 
 
 def _text(value: Value) -> str:
@@ -187,7 +187,7 @@ def _account(row: Row) -> Account | None:
     cells = zip(_ACCOUNT_READERS, row[_ACCOUNT_FROM:_BUCKETS_FROM], strict=True)
     made = Account(*[read(value) for read, value in cells])
     if row[6] not in (b"{}", None):
-        made.extras = parse_extras(_write_json(json.loads(row[6] or b"")))
+        made.extras = parse_extras(_text(row[6]))
     return made
 
 

@@ -48,6 +48,9 @@ class Wire:
         self._parameters = connection_parameters(url, name)
         self._statements = statements
         self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._socket = -1
+        self._results: list[Any] = []
+        self._answered: asyncio.Future[None] | None = None
         self.turn = asyncio.Lock()
 
     async def ask(self, *sent: Sent) -> list[list[Row]]:
@@ -62,7 +65,7 @@ class Wire:
             pgconn = connection.pgconn
             for name, values in sent:
                 pgconn.send_query_prepared(name, values)
-            return [_rows(result) for result in await _journey(pgconn)]
+            return [_rows(result) for result in await self._journey(pgconn)]
         except psycopg.Error as error:
             self.drop()
             raise named_error(error) from error
@@ -73,69 +76,75 @@ class Wire:
     def drop(self) -> None:
         """Leave the connection; the server rolls back what was under way."""
         if self._connection is not None:
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(self._socket)
+            loop.remove_writer(self._socket)
             self._connection.pgconn.finish()
             self._connection = None
 
     async def _connect(self) -> psycopg.AsyncConnection[Any]:
         connection = await psycopg.AsyncConnection.connect(autocommit=True, **self._parameters)
-        self._connection = connection
         pgconn = connection.pgconn
+        self._connection, self._socket = connection, pgconn.socket
         pgconn.nonblocking = 1
         pgconn.enter_pipeline_mode()
+        # For as long as the connection lives: to come and go with each journey would cost six calls of the system.
+        asyncio.get_running_loop().add_reader(self._socket, self._read, pgconn)
         for name, statement in self._statements.items():
             pgconn.send_prepare(name, statement.encode())
-        await _journey(pgconn)
+        await self._journey(pgconn)
         return connection
 
+    async def _journey(self, pgconn: Any) -> list[Any]:
+        """Send what was queued; the result of each statement when the server has answered all.
 
-async def _journey(pgconn: Any) -> list[Any]:
-    """Send what was queued; the result of each statement when the server has answered all.
+        Raises:
+            psycopg.Error: that of the first statement that failed, or the connection's.
+        """
+        loop = asyncio.get_running_loop()
+        self._results = []
+        self._answered = loop.create_future()
+        pgconn.pipeline_sync()
+        if pgconn.flush():
+            loop.add_writer(self._socket, self._write, pgconn)
+        await self._answered
+        for result in self._results:
+            if result.status == ExecStatus.FATAL_ERROR:
+                raise error_from_result(result)
+        return self._results
 
-    Raises:
-        psycopg.Error: that of the first statement that failed, or the connection's.
-    """
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[None] = loop.create_future()
-    results: list[Any] = []
-
-    def read() -> None:
+    def _read(self, pgconn: Any) -> None:
         try:
             pgconn.consume_input()
-            while not done.done() and not pgconn.is_busy():
+            while self._waits() and not pgconn.is_busy():
                 result = pgconn.get_result()
                 if result is None:
                     continue  # the end of one statement
                 if result.status == ExecStatus.PIPELINE_SYNC:
-                    done.set_result(None)
+                    self._end(None)
                 else:
-                    results.append(result)
+                    self._results.append(result)
         except psycopg.Error as error:
-            if not done.done():
-                done.set_exception(error)
+            self._end(error)
 
-    def write() -> None:
+    def _write(self, pgconn: Any) -> None:
         try:
             if not pgconn.flush():
-                loop.remove_writer(socket)
+                asyncio.get_running_loop().remove_writer(self._socket)
         except psycopg.Error as error:
-            if not done.done():
-                done.set_exception(error)
+            self._end(error)
 
-    pgconn.pipeline_sync()
-    socket = pgconn.socket
-    unsent = pgconn.flush()
-    loop.add_reader(socket, read)
-    if unsent:
-        loop.add_writer(socket, write)
-    try:
-        await done
-    finally:
-        loop.remove_reader(socket)
-        loop.remove_writer(socket)
-    for result in results:
-        if result.status == ExecStatus.FATAL_ERROR:
-            raise error_from_result(result)
-    return results
+    def _waits(self) -> bool:
+        return self._answered is not None and not self._answered.done()
+
+    def _end(self, error: psycopg.Error | None) -> None:
+        """Whoever waits goes on; where nobody does, the server has closed an idle connection."""
+        if not self._waits() or self._answered is None:
+            self.drop()
+        elif error is None:
+            self._answered.set_result(None)
+        else:
+            self._answered.set_exception(error)
 
 
 def _rows(result: Any) -> list[Row]:

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from urllib.parse import quote
 
 from fastapi.responses import Response
-
-from billing.documents import dump_json
+from pydantic_core import to_json
 
 
 def json_answer(body: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A JSON document."""
-    return Response(dump_json(body), status, dict(headers or {}), "application/json")
+    return Response(to_json(body), status, dict(headers or {}), "application/json")
 
 
 def quoted(part: str) -> str:

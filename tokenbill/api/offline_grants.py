@@ -88,7 +88,7 @@ async def grant_offline(request: Request, key: Key = None) -> Response:
     """Hold quota for a device, and sign what it may use until when."""
     reserving_caller(request)
     body, digest = await read_body(request, OfflineGrantBody)
-    hold, now_us = await make_hold(request, body, digest, OFFLINE_GRANT, "off")
+    hold, now_us = await make_hold(request, body, digest, OFFLINE_GRANT, "off", key)
     shown = hold_object(hold, now_us)
     claims = {
         "iss": "urn:tokenbill",

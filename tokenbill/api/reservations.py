@@ -180,12 +180,13 @@ def terms_of(body: ReservationBody) -> Terms:
     return Terms({**given, "outcome": "completed"})
 
 
-async def make_hold(request: Request, body: ReservationBody, digest: str, kind: str, prefix: str) -> tuple[Hold, int]:
+async def make_hold(
+    request: Request, body: ReservationBody, digest: str, kind: str, prefix: str, key: str | None
+) -> tuple[Hold, int]:
     """Hold what a body asks for; the hold, and the moment it was decided."""
     caller = reserving_caller(request)
     caller.check_account(body.account)
     counts = counts_of(body.usage)
-    key = key_of(request)
     hold_id = new_id(prefix, caller, key)
     asked = Hold(hold_id, body.account, kind, OPEN, NOTHING, terms_of(body), 0, 0)
     validity_us = body.validity_seconds * SECOND_US
@@ -256,10 +257,10 @@ _ON_ONE = ("unknown_reservation", "other_account")
 )  # fmt: skip
 async def reserve_quota(request: Request, key: Key = None) -> Response:
     """Hold what the greatest usage of a request would cost. Send the id with the usage event: it closes the hold."""
-    key_of(request)  # no router has looked at the header
+    key = key_of(request)  # no router has looked at the header
     reserving_caller(request)
     body, digest = await read_body(request, ReservationBody)
-    hold, now_us = await make_hold(request, body, digest, RESERVATION, "rsv")
+    hold, now_us = await make_hold(request, body, digest, RESERVATION, "rsv", key)
     return json_answer(hold_object(hold, now_us), 201, {"location": f"{PATH}/{hold.reservation_id}"})
 
 

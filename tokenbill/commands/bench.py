@@ -15,6 +15,7 @@ Examples:
   tokenbill bench kernel
   tokenbill bench pipeline --events 500000 --json pipeline.json
   tokenbill bench reserve --accounts 100000
+  tokenbill bench memory
 """
 
 _JSON = click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the list of results here too.")
@@ -22,7 +23,7 @@ _JSON = click.option("--json", "json_file", type=click.Path(path_type=Path), hel
 
 @click.group(epilog=EXAMPLE)
 def bench() -> None:
-    """Measure the core (kernel), the whole pipeline and reservations (reserve) on the local stack."""
+    """Measure the core (kernel, memory), the whole pipeline and reservations (reserve) on the local stack."""
 
 
 @bench.command(epilog=EXAMPLE)
@@ -58,6 +59,16 @@ def reserve(requests: int, accounts: int, clients: int, json_file: Path | None) 
     from benchmarks import reserve as measured
 
     _report(measured.run(requests=requests, accounts=accounts, clients=clients), json_file)
+
+
+@bench.command(epilog=EXAMPLE)
+@click.option("--accounts", default=1_000_000, show_default=True, help="Accounts to load.")
+@_JSON
+def memory(accounts: int, json_file: Path | None) -> None:
+    """Memory of a worker for each account it has loaded, without servers; baseline: 400 bytes."""
+    from benchmarks import memory as measured
+
+    _report(measured.run(accounts=accounts), json_file)
 
 
 def _report(results: list[Result], json_file: Path | None) -> None:

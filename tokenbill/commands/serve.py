@@ -36,6 +36,7 @@ def serve(host: str, port: int, data_dir: Path | None) -> None:
 
     from tokenbill.api.app import create_app, served
     from tokenbill.api.context import ApiSettings
+    from tokenbill.api.one_packet import OnePacketProtocol
 
     log_to_stderr()
     kafka, database = servers(data_dir)
@@ -46,7 +47,7 @@ def serve(host: str, port: int, data_dir: Path | None) -> None:
         host=host,
         port=port,
         loop="uvloop",
-        http="httptools",
+        http=OnePacketProtocol,
         ws="none",
         access_log=False,
         log_config=None,
