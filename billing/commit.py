@@ -117,6 +117,8 @@ class Posting:
     detail: str
     """The dimension below the control account: a plan (``token-9.9@1``), a price book, or empty."""
     amount_pico: int
+    concerns: str = ""
+    """The usage that a correction names, ``["SOURCE","ID"]``; empty for everything that is no correction."""
 
 
 @dataclass(frozen=True, slots=True)

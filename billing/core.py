@@ -9,6 +9,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from billing.accounts import Account, Bucket, PlanKey
+from billing.bill_usage import ROLLUP_SUMS
 from billing.burn import alert_floor_micro, deduction_order
 from billing.calculator import Effects, UsageBatch, UsageOutcome
 from billing.catalog.model import TEXT_DIMENSIONS, Catalog, Plan, PlanBucket
@@ -31,7 +32,7 @@ from billing.extras import Extras, extras_json
 from billing.invariants import BrokenInvariant
 from billing.ledger import CONTRACT_LIABILITY, CUSTOMER_DEPOSITS, OUTPUT_VAT, REVENUE_USAGE, Postings
 from billing.limits import TimeLimits
-from billing.reference.calculator import ROLLUP_SUMS, PlainCalculator, Rows
+from billing.reference.calculator import PlainCalculator, Rows
 from cython_ext.accounts import AccountStore
 from cython_ext.decode import Decoder, EventColumns
 from cython_ext.dedupe import Memory

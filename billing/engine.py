@@ -5,16 +5,17 @@ command identities, what is loaded before it is needed, and the outbox rows. Nev
 missing), the clock. The rules are elsewhere: commands in ``billing.commands``, usage in a calculator.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import astuple, dataclass, field
+from typing import Any, Protocol
 
 from pydantic_core import PydanticCustomError
 
 from billing.accounts import Account
-from billing.alerts import wallet_alert
 from billing.burn import AccountEvent
 from billing.calculator import Calculator, UsageBatch
+from billing.carry_out import carry_out
 from billing.catalog.model import Catalog
 from billing.commands import decide
 from billing.commit import (
@@ -39,18 +40,21 @@ from billing.commit import (
     PartitionState,
     PositionMove,
     Record,
+    RollupRow,
     Suspended,
 )
 from billing.core_records import pack_batches
+from billing.corrections import CORRECTION_POSTED, HISTORY_DIFFERS, correct
 from billing.documents import Stamp, account_event_data, dump_json, output_event
+from billing.history import AccountHistory, HistoryUnavailable, Step
 from billing.invariants import BrokenInvariant
 from billing.ledger import Postings
 from billing.lifecycle import roll_forward
-from billing.limits import TimeLimits
+from billing.limits import DecidedAt, TimeLimits, decided_at
 from billing.outbox import Frame, compress, encode_frame
 from billing.scene import Message, Refusal, Scene
 from schemas.cloudevents import write_structured
-from schemas.commands import MESSAGES, CollectBill, Command, TopUpWallet, parse_command
+from schemas.commands import MESSAGES, CollectBill, Command, CorrectUsage, TopUpWallet, VoidUsage, parse_command
 from schemas.fields import check_name
 from schemas.rejections import Rejection
 from schemas.routing import partition_of
@@ -80,6 +84,13 @@ class Loader(Protocol):
     def load_hours(self, partition: int, hours: Sequence[int]) -> list[HashHour]:
         """All identities stored under these hours."""
 
+    def histories(self, state: PartitionState, accounts: Sequence[str]) -> dict[str, AccountHistory]:
+        """What was decided for each of these accounts, by all commits of the partition so far.
+
+        Raises:
+            HistoryUnavailable: it cannot be had now.
+        """
+
 
 @dataclass(slots=True)
 class _Pending:
@@ -89,7 +100,11 @@ class _Pending:
     frames: dict[str, list[Frame]] = field(default_factory=dict)
     postings: Postings = field(default_factory=Postings)
     account_events: list[AccountEvent] = field(default_factory=list)
-    outcomes: list[tuple[str, str, dict[str, str | None]]] = field(default_factory=list)
+    outcomes: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
+    corrections: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
+    rollups: list[RollupRow] = field(default_factory=list)
+    accepted: dict[str, list[Step]] = field(default_factory=lambda: defaultdict(list))
+    """Commands that were accepted, by account."""
     commands_seen: list[tuple[str, str, str]] = field(default_factory=list)
     payments: list[tuple[str, str]] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
@@ -238,6 +253,7 @@ class PartitionEngine:
         self._load_accounts(command.account for command in mine)
         known = self._loader.known_commands([(command.source, command.id) for command in mine])
         known.update(((source, id_), outcome) for source, id_, outcome in pending.commands_seen)
+        histories = self._histories(command for command in mine if (command.source, command.id) not in known)
         refs = [
             (command.account, command.data.payment_ref)
             for command in mine
@@ -257,13 +273,18 @@ class PartitionEngine:
                 pending.counts.commands_forwarded += 1
             elif (command.source, command.id) in known:
                 pending.counts.commands_duplicate += 1
-            elif self._apply_command(command, log_time_us, payments, pending):
+            elif self._apply_command(command, log_time_us, payments, histories, pending):
                 known[command.source, command.id] = ACCEPTED
                 pending.commands_seen.append((command.source, command.id, ACCEPTED))
         return log_time_us
 
     def _apply_command(
-        self, command: Command, log_time_us: int, payments: set[tuple[str, str]], pending: _Pending
+        self,
+        command: Command,
+        log_time_us: int,
+        payments: set[tuple[str, str]],
+        histories: dict[str, AccountHistory] | HistoryUnavailable,
+        pending: _Pending,
     ) -> bool:
         """Decide one command; whether it was accepted. Only then it occupies its identity (CONTRACT §1 and §2): a
         refused one, sent again when what it lacked is there, is carried out."""
@@ -271,41 +292,74 @@ class PartitionEngine:
         now_us = log_time_us
         if self._limits is None:
             now_us = max(command.time_us, account.clock_us if account else 0)
-        if account is not None:
-            if self._limits is None:
-                account.clock_us = now_us
-            pending.account_events += roll_forward(account, now_us, self._plan_of, pending.postings, self._catalog)
-        scene = Scene(
+        at = decided_at(now_us, self._limits)
+
+        def rule(scene: Scene) -> Account | Refusal:
+            if isinstance(command.data, VoidUsage | CorrectUsage):
+                return self._correct(scene, at, histories, pending)
+            return decide(scene)
+
+        done = carry_out(
             command,
             account,
+            at,
+            rule,
             self._catalog,
-            now_us,
+            self._plan_of,
             lambda owner, ref: (owner, ref) in payments,
             pending.postings,
-            self._plan_of,
         )
-        decided = decide(scene)
-        for message in scene.messages:
+        pending.account_events += done.events
+        for message in done.messages:
             self._send(message, now_us, pending)
-        if isinstance(decided, Refusal):
+        if done.account is not None:
+            self._calculator.put_account(done.account, stored=False)
+        if done.refusal is not None:
             pending.counts.commands_rejected += 1
-            if account is not None:
-                self._calculator.put_account(account, stored=False)
-            self._outcome(command.account, command, command.type, decided.reason, decided.detail, pending)
+            self._outcome(command.account, command, command.type, done.refusal.reason, done.refusal.detail, pending)
             return False
-        pending.account_events += scene.events
         pending.counts.commands_accepted += 1
-        if self._limits is None:
-            decided.clock_us = now_us
         if isinstance(command.data, TopUpWallet | CollectBill):
             payments.add((command.account, command.data.payment_ref))
             pending.payments.append((command.account, command.data.payment_ref))
-        # A grant may be bought for a time whose grace is over: it lapses at once.
-        pending.account_events += roll_forward(decided, now_us, self._plan_of, pending.postings, self._catalog)
-        pending.account_events += wallet_alert(decided)
-        self._calculator.put_account(decided, stored=False)
+        pending.accepted[command.account].append(Step(self._catalog_epoch, at, command))
         self._outcome(command.account, command, command.type, None, None, pending)
         return True
+
+    def _histories(self, commands: Iterable[Command]) -> dict[str, AccountHistory] | HistoryUnavailable:
+        """What was decided before this commit for the accounts whose usage is to be corrected."""
+        names = sorted({one.account for one in commands if isinstance(one.data, VoidUsage | CorrectUsage)})
+        try:
+            return self._loader.histories(self._state, names) if names else {}
+        except HistoryUnavailable as error:
+            return error
+
+    def _correct(
+        self,
+        scene: Scene,
+        at: DecidedAt,
+        histories: dict[str, AccountHistory] | HistoryUnavailable,
+        pending: _Pending,
+    ) -> Account | Refusal:
+        """Void or correct usage: what its rule posts, sums up and tells goes into the commit."""
+        name = scene.command.account
+        if scene.account is None:
+            return Refusal("unknown_account", f"account {name!r} was never opened")
+        if isinstance(histories, HistoryUnavailable):
+            return Refusal(histories.reason, str(histories))
+        known = histories[name]
+        catalogs = {**known.catalogs, self._catalog_epoch: self._catalog}
+        history = AccountHistory([*known.steps, *pending.accepted[name]], catalogs)
+        corrected = correct(scene.command, scene.account, history, at, decide, self._catalog, self._plan_of)
+        if isinstance(corrected, Refusal):
+            if corrected.reason == HISTORY_DIFFERS:
+                pending.findings.append(Finding(HISTORY_DIFFERS, corrected.detail))
+            return corrected
+        scene.postings.merge_lines(corrected.postings)
+        scene.events += corrected.events
+        pending.rollups += corrected.rollups
+        pending.corrections += [(name, CORRECTION_POSTED, {"account": name} | data) for data in corrected.outcomes]
+        return corrected.account
 
     def _outcome(
         self,
@@ -471,7 +525,7 @@ class PartitionEngine:
             counts=pending.counts,
             changes=effects.changes,
             postings=list(pending.postings.lines()),
-            rollups=effects.rollups,
+            rollups=sorted(effects.rollups + pending.rollups, key=astuple) if pending.rollups else effects.rollups,
             dedupe=effects.dedupe,
             commands_seen=pending.commands_seen,
             payments=pending.payments,
@@ -509,7 +563,7 @@ def _forward_number(record: Record) -> tuple[int, int] | None:
 
 
 def _account_event_frames(stamp: Stamp, pending: _Pending) -> Iterable[Frame]:
-    outputs = pending.outcomes + [
+    outputs = [*pending.outcomes, *pending.corrections] + [
         (event.account, event.type, {"account": event.account} | account_event_data(event))
         for event in pending.account_events
     ]

@@ -35,12 +35,12 @@ class UnbalancedError(ArithmeticError):
 
 
 class Postings:
-    """Lines summed by (control account, currency, detail); every fact added balances by itself."""
+    """Lines summed by (what they concern, control account, currency, detail); every fact added balances by itself."""
 
     __slots__ = ("_sums",)
 
     def __init__(self) -> None:
-        self._sums: dict[tuple[str, str, str], int] = {}
+        self._sums: dict[tuple[str, str, str, str], int] = {}
 
     def post(self, currency: str, *lines: tuple[str, str, int]) -> None:
         """Add one balanced fact: lines of (control account, detail, amount in pico).
@@ -53,28 +53,28 @@ class Postings:
         for code, detail, amount_pico in lines:
             self.add(code, currency, detail, amount_pico)
 
-    def add(self, code: str, currency: str, detail: str, amount_pico: int) -> None:
+    def add(self, code: str, currency: str, detail: str, amount_pico: int, concerns: str = "") -> None:
         """Add one side of a fact whose other side is added by the same caller."""
-        key = (code, currency, detail)
+        key = (concerns, code, currency, detail)
         self._sums[key] = self._sums.get(key, 0) + amount_pico
 
     def merge_lines(self, lines: Iterable[Posting]) -> None:
         """Add lines that were summed elsewhere."""
         for line in lines:
-            self.add(line.account_code, line.currency, line.detail, line.amount_pico)
+            self.add(line.account_code, line.currency, line.detail, line.amount_pico, line.concerns)
 
     def lines(self) -> Iterator[Posting]:
-        """The summed lines without zeros, sorted.
+        """The summed lines without zeros, sorted; those that concern nothing in particular come first.
 
         Raises:
             UnbalancedError: a currency does not add up to zero.
         """
         totals: dict[str, int] = {}
-        for (_, currency, _), amount_pico in self._sums.items():
+        for (_, _, currency, _), amount_pico in self._sums.items():
             totals[currency] = totals.get(currency, 0) + amount_pico
         for currency, total_pico in totals.items():
             if total_pico:
                 raise UnbalancedError(f"journal lines in {currency} add up to {total_pico} pico, not 0")
-        for (code, currency, detail), amount_pico in sorted(self._sums.items()):
+        for (concerns, code, currency, detail), amount_pico in sorted(self._sums.items()):
             if amount_pico:
-                yield Posting(code, currency, detail, amount_pico)
+                yield Posting(code, currency, detail, amount_pico, concerns)

@@ -1,6 +1,7 @@
 """Which event times are accepted against the log's time (DESIGN 4)."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from schemas.times import DAY_US, MINUTE_US, format_time_us
 from schemas.usage import UsageEvent
@@ -13,6 +14,24 @@ class TimeLimits:
     future_us: int = 10 * MINUTE_US
     past_us: int = 35 * DAY_US
     """Applies to events without a number: their identities are kept that long."""
+
+
+class DecidedAt(NamedTuple):
+    """When something was decided: the log's time, and from when on anything is counted (None: no limits; there is no
+    log then, and ``now_us`` is the greatest time of the account so far)."""
+
+    now_us: int
+    oldest_us: int | None
+
+    @property
+    def simulated(self) -> bool:
+        """Whether there was no log."""
+        return self.oldest_us is None
+
+
+def decided_at(now_us: int, limits: TimeLimits | None) -> DecidedAt:
+    """A log time with the limits that are in force."""
+    return DecidedAt(now_us, None if limits is None else now_us - limits.past_us)
 
 
 def time_refusal(event: UsageEvent, numbered: bool, log_time_us: int, limits: TimeLimits) -> tuple[str, str] | None:

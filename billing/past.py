@@ -12,6 +12,7 @@ from billing.calculator import Calculator
 from billing.catalog.model import Catalog
 from billing.commit import INPUT_TOPICS, InputBatch, PartitionState, PositionMove, Record
 from billing.engine import PartitionEngine
+from billing.history import decided_batches
 from billing.limits import TimeLimits
 from billing.simulate import Remembering
 
@@ -42,9 +43,17 @@ class History:
 
 def account_in_past(history: History, account: str, calculator: Calculator) -> Account | None:
     """The account after all of the history's records; None where it was not open by then."""
-    loader = Remembering()
+    replayed(history, [account], calculator)
+    return calculator.account(account)
+
+
+def replayed(history: History, due: Sequence[str], calculator: Calculator) -> Remembering:
+    """Decide all of the history's records again; accounts that are ``due`` are rolled forward to the end of each
+    commit. What was decided is in the loader that comes back."""
+    loader = Remembering(keep_history=True)
     engine: PartitionEngine | None = None
     decided_by: tuple[int, TimeLimits] | None = None
+    log_time_us = 0
     for commit in history.commits:
         batches = _batches(commit, history.records)
         if not batches:
@@ -56,9 +65,12 @@ def account_in_past(history: History, account: str, calculator: Calculator) -> A
         elif decided_by != (commit.catalog_epoch, commit.limits):
             engine.continue_with(commit.catalog_epoch, catalog, commit.limits)
         decided_by = commit.catalog_epoch, commit.limits
-        loader.remember(engine.decide(batches, due=[account]))
+        record = engine.decide(batches, due=due)
+        loader.keep(decided_batches(commit.catalog_epoch, catalog, commit.limits, log_time_us, batches, record))
+        loader.remember(record)
         engine.committed()
-    return calculator.account(account) if engine is not None else None
+        log_time_us = record.log_time_us
+    return loader
 
 
 def _batches(commit: DecidedCommit, records: Mapping[str, Sequence[Record]]) -> list[InputBatch]:

@@ -27,6 +27,7 @@ from billing.commit import (
 )
 from billing.documents import account_object, dump_json, trial_balance_object
 from billing.engine import PartitionEngine
+from billing.history import AccountHistory, DecidedBatches, HistoryUnavailable, decided_batches, histories
 from billing.outbox import Frame, unpack_batches, unpack_frames
 from schemas.cloudevents import read_envelope
 from schemas.commands import COMMANDS, TransferPackage
@@ -52,13 +53,18 @@ class NothingStored:
     def load_hours(self, partition: int, hours: Sequence[int]) -> list[HashHour]:
         return []
 
+    def histories(self, state: PartitionState, accounts: Sequence[str]) -> dict[str, AccountHistory]:
+        return histories([], accounts)
+
 
 class Remembering(NothingStored):
-    """Remembers command identities and payments across the commits of one run in memory."""
+    """Remembers command identities and payments across the commits of one run in memory, and with ``keep_history`` the
+    commits themselves."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, keep_history: bool) -> None:
         self.commands: dict[tuple[str, str], str] = {}
         self.payments: set[tuple[str, str]] = set()
+        self._commits: list[DecidedBatches] | None = [] if keep_history else None
 
     def known_commands(self, ids: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
         return {key: self.commands[key] for key in ids if key in self.commands}
@@ -67,8 +73,19 @@ class Remembering(NothingStored):
         return self.payments.intersection(pairs)
 
     def remember(self, record: CommitRecord) -> None:
+        """Take identities and payments of a commit."""
         self.commands.update(((source, id_), outcome) for source, id_, outcome in record.commands_seen)
         self.payments.update(record.payments)
+
+    def keep(self, commit: DecidedBatches) -> None:
+        """Take what a history needs of a commit."""
+        if self._commits is not None:
+            self._commits.append(commit)
+
+    def histories(self, state: PartitionState, accounts: Sequence[str]) -> dict[str, AccountHistory]:
+        if self._commits is None:
+            raise HistoryUnavailable("history_not_kept", "this run was told that no usage is corrected, and keeps none")
+        return histories(self._commits, accounts)
 
 
 @dataclass(slots=True)
@@ -79,15 +96,18 @@ class Simulation:
     calculator: Calculator
     operator: str = DEFAULT_OPERATOR
     lines_per_commit: int = LINES_PER_COMMIT
+    keep_history: bool = True
+    """Whether lines stay in memory, which void and correction of usage need."""
     counts: Counts = field(default_factory=Counts)
     rejections: Counter[str] = field(default_factory=Counter)
     _balances: Counter[tuple[str, str]] = field(default_factory=Counter)
     _greatest_us: int = 0
     _positions: dict[str, int] = field(default_factory=dict)
-    _loader: Remembering = field(default_factory=Remembering)
+    _loader: Remembering = field(init=False)
     _engine: PartitionEngine = field(init=False)
 
     def __post_init__(self) -> None:
+        self._loader = Remembering(keep_history=self.keep_history)
         self._engine = PartitionEngine(
             PartitionState(0, 1), 0, self.catalog, self._loader, self.calculator, limits=None
         )
@@ -134,7 +154,9 @@ class Simulation:
         start = self._positions.get(topic, 0)
         records = [PlainRecord(start + n, 0, frame.key, frame.value, _present(frame)) for n, frame in enumerate(frames)]
         self._positions[topic] = start + len(records)
-        record = self._engine.decide([InputBatch(topic, start, start + len(records), records)])
+        batches = [InputBatch(topic, start, start + len(records), records)]
+        record = self._engine.decide(batches)
+        self._loader.keep(decided_batches(0, self.catalog, None, 0, batches, record))
         self._take(record)
         sent = (row for row in record.outbox if row.topic == COMMAND_FORWARDED_TOPIC)
         return [frame for row in sent for frame in unpack_frames(row.payload)]

@@ -126,6 +126,42 @@ class CommandRejected(OutputEvent):
     detail: str = Field(description="field, value and expectation, for a person")
 
 
+class CorrectionEntry(Output):
+    """One line of the journal that a correction posted."""
+
+    account_code: str = Field(description="control account, such as customer_deposits")
+    currency: str = Field(description="currency of the amount")
+    detail: str = Field(description="plan or price book and version, or empty")
+    amount: Decimal = Field(description="debit positive, credit negative")
+
+
+class VoidedEvent(Output):
+    """Usage that was taken back."""
+
+    source: str = Field(description="source of the usage event")
+    id: str = Field(description="id of the usage event")
+    voided: Literal[True] = Field(description="that it was taken back")
+
+
+class CorrectionPosted(OutputEvent):
+    """Usage was voided or corrected. What was posted, and each usage that is paid otherwise than before, as it is now:
+    the correction may move what later usage burned and paid. Several parts where there is much; the first has the
+    entries."""
+
+    TYPE: ClassVar[str] = "correction.posted.v1"
+    TOPIC: ClassVar[str] = "account.events"
+    command_type: Literal["usage.voided.v1", "usage.corrected.v1"] = Field(description="type of the command")
+    command_source: str = Field(description="source of the command")
+    command_id: str = Field(description="id of the command")
+    source: str = Field(description="source of the usage event that it names")
+    id: str = Field(description="id of the usage event that it names")
+    reason: str = Field(description="why, as the command says")
+    part: Annotated[int, Field(ge=1)] = Field(description="number of this part, from 1")
+    parts: Annotated[int, Field(ge=1)] = Field(description="how many parts there are")
+    entries: list[CorrectionEntry] = Field(description="what was posted; they add up to 0")
+    events: list[RatedEvent | VoidedEvent] = Field(max_length=1000, description="usage as it is now")
+
+
 class BucketEnded(OutputEvent):
     """A bucket ended; what was left lapsed."""
 
@@ -342,6 +378,7 @@ OUTPUTS: dict[str, type[OutputEvent]] = {
         PackageBalance,
         CommandAccepted,
         CommandRejected,
+        CorrectionPosted,
         BucketEnded,
         RefundPaid,
         CommitmentEnded,

@@ -1,9 +1,9 @@
-"""Reads the inputs of one partition from their beginning up to a log time, for a replay. Belongs to no group."""
+"""Reads the inputs of one partition from their beginning, for a replay. Belongs to no group."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaException, Message, TopicPartition
 
@@ -22,9 +22,10 @@ class LogTooLong(Exception):
 
 
 def read_inputs(
-    kafka: str, partition: int, at_us: int, *, max_records: int, timeout_seconds: float
+    kafka: str, partition: int, until: int | Mapping[str, int], *, max_records: int, timeout_seconds: float
 ) -> dict[str, list[PlainRecord]]:
-    """The records of every input topic whose log time is at most ``at_us``, by topic, each from offset 0.
+    """The records of every input topic, by topic, each from offset 0: those whose log time is at most ``until``
+    (microseconds), or those before the offset that ``until`` has for their topic.
 
     Raises:
         LogTooShort, LogTooLong: as they say.
@@ -41,7 +42,11 @@ def read_inputs(
         }
     )
     try:
-        ends = _ends(consumer, partition, at_us)
+        ends = _ends(consumer, partition, until) if isinstance(until, int) else dict(until)
+        for topic, end in ends.items():
+            low, _ = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=_ANSWER_SECONDS)
+            if low > 0 and end > 0:
+                raise LogTooShort(f"{topic}[{partition}] begins at offset {low}: what was before is deleted")
         if sum(ends.values()) > max_records:
             raise LogTooLong(f"partition {partition} has {sum(ends.values())} records until then")
         return _read(consumer, partition, ends, time.monotonic() + timeout_seconds)
@@ -56,10 +61,8 @@ def _ends(consumer: Consumer, partition: int, at_us: int) -> dict[str, int]:
     for place in consumer.offsets_for_times(after, timeout=_ANSWER_SECONDS):
         if place.error is not None:
             raise KafkaException(place.error)
-        low, high = consumer.get_watermark_offsets(TopicPartition(place.topic, partition), timeout=_ANSWER_SECONDS)
+        _, high = consumer.get_watermark_offsets(TopicPartition(place.topic, partition), timeout=_ANSWER_SECONDS)
         ends[place.topic] = high if place.offset in (OFFSET_END, -1) else place.offset
-        if low > 0 and ends[place.topic] > 0:
-            raise LogTooShort(f"{place.topic}[{partition}] begins at offset {low}: what was before is deleted")
     return ends
 
 

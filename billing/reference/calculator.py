@@ -3,16 +3,15 @@
 from collections import defaultdict
 from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from billing.accounts import CLOSED, Account, PlanKey
-from billing.alerts import wallet_alert
-from billing.burn import Burned, burn, sort_buckets
+from billing.bill_usage import ROLLUP_SUMS, Billed, Raters, UsageRules, bill_usage
+from billing.burn import sort_buckets
 from billing.calculator import Effects, UsageBatch, UsageOutcome
-from billing.catalog.model import Catalog, Plan, PriceBook
+from billing.catalog.model import Catalog, Plan
 from billing.commit import AccountChanges, HashHour, PartitionState, RollupRow
-from billing.counters import count_usage
 from billing.dedupe import DUPLICATE, Dedupe
 from billing.documents import (
     RATED_PER_RECORD,
@@ -24,23 +23,14 @@ from billing.documents import (
     rated_data,
 )
 from billing.ledger import Postings
-from billing.lifecycle import next_due_us, roll_forward
-from billing.limits import TimeLimits, time_refusal
+from billing.limits import TimeLimits, decided_at, time_refusal
 from billing.outbox import Frame, encode_frame
-from billing.pricing.periods import Clock
-from billing.pricing.rate import Rated, Rater
 from billing.rows import account_row, account_terms, bucket_row, bucket_terms
-from schemas.meters import TOKEN_METERS
 from schemas.rejections import Rejection
 from schemas.routing import partition_of
-from schemas.times import HOUR_US
 from schemas.usage import UsageEvent, parse_usage
 
 __all__ = ["PlainCalculator"]
-
-_TOKENS = frozenset(TOKEN_METERS)
-ROLLUP_KEY = tuple(column.name for column in fields(RollupRow))[:10]
-ROLLUP_SUMS = tuple(column.name for column in fields(RollupRow))[10:]
 
 
 def batched(items: list[bytes], size: int) -> Iterator[list[bytes]]:
@@ -77,10 +67,9 @@ class PlainCalculator:
     """See :class:`billing.calculator.Calculator`."""
 
     def __init__(self) -> None:
-        self._catalog = Catalog()
+        self._rules = UsageRules(Catalog(), self._plans.__getitem__, Raters())
         self._plans: dict[PlanKey, Plan] = {}
         self._declared: frozenset[str] = frozenset()
-        self._raters: dict[str, Rater] = {}
         self._accounts: dict[str, Account] = {}
         self._stored_accounts: set[str] = set()
         self._stored_buckets: set[tuple[str, str]] = set()
@@ -98,9 +87,8 @@ class PlainCalculator:
         self._dedupe = Dedupe(state)
 
     def set_catalog(self, catalog: Catalog) -> None:
-        self._catalog = catalog
         self._plans = catalog.plans_by_key()
-        self._raters.clear()
+        self._rules = UsageRules(catalog, self._plans.__getitem__, Raters())
         self._declared = catalog.declared_meters()
 
     def decode(self, batch: UsageBatch) -> PlainDecoded:
@@ -186,71 +174,25 @@ class PlainCalculator:
             return reject("unknown_account", f"subject: account {event.account!r} was never opened")
         if account.status == CLOSED:
             return reject("account_closed", f"subject: account {event.account!r} is closed")
-        book = self._catalog.price_book_at(account.price_book, event.time_us)
-        if book is None:
-            return reject("no_price_book", f"time: no version of price book {account.price_book!r} is in force then")
         now_us = max(account.clock_us, event.time_us) if limits is None else outcome.log_time_us
-        clock = Clock(now_us, None if limits is None else now_us - limits.past_us)
-        rated = self._rater(book).rate(event, account.extras.counters, clock)
-        if not isinstance(rated, Rated):
-            return reject(rated.reason, rated.detail)
         before = self._rows(account)
-        if limits is None:
-            account.clock_us = now_us
-        plan_of = self._plans.__getitem__
-        outcome.account_events += roll_forward(account, now_us, plan_of, self._postings, self._catalog, event.time_us)
-        if rated.counted:
-            count_usage(account, rated.counters, clock.oldest_us)
-            account.next_due_us = next_due_us(account, plan_of)
-        burned = burn(
-            account,
-            event,
-            rated,
-            book.tax_rate_micro,
-            plan_of,
-            now_us,
-            self._postings,
-        )
-        if burned.begun:
-            account.next_due_us = next_due_us(account, plan_of)
-        outcome.account_events += burned.events + wallet_alert(account)
+        billed = bill_usage(account, event, decided_at(now_us, limits), self._rules, self._postings)
+        if not isinstance(billed, Billed):
+            return reject(*billed)
+        outcome.account_events += billed.events
         outcome.rated += 1
         if event.reservation is not None:
             outcome.reservations.append((event.account, event.reservation))
         self._dedupe.rated(event)
         self._touched.add(account.account)
         self._note_changes(account, before)
-        self._lines.append(dump_json(paid_line(event, rated, offset, burned)))
-        self._sum_up(event, rated, burned)
-        self._book_times[book.name] = max(event.time_us, self._book_times.get(book.name, event.time_us))
-        return None
-
-    def _rater(self, book: PriceBook) -> Rater:
-        # The rows of a large book are not searched for each event; Rater says what rate() says.
-        rater = self._raters.get(book.label)
-        if rater is None:
-            rater = self._raters[book.label] = Rater(book)
-        return rater
-
-    def _sum_up(self, event: UsageEvent, rated: Rated, burned: Burned) -> None:
-        hour_us = event.time_us - event.time_us % HOUR_US
-        dimensions = (getattr(event, name) for name in ROLLUP_KEY[3:])
-        sums = self._rollups[(hour_us, rated.price_book, rated.currency, *dimensions)]
-        tokens = sum(count for meter, count in event.counts if meter in _TOKENS)
-        added = (
-            1,
-            tokens,
-            rated.standard_micro,
-            rated.amount_pico,
-            rated.net_pico,
-            burned.burned_micro,
-            burned.charged_pico,
-            burned.absorbed_micro,
-            burned.absorbed_pico,
-            burned.revenue_pico,
-        )
-        for place, value in enumerate(added):
+        self._lines.append(dump_json(paid_line(event, billed.rated, offset, billed.burned)))
+        sums = self._rollups[billed.rollup_key]
+        for place, value in enumerate(billed.rollup_sums):
             sums[place] += value
+        book = billed.book.name
+        self._book_times[book] = max(event.time_us, self._book_times.get(book, event.time_us))
+        return None
 
     def take_effects(self, stamp: Stamp) -> Effects:
         rated = [

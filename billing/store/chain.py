@@ -13,7 +13,7 @@ from typing import LiteralString
 from psycopg import sql
 
 from billing.store.database import Connection
-from billing.store.digest import COUNT_COLUMNS, GENESIS, commit_digest
+from billing.store.digest import COUNT_COLUMNS, EMPTY, GENESIS, commit_digest, named_digests
 
 _COMMITS: LiteralString = (
     "COPY (SELECT json_build_object('commit_no', commit_no, 'catalog_epoch', catalog_epoch,"
@@ -26,7 +26,10 @@ _COMMITS: LiteralString = (
     " FROM commit WHERE partition = {} ORDER BY commit_no) TO STDOUT"
 )
 _APPENDED: dict[str, LiteralString] = {
-    "journal": "COPY (SELECT * FROM journal WHERE partition = {} ORDER BY commit_no, line_no) TO STDOUT",
+    "journal": "COPY (SELECT partition, commit_no, line_no, account_code, currency, detail, amount_pico FROM journal"
+    " WHERE partition = {} AND concerns IS NULL ORDER BY commit_no, line_no) TO STDOUT",
+    "corrections": "COPY (SELECT partition, commit_no, line_no, account_code, currency, detail, amount_pico, concerns"
+    " FROM journal WHERE partition = {} AND concerns IS NOT NULL ORDER BY commit_no, line_no) TO STDOUT",
     "rollup": "COPY (SELECT * FROM rollup WHERE partition = {} ORDER BY commit_no, row_no) TO STDOUT",
     "command_seen": "COPY (SELECT partition, commit_no, source, id, outcome FROM command_seen"
     " WHERE partition = {} ORDER BY commit_no, source, id) TO STDOUT",
@@ -34,7 +37,6 @@ _APPENDED: dict[str, LiteralString] = {
     " WHERE partition = {} ORDER BY commit_no, account, payment_ref) TO STDOUT",
     "suspense": "COPY (SELECT * FROM suspense WHERE partition = {} ORDER BY commit_no, row_no) TO STDOUT",
 }
-_EMPTY = hashlib.sha256().hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +71,8 @@ def check_chain(connection: Connection, partition: int) -> Iterator[ChainBreak]:
         elif commit["previous"] != previous.hex():
             yield ChainBreak(partition, commit_no, "the predecessor's digest is not the one that is stored")
         stored = bytes.fromhex(commit["digest"])
-        found = {table: digests.pop(commit_no, _EMPTY) for table, digests in appended.items()}
-        if found["suspense"] == _EMPTY:  # As it was written: see AppendedText.sha256.
-            del found["suspense"]
+        found = {table: digests.pop(commit_no, EMPTY) for table, digests in appended.items()}
+        found = named_digests(found)
         digest = commit_digest(
             bytes.fromhex(commit["previous"]),
             partition=partition,

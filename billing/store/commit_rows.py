@@ -20,6 +20,7 @@ BUCKET_COLUMNS: LiteralString = (
     "account, grant_id, plan, plan_version, bucket_no, unit, amount_micro, remaining_micro, liability_pico,"
     " valid_from_us, valid_until_us, lapse_at_us, alerts_fired, status, carried_cycles"
 )
+JOURNAL_COLUMNS: LiteralString = "partition, commit_no, line_no, account_code, currency, detail, amount_pico"
 STAGING: LiteralString = "; ".join(
     f"CREATE TEMPORARY TABLE IF NOT EXISTS {stage} ON COMMIT DELETE ROWS AS SELECT {columns} FROM {table} LIMIT 0"  # noqa: S608 (literals only)
     for stage, columns, table in (
@@ -73,7 +74,8 @@ def copies(record: CommitRecord, text: AppendedText) -> list[tuple[LiteralString
         ("COPY stage_bucket FROM STDIN", _sorted_rows(changes.buckets_changed)),
         ("COPY replace_account FROM STDIN", _sorted_rows(changes.accounts_replaced)),
         ("COPY replace_bucket FROM STDIN", _sorted_rows(changes.buckets_replaced)),
-        ("COPY journal FROM STDIN", text.journal),
+        ("COPY journal (" + JOURNAL_COLUMNS + ") FROM STDIN", text.journal),
+        ("COPY journal (" + JOURNAL_COLUMNS + ", concerns) FROM STDIN", text.corrections),
         ("COPY rollup FROM STDIN", text.rollup),
         ("COPY command_seen (partition, commit_no, source, id, outcome) FROM STDIN", text.command_seen),
         ("COPY payment_ref (partition, commit_no, account, payment_ref) FROM STDIN", text.payment_ref),

@@ -37,22 +37,26 @@ class AppendedText:
     """``COPY`` text of the rows one commit appends, in the order of their key."""
 
     journal: bytes
+    corrections: bytes
+    """Of the journal, too: lines that name the usage that they correct, in one column more."""
     rollup: bytes
     command_seen: bytes
     payment_ref: bytes
     suspense: bytes
 
     def sha256(self) -> dict[str, str]:
-        """The digest of each table's rows, hexadecimal; of suspense only where there are rows."""
-        digests = {
-            "journal": hashlib.sha256(self.journal).hexdigest(),
-            "rollup": hashlib.sha256(self.rollup).hexdigest(),
-            "command_seen": hashlib.sha256(self.command_seen).hexdigest(),
-            "payment_ref": hashlib.sha256(self.payment_ref).hexdigest(),
-        }
-        if self.suspense:  # Commits from before suspense was kept have no rows, and keep their digest.
-            digests["suspense"] = hashlib.sha256(self.suspense).hexdigest()
-        return digests
+        """The digest of each table's rows, hexadecimal, as :func:`named_digests` names them."""
+        return named_digests({name: hashlib.sha256(rows).hexdigest() for name, rows in asdict(self).items()})
+
+
+_LATER = ("corrections", "suspense")
+"""Kept since later than the first release of the digest: a commit has a digest of them only where it has rows."""
+EMPTY = hashlib.sha256().hexdigest()
+
+
+def named_digests(digests: Mapping[str, str]) -> dict[str, str]:
+    """The digests that a commit's header names, of those of all tables."""
+    return {name: digest for name, digest in digests.items() if name not in _LATER or digest != EMPTY}
 
 
 ROLLUP_VALUES = (
@@ -82,11 +86,13 @@ ROLLUP_VALUES = (
 def appended_text(record: CommitRecord) -> AppendedText:
     """The rows that a commit appends to the tables whose rows the digest covers."""
     key = (record.partition, record.commit_no)
+    lines = [
+        (line.concerns, (*key, number, line.account_code, line.currency, line.detail, line.amount_pico))
+        for number, line in enumerate(record.postings, 1)
+    ]
     return AppendedText(
-        journal=copy_rows(
-            (*key, number, line.account_code, line.currency, line.detail, line.amount_pico)
-            for number, line in enumerate(record.postings, 1)
-        ),
+        journal=copy_rows(row for concerns, row in lines if not concerns),
+        corrections=copy_rows((*row, concerns) for concerns, row in lines if concerns),
         rollup=copy_rows(
             (*key, number, *(getattr(row, name) for name in ROLLUP_VALUES))
             for number, row in enumerate(record.rollups, 1)

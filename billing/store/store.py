@@ -11,6 +11,7 @@ from typing import Self
 from billing.accounts import Account
 from billing.catalog.model import Catalog
 from billing.commit import CommitRecord, HashHour, OutboxRow, PartitionState
+from billing.history import AccountHistory, HistoryUnavailable
 from billing.store import accounts, catalog, commit, outbox, partition
 from billing.store.catalog import PublishResult
 from billing.store.database import Database
@@ -70,6 +71,14 @@ class Store:
     def load_hours(self, number: int, hours: Iterable[int]) -> list[HashHour]:
         """Identities of unnumbered sources filed under these hours; an hour may come in several pieces."""
         return accounts.load_hours(self._database, number, hours)
+
+    def histories(self, state: PartitionState, accounts: Sequence[str]) -> dict[str, AccountHistory]:
+        """What was decided for these accounts: SQL does not say, the log does; a store that has one overrides this.
+
+        Raises:
+            HistoryUnavailable: always.
+        """
+        raise HistoryUnavailable("history_unavailable", f"no log to read what was decided for {', '.join(accounts)}")
 
     def due_accounts(self, number: int, log_time_us: int, limit: int) -> list[str]:
         """Accounts of the partition that change by themselves by this log time, earliest first."""

@@ -19,8 +19,8 @@ class ExactInteger(TypeDecorator[int]):
         return None if value is None else int(value)
 
 
-def _text(name: str, primary_key: bool = False) -> Column[str]:
-    return Column(name, Text(collation="C"), nullable=False, primary_key=primary_key)
+def _text(name: str, primary_key: bool = False, *, nullable: bool = False) -> Column[str]:
+    return Column(name, Text(collation="C"), nullable=nullable, primary_key=primary_key)
 
 
 def _integer(name: str, primary_key: bool = False) -> Column[int]:
@@ -82,6 +82,7 @@ journal = Table(
     _text("currency"),
     _text("detail"),
     _exact("amount_pico"),
+    _text("concerns", nullable=True),
 )
 commit = Table(
     "commit",

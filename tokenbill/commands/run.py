@@ -20,6 +20,7 @@ from billing.engine import PartitionEngine
 from billing.store.store import Store
 from streams.topics import TopicMismatch, partition_count
 from tokenbill.errors import UserError
+from tokenbill.histories import LogStore
 from tokenbill.stack.info import info
 
 KAFKA_VARIABLE = "TOKENBILL_KAFKA"
@@ -72,7 +73,7 @@ def worker(name: str, web_port: int, web_host: str, data_dir: Path | None) -> No
     partitions = wait_for_topics(kafka)
     session_seconds = session_timeout()
     make_calculator = calculator_class()
-    with Store(database_url, pool_size=10) as store:
+    with LogStore(kafka, database_url, pool_size=10) as store:
 
         def make_engine(state: PartitionState, catalog_epoch: int, catalog: Catalog) -> PartitionEngine:
             if state.partitions != partitions:

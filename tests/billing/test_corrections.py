@@ -1,0 +1,156 @@
+"""Usage that is voided or corrected: the account is what it would be had it been so from the beginning."""
+
+from typing import Any
+
+from billing_samples import Line, MakeCalculator, RecordedSimulation, buy, encode, line, published, top_up, use
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from test_simulation_properties import CATALOG, COMMANDS, OPENED, PLANS, TIMES, accounts, control
+
+from billing.core import CompiledCalculator
+from billing.reference.calculator import PlainCalculator
+
+PROPERTY = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+END = "28 23:59"
+REFUSED_RIGHTLY = {"no_price", "unknown_account", "unknown_usage", "usage_voided", "correction_conflict"}
+
+
+def void(source: str, id: str, at: str = END, account: str = "a") -> Line:
+    return line("usage.voided.v1", account, at, {"source": source, "id": id, "reason": "r"})
+
+
+def correct(source: str, id: str, usage: dict[str, int], at: str = END, account: str = "a") -> Line:
+    return line("usage.corrected.v1", account, at, {"source": source, "id": id, "usage": usage, "reason": "r"})
+
+
+USED = st.builds(
+    lambda account, at, tokens, model, edge, member: use(
+        tokens,
+        at,
+        account,
+        model=model,
+        data={"channel": "edge" if edge else "cloud", "member": member},
+        source="unnumbered",
+    ),
+    account=st.sampled_from(["a", "a", "b"]),
+    at=TIMES,
+    tokens=st.integers(1, 60),
+    model=st.sampled_from(["m", "m", "half", "third", "uncounted", "free", "credit"]),
+    edge=st.booleans(),
+    member=st.sampled_from([None, "x", "y", "z"]),
+)
+BOUGHT = st.builds(
+    lambda name, grant, pay: buy(name, grant, "01 00:00", "a", pay_from=pay),
+    st.sampled_from(PLANS),
+    st.sampled_from(["g1", "g2", "g3"]),
+    st.sampled_from(["external", "wallet"]),
+)
+STORIES = st.tuples(
+    st.lists(BOUGHT, max_size=3), st.lists(st.one_of(USED, USED, USED, USED, COMMANDS), min_size=3, max_size=40)
+).map(
+    lambda parts: [
+        {"id": f"s{number}"} | step
+        for number, step in enumerate([*OPENED, top_up("60", "p0", "01 00:00"), *parts[0], *parts[1]])
+    ]
+)
+"""Commands and usage of which much is rated; every identity is used once."""
+CHANGES = st.lists(
+    st.tuples(
+        st.integers(0, 40),
+        st.integers(1, 40),
+        TIMES | st.just(END),
+        st.none() | st.dictionaries(st.sampled_from(["input", "input", "output"]), st.integers(0, 90), max_size=2),
+    ),
+    max_size=5,
+)
+"""Corrections: of which usage, how many lines later, at what time, and the right counts (None: void)."""
+
+
+def with_changes(steps: list[Any], changes: list[Any]) -> list[Any]:
+    """Steps with corrections of usage among them."""
+    used = [n for n, step in enumerate(steps) if not isinstance(step, bytes) and step["type"] == "token.usage.v1"]
+    after: dict[int, list[Line]] = {}
+    for number, (which, later, at, usage) in enumerate(changes):
+        if used:
+            place = used[which % len(used)]
+            event = steps[place]
+            named = (event["source"], event["id"])
+            made = void(*named, at) if usage is None else correct(*named, usage, at)
+            made |= {"id": f"correction-{number}", "subject": event["subject"]}
+            after.setdefault(min(place + later, len(steps) - 1), []).append(made)
+    return [one for n, step in enumerate(steps) for one in (step, *after.get(n, ()))]
+
+
+def replies(run: RecordedSimulation) -> list[dict[str, Any]]:
+    found = [body for record in run.records for body, _ in published(record, "account.events")]
+    return [body["data"] for body in found if body["data"].get("command_type", "").startswith("usage.")]
+
+
+@PROPERTY
+@given(steps=STORIES, changes=CHANGES)
+def test_every_yuan_is_somewhere_and_both_calculators_agree(steps: list[Any], changes: list[Any]) -> None:
+    lines = encode(with_changes(steps, changes))
+    plain, compiled = RecordedSimulation(CATALOG, PlainCalculator()), RecordedSimulation(CATALOG, CompiledCalculator())
+    plain.feed(lines)
+    compiled.feed(lines)
+    document: dict[str, Any] = plain.document()
+    assert compiled.document() == document
+    assert {reply["reason"] for reply in replies(plain) if "detail" in reply} <= REFUSED_RIGHTLY
+    assert document["ledger"]["sum"] == "0"
+    buckets = [bucket for account in accounts(plain) for bucket in account.buckets]
+    assert sum(bucket.liability_pico for bucket in buckets) == -control(document, "contract_liability")
+    assert sum(account.wallet_pico for account in accounts(plain)) == -control(document, "customer_deposits")
+    assert control(document, "transfer_clearing") == 0
+    assert all(0 <= bucket.remaining_micro <= bucket.amount_micro for bucket in buckets)
+
+
+def lasting(document: dict[str, Any]) -> dict[str, Any]:
+    """What must be as if the usage had always been so. Buckets that were published are not taken back, they are
+    cancelled; what was paid out in cash is not either, so the wallet has what it differs by."""
+    found: dict[str, Any] = {name: document[name] for name in ("revenue_net", "breakage")}
+    found["money"] = control(document, "customer_deposits") + control(document, "cash")
+    for name, account in document["accounts"].items():
+        buckets = [one for one in account["buckets"] if one["valid_from"] != one["valid_until"]]
+        found[name] = {"absorbed": account["absorbed"], "amount": account["absorbed_amount"], "buckets": buckets}
+    return found
+
+
+def decided(run: RecordedSimulation) -> list[tuple[str, str]]:
+    """Each command but corrections, and whether it was accepted."""
+    events = [event for event in run.published("account.events") if event["type"].startswith("command.")]
+    return [
+        (event["data"]["command_id"], event["type"])
+        for event in events
+        if event["data"]["command_type"] not in ("usage.voided.v1", "usage.corrected.v1", "time.passed.v1")
+    ]
+
+
+@settings(PROPERTY, max_examples=250)
+@given(steps=STORIES, changes=CHANGES)
+def test_corrected_usage_is_as_if_it_had_always_been_so(
+    calculator: MakeCalculator, steps: list[Any], changes: list[Any]
+) -> None:
+    story = with_changes(steps, changes)
+    run = RecordedSimulation(CATALOG, calculator())
+    run.feed(encode(story))
+    made = {reply["command_id"] for reply in replies(run) if "part" in reply}
+    right: dict[str, Any] = {}
+    for step in story:
+        if step["id"] in made:
+            right[step["data"]["id"]] = step["data"].get("usage")
+    assume(right)
+    others: list[Line] = []
+    for step in story:
+        if step["type"] == "token.usage.v1" and step["id"] in right:
+            usage = right[step["id"]]
+            # Voided usage let time pass all the same.
+            nothing = line("time.passed.v1", step["subject"], END, {}, id=step["id"]) | {"time": step["time"]}
+            others.append(nothing if usage is None else step | {"data": step["data"] | {"usage": usage}})
+        elif step["type"].startswith("usage."):
+            others.append(line("time.passed.v1", step["subject"], END, {}, id=step["id"]) | {"time": step["time"]})
+        else:
+            others.append(step)
+    oracle = RecordedSimulation(CATALOG, calculator())
+    oracle.feed(encode(others))
+    assume(decided(run) == decided(oracle))
+    assert lasting(run.document()) == lasting(oracle.document())
