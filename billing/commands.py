@@ -78,10 +78,7 @@ def _decide(scene: Scene) -> Account | Refusal:
         return Refusal("account_closed", f"account {command.account!r} is closed")
     if scene.account.status == SUSPENDED and isinstance(command.data, NOT_WHEN_SUSPENDED):
         return Refusal("account_suspended", f"account {command.account!r} has a bill past due")
-    rule = RULES.get(type(command.data))
-    if rule is None:
-        return Refusal("unsupported_command", f"{command.type} is not carried out by this version; nothing was changed")
-    return rule(command.data, scene.account, scene)
+    return RULES[type(command.data)](command.data, scene.account, scene)
 
 
 def _open(data: OpenAccount, scene: Scene) -> Account | Refusal:
@@ -192,7 +189,8 @@ RULES: dict[type[CommandData], Rule] = {
     ChargeBackBill: charge_back,
     CloseAccount: _close,
 }
-"""The rule of each command for an account that exists and is open; the opening is a rule of its own."""
+"""The rule of each command for an account that exists and is open. The opening is a rule of its own, and usage that is
+voided or corrected is :mod:`billing.corrections`, which needs more than a scene."""
 WHEN_CLOSED = (ReturnPackage, CollectBill, ChargeBackBill)
 """What is carried out on a closed account too."""
 NOT_WHEN_SUSPENDED = (PurchasePackage, StartSubscription, TransferPackage)

@@ -164,6 +164,10 @@ class Replay:
 
     def _decide(self, step: Step) -> None:
         sent: list[Message] = []
+        if isinstance(step.item, Command):
+            # Before its rule: a bill that was issued on the way can be paid by it, in every timeline.
+            rules = self._rules_of(step.epoch)
+            self.roll(step.at, rules.catalog, rules.plan_of)
         for timeline in self._timelines:
             postings = Postings()
             if isinstance(step.item, Command):
@@ -179,10 +183,8 @@ class Replay:
     def _carry_out(self, timeline: Timeline, step: Step, command: Command, postings: Postings) -> list[Message]:
         rules = self._rules_of(step.epoch)
         account = timeline.account
-        waived_pico = 2 * WALLET_MAX_PICO if account is not None and isinstance(command.data, _PAID_FOR) else 0
-        if account is not None and waived_pico:
-            # Not for what time brings: a renewal asks the wallet as ever.
-            timeline.tell(roll_forward(account, step.at.now_us, rules.plan_of, postings, rules.catalog))
+        waived_pico = 2 * WALLET_MAX_PICO if isinstance(command.data, _PAID_FOR) else 0
+        if account is not None:
             account.credit_limit_pico += waived_pico
         done = carry_out(
             *(command, account, step.at, self._rule, rules.catalog, rules.plan_of, lambda _owner, _ref: False),

@@ -67,8 +67,8 @@ class PlainCalculator:
     """See :class:`billing.calculator.Calculator`."""
 
     def __init__(self) -> None:
-        self._rules = UsageRules(Catalog(), self._plans.__getitem__, Raters())
         self._plans: dict[PlanKey, Plan] = {}
+        self._rules = UsageRules(Catalog(), self._plans.__getitem__, Raters())
         self._declared: frozenset[str] = frozenset()
         self._accounts: dict[str, Account] = {}
         self._stored_accounts: set[str] = set()

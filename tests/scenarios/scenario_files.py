@@ -43,6 +43,8 @@ KINDS = {
     "transfer": "package.transferred.v1",
     "adjust": "balance.adjusted.v1",
     "close": "account.closed.v1",
+    "void": "usage.voided.v1",
+    "correct": "usage.corrected.v1",
     "use": "token.usage.v1",
 }
 POSITIONAL = {
@@ -53,12 +55,16 @@ POSITIONAL = {
     "refund": ("grant_id",),
     "transfer": ("grant_id", "amount", "to"),
     "adjust": ("target", "amount"),
+    "void": ("id",),
+    "correct": ("id", "input"),
     "use": ("input",),
 }
 ALWAYS: dict[str, dict[str, str]] = {
     "open": {"currency": "CNY"},
     "refund": {"reason": "asked"},
     "close": {"reason": "asked"},
+    "void": {"reason": "wrong"},
+    "correct": {"reason": "wrong"},
     "adjust": {"reason": "goodwill", "requested_by": "li", "approved_by": "wang"},
 }
 
@@ -100,6 +106,10 @@ def _line(step: str, number: int, names: dict[str, str]) -> tuple[int, bytes]:
     if verb == "use":
         usage = {"input": int(data.pop("input")), "output": int(named.pop("output", 0))}
         data |= {"model": "m", "usage": usage}
+    if verb in ("void", "correct"):
+        data["source"] = f"urn:scenario:{names.get(account, account)}"
+    if verb == "correct":
+        data["usage"] = {"input": int(data.pop("input"))}
     if "starts" in named:
         data["starts_at"] = named.pop("starts")
     if "to" in data:

@@ -126,7 +126,7 @@ async def purchase(request: Request, account: AccountId, order: Order) -> Respon
     openapi_extra=_body_of(StartSubscription),
     responses=_responses(
         *("unknown_account", "account_closed", "unknown_plan", "currency_mismatch", "insufficient_funds"),
-        *("plan_withdrawn", "invalid_starts_at", "unsupported_command"),
+        *("plan_withdrawn", "invalid_starts_at"),
     ),
     **_ANSWERS,
 )

@@ -116,7 +116,15 @@ REFUSALS: dict[str, Kind] = {
     "plan_not_renewable": Kind(409, "The plan begins with its first use"),
     "cycle_mismatch": Kind(409, "The plans have different cycles"),
     "cycle_without_end": Kind(409, "The running cycle has no end"),
-    "unsupported_command": Kind(409, "This version does not carry the command out"),
+    "unknown_usage": Kind(404, "No such usage was rated on this account"),
+    "usage_voided": Kind(409, "The usage was voided before"),
+    "correction_conflict": Kind(409, "What happened afterwards contradicts the correction"),
+    "history_differs": Kind(409, "The account's history does not lead to its balances"),
+    "history_not_kept": KINDS["history_not_kept"],
+    "history_too_long": KINDS["history_too_long"],
+    "history_unavailable": Kind(409, "The account's history cannot be read now"),
+    "no_price_book": KINDS["no_price_book"],
+    "no_price": KINDS["no_price"],
 }
 """What a rule answers a command with. A reason that is not here is answered with 409 and the same shape."""
 
