@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,10 +13,12 @@ from psycopg.rows import tuple_row
 from scenario_files import Scenario, catalogue, scenarios
 from sqlalchemy import make_url
 
-from billing.commit import COMMAND_TOPIC, USAGE_TOPIC, InputBatch, PlainRecord
+from billing.commit import COMMAND_TOPIC, USAGE_TOPIC, InputBatch, PartitionState, PlainRecord
 from billing.core import CompiledCalculator
 from billing.documents import account_object
 from billing.engine import PartitionEngine
+from billing.history import AccountHistory, DecidedBatches, decided_batches, histories
+from billing.limits import TimeLimits
 from billing.store import Store
 from billing.store.audit import audit
 from billing.store.database import SCHEMA
@@ -32,15 +35,26 @@ ALONE = [scenario for scenario in scenarios() if not scenario.others]
 RECORDS_PER_OWNER = 3
 
 
+class KeepingStore(Store):
+    """A store whose log is what was decided here, as a worker's is what Kafka has."""
+
+    def __init__(self, database_url: str) -> None:
+        super().__init__(database_url)
+        self.decided: dict[int, list[DecidedBatches]] = defaultdict(list)
+
+    def histories(self, state: PartitionState, accounts: Sequence[str]) -> dict[str, AccountHistory]:
+        return histories(self.decided[state.partition], accounts)
+
+
 @pytest.fixture(scope="module")
-def prepared(servers: Any) -> Iterator[tuple[str, Store]]:
+def prepared(servers: Any) -> Iterator[tuple[str, KeepingStore]]:
     """A database of its own with the scenarios' catalogue: the administrator's address, and the store."""
     admin: str = servers.admin_database_url
     name = f"tb_scenarios_{uuid.uuid4().hex[:12]}"
     url = make_url(admin).set(database=name).render_as_string(hide_password=False)
     migrate(url, "secret", None)
     seed(url, PARTITIONS)
-    with Store(role_url(url, APP, "secret")) as store:
+    with KeepingStore(role_url(url, APP, "secret")) as store:
         store.publish(catalogue())
         yield url, store
     with psycopg.connect(admin, autocommit=True) as connection:
@@ -52,20 +66,26 @@ def name_on(partition: int) -> str:
     return next(name for n in range(100_000) if partition_of(name := f"a{n}", PARTITIONS) == partition)
 
 
-def commit(store: Store, partition: int, records: Sequence[tuple[int, bytes]]) -> None:
+def commit(store: KeepingStore, partition: int, records: Sequence[tuple[int, bytes]]) -> None:
     """Decide records, each a commit of its own, by an owner that has just taken the partition over."""
     epoch, state = store.acquire(partition)
-    engine = PartitionEngine(state, *store.catalog(), store, CompiledCalculator())
+    catalog_epoch, catalog = store.catalog()
+    limits, log_time_us = TimeLimits(), state.log_time_us
+    engine = PartitionEngine(state, catalog_epoch, catalog, store, CompiledCalculator(), limits)
     for log_us, line in records:
         topic = USAGE_TOPIC if b'"token.usage.v1"' in line else COMMAND_TOPIC
         start = engine.positions.get(topic, 0)
         record = PlainRecord(start, log_us // 1000, None, line)
-        store.commit(epoch, engine.decide([InputBatch(topic, start, start + 1, [record])]))
+        batches = [InputBatch(topic, start, start + 1, [record])]
+        made = engine.decide(batches)
+        store.commit(epoch, made)
         engine.committed()
+        store.decided[partition].append(decided_batches(catalog_epoch, catalog, limits, log_time_us, batches, made))
+        log_time_us = made.log_time_us
 
 
 @pytest.mark.parametrize("number", range(len(ALONE)), ids=[scenario.name for scenario in ALONE])
-def test_what_is_left_in_sql(number: int, prepared: tuple[str, Store]) -> None:
+def test_what_is_left_in_sql(number: int, prepared: tuple[str, KeepingStore]) -> None:
     url, store = prepared
     scenario, name = ALONE[number], name_on(number)
     log_us, records = 0, list[tuple[int, bytes]]()
@@ -98,6 +118,6 @@ def check(scenario: Scenario, url: str, store: Store, partition: int, name: str)
     assert sum(sums.values()) == 0
 
 
-def test_the_books_agree_after_all_of_it(prepared: tuple[str, Store]) -> None:
+def test_the_books_agree_after_all_of_it(prepared: tuple[str, KeepingStore]) -> None:
     outcome = audit(prepared[0])
     assert outcome.passed, outcome
