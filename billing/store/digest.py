@@ -15,7 +15,7 @@ from typing import Any
 
 from billing.commit import CommitRecord, Counts, OutboxRow
 from billing.store.copy_text import copy_rows
-from billing.store.suspense_rows import suspense_rows
+from billing.store.suspense_rows import suspense_text
 
 GENESIS = bytes(32)
 """The digest before a partition's first commit."""
@@ -99,7 +99,7 @@ def appended_text(record: CommitRecord) -> AppendedText:
         ),
         command_seen=copy_rows((*key, *seen) for seen in sorted(record.commands_seen, key=_by_code_point)),
         payment_ref=copy_rows((*key, *payment) for payment in sorted(record.payments, key=_by_code_point)),
-        suspense=copy_rows((*key, *row) for row in suspense_rows(record.suspense)),
+        suspense=suspense_text(*key, record.suspense),
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, LiteralString
 
 from billing.store.database import Connection, Database
-from billing.store.suspense_rows import read_headers
+from billing.store.suspense_rows import read_headers, read_value
 from billing.suspense import Held, Listed, Place
 
 AS_IT_WAS, REPAIRED = "as_it_was", "repaired"
@@ -72,7 +72,7 @@ def after_parameters(after: tuple[int, int, int], rows: int) -> dict[str, int]:
 
 LISTED: LiteralString = f"""
 SELECT s.partition, s.commit_no, s.row_no, s.topic, s.partition, s.record_offset, s.log_time_us, s.reason, s.detail,
-    s.source, s.id, s.account, coalesce(octet_length(s.value), 0), {_STATE}, r.sent_topic, r.sent_partition,
+    s.source, s.id, s.account, s.size_bytes, {_STATE}, r.sent_topic, r.sent_partition,
     r.sent_offset, r.resolved_by, (extract(epoch FROM r.resolved_at) * 1000000)::bigint
 {_FROM}"""  # noqa: S608 (literals only)
 
@@ -119,17 +119,17 @@ class Resolution:
 
 KEPT: LiteralString = (
     "SELECT s.partition, s.commit_no, s.row_no, s.topic, s.partition, s.record_offset, s.reason, s.source, s.id,"
-    " s.sequence, s.account, s.record_key, s.headers, s.value, r.resolution_no IS NOT NULL" + _FROM
+    " s.sequence, s.account, s.record_key, s.headers, s.packing, s.value, r.resolution_no IS NOT NULL" + _FROM
 )
 
 
 def read_kept(row: Sequence[Any]) -> Kept:
     """A row of :data:`KEPT`."""
-    record_key, headers, value = row[11:14]
+    record_key, headers, packing, value = row[11:15]
     about = [*row[6:11], None if record_key is None else bytes(record_key), read_headers(headers)]
-    about.append(None if value is None else bytes(value))
+    about.append(read_value(packing, None if value is None else bytes(value)))
     held = Held(Place(*row[3:6]), *about)
-    return Kept((row[0], row[1], row[2]), held, row[14])
+    return Kept((row[0], row[1], row[2]), held, row[15])
 
 
 def shown(database: Database, place: Place) -> tuple[Listed, Kept] | None:
@@ -178,7 +178,7 @@ class Resubmission:
     def page(self, wanted: Wanted, commits: Mapping[int, int], after: tuple[int, int, int]) -> list[Kept]:
         """Open records after one row, in the order of their commits, no later than ``commits``; empty at the end."""
         sizes = self._connection.execute(
-            "SELECT s.partition, s.commit_no, s.row_no, coalesce(octet_length(s.value), 0)"
+            "SELECT s.partition, s.commit_no, s.row_no, s.size_bytes"
             + _FROM
             + "JOIN unnest(%(partitions)s::integer[], %(commits)s::bigint[]) AS last (partition, commit_no)"
             " ON last.partition = s.partition AND s.commit_no <= last.commit_no" + WHERE + IS_OPEN + AFTER,

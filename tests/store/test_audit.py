@@ -16,6 +16,10 @@ from tokenbill.commands.audit import audit as audit_command
 
 APPEND_ONLY = ("journal", "commit", "rollup", "command_seen", "payment_ref", "suspense")
 
+SUSPENSE = (
+    "INSERT INTO suspense (partition, commit_no, row_no, topic, record_offset, log_time_us, reason, detail, headers,"
+    " size_bytes, packing) VALUES ({}, 2, 1, 'usage.events', 0, 0, 'no_price', '', '[]', 0, 'plain')"
+)
 TAMPERING = {
     "a journal line changed": ("UPDATE journal SET amount_pico = 1 WHERE line_no = 1", {"journal", CHAIN}),
     "journal lines changed in balance": (
@@ -63,12 +67,8 @@ TAMPERING = {
     "an outbox payload changed": ("UPDATE outbox SET payload = 'x' WHERE commit_no = 1", {"outbox"}),
     "more applied than sent": ("INSERT INTO forward_cursor VALUES ('usage.forwarded', 1, 0, 1)", {"forwarding"}),
     "more sent than counted": ("INSERT INTO forward_next VALUES ('usage.forwarded', 0, 1, 1)", {"forwarding"}),
-    "suspense of what was not rejected": (
-        "INSERT INTO suspense (partition, commit_no, row_no, topic, record_offset, log_time_us, reason, detail,"
-        " headers) VALUES (0, 2, 1, 'usage.events', 0, 0, 'no_price', '', '[]')", {"suspense", CHAIN}),
-    "suspense of no partition": (
-        "INSERT INTO suspense (partition, commit_no, row_no, topic, record_offset, log_time_us, reason, detail,"
-        " headers) VALUES (77, 2, 1, 'usage.events', 0, 0, 'no_price', '', '[]')", {"orphans"}),
+    "suspense of what was not rejected": (SUSPENSE.format(0), {"suspense", CHAIN}),
+    "suspense of no partition": (SUSPENSE.format(77), {"orphans"}),
     "a catalogue entry changed": ("UPDATE catalog_entry SET body = jsonb_set(body, '{version}', '9')", {"catalogue"}),
 }  # fmt: skip
 

@@ -92,6 +92,21 @@ def test_a_rejected_record_is_kept_as_it_came(database: PreparedDatabase, store:
     assert ("open suspense", ("invalid_json: 1", "no_price: 1")) in [(f.name, f.shown) for f in outcome.findings]
 
 
+def test_what_is_small_only_when_compressed_is_kept_small(
+    database: PreparedDatabase, store: Store, opened: Database
+) -> None:
+    books = Books()
+    epoch, _ = store.acquire(0)
+    store.commit(epoch, books.opening(["a1"]))
+    large, mixed = bytes(64 << 20), BYTES * 5_000
+    store.commit(epoch, rejecting(books, odd(0, large), odd(1, mixed)))
+    for offset, value in ((0, large), (1, mixed)):
+        about, kept = stored.shown(opened, Place(USAGE_TOPIC, 0, offset)) or pytest.fail("not there")
+        assert (about.size, kept.held.value == value) == (len(value), True)
+    assert database.run("SELECT sum(octet_length(value)) < 100000 FROM suspense") == [(True,)]
+    assert audit(database.report_url).passed
+
+
 def test_rows_are_chosen_and_sorted_by_time(store: Store, opened: Database) -> None:
     for partition in (1, 0):
         books = Books(partition)

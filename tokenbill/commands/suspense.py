@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -30,6 +31,14 @@ _ACCOUNT = click.option("--account", help="Only of this account, where the event
 _COLUMNS = ("place", "time", "reason", "account", "source", "id", "state", "sent_to", "detail")
 
 
+def _user() -> str:
+    """The name of the system's user, or its number where a container has no name for it."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
+
+
 @click.group(short_help="List, show and resubmit rejected usage events.")
 def suspense() -> None:
     """Rejected usage events. Each is kept for good with its bytes and its reason, by its place in Kafka.
@@ -48,7 +57,9 @@ def suspense() -> None:
 @click.option("--open/--all", "only_open", default=True, show_default=True, help="Only what nobody sent again.")
 @click.option("--from", "from_us", type=Moment(), help="Records from this time on, by Kafka's clock (RFC 3339).")
 @click.option("--to", "to_us", type=Moment(), help="Up to this time, excluded.")
-@click.option("--format", "written_as", type=click.Choice(FORMATS), default="table", show_default=True)
+@click.option(
+    "--format", "written_as", type=click.Choice(FORMATS), default="table", show_default=True, help="How to write."
+)
 @_DATA_DIR
 def list_(
     reason: str | None,
@@ -112,7 +123,7 @@ def show(place: tuple[str, ...], as_json: bool, only_bytes: bool, data_dir: Path
 @_REASON
 @_ACCOUNT
 @click.option("--with", "repair", type=click.File("rb"), help="Send this repaired event (JSON) in the place of one.")
-@click.option("--by", default=getpass.getuser, help="Who resubmits, for the record [default: the system's user].")
+@click.option("--by", default=_user, help="Who resubmits, for the record [default: the system's user].")
 @click.option("--again", is_flag=True, help="Also what was sent again before; named places only.")
 @_DATA_DIR
 def resubmit(

@@ -21,6 +21,8 @@ CREATE TABLE suspense (
     account text COLLATE "C",
     record_key bytea,
     headers text COLLATE "C" NOT NULL,
+    size_bytes bigint NOT NULL,
+    packing text COLLATE "C" NOT NULL CHECK (packing IN ('plain', 'zstandard')),
     value bytea,
     PRIMARY KEY (partition, commit_no, row_no)
 );
