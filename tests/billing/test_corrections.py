@@ -2,15 +2,31 @@
 
 from typing import Any
 
-from billing_samples import Line, MakeCalculator, RecordedSimulation, buy, encode, line, published, top_up, use
+from billing_samples import (
+    BOOK,
+    Line,
+    MakeCalculator,
+    RecordedSimulation,
+    buy,
+    catalog,
+    encode,
+    line,
+    opened,
+    plan,
+    published,
+    top_up,
+    use,
+)
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from test_simulation_properties import CATALOG, COMMANDS, OPENED, PLANS, TIMES, accounts, control
 
 from billing.core import CompiledCalculator
 from billing.reference.calculator import PlainCalculator
+from schemas.times import parse_time_us
+from schemas.units import format_pico
 
-PROPERTY = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+PROPERTY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 END = "28 23:59"
 REFUSED_RIGHTLY = {"no_price", "unknown_account", "unknown_usage", "usage_voided", "correction_conflict"}
 
@@ -125,7 +141,7 @@ def decided(run: RecordedSimulation) -> list[tuple[str, str]]:
     ]
 
 
-@settings(PROPERTY, max_examples=250)
+@settings(PROPERTY, max_examples=120)
 @given(steps=STORIES, changes=CHANGES)
 def test_corrected_usage_is_as_if_it_had_always_been_so(
     calculator: MakeCalculator, steps: list[Any], changes: list[Any]
@@ -154,3 +170,74 @@ def test_corrected_usage_is_as_if_it_had_always_been_so(
     oracle.feed(encode(others))
     assume(decided(run) == decided(oracle))
     assert lasting(run.document()) == lasting(oracle.document())
+
+
+def test_a_bill_that_was_issued_stays_and_the_next_one_is_smaller(calculator: MakeCalculator) -> None:
+    """Usage of 30 tokens at 1.06 was billed on 5 November (31.80); voided, it pays for 40 more."""
+    run = RecordedSimulation(CATALOG, calculator())
+    run.feed(
+        encode(
+            [
+                opened("a", "01 00:00", payment="postpaid", bill_day=5, due_days=60),
+                use(30, "02 00:00", id="u", source="s"),
+                use(40, "06 00:00"),
+                void("s", "u", "07 00:00"),
+            ]
+        )
+    )
+    document: Any = run.document(parse_time_us("2026-12-05T12:00:00+08:00"))
+    [account] = accounts(run)
+    assert [format_pico(bill.amount_pico) for bill in account.extras.bills] == ["31.8", "10.6"]
+    assert (account.wallet_pico, document["revenue_net"]) == (0, "40")
+    assert document["ledger"]["trial_balance"]["receivables"] == "42.4"
+
+
+def test_cash_that_was_paid_back_stays_paid_and_the_wallet_gets_the_difference(calculator: MakeCalculator) -> None:
+    """100 tokens for 106.00, paid elsewhere; 40 used, 63.60 paid back in cash; the void makes that 106.00."""
+    run = RecordedSimulation(catalog(BOOK, plan("whole", "100", "106.00")), calculator())
+    run.feed(
+        encode(
+            [
+                opened("a", "01 00:00"),
+                buy("whole", "g", "01 00:00"),
+                use(40, "02 00:00", id="u", source="s"),
+                line("package.refunded.v1", "a", "03 00:00", {"grant_id": "g", "reason": "r"}),
+                void("s", "u", "05 00:00"),
+            ]
+        )
+    )
+    document: Any = run.document()
+    assert document["ledger"]["trial_balance"] == {"cash": "42.4", "customer_deposits": "-42.4"}
+    assert document["accounts"]["a"]["wallet"] == "42.4"
+    assert len([event for event in run.published("account.events") if event["type"] == "refund.paid.v1"]) == 1
+
+
+def test_an_alert_is_told_once_whatever_is_corrected(calculator: MakeCalculator) -> None:
+    """Alerts at half and at all of 40: a correction fires what was not told, a void takes nothing back."""
+    run = RecordedSimulation(CATALOG, calculator())
+    steps = [opened("a", "01 00:00"), buy("small", "g", "01 00:00"), use(10, "02 00:00", id="u", source="s")]
+    steps += [use(5, "02 01:00"), correct("s", "u", {"input": 25}, "02 02:00"), void("s", "u", "02 03:00")]
+    steps += [use(20, "02 04:00"), use(15, "02 05:00")]
+    run.feed(encode(steps))
+    told = [event["data"] for event in run.published("account.events") if event["type"] == "threshold.reached.v1"]
+    assert [(alert["threshold"], alert["remaining"]) for alert in told] == [("0.5", "15"), ("1", "0")]
+
+
+def test_each_entry_names_the_usage(calculator: MakeCalculator) -> None:
+    run = RecordedSimulation(CATALOG, calculator())
+    steps = [opened("a", "01 00:00"), buy("small", "g", "01 00:00"), use(10, "02 00:00", id="u", source="s")]
+    run.feed(encode([*steps, void("s", "u", "03 00:00")]))
+    lines = [line for record in run.records for line in record.postings if line.concerns]
+    # 10 of 40 tokens of 9.34 without tax
+    assert {(line.account_code, line.concerns, format_pico(line.amount_pico)) for line in lines} == {
+        ("contract_liability", '["s","u"]', "-2.335"),
+        ("revenue_usage", '["s","u"]', "2.335"),
+    }
+    [posted] = [event["data"] for event in run.published("account.events") if event["type"] == "correction.posted.v1"]
+    assert posted["events"] == [{"source": "s", "id": "u", "voided": True}]
+
+
+def test_a_run_that_keeps_no_history_says_so(calculator: MakeCalculator) -> None:
+    run = RecordedSimulation(CATALOG, calculator(), keep_history=False)
+    run.feed(encode([opened("a"), use(1, id="u", source="s"), void("s", "u")]))
+    assert replies(run)[-1]["reason"] == "history_not_kept"

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 import click
@@ -9,6 +10,7 @@ import click
 from billing.core import CompiledCalculator
 from billing.reference.calculator import PlainCalculator
 from billing.simulate import Simulation
+from schemas.commands import CorrectUsage, VoidUsage
 from schemas.times import parse_time_us
 from tokenbill.commands.catalog import open_catalog
 from tokenbill.errors import UserError
@@ -21,6 +23,16 @@ Example:
 
 
 PATH = click.Path(path_type=Path)
+
+
+def _corrects_usage(events: Path) -> bool:
+    """Whether a file may void or correct usage: then its lines stay in memory. Of standard input nobody knows, and
+    what is escaped is not read here."""
+    try:
+        with events.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as text:
+            return any(text.find(mark) >= 0 for mark in (VoidUsage.TYPE.encode(), CorrectUsage.TYPE.encode(), b"\\u"))
+    except (OSError, ValueError):  # no file, an empty one, or none that can be mapped
+        return True
 
 
 def _time(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
@@ -49,7 +61,11 @@ def simulate(catalog_dir: Path, events: Path, as_of_us: int | None, out: Path | 
 
     Needs no servers and applies no time limits. The same input gives the same bytes.
     """
-    simulation = Simulation(open_catalog(catalog_dir), PlainCalculator() if reference else CompiledCalculator())
+    simulation = Simulation(
+        open_catalog(catalog_dir),
+        PlainCalculator() if reference else CompiledCalculator(),
+        keep_history=_corrects_usage(events),
+    )
     try:
         if str(events) == "-":
             simulation.feed(sys.stdin.buffer)
