@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 from urllib.parse import urlsplit
 
 import psutil
@@ -164,27 +165,57 @@ def _bodies(names: list[str], requests: int, token: str, host: str) -> Iterator[
         yield head + str(len(body)).encode() + b"\r\n\r\n" + body
 
 
-async def _client(url: str, bodies: Iterator[bytes], limit: int | None, measured: Measured | None) -> None:
-    address = urlsplit(url)
-    reader, writer = await asyncio.open_connection(address.hostname, address.port)
-    done = 0
-    while limit is None or done < limit:
-        request = next(bodies, None)
-        if request is None:
-            break
-        done += 1
-        begun = time.perf_counter()
-        writer.write(request)
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-        body = await reader.readexactly(length)
-        spent = time.perf_counter() - begun
+class _Client(asyncio.Protocol):
+    """One client: sends the next request when the answer to the last one is complete."""
+
+    def __init__(self, bodies: Iterator[bytes], limit: int | None, measured: Measured | None) -> None:
+        self._bodies, self._left, self._measured = bodies, limit, measured
+        self._answer = b""
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._send()
+
+    def data_received(self, data: bytes) -> None:
+        self._answer += data
+        head, blank, body = self._answer.partition(b"\r\n\r\n")
+        if not blank or len(body) < int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]):
+            return
+        if self._measured is not None:
+            self._measured.seconds.append(time.perf_counter() - self._begun)
         if not head.startswith(b"HTTP/1.1 201"):
             if not head.startswith(b"HTTP/1.1 402"):
-                raise RuntimeError(body.decode())
-            if measured is not None:
-                measured.refused += 1
-        if measured is not None:
-            measured.seconds.append(spent)
-    writer.close()
-    await writer.wait_closed()
+                self._end(RuntimeError(body.decode()))
+                return
+            if self._measured is not None:
+                self._measured.refused += 1
+        self._answer = b""
+        self._send()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end(exc or ConnectionResetError("the API closed the connection"))
+
+    def _send(self) -> None:
+        request = None if self._left == 0 else next(self._bodies, None)
+        if request is None:
+            self._end(None)
+            return
+        if self._left is not None:
+            self._left -= 1
+        self._begun = time.perf_counter()
+        self._transport.write(request)
+
+    def _end(self, error: Exception | None) -> None:
+        if not self.done.done():
+            self.done.set_result(None) if error is None else self.done.set_exception(error)
+            self._transport.close()
+
+
+async def _client(url: str, bodies: Iterator[bytes], limit: int | None, measured: Measured | None) -> None:
+    """Send requests until there are no more, or ``limit`` of them."""
+    address = urlsplit(url)
+    loop = asyncio.get_running_loop()
+    host, port = address.hostname or "127.0.0.1", address.port or 80
+    _, client = await loop.create_connection(lambda: _Client(bodies, limit, measured), host, port)
+    await client.done

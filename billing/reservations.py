@@ -146,14 +146,19 @@ def with_step(hold: Hold, step: str, sha256: str, **answer: Any) -> Hold:
 def usage_event(account: str, terms: Terms, counts: Counts, time_us: int) -> UsageEvent:
     """The usage that a hold is for, as an event that can be priced and burned."""
     given = terms.dimensions
-    dimensions = {name: given[name] for name in (*TEXT_DIMENSIONS, "outcome")}
     return UsageEvent(
         source=SOURCE,
         id="",
         sequence=None,
         time_us=time_us,
         account=account,
-        **dimensions,
+        model=given["model"],
+        hardware_tier=given["hardware_tier"],
+        energy_source=given["energy_source"],
+        site=given["site"],
+        channel=given["channel"],
+        service_tier=given["service_tier"],
+        outcome=given["outcome"],
         requested_model=None,
         member=given.get("member"),
         request_id=given.get("request_id"),

@@ -90,6 +90,11 @@ def _constant(text: str) -> Any:
     raise JsonProblem(f"{text} is not a JSON number")
 
 
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_object, parse_int=_integer, parse_float=JsonReal, parse_constant=_constant
+)
+
+
 def _depth_exceeds(value: object, limit: int) -> bool:
     children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
     if children is None:
@@ -103,9 +108,7 @@ def read_object(value: bytes | None, what: str) -> dict[str, Any]:
         raise JsonProblem(f"the record has no value: expected {what} as a JSON object")
     try:
         text = value.decode()
-        document = json.loads(
-            text, object_pairs_hook=_object, parse_int=_integer, parse_float=JsonReal, parse_constant=_constant
-        )
+        document = _DECODER.decode(text)
     except UnicodeDecodeError as error:
         raise JsonProblem(f"byte {error.start} of the value is not UTF-8") from None
     except json.JSONDecodeError as error:

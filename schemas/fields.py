@@ -27,6 +27,7 @@ TEXT_PATTERN = "^[^\\u0000-\\u001f]*$"
 CURRENCY_PATTERN = "^[A-Z]{3}$"
 DECIMAL_PATTERN = "^-?(0|[1-9][0-9]*)(\\.[0-9]+)?$"
 
+_CONTROL = re.compile(r"[\x00-\x1f]")
 _SEQUENCE = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
 _CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
 
@@ -87,7 +88,7 @@ def _check_text(value: object, minimum: int) -> str:
         size = len(value.encode())
     except UnicodeEncodeError:
         raise _expected("Unicode text (it holds half of a surrogate pair)") from None
-    if size > MAX_TEXT_BYTES or any(character < " " for character in value):
+    if size > MAX_TEXT_BYTES or _CONTROL.search(value):
         raise _expected(what)
     return value
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from fastapi import Request
 from pydantic import BaseModel
+from starlette.requests import ClientDisconnect
 
 from billing.documents import dump_json
 from schemas.cloudevents import JsonProblem, read_object
@@ -19,7 +21,31 @@ Schema = dict[str, Any]
 
 def media_type(request: Request) -> str:
     """The content type of the body, without its parameters, in lower case."""
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return (header_of(request, b"content-type") or "").partition(";")[0].strip().lower()
+
+
+def header_of(request: Request, name: bytes) -> str | None:
+    """A header of the request, without making a mapping of all of them; ``name`` in lower case."""
+    for given, value in request.scope["headers"]:
+        if given == name:
+            return str(value, "latin-1")
+    return None
+
+
+async def whole_body(request: Request) -> bytes:
+    """The body. One that came in one piece, as most do, is taken as it is.
+
+    Raises:
+        ClientDisconnect: nobody waits for an answer any more.
+    """
+    message = await request.receive()
+    parts = [message.get("body", b"")]
+    while message["type"] == "http.request" and message.get("more_body", False):
+        message = await request.receive()
+        parts.append(message.get("body", b""))
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnect
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def expect_media_type(request: Request, *expected: str) -> str:
@@ -42,7 +68,7 @@ async def read_json(request: Request, fields: frozenset[str]) -> dict[str, Any]:
     """
     expect_media_type(request, JSON)
     try:
-        body = read_object(await request.body(), "the body")
+        body = read_object(await whole_body(request), "the body")
     except JsonProblem as problem:
         raise Problem("invalid_request", f"{problem}.") from None
     check_fields(body, fields, "")
@@ -72,6 +98,7 @@ def write_strictly(value: object) -> bytes:
         raise Problem("invalid_data", "A text holds half of a surrogate pair.") from None
 
 
+@cache
 def wire_names(model: type[BaseModel]) -> frozenset[str]:
     """The names of a model's fields as they are written."""
     return frozenset(info.alias or name for name, info in model.model_fields.items())

@@ -86,9 +86,9 @@ async def _signing_key(request: Request) -> bytes:
 )  # fmt: skip
 async def grant_offline(request: Request, key: Key = None) -> Response:
     """Hold quota for a device, and sign what it may use until when."""
-    reserving_caller(request)
+    caller = reserving_caller(request)
     body, digest = await read_body(request, OfflineGrantBody)
-    hold, now_us = await make_hold(request, body, digest, OFFLINE_GRANT, "off", key)
+    hold, now_us = await make_hold(request, caller, body, digest, OFFLINE_GRANT, "off", key)
     shown = hold_object(hold, now_us)
     claims = {
         "iss": "urn:tokenbill",

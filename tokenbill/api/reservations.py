@@ -33,7 +33,8 @@ from schemas.outputs import Decimal
 from schemas.times import SECOND_US
 from schemas.usage import COUNT_SCHEMA, OUTCOMES, plain_counts
 from tokenbill.api.answers import json_answer
-from tokenbill.api.bodies import described, read_json, strict_schema, wire_names
+from tokenbill.api.auth import Caller
+from tokenbill.api.bodies import described, header_of, read_json, strict_schema, wire_names
 from tokenbill.api.holding import Holding, digest_of_body, holding_of, new_id, problem_of, reserving_caller
 from tokenbill.api.problems import KEY_EXPECTED, Problem, responses
 
@@ -181,10 +182,9 @@ def terms_of(body: ReservationBody) -> Terms:
 
 
 async def make_hold(
-    request: Request, body: ReservationBody, digest: str, kind: str, prefix: str, key: str | None
+    request: Request, caller: Caller, body: ReservationBody, digest: str, kind: str, prefix: str, key: str | None
 ) -> tuple[Hold, int]:
     """Hold what a body asks for; the hold, and the moment it was decided."""
-    caller = reserving_caller(request)
     caller.check_account(body.account)
     counts = counts_of(body.usage)
     hold_id = new_id(prefix, caller, key)
@@ -208,7 +208,7 @@ def key_of(request: Request) -> str | None:
     Raises:
         Problem: ``invalid_request``.
     """
-    key = request.headers.get("idempotency-key")
+    key = header_of(request, b"idempotency-key")
     if key is not None and not _KEY.fullmatch(key):
         raise Problem("invalid_request", KEY_EXPECTED)
     return key
@@ -258,9 +258,9 @@ _ON_ONE = ("unknown_reservation", "other_account")
 async def reserve_quota(request: Request, key: Key = None) -> Response:
     """Hold what the greatest usage of a request would cost. Send the id with the usage event: it closes the hold."""
     key = key_of(request)  # no router has looked at the header
-    reserving_caller(request)
+    caller = reserving_caller(request)
     body, digest = await read_body(request, ReservationBody)
-    hold, now_us = await make_hold(request, body, digest, RESERVATION, "rsv", key)
+    hold, now_us = await make_hold(request, caller, body, digest, RESERVATION, "rsv", key)
     return json_answer(hold_object(hold, now_us), 201, {"location": f"{PATH}/{hold.reservation_id}"})
 
 
