@@ -63,6 +63,8 @@ class DecidedBatches:
     """Commands that it accepted."""
     rated: Sequence[bytes]
     """Its output for ``usage.rated``, packed."""
+    rejected: frozenset[tuple[str, int]] = frozenset()
+    """Topic and offset of the records that it rejected: a repaired event has the identity of one."""
 
 
 def decided_batches(
@@ -76,7 +78,8 @@ def decided_batches(
     """What a history needs of a commit; ``log_time_us`` is the partition's before it."""
     accepted = frozenset((source, id_) for source, id_, _ in record.commands_seen)
     rated = [row.payload for row in record.outbox if row.topic == RATED_TOPIC]
-    return DecidedBatches(epoch, catalog, limits, log_time_us, batches, accepted, rated)
+    rejected = frozenset((one.topic, one.record.offset) for one in record.suspense)
+    return DecidedBatches(epoch, catalog, limits, log_time_us, batches, accepted, rated, rejected)
 
 
 def histories(commits: Iterable[DecidedBatches], accounts: Collection[str]) -> dict[str, AccountHistory]:
@@ -112,7 +115,7 @@ class _Reader:
                     continue
                 if commands:
                     self._read_command(commit, record, log_time_us)
-                elif rated:
+                elif rated and (batch.topic, record.offset) not in commit.rejected:
                     self._read_usage(commit, record, log_time_us, rated, meters)
 
     def _may_concern(self, record: Record) -> bool:

@@ -241,3 +241,18 @@ def test_a_run_that_keeps_no_history_says_so(calculator: MakeCalculator) -> None
     run = RecordedSimulation(CATALOG, calculator(), keep_history=False)
     run.feed(encode([opened("a"), use(1, id="u", source="s"), void("s", "u")]))
     assert replies(run)[-1]["reason"] == "history_not_kept"
+
+
+def test_a_rejected_event_of_the_same_identity_is_not_taken_for_the_one_that_was_repaired(
+    calculator: MakeCalculator,
+) -> None:
+    """Both in one commit: the meter that nobody prices was repaired, and sent again under the same identity."""
+    wrong, right = use(40, id="u", meter="images"), use(40, id="u")
+    wallets = []
+    for voided in ([], [void("test", "u")]):
+        simulation = RecordedSimulation(CATALOG, calculator())
+        simulation.feed(encode([*OPENED, top_up("60", "p0", "01 00:00"), wrong, right, *voided]))
+        document = simulation.document()
+        assert (document["events"]["rated"], document["rejections"]) == (1, {"no_price": 1})
+        wallets.append(document["accounts"]["a"]["wallet"])
+    assert wallets[0] != wallets[1] == "60"
