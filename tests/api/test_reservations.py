@@ -293,6 +293,8 @@ def test_a_gateway_hears_of_exhausted_quota_and_unknown_users(api: Api, admin: h
         CHARGING, json=gateway(account, 0, ask, chargingId=5, invocationTimeStamp="2026-11-22T09:15:04+08:00")
     )
     assert more.json()["multipleUnitInformation"][0]["resultCode"] == "QUOTA_LIMIT_REACHED"
+    seconds = [{"ratingGroup": 77, "usedUnitContainer": [{"localSequenceNumber": 1, "time": 60}]}]
+    check_problem(admin.post(CHARGING, json=gateway(account, 0, seconds)), 422, "invalid_charging_data")
     nowhere = admin.post(f"{CHARGING}/chg-none/update", json=gateway(account, 1, []))
     assert check_problem(nowhere, 404, "unknown_session")["cause"] == "CHARGING_FAILED"
     bad = admin.post(CHARGING, json={"invocationSequenceNumber": 0})

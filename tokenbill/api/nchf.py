@@ -70,15 +70,22 @@ class UnitCounts(_Spec):
     totalVolume: Units | None = None
     uplinkVolume: Units | None = None
     downlinkVolume: Units | None = None
+    time: Units | None = None
 
     def given(self) -> dict[str, int]:
-        """The units that count: the specific ones, else both directions, else the total; never twice the same."""
+        """The units that count: the specific ones, else both directions, else the total; never twice the same.
+
+        Raises:
+            Problem: ``invalid_charging_data``: there is nothing but a time, and tokens are not counted by it.
+        """
         if self.serviceSpecificUnits is not None:
             return {"serviceSpecificUnits": self.serviceSpecificUnits}
         directions = {"uplinkVolume": self.uplinkVolume, "downlinkVolume": self.downlinkVolume}
         found = {name: units for name, units in directions.items() if units is not None}
         if not found and self.totalVolume is not None:
             found = {"totalVolume": self.totalVolume}
+        if not found and self.time is not None:
+            raise _contradiction("time: no rating group counts seconds; give serviceSpecificUnits or a volume")
         return found
 
 
