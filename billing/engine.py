@@ -85,7 +85,7 @@ class Loader(Protocol):
         """All identities stored under these hours."""
 
     def histories(self, state: PartitionState, accounts: Sequence[str]) -> dict[str, AccountHistory]:
-        """What was decided for each of these accounts, by all commits of the partition so far.
+        """What was decided for these accounts, as far as it is known, by all commits of the partition so far.
 
         Raises:
             HistoryUnavailable: it cannot be had now.
@@ -347,7 +347,9 @@ class PartitionEngine:
             return Refusal("unknown_account", f"account {name!r} was never opened")
         if isinstance(histories, HistoryUnavailable):
             return Refusal(histories.reason, str(histories))
-        known = histories[name]
+        known = histories.get(name)
+        if known is None:
+            return Refusal("history_unavailable", f"what was decided for account {name!r} is not known here")
         catalogs = {**known.catalogs, self._catalog_epoch: self._catalog}
         history = AccountHistory([*known.steps, *pending.accepted[name]], catalogs)
         corrected = correct(scene.command, scene.account, history, at, decide, self._catalog, self._plan_of)

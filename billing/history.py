@@ -84,14 +84,16 @@ def decided_batches(
 
 def histories(commits: Iterable[DecidedBatches], accounts: Collection[str]) -> dict[str, AccountHistory]:
     """The history of each of these accounts, from all commits of its partition."""
-    reader = _Reader(accounts)
+    reader = HistoryReader(accounts)
     for commit in commits:
         reader.read(commit)
-    return {name: AccountHistory(steps, reader.catalogs) for name, steps in reader.steps.items()}
+    return reader.histories()
 
 
 @dataclass(slots=True)
-class _Reader:
+class HistoryReader:
+    """Finds the steps of some accounts in the commits of a partition, which are read one after the other."""
+
     accounts: Collection[str]
     steps: dict[str, list[Step]] = field(init=False)
     catalogs: dict[int, Catalog] = field(default_factory=dict)
@@ -102,7 +104,12 @@ class _Reader:
     def __post_init__(self) -> None:
         self.steps = {name: [] for name in self.accounts}
 
+    def histories(self) -> dict[str, AccountHistory]:
+        """What was found so far."""
+        return {name: AccountHistory(steps, self.catalogs) for name, steps in self.steps.items()}
+
     def read(self, commit: DecidedBatches) -> None:
+        """Take the steps of the next commit."""
         self.catalogs[commit.epoch] = commit.catalog
         rated = self._rated(commit.rated)
         meters = commit.catalog.declared_meters()

@@ -1,10 +1,10 @@
-"""What an account was at a time in the past: the log's records up to then, decided again commit by commit.
+"""What an account was at a time in the past, and how it came there: the log's records, decided again commit by commit.
 
 The log is the truth and a replay decides the same (DESIGN 2 and 4), so the answer is exact whatever has happened since.
-Never: SQL, Kafka, the clock; whoever calls brings records, commits and catalogues.
+Never: SQL, Kafka, the clock; whoever calls brings commits, catalogues and who reads records.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from billing.accounts import Account
@@ -12,7 +12,7 @@ from billing.calculator import Calculator
 from billing.catalog.model import Catalog
 from billing.commit import INPUT_TOPICS, InputBatch, PartitionState, PositionMove, Record
 from billing.engine import PartitionEngine
-from billing.history import decided_batches
+from billing.history import AccountHistory, HistoryReader, decided_batches
 from billing.limits import TimeLimits
 from billing.simulate import Remembering
 
@@ -30,32 +30,46 @@ class DecidedCommit:
 
 
 @dataclass(frozen=True, slots=True)
-class History:
-    """Everything that decided a partition. ``catalogs`` are by epoch; a topic's ``records`` begin at offset 0 and end
-    where the time in question ends."""
+class PartitionHistory:
+    """Everything that decided a partition. ``catalogs`` are by epoch. ``read`` gives the records of a move, of those
+    that it begins with, up to the time in question; it is asked in the order of the commits."""
 
     partition: int
     partitions: int
-    commits: Sequence[DecidedCommit]
+    commits: Iterable[DecidedCommit]
     catalogs: Mapping[int, Catalog]
-    records: Mapping[str, Sequence[Record]]
+    read: Callable[[PositionMove], Sequence[Record]]
 
 
-def account_in_past(history: History, account: str, calculator: Calculator) -> Account | None:
+class _Watching(Remembering):
+    """A loader that knows the history of the accounts in question. Usage of others is not corrected in a replay: what
+    they are is not asked."""
+
+    def __init__(self, accounts: Sequence[str]) -> None:
+        super().__init__(keep_history=False)
+        self.reader = HistoryReader(accounts)
+
+    def histories(self, state: PartitionState, accounts: Sequence[str]) -> dict[str, AccountHistory]:
+        known = self.reader.histories()
+        return {name: known[name] for name in accounts if name in known}
+
+
+def account_in_past(history: PartitionHistory, account: str, calculator: Calculator) -> Account | None:
     """The account after all of the history's records; None where it was not open by then."""
-    replayed(history, [account], calculator)
+    histories_of(history, [account], calculator)
     return calculator.account(account)
 
 
-def replayed(history: History, due: Sequence[str], calculator: Calculator) -> Remembering:
-    """Decide all of the history's records again; accounts that are ``due`` are rolled forward to the end of each
-    commit. What was decided is in the loader that comes back."""
-    loader = Remembering(keep_history=True)
+def histories_of(
+    history: PartitionHistory, accounts: Sequence[str], calculator: Calculator
+) -> dict[str, AccountHistory]:
+    """The history of each of these accounts. They are in the calculator, rolled forward to the last log time."""
+    loader = _Watching(accounts)
     engine: PartitionEngine | None = None
     decided_by: tuple[int, TimeLimits] | None = None
     log_time_us = 0
     for commit in history.commits:
-        batches = _batches(commit, history.records)
+        batches = _batches(commit, history.read)
         if not batches:
             continue
         catalog = history.catalogs[commit.catalog_epoch]
@@ -65,20 +79,19 @@ def replayed(history: History, due: Sequence[str], calculator: Calculator) -> Re
         elif decided_by != (commit.catalog_epoch, commit.limits):
             engine.continue_with(commit.catalog_epoch, catalog, commit.limits)
         decided_by = commit.catalog_epoch, commit.limits
-        record = engine.decide(batches, due=due)
-        loader.keep(decided_batches(commit.catalog_epoch, catalog, commit.limits, log_time_us, batches, record))
+        record = engine.decide(batches, due=accounts)
+        loader.reader.read(decided_batches(commit.catalog_epoch, catalog, commit.limits, log_time_us, batches, record))
         loader.remember(record)
         engine.committed()
         log_time_us = record.log_time_us
-    return loader
+    return loader.reader.histories()
 
 
-def _batches(commit: DecidedCommit, records: Mapping[str, Sequence[Record]]) -> list[InputBatch]:
+def _batches(commit: DecidedCommit, read: Callable[[PositionMove], Sequence[Record]]) -> list[InputBatch]:
     """The records of a commit, without those that came after the time in question."""
     found: list[InputBatch] = []
     for move in sorted(commit.moves, key=lambda one: INPUT_TOPICS.index(one.topic)):
-        known = records.get(move.topic, ())
-        end = min(move.end, len(known))
-        if end > move.start:
-            found.append(InputBatch(move.topic, move.start, end, known[move.start : end]))
+        records = read(move)
+        if records:
+            found.append(InputBatch(move.topic, move.start, move.start + len(records), records))
     return found

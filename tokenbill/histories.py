@@ -1,7 +1,7 @@
 """What was decided for accounts whose usage is to be corrected: ``python -m tokenbill.histories PARTITION``.
 
-All records of the partition are decided again, which takes seconds of processor time and much memory, so a worker
-starts it beside itself (:class:`LogStore`). The accounts are a JSON list on standard input, the servers are in
+All records of the partition are decided again, which takes seconds of processor time, so a worker starts it beside
+itself (:class:`LogStore`). The accounts are a JSON list on standard input, the servers are in
 TOKENBILL_KAFKA and TOKENBILL_DATABASE_URL, the answer is pickled: histories by account, or why there are none.
 """
 
@@ -20,17 +20,17 @@ from confluent_kafka import KafkaException
 from billing.commit import PartitionState
 from billing.core import CompiledCalculator
 from billing.history import AccountHistory, HistoryUnavailable
-from billing.past import History, replayed
+from billing.past import PartitionHistory, histories_of
 from billing.store.database import Database
 from billing.store.errors import StoreError
 from billing.store.past import catalogs_of, decided_commits
 from billing.store.store import Store
-from streams.history import LogTooLong, LogTooShort, read_inputs
+from streams.history import InputLog, LogTooLong, LogTooShort
 from streams.topics import partition_count
 
-MAX_RECORDS = 500_000
+MAX_RECORDS = 5_000_000
 """Records of a partition that are decided again at most."""
-READ_SECONDS = 15.0
+READ_SECONDS = 25.0
 ANSWER_SECONDS = 30.0
 """The partition waits for the answer."""
 
@@ -71,20 +71,19 @@ def read_histories(
 ) -> dict[str, AccountHistory] | tuple[str, str]:
     """The history of each account up to the partition's last commit; or a reason and a sentence."""
     with closing(Database(database_url, pool_size=1, application_name="tokenbill histories")) as database:
-        commits = decided_commits(database, partition, MAX_RECORDS)
+        commits = decided_commits(database, partition)
         catalogs = catalogs_of(database, {commit.catalog_epoch for commit in commits})
     ends: dict[str, int] = {}
     for commit in commits:
         ends |= {move.topic: move.end for move in commit.moves}
     try:
-        records = read_inputs(kafka, partition, ends, max_records=MAX_RECORDS, timeout_seconds=READ_SECONDS)
+        with InputLog(kafka, partition, ends, max_records=MAX_RECORDS, timeout_seconds=READ_SECONDS) as log:
+            history = PartitionHistory(partition, partition_count(kafka), commits, catalogs, log.read)
+            return histories_of(history, accounts, CompiledCalculator())
     except LogTooShort as error:
         return "history_not_kept", f"{error}"
     except LogTooLong as error:
         return "history_too_long", f"{error}; at most {MAX_RECORDS} are decided again"
-    history = History(partition, partition_count(kafka), commits, catalogs, records)
-    loader = replayed(history, (), CompiledCalculator())
-    return loader.histories(PartitionState(partition, history.partitions), accounts)
 
 
 def main() -> None:

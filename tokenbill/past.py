@@ -16,18 +16,18 @@ from confluent_kafka import KafkaException
 
 from billing.core import CompiledCalculator
 from billing.documents import balance_object, dump_json
-from billing.past import History, account_in_past
+from billing.past import PartitionHistory, account_in_past
 from billing.store.database import Database
 from billing.store.errors import StoreError
 from billing.store.past import catalogs_of, decided_commits
 from schemas.routing import partition_of
 from schemas.times import format_time_us
-from streams.history import LogTooLong, LogTooShort, read_inputs
+from streams.history import InputLog, LogTooLong, LogTooShort
 from streams.topics import partition_count
 
-MAX_RECORDS = 500_000
+MAX_RECORDS = 5_000_000
 """Records of the account's partition that one answer reads at most."""
-READ_SECONDS = 30.0
+READ_SECONDS = 50.0
 
 
 def balance_in_past(kafka: str, database_url: str, account: str, at_us: int) -> dict[str, Any]:
@@ -35,16 +35,19 @@ def balance_in_past(kafka: str, database_url: str, account: str, at_us: int) -> 
     partitions = partition_count(kafka)
     partition = partition_of(account, partitions)
     try:
-        records = read_inputs(kafka, partition, at_us, max_records=MAX_RECORDS, timeout_seconds=READ_SECONDS)
+        # The log before the commits: what is in it until then may be decided a moment later, never the other way round.
+        with (
+            InputLog(kafka, partition, at_us, max_records=MAX_RECORDS, timeout_seconds=READ_SECONDS) as log,
+            closing(Database(database_url, pool_size=1, application_name="tokenbill past")) as database,
+        ):
+            commits = decided_commits(database, partition)
+            catalogs = catalogs_of(database, {commit.catalog_epoch for commit in commits})
+            history = PartitionHistory(partition, partitions, commits, catalogs, log.read)
+            found = account_in_past(history, account, CompiledCalculator())
     except LogTooShort as error:
         return {"problem": "history_not_kept", "detail": f"{error}."}
     except LogTooLong as error:
         return {"problem": "history_too_long", "detail": f"{error}; at most {MAX_RECORDS} are decided again."}
-    with closing(Database(database_url, pool_size=1, application_name="tokenbill past")) as database:
-        commits = decided_commits(database, partition, MAX_RECORDS)
-        catalogs = catalogs_of(database, {commit.catalog_epoch for commit in commits})
-    history = History(partition, partitions, commits, catalogs, records)
-    found = account_in_past(history, account, CompiledCalculator())
     if found is None:
         detail = f"Account {account!r} was not open at {format_time_us(at_us)}."
         return {"problem": "unknown_account", "detail": detail}

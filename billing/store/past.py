@@ -7,12 +7,12 @@ from billing.past import DecidedCommit
 from billing.store.database import Database
 
 
-def decided_commits(database: Database, partition: int, limit: int) -> list[DecidedCommit]:
-    """The first ``limit`` commits of a partition, in order."""
+def decided_commits(database: Database, partition: int) -> list[DecidedCommit]:
+    """The commits of a partition, in order."""
     with database.transaction() as connection:
         rows = connection.execute(
-            "SELECT catalog_epoch, limits, positions FROM commit WHERE partition = %s ORDER BY commit_no LIMIT %s",
-            (partition, limit),
+            "SELECT catalog_epoch, limits, positions FROM commit WHERE partition = %s ORDER BY commit_no",
+            (partition,),
         )
         return [
             DecidedCommit(
