@@ -1,4 +1,4 @@
-"""What the tests of the rules share: a small catalogue in whole numbers, lines of usage and commands, recorded runs.
+"""What the tests of the rules share: a small catalogue in whole numbers, lines of usage and commands.
 
 One token of model ``m`` costs 1.06 yuan, 1.00 without tax, and is one standard token; a plan of 100 tokens for 106.00
 yuan earns 1.00 a token. So every expectation of a test can be checked in the head.
@@ -14,8 +14,6 @@ import yaml
 
 from billing.calculator import Calculator
 from billing.catalog import Catalog, load_folder
-from billing.commit import CommitRecord
-from billing.outbox import Frame, unpack_batches
 from billing.simulate import Simulation
 
 MakeCalculator = Callable[[], Calculator]
@@ -155,31 +153,6 @@ def encode(steps: Iterable[Line | bytes]) -> list[bytes]:
         step if isinstance(step, bytes) else json.dumps({"id": f"e{number}"} | step, ensure_ascii=False).encode()
         for number, step in enumerate(steps)
     ]
-
-
-class RecordedSimulation(Simulation):
-    """A simulation that keeps every commit it made."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        self.records: list[CommitRecord] = []
-        super().__init__(*arguments, **options)
-
-    def _take(self, record: CommitRecord) -> None:
-        self.records.append(record)
-        super()._take(record)
-
-    def published(self, topic: str) -> list[dict[str, Any]]:
-        """The events of an output topic in order."""
-        return [event for record in self.records for event, _ in published(record, topic)]
-
-
-def published(record: CommitRecord, topic: str) -> list[tuple[dict[str, Any], Frame]]:
-    """The events that one commit publishes to a topic of JSON, with their frames."""
-    found: list[tuple[dict[str, Any], Frame]] = []
-    for row in record.outbox:
-        if row.topic == topic:
-            found += [(json.loads(frame.value or b""), frame) for frame in unpack_batches(row.payload)]
-    return found
 
 
 def simulate(

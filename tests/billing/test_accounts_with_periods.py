@@ -9,7 +9,6 @@ from billing_samples import (
     BOOK,
     Line,
     MakeCalculator,
-    RecordedSimulation,
     buy,
     catalog,
     clock,
@@ -24,6 +23,7 @@ from billing_samples import (
 )
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from recorded_simulation import RecordedSimulation
 
 from billing.commit import ACCOUNT_EVENT_TOPIC, RATED_TOPIC, USAGE_TOPIC, InputBatch, PartitionState, PlainRecord
 from billing.documents import dump_json

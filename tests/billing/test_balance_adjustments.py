@@ -3,19 +3,8 @@
 from typing import Any
 
 import pytest
-from billing_samples import (
-    Line,
-    MakeCalculator,
-    RecordedSimulation,
-    buy,
-    catalog,
-    encode,
-    line,
-    opened,
-    plan,
-    top_up,
-    use,
-)
+from billing_samples import Line, MakeCalculator, buy, catalog, encode, line, opened, plan, top_up, use
+from recorded_simulation import RecordedSimulation
 
 TWO = [
     {"unit": "STD_TOKEN", "amount": "10", "kind": "periodic", "fee_share": "0.4"},

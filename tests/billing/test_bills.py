@@ -3,21 +3,8 @@
 from typing import Any
 
 import pytest
-from billing_samples import (
-    Line,
-    MakeCalculator,
-    RecordedSimulation,
-    buy,
-    catalog,
-    clock,
-    closed,
-    encode,
-    line,
-    opened,
-    plan,
-    top_up,
-    use,
-)
+from billing_samples import Line, MakeCalculator, buy, catalog, clock, closed, encode, line, opened, plan, top_up, use
+from recorded_simulation import RecordedSimulation
 
 from billing.bills import next_bill_us
 from schemas.times import format_time_us, parse_time_us

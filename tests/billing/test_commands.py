@@ -8,7 +8,6 @@ from billing_samples import (
     DOLLARS,
     Line,
     MakeCalculator,
-    RecordedSimulation,
     buy,
     catalog,
     closed,
@@ -20,6 +19,7 @@ from billing_samples import (
     top_up,
     use,
 )
+from recorded_simulation import RecordedSimulation
 
 from billing.commit import BALANCE_TOPIC
 from billing.cycles import LAST_START_US

@@ -2,23 +2,10 @@
 
 from typing import Any
 
-from billing_samples import (
-    BOOK,
-    Line,
-    MakeCalculator,
-    RecordedSimulation,
-    buy,
-    catalog,
-    encode,
-    line,
-    opened,
-    plan,
-    published,
-    top_up,
-    use,
-)
+from billing_samples import BOOK, Line, MakeCalculator, buy, catalog, encode, line, opened, plan, top_up, use
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from recorded_simulation import RecordedSimulation, published
 from test_simulation_properties import CATALOG, COMMANDS, OPENED, PLANS, TIMES, accounts, control
 
 from billing.core import CompiledCalculator

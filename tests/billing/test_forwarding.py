@@ -1,10 +1,11 @@
 """Partitions that forward to each other end where one partition would: DESIGN 2 and 3, without Kafka and SQL."""
 
 import pytest
-from billing_samples import MakeCalculator, buy, catalog, closed, encode, opened, plan, published, top_up, use
+from billing_samples import MakeCalculator, buy, catalog, closed, encode, opened, plan, top_up, use
 from cluster import AS_OF_US, NOW_US, Cluster
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from recorded_simulation import published
 
 from billing.commit import (
     ACCOUNT_EVENT_TOPIC,

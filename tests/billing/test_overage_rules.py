@@ -3,22 +3,9 @@
 from typing import Any
 
 import pytest
-from billing_samples import (
-    Line,
-    MakeCalculator,
-    RecordedSimulation,
-    buy,
-    catalog,
-    clock,
-    encode,
-    line,
-    opened,
-    plan,
-    simulate,
-    top_up,
-    use,
-)
+from billing_samples import Line, MakeCalculator, buy, catalog, clock, encode, line, opened, plan, simulate, top_up, use
 from burn_cases import Case, check_case
+from recorded_simulation import RecordedSimulation
 
 from billing.commit import ACCOUNT_EVENT_TOPIC
 from schemas.times import parse_time_us

@@ -8,7 +8,6 @@ import pytest
 from billing_samples import (
     BOOK,
     MakeCalculator,
-    RecordedSimulation,
     buy,
     catalog,
     clock,
@@ -16,13 +15,13 @@ from billing_samples import (
     line,
     opened,
     plan,
-    published,
     subscribe,
     subscription,
     top_up,
     use,
 )
 from jsonschema import Draft202012Validator
+from recorded_simulation import RecordedSimulation, published
 
 from billing.commit import (
     ACCOUNT_EVENT_TOPIC,

@@ -3,20 +3,8 @@
 from typing import Any
 
 import pytest
-from billing_samples import (
-    Line,
-    MakeCalculator,
-    RecordedSimulation,
-    buy,
-    catalog,
-    clock,
-    encode,
-    line,
-    opened,
-    plan,
-    top_up,
-    use,
-)
+from billing_samples import Line, MakeCalculator, buy, catalog, clock, encode, line, opened, plan, top_up, use
+from recorded_simulation import RecordedSimulation
 
 from schemas.times import parse_time_us
 

@@ -8,7 +8,6 @@ from billing_samples import (
     DOLLARS,
     Line,
     MakeCalculator,
-    RecordedSimulation,
     buy,
     catalog,
     closed,
@@ -16,13 +15,13 @@ from billing_samples import (
     line,
     opened,
     plan,
-    published,
     simulate,
     use,
 )
 from cluster import Cluster
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from recorded_simulation import RecordedSimulation, published
 
 from billing.commit import ACCOUNT_EVENT_TOPIC, COMMAND_FORWARDED_TOPIC, COMMAND_TOPIC, USAGE_TOPIC
 from schemas.routing import partition_of

@@ -5,10 +5,11 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from billing_samples import MakeCalculator, RecordedSimulation, buy, catalog, clock, encode, opened, plan, use
+from billing_samples import MakeCalculator, buy, catalog, clock, encode, opened, plan, use
 from burn_cases import Case, check_case
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recorded_simulation import RecordedSimulation
 
 from billing.commit import RATED_TOPIC
 from billing.windows import burned_micro

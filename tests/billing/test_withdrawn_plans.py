@@ -6,7 +6,6 @@ import pytest
 from billing_samples import (
     Line,
     MakeCalculator,
-    RecordedSimulation,
     buy,
     catalog,
     clock,
@@ -18,6 +17,7 @@ from billing_samples import (
     top_up,
     use,
 )
+from recorded_simulation import RecordedSimulation
 
 from billing.commit import ACCOUNT_EVENT_TOPIC
 from schemas.times import parse_time_us

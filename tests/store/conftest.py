@@ -1,27 +1,20 @@
 """A fresh, prepared database for each test, copied from a template that is migrated once."""
 
 import os
-import uuid
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
 import pytest
+from own_database import PreparedDatabase, dropped_afterwards, in_database, prepared_database
 from sqlalchemy import make_url
-from store_database import PreparedDatabase
 
 from billing.catalog import Catalog, load_folder
 from billing.store import Store
-from billing.store.migrate import migrate
-from billing.store.seed import seed
 
 PARTITIONS = 4
 SERVER_VARIABLE = "TOKENBILL_TEST_ADMIN_DATABASE_URL"
-
-
-def in_database(url: str, name: str) -> str:
-    return make_url(url).set(database=name).render_as_string(hide_password=False)
 
 
 @pytest.fixture(scope="session")
@@ -29,16 +22,6 @@ def server_url(request: pytest.FixtureRequest) -> str:
     """A superuser's address of a real PostgreSQL: a named one, else the session's own."""
     named = os.environ.get(SERVER_VARIABLE)
     return named or str(request.getfixturevalue("servers").admin_database_url)
-
-
-@contextmanager
-def dropped_afterwards(server_url: str) -> Iterator[str]:
-    name = f"tb_test_{uuid.uuid4().hex[:12]}"
-    try:
-        yield in_database(server_url, name)
-    finally:
-        with psycopg.connect(in_database(server_url, "postgres"), autocommit=True) as connection:
-            connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
 @pytest.fixture
@@ -51,10 +34,8 @@ def new_database(server_url: str) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def template(server_url: str) -> Iterator[str]:
     """A prepared database with nothing in it, to be copied."""
-    with dropped_afterwards(server_url) as url:
-        migrate(url, None, None)
-        seed(url, PARTITIONS)
-        yield url
+    with prepared_database(server_url, PARTITIONS) as made:
+        yield made.admin_url
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
-from store_database import PreparedDatabase
+from own_database import PreparedDatabase
 from store_records import Books
 
 from billing.commit import Finding, SourceState

@@ -1,7 +1,7 @@
 """Bills in SQL: the report that who collects them reads, and books that add up at every step."""
 
 from click.testing import CliRunner
-from store_database import PreparedDatabase
+from own_database import PreparedDatabase
 from test_engine_on_sql import CATALOG, event
 
 from billing.catalog import load_folder

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from store_database import PreparedDatabase
+from own_database import PreparedDatabase
 from store_records import Books
 
 from billing.catalog import Catalog

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import psycopg
 import pytest
-from store_database import PreparedDatabase
+from own_database import PreparedDatabase
 from store_records import FEE_PICO, QUOTA_MICRO, WALLET_PICO, Books
 
 from billing.commit import Finding, HashHour, PositionMove, RecentNumbers, SourceState

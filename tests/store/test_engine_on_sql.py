@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from store_database import PreparedDatabase
+from own_database import PreparedDatabase
 
 from billing.catalog import Catalog, load_folder
 from billing.catalog.periods import ONE_PICO, PeriodRule, Tier

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import psycopg
 import pytest
-from store_database import PreparedDatabase
+from own_database import PreparedDatabase
 from store_records import Books
 
 from billing.holds import NOTHING, Held, Refused

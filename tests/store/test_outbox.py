@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from store_database import PreparedDatabase
+from own_database import PreparedDatabase
 from store_records import Books
 
 from billing.commit import OutboxRow

@@ -1,7 +1,7 @@
 """Preparing servers fixes the partition count and can be done again."""
 
 import pytest
-from store_database import PreparedDatabase
+from own_database import PreparedDatabase
 
 from streams import topics
 from tokenbill.errors import UserError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from store_database import PreparedDatabase
+from own_database import PreparedDatabase
 from store_records import Books, account
 
 from billing.documents import balance_object

@@ -6,8 +6,8 @@ import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from own_database import PreparedDatabase
 from sqlalchemy import create_engine
-from store_database import PreparedDatabase
 from store_records import Books
 
 from billing.store import Store

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
-from store_database import PreparedDatabase
+from own_database import PreparedDatabase
 from store_records import Books
 
 from billing.catalog import Catalog

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from store_database import PreparedDatabase
+from own_database import PreparedDatabase
 from test_engine_on_sql import CATALOG, event
 
 from billing.catalog import load_folder

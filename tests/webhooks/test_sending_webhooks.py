@@ -7,19 +7,15 @@ import hashlib
 import hmac
 import threading
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import psycopg
 import pytest
-from sqlalchemy import make_url
+from own_database import prepared_database
 
 from billing.store import webhooks
 from billing.store.database import Database
-from billing.store.migrate import APP, migrate, role_url
-from billing.store.seed import seed
 from billing.store.webhooks import FedEvent
 from tokenbill.webhooks.sender import Sender
 
@@ -60,15 +56,9 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture
 def database(servers: object) -> Iterator[Database]:
-    admin: str = servers.admin_database_url  # type: ignore[attr-defined]
-    name = f"tb_hooks_{uuid.uuid4().hex[:12]}"
-    url = make_url(admin).set(database=name).render_as_string(hide_password=False)
-    migrate(url, "secret", None)
-    seed(url, 2)
-    with closing(Database(role_url(url, APP, "secret"), 4)) as made:
-        yield made
-    with psycopg.connect(admin, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[arg-type]
+    server_url: str = servers.admin_database_url  # type: ignore[attr-defined]
+    with prepared_database(server_url, 2) as made, closing(Database(made.app_url, 4)) as opened:
+        yield opened
 
 
 def event(offset: int, account: str = "a", type_name: str = "threshold.reached.v1") -> FedEvent:

@@ -1,4 +1,4 @@
-"""The addresses of a database under test, in every role."""
+"""A database of the test's own on the session's server: made, prepared, dropped; and its address in every role."""
 
 import uuid
 from collections.abc import Iterator
@@ -8,7 +8,24 @@ from dataclasses import dataclass
 import psycopg
 from sqlalchemy import make_url
 
-from billing.store.migrate import APP, REPORT
+from billing.store.migrate import APP, REPORT, migrate
+from billing.store.seed import seed
+
+
+def in_database(url: str, name: str) -> str:
+    """The address of another database of the same server."""
+    return make_url(url).set(database=name).render_as_string(hide_password=False)
+
+
+@contextmanager
+def dropped_afterwards(server_url: str) -> Iterator[str]:
+    """The superuser's address of a database that does not exist yet."""
+    name = f"tb_test_{uuid.uuid4().hex[:12]}"
+    try:
+        yield in_database(server_url, name)
+    finally:
+        with psycopg.connect(in_database(server_url, "postgres"), autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
 @dataclass(frozen=True)
@@ -54,3 +71,12 @@ class PreparedDatabase:
             for statement in statements:
                 cursor = connection.execute(statement)
             return cursor.fetchall() if cursor.description else []
+
+
+@contextmanager
+def prepared_database(server_url: str, partitions: int) -> Iterator[PreparedDatabase]:
+    """A prepared database with nothing in it."""
+    with dropped_afterwards(server_url) as url:
+        migrate(url, None, None)
+        seed(url, partitions)
+        yield PreparedDatabase(url)

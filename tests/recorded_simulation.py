@@ -1,0 +1,33 @@
+"""A simulation that can be asked what it published, commit by commit."""
+
+import json
+from typing import Any
+
+from billing.commit import CommitRecord
+from billing.outbox import Frame, unpack_batches
+from billing.simulate import Simulation
+
+
+class RecordedSimulation(Simulation):
+    """A simulation that keeps every commit it made."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self.records: list[CommitRecord] = []
+        super().__init__(*arguments, **options)
+
+    def _take(self, record: CommitRecord) -> None:
+        self.records.append(record)
+        super()._take(record)
+
+    def published(self, topic: str) -> list[dict[str, Any]]:
+        """The events of an output topic in order."""
+        return [event for record in self.records for event, _ in published(record, topic)]
+
+
+def published(record: CommitRecord, topic: str) -> list[tuple[dict[str, Any], Frame]]:
+    """The events that one commit publishes to a topic of JSON, with their frames."""
+    found: list[tuple[dict[str, Any], Frame]] = []
+    for row in record.outbox:
+        if row.topic == topic:
+            found += [(json.loads(frame.value or b""), frame) for frame in unpack_batches(row.payload)]
+    return found
