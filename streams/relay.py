@@ -92,6 +92,8 @@ class PartitionRelay:
     ) -> None:
         self.partition = partition
         self.wake = threading.Event()
+        self.tried = threading.Event()
+        """Set when it has opened its publisher once, or could not."""
         self.why_not_ready = "not started"
         self.in_transaction_since: float | None = None
         """Monotonic time at which the Kafka transaction under way began."""
@@ -163,6 +165,8 @@ class PartitionRelay:
         except BaseException:  # Whatever it is goes on up; a half-open publisher must not stay.
             publisher.close()
             raise
+        finally:
+            self.tried.set()
         return publisher
 
     def _publish_until_stopped(self, publisher: Publisher) -> None:
@@ -254,7 +258,12 @@ class Relay:
         threads = [threading.Thread(target=self._guard, args=(part.run,), name=f"relay-{part.partition}")
                    for part in self.parts]  # fmt: skip
         threads.append(threading.Thread(target=self._guard, args=(self._listen,), name="listen"))
-        for thread in threads:
+        threads[0].start()
+        # A broker that was just made makes the topics of its coordinators when it is first asked for one. A hundred
+        # partitions that asked again and again kept it from that for a minute: so one asks, then the others.
+        while not self.parts[0].tried.wait(_WATCH_SECONDS) and not self.stop.is_set():
+            pass
+        for thread in threads[1:]:
             thread.start()
         for thread in threads:
             while thread.is_alive():

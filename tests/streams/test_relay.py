@@ -91,6 +91,13 @@ def fill(outbox: Outbox, partition: int, commits: range, records: int = 3) -> No
         outbox.add(partition, commit_no, RATED_TOPIC, frames)
 
 
+def wait_for(ready: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not ready():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def run_until_empty(settings: RelaySettings, outbox: Outbox) -> Relay:
     relay = Relay(settings, outbox, RelayMetrics())
     thread = threading.Thread(target=relay.run)
@@ -177,6 +184,29 @@ def test_a_second_relay_ends_the_first(kafka_address: str, make_topics: MakeTopi
     with pytest.raises(Superseded):
         first.run()
     assert published(kafka_address, prefix + RATED_TOPIC) == expected(range(1, 3))
+
+
+def test_one_partition_asks_the_broker_before_all_do(kafka_address: str, make_topics: MakeTopics) -> None:
+    outbox, answered, asked = Outbox(), threading.Event(), list[int]()
+
+    def published_last(partition: int) -> int:
+        asked.append(partition)
+        assert answered.wait(30)
+        return 0
+
+    outbox.published = published_last  # type: ignore[method-assign]
+    relay = Relay(RelaySettings(kafka_address, 3, make_topics(3)), outbox, RelayMetrics())
+    thread = threading.Thread(target=relay.run)
+    thread.start()
+    wait_for(lambda: asked == [0])
+    time.sleep(0.5)
+    assert asked == [0]
+    answered.set()
+    wait_for(lambda: bool(relay.health()["ready"]))
+    assert sorted(asked) == [0, 1, 2]
+    relay.end()
+    thread.join(30)
+    assert not thread.is_alive() and relay.failure is None
 
 
 def test_forwarded_records_go_to_their_target_outside_the_transaction(
