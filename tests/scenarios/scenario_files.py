@@ -2,15 +2,19 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
 from billing.catalog import Catalog, load_folder
+from billing.commit import COMMAND_TOPIC, USAGE_TOPIC
+from schemas.cloudevents import write_structured
+from schemas.commands import PassTime
+from schemas.routing import partition_of
 from schemas.times import parse_time_us
 
 FOLDER = Path(__file__).parent
@@ -42,6 +46,7 @@ KINDS = {
     "refund": "package.refunded.v1",
     "transfer": "package.transferred.v1",
     "adjust": "balance.adjusted.v1",
+    "consent": "overage.consented.v1",
     "close": "account.closed.v1",
     "void": "usage.voided.v1",
     "correct": "usage.corrected.v1",
@@ -57,8 +62,11 @@ POSITIONAL = {
     "adjust": ("target", "amount"),
     "void": ("id",),
     "correct": ("id", "input"),
+    "consent": ("plan",),
     "use": ("input",),
 }
+CLOCK = "urn:scenario:clock"
+"""Source of the commands that only let time pass; a closed account refuses them."""
 ALWAYS: dict[str, dict[str, str]] = {
     "open": {"currency": "CNY"},
     "refund": {"reason": "asked"},
@@ -69,36 +77,89 @@ ALWAYS: dict[str, dict[str, str]] = {
 }
 
 
+class Record(NamedTuple):
+    """One record as it stands in Kafka's log."""
+
+    log_us: int
+    topic: str
+    account: str
+    value: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One story of account ``a`` (and of others, ``b> ...``), and what is left of it."""
+    """One story of account ``a`` (and of others, ``b> ...``), and what a person computed must come of it."""
 
     name: str
     steps: tuple[str, ...]
-    as_of_us: int | None
+    as_of: str | None
+    """None: when the last step happens."""
     left: dict[str, str]
-    """Bucket to "remaining status" of account ``a``; packs that bought themselves are not named."""
+    """Bucket to "remaining status" of account ``a``; packs that bought themselves are not named, and one that another
+    account gave is ``received/1``."""
     others: dict[str, list[str]]
+    """Account to the "remaining status" of each of its buckets."""
+    wallets: dict[str, str]
+    """Account to wallet, of others whose wallet is not 0."""
     wallet: str
     absorbed: str
     absorbed_amount: str
     revenue: str
     breakage: str
-    events: str | None = field(default=None)
+    events: str
+    """Every usage event is rated, unless another count is told."""
+    rejected: list[str]
+    """Reasons of the usage events that are rejected."""
+    refused: list[str]
+    """Reasons of the commands that are refused."""
+    findings: list[str]
 
-    def lines(self, names: dict[str, str] | None = None) -> list[tuple[int, bytes]]:
-        """(time in microseconds, CloudEvent) of each step; ``names`` replaces account names."""
-        return [_line(step, number, names or {}) for number, step in enumerate(self.steps)]
+    @property
+    def accounts(self) -> list[str]:
+        """Everybody the story tells of, ``a`` first."""
+        names = {"a": None}
+        for step in self.steps:
+            account, verb, arguments = _words(step)
+            named = dict(zip(POSITIONAL.get(verb, ()), arguments, strict=False))
+            names |= {account: None} | ({named["to"]: None} if "to" in named else {})
+        return list(names)
+
+    def records(self, names: dict[str, str] | None = None, years: int = 0) -> list[Record]:
+        """The log of these steps, which never goes back; ``names`` replaces account names, ``years`` come on top."""
+        log_us, found = 0, list[Record]()
+        for number, step in enumerate(self.steps):
+            time_us, topic, account, value = _record(step, number, names or {}, years)
+            log_us = max(log_us, time_us)
+            found.append(Record(log_us, topic, account, value))
+        return found
+
+    def as_of_us(self, years: int = 0) -> int:
+        """The instant of which the numbers are told."""
+        if self.as_of is None:
+            return self.records(years=years)[-1].log_us
+        return parse_time_us(_time(self.as_of, years))
 
 
-def _time(text: str) -> str:
-    return datetime.fromisoformat(text).replace(tzinfo=CHINA).isoformat()
+def tick(account: str, log_us: int) -> Record:
+    """Nothing but time passes for the account."""
+    value = write_structured(PassTime.TYPE, CLOCK, f"tick-{account}-{log_us}", log_us, account, {})
+    return Record(log_us, COMMAND_TOPIC, account, value)
 
 
-def _line(step: str, number: int, names: dict[str, str]) -> tuple[int, bytes]:
-    day, clock, *words = step.split()
+def _time(text: str, years: int) -> str:
+    then = datetime.fromisoformat(text).replace(tzinfo=CHINA)
+    return then.replace(year=then.year + years).isoformat()
+
+
+def _words(step: str) -> tuple[str, str, list[str]]:
+    """Account, verb and arguments."""
+    _, _, *words = step.split()
     account = words.pop(0).removesuffix(">") if words[0].endswith(">") else "a"
-    verb, *arguments = words
+    return account, words[0], words[1:]
+
+
+def _record(step: str, number: int, names: dict[str, str], years: int) -> Record:
+    account, verb, arguments = _words(step)
     named = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
     plain = [argument for argument in arguments if "=" not in argument]
     data: dict[str, Any] = ALWAYS.get(verb, {}) | dict(zip(POSITIONAL.get(verb, ()), plain, strict=True))
@@ -111,27 +172,46 @@ def _line(step: str, number: int, names: dict[str, str]) -> tuple[int, bytes]:
     if verb == "correct":
         data["usage"] = {"input": int(data.pop("input"))}
     if "starts" in named:
-        data["starts_at"] = named.pop("starts")
+        data["starts_at"] = _time(named.pop("starts"), years)
     if "to" in data:
         data["to"] = names.get(data["to"], data["to"])
-    time = _time(f"{day} {clock}")
+    time = _time(" ".join(step.split()[:2]), years)
     subject = names.get(account, account)
     event = {"specversion": "1.0", "type": KINDS[verb], "source": f"urn:scenario:{subject}", "id": event_id}
-    return parse_time_us(time), json.dumps(event | {"time": time, "subject": subject, "data": data | named}).encode()
+    value = json.dumps(event | {"time": time, "subject": subject, "data": data | named}).encode()
+    return Record(parse_time_us(time), USAGE_TOPIC if verb == "use" else COMMAND_TOPIC, subject, value)
 
 
 def scenarios() -> Iterator[Scenario]:
     """Every scenario of ``burn_down.yaml``."""
+    nothing = dict.fromkeys(("wallet", "absorbed", "absorbed_amount", "revenue", "breakage"), "0")
     for item in yaml.safe_load((FOLDER / "burn_down.yaml").read_text(encoding="utf-8")):
+        steps = tuple(item.pop("steps").strip().splitlines())
         as_of = item.pop("as_of", None)
-        defaults = {"wallet": "0", "absorbed": "0", "absorbed_amount": "0", "revenue": "0", "breakage": "0"}
+        uses = sum(_words(step)[1] == "use" for step in steps)
         yield Scenario(
-            steps=tuple(item.pop("steps").strip().splitlines()),
-            as_of_us=None if as_of is None else parse_time_us(_time(str(as_of))),
+            steps=steps,
+            as_of=None if as_of is None else str(as_of),
             left={grant: str(left) for grant, left in item.pop("left", {}).items()},
             others=item.pop("others", {}),
-            **(defaults | item),
+            wallets=item.pop("wallets", {}),
+            events=item.pop("events", f"{uses} rated 0 duplicate 0 rejected"),
+            rejected=item.pop("rejected", []),
+            refused=item.pop("refused", []),
+            findings=item.pop("findings", []),
+            **(nothing | item),
         )
+
+
+def accounts_on(partitions: int) -> list[str]:
+    """For each partition the name of an account that lives there."""
+    found: dict[int, str] = {}
+    number = 0
+    while len(found) < partitions:
+        name = f"a{number}"
+        found.setdefault(partition_of(name, partitions), name)
+        number += 1
+    return [found[partition] for partition in range(partitions)]
 
 
 def catalogue() -> Catalog:

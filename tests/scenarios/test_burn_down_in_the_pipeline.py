@@ -1,0 +1,127 @@
+"""The scenarios through the pipeline: Kafka, a worker, PostgreSQL, the relay, and the topics that others read.
+
+Each account has a partition for itself, so that its log stands at the scenario's times, and all scenarios run at once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any
+
+import pytest
+from own_database import PreparedDatabase, prepared_database
+from scenario_files import Record, Scenario, accounts_on, catalogue, scenarios, tick
+from scenario_outcome import check, outcome_in_sql
+from scenario_pipeline import Pipeline, own_topics
+
+from billing.commit import ACCOUNT_EVENT_TOPIC, BALANCE_TOPIC, COMMAND_TOPIC, RATED_TOPIC, REJECTED_TOPIC, USAGE_TOPIC
+from billing.outbox import Frame
+from billing.store import Store
+from billing.store.audit import audit
+from schemas.routing import partition_of
+from streams.readback import read_topic
+
+YEARS = 400
+"""Scenarios happen so much later than they are written: the calendar repeats after 400 years, weekdays and leap days
+included. Forwarded records carry the broker's clock, and a partition's log never goes back."""
+ALL = list(scenarios())
+PARTITIONS = sum(len(scenario.accounts) for scenario in ALL)
+
+
+def _named() -> Iterator[dict[str, str]]:
+    free = iter(accounts_on(PARTITIONS))
+    for scenario in ALL:
+        yield {account: next(free) for account in scenario.accounts}
+
+
+NAMES = list(_named())
+
+
+def rounds(scenario: Scenario, names: Mapping[str, str]) -> list[list[Record]]:
+    """What is sent together: before each round, everything that was sent is decided.
+
+    Usage that follows a command in the log is decided after it, whenever it comes. A command that follows usage has to
+    wait. Where there are several accounts, each record has to wait, and time passes for those that have logs already.
+    """
+    found: list[list[Record]] = []
+    begun: set[str] = set()
+    for record in scenario.records(dict(names), YEARS):
+        if len(names) > 1:
+            found += [[tick(other, record.log_us) for other in sorted(begun - {record.account})], [record]]
+        elif not found or (record.topic, found[-1][-1].topic) == (COMMAND_TOPIC, USAGE_TOPIC):
+            found.append([record])
+        else:
+            found[-1].append(record)
+        if b'"account.opened.v1"' in record.value:
+            begun.add(record.account)
+    return [*found, [tick(name, scenario.as_of_us(YEARS)) for name in sorted(begun)]]
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What a consumer of the output topics finds, by partition."""
+
+    told: dict[int, list[tuple[str, Frame]]]
+    """Records of the topics that tell what was rejected, and what became of commands."""
+    rated: dict[int, int]
+    """How many events."""
+    balances: dict[str, Any]
+    """The last of each account."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """The pipeline after everything was sent."""
+
+    database: PreparedDatabase
+    store: Store
+    published: Published
+
+
+@pytest.fixture(scope="module")
+def ran(servers: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
+    with prepared_database(servers.admin_database_url, PARTITIONS) as database, Store(database.app_url) as store:
+        store.publish(catalogue())
+        with own_topics(servers.kafka, PARTITIONS):
+            pipeline = Pipeline(servers.kafka, PARTITIONS, database, tmp_path_factory.mktemp("pipeline"))
+            with pipeline.processes():
+                for parts in zip_longest(*map(rounds, ALL, NAMES), fillvalue=()):
+                    pipeline.decide([record for part in parts for record in part])
+            published = read_published(servers.kafka)
+        yield Ran(database, store, published)
+
+
+def read_published(kafka: str) -> Published:
+    published = Published(defaultdict(list), defaultdict(int), {})
+    for topic in (REJECTED_TOPIC, ACCOUNT_EVENT_TOPIC):
+        for message in read_topic(kafka, topic):
+            frame = Frame(message.key(), message.value(), tuple(message.headers() or ()))
+            published.told[message.partition()].append((topic, frame))
+    for message in read_topic(kafka, RATED_TOPIC):
+        published.rated[message.partition()] += len(json.loads(message.value())["data"]["events"])
+    for message in read_topic(kafka, BALANCE_TOPIC):
+        published.balances[message.key().decode()] = json.loads(message.value())["data"]
+    return published
+
+
+@pytest.mark.parametrize("number", range(len(ALL)), ids=[scenario.name for scenario in ALL])
+def test_what_is_left_in_the_pipeline(number: int, ran: Ran) -> None:
+    scenario, names, published = ALL[number], NAMES[number], ran.published
+    partitions = [partition_of(name, PARTITIONS) for name in names.values()]
+    told = [one for partition in partitions for one in published.told.get(partition, [])]
+    with ran.database.connect() as connection:
+        outcome = outcome_in_sql(connection, ran.store, names, partitions, told)
+    check(scenario, outcome)
+    balances = {name: {"account": names[name]} | account for name, account in outcome.accounts.items()}
+    assert {name: published.balances[names[name]] for name in balances} == balances
+    rated = sum(published.rated.get(partition, 0) for partition in partitions)
+    assert outcome.events.startswith(f"{rated} rated ")
+
+
+def test_the_books_agree_after_all_of_it(ran: Ran) -> None:
+    outcome = audit(ran.database.admin_url)
+    assert outcome.passed, outcome
