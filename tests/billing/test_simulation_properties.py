@@ -172,6 +172,25 @@ COMMANDS = st.one_of(
         TIMES,
         NAMED,
     ),
+    st.builds(
+        lambda account, at, amount, ref, back: line(
+            "bill.charged_back.v1" if back else "bill.collected.v1",
+            account,
+            at,
+            {"bill_id": f"{account}/2026-10", "amount": amount} | ({"reason": "r"} if back else {"payment_ref": ref}),
+        ),
+        NAMED,
+        TIMES,
+        st.sampled_from(["0.01", "1.06", "10.6", "31.8"]),
+        st.sampled_from(["b1", "b2", "p1"]),
+        st.booleans(),
+    ),
+    st.builds(
+        lambda limit, at, account: line("credit.changed.v1", account, at, {"credit_limit": limit}),
+        st.sampled_from(["0", "20", "300"]),
+        TIMES,
+        NAMED,
+    ),
     st.builds(closed, TIMES, NAMED),
     st.builds(lambda at, account: line("overage.consented.v1", account, at, {"plan": "capped"}), TIMES, NAMED),
     st.builds(
@@ -205,7 +224,12 @@ COMMANDS = st.one_of(
     ),
 )
 BROKEN = st.sampled_from([b"", b"  ", b"{", b"[]", b"\xff", b"null", b'{"type":1}', b'{"type":"token.usage.v1"}'])
-OPENED: list[Line] = [{"id": f"open-{name}"} | opened(name) for name in ("a", "b")]
+POSTPAID = {"payment": "postpaid", "bill_day": 2, "due_days": 9, "credit_limit": "150"}
+OPENED: list[Line] = [
+    {"id": "open-a"} | opened("a"),
+    {"id": "open-b"} | opened("b", **POSTPAID),
+    use(30, "01 10:00", "b", source="b-first", id="first"),
+]
 STEPS = st.lists(st.one_of(USAGE, USAGE, USAGE, COMMANDS, BROKEN), max_size=40).map(
     lambda steps: OPENED + [step if isinstance(step, bytes) else {"id": f"c{n}"} | step for n, step in enumerate(steps)]
 )
@@ -242,6 +266,9 @@ def test_every_yuan_and_every_event_is_somewhere(calculator: MakeCalculator, ste
     assert sum(bucket.liability_pico for bucket in buckets) == -control(document, "contract_liability")
     assert sum(account.wallet_pico for account in accounts(simulation)) == -control(document, "customer_deposits")
     assert control(document, "transfer_clearing") == 0
+    bills = [bill for account in accounts(simulation) for bill in account.extras.bills]
+    assert sum(bill.open_pico for bill in bills) == control(document, "receivables")
+    assert all(0 <= bill.paid_pico <= bill.amount_pico for bill in bills)
     assert sum(document["events"].values()) == sum(map(is_usage, steps))
     assert sum(document["rejections"].values()) == document["events"]["rejected"]
     assert parse_pico(document["revenue_net"]) == -control(document, "revenue_usage")

@@ -1,12 +1,13 @@
 """Rolling an account forward is a function of time alone: once over a year, or at any times in between, is the same."""
 
 from copy import deepcopy
+from dataclasses import replace
 from random import Random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from billing.accounts import Account, PlanKey
+from billing.accounts import NO_END_US, Account, PlanKey
 from billing.alerts import wallet_alert
 from billing.burn import AccountEvent
 from billing.catalog.model import Catalog, Cycle, Overage, Plan, PlanBucket
@@ -15,7 +16,7 @@ from billing.extras import Subscription
 from billing.grants import grant_package
 from billing.ledger import Postings
 from billing.lifecycle import next_due_us, roll_forward
-from billing.subscriptions import cancel, cancel_now, resume, start, suspend
+from billing.subscriptions import cancel, cancel_now, change_now, resume, span_of, start, suspend
 from schemas.times import DAY_US, HOUR_US, parse_time_us
 
 T0_US = parse_time_us("2026-10-31T02:30:00Z")
@@ -54,7 +55,8 @@ def plans(rng: Random) -> list[Plan]:
                 expiry_alert_days=alerts,
             )
         )
-    return made
+    # To change a plan for the rest of a cycle, another with the same cycle is needed.
+    return [*made, replace(made[0], name="p3", price_pico=rng.choice([0, 5, 30]) * 10**12)]
 
 
 class World:
@@ -67,6 +69,7 @@ class World:
         self.account = Account("a", "CNY", "book", "prepaid", 0, wallet_pico=rng.choice([0, 45, 250]) * 10**12)
         self.account.extras.wallet_alert_pico = rng.choice([None, 30 * 10**12])
         self.postings, self.events = Postings(), list[AccountEvent]()
+        self.changed = 0
         for number, plan in enumerate(offered):
             starts_us = T0_US + rng.choice([-40 * DAY_US, 0, 3 * DAY_US])
             pay_from = rng.choice(["wallet", "external"])
@@ -78,24 +81,37 @@ class World:
             if rng.random() < 0.3:
                 other = rng.choice(offered)
                 subscription.next_plan, subscription.next_plan_version = other.name, other.version
-            what = rng.choice(["", "", "cancel", "cancel now", "suspend"])
+            what = rng.choice(["", "", "cancel", "cancel now", "suspend", "change now"])
             if what == "cancel":
                 self.events += cancel(self.account, subscription, T0_US + rng.choice([0, 90]) * DAY_US, self.plan_of)
             elif what == "cancel now":
                 self.events += cancel_now(self.account, subscription, T0_US, self.plan_of)
             elif what == "suspend":
                 suspend(self.account, subscription)
+            elif what == "change now":
+                self.change(T0_US)
         self.events += wallet_alert(self.account)
         self.account.next_due_us = next_due_us(self.account, self.plan_of)
 
     def roll(self, now_us: int) -> None:
         self.events += roll_forward(self.account, now_us, self.plan_of, self.postings, Catalog())
 
-    def resume(self, now_us: int) -> None:
+    def interfere(self, now_us: int) -> None:
+        """What was suspended goes on, and plans are changed for the rest of a cycle."""
         for subscription in self.account.extras.subscriptions:
             if subscription.status == "suspended":
                 self.events += resume(self.account, subscription, now_us, self.plan_of, self.postings)
+        self.change(now_us)
         self.account.next_due_us = next_due_us(self.account, self.plan_of)
+
+    def change(self, now_us: int) -> None:
+        """From the first plan to the one with the same cycle, and back."""
+        for subscription in self.account.extras.subscriptions:
+            running = subscription.status == "active" and subscription.granted
+            new = {"p0": "p3", "p3": "p0"}.get(subscription.plan)
+            if new and running and span_of(subscription, self.plan_of).until_us < NO_END_US:
+                new_plan = self.plan_of(PlanKey(new, 1))
+                self.changed += change_now(self.account, subscription, new_plan, now_us, self.plan_of, self.postings)
 
     def state(self) -> tuple[Account, list[Posting], list[AccountEvent]]:
         return deepcopy(self.account), list(self.postings.lines()), self.events
@@ -104,7 +120,7 @@ class World:
 @settings(max_examples=80, deadline=None)
 @given(seed=st.integers(0, 2**32), days=st.lists(st.integers(0, YEAR_US), max_size=12), back=st.integers(1, YEAR_US))
 def test_how_often_an_account_is_rolled_changes_nothing(seed: int, days: list[int], back: int) -> None:
-    """Something happens in the middle too: what was suspended is resumed."""
+    """Something happens in the middle too."""
     once, often = World(seed), World(seed)
     once.roll(T0_US + back)
     for at_us in sorted(T0_US + day for day in days if day < back):
@@ -112,7 +128,7 @@ def test_how_often_an_account_is_rolled_changes_nothing(seed: int, days: list[in
     often.roll(T0_US + back)
     assert often.state() == once.state()
     for world in (once, often):
-        world.resume(T0_US + back)
+        world.interfere(T0_US + back)
     once.roll(T0_US + YEAR_US + 90 * DAY_US)
     for at_us in sorted(T0_US + day for day in days if day > back):
         often.roll(at_us)
