@@ -172,25 +172,6 @@ COMMANDS = st.one_of(
         TIMES,
         NAMED,
     ),
-    st.builds(
-        lambda account, at, amount, ref, back: line(
-            "bill.charged_back.v1" if back else "bill.collected.v1",
-            account,
-            at,
-            {"bill_id": f"{account}/2026-10", "amount": amount} | ({"reason": "r"} if back else {"payment_ref": ref}),
-        ),
-        NAMED,
-        TIMES,
-        st.sampled_from(["0.01", "1.06", "10.6", "31.8"]),
-        st.sampled_from(["b1", "b2", "p1"]),
-        st.booleans(),
-    ),
-    st.builds(
-        lambda limit, at, account: line("credit.changed.v1", account, at, {"credit_limit": limit}),
-        st.sampled_from(["0", "20", "300"]),
-        TIMES,
-        NAMED,
-    ),
     st.builds(closed, TIMES, NAMED),
     st.builds(lambda at, account: line("overage.consented.v1", account, at, {"plan": "capped"}), TIMES, NAMED),
     st.builds(
@@ -223,15 +204,38 @@ COMMANDS = st.one_of(
         st.sampled_from(["xy", "xy", "xx"]),
     ),
 )
+BILLED = st.one_of(
+    st.builds(
+        lambda account, at, amount, ref, back: line(
+            "bill.charged_back.v1" if back else "bill.collected.v1",
+            account,
+            at,
+            {"bill_id": f"{account}/2026-10", "amount": amount} | ({"reason": "r"} if back else {"payment_ref": ref}),
+        ),
+        NAMED,
+        TIMES,
+        st.sampled_from(["0.01", "1.06", "10.6", "31.8"]),
+        st.sampled_from(["b1", "b2", "p1"]),
+        st.booleans(),
+    ),
+    st.builds(
+        lambda limit, at, account: line("credit.changed.v1", account, at, {"credit_limit": limit}),
+        st.sampled_from(["0", "20", "300"]),
+        TIMES,
+        NAMED,
+    ),
+)
 BROKEN = st.sampled_from([b"", b"  ", b"{", b"[]", b"\xff", b"null", b'{"type":1}', b'{"type":"token.usage.v1"}'])
 POSTPAID = {"payment": "postpaid", "bill_day": 2, "due_days": 9, "credit_limit": "150"}
-OPENED: list[Line] = [
-    {"id": "open-a"} | opened("a"),
+OPENED: list[Line] = [{"id": f"open-{name}"} | opened(name) for name in ("a", "b")]
+BEGUN: list[Line] = [
+    OPENED[0],
     {"id": "open-b"} | opened("b", **POSTPAID),
     use(30, "01 10:00", "b", source="b-first", id="first"),
 ]
-STEPS = st.lists(st.one_of(USAGE, USAGE, USAGE, COMMANDS, BROKEN), max_size=40).map(
-    lambda steps: OPENED + [step if isinstance(step, bytes) else {"id": f"c{n}"} | step for n, step in enumerate(steps)]
+"""``b`` owes a bill from the second day on."""
+STEPS = st.lists(st.one_of(USAGE, USAGE, USAGE, COMMANDS, BILLED, BROKEN), max_size=40).map(
+    lambda steps: BEGUN + [step if isinstance(step, bytes) else {"id": f"c{n}"} | step for n, step in enumerate(steps)]
 )
 PROPERTY = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
