@@ -9,17 +9,18 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaException, Message
 
 from billing.commit import ACCOUNT_EVENT_TOPIC
+from streams.feed import Feed
 
 log = logging.getLogger("tokenbill.outcomes")
 
 _BATCH = 1_000
 _WAIT_SECONDS = 0.2
-_ANSWER_SECONDS = 10.0
 _RETRY_SECONDS = 1.0
 
 
@@ -43,11 +44,9 @@ class OutcomeReader:
     ``source_prefix`` chooses the commands that are told of.
     """
 
-    def __init__(
-        self, kafka: str, partitions: int, positions: Mapping[int, int], source_prefix: str, deliver: Deliver
-    ) -> None:
+    def __init__(self, kafka: str, positions: Mapping[int, int], source_prefix: str, deliver: Deliver) -> None:
         self._kafka = kafka
-        self._positions = {number: positions.get(number) for number in range(partitions)}
+        self._positions = dict(positions)
         self._prefix = source_prefix
         self._deliver = deliver
         self._ending = threading.Event()
@@ -71,37 +70,12 @@ class OutcomeReader:
                 self._ending.wait(_RETRY_SECONDS)
 
     def _read(self) -> None:
-        consumer = Consumer(
-            {
-                "bootstrap.servers": self._kafka,
-                "group.id": "tokenbill-outcomes",
-                "enable.auto.commit": False,
-                "isolation.level": "read_committed",
-                "auto.offset.reset": "earliest",
-                "fetch.queue.backoff.ms": 5,
-                "fetch.wait.max.ms": 100,
-            },
-            logger=log,
-        )
-        try:
-            self._begin(consumer)
+        with closing(Feed(self._kafka, ACCOUNT_EVENT_TOPIC, self._positions, from_end=True)) as feed:
+            if feed.fresh:
+                # Kept at once: what comes after this moment is never missed, whenever we are started again.
+                self._hand_over(feed.fresh, ())
             while not self._ending.is_set():
-                self._take(consumer.consume(_BATCH, timeout=_WAIT_SECONDS))
-        finally:
-            consumer.close()
-
-    def _begin(self, consumer: Consumer) -> None:
-        fresh: dict[int, int] = {}
-        for number, position in self._positions.items():
-            if position is None:
-                place = TopicPartition(ACCOUNT_EVENT_TOPIC, number)
-                fresh[number] = consumer.get_watermark_offsets(place, timeout=_ANSWER_SECONDS)[1]
-        if fresh:
-            # Kept at once: what comes after this moment is never missed, whenever we are started again.
-            self._hand_over(fresh, ())
-        consumer.assign(
-            [TopicPartition(ACCOUNT_EVENT_TOPIC, number, at or 0) for number, at in self._positions.items()]
-        )
+                self._take(feed.read(_BATCH, _WAIT_SECONDS))
 
     def _take(self, messages: Sequence[Message]) -> None:
         if not messages:
@@ -109,9 +83,6 @@ class OutcomeReader:
         moved: dict[int, int] = {}
         outcomes: list[Outcome] = []
         for message in messages:
-            failure = message.error()
-            if failure is not None:
-                raise KafkaException(failure)
             number, offset = message.partition(), message.offset()
             if number is None or offset is None:
                 continue

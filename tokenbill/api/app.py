@@ -49,7 +49,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         database = ApiDatabase(settings.database_url, settings.connections)
         await database.open()
         sender = InputSender(settings.kafka)
-        outcomes = Outcomes(settings.kafka, settings.partitions, database)
+        outcomes = Outcomes(settings.kafka, database)
         outcomes.start()
         catalogue = Catalogue(database)
         turns = asyncio.Semaphore(max(1, settings.connections // 2))

@@ -24,9 +24,8 @@ _RETRY_SECONDS = 1.0
 class Outcomes:
     """One per process."""
 
-    def __init__(self, kafka: str, partitions: int, database: ApiDatabase) -> None:
-        self._kafka, self._partitions = kafka, partitions
-        self._database = database
+    def __init__(self, kafka: str, database: ApiDatabase) -> None:
+        self._kafka, self._database = kafka, database
         self._heard: dict[tuple[str, str], list[asyncio.Event]] = defaultdict(list)
         self._reader: OutcomeReader | None = None
         self._task: asyncio.Task[None] | None = None
@@ -82,7 +81,7 @@ class Outcomes:
             with contextlib.suppress(asyncio.CancelledError):
                 kept.result()
 
-        self._reader = OutcomeReader(self._kafka, self._partitions, positions, SOURCE_PREFIX, deliver)
+        self._reader = OutcomeReader(self._kafka, positions, SOURCE_PREFIX, deliver)
         self._reader.start()
 
     async def _keep(self, moved: Mapping[int, int], outcomes: Sequence[Outcome]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import closing
 
 from confluent_kafka import KafkaException
 
@@ -44,12 +45,9 @@ class Intake:
         with connect(schema_url(self._database.url), autocommit=True, application_name="tokenbill webhooks") as session:
             if not webhooks.take_intake_lock(session):
                 return
-            feed = Feed(self._kafka, ACCOUNT_EVENT_TOPIC, webhooks.feed_positions(self._database))
-            try:
+            with closing(Feed(self._kafka, ACCOUNT_EVENT_TOPIC, webhooks.feed_positions(self._database))) as feed:
                 while not self._ended.is_set():
                     self._file(feed)
-            finally:
-                feed.close()
 
     def _file(self, feed: Feed) -> None:
         messages = feed.read(_RECORDS_AT_ONCE, _READ_SECONDS)
