@@ -7,7 +7,7 @@ rule applies is asked of the last bucket that matches; prices, SQL, the clock.
 from collections.abc import Sequence
 
 from billing import ledger
-from billing.accounts import ACTIVE, LIVE, PACK, USED_UP, Bucket
+from billing.accounts import ACTIVE, CANCELLED, LIVE, PACK, USED_UP, Bucket
 from billing.catalog.model import STD_TOKEN, Plan
 from billing.consent import consented
 from billing.deduct import AccountEvent, Payment, limit_micro, take
@@ -80,17 +80,19 @@ def _pay_as_you_go(payment: Payment, bucket: Bucket, plan: Plan) -> None:
 def _buy_packs(payment: Payment, bucket: Bucket, plan: Plan) -> None:
     """Buy packs from the wallet while something is uncovered, the wallet can pay, and a pack may be burned at all."""
     account, rule = payment.account, plan.overage
-    bought = sum(other.grant == bucket.grant and other.is_pack for other in account.buckets)
+    packs = [other for other in account.buckets if other.grant == bucket.grant and other.is_pack]
+    bought = sum(pack.status != CANCELLED for pack in packs)
     while (
         payment.uncovered_micro
         and bought < rule.max_packs
         and (bucket.status in LIVE or bucket.status == USED_UP)
         and can_pay(account, rule.price_pico)
     ):
-        bought += 1
-        pack = _pack(bucket, plan, bought)
+        pack = _pack(bucket, plan, len(packs) + 1)
         if limit_micro(payment, pack, plan) == 0:
             break
+        bought += 1
+        packs.append(pack)
         account.buckets.append(pack)
         account.next_due_us = min(account.next_due_us, pack.lapse_at_us)
         _post_sale(payment, plan, pack)

@@ -22,7 +22,7 @@ from billing.history import AccountHistory, Identity, Step
 from billing.ledger import Postings
 from billing.lifecycle import next_due_us, roll_forward
 from billing.limits import DecidedAt
-from billing.scene import WALLET_MAX_PICO, Message
+from billing.scene import WALLET_MAX_PICO, Message, Refusal, Scene
 from schemas.commands import (
     ChangeSubscription,
     Command,
@@ -35,6 +35,7 @@ from schemas.usage import UsageEvent
 
 Counts: TypeAlias = tuple[tuple[str, int], ...]
 Sums: TypeAlias = dict[tuple[object, ...], list[int]]
+_WAIVED_PICO = 2 * WALLET_MAX_PICO
 _PAID_FOR = (PurchasePackage, StartSubscription, ChangeSubscription)
 """Commands that a wallet that cannot pay would refuse; these were accepted, so they are carried out all the same."""
 
@@ -60,7 +61,7 @@ class Timeline:
     postings: Postings = field(default_factory=Postings)
     rollups: Sums = field(default_factory=lambda: defaultdict(lambda: [0] * len(ROLLUP_SUMS)))
     billed: dict[Identity, tuple[Billed, int] | None] = field(default_factory=dict)
-    """Usage and the offset of its record; None where it is voided."""
+    """Usage since the first timelines parted, and the offset of its record; None where it is voided."""
     events: dict[tuple[object, ...], list[AccountEvent]] = field(default_factory=lambda: defaultdict(list))
     """What was told, by what it is about."""
 
@@ -120,7 +121,9 @@ class Replay:
         """
         for step in self._history.steps:
             if _corrects(step.item):
-                self.make_correction(self._rules_of(step.epoch).plan_of)
+                rules = self._rules_of(step.epoch)
+                self.roll(step.at, rules.catalog, rules.plan_of)
+                self.make_correction(rules.plan_of)
             elif isinstance(step.item, UsageEvent):
                 self._part(step.item)
                 self._decide(step)
@@ -182,21 +185,27 @@ class Replay:
 
     def _carry_out(self, timeline: Timeline, step: Step, command: Command, postings: Postings) -> list[Message]:
         rules = self._rules_of(step.epoch)
-        account = timeline.account
-        waived_pico = 2 * WALLET_MAX_PICO if isinstance(command.data, _PAID_FOR) else 0
-        if account is not None:
-            account.credit_limit_pico += waived_pico
         done = carry_out(
-            *(command, account, step.at, self._rule, rules.catalog, rules.plan_of, lambda _owner, _ref: False),
+            *(command, timeline.account, step.at, self._rule_again, rules.catalog, rules.plan_of),
+            lambda _owner, _ref: False,
             postings,
         )
         if done.refusal is not None:
             raise Conflict(f"{_named(command)} would be refused: {done.refusal.detail}")
         timeline.account = done.account
-        if done.account is not None:
-            done.account.credit_limit_pico -= waived_pico
         timeline.tell(done.events)
         return done.messages
+
+    def _rule_again(self, scene: Scene) -> Account | Refusal:
+        """The rule of a command that was accepted before: its fee was paid, whatever the wallet holds here. What time
+        brings asks the wallet as ever."""
+        if scene.account is None or not isinstance(scene.command.data, _PAID_FOR):
+            return self._rule(scene)
+        scene.account.credit_limit_pico += _WAIVED_PICO
+        decided = self._rule(scene)
+        if isinstance(decided, Account):
+            decided.credit_limit_pico -= _WAIVED_PICO
+        return decided
 
     def _bill(self, timeline: Timeline, step: Step, event: UsageEvent, postings: Postings) -> None:
         account, rules, identity = timeline.account, self._rules_of(step.epoch), (event.source, event.id)
@@ -210,7 +219,7 @@ class Replay:
             if step.at.simulated:
                 account.clock_us = step.at.now_us
             timeline.tell(roll_forward(account, step.at.now_us, rules.plan_of, postings, rules.catalog))
-            timeline.billed[identity] = None
+            self._keep(timeline, identity, None)
             return
         event = event if counts is event.counts else replace(event, counts=counts)
         billed = bill_usage(account, event, step.at, rules, postings)
@@ -222,10 +231,14 @@ class Replay:
                 *((reason,) if itself else ()),
             )
         timeline.tell(billed.events)
-        timeline.billed[identity] = billed, step.offset
+        self._keep(timeline, identity, (billed, step.offset))
         sums = timeline.rollups[billed.rollup_key]
         for place, value in enumerate(billed.rollup_sums):
             sums[place] += value
+
+    def _keep(self, timeline: Timeline, identity: Identity, billed: tuple[Billed, int] | None) -> None:
+        if len(self._timelines) > 1:  # before that it is the same in all of them
+            timeline.billed[identity] = billed
 
     def _keep_facts(self, timeline: Timeline, postings: Postings, plan_of: PlanOf) -> None:
         """Take over from what happened what cannot be taken back, and keep the lines of the step."""

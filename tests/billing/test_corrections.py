@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from billing_samples import BOOK, Line, MakeCalculator, buy, catalog, encode, line, opened, plan, top_up, use
+from billing_samples import BOOK, Line, MakeCalculator, buy, catalog, encode, line, opened, plan, subscribe, top_up, use
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from recorded_simulation import RecordedSimulation, published
@@ -243,3 +243,13 @@ def test_a_rejected_event_of_the_same_identity_is_not_taken_for_the_one_that_was
         assert (document["events"]["rated"], document["rejections"]) == (1, {"no_price": 1})
         wallets.append(document["accounts"]["a"]["wallet"])
     assert wallets[0] != wallets[1] == "60"
+
+
+def test_cycles_that_the_wallet_could_not_pay_are_not_paid_in_a_replay(calculator: MakeCalculator) -> None:
+    """A subscription that begins 11 days ago, of which the wallet pays one cycle: decided again, it pays no more."""
+    run = RecordedSimulation(CATALOG, calculator())
+    steps = [opened("a", "01 00:00"), top_up("60", "p", "01 00:00")]
+    steps += [subscribe("two", "s", "13 11:00", pay_from="wallet", starts_at="02 08:00"), use(10, id="u", source="s")]
+    run.feed(encode([*steps, void("s", "u")]))
+    assert [reply.get("reason", "accepted") for reply in replies(run)] == ["accepted", "r"]
+    assert run.document()["accounts"]["a"]["wallet"] == "10.1"
