@@ -89,6 +89,7 @@ class Pipeline:
         self._producer = input_producer(self.kafka, self._failed)
         self._places = [TopicPartition(topic, n) for topic in INPUT_TOPICS for n in range(self.partitions)]
         self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._sent = 0
 
     @contextmanager
     def processes(self) -> Iterator[None]:
@@ -115,6 +116,7 @@ class Pipeline:
                 if record.topic == topic:
                     where = partition_of(record.account, self.partitions)
                     key, log_ms = record.account.encode(), record.log_us // 1000
+                    self._sent += 1
                     self._producer.produce(topic, record.value, key, where, timestamp=log_ms)
             assert self._producer.flush(WAIT_SECONDS) == 0 and not self._failures, self._failures
         with self.database.connect() as connection:
@@ -122,8 +124,8 @@ class Pipeline:
             def is_idle() -> bool:
                 # One snapshot, and then the logs: what was committed before it was in the outbox or in Kafka.
                 query = "SELECT (SELECT sum(next_offset) FROM position), (SELECT count(*) FROM outbox)"
-                row = connection.execute(query).fetchone()
-                return row == (self._log_ends(), 0)
+                decided, unpublished = connection.execute(query).fetchone() or (0, 0)
+                return unpublished == 0 and decided >= self._sent and decided == self._log_ends()
 
             self._until("everything is decided and published", is_idle)
 
@@ -149,7 +151,7 @@ class Pipeline:
             if ended or time.monotonic() > deadline:
                 logs = {path.name: path.read_text()[-3_000:] for path in self.folder.glob("*.log")}
                 raise AssertionError(f"not within {WAIT_SECONDS:.0f} s: {what}; ended: {ended}; {logs}")
-            time.sleep(0.05)
+            time.sleep(0.1)
 
     def _failed(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
