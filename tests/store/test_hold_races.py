@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import replace
 from threading import Barrier, BrokenBarrierError, local
+from time import monotonic
 from typing import Any, TypeVar
 
 import psycopg
@@ -324,3 +325,19 @@ def test_names_are_written_and_found_whatever_they_hold(book: Processes) -> None
     assert book.ask(lambda one: one.find_account(f"{odd}\0")) is None, "the server would end the text at the zero"
     with pytest.raises(ValueError, match="zero character"):
         book.transact([reserving(f"{odd}\0", 10)])
+
+
+def test_a_hold_that_a_commit_is_closing_is_seen_closed(rich: PreparedDatabase, book: Processes) -> None:
+    """It is read as it is locked: whoever waited for the commit sees what the commit made of it, and holds nothing."""
+    book.transact([reserving("x", 10)])
+    with rich.connect() as connection, ThreadPoolExecutor(1) as threads:
+        with connection.transaction():
+            connection.execute("UPDATE hold SET state = 'closed' WHERE reservation_id = 'x'")
+            seen = Operation("a", ("x",), lambda scene: (find(scene, "x"), scene.held))
+            asked = threads.submit(book.transact, [seen])
+            waits = "application_name = 'tokenbill holds' AND wait_event = 'transactionid'"
+            deadline = monotonic() + 10
+            while not rich.run(f"SELECT 1 FROM pg_stat_activity WHERE {waits} AND datname = current_database()"):
+                assert monotonic() < deadline
+        [(hold, held)] = asked.result()
+    assert (hold.state, held) == ("closed", NOTHING)
