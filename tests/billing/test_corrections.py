@@ -6,14 +6,16 @@ from billing_samples import BOOK, Line, MakeCalculator, buy, catalog, encode, li
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from recorded_simulation import RecordedSimulation, published
-from test_simulation_properties import CATALOG, COMMANDS, OPENED, PLANS, TIMES, accounts, control
+from test_simulation_properties import BILLED, CATALOG, COMMANDS, OPENED, PLANS, POSTPAID, TIMES, accounts, control
 
 from billing.core import CompiledCalculator
 from billing.reference.calculator import PlainCalculator
 from schemas.times import parse_time_us
 from schemas.units import format_pico
 
-PROPERTY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+PROPERTY = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+)
 END = "28 23:59"
 REFUSED_RIGHTLY = {"no_price", "unknown_account", "unknown_usage", "usage_voided", "correction_conflict"}
 
@@ -48,15 +50,22 @@ BOUGHT = st.builds(
     st.sampled_from(["g1", "g2", "g3"]),
     st.sampled_from(["external", "wallet"]),
 )
-STORIES = st.tuples(
-    st.lists(BOUGHT, max_size=3), st.lists(st.one_of(USED, USED, USED, USED, COMMANDS), min_size=3, max_size=40)
-).map(
-    lambda parts: [
-        {"id": f"s{number}"} | step
-        for number, step in enumerate([*OPENED, top_up("60", "p0", "01 00:00"), *parts[0], *parts[1]])
-    ]
-)
-"""Commands and usage of which much is rated; every identity is used once."""
+
+
+def stories(begun: list[Line], *kinds: st.SearchStrategy[Line]) -> st.SearchStrategy[list[Line]]:
+    """Commands and usage of which much is rated; every identity is used once."""
+    steps = st.lists(st.one_of(USED, USED, USED, USED, *kinds), min_size=3, max_size=40)
+    return st.tuples(st.lists(BOUGHT, max_size=3), steps).map(
+        lambda parts: [
+            {"id": f"s{number}"} | step
+            for number, step in enumerate([*begun, top_up("60", "p0", "01 00:00"), *parts[0], *parts[1]])
+        ]
+    )
+
+
+STORIES = stories(OPENED, COMMANDS)
+BILLED_STORIES = stories([{"id": "open-a"} | opened("a", **POSTPAID), OPENED[1]], COMMANDS, BILLED)
+"""``a`` gets bills."""
 CHANGES = st.lists(
     st.tuples(
         st.integers(0, 40),
@@ -90,7 +99,7 @@ def replies(run: RecordedSimulation) -> list[dict[str, Any]]:
 
 
 @PROPERTY
-@given(steps=STORIES, changes=CHANGES)
+@given(steps=STORIES | BILLED_STORIES, changes=CHANGES)
 def test_every_yuan_is_somewhere_and_both_calculators_agree(steps: list[Any], changes: list[Any]) -> None:
     lines = encode(with_changes(steps, changes))
     plain, compiled = RecordedSimulation(CATALOG, PlainCalculator()), RecordedSimulation(CATALOG, CompiledCalculator())
@@ -104,6 +113,8 @@ def test_every_yuan_is_somewhere_and_both_calculators_agree(steps: list[Any], ch
     assert sum(bucket.liability_pico for bucket in buckets) == -control(document, "contract_liability")
     assert sum(account.wallet_pico for account in accounts(plain)) == -control(document, "customer_deposits")
     assert control(document, "transfer_clearing") == 0
+    owed = sum(bill.open_pico for account in accounts(plain) for bill in account.extras.bills)
+    assert owed == control(document, "receivables")
     assert all(0 <= bucket.remaining_micro <= bucket.amount_micro for bucket in buckets)
 
 
