@@ -60,6 +60,7 @@ from schemas.rejections import Rejection
 from schemas.routing import partition_of
 from schemas.times import HOUR_US
 
+_CORRECTING = (VoidUsage.TYPE.encode(), CorrectUsage.TYPE.encode())
 IDENTITY_MEMORY_BYTES = 512 << 20
 """What identities of unnumbered sources take at most in a worker that holds every partition (DESIGN 7)."""
 ACCEPTED = "accepted"
@@ -135,6 +136,7 @@ class PartitionEngine:
         self._limits = limits
         self._identity_bytes = identity_memory_bytes // state.partitions
         self._undecided: CommitRecord | None = None
+        self._prepared: dict[str, AccountHistory] | HistoryUnavailable = {}
         calculator.load(state)
         calculator.set_catalog(catalog)
         self._plan_of = catalog.plans_by_key().__getitem__
@@ -149,6 +151,19 @@ class PartitionEngine:
         self._catalog_epoch, self._catalog, self._limits = catalog_epoch, catalog, limits
         self._plan_of = catalog.plans_by_key().__getitem__
         self._calculator.set_catalog(catalog)
+
+    def prepare(self, batches: Sequence[InputBatch]) -> None:
+        """Fetch what deciding these batches needs and what may take seconds: the history of accounts whose usage is
+        corrected. It may be left out; then :meth:`decide` does it."""
+        named: list[Command] = []
+        for batch in batches:
+            if batch.topic in (COMMAND_TOPIC, COMMAND_FORWARDED_TOPIC):
+                may_correct = (one for one in batch.records if any(mark in (one.value or b"") for mark in _CORRECTING))
+                parsed = (parse_command(record.value, record.headers) for record in may_correct)
+                named += [one for one in parsed if isinstance(one, Command)]
+        known = self._loader.known_commands([(one.source, one.id) for one in named]) if named else {}
+        self._prepared = {}
+        self._prepared = self._histories(one for one in named if (one.source, one.id) not in known)
 
     def decide(self, batches: Sequence[InputBatch], due: Sequence[str] = ()) -> CommitRecord:
         """Decide batches of one commit, in the order of ``INPUT_TOPICS``, each contiguous with the position.
@@ -179,6 +194,7 @@ class PartitionEngine:
         record = self._undecided
         if record is None:
             raise BrokenInvariant("nothing was decided that could have been committed")
+        self._prepared = {}
         state = self._state
         state.commit_no = record.commit_no
         state.log_time_us = record.log_time_us
@@ -328,9 +344,12 @@ class PartitionEngine:
 
     def _histories(self, commands: Iterable[Command]) -> dict[str, AccountHistory] | HistoryUnavailable:
         """What was decided before this commit for the accounts whose usage is to be corrected."""
-        names = sorted({one.account for one in commands if isinstance(one.data, VoidUsage | CorrectUsage)})
+        if isinstance(self._prepared, HistoryUnavailable):
+            return self._prepared
+        wanted = {one.account for one in commands if isinstance(one.data, VoidUsage | CorrectUsage)}
+        names = sorted(name for name in wanted - self._prepared.keys() if self._target(name) == self._state.partition)
         try:
-            return self._loader.histories(self._state, names) if names else {}
+            return self._prepared | (self._loader.histories(self._state, names) if names else {})
         except HistoryUnavailable as error:
             return error
 

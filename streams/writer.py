@@ -54,6 +54,9 @@ class Log(Protocol):
 class Engine(Protocol):
     """The rules of one partition (``billing.engine.PartitionEngine``)."""
 
+    def prepare(self, batches: Sequence[InputBatch]) -> None:
+        """Fetch what deciding needs and what may take long; blocking."""
+
     def decide(self, batches: Sequence[InputBatch], due: Sequence[str] = ()) -> CommitRecord:
         """Decide input in the given order, and roll forward the ``due`` accounts; blocking."""
 
@@ -292,6 +295,7 @@ class PartitionWriter:
         if self._engine is None:
             raise RuntimeError("a commit without an acquired partition")
         due = self._due_accounts()
+        self._engine.prepare(batches)
         with self._turns:
             begun = time.perf_counter()
             record = self._engine.decide(batches, due)

@@ -63,6 +63,9 @@ class SmallEngine:
         self.state = state
         self.catalog_epoch = catalog_epoch
 
+    def prepare(self, batches: Sequence[InputBatch]) -> None:
+        """Nothing takes long here."""
+
     def decide(self, batches: Sequence[InputBatch], due: object = ()) -> CommitRecord:
         return small_record(self.state.partition, batches, self.catalog_epoch)
 

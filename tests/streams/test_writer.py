@@ -80,6 +80,9 @@ class MemoryEngine:
         self.catalog_epoch = catalog_epoch
         self.pending: Sequence[InputBatch] | None = None
 
+    def prepare(self, batches: Sequence[InputBatch]) -> None:
+        """Nothing takes long here."""
+
     def decide(self, batches: Sequence[InputBatch], due: object = ()) -> CommitRecord:
         assert self.pending is None, "the decision before was not committed"
         for batch in batches:
