@@ -1,4 +1,5 @@
-"""Reservations over HTTP on the local stack: sixteen clients that each wait for their answer before they ask again.
+"""Reservations over HTTP on the local stack: sixteen clients that each wait for their answer before they ask again, at
+once or, at a given rate, when their next request is due (what is late counts from when it was due).
 
 Accounts with a package each go into PostgreSQL by COPY, as a commit writes them, but without commands, journal and
 commit rows: such a database is good for this measurement only. Each reservation is for another random account. The
@@ -55,8 +56,8 @@ class Measured:
         return 1000 * ordered[min(len(ordered) - 1, int(part * len(ordered)))]
 
 
-def run(requests: int = 20_000, accounts: int = 1_000_000, clients: int = 16) -> list[Result]:
-    """Measure in a stack of its own, which is removed afterwards."""
+def run(requests: int = 20_000, accounts: int = 1_000_000, clients: int = 16, rate: int | None = None) -> list[Result]:
+    """Measure in a stack of its own, which is removed afterwards. ``rate``: requests a second, all clients together."""
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="tokenbill-bench-") as folder:
         data_dir = Path(folder)
@@ -73,13 +74,14 @@ def run(requests: int = 20_000, accounts: int = 1_000_000, clients: int = 16) ->
             with closing(Database(started.database_url, 1)) as database:
                 _, token = create_key(database, "bench", "ingest", None, None)
             console.print(f"{clients} clients reserve {requests:,} times")
-            measured = measure(started, started.api, token, names, requests, clients)
+            measured = measure(started, started.api, token, names, requests, clients, rate)
         finally:
             stack.stop(data_dir)
     answered = len(measured.seconds)
     conditions = machine() | {
         "accounts": accounts,
         "clients": clients,
+        "asked": "each again at once" if rate is None else f"{rate} a second together",
         "requests": answered,
         "refused": measured.refused,
         "requests_per_second": round(answered / measured.wall_seconds),
@@ -113,23 +115,29 @@ def load_accounts(admin_database_url: str, names: list[str]) -> None:
                     with cursor.copy("COPY bucket (" + BUCKET_COLUMNS + ") FROM STDIN") as copy:
                         copy.write(b"".join(bucket_row(one.account, b) for one in made for b in one.buckets))
         connection.execute("VACUUM (ANALYZE) account, bucket")
+        connection.execute("CHECKPOINT")  # a million accounts are not written to disk while it is measured
 
 
 def _libpq(url: str) -> str:
     return url.replace("postgresql+psycopg://", "postgresql://")
 
 
-def measure(started: StackInfo, url: str, token: str, names: list[str], requests: int, clients: int) -> Measured:
+def measure(
+    started: StackInfo, url: str, token: str, names: list[str], requests: int, clients: int, rate: int | None
+) -> Measured:
     """Reserve, ``clients`` at once; the first tenth of the answers is not counted."""
+    seconds = 0.0 if rate is None else clients / rate
     bodies = _bodies(names, requests, token, urlsplit(url).netloc)
     measured = Measured()
     api = psutil.Process(started.pids["api"])
     database = psutil.Process(started.pids["postgresql"])
 
     async def everyone() -> None:
-        await asyncio.gather(*(_client(url, bodies, requests // WARM_PART // clients, None) for _ in range(clients)))
+        await asyncio.gather(
+            *(_client(url, bodies, requests // WARM_PART // clients, None, 0.0) for _ in range(clients))
+        )
         api_cpu, database_cpu, begun = _cpu(api), _cpu(database), time.perf_counter()
-        await asyncio.gather(*(_client(url, bodies, None, measured) for _ in range(clients)))
+        await asyncio.gather(*(_client(url, bodies, None, measured, seconds) for _ in range(clients)))
         measured.wall_seconds = time.perf_counter() - begun
         measured.api_cpu_seconds = _cpu(api) - api_cpu
         measured.database_cpu_seconds = _cpu(database) - database_cpu
@@ -166,16 +174,18 @@ def _bodies(names: list[str], requests: int, token: str, host: str) -> Iterator[
 
 
 class _Client(asyncio.Protocol):
-    """One client: sends the next request when the answer to the last one is complete."""
+    """One client: sends the next request when the answer to the last one is complete and ``seconds`` have passed since
+    that was due."""
 
-    def __init__(self, bodies: Iterator[bytes], limit: int | None, measured: Measured | None) -> None:
-        self._bodies, self._left, self._measured = bodies, limit, measured
+    def __init__(self, bodies: Iterator[bytes], limit: int | None, measured: Measured | None, seconds: float) -> None:
+        self._bodies, self._left, self._measured, self._seconds = bodies, limit, measured, seconds
+        self._due = time.perf_counter() + random.random() * seconds
         self._answer = b""
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._send()
+        self._wait()
 
     def data_received(self, data: bytes) -> None:
         self._answer += data
@@ -191,10 +201,19 @@ class _Client(asyncio.Protocol):
             if self._measured is not None:
                 self._measured.refused += 1
         self._answer = b""
-        self._send()
+        self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end(exc or ConnectionResetError("the API closed the connection"))
+
+    def _wait(self) -> None:
+        now = time.perf_counter()
+        if not self._seconds:
+            self._due = now
+        if self._due <= now:
+            self._send()
+        else:
+            asyncio.get_running_loop().call_later(self._due - now, self._send)
 
     def _send(self) -> None:
         request = None if self._left == 0 else next(self._bodies, None)
@@ -203,7 +222,8 @@ class _Client(asyncio.Protocol):
             return
         if self._left is not None:
             self._left -= 1
-        self._begun = time.perf_counter()
+        self._begun = self._due
+        self._due += self._seconds
         self._transport.write(request)
 
     def _end(self, error: Exception | None) -> None:
@@ -212,10 +232,12 @@ class _Client(asyncio.Protocol):
             self._transport.close()
 
 
-async def _client(url: str, bodies: Iterator[bytes], limit: int | None, measured: Measured | None) -> None:
+async def _client(
+    url: str, bodies: Iterator[bytes], limit: int | None, measured: Measured | None, seconds: float
+) -> None:
     """Send requests until there are no more, or ``limit`` of them."""
     address = urlsplit(url)
     loop = asyncio.get_running_loop()
     host, port = address.hostname or "127.0.0.1", address.port or 80
-    _, client = await loop.create_connection(lambda: _Client(bodies, limit, measured), host, port)
+    _, client = await loop.create_connection(lambda: _Client(bodies, limit, measured, seconds), host, port)
     await client.done

@@ -53,12 +53,13 @@ def pipeline(events: int, accounts: int, workers: int, json_file: Path | None) -
 @click.option("--requests", default=20_000, show_default=True, help="Reservations to make.")
 @click.option("--accounts", default=1_000_000, show_default=True, help="Accounts in the database.")
 @click.option("--clients", default=16, show_default=True, help="Clients at once, each with one request at a time.")
+@click.option("--rate", type=click.IntRange(1), help="Reservations a second of all clients  [default: no pause].")
 @_JSON
-def reserve(requests: int, accounts: int, clients: int, json_file: Path | None) -> None:
+def reserve(requests: int, accounts: int, clients: int, rate: int | None, json_file: Path | None) -> None:
     """Reservations over HTTP on the local stack; baseline: 10 ms at the 99th percentile."""
     from benchmarks import reserve as measured
 
-    _report(measured.run(requests=requests, accounts=accounts, clients=clients), json_file)
+    _report(measured.run(requests=requests, accounts=accounts, clients=clients, rate=rate), json_file)
 
 
 @bench.command(epilog=EXAMPLE)
