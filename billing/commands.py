@@ -14,10 +14,10 @@ from billing.bills import change_credit, charge_back, collect, terms
 from billing.consent import consent_overage
 from billing.counters import begin_commitments
 from billing.cycles import LAST_START_US
-from billing.grants import fee_payable, grant_package
+from billing.grants import fee_payable, grant_package, has_room
 from billing.lifecycle import next_due_us
 from billing.refunds import refund
-from billing.scene import WALLET_MAX_PICO, Refusal, Scene, insufficient_funds, plan_for_sale
+from billing.scene import WALLET_MAX_PICO, Refusal, Scene, insufficient_funds, no_room, plan_for_sale
 from billing.subscription_commands import (
     cancel_subscription,
     change_subscription,
@@ -148,6 +148,8 @@ def _purchase(data: PurchasePackage, account: Account, scene: Scene) -> Account 
     if data.starts_at_us >= LAST_START_US:
         begins, last = format_time_us(data.starts_at_us), format_time_us(LAST_START_US)
         return Refusal("invalid_starts_at", f"starts_at: {begins} is too far ahead; a cycle begins before {last}")
+    if not has_room(account, len(plan.buckets)):
+        return no_room(account)
     if not fee_payable(account, data.pay_from, plan.price_pico):
         return insufficient_funds(account, plan)
     grant_package(account, plan, data.grant_id, data.starts_at_us, scene.now_us, data.pay_from, scene.postings)

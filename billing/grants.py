@@ -16,6 +16,9 @@ from schemas.times import DAY_US, HOUR_US
 from schemas.units import FEN_PICO, MILLION, divide_half_even, divide_half_up
 
 FIRST_USE = "first_use"
+MOST_BUCKETS = 10_000
+"""Of one account, those that ended included: they stay listed, so each is in every balance that is published (some
+2 MB then), and the core counts them in 16 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +122,11 @@ def add_buckets(
     ]
     account.buckets += added
     return added
+
+
+def has_room(account: Account, buckets: int) -> bool:
+    """Whether an account may have so many buckets more."""
+    return len(account.buckets) + buckets <= MOST_BUCKETS
 
 
 def sell(account: Account, plan: Plan, grant_id: str, fee: Fee, pay_from: str, now_us: int, postings: Postings) -> None:

@@ -11,7 +11,7 @@ from billing.accounts import ACTIVE, CANCELLED, LIVE, PACK, USED_UP, Bucket
 from billing.catalog.model import STD_TOKEN, Plan
 from billing.consent import consented
 from billing.deduct import AccountEvent, Payment, limit_micro, take
-from billing.grants import split_fee
+from billing.grants import has_room, split_fee
 from billing.pricing.rate import net_of_tax
 from billing.wallet import can_pay, take_out
 from schemas.units import divide_half_even
@@ -87,6 +87,7 @@ def _buy_packs(payment: Payment, bucket: Bucket, plan: Plan) -> None:
         and bought < rule.max_packs
         and (bucket.status in LIVE or bucket.status == USED_UP)
         and can_pay(account, rule.price_pico)
+        and has_room(account, 1)
     ):
         pack = _pack(bucket, plan, len(packs) + 1)
         if limit_micro(payment, pack, plan) == 0:

@@ -10,6 +10,7 @@ from typing import Any
 from billing.accounts import Account
 from billing.burn import AccountEvent, PlanOf
 from billing.catalog.model import Catalog, Plan
+from billing.grants import MOST_BUCKETS
 from billing.ledger import Postings
 from schemas.commands import Command
 from schemas.times import format_time_us
@@ -56,6 +57,14 @@ class Scene:
     """What the rule sends to other accounts, in order."""
     events: list[AccountEvent] = field(default_factory=list)
     """What the account's owner should know besides the outcome."""
+
+
+def no_room(account: Account) -> Refusal:
+    """The refusal of buckets beyond what an account may have."""
+    return Refusal(
+        "too_many_buckets",
+        f"the account has {len(account.buckets)} buckets, and {MOST_BUCKETS} are the most; use another account",
+    )
 
 
 def insufficient_funds(account: Account, plan: Plan) -> Refusal:

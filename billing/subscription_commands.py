@@ -7,8 +7,8 @@ from billing.accounts import NO_END_US, SUSPENDED, Account
 from billing.catalog.model import Plan
 from billing.cycles import LAST_START_US, cycle_at
 from billing.extras import Subscription
-from billing.grants import FIRST_USE, fee_payable
-from billing.scene import Refusal, Scene, insufficient_funds, plan_for_sale
+from billing.grants import FIRST_USE, fee_payable, has_room
+from billing.scene import Refusal, Scene, insufficient_funds, no_room, plan_for_sale
 from billing.subscriptions import (
     ENDED,
     cancel,
@@ -46,9 +46,12 @@ def start_subscription(data: StartSubscription, account: Account, scene: Scene) 
     if data.starts_at_us >= LAST_START_US:
         begins, last = format_time_us(data.starts_at_us), format_time_us(LAST_START_US)
         return Refusal("invalid_starts_at", f"starts_at: {begins} is too far ahead; a cycle begins before {last}")
-    if cycle_at(plan.cycle, data.starts_at_us, scene.now_us) > MOST_PAST_CYCLES:
+    begun = cycle_at(plan.cycle, data.starts_at_us, scene.now_us)
+    if begun > MOST_PAST_CYCLES:
         begins = format_time_us(data.starts_at_us)
         return Refusal("invalid_starts_at", f"starts_at: {begins} is more than {MOST_PAST_CYCLES} cycles ago")
+    if not has_room(account, max(1, begun) * len(plan.buckets)):
+        return no_room(account)
     if not fee_payable(account, data.pay_from, plan.price_pico):
         return insufficient_funds(account, plan)
     subscription = Subscription(data.subscription_id, plan.name, plan.version, data.pay_from, data.starts_at_us)
@@ -89,6 +92,8 @@ def change_subscription(data: ChangeSubscription, account: Account, scene: Scene
         )
     if span_of(subscription, scene.plan_of).until_us >= NO_END_US:
         return Refusal("cycle_without_end", f"the cycle of plan {old.label} has no end, so no part of it is left")
+    if not has_room(account, len(plan.buckets)):
+        return no_room(account)
     if subscription.granted:
         if not change_now(account, subscription, plan, scene.now_us, scene.plan_of, scene.postings):
             return insufficient_funds(account, plan)

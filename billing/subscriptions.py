@@ -11,13 +11,26 @@ from billing.burn import AccountEvent, PlanOf
 from billing.catalog.model import Plan
 from billing.cycles import cycle_at, cycle_start_us
 from billing.extras import Subscription
-from billing.grants import Fee, Span, add_buckets, fee_of, fee_payable, give_back, lapse_us, sell, share_of, split_fee
+from billing.grants import (
+    Fee,
+    Span,
+    add_buckets,
+    fee_of,
+    fee_payable,
+    give_back,
+    has_room,
+    lapse_us,
+    sell,
+    share_of,
+    split_fee,
+)
 from billing.ledger import Postings
 from schemas.units import FEN_PICO
 
 UNPAID = "unpaid"
 ENDED = "ended"
 RENEWAL_UNPAID = "renewal_unpaid"
+TOO_MANY_BUCKETS = "too_many_buckets"
 
 
 def plan_of_subscription(subscription: Subscription, plan_of: PlanOf) -> Plan:
@@ -112,9 +125,11 @@ def grant_cycle(
         "valid_from_us": span.from_us,
         "valid_until_us": None if span.until_us >= NO_END_US else span.until_us,
     }
-    if not fee_payable(account, subscription.pay_from, plan.price_pico):
+    room = has_room(account, len(plan.buckets))
+    if not room or not fee_payable(account, subscription.pay_from, plan.price_pico):
         subscription.status = UNPAID
         data |= {"reason": RENEWAL_UNPAID, "wallet_pico": account.wallet_pico}
+        data |= {} if room else {"detail": TOO_MANY_BUCKETS}
         return AccountEvent(account.account, "renewal.unpaid.v1", data)
     _grant(account, subscription, plan, span, now_us, now_us if paid_us is None else paid_us, fee_of(plan), postings)
     return AccountEvent(account.account, "subscription.renewed.v1", data)

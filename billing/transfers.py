@@ -11,9 +11,9 @@ from billing import ledger
 from billing.accounts import ACTIVE, CANCELLED, EXPIRED, NO_END_US, PENDING, REFUNDED, Account, Bucket
 from billing.balance_adjustments import one_bucket, resize, whole_micro
 from billing.burn import AccountEvent, earned_pico
-from billing.grants import FIRST_USE
+from billing.grants import FIRST_USE, has_room
 from billing.hashing import identity_hash
-from billing.scene import Message, Refusal, Scene
+from billing.scene import Message, Refusal, Scene, no_room
 from schemas.commands import ReceivePackage, ReturnPackage, TransferPackage
 from schemas.times import format_time_us
 from schemas.units import MICRO_PICO, format_micro, format_pico
@@ -75,6 +75,8 @@ def receive(data: ReceivePackage, account: Account, scene: Scene) -> Account | R
     grant_id = f"{data.transfer_id}/{data.bucket_no}"
     if account.granted(data.transfer_id):
         return Refusal("duplicate_grant_id", f"grant {data.transfer_id!r} exists on this account")
+    if not has_room(account, 1):
+        return no_room(account)
     amount_micro = data.amount_pico // MICRO_PICO
     waiting = plan.activation == FIRST_USE and data.lapses_at_us is None
     bucket = Bucket(

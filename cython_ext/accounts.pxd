@@ -80,7 +80,7 @@ cdef class AccountStore:
         if not account.touched:
             account.touched = 1
             self.touched.push_back(self.record_of[account.number])
-    cdef int _place_grant(self, Bucket* bucket, bytes grant, Account* old, bint stored) except -1
+    cdef int _place_grant(self, Bucket* bucket, bytes grant, Account* old, bint stored, size_t* likely) except -1
     cdef str _text(self, int32_t number)
     cdef vector[int32_t] _sorted_touched(self) noexcept nogil
     cdef void _sort_by_grant(self, Account* account, vector[int32_t]* order) noexcept nogil

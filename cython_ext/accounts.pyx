@@ -148,6 +148,7 @@ cdef class AccountStore:
         cdef int32_t name = self.numbers.number(account.account.encode())
         cdef bytes document = self._extras_json(account.extras).encode()
         cdef bint new_extras
+        cdef size_t likely = 0
         if number > 65535:
             raise OverflowError(f"account {account.account!r} has {number} buckets")
         to_wide(account.wallet_pico, &record.wallet_pico)
@@ -196,7 +197,7 @@ cdef class AccountStore:
                 grant = plain.grant_id.encode()
                 if len(grant) > 1000:
                     raise OverflowError(f"grant id {plain.grant_id!r} is too long")
-                self._place_grant(bucket, grant, old, stored)
+                self._place_grant(bucket, grant, old, stored, &likely)
         except BaseException:
             free(buckets)
             raise
@@ -225,16 +226,20 @@ cdef class AccountStore:
         if not stored:
             self.touch(self.find(name))
 
-    cdef int _place_grant(self, Bucket* bucket, bytes grant, Account* old, bint stored) except -1:
-        """Find the grant's text among the account's old ones, or keep it; a key once stored stays so."""
-        cdef size_t i
+    cdef int _place_grant(self, Bucket* bucket, bytes grant, Account* old, bint stored, size_t* likely) except -1:
+        """Find the grant's text among the account's old ones, or keep it; a key once stored stays so.
+
+        ``likely`` is where it is looked for first, and then where the next one will be: they keep their order.
+        """
+        cdef size_t i, tried
         cdef size_t size = len(grant)
         cdef const char* text = grant
         bucket.grant_size = <uint16_t>size
         bucket.stored = stored
         bucket.dirty = UNCHANGED if stored else REPLACED
         if old != NULL:
-            for i in range(old.bucket_number):
+            for tried in range(old.bucket_number):
+                i = (likely[0] + tried) % old.bucket_number
                 if old.buckets[i].grant_size == size and (
                     memcmp(self.grants.data() + old.buckets[i].grant_at, text, size) == 0
                 ):
@@ -243,6 +248,7 @@ cdef class AccountStore:
                     bucket.dirty = old.buckets[i].dirty
                     if not stored:
                         bucket.dirty |= _bucket_difference(bucket, &old.buckets[i])
+                    likely[0] = i + 1
                     return 0
         if self.grants.size() + size > 0xFFFFFFFF:
             raise OverflowError("the grant ids of a partition take more than 4 GiB")
@@ -421,10 +427,21 @@ cdef class AccountStore:
         return result
 
     cdef void _sort_by_grant(self, Account* account, vector[int32_t]* order) noexcept nogil:
-        """Insertion sort: accounts have few buckets."""
+        """Most accounts have few buckets: those are put in order where they are."""
         cdef Py_ssize_t i, j
         cdef int32_t held
+        cdef vector[TbNamed] named
         order.resize(account.bucket_number)
+        if account.bucket_number > 16:
+            named.reserve(account.bucket_number)
+            for i in range(account.bucket_number):
+                named.push_back(
+                    TbNamed(self.grants.data() + account.buckets[i].grant_at, account.buckets[i].grant_size, <int32_t>i)
+                )
+            sort(named.begin(), named.end())
+            for i in range(account.bucket_number):
+                order[0][i] = named[i].place
+            return
         for i in range(account.bucket_number):
             held = <int32_t>i
             j = i

@@ -334,6 +334,7 @@ class RenewalUnpaid(SubscriptionCycle):
     TYPE: ClassVar[str] = "renewal.unpaid.v1"
     TOPIC: ClassVar[str] = "account.events"
     reason: Literal["renewal_unpaid"] = Field(description="why")
+    detail: str | None = Field(default=None, description="too_many_buckets: not for the wallet, the account is full")
     wallet: Decimal = Field(description="the wallet, may be negative")
 
 

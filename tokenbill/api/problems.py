@@ -92,6 +92,7 @@ REFUSALS: dict[str, Kind] = {
     "invalid_starts_at": Kind(409, "The cycle would begin too far ahead"),
     "duplicate_grant_id": Kind(409, "The grant exists on this account"),
     "duplicate_payment_ref": Kind(409, "The payment was booked before on this account"),
+    "too_many_buckets": Kind(409, "The account has as many buckets as it may have"),
     "insufficient_funds": Kind(409, "The wallet holds too little"),
     "overflow": KINDS["overflow"],
     "unknown_grant": Kind(404, "There is no such grant on this account"),
