@@ -5,56 +5,38 @@ command identities, what is loaded before it is needed, and the outbox rows. Nev
 missing), the clock. The rules are elsewhere: commands in ``billing.commands``, usage in a calculator.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from pydantic_core import PydanticCustomError
 
 from billing.accounts import Account
-from billing.burn import AccountEvent
 from billing.calculator import Calculator, UsageBatch
 from billing.carry_out import carry_out
 from billing.catalog.model import Catalog
 from billing.commands import decide
 from billing.commit import (
-    ACCOUNT_EVENT_TOPIC,
-    BALANCE_TOPIC,
     COMMAND_FORWARDED_TOPIC,
     COMMAND_TOPIC,
-    FORWARD_NUMBER_HEADER,
-    FORWARD_ORIGIN_HEADER,
-    FORWARD_TOPIC,
     INPUT_TOPICS,
-    RATED_TOPIC,
-    REJECTED_TOPIC,
     USAGE_FORWARDED_TOPIC,
     USAGE_TOPIC,
     CommitRecord,
-    Counts,
     Finding,
     HashHour,
     InputBatch,
-    OutboxRow,
     PartitionState,
     PositionMove,
-    Record,
-    RollupRow,
-    Suspended,
 )
-from billing.core_records import pack_batches
 from billing.corrections import CORRECTION_POSTED, HISTORY_DIFFERS, correct
-from billing.documents import Stamp, account_event_data, dump_json, output_event
+from billing.documents import Stamp
+from billing.draft import CommitDraft, forward_number
 from billing.history import AccountHistory, HistoryUnavailable, Step
 from billing.invariants import BrokenInvariant
-from billing.ledger import Postings
 from billing.lifecycle import roll_forward
 from billing.limits import DecidedAt, TimeLimits, decided_at
-from billing.outbox import Frame, compress, encode_frame
-from billing.scene import Message, Refusal, Scene
-from schemas.cloudevents import write_structured
-from schemas.commands import MESSAGES, CollectBill, Command, CorrectUsage, TopUpWallet, VoidUsage, parse_command
+from billing.scene import Refusal, Scene
+from schemas.commands import CollectBill, Command, CorrectUsage, TopUpWallet, VoidUsage, parse_command
 from schemas.fields import check_name
 from schemas.rejections import Rejection
 from schemas.routing import partition_of
@@ -66,8 +48,6 @@ IDENTITY_MEMORY_BYTES = 512 << 20
 ACCEPTED = "accepted"
 UNKNOWN_SUBJECT = "unknown"
 """Subject of the outcome of a command that names no account, in its event or in its record's key."""
-REJECTED_HEADERS = frozenset(("reason", "detail", "topic", "partition", "offset"))
-"""Headers that ``usage.rejected`` adds; of a resubmitted record they replace those of its last rejection."""
 
 
 class Loader(Protocol):
@@ -91,28 +71,6 @@ class Loader(Protocol):
         Raises:
             HistoryUnavailable: it cannot be had now.
         """
-
-
-@dataclass(slots=True)
-class _Pending:
-    """What a commit under decision has gathered so far, besides what the calculator holds."""
-
-    counts: Counts = field(default_factory=Counts)
-    frames: dict[str, list[Frame]] = field(default_factory=dict)
-    postings: Postings = field(default_factory=Postings)
-    account_events: list[AccountEvent] = field(default_factory=list)
-    outcomes: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
-    corrections: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
-    rollups: list[RollupRow] = field(default_factory=list)
-    accepted: dict[str, list[Step]] = field(default_factory=lambda: defaultdict(list))
-    """Commands that were accepted, by account."""
-    commands_seen: list[tuple[str, str, str]] = field(default_factory=list)
-    payments: list[tuple[str, str]] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
-    reservations: list[tuple[str, str]] = field(default_factory=list)
-    suspense: list[Suspended] = field(default_factory=list)
-    forward_next: dict[tuple[str, int], int] = field(default_factory=dict)
-    forward_cursors: dict[tuple[str, int], int] = field(default_factory=dict)
 
 
 class PartitionEngine:
@@ -176,17 +134,17 @@ class PartitionEngine:
         """
         if self._undecided is not None:
             raise BrokenInvariant("a commit was decided before the one before it was confirmed")
-        pending = _Pending()
+        draft = CommitDraft(self._state)
         log_time_us = self._state.log_time_us
         moves = self._moves(batches)
         for batch in batches:
             if batch.topic in (COMMAND_TOPIC, COMMAND_FORWARDED_TOPIC):
-                log_time_us = self._apply_commands(batch, log_time_us, pending)
+                log_time_us = self._apply_commands(batch, log_time_us, draft)
         for batch in batches:
             if batch.topic in (USAGE_TOPIC, USAGE_FORWARDED_TOPIC):
-                log_time_us = self._apply_usage(batch, log_time_us, pending)
-        self._roll(due, log_time_us, pending)
-        self._undecided = self._record(moves, log_time_us, pending)
+                log_time_us = self._apply_usage(batch, log_time_us, draft)
+        self._roll(due, log_time_us, draft)
+        self._undecided = self._record(moves, log_time_us, draft)
         return self._undecided
 
     def committed(self) -> None:
@@ -221,17 +179,17 @@ class PartitionEngine:
 
     def roll_all(self, now_us: int) -> CommitRecord:
         """Roll every account in memory forward to ``now_us``, as a commit of its own (the end of ``simulate``)."""
-        pending = _Pending()
-        self._roll(self._calculator.account_ids(), now_us, pending)
-        self._undecided = self._record([], self._state.log_time_us, pending)
+        draft = CommitDraft(self._state)
+        self._roll(self._calculator.account_ids(), now_us, draft)
+        self._undecided = self._record([], self._state.log_time_us, draft)
         return self._undecided
 
-    def _roll(self, names: Sequence[str], now_us: int, pending: _Pending) -> None:
+    def _roll(self, names: Sequence[str], now_us: int, draft: CommitDraft) -> None:
         self._load_accounts(names)
         for name in names:
             account = self._calculator.account(name)
             if account is not None and account.next_due_us <= now_us:
-                pending.account_events += roll_forward(account, now_us, self._plan_of, pending.postings, self._catalog)
+                draft.account_events += roll_forward(account, now_us, self._plan_of, draft.postings, self._catalog)
                 self._calculator.put_account(account, stored=False)
 
     def _moves(self, batches: Sequence[InputBatch]) -> list[PositionMove]:
@@ -254,11 +212,11 @@ class PartitionEngine:
 
     # Commands
 
-    def _apply_commands(self, batch: InputBatch, log_time_us: int, pending: _Pending) -> int:
-        records = self._undropped(batch, pending, "commands_dropped")
+    def _apply_commands(self, batch: InputBatch, log_time_us: int, draft: CommitDraft) -> int:
+        records = draft.undropped(batch, "commands_dropped")
         forwarded = batch.topic == COMMAND_FORWARDED_TOPIC
         parsed = [
-            parse_command(record.value, record.headers, messages=forwarded and _forward_number(record) is not None)
+            parse_command(record.value, record.headers, messages=forwarded and forward_number(record) is not None)
             for record in records
         ]
         mine = [
@@ -268,30 +226,30 @@ class PartitionEngine:
         ]
         self._load_accounts(command.account for command in mine)
         known = self._loader.known_commands([(command.source, command.id) for command in mine])
-        known.update(((source, id_), outcome) for source, id_, outcome in pending.commands_seen)
+        known.update(((source, id_), outcome) for source, id_, outcome in draft.commands_seen)
         histories = self._histories(command for command in mine if (command.source, command.id) not in known)
         refs = [
             (command.account, command.data.payment_ref)
             for command in mine
             if isinstance(command.data, TopUpWallet | CollectBill)
         ]
-        payments = self._loader.known_payments(refs) | set(pending.payments)
+        payments = self._loader.known_payments(refs) | set(draft.payments)
         for record, command in zip(records, parsed, strict=True):
             log_time_us = max(log_time_us, record.timestamp * 1000)
             if isinstance(command, Rejection):
-                pending.counts.commands_rejected += 1
+                draft.counts.commands_rejected += 1
                 subject = command.account or _name_in(record.key) or UNKNOWN_SUBJECT
-                self._outcome(subject, command, None, command.reason, command.detail, pending)
+                draft.outcome(subject, command, None, command.reason, command.detail)
                 continue
             target = self._target(command.account)
             if target != self._state.partition:
-                self._forward(batch.topic, record, target, pending)
-                pending.counts.commands_forwarded += 1
+                draft.forward(batch.topic, record, target)
+                draft.counts.commands_forwarded += 1
             elif (command.source, command.id) in known:
-                pending.counts.commands_duplicate += 1
-            elif self._apply_command(command, log_time_us, payments, histories, pending):
+                draft.counts.commands_duplicate += 1
+            elif self._apply_command(command, log_time_us, payments, histories, draft):
                 known[command.source, command.id] = ACCEPTED
-                pending.commands_seen.append((command.source, command.id, ACCEPTED))
+                draft.commands_seen.append((command.source, command.id, ACCEPTED))
         return log_time_us
 
     def _apply_command(
@@ -300,7 +258,7 @@ class PartitionEngine:
         log_time_us: int,
         payments: set[tuple[str, str]],
         histories: dict[str, AccountHistory] | HistoryUnavailable,
-        pending: _Pending,
+        draft: CommitDraft,
     ) -> bool:
         """Decide one command; whether it was accepted. Only then it occupies its identity (CONTRACT §1 and §2): a
         refused one, sent again when what it lacked is there, is carried out."""
@@ -312,7 +270,7 @@ class PartitionEngine:
 
         def rule(scene: Scene) -> Account | Refusal:
             if isinstance(command.data, VoidUsage | CorrectUsage):
-                return self._correct(scene, at, histories, pending)
+                return self._correct(scene, at, histories, draft)
             return decide(scene)
 
         done = carry_out(
@@ -323,23 +281,23 @@ class PartitionEngine:
             self._catalog,
             self._plan_of,
             lambda owner, ref: (owner, ref) in payments,
-            pending.postings,
+            draft.postings,
         )
-        pending.account_events += done.events
+        draft.account_events += done.events
         for message in done.messages:
-            self._send(message, now_us, pending)
+            draft.send(message, now_us)
         if done.account is not None:
             self._calculator.put_account(done.account, stored=False)
         if done.refusal is not None:
-            pending.counts.commands_rejected += 1
-            self._outcome(command.account, command, command.type, done.refusal.reason, done.refusal.detail, pending)
+            draft.counts.commands_rejected += 1
+            draft.outcome(command.account, command, command.type, done.refusal.reason, done.refusal.detail)
             return False
-        pending.counts.commands_accepted += 1
+        draft.counts.commands_accepted += 1
         if isinstance(command.data, TopUpWallet | CollectBill):
             payments.add((command.account, command.data.payment_ref))
-            pending.payments.append((command.account, command.data.payment_ref))
-        pending.accepted[command.account].append(Step(self._catalog_epoch, at, command))
-        self._outcome(command.account, command, command.type, None, None, pending)
+            draft.payments.append((command.account, command.data.payment_ref))
+        draft.accepted[command.account].append(Step(self._catalog_epoch, at, command))
+        draft.outcome(command.account, command, command.type, None, None)
         return True
 
     def _histories(self, commands: Iterable[Command]) -> dict[str, AccountHistory] | HistoryUnavailable:
@@ -358,7 +316,7 @@ class PartitionEngine:
         scene: Scene,
         at: DecidedAt,
         histories: dict[str, AccountHistory] | HistoryUnavailable,
-        pending: _Pending,
+        draft: CommitDraft,
     ) -> Account | Refusal:
         """Void or correct usage: what its rule posts, sums up and tells goes into the commit."""
         name = scene.command.account
@@ -370,45 +328,23 @@ class PartitionEngine:
         if known is None:
             return Refusal("history_unavailable", f"what was decided for account {name!r} is not known here")
         catalogs = {**known.catalogs, self._catalog_epoch: self._catalog}
-        history = AccountHistory([*known.steps, *pending.accepted[name]], catalogs)
+        history = AccountHistory([*known.steps, *draft.accepted[name]], catalogs)
         corrected = correct(scene.command, scene.account, history, at, decide, self._catalog, self._plan_of)
         if isinstance(corrected, Refusal):
             if corrected.reason == HISTORY_DIFFERS:
-                pending.findings.append(Finding(HISTORY_DIFFERS, corrected.detail))
+                draft.findings.append(Finding(HISTORY_DIFFERS, corrected.detail))
             return corrected
         scene.postings.merge_lines(corrected.postings)
         scene.events += corrected.events
-        pending.rollups += corrected.rollups
-        pending.corrections += [(name, CORRECTION_POSTED, {"account": name} | data) for data in corrected.outcomes]
+        draft.rollups += corrected.rollups
+        draft.corrections += [(name, CORRECTION_POSTED, {"account": name} | data) for data in corrected.outcomes]
         return corrected.account
-
-    def _outcome(
-        self,
-        account: str,
-        command: Command | Rejection,
-        command_type: str | None,
-        reason: str | None,
-        detail: str | None,
-        pending: _Pending,
-    ) -> None:
-        if command_type in MESSAGES:
-            return  # Nobody sent it who would wait for an outcome; its rule says what its account should know.
-        data = {
-            "account": account,
-            "command_type": command_type,
-            "command_source": command.source,
-            "command_id": command.id,
-        }
-        if reason is not None:
-            data |= {"reason": reason, "detail": detail}
-        type_name = "command.accepted.v1" if reason is None else "command.rejected.v1"
-        pending.outcomes.append((account, type_name, data))
 
     # Usage
 
-    def _apply_usage(self, batch: InputBatch, log_time_us: int, pending: _Pending) -> int:
+    def _apply_usage(self, batch: InputBatch, log_time_us: int, draft: CommitDraft) -> int:
         state, calculator = self._state, self._calculator
-        records = self._undropped(batch, pending, "dropped")
+        records = draft.undropped(batch, "dropped")
         usage = UsageBatch(state.partition, state.partitions, records, log_time_us, self._limits)
         decoded = calculator.decode(usage)
         missing = calculator.missing_accounts(decoded)
@@ -421,30 +357,18 @@ class PartitionEngine:
                 calculator.put_hour(hour_us, [part for part in stored if part.hour_us == hour_us])
         outcome = calculator.apply(decoded)
         for index, target in outcome.forwarded:
-            self._forward(batch.topic, records[index], target, pending)
+            draft.forward(batch.topic, records[index], target)
         for index, rejection in outcome.rejected:
-            self._reject(batch.topic, records[index], rejection, pending)
-        counts = pending.counts
+            draft.reject(batch.topic, records[index], rejection)
+        counts = draft.counts
         counts.rated += outcome.rated
         counts.duplicate += outcome.duplicate
         counts.rejected += len(outcome.rejected)
         counts.forwarded += len(outcome.forwarded)
-        pending.account_events += outcome.account_events
-        pending.findings += outcome.findings
-        pending.reservations += outcome.reservations
+        draft.account_events += outcome.account_events
+        draft.findings += outcome.findings
+        draft.reservations += outcome.reservations
         return outcome.log_time_us
-
-    def _reject(self, topic: str, record: Record, rejection: Rejection, pending: _Pending) -> None:
-        headers = (
-            *((name, content) for name, content in record.headers if name not in REJECTED_HEADERS),
-            ("reason", rejection.reason.encode()),
-            ("detail", rejection.detail.encode()),
-            ("topic", topic.encode()),
-            ("partition", str(self._state.partition).encode()),
-            ("offset", str(record.offset).encode()),
-        )
-        pending.frames.setdefault(REJECTED_TOPIC, []).append(Frame(record.key, record.value, headers))
-        pending.suspense.append(Suspended(topic, record, rejection))
 
     # What both share
 
@@ -460,108 +384,9 @@ class PartitionEngine:
         for account in self._loader.load_accounts(names):
             self._calculator.put_account(account, stored=True)
 
-    def _undropped(self, batch: InputBatch, pending: _Pending, dropped_count: str) -> Sequence[Record]:
-        """The records to apply: of forwarded ones only those that the cursor of their origin has not passed."""
-        if batch.topic not in (USAGE_FORWARDED_TOPIC, COMMAND_FORWARDED_TOPIC):
-            return batch.records
-        fresh: list[Record] = []
-        for record in batch.records:
-            forward = _forward_number(record)
-            if forward is None:
-                # Nobody but a relay may write here; what did not come from one has no number to be known by.
-                pending.findings.append(
-                    Finding("foreign_forward", f"{batch.topic}[{self._state.partition}] offset {record.offset}")
-                )
-                fresh.append(record)
-                continue
-            origin, number = forward
-            key = (batch.topic, origin)
-            cursor = pending.forward_cursors.get(key, self._state.forward_cursors.get(key, 0))
-            if number < cursor:
-                setattr(pending.counts, dropped_count, getattr(pending.counts, dropped_count) + 1)
-                continue
-            if number > cursor:
-                raise BrokenInvariant(
-                    f"{batch.topic}[{self._state.partition}] offset {record.offset}: forward {number} from partition "
-                    f"{origin}, but {cursor} was next; a forwarded record was lost"
-                )
-            pending.forward_cursors[key] = number + 1
-            fresh.append(record)
-        return fresh
-
-    def _forward(self, topic: str, record: Record, target: int, pending: _Pending) -> None:
-        own = {FORWARD_ORIGIN_HEADER, FORWARD_NUMBER_HEADER}
-        headers = tuple((name, value) for name, value in record.headers if name not in own)
-        self._hand_over(FORWARD_TOPIC[topic], target, record.key, record.value, headers, pending)
-
-    def _send(self, message: Message, now_us: int, pending: _Pending) -> None:
-        """Put a message among the forwarded commands of its account's partition, which may be this one."""
-        value = write_structured(message.type, message.source, message.id, now_us, message.account, message.data)
-        target = self._target(message.account)
-        self._hand_over(COMMAND_FORWARDED_TOPIC, target, message.account.encode(), value, (), pending)
-        pending.counts.messages_sent += 1
-
-    def _hand_over(
-        self,
-        forward_topic: str,
-        target: int,
-        record_key: bytes | None,
-        value: bytes | None,
-        headers: tuple[tuple[str, bytes], ...],
-        pending: _Pending,
-    ) -> None:
-        key = (forward_topic, target)
-        number = pending.forward_next.get(key, self._state.forward_next.get(key, 0))
-        pending.forward_next[key] = number + 1
-        headers = (
-            *headers,
-            (FORWARD_ORIGIN_HEADER, str(self._state.partition).encode()),
-            (FORWARD_NUMBER_HEADER, str(number).encode()),
-        )
-        pending.frames.setdefault(forward_topic, []).append(Frame(record_key, value, headers, target))
-
-    def _record(self, moves: list[PositionMove], log_time_us: int, pending: _Pending) -> CommitRecord:
-        state = self._state
-        stamp = Stamp(state.partition, state.commit_no + 1, log_time_us)
-        effects = self._calculator.take_effects(stamp)
-        pending.frames[ACCOUNT_EVENT_TOPIC] = list(_account_event_frames(stamp, pending))
-        packed = {topic: (len(frames), b"".join(map(encode_frame, frames))) for topic, frames in pending.frames.items()}
-        packed[RATED_TOPIC] = (effects.rated_records, effects.rated_frames)
-        packed[BALANCE_TOPIC] = (effects.balance_records, effects.balance_frames)
-        outbox: list[OutboxRow] = []
-        next_sequences: dict[str, int] = {}
-        for topic, (records, frames) in sorted(packed.items()):
-            if records:
-                first = state.next_sequences.get(topic, 1)
-                pack = compress(frames) if topic in FORWARD_TOPIC.values() else pack_batches(frames, first)
-                outbox.append(OutboxRow(topic, records, first, pack))
-                next_sequences[topic] = first + records
-        pending.postings.merge_lines(effects.postings)
-        return CommitRecord(
-            partition=state.partition,
-            commit_no=stamp.commit_no,
-            catalog_epoch=self._catalog_epoch,
-            log_time_us=log_time_us,
-            positions=moves,
-            counts=pending.counts,
-            changes=effects.changes,
-            postings=list(pending.postings.lines()),
-            rollups=sorted(effects.rollups + pending.rollups, key=astuple) if pending.rollups else effects.rollups,
-            dedupe=effects.dedupe,
-            commands_seen=pending.commands_seen,
-            payments=pending.payments,
-            outbox=outbox,
-            next_sequences=next_sequences,
-            forward_next=pending.forward_next,
-            forward_cursors=pending.forward_cursors,
-            findings=pending.findings,
-            book_times=effects.book_times,
-            limits={}
-            if self._limits is None
-            else {"future_limit_us": self._limits.future_us, "past_limit_us": self._limits.past_us},
-            reservations_closed=pending.reservations,
-            suspense=pending.suspense,
-        )
+    def _record(self, moves: list[PositionMove], log_time_us: int, draft: CommitDraft) -> CommitRecord:
+        stamp = Stamp(self._state.partition, self._state.commit_no + 1, log_time_us)
+        return draft.record(self._calculator.take_effects(stamp), stamp, moves, self._catalog_epoch, self._limits)
 
 
 def _name_in(key: bytes | None) -> str | None:
@@ -570,23 +395,3 @@ def _name_in(key: bytes | None) -> str | None:
         return check_name((key or b"").decode())
     except (UnicodeDecodeError, PydanticCustomError):
         return None
-
-
-def _forward_number(record: Record) -> tuple[int, int] | None:
-    """(origin partition, forward number) of a forwarded record; None where a relay did not write it."""
-    headers = dict(record.headers)
-    origin, number = headers.get(FORWARD_ORIGIN_HEADER), headers.get(FORWARD_NUMBER_HEADER)
-    if origin is None or number is None:
-        return None
-    if not (origin.isdigit() and number.isdigit() and len(origin) + len(number) < 40):
-        return None
-    return int(origin), int(number)
-
-
-def _account_event_frames(stamp: Stamp, pending: _Pending) -> Iterable[Frame]:
-    outputs = [*pending.outcomes, *pending.corrections] + [
-        (event.account, event.type, {"account": event.account} | account_event_data(event))
-        for event in pending.account_events
-    ]
-    for number, (account, type_name, data) in enumerate(outputs):
-        yield Frame(account.encode(), output_event(type_name, stamp, number, account, dump_json(data)))
