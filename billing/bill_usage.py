@@ -16,7 +16,7 @@ from billing.ledger import Postings
 from billing.lifecycle import next_due_us, roll_forward
 from billing.limits import DecidedAt
 from billing.pricing.periods import Clock
-from billing.pricing.rate import Rated, Rater
+from billing.pricing.rate import Rated, Raters
 from schemas.meters import TOKEN_METERS
 from schemas.times import HOUR_US
 from schemas.usage import UsageEvent
@@ -24,20 +24,6 @@ from schemas.usage import UsageEvent
 _TOKENS = frozenset(TOKEN_METERS)
 ROLLUP_KEY = tuple(column.name for column in fields(RollupRow))[:10]
 ROLLUP_SUMS = tuple(column.name for column in fields(RollupRow))[10:]
-
-
-class Raters:
-    """Who prices by each book of a catalogue, made when first needed: a large book's rows are not searched for each
-    event. :class:`Rater` says what :func:`billing.pricing.rate.rate` says."""
-
-    def __init__(self) -> None:
-        self._raters: dict[str, Rater] = {}
-
-    def __call__(self, book: PriceBook) -> Rater:
-        rater = self._raters.get(book.label)
-        if rater is None:
-            rater = self._raters[book.label] = Rater(book)
-        return rater
 
 
 @dataclass(frozen=True, slots=True)

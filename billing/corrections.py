@@ -6,7 +6,6 @@ it is a duplicate. Where the history does not lead to the account as it is, noth
 decided again (:mod:`billing.replay`), SQL, Kafka, the clock.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,7 +15,7 @@ from billing.burn import AccountEvent, PlanOf, sort_buckets
 from billing.carry_out import Rule
 from billing.catalog.model import Catalog
 from billing.commit import Posting, RollupRow
-from billing.documents import paid_line
+from billing.documents import dump_json, paid_line
 from billing.history import AccountHistory
 from billing.ledger import Postings
 from billing.limits import DecidedAt
@@ -86,7 +85,7 @@ def correct(
         )
     replay.make_correction(plan_of)
     after.account.clock_us = account.clock_us
-    concerns = json.dumps([data.source, data.id], ensure_ascii=False, separators=(",", ":"))
+    concerns = dump_json([data.source, data.id]).decode()
     postings = Postings()
     for line in after.postings.lines():
         postings.add(line.account_code, line.currency, line.detail, line.amount_pico, concerns)

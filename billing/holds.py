@@ -16,7 +16,7 @@ from billing.catalog.model import Catalog, Plan, PriceBook
 from billing.extras import Extras
 from billing.ledger import Postings
 from billing.lifecycle import roll_forward
-from billing.pricing.rate import Rated, Rater
+from billing.pricing.rate import Rated, Raters
 from schemas.rejections import Rejection
 from schemas.units import format_micro, format_pico
 from schemas.usage import UsageEvent
@@ -73,7 +73,7 @@ class Tariff:
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
         self._plans = catalog.plans_by_key()
-        self._raters: dict[str, Rater] = {}
+        self._rater = Raters()
 
     def plan(self, key: PlanKey) -> Plan:
         """A plan version."""
@@ -85,10 +85,7 @@ class Tariff:
         book = self.catalog.price_book_at(account.price_book, event.time_us)
         if book is None:
             return Refused("no_price_book", f"no version of price book {account.price_book!r} is in force")
-        rater = self._raters.get(book.label)
-        if rater is None:
-            rater = self._raters[book.label] = Rater(book)
-        rated = rater.rate(event, account.extras.counters)
+        rated = self._rater(book).rate(event, account.extras.counters)
         return Refused(rated.reason, rated.detail) if isinstance(rated, Rejection) else (book, rated)
 
 

@@ -14,7 +14,7 @@ from typing import TypeAlias, cast
 
 from billing import ledger
 from billing.accounts import CANCELLED, NO_END_US, Account
-from billing.bill_usage import ROLLUP_SUMS, Billed, Raters, UsageRules, bill_usage
+from billing.bill_usage import ROLLUP_SUMS, Billed, UsageRules, bill_usage
 from billing.burn import AccountEvent, PlanOf, sort_buckets
 from billing.carry_out import Rule, carry_out
 from billing.catalog.model import Catalog
@@ -22,6 +22,7 @@ from billing.history import AccountHistory, Identity, Step
 from billing.ledger import Postings
 from billing.lifecycle import next_due_us, roll_forward
 from billing.limits import DecidedAt
+from billing.pricing.rate import Raters
 from billing.scene import WALLET_MAX_PICO, Message, Refusal, Scene
 from schemas.commands import (
     ChangeSubscription,

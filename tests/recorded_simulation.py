@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from billing.commit import CommitRecord
+from billing.commit import ACCOUNT_EVENT_TOPIC, CommitRecord
 from billing.outbox import Frame, unpack_batches
 from billing.simulate import Simulation
 
@@ -22,6 +22,14 @@ class RecordedSimulation(Simulation):
     def published(self, topic: str) -> list[dict[str, Any]]:
         """The events of an output topic in order."""
         return [event for record in self.records for event, _ in published(record, topic)]
+
+    def outcomes(self) -> list[str]:
+        """``accepted``, or the reason of the refusal, of each command in order."""
+        return [
+            event["data"].get("reason", "accepted")
+            for event in self.published(ACCOUNT_EVENT_TOPIC)
+            if event["type"].startswith("command.")
+        ]
 
 
 def published(record: CommitRecord, topic: str) -> list[tuple[dict[str, Any], Frame]]:

@@ -23,7 +23,7 @@ from billing.history import AccountHistory, HistoryUnavailable
 from billing.past import PartitionHistory, histories_of
 from billing.store.database import Database
 from billing.store.errors import StoreError
-from billing.store.past import catalogs_of, decided_commits
+from billing.store.past import decisions
 from billing.store.store import Store
 from streams.history import InputLog, LogTooLong, LogTooShort
 from streams.topics import partition_count
@@ -71,8 +71,7 @@ def read_histories(
 ) -> dict[str, AccountHistory] | tuple[str, str]:
     """The history of each account up to the partition's last commit; or a reason and a sentence."""
     with closing(Database(database_url, pool_size=1, application_name="tokenbill histories")) as database:
-        commits = decided_commits(database, partition)
-        catalogs = catalogs_of(database, {commit.catalog_epoch for commit in commits})
+        commits, catalogs = decisions(database, partition)
     ends: dict[str, int] = {}
     for commit in commits:
         ends |= {move.topic: move.end for move in commit.moves}

@@ -19,7 +19,7 @@ from billing.documents import balance_object, dump_json
 from billing.past import PartitionHistory, account_in_past
 from billing.store.database import Database
 from billing.store.errors import StoreError
-from billing.store.past import catalogs_of, decided_commits
+from billing.store.past import decisions
 from schemas.routing import partition_of
 from schemas.times import format_time_us
 from streams.history import InputLog, LogTooLong, LogTooShort
@@ -40,8 +40,7 @@ def balance_in_past(kafka: str, database_url: str, account: str, at_us: int) -> 
             InputLog(kafka, partition, at_us, max_records=MAX_RECORDS, timeout_seconds=READ_SECONDS) as log,
             closing(Database(database_url, pool_size=1, application_name="tokenbill past")) as database,
         ):
-            commits = decided_commits(database, partition)
-            catalogs = catalogs_of(database, {commit.catalog_epoch for commit in commits})
+            commits, catalogs = decisions(database, partition)
             history = PartitionHistory(partition, partitions, commits, catalogs, log.read)
             found = account_in_past(history, account, CompiledCalculator())
     except LogTooShort as error:

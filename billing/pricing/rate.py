@@ -276,6 +276,20 @@ class Rater:
         return known
 
 
+class Raters:
+    """Who prices by each book of a catalogue, made when first needed: a large book's rows are not searched for each
+    event. :class:`Rater` says what :func:`rate` says."""
+
+    def __init__(self) -> None:
+        self._raters: dict[str, Rater] = {}
+
+    def __call__(self, book: PriceBook) -> Rater:
+        rater = self._raters.get(book.label)
+        if rater is None:
+            rater = self._raters[book.label] = Rater(book)
+        return rater
+
+
 _KNOWN_MAX = 65_536  # a worker that invents site names must not fill the memory
 
 

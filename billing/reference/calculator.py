@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from billing.accounts import CLOSED, Account, PlanKey
-from billing.bill_usage import ROLLUP_SUMS, Billed, Raters, UsageRules, bill_usage
+from billing.bill_usage import ROLLUP_SUMS, Billed, UsageRules, bill_usage
 from billing.burn import sort_buckets
 from billing.calculator import Effects, UsageBatch, UsageOutcome
 from billing.catalog.model import Catalog, Plan
@@ -25,6 +25,7 @@ from billing.documents import (
 from billing.ledger import Postings
 from billing.limits import TimeLimits, decided_at, time_refusal
 from billing.outbox import Frame, encode_frame
+from billing.pricing.rate import Raters
 from billing.rows import account_row, account_terms, bucket_row, bucket_terms
 from schemas.rejections import Rejection
 from schemas.routing import partition_of

@@ -71,8 +71,7 @@ def check_chain(connection: Connection, partition: int) -> Iterator[ChainBreak]:
         elif commit["previous"] != previous.hex():
             yield ChainBreak(partition, commit_no, "the predecessor's digest is not the one that is stored")
         stored = bytes.fromhex(commit["digest"])
-        found = {table: digests.pop(commit_no, EMPTY) for table, digests in appended.items()}
-        found = named_digests(found)
+        found = named_digests({table: digests.pop(commit_no, EMPTY) for table, digests in appended.items()})
         digest = commit_digest(
             bytes.fromhex(commit["previous"]),
             partition=partition,

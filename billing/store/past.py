@@ -7,7 +7,13 @@ from billing.past import DecidedCommit
 from billing.store.database import Database
 
 
-def decided_commits(database: Database, partition: int) -> list[DecidedCommit]:
+def decisions(database: Database, partition: int) -> tuple[list[DecidedCommit], dict[int, Catalog]]:
+    """The commits of a partition, in order, and the catalogues that decided them, by epoch."""
+    commits = _decided_commits(database, partition)
+    return commits, _catalogs_of(database, {commit.catalog_epoch for commit in commits})
+
+
+def _decided_commits(database: Database, partition: int) -> list[DecidedCommit]:
     """The commits of a partition, in order."""
     with database.transaction() as connection:
         rows = connection.execute(
@@ -24,7 +30,7 @@ def decided_commits(database: Database, partition: int) -> list[DecidedCommit]:
         ]
 
 
-def catalogs_of(database: Database, epochs: set[int]) -> dict[int, Catalog]:
+def _catalogs_of(database: Database, epochs: set[int]) -> dict[int, Catalog]:
     """The catalogue of each of these epochs."""
     with database.transaction() as connection:
         rows = connection.execute("SELECT epoch, body FROM catalog_entry").fetchall()

@@ -33,11 +33,7 @@ def outcomes(calculator: MakeCalculator, steps: list[Line | bytes], book: Any = 
     simulation = RecordedSimulation(catalog(*PLANS) if book is None else book, calculator())
     simulation.feed(encode(steps))
     simulation.document()
-    return [
-        event["data"].get("reason", "accepted")
-        for event in simulation.published("account.events")
-        if event["type"].startswith("command.")
-    ]
+    return simulation.outcomes()
 
 
 VOID = line("usage.voided.v1", "a", "02 12:00", {"source": "test", "id": "u", "reason": "r"})

@@ -34,13 +34,8 @@ def run(make: MakeCalculator, steps: list[Line], book: Any = CATALOG, as_of: str
     simulation = RecordedSimulation(book, make())
     simulation.feed(encode([opened(), *steps]))
     document = simulation.document(parse_time_us(clock(as_of)))
-    outcomes = [
-        event["data"].get("reason", "accepted")
-        for event in simulation.published(ACCOUNT_EVENT_TOPIC)
-        if event["type"].startswith("command.")
-    ]
     assert document["ledger"]["sum"] == "0"
-    return outcomes[1:], document["accounts"]["a"]
+    return simulation.outcomes()[1:], document["accounts"]["a"]
 
 
 @pytest.mark.parametrize("version", [{}, {"plan_version": 1}, {"plan_version": 2}])
