@@ -13,9 +13,12 @@ from operator import attrgetter
 from billing.accounts import CLOSED, SUSPENDED, Account, Bucket, PlanKey
 from billing.burn import burn, sort_buckets
 from billing.catalog.model import Catalog, Plan, PriceBook
+from billing.catalog.source import INT64_MAX
+from billing.covering import covering_bucket
 from billing.extras import Extras
 from billing.ledger import Postings
 from billing.lifecycle import roll_forward
+from billing.pricing.match import combination_of
 from billing.pricing.rate import Rated, Raters
 from schemas.rejections import Rejection
 from schemas.units import format_micro, format_pico
@@ -88,6 +91,21 @@ class Tariff:
         rated = self._rater(book).rate(event, account.extras.counters)
         return Refused(rated.reason, rated.detail) if isinstance(rated, Rejection) else (book, rated)
 
+    def fixed_cost(self, account: Account, event: UsageEvent) -> tuple[int, int] | None:
+        """Pico and micro standard tokens of an event, where its combination alone decides them; else None."""
+        book = self.catalog.price_book_at(account.price_book, event.time_us)
+        prices = None if book is None else self._rater(book).fixed(combination_of(event))
+        if prices is None:
+            return None
+        amount_pico = standard_micro = 0
+        for meter, count in event.counts:
+            unit = prices.get(meter)
+            if unit is None:
+                return None
+            amount_pico += count * unit[0]
+            standard_micro += count * unit[1]
+        return (amount_pico, standard_micro) if max(amount_pico, standard_micro) <= INT64_MAX else None
+
 
 def credit_pico(account: Account) -> int | None:
     """How far the wallet may fall below zero; None: without limit (a postpaid account that states no limit)."""
@@ -112,7 +130,7 @@ def decide_hold(
         return Refused("account_closed", f"account {account.account!r} is closed")
     if account.status == SUSPENDED:
         return Refused("account_suspended", f"account {account.account!r} has a bill past due")
-    decided = _decide_once(account, held, event, tariff)
+    decided = _covered(account, held, event, tariff) or decide_by_burning(account, held, event, tariff)
     if isinstance(decided, Refused) and accept_partial and decided.code in _LACKING:
         return _largest_part(account, held, event, tariff) or decided
     return decided
@@ -140,7 +158,17 @@ def overcommitted(account: Account, held: Held) -> bool:
     return any(micro > remaining.get(grant_id, 0) for grant_id, micro in held.buckets_micro.items())
 
 
-def _decide_once(account: Account, held: Held, event: UsageEvent, tariff: Tariff) -> Granted | Refused:
+def _covered(account: Account, held: Held, event: UsageEvent, tariff: Tariff) -> Granted | None:
+    """What :func:`decide_by_burning` says where one bucket pays for everything at a price that never changes."""
+    cost = tariff.fixed_cost(account, event)
+    if cost is None or not cost[1]:
+        return None
+    bucket = covering_bucket(account, held.buckets_micro, event, cost[1], tariff.plan)
+    return None if bucket is None else Granted(event.counts, *cost, Held({bucket.grant_id: cost[1]}))
+
+
+def decide_by_burning(account: Account, held: Held, event: UsageEvent, tariff: Tariff) -> Granted | Refused:
+    """:func:`decide_hold` of an account in order, for all of the counts: the rule itself."""
     priced = tariff.rate(account, event)
     if isinstance(priced, Refused):
         return priced
@@ -215,7 +243,7 @@ def _largest_part(account: Account, held: Held, event: UsageEvent, tariff: Tarif
         part = (granted + refused) // 2
         counts = ((meter, count * part // whole if meter in lowered else count) for meter, count in event.counts)
         tried = replace(event, counts=tuple((meter, count) for meter, count in counts if count))
-        decided = _decide_once(account, held, tried, tariff)
+        decided = decide_by_burning(account, held, tried, tariff)
         if isinstance(decided, Granted):
             best, granted = decided, part
         else:

@@ -81,6 +81,8 @@ def _expected(what: str) -> PydanticCustomError:
 
 
 def _check_text(value: object, minimum: int) -> str:
+    if isinstance(value, str) and minimum <= len(value) <= MAX_TEXT_BYTES and value.isascii() and value.isprintable():
+        return value
     what = f"text of {minimum} to {MAX_TEXT_BYTES} UTF-8 bytes without control characters"
     if not isinstance(value, str) or len(value) < minimum:
         raise _expected(what)

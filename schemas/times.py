@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 SECOND_US = 1_000_000
 MINUTE_US = 60 * SECOND_US
@@ -38,4 +39,10 @@ def parse_time_us(text: str) -> int:
 
 def format_time_us(value_us: int) -> str:
     """Write an instant in UTC with ``Z``, and microseconds only if not zero."""
-    return f"{(_EPOCH + timedelta(microseconds=value_us)).isoformat()[: -len('+00:00')]}Z"
+    second, micros = divmod(value_us, SECOND_US)
+    return f"{_second_text(second)}.{micros:06d}Z" if micros else f"{_second_text(second)}Z"
+
+
+@lru_cache(maxsize=4096)  # many things happen in one second
+def _second_text(second: int) -> str:
+    return (_EPOCH + timedelta(seconds=second)).isoformat()[: -len("+00:00")]

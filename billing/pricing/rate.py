@@ -239,12 +239,23 @@ class _Known:
 class Rater:
     """:func:`rate` for many events of one book: what a combination needs is looked up once."""
 
-    __slots__ = ("_known", "book", "index")
+    __slots__ = ("_fixed", "_known", "book", "index")
 
     def __init__(self, book: PriceBook) -> None:
         self.book = book
         self.index = RowIndex(book)
         self._known: dict[Combination, _Known] = {}
+        self._fixed: dict[Combination, UnitPrices | None] = {}
+
+    def fixed(self, combination: Combination) -> UnitPrices | None:
+        """The same answer as :func:`fixed_prices`."""
+        try:
+            return self._fixed[combination]
+        except KeyError:
+            if len(self._fixed) >= _KNOWN_MAX:
+                self._fixed.clear()
+            prices = self._fixed[combination] = fixed_prices(self.book, combination, self.index)
+            return prices
 
     def rate(
         self, event: UsageEvent, counters: Counters = NOTHING_COUNTED, clock: Clock | None = None

@@ -7,7 +7,7 @@ statements are prepared once a connection; which comes after which, and in what 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from typing import Any, NamedTuple
 
@@ -23,7 +23,9 @@ _HOLD = (
     "json_build_array(h.reservation_id, h.account, h.kind, h.state, h.held_micro, h.wallet_pico, h.terms, h.created_us,"
     " h.expires_us, h.steps, h.event)"
 )
-_OPEN = "h.account = wanted.account AND h.state = 'open' AND h.expires_us > clock.now_us"
+_OPEN = "h.account = wanted.account AND h.state = 'open' AND h.expires_us + 0 > clock.now_us"
+"""Found by account and by nothing else: while the statistics are those of a table with few rows, the index of what
+expires looks as good, and each account then reads every hold there is (``+ 0`` says that no index has it)."""
 _ACCOUNT_FIELDS = tuple(field.name for field in fields(Account) if field.name not in ("buckets", "extras"))
 _BUCKET_FIELDS = tuple(field.name for field in fields(Bucket))
 _TEXTS = frozenset(one.name for kind in (Account, Bucket) for one in fields(kind) if one.type in (str, "str"))
@@ -45,18 +47,23 @@ FROM clock CROSS JOIN catalog_state CROSS JOIN unnest($1::text[]) AS wanted (acc
 """  # noqa: S608 (column names of ours only)
 
 
-MAKE_HEADS = "INSERT INTO hold_head (account) SELECT unnest($1::text[]) ON CONFLICT (account) DO NOTHING"
-LOCK_HEADS = "SELECT FROM hold_head WHERE account = ANY ($1::text[]) ORDER BY account FOR UPDATE"
+# A row that is there is locked and not changed; one that is made is its maker's until he commits.
+LOCK_HEADS = """
+INSERT INTO hold_head AS head (account) SELECT unnest($1::text[])
+    ON CONFLICT (account) DO UPDATE SET account = head.account WHERE false
+"""
 LOCK_HOLDS = (
     f"SELECT {_HOLD} FROM hold AS h WHERE h.reservation_id = ANY ($1::text[]) ORDER BY h.reservation_id FOR UPDATE"  # noqa: S608
 )
 """Holds by id. Who holds their locks and reads them here sees them as every later statement does."""
 READ = _read("NULL")
 READ_OPEN = _read(f"(SELECT json_agg({_HOLD}) FROM hold AS h WHERE {_OPEN})")  # noqa: S608
+# All rows of a transaction at once: a statement for each reads the table's constraints anew each time.
 INSERT = """
 INSERT INTO hold (state, held_micro, wallet_pico, terms, steps, expires_us, reservation_id, account, kind, event,
     created_us)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+SELECT * FROM jsonb_to_recordset($1::jsonb) AS made (state text, held_micro jsonb, wallet_pico numeric, terms jsonb,
+    steps jsonb, expires_us bigint, reservation_id text, account text, kind text, event text, created_us bigint)
 """
 UPDATE = """
 UPDATE hold SET state = $1, held_micro = $2, wallet_pico = $3, terms = $4, steps = $5, expires_us = $6
@@ -128,17 +135,32 @@ def changed_row(hold: Hold) -> list[Value]:
         hold.state.encode(),
         to_json(hold.held.buckets_micro),
         b"%d" % hold.held.wallet_pico,
-        _terms_json(hold.terms),
+        to_json(_terms_object(hold.terms)),
         to_json(hold.steps),
         b"%d" % hold.expires_us,
         text(hold.reservation_id),
     ]
 
 
-def new_row(hold: Hold) -> list[Value]:
-    """A hold as values of :data:`INSERT`."""
-    event = None if hold.event is None else text(hold.event)
-    return [*changed_row(hold), text(hold.account), hold.kind.encode(), event, b"%d" % hold.created_us]
+def new_rows(holds: Iterable[Hold]) -> list[Value]:
+    """Holds as the value of :data:`INSERT`, to be written in that order."""
+    rows = [
+        {
+            "state": hold.state,
+            "held_micro": hold.held.buckets_micro,
+            "wallet_pico": hold.held.wallet_pico,
+            "terms": _terms_object(hold.terms),
+            "steps": hold.steps,
+            "expires_us": hold.expires_us,
+            "reservation_id": hold.reservation_id,
+            "account": hold.account,
+            "kind": hold.kind,
+            "event": hold.event,
+            "created_us": hold.created_us,
+        }
+        for hold in holds
+    ]
+    return [to_json(rows)]
 
 
 def _terms(body: dict[str, Any]) -> Terms:
@@ -148,16 +170,14 @@ def _terms(body: dict[str, Any]) -> Terms:
     )
 
 
-def _terms_json(terms: Terms) -> bytes:
-    return to_json(
-        {
-            "dimensions": terms.dimensions,
-            "counts": terms.counts,
-            "amount_pico": terms.amount_pico,
-            "standard_micro": terms.standard_micro,
-            "partial": terms.partial,
-        }
-    )
+def _terms_object(terms: Terms) -> dict[str, Any]:
+    return {
+        "dimensions": terms.dimensions,
+        "counts": terms.counts,
+        "amount_pico": terms.amount_pico,
+        "standard_micro": terms.standard_micro,
+        "partial": terms.partial,
+    }
 
 
 def _text(value: Value) -> str:
@@ -172,8 +192,9 @@ def _end(value: Value) -> int:
     return NO_END_US if value is None else int(value)
 
 
-def _readers(names: Sequence[str]) -> list[Callable[[Value], Any]]:
-    return [_text if name in _TEXTS else _end if name in _ENDS else _integer for name in names]
+def _readers(names: Sequence[str]) -> list[Callable[[Any], Any]]:
+    """How each column is read; only those that end something may be null."""
+    return [bytes.decode if name in _TEXTS else _end if name in _ENDS else int for name in names]
 
 
 _ACCOUNT_READERS, _BUCKET_READERS = _readers(_ACCOUNT_FIELDS), _readers(_BUCKET_FIELDS)

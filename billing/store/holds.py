@@ -24,8 +24,11 @@ HANGING_MS = 3_000
 """After so long a process that stopped in the middle loses its locks."""
 _CLEAN_AT_ONCE = 5_000
 _ATTEMPTS = 4
-_OPTIONS = f"-c idle_in_transaction_session_timeout={HANGING_MS} -c plan_cache_mode=force_generic_plan"
-"""Every statement looks rows up by their keys: to plan it anew for each call would cost more than to run it."""
+OPTIONS = (
+    f"-c idle_in_transaction_session_timeout={HANGING_MS} -c plan_cache_mode=force_generic_plan -c enable_seqscan=off"
+)
+"""Every statement looks rows up by their keys: to plan it anew for each call would cost more than to run it. And a plan
+that was made while the table had few rows, to read all of them, would stay while it grows."""
 _BEGIN: Sent = (b"begin", ())
 _COMMIT: Sent = (b"commit", ())
 
@@ -43,7 +46,6 @@ class HoldBook:
         statements = {
             b"begin": "BEGIN ISOLATION LEVEL READ COMMITTED",
             b"commit": "COMMIT",
-            b"make_heads": rows.MAKE_HEADS,
             b"lock_heads": self.LOCK_HEADS,
             b"lock_holds": rows.LOCK_HOLDS,
             b"read": rows.READ,
@@ -58,7 +60,7 @@ class HoldBook:
             b"drop_old": rows.DROP_OLD,
             b"send_again": rows.SEND_AGAIN,
         }
-        self._wire = Wire(database_url, "tokenbill holds", statements, _OPTIONS)
+        self._wire = Wire(database_url, "tokenbill holds", statements, OPTIONS)
         self._looking = Wire(database_url, "tokenbill looks for holds", looks)
         self._database = Database(database_url, 1, "tokenbill prices of holds")
         self._prices: tuple[int, Tariff] | None = None
@@ -89,7 +91,7 @@ class HoldBook:
             await self._read_prices()
         accounts = text_array(sorted({operation.account for operation in operations}))
         wanted = sorted({name for one in operations if again or not one.fresh for name in one.wanted})
-        sent = [_BEGIN, (b"make_heads", [accounts]), (b"lock_heads", [accounts])]
+        sent = [_BEGIN, (b"lock_heads", [accounts])]
         if wanted:
             sent.append((b"lock_holds", [text_array(wanted)]))
         *_, locked, read = await self._wire.ask(*sent, (b"read", [accounts]))
@@ -180,8 +182,9 @@ class HoldBook:
 
 
 def _written(changed: Iterable[Hold], named: Mapping[str, Hold]) -> list[Sent]:
-    """The statements that write holds, in the order of their ids."""
-    return [
-        (b"update", rows.changed_row(hold)) if hold.reservation_id in named else (b"insert", rows.new_row(hold))
-        for hold in sorted(changed, key=lambda hold: hold.reservation_id)
-    ]
+    """The statements that write holds: those that are there, which are locked already, then new ones in the order of
+    their ids (another transaction may be writing one of the same id)."""
+    ordered = sorted(changed, key=lambda hold: hold.reservation_id)
+    sent: list[Sent] = [(b"update", rows.changed_row(hold)) for hold in ordered if hold.reservation_id in named]
+    made = [hold for hold in ordered if hold.reservation_id not in named]
+    return [*sent, (b"insert", rows.new_rows(made))] if made else sent

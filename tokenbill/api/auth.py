@@ -51,36 +51,48 @@ class KeyRing:
     def __init__(self, database: ApiDatabase) -> None:
         self._database = database
         self._known: dict[str, tuple[float, ApiKey | None]] = {}
+        self._verified: dict[bytes, tuple[float, Caller]] = {}
 
     async def verify(self, header: bytes | None) -> Caller:
-        """The caller that an ``Authorization`` header names.
+        """The caller that an ``Authorization`` header names; the same header is looked at again after a while.
 
         Raises:
             Problem: ``key_required``, ``key_unknown``.
         """
         if header is None:
             raise Problem("key_required", "Send the header `Authorization: Bearer KEY`.")
+        found = self._verified.get(header)
+        if found is not None and time.monotonic() < found[0]:
+            return found[1]
+        until, caller = await self._verify(header)
+        if len(self._verified) >= REMEMBERED_KEYS:
+            self._verified.clear()
+        self._verified[header] = (until, caller)
+        return caller
+
+    async def _verify(self, header: bytes) -> tuple[float, Caller]:
+        """The caller, and until when what the database said of the key is believed."""
         scheme, _, token = header.decode("latin-1").partition(" ")
         prefix, _, rest = token.strip().partition("_")
         key_id, _, secret = rest.partition("_")
         if scheme.lower() != "bearer" or prefix != PREFIX or not key_id or not secret:
             raise Problem("key_unknown", f"Expected `Authorization: Bearer {PREFIX}_ID_SECRET`.")
-        key = await self._find(key_id)
+        until, key = await self._find(key_id)
         # Digests of equal length, compared in constant time; the id is no secret.
         if key is None or not hmac.compare_digest(key.secret_sha256, digest_of(secret)):
             raise Problem("key_unknown", "No key in force has this id and secret.")
-        return Caller(key.key_id, key.role, key.account)
+        return until, Caller(key.key_id, key.role, key.account)
 
-    async def _find(self, key_id: str) -> ApiKey | None:
+    async def _find(self, key_id: str) -> tuple[float, ApiKey | None]:
         now = time.monotonic()
         found = self._known.get(key_id)
         if found is not None and now < found[0]:
-            return found[1]
+            return found
         key = await usable_key(self._database, key_id)
         if len(self._known) >= REMEMBERED_KEYS:
             self._known.clear()
-        self._known[key_id] = (now + REMEMBERED_SECONDS, key)
-        return key
+        known = self._known[key_id] = (now + REMEMBERED_SECONDS, key)
+        return known
 
 
 def needs(right: Right) -> Callable[[Request], Caller]:

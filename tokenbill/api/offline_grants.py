@@ -87,8 +87,8 @@ async def _signing_key(request: Request) -> bytes:
 async def grant_offline(request: Request, key: Key = None) -> Response:
     """Hold quota for a device, and sign what it may use until when."""
     caller = reserving_caller(request)
-    body, digest = await read_body(request, OfflineGrantBody)
-    hold, now_us = await make_hold(request, caller, body, digest, OFFLINE_GRANT, "off", key)
+    body, given = await read_body(request, OfflineGrantBody)
+    hold, now_us = await make_hold(request, caller, body, given, OFFLINE_GRANT, "off", key)
     shown = hold_object(hold, now_us)
     claims = {
         "iss": "urn:tokenbill",

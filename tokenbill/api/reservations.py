@@ -45,6 +45,8 @@ LONGEST_SECONDS = 86_400
 DEFAULT_SECONDS = 300
 KEY_PATTERN = "^[A-Za-z0-9_.:~-]{1,128}$"
 _KEY = re.compile(KEY_PATTERN)
+Given = dict[str, Any]
+"""A body as it was read."""
 Key = Annotated[
     str | None,
     Header(alias="Idempotency-Key", description="the same key and body: the same answer", pattern=KEY_PATTERN),
@@ -142,15 +144,15 @@ class Settlement(BaseModel):
     event: Sent
 
 
-async def read_body(request: Request, model: type[BaseModel]) -> tuple[Any, str]:
-    """The body as a model, and its digest.
+async def read_body(request: Request, model: type[BaseModel]) -> tuple[Any, Given]:
+    """The body as a model, and as it was given.
 
     Raises:
         Problem: ``invalid_request``, ``invalid_data``, ``unsupported_media_type``.
     """
     body = await read_json(request, wire_names(model))
     try:
-        return model.model_validate(body), digest_of_body(body)
+        return model.model_validate(body), body
     except ValidationError as error:
         # To JSON Schema 5.0 is an integer, and the year 1056 a time: as documented, but nothing that we can hold.
         first = error.errors(include_url=False)[0]
@@ -182,9 +184,10 @@ def terms_of(body: ReservationBody) -> Terms:
 
 
 async def make_hold(
-    request: Request, caller: Caller, body: ReservationBody, digest: str, kind: str, prefix: str, key: str | None
+    request: Request, caller: Caller, body: ReservationBody, given: Given, kind: str, prefix: str, key: str | None
 ) -> tuple[Hold, int]:
     """Hold what a body asks for; the hold, and the moment it was decided."""
+    digest = digest_of_body(given) if key else ""  # without a key nobody can repeat it
     caller.check_account(body.account)
     counts = counts_of(body.usage)
     hold_id = new_id(prefix, caller, key)
@@ -259,8 +262,8 @@ async def reserve_quota(request: Request, key: Key = None) -> Response:
     """Hold what the greatest usage of a request would cost. Send the id with the usage event: it closes the hold."""
     key = key_of(request)  # no router has looked at the header
     caller = reserving_caller(request)
-    body, digest = await read_body(request, ReservationBody)
-    hold, now_us = await make_hold(request, caller, body, digest, RESERVATION, "rsv", key)
+    body, given = await read_body(request, ReservationBody)
+    hold, now_us = await make_hold(request, caller, body, given, RESERVATION, "rsv", key)
     return json_answer(hold_object(hold, now_us), 201, {"location": f"{PATH}/{hold.reservation_id}"})
 
 
@@ -283,7 +286,8 @@ async def show_reservation(request: Request, reservation: ReservationId) -> Resp
 async def extend_reservation(request: Request, reservation: ReservationId, key: Key = None) -> Response:
     """Hold more usage, or for longer. Where that is refused, what was held stays held."""
     reserving_caller(request)
-    body, digest = await read_body(request, ExtensionBody)
+    body, given = await read_body(request, ExtensionBody)
+    digest = digest_of_body(given)
     more = counts_of(body.usage, may_be_empty=True)
     if not more and body.validity_seconds is None:
         raise Problem("nothing_asked", "Expected usage, validity_seconds, or both.")
@@ -319,7 +323,8 @@ async def settle_reservation(request: Request, reservation: ReservationId, key: 
     `reservation_expired` or `reservation_closed`, with `recorded` true.
     """
     reserving_caller(request)
-    body, digest = await read_body(request, SettlementBody)
+    body, given = await read_body(request, SettlementBody)
+    digest = digest_of_body(given)
     used = counts_of(body.usage)
     if key is None and not body.final:
         raise Problem("idempotency_key_required", "A settlement that is not final may be one of several: name it.")
