@@ -8,7 +8,6 @@ from billing.store import hold_rows
 from billing.store.database import connection_parameters, schema_url
 from billing.store.holds import OPTIONS
 
-
 OF_ONE_ACCOUNT = """
 INSERT INTO tokenbill.hold (reservation_id, account, kind, state, held_micro, wallet_pico, terms, steps, created_us,
     expires_us)
