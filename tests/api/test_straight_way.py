@@ -45,6 +45,25 @@ def test_other_methods_and_addresses_are_the_applications(admin: httpx.Client) -
     assert admin.post(f"{STRAIGHT}/").status_code in (307, 404)
 
 
+@pytest.mark.parametrize("path", [STRAIGHT, ROUTED])
+def test_a_body_whose_length_nobody_announced_is_bounded_as_it_comes(api: Api, path: str) -> None:
+    with api.client(api.tokens["ingest"]) as client:
+        client.headers["content-type"] = "application/json"
+        small = client.post(
+            path, content=iter([b'{"account": "nobody-opened-this", ', b'"model": "m", "usage": {"input": 1}}'])
+        )
+        assert check_problem(small, 404, "unknown_account")
+        large = client.post(path, content=(b" " * 65_536 for _ in range(MAX_BODY_BYTES // 65_536 + 1)))
+        assert check_problem(large, 413, "too_large")
+
+
+def test_a_redirection_is_to_the_address_that_a_proxy_was_asked_for(admin: httpx.Client) -> None:
+    found = admin.post(f"{STRAIGHT}/", headers={"x-forwarded-proto": "https"}, follow_redirects=False)
+    assert found.status_code == 307
+    assert found.headers["location"].startswith("https://")
+    assert found.headers["location"].endswith(STRAIGHT)
+
+
 def test_an_answer_is_one_packet(api: Api) -> None:
     address = urlsplit(api.url)
     assert address.hostname is not None
