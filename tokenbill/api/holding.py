@@ -114,7 +114,7 @@ def new_id(prefix: str, caller: Caller, key: str | None) -> str:
     """An id: of an idempotency key always the same, otherwise one that nobody else makes. No secret: who may ask about
     it is checked. It begins with the time, so that the database writes rows of one moment side by side."""
     if key is None:
-        return f"{prefix}-{time.time_ns() // 1000:014x}{random.getrandbits(72):018x}"
+        return f"{prefix}-{time.time_ns() // 1000 << 72 | random.getrandbits(72):032x}"
     return f"{prefix}-{hashlib.sha256(f'{prefix} {caller.key_id} {key}'.encode()).hexdigest()[:32]}"
 
 
