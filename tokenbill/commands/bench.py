@@ -50,7 +50,7 @@ def pipeline(events: int, accounts: int, workers: int, json_file: Path | None) -
 
 
 @bench.command(epilog=EXAMPLE)
-@click.option("--requests", default=20_000, show_default=True, help="Reservations to make.")
+@click.option("--requests", default=60_000, show_default=True, help="Reservations to make.")
 @click.option("--accounts", default=1_000_000, show_default=True, help="Accounts in the database.")
 @click.option("--clients", default=16, show_default=True, help="Clients at once, each with one request at a time.")
 @click.option("--rate", type=click.IntRange(1), help="Reservations a second of all clients  [default: no pause].")
