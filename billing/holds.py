@@ -154,6 +154,8 @@ def hold_for_used(account: Account, held: Held, event: UsageEvent, tariff: Tarif
 
 def overcommitted(account: Account, held: Held) -> bool:
     """Whether more is held of some bucket than it has: usage burns in deduction order, whoever held what."""
+    if not held.buckets_micro:
+        return False
     remaining = {bucket.grant_id: bucket.remaining_micro for bucket in account.buckets}
     return any(micro > remaining.get(grant_id, 0) for grant_id, micro in held.buckets_micro.items())
 

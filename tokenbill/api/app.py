@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -110,9 +110,9 @@ def served(app: FastAPI) -> ASGIApp:
 
 
 def _verifier(app: FastAPI) -> Verify:
-    async def verify(scope: Scope, header: bytes | None) -> Caller:
+    def verify(scope: Scope, header: bytes | None) -> Awaitable[Caller]:
         context: Context = app.state.context
-        return await context.keys.verify(header)
+        return context.keys.verify(header)
 
     return verify
 

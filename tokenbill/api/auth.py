@@ -99,7 +99,7 @@ def needs(right: Right) -> Callable[[Request], Caller]:
     """A dependency: the caller, whose role has the right."""
 
     def dependency(request: Request) -> Caller:
-        caller: Caller = request.state.caller
+        caller: Caller = request.scope["state"]["caller"]
         require(caller, right)
         return caller
 
