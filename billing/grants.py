@@ -16,6 +16,8 @@ from schemas.times import DAY_US, HOUR_US
 from schemas.units import FEN_PICO, MILLION, divide_half_even, divide_half_up
 
 FIRST_USE = "first_use"
+TOO_MANY_BUCKETS = "too_many_buckets"
+"""Why nothing is granted to an account that has :data:`MOST_BUCKETS`."""
 MOST_BUCKETS = 10_000
 """Of one account, those that ended included: they stay listed, so each is in every balance that is published (some
 2 MB then), and the core counts them in 16 bits."""

@@ -10,7 +10,7 @@ from typing import Any
 from billing.accounts import Account
 from billing.burn import AccountEvent, PlanOf
 from billing.catalog.model import Catalog, Plan
-from billing.grants import MOST_BUCKETS
+from billing.grants import MOST_BUCKETS, TOO_MANY_BUCKETS
 from billing.ledger import Postings
 from schemas.commands import Command
 from schemas.times import format_time_us
@@ -62,7 +62,7 @@ class Scene:
 def no_room(account: Account) -> Refusal:
     """The refusal of buckets beyond what an account may have."""
     return Refusal(
-        "too_many_buckets",
+        TOO_MANY_BUCKETS,
         f"the account has {len(account.buckets)} buckets, and {MOST_BUCKETS} are the most; use another account",
     )
 

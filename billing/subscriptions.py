@@ -12,6 +12,7 @@ from billing.catalog.model import Plan
 from billing.cycles import cycle_at, cycle_start_us
 from billing.extras import Subscription
 from billing.grants import (
+    TOO_MANY_BUCKETS,
     Fee,
     Span,
     add_buckets,
@@ -30,7 +31,6 @@ from schemas.units import FEN_PICO
 UNPAID = "unpaid"
 ENDED = "ended"
 RENEWAL_UNPAID = "renewal_unpaid"
-TOO_MANY_BUCKETS = "too_many_buckets"
 
 
 def plan_of_subscription(subscription: Subscription, plan_of: PlanOf) -> Plan:

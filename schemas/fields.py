@@ -81,18 +81,19 @@ def _expected(what: str) -> PydanticCustomError:
 
 
 def _check_text(value: object, minimum: int) -> str:
-    if isinstance(value, str) and minimum <= len(value) <= MAX_TEXT_BYTES and value.isascii() and value.isprintable():
-        return value
-    what = f"text of {minimum} to {MAX_TEXT_BYTES} UTF-8 bytes without control characters"
     if not isinstance(value, str) or len(value) < minimum:
-        raise _expected(what)
+        raise _expected_text(minimum)
     try:
         size = len(value.encode())
     except UnicodeEncodeError:
         raise _expected("Unicode text (it holds half of a surrogate pair)") from None
     if size > MAX_TEXT_BYTES or _CONTROL.search(value):
-        raise _expected(what)
+        raise _expected_text(minimum)
     return value
+
+
+def _expected_text(minimum: int) -> PydanticCustomError:
+    return _expected(f"text of {minimum} to {MAX_TEXT_BYTES} UTF-8 bytes without control characters")
 
 
 def check_name(value: object) -> str:

@@ -105,10 +105,7 @@ def plain_counts(usage: dict[str, Any], path: str = "data.usage") -> tuple[tuple
     Raises:
         CountProblem: ``invalid_event``, ``usage_mismatch`` or ``overflow`` of the first count that is wrong.
     """
-    for meter, count in usage.items():
-        if type(count) is not int or not 0 <= count <= MAX_COUNT:
-            check_count(f"{path}.{_shown(meter)}", count)
-    return canonical_counts(usage)
+    return canonical_counts([(meter, check_count(f"{path}.{_shown(meter)}", count)) for meter, count in usage.items()])
 
 
 def _shown(meter: str) -> str:

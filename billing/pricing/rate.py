@@ -100,7 +100,7 @@ def fixed_prices(book: PriceBook, combination: Combination, index: RowIndex | No
     at once.
     """
     rows = candidates(book, combination) if index is None else index.candidates(combination)
-    if not rows or rows[0].context is not None or rows[0].time_band is not None:
+    if not rows or not _is_decided(rows[0]):
         return None
     matching = matching_texts(book, combination)
     return prices_after(book, rows[0], matching) if _is_fixed(rows[0], matching) else None
@@ -116,6 +116,11 @@ def moment_prices(
     if row is None or row.minimum_charge_pico or row.periods:
         return None
     return unit_prices(book, row, combination, moment)
+
+
+def _is_decided(row: PriceRow) -> bool:
+    """Whether the best row of a combination wins whatever the time and the context."""
+    return row.context is None and row.time_band is None
 
 
 def _is_fixed(row: PriceRow, matching: Iterable[Adjustment]) -> bool:
@@ -239,23 +244,19 @@ class _Known:
 class Rater:
     """:func:`rate` for many events of one book: what a combination needs is looked up once."""
 
-    __slots__ = ("_fixed", "_known", "book", "index")
+    __slots__ = ("_known", "book", "index")
 
     def __init__(self, book: PriceBook) -> None:
         self.book = book
         self.index = RowIndex(book)
         self._known: dict[Combination, _Known] = {}
-        self._fixed: dict[Combination, UnitPrices | None] = {}
 
     def fixed(self, combination: Combination) -> UnitPrices | None:
         """The same answer as :func:`fixed_prices`."""
-        try:
-            return self._fixed[combination]
-        except KeyError:
-            if len(self._fixed) >= _KNOWN_MAX:
-                self._fixed.clear()
-            prices = self._fixed[combination] = fixed_prices(self.book, combination, self.index)
-            return prices
+        known = self._known.get(combination) or self._look_up(combination)
+        if not known.rows or not _is_decided(known.rows[0]) or not _is_fixed(known.rows[0], known.adjustments):
+            return None
+        return self._prices(known, known.rows[0], known.adjustments, 0)(None, ONE_PICO)
 
     def rate(
         self, event: UsageEvent, counters: Counters = NOTHING_COUNTED, clock: Clock | None = None
@@ -273,10 +274,13 @@ class Rater:
             fits = [moment_fits(book, adjustment, moment) for adjustment in known.adjustments]
             matching = [adjustment for adjustment, fit in zip(known.adjustments, fits, strict=True) if fit]
             bits = sum(fit << place for place, fit in enumerate(fits))
+        return apply_prices(event, self._prices(known, row, matching, bits), counters, clock or Clock(event.time_us))
+
+    def _prices(self, known: _Known, row: PriceRow, matching: Sequence[Adjustment], bits: int) -> RowPrices:
         prices = known.prices.get((row.index, bits))
         if prices is None:
-            prices = known.prices[row.index, bits] = RowPrices(book, row, matching)
-        return apply_prices(event, prices, counters, clock or Clock(event.time_us))
+            prices = known.prices[row.index, bits] = RowPrices(self.book, row, matching)
+        return prices
 
     def _look_up(self, combination: Combination) -> _Known:
         if len(self._known) >= _KNOWN_MAX:

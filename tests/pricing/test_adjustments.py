@@ -132,11 +132,14 @@ adjustments:
 """
     book = book_of(tmp_path, rows, NIGHT)
     index = RowIndex(book)
+    rater = Rater(book)
     for model in ("plain", "timed", "long", "least", "late", "small", "unknown"):
         found = fixed_prices(book, Combination(model), index)
         assert found == fixed_prices(book, Combination(model))
+        assert found == rater.fixed(Combination(model))
         assert found == ({"input": (8_000_000, 0)} if model == "plain" else None), model
-    assert fixed_prices(book, Combination("plain", service_tier="batch"), index) == {"input": (4_000_000, 0)}
+    batch = Combination("plain", service_tier="batch")
+    assert fixed_prices(book, batch, index) == rater.fixed(batch) == {"input": (4_000_000, 0)}
     for row in book.rows[4:]:
         with pytest.raises(ValueError, match=f"row {row.index} of retail@3 has rules that depend on the event"):
             unit_prices(book, row, Combination(row.model))

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from billing.store.api_pool import ApiDatabase
 from streams.sender import InputSender
@@ -96,23 +94,21 @@ def served(app: FastAPI) -> ASGIApp:
         await answer(scope, receive, send)
 
     gate = Gate(direct, _verifier(app))
-    # Only its redirections name the address that a proxy was asked for.
-    behind_proxy = ProxyHeadersMiddleware(app, os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1"))  # type: ignore[arg-type]
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] == reservations.PATH and scope["method"] == "POST":
             scope["app"] = app
             await gate(scope, receive, send)
         else:
-            await behind_proxy(scope, receive, send)  # type: ignore[arg-type]
+            await app(scope, receive, send)
 
     return serve
 
 
 def _verifier(app: FastAPI) -> Verify:
-    def verify(scope: Scope, header: bytes | None) -> Awaitable[Caller]:
+    async def verify(scope: Scope, header: bytes | None) -> Caller:
         context: Context = app.state.context
-        return context.keys.verify(header)
+        return await context.keys.verify(header)
 
     return verify
 

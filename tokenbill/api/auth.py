@@ -9,7 +9,7 @@ import hmac
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from fastapi import Request
 
@@ -17,6 +17,8 @@ from billing.store.api_keys import PREFIX, ApiKey, digest_of, usable_key
 from billing.store.api_pool import ApiDatabase
 from tokenbill.api.problems import Problem
 
+K = TypeVar("K")
+V = TypeVar("V")
 Right = Literal["read", "order", "correct", "ingest", "reserve"]
 
 RIGHTS: dict[str, frozenset[Right]] = {
@@ -65,9 +67,7 @@ class KeyRing:
         if found is not None and time.monotonic() < found[0]:
             return found[1]
         until, caller = await self._verify(header)
-        if len(self._verified) >= REMEMBERED_KEYS:
-            self._verified.clear()
-        self._verified[header] = (until, caller)
+        _remember(self._verified, header, (until, caller))
         return caller
 
     async def _verify(self, header: bytes) -> tuple[float, Caller]:
@@ -89,10 +89,14 @@ class KeyRing:
         if found is not None and now < found[0]:
             return found
         key = await usable_key(self._database, key_id)
-        if len(self._known) >= REMEMBERED_KEYS:
-            self._known.clear()
-        known = self._known[key_id] = (now + REMEMBERED_SECONDS, key)
+        _remember(self._known, key_id, known := (now + REMEMBERED_SECONDS, key))
         return known
+
+
+def _remember(known: dict[K, V], name: K, value: V) -> None:
+    if len(known) >= REMEMBERED_KEYS:  # whoever invents names must not fill the memory
+        known.clear()
+    known[name] = value
 
 
 def needs(right: Right) -> Callable[[Request], Caller]:

@@ -53,12 +53,10 @@ class Gate:
 
 
 def _bounded(headers: dict[bytes, bytes], receive: Receive) -> Receive:
-    """The body, up to the bound; a length that is announced is refused before a byte is read, and is what there is."""
-    length = headers.get(b"content-length")
-    if length is not None:
-        if not length.isdigit() or int(length) > MAX_BODY_BYTES:
-            raise _too_large()
-        return receive
+    """The body, up to the bound; a length that is announced is refused before a byte is read."""
+    length = headers.get(b"content-length", b"0")
+    if not length.isdigit() or int(length) > MAX_BODY_BYTES:
+        raise _too_large()
     left = MAX_BODY_BYTES
 
     async def bounded() -> Message:

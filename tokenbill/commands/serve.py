@@ -52,7 +52,6 @@ def serve(host: str, port: int, data_dir: Path | None) -> None:
         access_log=False,
         log_config=None,
         server_header=False,
-        proxy_headers=False,  # the application reads them where they matter
         timeout_graceful_shutdown=STOP_SECONDS,
     )
 
