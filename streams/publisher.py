@@ -125,6 +125,7 @@ class Publisher:
             raise PublisherFailed(f"{self._transactional_id}: {error!r}") from error
 
     async def _start(self) -> None:
+        asyncio.get_running_loop().set_exception_handler(_complain)
         self._producer = AIOKafkaProducer(
             bootstrap_servers=self._kafka,
             client_id=self._transactional_id,
@@ -157,16 +158,16 @@ async def _send(producer: AIOKafkaProducer, place: TopicPartition, payloads: Seq
     for payload in payloads:
         for packed, records in split_batches(payload):
             batch = cast(BatchBuilder, ReadyBatch(packed, records, now_ms))
-            sending = await producer.send_batch(batch, place.topic, partition=place.partition)
-            sending.add_done_callback(_seen)
-            sent.append(sending)
+            sent.append(await producer.send_batch(batch, place.topic, partition=place.partition))
     await asyncio.gather(*sent)
 
 
-def _seen(sending: asyncio.Future[Any]) -> None:
-    """Look at how it ended: where an earlier batch fails, nobody waits for the others, and asyncio would complain."""
-    if not sending.cancelled():
-        sending.exception()
+def _complain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Of what nobody waited for; not of the batches of a transaction that failed, for the first of them was raised."""
+    if isinstance(context.get("exception"), KafkaError):
+        log.debug("%s: %r", context["message"], context["exception"])
+    else:
+        loop.default_exception_handler(context)
 
 
 async def _leave(producer: AIOKafkaProducer) -> None:

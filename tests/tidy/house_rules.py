@@ -4,6 +4,7 @@ A rule is a plain function, so that a canary can show that it still bites.
 """
 
 import ast
+import gc
 import re
 import subprocess
 from collections.abc import Callable, Iterator
@@ -22,6 +23,19 @@ def tracked_files() -> list[Path]:
 def python_files(*folders: str) -> list[Path]:
     """The Python modules below some folders of the repository, tracked or not."""
     return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def _tree(source: str) -> ast.Module:
+    """Parsed while nothing is collected.
+
+    A finalizer that prints a traceback parses too, and CPython before 3.11.8 takes the depth of one parse for the
+    other's: ``SystemError: AST constructor recursion depth mismatch`` (gh-106905).
+    """
+    gc.disable()
+    try:
+        return ast.parse(source)
+    finally:
+        gc.enable()
 
 
 def _at(node: ast.AST, what: str) -> str:
@@ -59,7 +73,7 @@ def _seconds_to_wait(tree: ast.AST) -> set[int]:
 def no_binary_fractions(source: str) -> list[str]:
     """No ``float``, no fraction literal, no true division: money and quantities are integers."""
     found = []
-    tree = ast.parse(source)
+    tree = _tree(source)
     waits = _seconds_to_wait(tree)
     for node in ast.walk(tree):
         if id(node) in waits:
@@ -104,7 +118,7 @@ def _imported(node: ast.AST) -> Iterator[str]:
 def no_clock_or_randomness(source: str) -> list[str]:
     """A decision reads the log's time and nothing else; the same input decides the same."""
     found = []
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(_tree(source)):
         for name in _imported(node):
             head, _, tail = name.partition(".")
             if head in RANDOM_MODULES or (head, tail) in CLOCKS or name == "os.urandom":
@@ -118,14 +132,14 @@ def no_clock_or_randomness(source: str) -> list[str]:
 
 def says_what_it_is(source: str) -> list[str]:
     """Every module has a docstring."""
-    return [] if ast.get_docstring(ast.parse(source)) else ["line 1: the module has no docstring"]
+    return [] if ast.get_docstring(_tree(source)) else ["line 1: the module has no docstring"]
 
 
 def core_stays_behind_its_doors(source: str) -> list[str]:
     """Only ``billing.core`` and the modules beside it whose names begin so import ``cython_ext``."""
     return [
         _at(node, f"imports {name}")
-        for node in ast.walk(ast.parse(source))
+        for node in ast.walk(_tree(source))
         for name in _imported(node)
         if name.partition(".")[0] == "cython_ext"
     ]
@@ -135,7 +149,7 @@ def broad_handlers_give_a_reason(source: str) -> list[str]:
     """A handler of everything raises again, or says why not in a comment on its line or before its body."""
     lines = source.splitlines()
     found = []
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(_tree(source)):
         if not isinstance(node, ast.ExceptHandler):
             continue
         kinds = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
@@ -153,7 +167,7 @@ def broad_handlers_give_a_reason(source: str) -> list[str]:
 
 def asserts_only_in_tests(source: str) -> list[str]:
     """What must hold in production is raised: ``python -O`` takes an assert away."""
-    return [_at(node, "asserts; raise instead") for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Assert)]
+    return [_at(node, "asserts; raise instead") for node in ast.walk(_tree(source)) if isinstance(node, ast.Assert)]
 
 
 _LATER = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|X" + r"XX|HA" + r"CK)\b")
@@ -170,7 +184,7 @@ SKIPPING = {"skip", "skipif", "xfail", "importorskip", "skipIf", "skipUnless", "
 def nothing_is_skipped(source: str) -> list[str]:
     """No test is left out or expected to fail."""
     found = []
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(_tree(source)):
         if isinstance(node, ast.Attribute) and node.attr in SKIPPING:
             owner = node.value.attr if isinstance(node.value, ast.Attribute) else getattr(node.value, "id", "")
             if owner in ("mark", "pytest", "unittest"):
@@ -182,7 +196,7 @@ def nothing_is_skipped(source: str) -> list[str]:
 def nothing_is_mocked(source: str) -> list[str]:
     """Tests run the real parts."""
     found = []
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(_tree(source)):
         found += [_at(node, f"imports {n}") for n in _imported(node) if n.startswith(("unittest.mock", "mock"))]
     return found
 

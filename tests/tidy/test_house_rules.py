@@ -1,5 +1,7 @@
 """House rules as tests: each rule over the files it is for, and each with a canary that it must reject."""
 
+import ast
+import gc
 import importlib.machinery
 import re
 from pathlib import Path
@@ -114,6 +116,28 @@ def test_a_canary_is_rejected(rule: Rule, canary: str) -> None:
 @pytest.mark.parametrize(("rule", "source"), FINE)
 def test_what_is_allowed_passes(rule: Rule, source: str) -> None:
     assert rule(source) == []
+
+
+class Parsing:
+    """Garbage that parses when it is collected, as one does that prints a traceback."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+    def __del__(self) -> None:
+        ast.parse("paid = [1, (2, 3)]\n" * 50)
+
+
+def test_what_is_collected_meanwhile_does_no_harm() -> None:
+    source = Path(__file__).read_text(encoding="utf-8")
+    thresholds = gc.get_threshold()
+    try:
+        for allocations in range(100, 200):
+            Parsing()
+            gc.set_threshold(allocations)
+            says_what_it_is(source)
+    finally:
+        gc.set_threshold(*thresholds)
 
 
 def missing_beside(folder: Path) -> list[str]:
