@@ -1,9 +1,10 @@
 """Windows: how much of a plan's standard tokens may be burned within some hours, a week or a month (CONTRACT §3).
 
 Owns: ``Account.extras.burns``, when each standard token of a plan with windows was burned: by plan name, then by hour
-since 1970, the text ``SUM OFFSET:MICRO OFFSET:MICRO …``, the sum of the hour and each burn with its microseconds after
-the hour's start. Windows of every version of a plan see what was burned of any grant of that plan name. An hour is
-dropped when it is older than the longest window and 35 days more. Never: SQL, the clock.
+since 1970, in the words of :mod:`billing.burn_times`. Windows of every version of a plan see what was burned of any
+grant of that plan name. An hour is dropped when it is older than the longest window and 35 days more; where a plan has
+more than :data:`MOST_BURNS`, the oldest hours that only late usage can reach are known to a quarter of an hour. Never:
+SQL, the clock.
 """
 
 from calendar import monthrange
@@ -12,6 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from billing.accounts import NO_END_US, Account, Bucket, PlanKey
+from billing.burn_times import QUARTER_US, between_micro, burns, merged, noted, sum_micro
 from billing.catalog.model import Plan, Window
 from billing.limits import TimeLimits
 from schemas.times import DAY_US, HOUR_US
@@ -20,6 +22,8 @@ NO_LIMIT_MICRO = 2**127
 """More than any bucket holds."""
 LATE_US = TimeLimits().past_us
 """How late usage still finds its windows exact (the default of the limit for unnumbered usage)."""
+MOST_BURNS = 10_000
+"""How many burns of a plan an account knows to the microsecond, beyond those that usage on time can reach."""
 _LONGEST_FIXED_US = {"week": 8 * DAY_US, "month": 32 * DAY_US}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -59,20 +63,15 @@ def burned_micro(hours: dict[str, str], begins_us: int, ends_us: int) -> int:
     """What was burned between two microseconds, both included."""
     first, last = begins_us // HOUR_US, ends_us // HOUR_US
     if last - first < len(hours):
-        names = [name for hour in range(first, last + 1) if (name := str(hour)) in hours]
+        reached = [(hour, text) for hour in range(first, last + 1) if (text := hours.get(str(hour)))]
     else:
-        names = [name for name in hours if first <= int(name) <= last]
-    total = 0
-    for name in names:
-        starts_us = int(name) * HOUR_US
-        if begins_us <= starts_us and starts_us + HOUR_US - 1 <= ends_us:
-            total += int(hours[name].partition(" ")[0])
-            continue
-        for entry in hours[name].split(" ")[1:]:
-            offset, _, micro = entry.partition(":")
-            if begins_us <= starts_us + int(offset) <= ends_us:
-                total += int(micro)
-    return total
+        reached = [(hour, text) for name, text in hours.items() if first <= (hour := int(name)) <= last]
+    return sum(
+        between_micro(text, begins_us - hour * HOUR_US, ends_us - hour * HOUR_US)
+        if hour in (first, last)
+        else sum_micro(text)
+        for hour, text in reached
+    )
 
 
 def count(
@@ -85,27 +84,25 @@ def count(
     hour, offset_us = divmod(time_us, HOUR_US)
     known = hours.get(str(hour))
     if known is None:
-        _drop_old(account, plan, hours, now_us, plan_of)
-        hours[str(hour)] = f"{added_micro} {offset_us}:{added_micro}"
-        return
-    total, _, entries = known.partition(" ")
-    head, _, last = entries.rpartition(" ")
-    last_offset, _, last_micro = last.partition(":")
-    if int(last_offset) == offset_us:
-        entries = f"{head} {offset_us}:{int(last_micro) + added_micro}".lstrip()
-    else:
-        entries = f"{entries} {offset_us}:{added_micro}"
-    hours[str(hour)] = f"{int(total) + added_micro} {entries}"
+        versions = {bucket.plan_key for bucket in account.buckets if bucket.plan == plan.name}
+        _forget(hours, now_us, [window for key in versions for window in plan_of(key).windows])
+    hours[str(hour)] = noted(known, offset_us, added_micro)
 
 
-def _drop_old(
-    account: Account, plan: Plan, hours: dict[str, str], now_us: int, plan_of: Callable[[PlanKey], Plan]
-) -> None:
-    versions = {bucket.plan_key for bucket in account.buckets if bucket.plan == plan.name}
-    longest_us = max(_length_us(window) for key in versions for window in plan_of(key).windows)
-    oldest_hour = (now_us - longest_us - LATE_US) // HOUR_US
-    for name in [name for name in hours if int(name) < oldest_hour]:
+def _forget(hours: dict[str, str], now_us: int, windows: list[Window]) -> None:
+    """Drop the hours that no window reaches; know less of the oldest where that is needed to hold little."""
+    oldest = (now_us - max(map(_length_us, windows)) - LATE_US) // HOUR_US
+    for name in [name for name in hours if int(name) < oldest]:
         del hours[name]
+    too_many = sum(map(burns, hours.values())) - MOST_BURNS
+    if too_many <= 0:
+        return
+    rolling = max((window.hours for window in windows if window.kind == "rolling"), default=0)
+    for hour in sorted(hour for name in hours if (hour := int(name)) < now_us // HOUR_US - rolling - 1):
+        text = hours[str(hour)]
+        if too_many > 0 and burns(text) > HOUR_US // QUARTER_US:
+            hours[str(hour)] = merged(text, QUARTER_US)
+            too_many -= burns(text) - burns(hours[str(hour)])
 
 
 def _length_us(window: Window) -> int:
