@@ -8,8 +8,11 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
+from billing import subscriptions
 from billing.accounts import Account
 from billing.catalog import Catalog, load_folder
+from billing.catalog.model import Plan
+from billing.extras import Subscription
 from billing.grants import grant_package
 from billing.ledger import Postings
 from billing.lifecycle import next_due_us
@@ -39,14 +42,30 @@ def account_names(count: int, start: int = 0) -> list[str]:
 
 def accounts(names: list[str], plans: Catalog) -> Iterator[Account]:
     """One open account with one package for each name."""
-    plan = plans.plan(PLAN)
-    if plan is None:
-        raise LookupError(f"the benchmark catalogue has no plan {PLAN}")
+    plan = _plan(plans)
     for name in names:
         account = Account(name, "CNY", "bench", "prepaid", 0)
         grant_package(account, plan, "g", START_US, START_US, "external", Postings())
         account.next_due_us = next_due_us(account, lambda _: plan)
         yield account
+
+
+def subscribers(names: list[str], plans: Catalog) -> Iterator[Account]:
+    """One open account for each name, with a subscription in its first cycle that the wallet paid."""
+    plan = _plan(plans)
+    for number, name in enumerate(names):
+        account = Account(name, "CNY", "bench", "prepaid", 0, wallet_pico=100 * plan.price_pico)
+        subscription = Subscription(f"sub-{name}", plan.name, plan.version, "wallet", START_US + number * 997)
+        subscriptions.start(account, subscription, subscription.anchor_us, lambda _: plan, Postings())
+        account.next_due_us = next_due_us(account, lambda _: plan)
+        yield account
+
+
+def _plan(plans: Catalog) -> Plan:
+    plan = plans.plan(PLAN)
+    if plan is None:
+        raise LookupError(f"the benchmark catalogue has no plan {PLAN}")
+    return plan
 
 
 def commands(names: list[str]) -> Iterator[dict[str, object]]:

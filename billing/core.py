@@ -28,10 +28,10 @@ from billing.commit import (
 from billing.core_prices import CorePrices
 from billing.dedupe import DUPLICATE, NEW, Dedupe, identity_conflict, number_missing, number_reused
 from billing.documents import RATED_PER_RECORD, Stamp, dump_json, output_event, rated_data
-from billing.extras import Extras, extras_json
 from billing.invariants import BrokenInvariant
 from billing.ledger import CONTRACT_LIABILITY, CUSTOMER_DEPOSITS, OUTPUT_VAT, REVENUE_USAGE, Postings
 from billing.limits import TimeLimits
+from billing.packed_extras import ExtrasPacker
 from billing.reference.calculator import PlainCalculator, Rows
 from cython_ext.accounts import AccountStore
 from cython_ext.decode import Decoder, EventColumns
@@ -162,7 +162,7 @@ class CompiledCalculator:
     def __init__(self) -> None:
         self._decoder = Decoder()
         self._memory = Memory(self._decoder.sources)
-        self._store = AccountStore(self._decoder.accounts, Account, Bucket, Extras, extras_json)
+        self._store = AccountStore(self._decoder.accounts, Account, Bucket, ExtrasPacker())
         self._prices = CorePrices(self._decoder, lambda text: self._usage.word(text))
         self._usage = Usage(self._decoder, self._memory, self._store, self._prices.tables)
         self._rare = _RareCases(self._memory, self._store)

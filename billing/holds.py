@@ -6,7 +6,6 @@ overage of a reservation are those of the usage that follows. Never: SQL, Kafka,
 """
 
 from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import dataclass, field, fields, replace
 from operator import attrgetter
 
@@ -15,7 +14,7 @@ from billing.burn import burn, sort_buckets
 from billing.catalog.model import Catalog, Plan, PriceBook
 from billing.catalog.source import INT64_MAX
 from billing.covering import covering_bucket
-from billing.extras import Extras
+from billing.extras import copied
 from billing.ledger import Postings
 from billing.lifecycle import roll_forward
 from billing.pricing.match import combination_of
@@ -223,7 +222,7 @@ def _copied(account: Account) -> Account:
     reservation's time."""
     copy = Account(*_account_values(account))
     copy.buckets = [Bucket(*_bucket_values(bucket)) for bucket in account.buckets]
-    copy.extras = Extras() if account.extras.empty else deepcopy(account.extras)
+    copy.extras = copied(account.extras)
     return copy
 
 

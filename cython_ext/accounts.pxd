@@ -41,8 +41,8 @@ cdef struct Account:
     uint8_t dirty
     uint8_t touched
     uint8_t plain           # usage of it goes through the plain rule (billing.extras)
-    uint8_t has_extras      # AccountStore.extras has its document
-    Bucket* buckets         # in deduction order
+    uint32_t extras_size
+    Bucket* buckets         # in deduction order; behind the last, its packed extras
 
 
 cdef struct Rule:           # one bucket of one plan version
@@ -67,8 +67,7 @@ cdef class AccountStore:
     cdef vector[Rule] rules
     cdef TbBuffer frames  # kept for their room, like those below
     cdef TbBuffer accounts_new, accounts_changed, accounts_replaced, buckets_new, buckets_changed, buckets_replaced
-    cdef dict extras                    # by number of the account: (billing.extras.Extras, its document)
-    cdef object _account_type, _bucket_type, _no_extras, _extras_json
+    cdef object _account_type, _bucket_type, _packer
     cdef dict _rule_numbers
     cdef int16_t _open, _closed, _active, _pending, _suspended
     cdef int16_t word(self, str text) except -1
@@ -81,6 +80,7 @@ cdef class AccountStore:
             account.touched = 1
             self.touched.push_back(self.record_of[account.number])
     cdef int _place_grant(self, Bucket* bucket, bytes grant, Account* old, bint stored, size_t* likely) except -1
+    cdef bytes _extras(self, Account* account)
     cdef str _text(self, int32_t number)
     cdef vector[int32_t] _sorted_touched(self) noexcept nogil
     cdef void _sort_by_grant(self, Account* account, vector[int32_t]* order) noexcept nogil

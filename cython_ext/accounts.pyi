@@ -1,8 +1,6 @@
-from collections.abc import Callable
-
 from billing.accounts import Account, Bucket
 from billing.catalog.model import Plan
-from billing.extras import Extras
+from billing.packed_extras import ExtrasPacker
 from cython_ext.tables import TextTable
 
 class AccountStore:
@@ -13,8 +11,7 @@ class AccountStore:
         numbers: TextTable,
         account_type: type[Account],
         bucket_type: type[Bucket],
-        extras_type: type[Extras],
-        extras_json: Callable[[Extras], str],
+        packer: ExtrasPacker,
     ) -> None: ...
     def __len__(self) -> int: ...
     def rule(self, plan: Plan, bucket_no: int) -> int: ...
@@ -24,4 +21,3 @@ class AccountStore:
     def has(self, number: int) -> bool: ...
     def get(self, account_id: str) -> Account | None: ...
     def take(self, balance_pieces: list[bytes]) -> tuple[int, bytes, bytes, bytes, bytes, bytes, bytes, bytes]: ...
-    def bytes_held(self) -> int: ...

@@ -1,11 +1,9 @@
 """The accounts of one partition, held compactly, and what is written of them: balance documents and ``COPY`` rows.
 
 An account is 112 bytes, a bucket 112 and its grant id; names that repeat are numbers. A plain
-:class:`billing.accounts.Account` is made on demand and stored back. What few accounts have beyond wallet and buckets
-(:mod:`billing.extras`) is kept as the plain value it is. No rules here.
+:class:`billing.accounts.Account` is made on demand and stored back. What one has beyond wallet and buckets
+(:mod:`billing.extras`) lies packed behind its buckets. No rules here.
 """
-
-from copy import deepcopy
 
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport free, malloc
@@ -78,17 +76,15 @@ cdef inline uint8_t _bucket_difference(Bucket* a, Bucket* b) noexcept nogil:
 cdef class AccountStore:
     """Accounts by their number in the decoder's table.
 
-    ``account_type``, ``bucket_type`` and ``extras_type`` are the plain values; ``extras_json`` writes the last.
+    ``account_type`` and ``bucket_type`` are the plain values; ``packer`` is a :class:`billing.packed_extras.ExtrasPacker`.
     """
 
-    def __cinit__(self, TextTable numbers not None, account_type, bucket_type, extras_type, extras_json):
+    def __cinit__(self, TextTable numbers not None, account_type, bucket_type, packer):
         self.numbers = numbers
         self.words = TextTable()
         self._account_type = account_type
         self._bucket_type = bucket_type
-        self._no_extras = extras_type
-        self._extras_json = extras_json
-        self.extras = {}
+        self._packer = packer
         self._rule_numbers = {}
         self._open = self.word("open")
         self._closed = self.word("closed")
@@ -146,11 +142,14 @@ cdef class AccountStore:
         cdef bytes grant
         cdef Py_ssize_t i, number = len(sorted_buckets)
         cdef int32_t name = self.numbers.number(account.account.encode())
-        cdef bytes document = self._extras_json(account.extras).encode()
+        cdef bytes extras = self._packer.pack(account.extras)
+        cdef size_t extras_size = len(extras)
         cdef bint new_extras
         cdef size_t likely = 0
         if number > 65535:
             raise OverflowError(f"account {account.account!r} has {number} buckets")
+        if extras_size > 0xFFFFFFFF:
+            raise OverflowError(f"account {account.account!r} has {extras_size} bytes beyond its buckets")
         to_wide(account.wallet_pico, &record.wallet_pico)
         to_wide(account.absorbed_micro, &record.absorbed_micro)
         to_wide(account.absorbed_pico, &record.absorbed_pico)
@@ -167,13 +166,14 @@ cdef class AccountStore:
         record.dirty = UNCHANGED if stored else REPLACED
         record.touched = 0
         record.plain = account.extras.decides_usage
-        record.has_extras = document != b"{}"
+        record.extras_size = <uint32_t>extras_size
         record.buckets = NULL
         old = self.find(name)
-        if number:
-            buckets = <Bucket*>malloc(number * sizeof(Bucket))
+        if number or extras_size:
+            buckets = <Bucket*>malloc(number * sizeof(Bucket) + extras_size)
             if buckets == NULL:
                 raise MemoryError
+            memcpy(&buckets[number], <const char*>extras, extras_size)
         try:
             for i in range(number):
                 plain = sorted_buckets[i]
@@ -207,8 +207,8 @@ cdef class AccountStore:
             if stored:
                 record.dirty = old.dirty
             else:
-                new_extras = record.has_extras != old.has_extras or (
-                    record.has_extras and self.extras[name][1] != document
+                new_extras = record.extras_size != old.extras_size or (
+                    extras_size and memcmp(&buckets[number], &old.buckets[old.bucket_number], extras_size) != 0
                 )
                 record.dirty = old.dirty | (REPLACED if new_extras else _account_difference(&record, old))
             record.stored = record.stored or old.stored
@@ -219,10 +219,6 @@ cdef class AccountStore:
                 self.record_of.push_back(-1)
             self.record_of[name] = <int32_t>self.records.size()
             self.records.push_back(record)
-        if record.has_extras:
-            self.extras[name] = (deepcopy(account.extras), document)
-        else:
-            self.extras.pop(name, None)
         if not stored:
             self.touch(self.find(name))
 
@@ -308,7 +304,7 @@ cdef class AccountStore:
             clock_us=record.clock_us,
             next_due_us=record.next_due_us,
             buckets=buckets,
-            extras=deepcopy(self.extras[number][0]) if record.has_extras else self._no_extras(),
+            extras=self._packer.unpack(self._extras(record)),
         )
 
     def take(self, list balance_pieces):
@@ -377,16 +373,9 @@ cdef class AccountStore:
             self.buckets_replaced.data[: self.buckets_replaced.size],
         )
 
-    def bytes_held(self):
-        """Bytes of memory for accounts, buckets, and their texts."""
-        cdef size_t i, total = 0
-        total += self.records.capacity() * sizeof(Account) + self.record_of.capacity() * 4 + self.grants.capacity()
-        total += self.numbers.arena.capacity() + 8 * (
-            self.numbers.starts.capacity() + self.numbers.hashes.capacity() + self.numbers.slots.capacity()
-        )
-        for i in range(self.records.size()):
-            total += self.records[i].bucket_number * sizeof(Bucket) + 16
-        return total
+    cdef bytes _extras(self, Account* account):
+        """As the packer packed them."""
+        return (<const char*>&account.buckets[account.bucket_number])[: account.extras_size]
 
     cdef int16_t word(self, str text) except -1:
         cdef bytes encoded = text.encode()
@@ -549,12 +538,10 @@ cdef class AccountStore:
 
     cdef void _put_account_row(self, TbBuffer* rows, Account* account) except *:
         """billing.rows.account_row."""
-        cdef bytes document = b"{}"
+        cdef bytes document = self._packer.document(self._extras(account)) if account.extras_size else b"{}"
         cdef const char* name = self.numbers.arena.data() + self.numbers.starts[account.number]
         cdef size_t size = self.numbers.starts[account.number + 1] - self.numbers.starts[account.number]
         cdef char* p
-        if account.has_extras:
-            document = self.extras[account.number][1]
         p = rows.room(2 * size + 8 * 256 + 8 * 45 + 2 * len(document))
         p = tb_put_copy(p, name, size)
         p = self._tab(p)
