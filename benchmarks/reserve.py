@@ -103,7 +103,7 @@ def run(requests: int = 60_000, accounts: int = 1_000_000, clients: int = 16, ra
 
 
 def load_accounts(admin_database_url: str, names: list[str]) -> None:
-    """Copy open accounts with a package each into the tables, partition by partition."""
+    """Copy open accounts with a subscription each into the tables, partition by partition."""
     plans = workload.catalog()
     by_partition: list[list[str]] = [[] for _ in range(PARTITIONS)]
     for name in names:
@@ -113,7 +113,7 @@ def load_accounts(admin_database_url: str, names: list[str]) -> None:
         for partition, mine in enumerate(by_partition):
             connection.execute("SELECT set_config('tokenbill.partition', %s, false)", (str(partition),))
             for start in range(0, len(mine), _AT_ONCE):
-                made = list(workload.accounts(mine[start : start + _AT_ONCE], plans))
+                made = list(workload.subscribers(mine[start : start + _AT_ONCE], plans))
                 with connection.cursor() as cursor:
                     with cursor.copy("COPY account (" + ACCOUNT_COLUMNS + ") FROM STDIN") as copy:
                         copy.write(b"".join(map(account_row, made)))
