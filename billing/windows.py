@@ -21,7 +21,7 @@ from schemas.times import DAY_US, HOUR_US
 NO_LIMIT_MICRO = 2**127
 """More than any bucket holds."""
 LATE_US = TimeLimits().past_us
-"""How late usage still finds its windows exact (the default of the limit for unnumbered usage)."""
+"""How late usage still finds what its windows counted (the default of the limit for unnumbered usage)."""
 MOST_BURNS = 10_000
 """How many burns of a plan an account knows to the microsecond, beyond those that usage on time can reach."""
 _LONGEST_FIXED_US = {"week": 8 * DAY_US, "month": 32 * DAY_US}
