@@ -21,7 +21,7 @@ from schemas.times import parse_time_us
 
 CATALOG_DIR = Path(__file__).resolve().parent / "catalog"
 START_US = parse_time_us("2026-11-22T00:00:00Z")
-PLAN = "bench"
+PLAN, MONTHLY_PLAN = "bench", "bench-month"
 COMBINATIONS = [
     (model, tier, energy)
     for model in ("deepseek-v3.2", "glm-5", "qwen3-max")
@@ -42,7 +42,7 @@ def account_names(count: int, start: int = 0) -> list[str]:
 
 def accounts(names: list[str], plans: Catalog) -> Iterator[Account]:
     """One open account with one package for each name."""
-    plan = _plan(plans)
+    plan = _plan(plans, PLAN)
     for name in names:
         account = Account(name, "CNY", "bench", "prepaid", 0)
         grant_package(account, plan, "g", START_US, START_US, "external", Postings())
@@ -52,7 +52,7 @@ def accounts(names: list[str], plans: Catalog) -> Iterator[Account]:
 
 def subscribers(names: list[str], plans: Catalog) -> Iterator[Account]:
     """One open account for each name, with a subscription in its first cycle that the wallet paid."""
-    plan = _plan(plans)
+    plan = _plan(plans, MONTHLY_PLAN)
     for number, name in enumerate(names):
         account = Account(name, "CNY", "bench", "prepaid", 0, wallet_pico=100 * plan.price_pico)
         subscription = Subscription(f"sub-{name}", plan.name, plan.version, "wallet", START_US + number * 997)
@@ -61,10 +61,10 @@ def subscribers(names: list[str], plans: Catalog) -> Iterator[Account]:
         yield account
 
 
-def _plan(plans: Catalog) -> Plan:
-    plan = plans.plan(PLAN)
+def _plan(plans: Catalog, name: str) -> Plan:
+    plan = plans.plan(name)
     if plan is None:
-        raise LookupError(f"the benchmark catalogue has no plan {PLAN}")
+        raise LookupError(f"the benchmark catalogue has no plan {name}")
     return plan
 
 

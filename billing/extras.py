@@ -1,7 +1,7 @@
 """What accounts have beyond a wallet and buckets, kept as one JSON document in the account's row.
 
-Owns: the form of that document. An account that has nothing of it pays nothing for it; one with something that
-decides usage (:meth:`Extras.decides_usage`) is decided by the plain rule, event by event. Never: rules.
+Owns: the form of that document. Usage that it has a say in (:attr:`Extras.wallet_floor_bits`, and what a bucket's plan
+says of windows or members) is decided by the plain rule, event by event. Never: rules.
 """
 
 from dataclasses import dataclass, field
@@ -10,6 +10,8 @@ from typing import NamedTuple
 from pydantic import TypeAdapter
 
 NOT_DUE_US = 0
+FROM_ANY_WALLET, FROM_NO_WALLET = -1, 127
+"""See :attr:`Extras.wallet_floor_bits`."""
 
 
 class Counter(NamedTuple):
@@ -145,9 +147,17 @@ class Extras:
         return self == _NOTHING
 
     @property
-    def decides_usage(self) -> bool:
-        """Whether usage of this account must go through the plain rule, whatever its buckets."""
-        return self.gift_pico != 0 or (self.wallet_alert_pico is not None and not self.wallet_alert_sent)
+    def wallet_floor_bits(self) -> int:
+        """The wallet may pay as long as it keeps 2 to the power of this pico, and nothing here has a say.
+
+        ``FROM_ANY_WALLET`` where nothing ever has, ``FROM_NO_WALLET`` where gift money is spent first. Above the amount
+        below which its owner is told, a power of two will do.
+        """
+        if self.gift_pico:
+            return FROM_NO_WALLET
+        if self.wallet_alert_pico is None or self.wallet_alert_sent:
+            return FROM_ANY_WALLET
+        return min(self.wallet_alert_pico.bit_length(), FROM_NO_WALLET)
 
 
 _FORM = TypeAdapter(Extras)

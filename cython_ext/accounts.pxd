@@ -1,4 +1,4 @@
-from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t
 from libcpp.vector cimport vector
 
 from cython_ext.tables cimport TextTable
@@ -40,7 +40,7 @@ cdef struct Account:
     uint8_t stored
     uint8_t dirty
     uint8_t touched
-    uint8_t plain           # usage of it goes through the plain rule (billing.extras)
+    int8_t wallet_floor_bits  # billing.extras.Extras.wallet_floor_bits
     uint32_t extras_size
     Bucket* buckets         # in deduction order; behind the last, its packed extras
 

@@ -165,7 +165,7 @@ cdef class AccountStore:
         record.stored = stored
         record.dirty = UNCHANGED if stored else REPLACED
         record.touched = 0
-        record.plain = account.extras.decides_usage
+        record.wallet_floor_bits = account.extras.wallet_floor_bits
         record.extras_size = <uint32_t>extras_size
         record.buckets = NULL
         old = self.find(name)

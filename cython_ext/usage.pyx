@@ -43,6 +43,7 @@ cdef enum:
     NEEDS_SCOPE = 3
     NEEDS_PLAIN = tb_needs_plain
     ALL_DONE = 5
+    FROM_NO_WALLET = 127  # billing.extras
 
 cdef inline Span view(TextTable table, int32_t number) noexcept nogil:
     cdef Span seen
@@ -219,7 +220,7 @@ cdef class Usage:
         if seen != NEW:
             return NEEDS_PLAIN
         account = self.accounts.find(columns.account[row])
-        if account == NULL or account.status != self.accounts._open or account.plain:
+        if account == NULL or account.status != self.accounts._open:
             return NEEDS_PLAIN
 
         # Price
@@ -300,9 +301,14 @@ cdef class Usage:
         elif plain_overage:
             return NEEDS_PLAIN
         elif not matched or pays_as_you_go:
+            left = account.wallet_pico - tb_widen(amount_pico)
+            if account.wallet_floor_bits == FROM_NO_WALLET:
+                return NEEDS_PLAIN
+            if account.wallet_floor_bits >= 0 and left < tb_widen(1) << account.wallet_floor_bits:
+                return NEEDS_PLAIN
             charged_pico = amount_pico
             paid.payer = BY_WALLET
-            account.wallet_pico = account.wallet_pico - tb_widen(amount_pico)
+            account.wallet_pico = left
             if amount_pico:
                 account.dirty |= 1
             earned = self._earned(account.currency, -1, version_number)

@@ -213,7 +213,7 @@ def accounts(rng: Random, name: str) -> Account:
         price_book=rng.choice(["retail", "retail", "retail", "usd", "nowhere"]),
         payment="prepaid",
         credit_limit_pico=rng.choice([0, 10**37]),
-        wallet_pico=rng.choice([0, -5, 10**36]),
+        wallet_pico=rng.choice([0, -5, 10**36, 2**44 + 10**10]),
         status=rng.choice(["open"] * 9 + [CLOSED]),
         buckets=[buckets(rng, number) for number in range(rng.randint(0, 3))],
         extras=Extras(

@@ -1,17 +1,23 @@
 """The compiled calculator equals the plain one: outcomes, effects to the byte, accounts; under random input."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from random import Random
+from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from parity_samples import CATALOG, NAMES, T0_US, accounts, commanded, lively, records
 
+from benchmarks import workload
 from billing.accounts import Account
 from billing.calculator import UsageBatch, UsageOutcome
+from billing.catalog.model import Catalog
 from billing.commit import PartitionState, PlainRecord
 from billing.core import CompiledCalculator
 from billing.documents import Stamp
+from billing.extras import Extras
 from billing.limits import TimeLimits
 from billing.reference.calculator import PlainCalculator
 
@@ -99,3 +105,43 @@ def test_after_a_restart_both_decide_the_same(seed: int) -> None:
             calculator.put_hour(hour_us, [hour for hour in effects.dedupe.hours if hour.hour_us == hour_us])
         outcomes.append((calculator.apply(decoded), calculator.take_effects(Stamp(0, 2, T0_US))))
     assert outcomes[0] == outcomes[1]
+
+
+def with_gift(account: Account) -> Account:
+    """Its bucket pays: nothing is taken from the wallet, which holds gift money and is watched."""
+    account.wallet_pico, account.extras.gift_pico, account.extras.wallet_alert_pico = 10**14, 10**13, 10**13
+    return account
+
+
+def watched(account: Account) -> Account:
+    """Its wallet pays, and its owner is told when it falls low."""
+    return replace(account, buckets=[], wallet_pico=10**20, extras=Extras(wallet_alert_pico=10**13))
+
+
+@pytest.mark.parametrize("change", [lambda account: account, with_gift, watched], ids=["as is", "gift", "watched"])
+@pytest.mark.parametrize("kind", [workload.accounts, workload.subscribers], ids=["package", "subscriber"])
+def test_common_accounts_never_leave_the_core(
+    kind: Callable[[list[str], Catalog], Iterator[Account]], change: Callable[[Account], Account]
+) -> None:
+    """The parity above would hold too if all went the plain way."""
+    plainly = 0
+
+    class Counting(CompiledCalculator):
+        def _decide_plainly(self, decoded: Any, row: int, outcome: UsageOutcome) -> None:
+            nonlocal plainly
+            plainly += 1
+            super()._decide_plainly(decoded, row, outcome)
+
+    names = workload.account_names(10)
+    values = workload.events(300, names, 0, 1)
+    events = [PlainRecord(offset, T0_US, None, value) for offset, value in enumerate(values)]
+    held = [change(account) for account in kind(names, workload.catalog())]
+    outcomes = []
+    for calculator in (PlainCalculator(), Counting()):
+        calculator.load(PartitionState(0, 1))
+        calculator.set_catalog(workload.catalog())
+        _, _, outcome = step(calculator, UsageBatch(0, 1, events, T0_US, None), held, True)
+        outcomes.append((outcome, calculator.take_effects(Stamp(0, 1, T0_US))))
+    assert outcomes[0] == outcomes[1]
+    assert outcomes[0][0].rated == 300
+    assert plainly == 0
