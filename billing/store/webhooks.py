@@ -4,9 +4,10 @@ Operational state, outside journal and digest. An event becomes deliveries in th
 position behind it, so none is forgotten and none is filed twice; a delivery is sent at least once. Never sends.
 """
 
+import base64
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import LiteralString
@@ -16,6 +17,8 @@ from billing.store.database import Connection, Database
 PENDING, DELIVERED, FAILED = "pending", "delivered", "failed"
 LEASE_SECONDS = 60
 """For so long nobody else takes a delivery that is being sent."""
+SECRET_PREFIX = "whsec_"
+"""How the Standard Webhooks specification marks a secret: after it comes the base64 of the key that signs."""
 _INTAKE_LOCK = 0x7462_7768  # "tbwh"
 
 
@@ -49,8 +52,10 @@ class Delivery:
     """One event on its way to one webhook."""
 
     delivery_id: int
+    webhook_id: str
     url: str
     secret: str
+    account: str
     event_id: str
     body: bytes
     attempts: int
@@ -59,11 +64,12 @@ class Delivery:
 
 def add_webhook(database: Database, url: str, account: str | None, types: Sequence[str]) -> Webhook:
     """Tell ``url`` of events from now on."""
+    secret = SECRET_PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
     with database.transaction() as connection:
         row = connection.execute(
             "INSERT INTO webhook (webhook_id, url, secret, account, types) VALUES (%s, %s, %s, %s, %s)"
             " RETURNING webhook_id, url, secret, account, types, created_at",
-            (secrets.token_hex(6), url, secrets.token_urlsafe(32), account, sorted(set(types))),
+            (secrets.token_hex(6), url, secret, account, sorted(set(types))),
         ).fetchall()[0]
     return _webhook(*row)
 
@@ -126,20 +132,31 @@ def file_events(database: Database, events: Sequence[FedEvent], positions: dict[
 
 _TAKE: LiteralString = """
 UPDATE webhook_delivery AS d SET next_try_at = now() + %s
-FROM (
-    SELECT delivery_id FROM webhook_delivery WHERE state = %s AND next_try_at <= now()
+FROM webhook AS w CROSS JOIN LATERAL (
+    SELECT delivery_id FROM webhook_delivery
+    WHERE webhook_id = w.webhook_id AND state = 'pending' AND next_try_at <= now()
     ORDER BY next_try_at, delivery_id LIMIT %s FOR UPDATE SKIP LOCKED
-) AS due, webhook AS w
-WHERE d.delivery_id = due.delivery_id AND w.webhook_id = d.webhook_id
-RETURNING d.delivery_id, w.url, w.secret, d.event_id, d.body, d.attempts
+) AS due
+WHERE w.removed_at IS NULL AND w.webhook_id <> ALL (%s) AND d.delivery_id = due.delivery_id
+RETURNING d.delivery_id, d.webhook_id, w.url, w.secret, d.account, d.event_id, d.body, d.attempts
 """
 
 
-def take_due(database: Database, limit: int) -> list[Delivery]:
-    """Deliveries whose time has come, oldest first; for :data:`LEASE_SECONDS` nobody else gets them."""
+def take_due(database: Database, limit: int, except_of: Collection[str] = ()) -> list[Delivery]:
+    """Deliveries whose time has come, oldest first, at most so many of each webhook, none of some webhooks; for
+    :data:`LEASE_SECONDS` nobody else gets them."""
     with database.transaction() as connection:
-        rows = connection.execute(_TAKE, (timedelta(seconds=LEASE_SECONDS), PENDING, limit))
+        rows = connection.execute(_TAKE, (timedelta(seconds=LEASE_SECONDS), limit, list(except_of)))
         return sorted((Delivery(*row) for row in rows), key=lambda delivery: delivery.delivery_id)
+
+
+def give_back(database: Database, deliveries: Sequence[Delivery]) -> None:
+    """They were not sent after all: they are due again, before what is newer."""
+    with database.transaction() as connection:
+        connection.execute(
+            "UPDATE webhook_delivery SET next_try_at = created_at WHERE delivery_id = ANY (%s) AND state = %s",
+            ([delivery.delivery_id for delivery in deliveries], PENDING),
+        )
 
 
 def delivered(database: Database, delivery_id: int) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -17,7 +18,7 @@ from own_database import prepared_database
 from billing.store import webhooks
 from billing.store.database import Database
 from billing.store.webhooks import FedEvent
-from tokenbill.webhooks.sender import Sender
+from tokenbill.webhooks.sender import LANES, Sender, signature
 
 BODY = b'{"type":"threshold.reached.v1"}'
 
@@ -28,15 +29,23 @@ class Receiver:
     def __init__(self) -> None:
         self.answers: list[int] = []
         self.got: list[tuple[dict[str, str], bytes]] = []
+        self.waits: threading.Event | None = None
+        self.body = b""
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 receiver.got.append(({name.lower(): value for name, value in self.headers.items()}, body))
-                self.send_response(receiver.answers.pop(0) if receiver.answers else 204)
-                self.send_header("content-length", "0")
+                if receiver.waits is not None:
+                    receiver.waits.wait(30)
+                time.sleep(len(receiver.got) % 3 * 0.005)
+                self.send_response(receiver.answers.pop(0) if receiver.answers else 200 if receiver.body else 204)
+                self.send_header("content-length", str(10**12 if receiver.body else 0))
                 self.end_headers()
+                with contextlib.suppress(OSError):
+                    while receiver.body:
+                        self.wfile.write(receiver.body)
 
             def log_message(self, format: str, *args: object) -> None:
                 """Nothing is printed."""
@@ -59,6 +68,26 @@ def database(servers: object) -> Iterator[Database]:
     server_url: str = servers.admin_database_url  # type: ignore[attr-defined]
     with prepared_database(server_url, 2) as made, closing(Database(made.app_url, 4)) as opened:
         yield opened
+
+
+@contextlib.contextmanager
+def sending(database: Database) -> Iterator[None]:
+    """The sender, as its process runs it."""
+    sender = Sender(database)
+    thread = threading.Thread(target=sender.run)
+    thread.start()
+    try:
+        yield
+    finally:
+        sender.end()
+        thread.join(30)
+
+
+def until(ready: Callable[[], bool]) -> None:
+    ends = time.monotonic() + 20
+    while not ready():
+        assert time.monotonic() < ends
+        time.sleep(0.02)
 
 
 def event(offset: int, account: str = "a", type_name: str = "threshold.reached.v1") -> FedEvent:
@@ -86,7 +115,10 @@ def test_an_event_arrives_signed(database: Database, receiver: Receiver) -> None
     assert headers["webhook-id"] == "urn:tokenbill:partition:0/e-7"
     assert abs(time.time() - int(headers["webhook-timestamp"])) < 60
     signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
-    expected = base64.b64encode(hmac.new(hook.secret.encode(), signed, hashlib.sha256).digest()).decode()
+    # As the libraries of the Standard Webhooks specification check it: the key is what the secret holds in base64.
+    key = base64.b64decode(hook.secret.removeprefix("whsec_"), validate=True)
+    assert hook.secret.startswith("whsec_") and len(key) == 32
+    expected = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
     assert headers["webhook-signature"] == f"v1,{expected}"
     assert states(database) == [("delivered", 1)]
 
@@ -147,3 +179,37 @@ def test_what_is_being_sent_is_not_taken_twice(database: Database, receiver: Rec
     webhooks.file_events(database, [event(1)], {0: 2})
     assert len(webhooks.take_due(database, 10)) == 1
     assert webhooks.take_due(database, 10) == []
+
+
+def test_a_slow_receiver_holds_up_nobody_else_and_an_account_is_told_in_order(
+    database: Database, receiver: Receiver
+) -> None:
+    slow = Receiver()
+    slow.waits = threading.Event()
+    webhooks.add_webhook(database, slow.url, None, [])
+    webhooks.add_webhook(database, receiver.url, None, [])
+    filed = [event(number, f"account-{number % 7}") for number in range(200)]
+    webhooks.file_events(database, filed, {0: 200})
+    with sending(database):
+        until(lambda: len(receiver.got) == 200)
+        told = [int(headers["webhook-id"].rpartition("-")[2]) for headers, _ in receiver.got]
+        for account in range(7):
+            assert [one for one in told if one % 7 == account] == list(range(account, 200, 7))
+        assert len(slow.got) <= LANES
+        slow.waits.set()
+        until(lambda: len(slow.got) == 200)
+    slow.server.shutdown()
+    slow.server.server_close()
+
+
+def test_an_answer_without_end_is_an_answer(database: Database, receiver: Receiver) -> None:
+    webhooks.add_webhook(database, receiver.url, None, [])
+    receiver.body = bytes(1 << 14)
+    webhooks.file_events(database, [event(1)], {0: 2})
+    with sending(database):
+        until(lambda: states(database) == [("delivered", 1)])
+
+
+def test_a_secret_of_before_signs_as_it_did() -> None:
+    signed = base64.b64encode(hmac.new(b"secret", b"id.1.body", hashlib.sha256).digest()).decode()
+    assert signature("secret", "id", 1, b"body") == f"v1,{signed}"

@@ -22,6 +22,8 @@ from tokenbill.errors import UserError
 _DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the local stack to join.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 JOIN_SECONDS = 20.0
+DATABASE_CONNECTIONS = 10
+"""Fewer than requests at a time: these wait for receivers, not for the database."""
 
 
 @click.command()
@@ -41,12 +43,12 @@ def webhooks(web_port: int, web_host: str, data_dir: Path | None) -> None:
 
     from streams.pages import serve_pages
     from tokenbill.webhooks.intake import Intake
-    from tokenbill.webhooks.sender import CONCURRENCY, Sender
+    from tokenbill.webhooks.sender import Sender
 
     log_to_stderr()
     kafka, url = servers(data_dir)
     wait_for_topics(kafka)
-    with closing(Database(url, CONCURRENCY + 2, "tokenbill webhooks")) as database:
+    with closing(Database(url, DATABASE_CONNECTIONS, "tokenbill webhooks")) as database:
         intake, sender = Intake(database, kafka), Sender(database)
 
         def end(*_: object) -> None:
