@@ -75,6 +75,10 @@ class Bucket:
         """What was paid for at once: the grant, or the pack by itself."""
         return self.grant_id if self.is_pack else self.grant
 
+    def lasts(self, now_us: int) -> bool:
+        """Whether the bucket has not lapsed at log time ``now_us``; one that is used up lasts until it would."""
+        return self.status in LIVE or (self.status == USED_UP and now_us < self.lapse_at_us)
+
     @property
     def plan_key(self) -> PlanKey:
         """The plan version that holds this bucket's priority, scope and overage rule."""

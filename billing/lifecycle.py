@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from billing import bills, ledger
-from billing.accounts import ACTIVE, CANCELLED, EXPIRED, LIVE, NO_END_US, PENDING, Account, Bucket
+from billing.accounts import ACTIVE, CANCELLED, EXPIRED, LIVE, NO_END_US, PENDING, USED_UP, Account, Bucket
 from billing.alerts import forget_ended, near_end, near_end_us, wallet_alert
 from billing.bills import roll_bills
 from billing.burn import AccountEvent, PlanOf, sort_buckets
@@ -129,6 +129,9 @@ def _apply(account: Account, moment: _Moment, now_us: int, plan_of: PlanOf, post
 
 def _end(account: Account, bucket: Bucket, plan: Plan, plan_of: PlanOf, postings: Postings) -> list[AccountEvent]:
     """What a bucket's end plus its grace brings: it is paid back, or carried over, or lapses."""
+    if bucket.remaining_micro == 0:  # suspended when it was used up
+        bucket.status = USED_UP
+        return []
     if bucket.grant_id in account.extras.refunds:
         together = [one for one in account.granted(bucket.grant) if one.grant_id in account.extras.refunds]
         due = [one for one in together if one.status in LIVE and one.lapse_at_us == bucket.lapse_at_us]

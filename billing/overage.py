@@ -7,7 +7,7 @@ rule applies is asked of the last bucket that matches; prices, SQL, the clock.
 from collections.abc import Sequence
 
 from billing import ledger
-from billing.accounts import ACTIVE, CANCELLED, LIVE, PACK, USED_UP, Bucket
+from billing.accounts import ACTIVE, CANCELLED, PACK, Bucket
 from billing.catalog.model import STD_TOKEN, Plan
 from billing.consent import consented
 from billing.deduct import AccountEvent, Payment, limit_micro, take
@@ -85,7 +85,7 @@ def _buy_packs(payment: Payment, bucket: Bucket, plan: Plan) -> None:
     while (
         payment.uncovered_micro
         and bought < rule.max_packs
-        and (bucket.status in LIVE or bucket.status == USED_UP)
+        and bucket.lasts(payment.now_us)
         and can_pay(account, rule.price_pico)
         and has_room(account, 1)
     ):

@@ -7,7 +7,7 @@ Never: which bucket ends when, SQL, the clock.
 """
 
 from billing import ledger
-from billing.accounts import LIVE, REFUNDED, Account, Bucket
+from billing.accounts import REFUNDED, Account, Bucket
 from billing.burn import AccountEvent
 from billing.extras import Refund
 from billing.grants import split_fee
@@ -26,19 +26,21 @@ def refund(data: RefundPackage, account: Account, scene: Scene) -> Account | Ref
         return Refusal("unknown_grant", f"there is no grant {data.grant_id!r} on this account")
     if any(one.grant_id in account.extras.received for one in buckets):
         return Refusal("not_refundable", f"grant {data.grant_id!r} was given by another account, which paid for it")
-    left = [one for one in buckets if one.status in LIVE and one.grant_id not in account.extras.refunds]
+    lasting = [one for one in buckets if one.lasts(scene.now_us) and one.grant_id not in account.extras.refunds]
+    left = [one for one in lasting if one.remaining_micro]
     if not left:
         return Refusal(
             "nothing_to_refund", f"grant {data.grant_id!r} is used up, has ended, or is being refunded already"
         )
-    for bucket in left:
+    for bucket in lasting:  # an empty one too ends now, for it says what becomes of overage
         plan = scene.catalog.plan(bucket.plan, bucket.plan_version)
         if plan is None:
             return Refusal("unknown_plan", f"there is no plan {bucket.plan_key}")
-        price_pico = plan.overage.price_pico if bucket.is_pack else plan.price_pico
-        net_pico, _ = split_fee(price_pico, plan.tax_rate_micro)
-        paid = Refund(price_pico, net_pico, account.extras.wallet_paid_pico.get(bucket.sale))
-        account.extras.refunds[bucket.grant_id] = paid
+        if bucket in left:
+            price_pico = plan.overage.price_pico if bucket.is_pack else plan.price_pico
+            net_pico, _ = split_fee(price_pico, plan.tax_rate_micro)
+            paid = Refund(price_pico, net_pico, account.extras.wallet_paid_pico.get(bucket.sale))
+            account.extras.refunds[bucket.grant_id] = paid
         bucket.valid_until_us = min(bucket.valid_until_us, max(bucket.valid_from_us, scene.now_us))
         bucket.lapse_at_us = min(bucket.lapse_at_us, scene.now_us + plan.grace_hours * HOUR_US)
     return account

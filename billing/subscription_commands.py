@@ -111,7 +111,7 @@ def suspend_subscription(data: SuspendSubscription, account: Account, scene: Sce
         return subscription
     if subscription.status == SUSPENDED:
         return Refusal("subscription_suspended", f"subscription {data.subscription_id!r} is suspended")
-    suspend(account, subscription)
+    suspend(account, subscription, scene.now_us)
     return account
 
 

@@ -6,7 +6,7 @@ top-up pays it, and only while it lasts. A cycle that was granted stays so. Neve
 (:mod:`billing.grants`), whether a command may be carried out (:mod:`billing.subscription_commands`), SQL, the clock.
 """
 
-from billing.accounts import ACTIVE, CLOSED, LIVE, NO_END_US, PENDING, SUSPENDED, Account, Bucket, PlanKey
+from billing.accounts import ACTIVE, CLOSED, NO_END_US, PENDING, SUSPENDED, USED_UP, Account, Bucket, PlanKey
 from billing.burn import AccountEvent, PlanOf
 from billing.catalog.model import Plan
 from billing.cycles import cycle_at, cycle_start_us
@@ -187,10 +187,10 @@ def retry_unpaid(account: Account, now_us: int, plan_of: PlanOf, postings: Posti
     return events
 
 
-def suspend(account: Account, subscription: Subscription) -> None:
+def suspend(account: Account, subscription: Subscription, now_us: int) -> None:
     """Take the buckets out of use; they go on ending in their time, and no cycle is granted."""
     subscription.status = SUSPENDED
-    for bucket in _live_buckets(account, subscription):
+    for bucket in _lasting_buckets(account, subscription, now_us):
         bucket.status = SUSPENDED
 
 
@@ -198,8 +198,8 @@ def resume(
     account: Account, subscription: Subscription, now_us: int, plan_of: PlanOf, postings: Postings
 ) -> list[AccountEvent]:
     """Put the buckets into use again; a cycle that began meanwhile is granted now, as a renewal is."""
-    for bucket in _live_buckets(account, subscription):
-        bucket.status = PENDING if now_us < bucket.valid_from_us else ACTIVE
+    for bucket in _lasting_buckets(account, subscription, now_us):
+        bucket.status = _in_use(bucket, now_us)
     subscription.status = ACTIVE
     return [] if subscription.granted else [grant_cycle(account, subscription, now_us, plan_of, postings)]
 
@@ -219,8 +219,8 @@ def cancel(account: Account, subscription: Subscription, at_us: int, plan_of: Pl
 
 def cancel_now(account: Account, subscription: Subscription, now_us: int, plan_of: PlanOf) -> list[AccountEvent]:
     """End the subscription and its buckets now; usage of before still burns them during their grace. No money moves."""
-    for bucket in _live_buckets(account, subscription):
-        bucket.status = PENDING if now_us < bucket.valid_from_us else ACTIVE  # a suspended one too has its grace
+    for bucket in _lasting_buckets(account, subscription, now_us):
+        bucket.status = _in_use(bucket, now_us)  # a suspended one too has its grace
         _cut_short(bucket, subscription, now_us, plan_of(bucket.plan_key))
     subscription.last_cycle, subscription.status = subscription.cycle, ENDED
     return [_ended(account, subscription)]
@@ -241,7 +241,7 @@ def change_now(
     left_us, whole_us = cycle.until_us - begins_us, cycle.until_us - cycle.from_us
     replaced = [
         bucket
-        for bucket in _live_buckets(account, subscription)
+        for bucket in _lasting_buckets(account, subscription, now_us)
         if number_in_cycle(bucket) == subscription.cycle
         and bucket.grant_id not in subscription.cut_short
         and bucket.grant_id not in account.extras.refunds
@@ -285,13 +285,20 @@ def _cut_short(bucket: Bucket, subscription: Subscription, now_us: int, plan: Pl
         subscription.cut_short.append(bucket.grant_id)
 
 
-def _live_buckets(account: Account, subscription: Subscription) -> list[Bucket]:
-    """Buckets of the subscription of which something is left and not lapsed."""
+def _lasting_buckets(account: Account, subscription: Subscription, now_us: int) -> list[Bucket]:
+    """Buckets of the subscription that have not lapsed; empty ones too, which still say what becomes of overage."""
     return [
         bucket
         for bucket in account.buckets
-        if bucket.status in LIVE and subscription_of(account, bucket) is subscription
+        if bucket.lasts(now_us) and subscription_of(account, bucket) is subscription
     ]
+
+
+def _in_use(bucket: Bucket, now_us: int) -> str:
+    """The status of a bucket that has not lapsed and is not suspended."""
+    if bucket.remaining_micro == 0:
+        return USED_UP
+    return PENDING if now_us < bucket.valid_from_us else ACTIVE
 
 
 def _ended(account: Account, subscription: Subscription) -> AccountEvent:

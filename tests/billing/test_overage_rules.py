@@ -153,6 +153,15 @@ def events(calculator: MakeCalculator, entry: dict[str, Any], *steps: Line) -> l
     return [(type_name, data) for type_name, data in told if not type_name.startswith("command.accepted")]
 
 
+@pytest.mark.parametrize(("at", "packs_bought"), [("04 08:59", 1), ("04 09:00", 0)])
+def test_no_pack_is_bought_that_would_have_lapsed(calculator: MakeCalculator, at: str, packs_bought: int) -> None:
+    """The grant ended at 03 09:00; its grace is a day. Used up or not, a bucket burns nothing after it."""
+    steps = [opened(), top_up("50", "p"), buy("A", "G"), use(100), use(1, at), use(4, "03 08:00")]
+    account = simulate(calculator(), catalog(packs("A", cycle=DAY)), encode(steps))["accounts"]["a"]
+    assert len(account["buckets"]) == 1 + packs_bought
+    assert account["absorbed"] == ("0" if packs_bought else "4")
+
+
 def test_a_pack_is_told_and_alerts_stay_once_a_cycle(calculator: MakeCalculator) -> None:
     entry = packs("A", alerts=["0.8", "1.0"])
     told = events(calculator, entry, top_up("50", "p"), buy("A", "G"), use(85), use(25), use(9))

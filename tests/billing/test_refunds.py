@@ -121,6 +121,14 @@ def test_a_plan_without_end_and_grace_is_refunded_at_once(calculator: MakeCalcul
     assert [event["type"] for event in run.events][-3:] == ["command.accepted.v1", "bucket.ended.v1", "refund.paid.v1"]
 
 
+def test_what_is_used_up_of_a_refunded_grant_ends_with_it(calculator: MakeCalculator) -> None:
+    """Or its plan would go on absorbing: after the refund the wallet pays, before it the plan's rule held."""
+    steps = [opened(), buy("TWO", "G"), use(10), refunded(at="03 12:00"), use(5, "03 13:00"), use(61, "03 11:00")]
+    run = Run(calculator, steps, "03 14:00")
+    assert {bucket["valid_until"] for bucket in run.account["buckets"]} == {"2026-11-03T04:00:00Z"}
+    assert (run.account["wallet"], run.account["absorbed"]) == ("-5.3", "1")
+
+
 def test_a_grant_that_has_not_begun_is_refunded_whole(calculator: MakeCalculator) -> None:
     run = Run(calculator, [opened(), buy("A", "G", starts_at="10 00:00"), refunded(at="03 12:00")], "04 12:00")
     assert run.statuses == ["refunded"]

@@ -250,6 +250,36 @@ def test_suspended_buckets_match_nothing_and_go_on_ending(calculator: MakeCalcul
     assert Run(calculator, steps, "04 00:00").statuses() == {"S/1/1": "suspended"}
 
 
+def test_a_suspended_bucket_that_is_used_up_matches_nothing_either(calculator: MakeCalculator) -> None:
+    """Or its plan would absorb what is used meanwhile."""
+    steps = [subscribe("A", at="01 00:00"), use(100, "01 12:00"), subscription("suspended", "02 00:00")]
+    run = Run(calculator, [*steps, use(3, "03 00:00")], "03 01:00")
+    assert (run.statuses(), run.account["wallet"], run.account["absorbed"]) == ({"S/1/1": "suspended"}, "-3.18", "0")
+    refused = [line("package.refunded.v1", "a", "03 00:00", {"grant_id": "S/1", "reason": "asked"})]
+    assert Run(calculator, [*steps, *refused]).refusals() == ["nothing_to_refund"]
+    run = Run(calculator, [*steps, subscription("resumed", "04 00:00"), use(4, "04 01:00")], "04 02:00")
+    assert (run.statuses(), run.account["wallet"], run.account["absorbed"]) == ({"S/1/1": "used_up"}, "0", "4")
+    run = Run(calculator, steps, "15 00:00")
+    assert (run.statuses(), run.events("bucket.ended.v1")) == ({"S/1/1": "used_up"}, [])
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        subscription("cancelled", "03 00:00", immediately=True),
+        subscription("changed", "03 00:00", plan="C", effective="now"),
+    ],
+)
+def test_a_bucket_that_is_used_up_ends_with_the_others(calculator: MakeCalculator, end: Line) -> None:
+    """Or the plan that is gone would absorb what is used until the end of its cycle. Of C 80 are left, for 84.80."""
+    steps = [subscribe("A", at="01 00:00"), use(100, "02 00:00"), end]
+    run = Run(calculator, [*steps, use(85, "04 00:00"), use(2, "02 23:00")], "04 00:00")
+    assert run.buckets["S/1/1"]["valid_until"] == "2026-11-02T16:00:00Z"
+    assert run.statuses()["S/1/1"] == "used_up"
+    of_wallet = {"cancelled": "-90.1", "changed": "-5.3"}[end["type"].split(".")[1]]
+    assert (run.account["wallet"], run.account["absorbed"]) == (of_wallet, "2")
+
+
 def test_a_closed_account_renews_nothing(calculator: MakeCalculator) -> None:
     run = Run(calculator, [subscribe("A", at="01 00:00"), closed("05 00:00")], "28 00:00")
     assert run.statuses() == {"S/1/1": "expired"}

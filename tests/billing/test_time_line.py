@@ -87,7 +87,7 @@ class World:
             elif what == "cancel now":
                 self.events += cancel_now(self.account, subscription, T0_US, self.plan_of)
             elif what == "suspend":
-                suspend(self.account, subscription)
+                suspend(self.account, subscription, T0_US)
             elif what == "change now":
                 self.change(T0_US)
         self.events += wallet_alert(self.account)
