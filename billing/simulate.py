@@ -6,7 +6,7 @@ Owns: how lines become batches, and the one JSON document of ``tokenbill simulat
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from billing import ledger
@@ -14,6 +14,7 @@ from billing.accounts import Account
 from billing.calculator import Calculator
 from billing.catalog.model import Catalog
 from billing.commit import (
+    ACCOUNT_EVENT_TOPIC,
     COMMAND_FORWARDED_TOPIC,
     COMMAND_TOPIC,
     REJECTED_TOPIC,
@@ -98,10 +99,14 @@ class Simulation:
     lines_per_commit: int = LINES_PER_COMMIT
     keep_history: bool = True
     """Whether lines stay in memory, which void and correction of usage need."""
+    account_event: Callable[[int, bytes], object] | None = None
+    """Takes each event of ``account.events``, with the time of the line that brought it about. Then each line is a
+    commit of its own: events come in the order of the file."""
     counts: Counts = field(default_factory=Counts)
     rejections: Counter[str] = field(default_factory=Counter)
     _balances: Counter[tuple[str, str]] = field(default_factory=Counter)
     _greatest_us: int = 0
+    _line_us: int = 0
     _positions: dict[str, int] = field(default_factory=dict)
     _loader: Remembering = field(init=False)
     _engine: PartitionEngine = field(init=False)
@@ -123,7 +128,8 @@ class Simulation:
                 self._commit(topic, run)
                 topic, run = line_topic, []
             run.append(line)
-            if sends:  # What it sends is received before the next line is decided.
+            # What it sends is received, and what it brings about is told, before the next line is decided.
+            if sends or self.account_event is not None:
                 self._commit(topic, run)
                 run = []
         self._commit(topic, run)
@@ -132,7 +138,7 @@ class Simulation:
         """The topic a line belongs to, and whether it may send a message to another account; notes its time."""
         envelope = read_envelope(line)
         if not isinstance(envelope, Rejection):
-            self._greatest_us = max(self._greatest_us, envelope.time_us)
+            self._greatest_us, self._line_us = max(self._greatest_us, envelope.time_us), envelope.time_us
             is_command = envelope.type in COMMANDS
             return COMMAND_TOPIC if is_command else USAGE_TOPIC, envelope.type == TransferPackage.TYPE
         try:
@@ -172,10 +178,14 @@ class Simulation:
             if row.topic == REJECTED_TOPIC:
                 for frame in unpack_batches(row.payload):
                     self.rejections[(dict(frame.headers)["reason"] or b"").decode()] += 1
+            elif row.topic == ACCOUNT_EVENT_TOPIC and self.account_event is not None:
+                for frame in unpack_batches(row.payload):
+                    self.account_event(self._line_us, frame.value or b"")
 
     def document(self, as_of_us: int | None = None) -> dict[str, object]:
         """Roll every account to ``as_of_us`` (default: the greatest time fed) and write the document."""
-        self._take(self._engine.roll_all(self._greatest_us if as_of_us is None else as_of_us))
+        self._line_us = self._greatest_us if as_of_us is None else as_of_us
+        self._take(self._engine.roll_all(self._line_us))
         accounts = {}
         for name in self.calculator.account_ids():
             account = self.calculator.account(name)

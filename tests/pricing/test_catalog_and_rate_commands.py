@@ -53,7 +53,7 @@ def test_check_prints_findings_and_fails_on_errors(tmp_path: Path) -> None:
 def test_check_passes_the_examples() -> None:
     result = CliRunner().invoke(catalog, ["check", str(EXAMPLES)])
     assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout.endswith("7 plan versions, 1 holiday table: 0 errors, 0 warnings\n")
+    assert result.stdout.endswith("8 plan versions, 1 holiday table: 0 errors, 0 warnings\n")
 
 
 def test_check_passes_warnings(tmp_path: Path) -> None:

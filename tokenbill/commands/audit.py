@@ -18,7 +18,12 @@ from tokenbill.database import database_url, explained
 )
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON document.")
 def audit(data_dir: Path | None, as_json: bool) -> None:
-    """Check sums, digest chain, gaps and sub-ledgers; findings are listed apart and fail nothing."""
+    """Check sums, digest chain, gaps and sub-ledgers; findings are listed apart and fail nothing.
+
+    \b
+    Example:
+      tokenbill audit --json
+    """
     with explained():
         outcome = run_audit(database_url(data_dir))
     if as_json:

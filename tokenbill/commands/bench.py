@@ -18,7 +18,23 @@ Examples:
   tokenbill bench memory
 """
 
-_JSON = click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the list of results here too.")
+SOME = click.IntRange(1)
+
+
+def _writable(_context: click.Context, _parameter: click.Parameter, file: Path | None) -> Path | None:
+    """Before minutes are spent on what could not be written."""
+    if file is not None and not file.parent.is_dir():
+        raise click.BadParameter(f"there is no folder {file.parent}")
+    return file
+
+
+_JSON = click.option(
+    "--json",
+    "json_file",
+    type=click.Path(path_type=Path, dir_okay=False, writable=True),
+    callback=_writable,
+    help="Write the list of results here too.",
+)
 
 
 @click.group(epilog=EXAMPLE)
@@ -27,8 +43,8 @@ def bench() -> None:
 
 
 @bench.command(epilog=EXAMPLE)
-@click.option("--events", default=1_000_000, show_default=True, help="Events to measure.")
-@click.option("--accounts", default=100_000, show_default=True, help="Active accounts.")
+@click.option("--events", type=SOME, default=1_000_000, show_default=True, help="Events to measure.")
+@click.option("--accounts", type=SOME, default=100_000, show_default=True, help="Active accounts.")
 @_JSON
 def kernel(events: int, accounts: int, json_file: Path | None) -> None:
     """The core on one processor, without servers; baseline: the plain reference in Python."""
@@ -38,9 +54,9 @@ def kernel(events: int, accounts: int, json_file: Path | None) -> None:
 
 
 @bench.command(epilog=EXAMPLE)
-@click.option("--events", default=1_000_000, show_default=True, help="Events to measure.")
-@click.option("--accounts", default=100_000, show_default=True, help="Active accounts.")
-@click.option("--workers", default=1, show_default=True, help="Faust workers.")
+@click.option("--events", type=SOME, default=1_000_000, show_default=True, help="Events to measure.")
+@click.option("--accounts", type=SOME, default=100_000, show_default=True, help="Active accounts.")
+@click.option("--workers", type=SOME, default=1, show_default=True, help="Faust workers.")
 @_JSON
 def pipeline(events: int, accounts: int, workers: int, json_file: Path | None) -> None:
     """Kafka to published topics with everything committed; baseline: a plain Faust agent doing the same job."""
@@ -50,9 +66,11 @@ def pipeline(events: int, accounts: int, workers: int, json_file: Path | None) -
 
 
 @bench.command(epilog=EXAMPLE)
-@click.option("--requests", default=60_000, show_default=True, help="Reservations to make.")
-@click.option("--accounts", default=1_000_000, show_default=True, help="Accounts in the database.")
-@click.option("--clients", default=16, show_default=True, help="Clients at once, each with one request at a time.")
+@click.option("--requests", type=SOME, default=60_000, show_default=True, help="Reservations to make.")
+@click.option("--accounts", type=SOME, default=1_000_000, show_default=True, help="Accounts in the database.")
+@click.option(
+    "--clients", type=SOME, default=16, show_default=True, help="Clients at once, each with one request at a time."
+)
 @click.option("--rate", type=click.IntRange(1), help="Reservations a second of all clients  [default: no pause].")
 @_JSON
 def reserve(requests: int, accounts: int, clients: int, rate: int | None, json_file: Path | None) -> None:
@@ -63,7 +81,7 @@ def reserve(requests: int, accounts: int, clients: int, rate: int | None, json_f
 
 
 @bench.command(epilog=EXAMPLE)
-@click.option("--accounts", default=1_000_000, show_default=True, help="Accounts to load.")
+@click.option("--accounts", type=SOME, default=1_000_000, show_default=True, help="Accounts to load.")
 @_JSON
 def memory(accounts: int, json_file: Path | None) -> None:
     """Memory of a worker for each account it has loaded, without servers; baseline: 400 bytes."""

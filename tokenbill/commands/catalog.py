@@ -29,7 +29,12 @@ NOT_IN_USE = 1
 
 @click.group()
 def catalog() -> None:
-    """Check, import and publish price books, plans and holidays."""
+    """Check, import and publish price books, plans and holidays.
+
+    \b
+    Example:
+      tokenbill catalog check examples/catalog
+    """
 
 
 catalog.add_command(import_litellm)

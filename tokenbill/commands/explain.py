@@ -15,8 +15,8 @@ from tokenbill.errors import UserError
 EXAMPLE = """
 \b
 Example:
-  tokenbill explain events.jsonl --catalog examples/catalog --id call-01JD9Z6N
-  tokenbill explain events.jsonl --catalog examples/catalog --format json
+  tokenbill explain examples/events.jsonl --catalog examples/catalog --id call-01JD9Z6N
+  tokenbill explain examples/events.jsonl --catalog examples/catalog --format json
 """
 _PATH = click.Path(path_type=Path)
 

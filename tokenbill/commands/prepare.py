@@ -11,6 +11,7 @@ EXAMPLE = """
 \b
 Example:
   tokenbill prepare --kafka kafka:9092 --partitions 8 --catalog /etc/tokenbill/catalog \\
+    --app-password PASSWORD --report-password PASSWORD \\
     --admin-database-url postgresql://postgres:PASSWORD@postgresql:5432/postgres
 """
 
@@ -23,8 +24,18 @@ Example:
     required=True,
     help="PostgreSQL as an administrator [TOKENBILL_ADMIN_DATABASE_URL].",
 )
-@click.option("--app-password", envvar="TOKENBILL_APP_PASSWORD", required=True, help="For workers and relay.")
-@click.option("--report-password", envvar="TOKENBILL_REPORT_PASSWORD", required=True, help="For readers.")
+@click.option(
+    "--app-password",
+    envvar="TOKENBILL_APP_PASSWORD",
+    required=True,
+    help="For workers and relay [TOKENBILL_APP_PASSWORD].",
+)
+@click.option(
+    "--report-password",
+    envvar="TOKENBILL_REPORT_PASSWORD",
+    required=True,
+    help="For readers [TOKENBILL_REPORT_PASSWORD].",
+)
 @click.option("--partitions", type=click.IntRange(min=1), help="Fixed by the first run; then only checked.")
 @click.option("--catalog", "catalog_dir", type=click.Path(path_type=Path), help="Publish this catalogue too.")
 def prepare(

@@ -19,8 +19,8 @@ from tokenbill.errors import UserError
 EXAMPLE = """
 \b
 Example:
-  tokenbill rate --catalog examples/catalog --events events.jsonl --out rated.jsonl
-  tokenbill rate --catalog examples/catalog --events events.jsonl --explain
+  tokenbill rate --catalog examples/catalog --events examples/events.jsonl --out rated.jsonl
+  tokenbill rate --catalog examples/catalog --events examples/events.jsonl --explain
 """
 
 _LINES_PER_STEP = 1_000

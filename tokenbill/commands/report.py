@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ EXAMPLE = """
 \b
 Examples:
   tokenbill report balance --account acct-000123
+  tokenbill report bills --open --format csv
+  tokenbill report revenue --from 2026-11-01T00:00:00+08:00 --to 2026-12-01T00:00:00+08:00
   tokenbill report usage --by model,energy_source --from 2026-11-01T00:00:00+08:00
   tokenbill report trial-balance --format json
 """
@@ -60,15 +62,27 @@ def report() -> None:
     """Read balances, usage, revenue, bills and the trial balance."""
 
 
-@report.command()
+@report.command(epilog=EXAMPLE)
 @click.option("--account", help="Only this account.")
 @_common
 def balance(account: str | None, data_dir: Path | None, written_as: str) -> None:
     """Accounts with their wallets and buckets, one row a bucket."""
-    _write(reports.balances(database_url(data_dir), account), reports.BALANCE_COLUMNS, written_as)
+    _write(
+        _at_least_one(reports.balances(database_url(data_dir), account), account), reports.BALANCE_COLUMNS, written_as
+    )
 
 
-@report.command()
+def _at_least_one(rows: Iterable[Row], account: str | None) -> Iterator[Row]:
+    """The rows; where a named account has none, a word about it beside the empty report."""
+    known = account is None
+    for row in rows:
+        known = True
+        yield row
+    if not known:
+        click.echo(f"there is no account {account!r}", err=True)
+
+
+@report.command(epilog=EXAMPLE)
 @click.option("--by", type=Dimensions(), default="model", show_default=True, help="Dimensions, comma-separated.")
 @_span
 @_common
@@ -78,7 +92,7 @@ def usage(by: tuple[str, ...], from_us: int | None, to_us: int | None, data_dir:
     _write(rows, (*by, "currency", *reports.USAGE_SUMS), written_as)
 
 
-@report.command()
+@report.command(epilog=EXAMPLE)
 @_span
 @_common
 def revenue(from_us: int | None, to_us: int | None, data_dir: Path | None, written_as: str) -> None:
@@ -86,7 +100,7 @@ def revenue(from_us: int | None, to_us: int | None, data_dir: Path | None, writt
     _write(reports.revenue(database_url(data_dir), from_us, to_us), reports.REVENUE_COLUMNS, written_as)
 
 
-@report.command()
+@report.command(epilog=EXAMPLE)
 @click.option("--open", "only_open", is_flag=True, help="Only what is not paid: the file for who collects it.")
 @_common
 def bills(only_open: bool, data_dir: Path | None, written_as: str) -> None:
@@ -94,7 +108,7 @@ def bills(only_open: bool, data_dir: Path | None, written_as: str) -> None:
     _write(reports.bills(database_url(data_dir), only_open=only_open), reports.BILL_COLUMNS, written_as)
 
 
-@report.command("trial-balance")
+@report.command("trial-balance", epilog=EXAMPLE)
 @click.option("--as-of", "as_of_us", type=Moment(), help="With commits up to this time.")
 @_common
 def trial_balance(as_of_us: int | None, data_dir: Path | None, written_as: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tokenbill.commands.run import log_to_stderr, relax_garbage_collection, serv
 from tokenbill.commands.times import time_option
 from tokenbill.database import opened
 from tokenbill.errors import UserError
+from tokenbill.rows import write_rows
 
 _DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the local stack to join.")
 STOP_SECONDS = 10
@@ -58,7 +60,12 @@ def serve(host: str, port: int, data_dir: Path | None) -> None:
 
 @click.group(name="api-key")
 def api_key() -> None:
-    """Make, list and revoke keys of the HTTP API."""
+    """Make, list and revoke keys of the HTTP API.
+
+    \b
+    Example:
+      tokenbill api-key create shop --role operator
+    """
 
 
 @api_key.command(name="create")
@@ -98,9 +105,6 @@ def list_(as_json: bool, data_dir: Path | None) -> None:
     Example:
       tokenbill api-key list
     """
-    from rich.console import Console
-    from rich.table import Table
-
     from billing.store.api_keys import list_keys
 
     with opened(data_dir) as database:
@@ -109,10 +113,7 @@ def list_(as_json: bool, data_dir: Path | None) -> None:
         click.echo(json.dumps(found, ensure_ascii=False))
         return
     columns = ("key_id", "name", "role", "account", "created", "expires", "revoked")
-    table = Table(*columns, box=None, pad_edge=False)
-    for one in found:
-        table.add_row(*(one[column] or "" for column in columns))
-    Console().print(table)
+    write_rows(found, columns, "table", sys.stdout)
 
 
 @api_key.command(name="revoke")

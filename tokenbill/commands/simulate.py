@@ -2,27 +2,32 @@
 
 import json
 import sys
+from contextlib import nullcontext
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 
 from billing.core import CompiledCalculator
+from billing.documents import dump_json
 from billing.reference.calculator import PlainCalculator
 from billing.simulate import Simulation
 from schemas.commands import CorrectUsage, VoidUsage
-from schemas.times import parse_time_us
+from schemas.times import format_time_us, parse_time_us
 from tokenbill.commands.catalog import open_catalog
 from tokenbill.errors import UserError
 
 EXAMPLE = """
 \b
-Example:
-  tokenbill simulate --catalog examples/catalog --events events.jsonl --as-of 2026-12-31T00:00:00+08:00
+Examples:
+  tokenbill simulate --catalog examples/catalog --events examples/customer-life.jsonl
+  tokenbill simulate --catalog examples/catalog --events examples/customer-life.jsonl \\
+    --as-of 2027-06-01T00:00:00+08:00 --account-events told.jsonl --out balances.json
 """
 
 
-PATH = click.Path(path_type=Path)
+OUT = click.Path(path_type=Path, dir_okay=False)
 
 
 def _corrects_usage(events: Path) -> bool:
@@ -54,17 +59,44 @@ def _time(_context: click.Context, _parameter: click.Parameter, value: str | Non
 @click.option(
     "--as-of", "as_of_us", callback=_time, help="Roll every account to this time; default: the greatest time."
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Write here instead of standard output.")
+@click.option("--out", type=OUT, help="Write here instead of standard output.")
+@click.option(
+    "--account-events",
+    "told",
+    type=OUT,
+    help="Write here what account.events would say: outcomes and reasons of commands, alerts, renewals (JSON lines).",
+)
 @click.option("--reference", is_flag=True, help="Use the plain Python rules instead of the compiled core.")
-def simulate(catalog_dir: Path, events: Path, as_of_us: int | None, out: Path | None, reference: bool) -> None:
+def simulate(
+    catalog_dir: Path, events: Path, as_of_us: int | None, out: Path | None, told: Path | None, reference: bool
+) -> None:
     """Run usage and commands in file order through the billing engine and print every account as one JSON document.
 
-    Needs no servers and applies no time limits. The same input gives the same bytes.
+    Needs no servers and applies no time limits. The same input gives the same bytes. Time is that of the lines: a file
+    with times far ahead, or --as-of, shows renewals, expiry and bills.
     """
+    try:
+        with nullcontext() if told is None else told.open("wb") as lines:
+            text = _simulated(catalog_dir, events, as_of_us, reference, lines)
+        if out is not None:
+            out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot write {error.filename}", error.strerror or str(error), "give another file") from error
+    if out is None:
+        click.echo(text, nl=False)
+
+
+def _at(time_us: int, event: bytes) -> bytes:
+    """The event as a line, at the time of what brought it about: a run without Kafka has no log's time."""
+    return dump_json(json.loads(event) | {"time": format_time_us(time_us)}) + b"\n"
+
+
+def _simulated(catalog_dir: Path, events: Path, as_of_us: int | None, reference: bool, told: BinaryIO | None) -> str:
     simulation = Simulation(
         open_catalog(catalog_dir),
         PlainCalculator() if reference else CompiledCalculator(),
         keep_history=_corrects_usage(events),
+        account_event=None if told is None else lambda time_us, event: told.write(_at(time_us, event)),
     )
     try:
         if str(events) == "-":
@@ -74,8 +106,4 @@ def simulate(catalog_dir: Path, events: Path, as_of_us: int | None, out: Path | 
                 simulation.feed(lines)
     except OSError as error:
         raise UserError(f"cannot read {events}", error.strerror or str(error), "give a file of JSON lines") from error
-    text = json.dumps(simulation.document(as_of_us), ensure_ascii=False, indent=1) + "\n"
-    if out is None:
-        click.echo(text, nl=False)
-    else:
-        out.write_text(text, encoding="utf-8")
+    return json.dumps(simulation.document(as_of_us), ensure_ascii=False, indent=1) + "\n"

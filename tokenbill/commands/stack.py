@@ -123,6 +123,8 @@ def _print_parts(found: StackInfo) -> None:
     addresses = {"kafka": found.kafka, "postgresql": _without_password(found.database_url or found.admin_database_url)}
     for part, kind in found.parts.items():
         click.echo(f"{PART_NAMES[part]:<11} {addresses[part]}  ({kind})")
+    if found.api is not None:
+        click.echo(f"HTTP API    {found.api}")
     if found.partitions is not None:
         click.echo(f"Partitions  {found.partitions}")
 

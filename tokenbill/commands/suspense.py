@@ -93,7 +93,7 @@ def show(place: tuple[str, ...], as_json: bool, only_bytes: bool, data_dir: Path
     \b
     Examples:
       tokenbill suspense show usage.events/3/1042
-      tokenbill suspense show usage.events 3 1042 --bytes > event.json
+      tokenbill suspense show usage.events/3/1042 --bytes > event.json
     """
     at = _place("/".join(place))
     with opened(data_dir) as database:

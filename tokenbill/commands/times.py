@@ -37,7 +37,7 @@ def time_option(option: str, text: str | None) -> datetime | None:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise UserError(f"{option} is {text!r}", str(error), _INSTEAD) from error
+        raise UserError(f"{option} is {text!r}", "it is no RFC 3339 time", _INSTEAD) from error
     if moment.tzinfo is None:
         raise UserError(f"{option} is {text!r}", "it has no offset", _INSTEAD)
     return moment

@@ -12,8 +12,10 @@ from urllib.parse import urlsplit
 
 import click
 
+from billing.commit import ACCOUNT_EVENT_TOPIC
 from billing.store import webhooks as stored
 from billing.store.database import Database
+from schemas.outputs import OUTPUTS
 from tokenbill.commands.run import log_to_stderr, servers, wait_for_topics
 from tokenbill.commands.times import time_option
 from tokenbill.database import opened
@@ -76,7 +78,12 @@ def webhooks(web_port: int, web_host: str, data_dir: Path | None) -> None:
 
 @click.group()
 def webhook() -> None:
-    """Register, list and remove webhooks; look at deliveries and replay them."""
+    """Register, list and remove webhooks; look at deliveries and replay them.
+
+    \b
+    Example:
+      tokenbill webhook add https://crm.example/hooks --type threshold.reached.v1
+    """
 
 
 @webhook.command()
@@ -95,6 +102,10 @@ def add(url: str, account: str | None, types: tuple[str, ...], as_json: bool, da
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UserError(f"{url!r} is not an address", "", "Write http://HOST/PATH or https://HOST/PATH.")
+    known = sorted(type_ for type_, event in OUTPUTS.items() if event.TOPIC == ACCOUNT_EVENT_TOPIC)
+    for one in types:
+        if one not in known:
+            raise UserError(f"No account event has the type {one!r}", "", f"Name one of {', '.join(known)}.")
     with opened(data_dir) as database:
         made = stored.add_webhook(database, url, account, types)
     if as_json:
