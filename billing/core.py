@@ -43,7 +43,7 @@ from schemas.usage import UsageEvent, parse_usage
 __all__ = ["CompiledCalculator"]
 
 _NEEDS_SCOPE, _NEEDS_PLAIN, _ALL_DONE = 3, 4, 5  # cython_ext.usage
-_DECIDED_PLAINLY = 2  # mark of a row in CompiledDecoded.mine that belongs here
+_NAMES_RESERVATION = 2  # mark of a row in CompiledDecoded.mine that belongs here
 _LOOK_NEW, _LOOK_DUPLICATE, _LOOK_CONFLICT, _LOOK_REUSED, _LOOK_NO_NUMBER = range(5)  # cython_ext.dedupe
 _MARK_NUMBER = 987_654_321_012_345_678
 _MARK_SUBJECT, _MARK_DATA = "<the subject>", b"<the data>"
@@ -58,8 +58,8 @@ class CompiledDecoded:
     mine: bytes
     elsewhere: list[tuple[int, int]]
     rejections: dict[int, Rejection]
-    whole: dict[int, UsageEvent]
-    """Events that name a reservation, by row: they are decided the plain way, which closes their holds."""
+    reservations: dict[int, str]
+    """What rows name: where such a row is rated, its hold ends."""
 
 
 class _CompiledDedupe(Dedupe):
@@ -182,7 +182,7 @@ class CompiledCalculator:
     def decode(self, batch: UsageBatch) -> CompiledDecoded:
         columns = self._decoder.decode(batch.records)
         rejections: dict[int, Rejection] = {}
-        whole: dict[int, UsageEvent] = {}
+        reservations = columns.reservations()
         for row in columns.unread():
             record = batch.records[row]
             item = parse_usage(record.value, record.headers, declared_meters=self._rare.declared_meters)
@@ -192,13 +192,13 @@ class CompiledCalculator:
                 continue
             self._decoder.set_event(columns, row, item)
             if item.reservation is not None:
-                whole[row] = item
+                reservations[row] = item.reservation
         mine, elsewhere = self._usage.route(columns, batch.partition, batch.partitions)
         marks = bytearray(mine)
-        for row in whole:
+        for row in reservations:
             if marks[row]:
-                marks[row] = _DECIDED_PLAINLY
-        return CompiledDecoded(batch, columns, bytes(marks), elsewhere, rejections, whole)
+                marks[row] = _NAMES_RESERVATION
+        return CompiledDecoded(batch, columns, bytes(marks), elsewhere, rejections, reservations)
 
     def missing_accounts(self, decoded: CompiledDecoded) -> list[str]:
         return self._usage.missing_accounts(decoded.columns, decoded.mine)
@@ -241,6 +241,7 @@ class CompiledCalculator:
         limits = None if batch.limits is None else (batch.limits.future_us, batch.limits.past_us)
         outcome = UsageOutcome(forwarded=list(decoded.elsewhere))
         usage.start(batch.log_time_us)
+        closed: list[tuple[int, str]] = []  # what plainly decided rows named
         row = 0
         while True:
             row, need = usage.run(decoded.columns, decoded.mine, row, limits)
@@ -251,10 +252,15 @@ class CompiledCalculator:
             elif need == _NEEDS_PLAIN:
                 outcome.log_time_us = usage.log_time_us
                 self._decide_plainly(decoded, row, outcome)
+                if outcome.reservations:
+                    closed.append((row, outcome.reservations.pop()[1]))
                 row += 1
             else:
                 self._prices.look_up(need)
         outcome.log_time_us = usage.log_time_us
+        closed += ((row, decoded.reservations[row]) for row in usage.marked_and_rated())
+        for row, reservation in sorted(closed):
+            outcome.reservations.append((self._account_of(decoded.columns, row), reservation))
         outcome.rated += usage.rated
         outcome.duplicate += usage.duplicate
         return outcome
@@ -266,7 +272,7 @@ class CompiledCalculator:
             dedupe.columns, dedupe.row = decoded.columns, row
             batch = decoded.batch
             record = batch.records[row]
-            event = decoded.whole.get(row) or self._reread(record)
+            event = self._reread(record)
             refused, changed, lines = self._rare.decide(event, record.offset, batch.limits, outcome)
             for account in changed:
                 self.put_account(account, stored=False)
@@ -275,6 +281,9 @@ class CompiledCalculator:
         if refused is not None:
             dedupe.refused(refused)
             outcome.rejected.append((row, refused))
+
+    def _account_of(self, columns: EventColumns, row: int) -> str:
+        return self._decoder.accounts[columns.as_tuple(row)[4]].decode()
 
     def _reread(self, record: Record) -> UsageEvent:
         """The event whole, with what has no column: who used it, which reservation it closes."""

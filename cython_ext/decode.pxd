@@ -82,6 +82,8 @@ cdef class EventColumns:
     cdef vector[int64_t] logged_ms    # its timestamp; 0 where it was given as bytes
     cdef vector[int16_t] meter
     cdef vector[int64_t] count
+    cdef vector[Py_ssize_t] reserved  # rows that name a reservation
+    cdef vector[Span] reservation     # and where its name lies, in what ``keep`` holds
     cdef vector[char] ids             # so that rendering does not touch the records again
     cdef object keep
 

@@ -540,8 +540,6 @@ cdef inline bint _check(Scan* scan) noexcept nogil:
     span = scan.fields
     if span[USAGE].at == NULL or span[USAGE_DIALECT].at != NULL or span[MODEL].at == NULL or span[MODEL].size < 1:
         return False
-    if span[RESERVATION].at != NULL:
-        return False  # it closes a hold, of which the columns know nothing
     for i in range(HARDWARE_TIER, CHANNEL):
         if span[i].at == NULL:
             span[i].at = "unknown"
@@ -747,6 +745,14 @@ cdef class EventColumns:
         """The rows that wait for the plain decoder, in order."""
         return [row for row in range(self.rows) if self.status[row] == UNREAD]
 
+    def reservations(self):
+        """By row the reservation that it names, of the rows that were read here."""
+        cdef size_t i
+        return {
+            self.reserved[i]: self.reservation[i].at[: self.reservation[i].size].decode()
+            for i in range(self.reserved.size())
+        }
+
     def id_of(self, Py_ssize_t row):
         """The id of a row that was read."""
         self._row(row)
@@ -926,6 +932,9 @@ cdef class Decoder:
         columns.id_size[row] = <int32_t>size
         columns.time_us[row] = scan.time_us
         columns.sequence[row] = scan.sequence
+        if scan.fields[RESERVATION].at != NULL:
+            columns.reserved.push_back(row)
+            columns.reservation.push_back(scan.fields[RESERVATION])
         columns.count_first[row] = first
         for i in range(BUILT_IN_METERS):
             if seen >> i == 0:

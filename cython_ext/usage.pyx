@@ -129,6 +129,7 @@ cdef class Usage:
     def start(self, int64_t log_time_us):
         """Begin a batch: the partition's log time before it."""
         self.log_time_us = log_time_us
+        self.marked.clear()
         self.rated = 0
         self.duplicate = 0
 
@@ -173,13 +174,12 @@ cdef class Usage:
                 logged_us = columns.logged_ms[row] * 1000
                 if logged_us > self.log_time_us:
                     self.log_time_us = logged_us
-                if mine[row] == 1:
+                if mine[row]:
                     need = self._decide(columns, row, limited, future_us, past_us)
                     if need > DUPLICATE_DONE:
                         break
-                elif mine[row]:
-                    need = NEEDS_PLAIN
-                    break
+                    if mine[row] == 2 and need == DONE:
+                        self.marked.push_back(row)
                 elif columns.status[row] != READ:
                     need = NEEDS_PLAIN
                     break
@@ -467,6 +467,10 @@ cdef class Usage:
         p = tb_put_bytes(p, b'","absorbed":"', 14)
         p = tb_put_micro_64(p, paid.rated.standard_micro if paid.payer == BY_NOBODY else 0)
         return tb_put_bytes(p, b'"}', 2)
+
+    def marked_and_rated(self):
+        """The rows marked 2 that were rated since :meth:`start`, in order."""
+        return list(self.marked)
 
     def add_line(self, bytes line not None):
         """Append a line that the plain rule wrote, in its place."""

@@ -23,6 +23,7 @@ COMMON = (
     b'"service_tier":"standard","request_id":"r-77","reservation":null,"usage":{"input":1200,"cache_read":8000,'
     b'"output":640,"reasoning":128}}}'
 )
+RESERVED = COMMON.replace(b'"reservation":null', b'"reservation":"rsv-1"')
 PIECES = (
     b"",
     b" ",
@@ -62,6 +63,7 @@ PIECES = (
     b'"outcome":"maybe",',
     b'"usage_dialect":"openai.chat",',
     b'"usage_dialect":null,',
+    b'"reservation":"rsv-7",',
     b"T24:00:00Z",
     b"+08:00",
     b"x" * 257,
@@ -74,6 +76,8 @@ def check(value: bytes | None, headers: list[tuple[str, bytes]] | None = None) -
     columns = decoder.decode([PlainRecord(0, 0, None, value, headers or ())])
     plain = parse_usage(value, headers or ())
     read = columns.status_of(0) == 0
+    if read and isinstance(plain, UsageEvent):
+        assert columns.reservations().get(0) == plain.reservation
     if not read and isinstance(plain, UsageEvent):
         decoder.set_event(columns, 0, plain)
     if isinstance(plain, UsageEvent):
@@ -106,6 +110,7 @@ def compare(decoder: Decoder, row: tuple[object, ...], event: UsageEvent) -> Non
 def test_the_common_event_takes_the_fast_way() -> None:
     assert check(COMMON)
     assert check(json.dumps(json.loads(COMMON), indent=2).encode())
+    assert check(RESERVED)
 
 
 @pytest.mark.parametrize("meter", METERS)
@@ -131,7 +136,7 @@ def test_a_binary_event_takes_the_fast_way() -> None:
 def test_mutated_events_are_read_as_the_plain_decoder_reads_them(seed: int) -> None:
     rng = Random(seed)
     for _ in range(50):
-        text = bytearray(COMMON)
+        text = bytearray(rng.choice([COMMON, RESERVED]))
         for _ in range(rng.choice((1, 1, 1, 2, 3))):
             at = rng.randrange(len(text))
             if rng.random() < 0.6:  # at a token's edge

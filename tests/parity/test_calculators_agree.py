@@ -120,8 +120,9 @@ def watched(account: Account) -> Account:
 
 @pytest.mark.parametrize("change", [lambda account: account, with_gift, watched], ids=["as is", "gift", "watched"])
 @pytest.mark.parametrize("kind", [workload.accounts, workload.subscribers], ids=["package", "subscriber"])
+@pytest.mark.parametrize("reserved", [False, True], ids=["", "reserved"])
 def test_common_accounts_never_leave_the_core(
-    kind: Callable[[list[str], Catalog], Iterator[Account]], change: Callable[[Account], Account]
+    kind: Callable[[list[str], Catalog], Iterator[Account]], change: Callable[[Account], Account], reserved: bool
 ) -> None:
     """The parity above would hold too if all went the plain way."""
     plainly = 0
@@ -134,6 +135,9 @@ def test_common_accounts_never_leave_the_core(
 
     names = workload.account_names(10)
     values = workload.events(300, names, 0, 1)
+    if reserved:
+        named = enumerate(values)
+        values = [value.replace(b'"reservation":null', b'"reservation":"rsv-%d"' % number) for number, value in named]
     events = [PlainRecord(offset, T0_US, None, value) for offset, value in enumerate(values)]
     held = [change(account) for account in kind(names, workload.catalog())]
     outcomes = []
@@ -144,4 +148,5 @@ def test_common_accounts_never_leave_the_core(
         outcomes.append((outcome, calculator.take_effects(Stamp(0, 1, T0_US))))
     assert outcomes[0] == outcomes[1]
     assert outcomes[0][0].rated == 300
+    assert len(outcomes[0][0].reservations) == (300 if reserved else 0)
     assert plainly == 0
