@@ -15,7 +15,9 @@ def put_in(account: Account, amount_pico: int, *, gift: bool) -> None:
 
 def can_pay(account: Account, amount_pico: int) -> bool:
     """Whether the wallet, less what is billed and open, with its credit limit, holds what something costs that may be
-    refused. A suspended account may not spend."""
+    refused. A suspended account may not spend; what costs nothing, or gives money back, any wallet can pay."""
+    if amount_pico <= 0:
+        return True
     billed_pico = sum(bill.open_pico for bill in account.extras.bills)
     return account.status != SUSPENDED and account.wallet_pico - billed_pico + account.credit_limit_pico >= amount_pico
 

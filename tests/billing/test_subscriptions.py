@@ -31,6 +31,7 @@ CATALOG = catalog(
     plan("C", "100", "106.00", cycle=DAYS_10, overage="pay_as_you_go", grace_hours=0),
     plan("month", cycle={"kind": "subscription_month"}),
     plan("ever", cycle={"kind": "once"}),
+    plan("gratis", price="0", cycle=DAYS_10),
     plan(
         "carry",
         cycle=DAYS_10,
@@ -216,6 +217,16 @@ def test_a_downgrade_gives_back_no_more_than_what_was_not_used(calculator: MakeC
     assert run.document["ledger"]["trial_balance"]["cash"] == "286.2"
     assert run.buckets["S/1/2"]["amount"] == "80"
     assert run.document["ledger"]["trial_balance"]["contract_liability"] == "-80"
+
+
+def test_a_wallet_below_zero_pays_what_costs_nothing(calculator: MakeCalculator) -> None:
+    """A downgrade that gives money back, and a plan that is free."""
+    owed = use(10, "02 00:00", model="uncounted")
+    steps = [top_up("212", "p1", "01 00:00"), subscribe("B", at="01 00:00", pay_from="wallet"), owed]
+    run = Run(calculator, [*steps, subscription("changed", "03 00:00", plan="A", effective="now")], "03 00:00")
+    assert run.account["wallet"] == "74.2"  # -10.60 + 169.60 - 84.80
+    run = Run(calculator, [subscribe("gratis", at="01 00:00", pay_from="wallet"), owed], "12 00:00")
+    assert (run.account["wallet"], run.left()) == ("-10.6", {"S/1/1": "100", "S/2/1": "100"})
 
 
 def test_a_second_change_credits_what_the_part_cost(calculator: MakeCalculator) -> None:
