@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from billing.extras import Extras
+from billing.extras import Extras, Subscription
 
 NO_END_US = 2**62
 """``valid_until_us`` of a bucket that never expires (cycle ``once``); null in SQL and JSON."""
@@ -71,6 +71,11 @@ class Bucket:
         return self.grant_id.rpartition("/")[2].startswith(PACK)
 
     @property
+    def cycle_number(self) -> int:
+        """Of a subscription's bucket: the cycle that it was granted for."""
+        return int(self.grant.rpartition("/")[2])
+
+    @property
     def sale(self) -> str:
         """What was paid for at once: the grant, or the pack by itself."""
         return self.grant_id if self.is_pack else self.grant
@@ -110,3 +115,13 @@ class Account:
         """The buckets of a grant; where no grant has that name, the bucket of that id."""
         of_grant = [bucket for bucket in self.buckets if bucket.grant == name]
         return of_grant or [bucket for bucket in self.buckets if bucket.grant_id == name]
+
+    def subscription(self, subscription_id: str) -> Subscription | None:
+        """The subscription of this id."""
+        return next((one for one in self.extras.subscriptions if one.subscription_id == subscription_id), None)
+
+    def subscription_of(self, bucket: Bucket) -> Subscription | None:
+        """The subscription that granted a bucket; None for a purchase."""
+        if not self.extras.subscriptions:
+            return None
+        return self.subscription(bucket.grant.rpartition("/")[0])

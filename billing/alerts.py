@@ -7,7 +7,6 @@ of a bucket that are used up are told where they are burned: :mod:`billing.burn`
 from billing.accounts import ACTIVE, LIVE, Account, Bucket
 from billing.burn import AccountEvent
 from billing.catalog.model import Plan
-from billing.subscriptions import subscription_of
 from schemas.times import DAY_US
 
 
@@ -30,7 +29,7 @@ def near_end_us(account: Account, bucket: Bucket, plan: Plan) -> int | None:
     sent = account.extras.expiry_alerts.get(bucket.grant_id, 0)
     if bucket.status != ACTIVE or sent >= len(plan.expiry_alert_days) or bucket.grant_id in account.extras.refunds:
         return None
-    subscription = subscription_of(account, bucket)
+    subscription = account.subscription_of(bucket)
     if subscription is not None and bucket.grant_id in subscription.cut_short:
         return None
     return max(bucket.valid_until_us - plan.expiry_alert_days[sent] * DAY_US, bucket.valid_from_us)

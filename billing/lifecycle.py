@@ -21,7 +21,7 @@ from billing.extras import Subscription
 from billing.grants import begin, lapse_us, waits_for_use
 from billing.ledger import Postings
 from billing.refunds import bucket_ended, pay_back
-from billing.subscriptions import cycle_start, number_in_cycle, renew, renewal_us, subscription_of
+from billing.subscriptions import cycle_start, renew, renewal_us
 
 _BEGIN, _NEAR_END, _LAPSE, _SETTLE, _BILL, _RENEW = range(6)
 """What happens at a moment; at the same time in this order."""
@@ -136,7 +136,7 @@ def _end(account: Account, bucket: Bucket, plan: Plan, plan_of: PlanOf, postings
         together = [one for one in account.granted(bucket.grant) if one.grant_id in account.extras.refunds]
         due = [one for one in together if one.status in LIVE and one.lapse_at_us == bucket.lapse_at_us]
         return pay_back(account, due, postings)
-    subscription = subscription_of(account, bucket)
+    subscription = account.subscription_of(bucket)
     cut = subscription is not None and bucket.grant_id in subscription.cut_short
     cycles = plan.buckets[bucket.bucket_no - 1].carry_over_cycles
     if cycles and not bucket.carried_cycles and not cut:
@@ -164,8 +164,8 @@ def _carry_over(
     """Make what is left valid ``cycles`` more cycles; the liability stays with it."""
     if subscription is None:
         ends_us = cycle_end_us(plan.cycle, bucket.valid_from_us, 1 + cycles)
-    elif number_in_cycle(bucket) >= subscription.anchor_cycle:
-        ends_us = cycle_start(subscription, number_in_cycle(bucket) + cycles + 1, plan_of)
+    elif bucket.cycle_number >= subscription.anchor_cycle:
+        ends_us = cycle_start(subscription, bucket.cycle_number + cycles + 1, plan_of)
     else:  # a plan with other cycles has taken its place
         ends_us = cycle_end_us(plan.cycle, bucket.valid_until_us, cycles)
     bucket.carried_cycles = cycles

@@ -14,7 +14,6 @@ from billing.subscriptions import (
     cancel,
     cancel_now,
     change_now,
-    find,
     plan_of_subscription,
     resume,
     retry_unpaid,
@@ -41,7 +40,7 @@ def start_subscription(data: StartSubscription, account: Account, scene: Scene) 
     if isinstance(plan, Refusal):
         return plan
     prefix = f"{data.subscription_id}/"
-    if find(account, data.subscription_id) or any(one.grant_id.startswith(prefix) for one in account.buckets):
+    if account.subscription(data.subscription_id) or any(one.grant_id.startswith(prefix) for one in account.buckets):
         return Refusal("duplicate_subscription_id", f"{data.subscription_id!r} exists on this account")
     if data.starts_at_us >= LAST_START_US:
         begins, last = format_time_us(data.starts_at_us), format_time_us(LAST_START_US)
@@ -127,7 +126,7 @@ def resume_subscription(data: ResumeSubscription, account: Account, scene: Scene
 
 
 def _running(subscription_id: str, account: Account) -> Subscription | Refusal:
-    subscription = find(account, subscription_id)
+    subscription = account.subscription(subscription_id)
     if subscription is None:
         return Refusal("unknown_subscription", f"there is no subscription {subscription_id!r} on this account")
     if subscription.status == ENDED:

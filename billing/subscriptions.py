@@ -50,25 +50,6 @@ def number_at(subscription: Subscription, time_us: int, plan_of: PlanOf) -> int:
     return cycle_at(cycle, subscription.anchor_us, time_us) + subscription.anchor_cycle - 1
 
 
-def subscription_of(account: Account, bucket: Bucket) -> Subscription | None:
-    """The subscription that granted a bucket; None for a purchase."""
-    if account.extras.subscriptions:
-        parts = bucket.grant_id.rsplit("/", 2)
-        if len(parts) == 3:
-            return find(account, parts[0])
-    return None
-
-
-def number_in_cycle(bucket: Bucket) -> int:
-    """The cycle that a bucket of a subscription was granted for."""
-    return int(bucket.grant_id.rsplit("/", 2)[1])
-
-
-def find(account: Account, subscription_id: str) -> Subscription | None:
-    """The subscription of this id."""
-    return next((one for one in account.extras.subscriptions if one.subscription_id == subscription_id), None)
-
-
 def renewal_us(account: Account, subscription: Subscription, plan_of: PlanOf) -> int:
     """When the next cycle begins or, of a cancelled subscription, would begin; ``NO_END_US`` where none will."""
     if subscription.status == ENDED or account.status == CLOSED:
@@ -242,7 +223,7 @@ def change_now(
     replaced = [
         bucket
         for bucket in _lasting_buckets(account, subscription, now_us)
-        if number_in_cycle(bucket) == subscription.cycle
+        if bucket.cycle_number == subscription.cycle
         and bucket.grant_id not in subscription.cut_short
         and bucket.grant_id not in account.extras.refunds
     ]
@@ -288,9 +269,7 @@ def _cut_short(bucket: Bucket, subscription: Subscription, now_us: int, plan: Pl
 def _lasting_buckets(account: Account, subscription: Subscription, now_us: int) -> list[Bucket]:
     """Buckets of the subscription that have not lapsed; empty ones too, which still say what becomes of overage."""
     return [
-        bucket
-        for bucket in account.buckets
-        if bucket.lasts(now_us) and subscription_of(account, bucket) is subscription
+        bucket for bucket in account.buckets if bucket.lasts(now_us) and account.subscription_of(bucket) is subscription
     ]
 
 

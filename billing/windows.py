@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 from billing.accounts import NO_END_US, Account, Bucket, PlanKey
 from billing.burn_times import QUARTER_US, between_micro, burns, merged, noted, sum_micro
 from billing.catalog.model import Plan, Window
+from billing.cycles import cycle_start_us
 from billing.limits import TimeLimits
 from schemas.times import DAY_US, HOUR_US
 
@@ -34,12 +35,12 @@ def room_micro(account: Account, bucket: Bucket, plan: Plan, time_us: int) -> in
     room = NO_LIMIT_MICRO
     hours = account.extras.burns.get(plan.name, {})
     for window in plan.windows:
-        begins_us, ends_us = span_us(window, bucket, plan, time_us)
+        begins_us, ends_us = span_us(window, account, bucket, plan, time_us)
         room = min(room, window.cap_micro - burned_micro(hours, begins_us, ends_us))
     return max(0, room)
 
 
-def span_us(window: Window, bucket: Bucket, plan: Plan, time_us: int) -> tuple[int, int]:
+def span_us(window: Window, account: Account, bucket: Bucket, plan: Plan, time_us: int) -> tuple[int, int]:
     """The window that usage at a time falls into: first and last microsecond.
 
     Rolling: the hours up to the usage, (t - hours, t]. Fixed: from Monday, or from the cycle's day of a month, 00:00 of
@@ -52,7 +53,7 @@ def span_us(window: Window, bucket: Bucket, plan: Plan, time_us: int) -> tuple[i
     if window.every == "week":
         monday = today - timedelta(days=today.weekday())
         return _midnight_us(monday, zone), _midnight_us(monday + timedelta(days=7), zone) - 1
-    day = _cycle_day(bucket, plan, zone)
+    day = _cycle_day(account, bucket, plan, zone)
     begins = _on_day(today.year, today.month, day)
     if begins > today:
         begins = _on_day(*_month_after(today, -1), day)
@@ -109,17 +110,25 @@ def _length_us(window: Window) -> int:
     return window.hours * HOUR_US if window.kind == "rolling" else _LONGEST_FIXED_US[window.every]
 
 
-def _cycle_day(bucket: Bucket, plan: Plan, zone: ZoneInfo) -> int:
-    """The day of the month on which a grant's months begin.
+def _cycle_day(account: Account, bucket: Bucket, plan: Plan, zone: ZoneInfo) -> int:
+    """The day of the month on which a grant's months begin: of a subscription's, on which its cycles do, whenever a
+    change within the cycle gave this bucket.
 
-    A later cycle of a subscription that began on the 31st may begin on a shorter month's last day: its end then tells.
+    A bucket whose subscription is another account's, or has other cycles now, may have begun on a shorter month's last
+    day: its end then tells.
     """
     if plan.cycle.kind == "calendar_month":
         return 1
-    begins = _local(bucket.valid_from_us, zone).day
-    if plan.cycle.kind == "subscription_month" and bucket.valid_until_us < NO_END_US:
-        return max(begins, _local(bucket.valid_until_us, zone).day)
-    return begins
+    by_months = plan.cycle.kind == "subscription_month"
+    subscription = account.subscription_of(bucket)
+    if subscription is not None and bucket.cycle_number >= subscription.anchor_cycle:
+        number = 1 if by_months else bucket.cycle_number - subscription.anchor_cycle + 1
+        return _local(cycle_start_us(plan.cycle, subscription.anchor_us, number), zone).day
+    day = _local(bucket.valid_from_us, zone).day
+    elsewhere = subscription is not None or bucket.grant_id in account.extras.received
+    if by_months and elsewhere and bucket.valid_until_us < NO_END_US:
+        return max(day, _local(bucket.valid_until_us, zone).day)
+    return day
 
 
 def _local(time_us: int, zone: ZoneInfo) -> datetime:

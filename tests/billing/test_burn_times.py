@@ -76,10 +76,10 @@ def test_many_burns_are_held_in_little_and_usage_on_time_stays_exact() -> None:
     account = Account("a", "CNY", "book", "prepaid", 0, buckets=[bucket])
 
     def burned(window: Window, time_us: int) -> int:
-        return burned_micro(account.extras.burns["A"], *span_us(window, bucket, plan, time_us))
+        return burned_micro(account.extras.burns["A"], *span_us(window, account, bucket, plan, time_us))
 
     def recounted(window: Window, time_us: int, now_us: int) -> int:
-        begins_us, ends_us = span_us(window, bucket, plan, time_us)
+        begins_us, ends_us = span_us(window, account, bucket, plan, time_us)
         first = max(0, -((FIRST_US - begins_us) // EVERY_US))
         return (min(ends_us, now_us) - FIRST_US) // EVERY_US - first + 1
 

@@ -5,7 +5,19 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from billing_samples import MakeCalculator, buy, catalog, clock, encode, opened, plan, use
+from billing_samples import (
+    MakeCalculator,
+    buy,
+    catalog,
+    clock,
+    encode,
+    line,
+    opened,
+    plan,
+    subscribe,
+    subscription,
+    use,
+)
 from burn_cases import Case, check_case
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -67,6 +79,22 @@ CASES = [
          [opened("b"), buy("A", "G", "2026-12-31 09:00"), use(10, "2027-01-30 10:00"), use(4, "2027-01-31 00:00"),
           use(7, "2027-02-27 23:59"), use(8, "2027-02-28 00:00")],
          {"G/1": "972 active"}, absorbed="1", absorbed_amount="1.06", revenue="28"),
+    Case("a change within the cycle begins no month", [capped("A", MONTH, cycle={"kind": "subscription_month"})],
+         [subscribe("A", at="02 00:00"), use(10, "11 00:00"),
+          subscription("changed", "17 00:00", plan="A", effective="now"), use(3, "18 00:00"),
+          use(4, "2026-12-02 00:00")],
+         {"S/1/1": "990 cancelled", "S/1/2": "500 active", "S/2/1": "996 active"},
+         absorbed="3", absorbed_amount="3.18", revenue="14", breakage="490"),
+    Case("nor where cycles are days",
+         [capped("A", MONTH, cycle={"kind": "days", "days": 20}, amount="100", price="106.00")],
+         [subscribe("A", at="02 00:00"), use(10, "03 00:00"),
+          subscription("changed", "12 00:00", plan="A", effective="now"), use(3, "13 00:00")],
+         {"S/1/1": "90 cancelled", "S/1/2": "50 active"}, absorbed="3", absorbed_amount="3.18", revenue="10",
+         breakage="40"),
+    Case("a refund moves no month", [capped("A", MONTH, cycle={"kind": "subscription_month"})],
+         [buy("A", "H", "01 09:00"), use(10, "01 10:00"), buy("A", "G", "02 09:00"),
+          line("package.refunded.v1", "a", "20 12:00", {"grant_id": "G", "reason": "r"}), use(4, "19 10:00")],
+         {"G/1": "996 active", "H/1": "990 active"}, revenue="14"),
     Case("a calendar month begins on the first", [capped("A", MONTH, cycle={"kind": "calendar_month"})],
          [buy("A", "G"), use(12, "30 23:59")], {"G/1": "990 active"}, absorbed="2", absorbed_amount="2.12",
          revenue="10"),
@@ -126,20 +154,20 @@ def test_windows_are_what_a_recount_says(
     simulation = RecordedSimulation(catalog(entry), calculator(), lines_per_commit=per_commit)
     simulation.feed(encode(steps))
     burned: list[tuple[int, int]] = []
-    lines = [line for event in simulation.published(RATED_TOPIC) for line in event["data"]["events"]]
+    lines = [rated for event in simulation.published(RATED_TOPIC) for rated in event["data"]["events"]]
     left_micro = parse_micro("1000")
-    for at, (_, tokens), line in zip(times, usage, lines, strict=True):
+    for at, (_, tokens), rated in zip(times, usage, lines, strict=True):
         now_us = parse_time_us(at)
         rooms = [
             parse_micro(window["cap"]) - sum(micro for then_us, micro in burned if same_window(window, now_us, then_us))
             for window in chosen
         ]
         expected = max(0, min(parse_micro(str(tokens)), left_micro, *rooms))
-        found = sum(parse_micro(bucket["standard_tokens"]) for bucket in line["burned"])
+        found = sum(parse_micro(bucket["standard_tokens"]) for bucket in rated["burned"])
         assert found == expected
         burned.append((now_us, found))
         left_micro -= found
-        assert parse_micro(line["standard_tokens"]) - found == parse_micro(str(tokens)) - expected
+        assert parse_micro(rated["standard_tokens"]) - found == parse_micro(str(tokens)) - expected
 
 
 def test_burns_are_kept_by_the_hour_and_dropped_when_no_window_reaches_them(calculator: MakeCalculator) -> None:
