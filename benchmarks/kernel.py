@@ -66,12 +66,12 @@ def run(
     """Measure; ``events`` in batches of ``batch`` over ``accounts`` accounts."""
     names = workload.account_names(accounts)
     values = workload.events(events, names, 0, 1)
-    records = [_record(offset, value) for offset, value in enumerate(values)]
+    records = [record_of(offset, value) for offset, value in enumerate(values)]
     compiled = _prepared(CompiledCalculator(), names)
     before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    core = _measure(compiled, records, batch)
+    core = measure(compiled, records, batch)
     grown_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib
-    plain = _measure(_prepared(PlainCalculator(), names), records[:baseline_events], batch)
+    plain = measure(_prepared(PlainCalculator(), names), records[:baseline_events], batch)
     conditions = machine() | {
         "events": events,
         "accounts": accounts,
@@ -113,7 +113,8 @@ def _result(metric: str, core: Measured, plain: Measured, outputs: bool, conditi
     return Result(metric, round(speed), "events/s", round(speed / plain_speed, 1), conditions | more)
 
 
-def _record(offset: int, value: bytes) -> Record:
+def record_of(offset: int, value: bytes) -> Record:
+    """A record as the consumer gives it."""
     record: Record = ConsumerRecord(
         topic="usage.events",
         partition=0,
@@ -139,7 +140,12 @@ def _prepared(calculator: Calculator, names: list[str]) -> Calculator:
     return calculator
 
 
-def _measure(calculator: Calculator, records: Sequence[Record], batch: int) -> Measured:
+def measure(calculator: Calculator, records: Sequence[Record], batch: int) -> Measured:
+    """Decode, decide and render all records, in batches of ``batch``.
+
+    Raises:
+        WrongWork: not every event was rated.
+    """
     rated = 0
     measured = Measured(len(records), Seconds(), Seconds(), Seconds())
     for commit_no, start in enumerate(range(0, len(records), batch), start=1):

@@ -16,6 +16,7 @@ Examples:
   tokenbill bench pipeline --events 500000 --json pipeline.json
   tokenbill bench reserve --accounts 100000
   tokenbill bench memory
+  tokenbill bench kinds
 """
 
 SOME = click.IntRange(1)
@@ -39,7 +40,7 @@ _JSON = click.option(
 
 @click.group(epilog=EXAMPLE)
 def bench() -> None:
-    """Measure the core (kernel, memory), the whole pipeline and reservations (reserve) on the local stack."""
+    """Measure the core (kernel, kinds, memory), the whole pipeline and reservations (reserve) on the local stack."""
 
 
 @bench.command(epilog=EXAMPLE)
@@ -78,6 +79,17 @@ def reserve(requests: int, accounts: int, clients: int, rate: int | None, json_f
     from benchmarks import reserve as measured
 
     _report(measured.run(requests=requests, accounts=accounts, clients=clients, rate=rate), json_file)
+
+
+@bench.command(epilog=EXAMPLE)
+@click.option("--events", type=SOME, default=40_000, show_default=True, help="Events to measure, of each kind.")
+@click.option("--accounts", type=SOME, default=4_000, show_default=True, help="Active accounts, of each kind.")
+@_JSON
+def kinds(events: int, accounts: int, json_file: Path | None) -> None:
+    """The core on each kind of account: old subscribers, gifts, families, windows; baseline: one package."""
+    from benchmarks import kinds as measured
+
+    _report(measured.run(events=events, accounts=accounts), json_file)
 
 
 @bench.command(epilog=EXAMPLE)
