@@ -8,6 +8,7 @@ from billing.catalog.nodes import Node
 from billing.catalog.patterns import ANY
 from billing.catalog.source import Fields
 from billing.catalog.timebands import zone_of
+from schemas.fields import MAX_TEXT_BYTES
 
 _NAME = re.compile(r"\w[\w.\-]*")
 _CURRENCY = re.compile(r"[A-Z]{3}")
@@ -20,6 +21,8 @@ def read_name(fields: Fields, key: str = "name") -> str:
     value = fields.text(key)
     if value and not _NAME.fullmatch(value):
         fields.fail(key, f"is {value!r}; write letters, digits, '_', '.' and '-'")
+    elif len(value.encode()) > MAX_TEXT_BYTES:
+        fields.fail(key, f"is {len(value.encode())} bytes long; commands can name at most {MAX_TEXT_BYTES}")
     return value
 
 

@@ -46,9 +46,7 @@ def read_plan(fields: Fields) -> Plan:
         overage=_read_overage(fields),
         grace_hours=fields.integer("grace_hours", 0, 24, 1_000_000),
         breakage=_read_breakage(fields),
-        alerts_micro=tuple(
-            sorted({fields.scaled_of(node, name, MICRO_DIGITS, positive=True) for node, name in fields.items("alerts")})
-        ),
+        alerts_micro=_read_alerts(fields),
         members=_read_members(fields),
         activation=_read_activation(fields),
         activate_within_days=fields.integer("activate_within_days", 1, 0, 36_500),
@@ -173,6 +171,14 @@ def _read_activation(plan: Fields) -> str:
     if kind != "first_use" and "activate_within_days" in plan:
         plan.fail("activate_within_days", "has no meaning without activation: first_use; remove it")
     return kind
+
+
+def _read_alerts(plan: Fields) -> tuple[int, ...]:
+    """Shares of a bucket, at most all of it: "80" for "0.8" would never be told."""
+    shares = {
+        plan.scaled_of(node, name, MICRO_DIGITS, positive=True, maximum=MILLION) for node, name in plan.items("alerts")
+    }
+    return tuple(sorted(shares))
 
 
 def _read_alert_days(plan: Fields) -> tuple[int, ...]:

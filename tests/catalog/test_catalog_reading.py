@@ -57,7 +57,7 @@ buckets:
 overage: {mode: auto_pack, block: "5"}
 windows: [{kind: rolling, every: week, cap: "1"}]
 grace_hours: -1
-alerts: ["0"]
+alerts: ["0", "80"]
 """,
     )
     golden = Path(__file__).with_name("golden") / "broken_plan.txt"
@@ -123,6 +123,12 @@ def test_the_default_tax_rate_depends_on_the_currency(tmp_path: Path, currency: 
 def test_a_missing_key_of_a_book_is_an_error(tmp_path: Path, key: str) -> None:
     text = "".join(f"{line}\n" for line in (BOOK + rows("")).splitlines() if not line.startswith(f"{key}:"))
     assert [f"catalog.yaml:1: {key}: is missing; add it"] == lines(tmp_path, text)
+
+
+def test_a_name_is_no_longer_than_a_command_can_say(tmp_path: Path) -> None:
+    for name, found in (("元" * 85, []), ("元" * 86, ["258 bytes long; commands can name at most 256"])):
+        text = BOOK.replace("name: retail", f"name: {name}") + rows("")
+        assert [line.partition(": name: is ")[2] for line in lines(tmp_path, text)] == found
 
 
 def test_a_price_may_be_as_fine_as_a_pico_per_unit_and_no_finer(tmp_path: Path) -> None:
