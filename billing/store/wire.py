@@ -139,9 +139,13 @@ class Wire:
 
     def _end(self, error: psycopg.Error | None) -> None:
         """Whoever waits goes on; where nobody does, the server has closed an idle connection."""
-        if not self._waits() or self._answered is None:
+        if error is not None or not self._waits():
+            # Now, not when whoever waits goes on: libpq has closed the socket, and by then its number may be that of
+            # another connection, which would never be told again that it can be read.
             self.drop()
-        elif error is None:
+        if self._answered is None or self._answered.done():
+            return
+        if error is None:
             self._answered.set_result(None)
         else:
             self._answered.set_exception(error)

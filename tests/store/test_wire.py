@@ -1,9 +1,12 @@
 """The pipelined connection of holds: an answer of any size belongs to its question, and an error leaves nothing."""
 
 import asyncio
+import os
+import socket
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+import psycopg
 import pytest
 from own_database import PreparedDatabase
 
@@ -73,3 +76,34 @@ def test_a_server_that_is_away_or_not_prepared_is_said_to_be(untouched: Prepared
         on("postgresql://nobody@127.0.0.1:1/none", lambda wire: wire.ask((b"begin", ())))
     with pytest.raises(NotPrepared):
         on(untouched.app_url, lambda wire: wire.ask((b"gone", ())), {b"gone": "SELECT * FROM gone"})
+
+
+def test_a_lost_connection_leaves_the_number_of_its_socket_to_whoever_gets_it_next(untouched: PreparedDatabase) -> None:
+    """libpq closes the socket of a connection that the server ended, and the next one that is opened gets its number,
+    perhaps before whoever asked goes on: that one must still be told when it can be read."""
+
+    class Overtaken(Wire):
+        def _end(self, error: psycopg.Error | None) -> None:
+            number = self._socket
+            super()._end(error)
+            if error is not None:
+                os.dup2(theirs.fileno(), number)
+                asyncio.get_running_loop().add_reader(number, told.set)
+
+    async def question() -> None:
+        wire = Overtaken(untouched.admin_url, "test", STATEMENTS)
+        await wire.ask((b"echo", [b"a"]))
+        number = wire._socket
+        with pytest.raises(DatabaseDown):
+            await wire.ask((b"die", ()))
+        ours.send(b"x")
+        await asyncio.wait_for(told.wait(), 5)
+        asyncio.get_running_loop().remove_reader(number)
+        os.close(number)
+        assert await wire.ask((b"echo", [b"b"])) == [[(b"b", None)]]
+        wire.drop()
+
+    theirs, ours = socket.socketpair()
+    told = asyncio.Event()
+    with theirs, ours:
+        asyncio.run(question())
