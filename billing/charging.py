@@ -25,6 +25,7 @@ from billing.reservations import (
     settle,
     with_step,
 )
+from schemas.meters import canonical_counts
 from schemas.times import DAY_US, MINUTE_US
 
 SESSION_US = DAY_US
@@ -88,9 +89,17 @@ def open_session(scene: Scene, session: str, account: str, sha256: str) -> Hold 
 
 
 def invoke(
-    scene: Scene, session: str, invocation: int, sha256: str, groups: Sequence[GroupUsage], *, final: bool
+    scene: Scene,
+    session: str,
+    invocation: int,
+    sha256: str,
+    groups: Sequence[GroupUsage],
+    *,
+    final: bool,
+    debit: bool = False,
 ) -> tuple[list[GroupGrant], list[str]] | Answered | Refused:
-    """Record used units and grant quota. ``final`` ends the session and gives back everything.
+    """Record used units and grant quota. ``final`` ends the session and gives back everything. ``debit`` (immediate
+    event charging) records what is granted as used: nobody will report it; it is granted whole or not at all.
 
     Returns the grants and the usage events of a new invocation; what was kept of a repeated one; or why it is refused:
     ``unknown_session``, ``idempotency_key_reused`` (a repetition with another body). Usage of a session that ended is
@@ -106,12 +115,22 @@ def invoke(
     if known is not None:
         events = [part.event for name in parts if (part := scene.holds.get(name)) is not None]
         return Answered(tuple(event for event in events if event is not None), known["answer"])
+    for name in parts:  # of an invocation that the session no longer remembers
+        earlier = scene.holds.get(name)
+        if earlier is not None and isinstance(reused := repeated(earlier, "create", sha256), Refused):
+            return reused
     ended = gone(found, scene.now_us)
     sent: list[str] = []
     grants: list[GroupGrant] = []
     for group in groups:
-        sent += _settle_group(scene, found, group, invocation, sha256)
-        grants.append(GroupGrant(group.rating_group, ended or _grant(scene, found, group, invocation, sha256)))
+        if debit:
+            result = ended or _grant(scene, found, group, sha256, accept_partial=False)
+            used = (*(group.used or ()), *(result.terms.counts if isinstance(result, Hold) else ()))
+            sent += _settle_group(scene, found, replace(group, used=_added(used)), invocation, sha256)
+        else:
+            sent += _settle_group(scene, found, group, invocation, sha256)
+            result = ended or _grant(scene, found, group, sha256, accept_partial=True)
+        grants.append(GroupGrant(group.rating_group, result))
     if final:
         for hold in [hold for hold in scene.holds.values() if hold.kind == CHARGING and hold.state == OPEN]:
             scene.put(replace(hold, state=RELEASED))
@@ -140,7 +159,16 @@ def _settle_group(scene: Scene, session: Hold, group: GroupUsage, invocation: in
     return [settled.event] if isinstance(settled, Settled) else []
 
 
-def _grant(scene: Scene, session: Hold, group: GroupUsage, invocation: int, sha256: str) -> Hold | Refused | None:
+def _added(counts: Counts) -> Counts:
+    sums: dict[str, int] = {}
+    for meter, count in counts:
+        sums[meter] = sums.get(meter, 0) + count
+    return canonical_counts(sums)
+
+
+def _grant(
+    scene: Scene, session: Hold, group: GroupUsage, sha256: str, *, accept_partial: bool
+) -> Hold | Refused | None:
     """Give back what is left of the group's quota and grant anew; the hold keeps its id."""
     name = group_id(session.reservation_id, group.rating_group)
     before = scene.holds.get(name)
@@ -150,7 +178,7 @@ def _grant(scene: Scene, session: Hold, group: GroupUsage, invocation: int, sha2
     if not group.wanted:
         return None
     asked = Hold(name, session.account, CHARGING, OPEN, NOTHING, Terms(group.dimensions), 0, 0)
-    granted = reserve(scene, asked, group.wanted, QUOTA_US + LATE_US, sha256, accept_partial=True)
+    granted = reserve(scene, asked, group.wanted, QUOTA_US + LATE_US, sha256, accept_partial)
     if isinstance(granted, Refused) and before is not None:
         scene.holds[name] = scene.changed[name]
     return granted

@@ -69,7 +69,8 @@ UPDATE = """
 UPDATE hold SET state = $1, held_micro = $2, wallet_pico = $3, terms = $4, steps = $5, expires_us = $6
 WHERE reservation_id = $7
 """
-FIND_ACCOUNT = "SELECT account FROM hold WHERE reservation_id = $1"
+FIND_ACCOUNT = "SELECT account FROM hold WHERE reservation_id = $1 AND kind IN ('reservation', 'offline_grant')"
+"""A charging session, and what is settled, is nothing that a caller extends, settles or releases by its id."""
 # "0" follows "/": ids of the session's holds begin with its own and a slash.
 FIND_SESSION = """
 SELECT reservation_id, account FROM hold WHERE kind = 'charging' AND (reservation_id = $1

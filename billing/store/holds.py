@@ -116,7 +116,7 @@ class HoldBook:
         return answers
 
     async def find_account(self, reservation_id: str) -> str | None:
-        """The account that a hold is of; None where there is no such hold."""
+        """The account of a reservation or an offline grant; None where there is none of that id."""
         found = await self._look(b"account", reservation_id)
         return found[0][0] if found else None
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from api_rig import Api, check_problem, until
 
+from billing.catalog import load_folder
+from billing.store import Store
 from streams.commands import send_commands
 from streams.emitter import Emitter
 
@@ -19,11 +22,14 @@ TIME = "2026-11-22T01:00:00Z"
 CHARGING = "/nchf-convergedcharging/v3/chargingdata"
 
 
-def opened(api: Api, admin: httpx.Client, amount: str = "20", plan: str | None = None) -> str:
+def opened(
+    api: Api, admin: httpx.Client, amount: str = "20", plan: str | None = None, book: str = "retail-cn",
+    currency: str = "CNY",
+) -> str:  # fmt: skip
     """A new account with money in its wallet, and perhaps a package."""
     account = api.name("res")
     commands: list[dict[str, Any]] = [
-        {"type": "account.opened.v1", "data": {"currency": "CNY", "price_book": "retail-cn"}},
+        {"type": "account.opened.v1", "data": {"currency": currency, "price_book": book}},
     ]
     if amount != "0":
         commands.append({"type": "wallet.topped_up.v1", "data": {"amount": amount, "payment_ref": "p"}})
@@ -298,4 +304,84 @@ def test_a_gateway_hears_of_exhausted_quota_and_unknown_users(api: Api, admin: h
     nowhere = admin.post(f"{CHARGING}/chg-none/update", json=gateway(account, 1, []))
     assert check_problem(nowhere, 404, "unknown_session")["cause"] == "CHARGING_FAILED"
     bad = admin.post(CHARGING, json={"invocationSequenceNumber": 0})
-    assert check_problem(bad, 400, "invalid_request")["cause"] == "MANDATORY_IE_INCORRECT"
+    assert check_problem(bad, 400, "invalid_request")["cause"] == "MANDATORY_IE_MISSING"
+
+
+def test_sessions_that_begin_in_one_second_are_told_apart(api: Api, admin: httpx.Client) -> None:
+    admin.put("/v1/rating-groups/1001", json={"model": MODEL})
+    account = opened(api, admin)
+    ask = [{"ratingGroup": 1001, "requestedUnit": {"serviceSpecificUnits": 100}}]
+    place = {"userLocation": {"longitude": 31.2345}}
+    requests = [gateway(account, 0, ask, chargingId=number, pDUSessionChargingInformation=place) for number in (1, 2)]
+    begun = [admin.post(CHARGING, json=one).headers["location"] for one in requests]
+    assert begun[0] != begun[1]
+    again = admin.post(CHARGING, json={**requests[0], "retransmissionIndicator": True})
+    assert again.headers["location"] == begun[0]
+    used = [{"localSequenceNumber": 1, "serviceSpecificUnits": 50}]
+    for session, number in zip(begun, (1, 2), strict=True):
+        report = gateway(account, 1, [{"ratingGroup": 1001, "usedUnitContainer": used}], chargingId=number)
+        assert admin.post(f"{session}/update", json=report).status_code == 200
+        # A session is no reservation: what is done with it is done by its own addresses.
+        name = session.rpartition("/")[2]
+        check_problem(admin.get(f"/v1/reservations/{name}"), 404, "unknown_reservation")
+        for action, body in (
+            ("settle", {"usage": {"output": 1}}),
+            ("extend", {"usage": {"output": 1}}),
+            ("release", {}),
+        ):
+            answer = admin.post(f"/v1/reservations/{name}/{action}", json=body)
+            check_problem(answer, 404, "unknown_reservation")
+    priced = Decimal(reserved(admin, account, 100, validity_seconds=1)["amount"])
+    until(lambda: Decimal(balance(admin, account)["wallet"]) == 20 - priced)
+
+
+def test_a_one_time_event_pays_for_what_it_is_granted(api: Api, admin: httpx.Client) -> None:
+    admin.put("/v1/rating-groups/1001", json={"model": MODEL})
+    account = opened(api, admin, "1")
+    priced = Decimal(reserved(admin, account, 1000, validity_seconds=1)["amount"])
+
+    def once(units: int, kind: str, second: int) -> str:
+        ask = [{"ratingGroup": 1001, "requestedUnit": {"serviceSpecificUnits": units}}]
+        time = f"2026-11-22T09:15:{second:02}+08:00"
+        body = gateway(account, 0, ask, oneTimeEvent=True, oneTimeEventType=kind, invocationTimeStamp=time)
+        answers = [admin.post(CHARGING, json=one) for one in (body, {**body, "retransmissionIndicator": True})]
+        assert answers[0].status_code == 201 and answers[0].json() == answers[1].json()
+        [group] = answers[0].json()["multipleUnitInformation"]
+        return str(group["resultCode"])
+
+    assert once(1000, "IEC", 1) == "SUCCESS"
+    assert once(10**9, "IEC", 2) == "QUOTA_LIMIT_REACHED"
+    assert once(1000, "PEC", 3) == "SUCCESS"
+    until(lambda: Decimal(balance(admin, account)["wallet"]) == 1 - priced)
+
+
+def test_charging_data_are_read_as_strictly_as_events(api: Api, admin: httpx.Client) -> None:
+    asked_twice = json.dumps(gateway("x", 0, [])).replace(
+        '"tenantIdentifier"', '"tenantIdentifier": "a", "tenantIdentifier"'
+    )
+    headers = {"content-type": "application/json"}
+    answer = admin.post(CHARGING, content=asked_twice, headers=headers)
+    assert check_problem(answer, 400, "invalid_request")["cause"] == "INVALID_MSG_FORMAT"
+
+
+def test_a_key_for_one_account_does_not_say_what_a_rating_group_means(api: Api) -> None:
+    with api.client(api.key("admin", account="one")) as bound:
+        check_problem(bound.put("/v1/rating-groups/1002", json={"model": MODEL}), 403, "other_account")
+
+
+def test_a_device_reports_what_a_price_book_declares(api: Api, admin: httpx.Client, tmp_path: Path) -> None:
+    (tmp_path / "book.yaml").write_text(
+        "kind: price_book\nname: robots\nversion: 1\ncurrency: EUR\nmeters: [steps]\n"
+        'effective_from: "2026-01-01T00:00:00Z"\nrows:\n  - {model: walker, per_million: {steps: "1"}}\n'
+    )
+    with Store(api.database_url) as store:
+        assert store.wait_for_workers(store.publish(load_folder(tmp_path)).epoch, 60) == []
+    account = opened(api, admin, book="robots", currency="EUR")
+    granted = admin.post("/v1/offline-grants", json={"account": account, "model": "walker", "usage": {"steps": 10**6}})
+    assert granted.status_code == 201, granted.text
+    event = {"specversion": "1.0", "type": "token.usage.v1", "source": "urn:edge:r", "id": account, "time": now(),
+             "subject": account, "data": {"model": "walker", "usage": {"steps": 10**6}}}  # fmt: skip
+    body = {"token": granted.json()["token"], "events": [event]}
+    done = admin.post(f"/v1/offline-grants/{granted.json()['id']}/reconcile", json=body)
+    assert done.json() == {"grant": granted.json()["id"], "recorded": 1}
+    until(lambda: balance(admin, account)["wallet"] == "19")

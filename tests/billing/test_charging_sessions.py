@@ -69,3 +69,25 @@ def test_used_units_are_recorded_without_quota_and_after_the_end() -> None:
     assert not isinstance(find(stage, "s/7/2"), Refused)
     unknown = invoke(scene(account(1)), "s", 0, "d", [], final=False)
     assert isinstance(unknown, Refused) and unknown.code == "unknown_session"
+
+
+def test_what_an_immediate_event_is_granted_is_debited_whole_or_not_at_all() -> None:
+    stage = session()
+    decided = invoke(stage, "s", 0, "d0", [group(1, wanted=60), group(2, wanted=60), group(3)], final=True, debit=True)
+    assert isinstance(decided, tuple)
+    [granted, refused, nothing] = [grant.result for grant in decided[0]]
+    assert isinstance(granted, Hold) and granted.terms.counts == (("input", 60),)
+    assert isinstance(refused, Refused) and refused.code == "package_exhausted" and nothing is None
+    [event] = decided[1]
+    assert '"id":"s/1/0"' in event and '"input":60' in event
+    assert stage.held.buckets_micro == {"g/1": 60 * MILLION}, "held until its commit"
+    assert find(stage, "s/1/0").event == event  # type: ignore[union-attr]
+
+
+def test_a_number_that_the_session_forgot_is_refused_with_other_usage() -> None:
+    stage = session()
+    for number in range(40):
+        invoked(stage, number, group(1, used=1, wanted=1))
+    again = invoke(stage, "s", 2, "another body", [group(2, used=1), group(1, used=5)], final=False)
+    assert isinstance(again, Refused) and again.code == "idempotency_key_reused"
+    assert "s/2/2" not in stage.holds

@@ -21,6 +21,7 @@ from billing.holds import Refused
 from billing.reservations import SOURCE
 from billing.store.errors import DatabaseDown, NotPrepared
 from billing.store.holds import HoldBook
+from schemas.fields import show
 from schemas.routing import partition_of
 from streams.emitter import DeliveryFailed
 from streams.sender import InputSender, Outgoing
@@ -101,7 +102,7 @@ def reserving_caller(request: Request) -> Caller:
     return _may_reserve(request)
 
 
-_write_sorted = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=repr).encode
+_write_sorted = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=show).encode
 
 
 def digest_of_body(body: object) -> str:

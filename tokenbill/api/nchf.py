@@ -28,11 +28,12 @@ from billing.charging import (
 )
 from billing.holds import Refused
 from billing.reservations import Counts, Operation, Scene
-from schemas.fields import TEXT_PATTERN
+from schemas.cloudevents import JsonProblem, read_object
+from schemas.fields import TEXT_PATTERN, JsonReal
 from schemas.meters import MAX_COUNT, canonical_counts
 from schemas.times import SECOND_US, format_time_us, parse_time_us
 from tokenbill.api.answers import json_answer
-from tokenbill.api.bodies import Schema, described, media_type
+from tokenbill.api.bodies import Schema, described, media_type, whole_body
 from tokenbill.api.holding import digest_of_body, holding_of, new_id, problem_of, reserving_caller
 from tokenbill.api.problems import Problem, responses
 from tokenbill.api.rating_groups import RatingGroup, rating_group_of
@@ -127,6 +128,7 @@ class CreateRequest(ChargingDataRequest):
     """The request that begins a session: it names who pays."""
 
     subscriberIdentifier: str = Field(min_length=1, max_length=256, pattern=TEXT_PATTERN)
+    oneTimeEventType: str | None = Field(default=None, max_length=64)
 
 
 class MultipleUnitInformation(BaseModel):
@@ -157,16 +159,22 @@ def _contradiction(detail: str) -> Problem:
 
 
 async def _read(request: Request, model: type[Body]) -> tuple[Body, str]:
-    """The request, and its digest without what a retransmission changes."""
+    """The request, and the digest of all of it but what a retransmission changes: what is not read here, a charging id
+    or the name of the network function, tells one session from another that the same subscriber begins with it."""
     if media_type(request) != "application/json":
         raise Problem("unsupported_media_type", "content-type: expected application/json.")
-    raw = await request.body()
     try:
-        read = model.model_validate_json(raw)
+        body = read_object(await whole_body(request), "the body")
+    except JsonProblem as problem:
+        raise Problem("invalid_request", f"{problem}.", cause="INVALID_MSG_FORMAT") from None
+    try:
+        read = model.model_validate(body)
     except ValidationError as error:
         found = error.errors(include_url=False)[0]
         where = ".".join(map(str, found["loc"])) or "the body"
-        if isinstance(found["input"], float):  # 5.0 is an integer to JSON Schema, and no count to us
+        if found["type"] == "missing":
+            raise Problem("invalid_request", f"{where}: {found['msg']}.", cause="MANDATORY_IE_MISSING") from None
+        if isinstance(found["input"], JsonReal):  # 5.0 is an integer to JSON Schema, and no count to us
             raise _contradiction(f"{where}: a number has a fraction or an exponent") from None
         raise Problem("invalid_request", f"{where}: {found['msg']}.", cause="MANDATORY_IE_INCORRECT") from None
     try:
@@ -176,8 +184,7 @@ async def _read(request: Request, model: type[Body]) -> tuple[Body, str]:
     groups = [usage.ratingGroup for usage in read.multipleUnitUsage]
     if len(set(groups)) != len(groups):
         raise _contradiction("multipleUnitUsage: a rating group is there twice")
-    body = read.model_dump(mode="json")
-    del body["retransmissionIndicator"]
+    body.pop("retransmissionIndicator", None)
     return read, digest_of_body(body)
 
 
@@ -221,7 +228,7 @@ def _information(usage: MultipleUnitUsage, group: RatingGroup, grant: GroupGrant
 
 async def _invoke(
     request: Request, session: str, account: str, read: ChargingDataRequest, digest: str, *, begins: bool, ends: bool,
-    known: tuple[str, ...] = (),
+    debits: bool = False, known: tuple[str, ...] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """Decide one invocation and send the usage it reports; the body of the answer."""
     holding = holding_of(request)
@@ -234,7 +241,7 @@ async def _invoke(
             began = open_session(scene, session, account, digest)
             if isinstance(began, Refused):
                 return began
-        decided = invoke(scene, session, number, digest, usages, final=ends)
+        decided = invoke(scene, session, number, digest, usages, final=ends, debit=debits)
         if isinstance(decided, (Answered, Refused)):
             return decided
         grants, events = decided
@@ -304,16 +311,17 @@ _PROBLEMS = (
     openapi_extra=described(_schema(CreateRequest)),
 )
 async def create_session(request: Request) -> Response:
-    """Begin a session: the first quota of each rating group. A one-time event ends with its answer."""
+    """Begin a session: the first quota of each rating group. A one-time event ends with its answer: the units that it
+    asks for are granted whole and debited at once, or not at all."""
     caller = reserving_caller(request)
     read, digest = await _read(request, CreateRequest)
-    if read.subscriberIdentifier is None:
-        raise Problem("invalid_request", "subscriberIdentifier: expected the subscriber.", cause="MANDATORY_IE_MISSING")
     account = account_of(read.subscriberIdentifier)
     caller.check_account(account)
     # Sent again with retransmissionIndicator, the same request finds the session that it made the first time.
     session = new_id("chg", caller, digest)
-    body = await _invoke(request, session, account, read, digest, begins=True, ends=read.oneTimeEvent)
+    once = read.oneTimeEvent
+    debits = once and read.oneTimeEventType != "PEC"  # a post event reports what was used and asks for nothing
+    body = await _invoke(request, session, account, read, digest, begins=True, ends=once, debits=debits)
     return json_answer(body, 201, {"location": f"{request.url.path}/{session}"})
 
 

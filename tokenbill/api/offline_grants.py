@@ -18,6 +18,7 @@ from schemas.units import format_micro
 from schemas.usage import parse_usage
 from tokenbill.api.answers import json_answer
 from tokenbill.api.bodies import described, strict_schema, write_strictly
+from tokenbill.api.context import context_of
 from tokenbill.api.holding import holding_of, problem_of, reserving_caller
 from tokenbill.api.problems import Problem, responses
 from tokenbill.api.reservations import GRANTING, Key, Reservation, ReservationBody, make_hold, read_body
@@ -127,7 +128,8 @@ async def reconcile_grant(request: Request, grant: GrantId) -> Response:
         raise Problem("invalid_token", "token: expected the allowance that was signed for this grant.")
     account = str(claims["sub"])
     caller.check_account(account)
-    events = [_usage_of(account, number, event) for number, event in enumerate(body.events)]
+    declared = (await context_of(request).catalogue.current()).declared_meters
+    events = [_usage_of(account, number, event, declared) for number, event in enumerate(body.events)]
     events[-1] = dict(events[-1], data=dict(events[-1]["data"], reservation=grant))
     holding = holding_of(request)
     found = await holding.queue.run(Operation(account, (grant,), lambda scene: reconcile(scene, grant)))
@@ -140,13 +142,13 @@ async def reconcile_grant(request: Request, grant: GrantId) -> Response:
     return json_answer({"grant": grant, "recorded": len(events)})
 
 
-def _usage_of(account: str, number: int, event: dict[str, Any]) -> dict[str, Any]:
+def _usage_of(account: str, number: int, event: dict[str, Any], declared: frozenset[str]) -> dict[str, Any]:
     """An event as it came, once it is known to be usage of the account.
 
     Raises:
         Problem: the reason of its rejection, or ``invalid_event``.
     """
-    read = parse_usage(write_strictly(event))
+    read = parse_usage(write_strictly(event), declared_meters=declared)
     if isinstance(read, Rejection):
         raise Problem(read.reason, f"events[{number}]: {read.detail}.")
     if read.account != account:

@@ -16,7 +16,7 @@ from tokenbill.api.answers import json_answer
 from tokenbill.api.auth import Caller, needs
 from tokenbill.api.bodies import described, strict_schema
 from tokenbill.api.context import Context, context_of
-from tokenbill.api.problems import responses
+from tokenbill.api.problems import Problem, responses
 from tokenbill.api.reservations import read_body
 
 router = APIRouter(prefix="/v1/rating-groups", tags=["rating groups"])
@@ -83,13 +83,15 @@ async def rating_groups(request: Request, caller: Annotated[Caller, Depends(need
 @router.put(
     "/{number}",
     response_model=RatingGroup,
-    responses=responses("unsupported_media_type", "too_large"),
+    responses=responses("other_account", "unsupported_media_type", "too_large"),
     openapi_extra=described(strict_schema(RatingGroup)),
 )
 async def set_rating_group(
     request: Request, number: Number, caller: Annotated[Caller, Depends(needs("correct"))]
 ) -> Response:
-    """Say what a rating group means from now on."""
+    """Say what a rating group means from now on, for every account: not with a key that is for one."""
+    if caller.account is not None:
+        raise Problem("other_account", f"A rating group is for every account; the key is for {caller.account!r} alone.")
     group, _ = await read_body(request, RatingGroup)
     shown: dict[str, Any] = group.model_dump()
     await put_rating_group(context_of(request).database, number, shown)
