@@ -7,6 +7,7 @@ liability stays too and is earned over what is left, unless nothing is left. Nev
 
 from billing import ledger
 from billing.accounts import ACTIVE, PENDING, USED_UP, Account, Bucket
+from billing.grants import never_begun
 from billing.scene import WALLET_MAX_PICO, Refusal, Scene
 from billing.wallet import put_in, take_out
 from schemas.commands import AdjustBalance
@@ -61,7 +62,7 @@ def _adjust_bucket(bucket: Bucket, change_micro: int, account: Account, scene: S
         )
     if bucket.amount_micro + change_micro > BUCKET_MAX_MICRO:
         return Refusal("overflow", f"a bucket holds at most {format_micro(BUCKET_MAX_MICRO)}")
-    resize(bucket, change_micro, scene.now_us)
+    resize(bucket, change_micro, scene)
     if bucket.status == USED_UP:
         # No burn will earn it any more, and a bucket that is used up owes nothing.
         detail, left_pico = str(bucket.plan_key), bucket.liability_pico
@@ -93,11 +94,12 @@ def whole_micro(amount_pico: int) -> int | Refusal:
     return micro
 
 
-def resize(bucket: Bucket, change_micro: int, now_us: int) -> None:
+def resize(bucket: Bucket, change_micro: int, scene: Scene) -> None:
     """Change what a bucket granted and what remains of it alike; its status follows from what remains."""
     bucket.amount_micro += change_micro
     bucket.remaining_micro += change_micro
     if bucket.remaining_micro == 0:
         bucket.status = USED_UP
     elif bucket.status == USED_UP:
-        bucket.status = PENDING if now_us < bucket.valid_from_us else ACTIVE
+        waits = scene.now_us < bucket.valid_from_us or never_begun(bucket, scene.plan_of(bucket.plan_key))
+        bucket.status = PENDING if waits else ACTIVE

@@ -4,7 +4,7 @@ Owns: deduction order, and which buckets an event belongs to. Taking from one bu
 bucket covers :mod:`billing.overage`. Never: prices, SQL, the clock.
 """
 
-from billing.accounts import SUSPENDED, Account, Bucket
+from billing.accounts import SUSPENDED, USED_UP, Account, Bucket
 from billing.catalog.model import TEXT_DIMENSIONS, Plan
 from billing.catalog.patterns import scope_matches
 from billing.deduct import (
@@ -18,6 +18,7 @@ from billing.deduct import (
     need_pico,
     take,
 )
+from billing.grants import never_begun
 from billing.ledger import Postings
 from billing.overage import settle_overage
 from billing.pricing.rate import Rated
@@ -49,7 +50,10 @@ def sort_buckets(account: Account, plan_of: PlanOf) -> None:
 
 
 def belongs(bucket: Bucket, event: UsageEvent, plan: Plan) -> bool:
-    """Whether an event matches a bucket by time and scope, empty, lapsed or not; a suspended one matches nothing."""
+    """Whether an event matches a bucket by time and scope, empty, lapsed or not; a suspended one matches nothing, nor
+    one that was given away before its first use, for it has no time."""
+    if bucket.status == USED_UP and never_begun(bucket, plan):
+        return False
     if bucket.status == SUSPENDED or not bucket.valid_from_us <= event.time_us < bucket.valid_until_us:
         return False
     scope = plan.buckets[bucket.bucket_no - 1].scope

@@ -194,6 +194,12 @@ def waits_for_use(bucket: Bucket, plan: Plan) -> bool:
     return bucket.status == PENDING and plan.activation == FIRST_USE and bucket.lapse_at_us >= NO_END_US
 
 
+def never_begun(bucket: Bucket, plan: Plan) -> bool:
+    """Whether no usage has reached a bucket that begins with its first use, even where it was emptied otherwise."""
+    # Without an end (cycle ``once``) it cannot be told, and makes no difference.
+    return plan.activation == FIRST_USE and plan.cycle.kind != "once" and bucket.lapse_at_us >= NO_END_US
+
+
 def begin(account: Account, bucket: Bucket, plan: Plan, time_us: int) -> None:
     """Begin the cycle of a grant that waited, all its buckets together."""
     ends_us = cycle_end_us(plan.cycle, time_us, 1)

@@ -42,7 +42,7 @@ def send(data: TransferPackage, account: Account, scene: Scene) -> Account | Ref
         )
     liability_pico = earned_pico(bucket.liability_pico, moved_micro, bucket.remaining_micro)
     bucket.liability_pico -= liability_pico
-    resize(bucket, -moved_micro, scene.now_us)
+    resize(bucket, -moved_micro, scene)
     transfer_id = f"transfer-{identity_hash(scene.command.source, scene.command.id).hex()}"
     _post(scene, account, str(bucket.plan_key), transfer_id, liability_pico)
     body = {
@@ -122,7 +122,7 @@ def take_back(data: ReturnPackage, account: Account, scene: Scene) -> Account | 
     """The transfer undone: the bucket holds what it held. One that has ended meanwhile ends once more with it."""
     (bucket,) = (one for one in account.buckets if one.grant_id == data.grant_id)
     amount_micro = data.amount_pico // MICRO_PICO
-    resize(bucket, amount_micro, scene.now_us)
+    resize(bucket, amount_micro, scene)
     bucket.liability_pico += data.liability_pico
     if bucket.status in (EXPIRED, REFUNDED, CANCELLED):
         bucket.status = ACTIVE

@@ -2,9 +2,9 @@
 
 Owns: ``Account.extras.burns``, when each standard token of a plan with windows was burned: by plan name, then by hour
 since 1970, in the words of :mod:`billing.burn_times`. Windows of every version of a plan see what was burned of any
-grant of that plan name. An hour is dropped when it is older than the longest window and 35 days more; where a plan has
-more than :data:`MOST_BURNS`, the oldest hours that only late usage can reach are known to a quarter of an hour. Never:
-SQL, the clock.
+grant of that plan name, but for versions without windows, whose burns are not noted. An hour is dropped when it is
+older than the longest window and 35 days more; where a plan has more than :data:`MOST_BURNS`, the oldest hours that
+only late usage can reach are known to a quarter of an hour. Never: SQL, the clock.
 """
 
 from calendar import monthrange

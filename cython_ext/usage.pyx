@@ -35,6 +35,7 @@ from cython_ext.wide cimport (
 )
 
 cdef int64_t HOUR_US = 3600000000
+cdef int64_t NO_END_US = 4611686018427387904  # 2**62, billing.accounts.NO_END_US
 
 cdef enum:
     # What a row became, or what it needs before it can be decided; needs of a price: cython_ext/prices.hpp.
@@ -274,6 +275,8 @@ cdef class Usage:
             pays_as_you_go = rule.pays_as_you_go
             plain_overage = rule.plain_overage
             if bucket.remaining_micro <= 0:
+                if rule.waits_for_use and bucket.lapse_at_us >= NO_END_US:
+                    return NEEDS_PLAIN  # one that was given away before its first use matches nothing
                 continue
             if bucket.status == self.accounts._pending and rule.waits_for_use:
                 return NEEDS_PLAIN

@@ -37,6 +37,7 @@ CATALOG = catalog(
     plan("THIRD", "3", "106.00"),
     plan("TWO", buckets=TWO),
     plan("E", scope={"channel": "edge"}),
+    plan("LAZY", activation="first_use"),
 )
 
 
@@ -332,3 +333,19 @@ def test_whatever_fails_on_the_way_no_quota_and_no_yuan_is_lost(
     for bucket in buckets:
         assert 0 <= bucket.remaining_micro <= bucket.amount_micro
         assert bucket.liability_pico >= 0
+
+
+def test_what_waits_for_its_first_use_goes_on_waiting_when_it_comes_back(calculator: MakeCalculator) -> None:
+    """It had begun to be usable for ever, and never lapsed."""
+    steps = [opened(), buy("LAZY", "G"), given_to("nobody", "100"), given_to("nobody", "40")]
+    waiting = bucket_of(run(calculator, *steps)[0], "a")
+    assert (waiting["status"], waiting["remaining"], waiting["valid_until"]) == ("pending", "100", None)
+    begun = bucket_of(run(calculator, *steps, use(5, "05 10:00"))[0], "a")
+    assert (begun["status"], begun["remaining"]) == ("active", "95")
+    assert (begun["valid_from"], begun["valid_until"]) == ("2026-11-05T02:00:00Z", "2026-11-12T02:00:00Z")
+
+
+def test_what_is_given_away_before_its_first_use_absorbs_nothing(calculator: MakeCalculator) -> None:
+    steps = [opened(), opened("b"), buy("LAZY", "G"), given_to("b", "100"), use(5, "2026-12-25 10:00")]
+    account = run(calculator, *steps)[0]["accounts"]["a"]
+    assert (account["buckets"][0]["status"], account["wallet"], account["absorbed"]) == ("used_up", "-5.3", "0")
