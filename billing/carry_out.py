@@ -28,8 +28,10 @@ class CarriedOut:
     """As it is now: rolled forward where the command was refused; None where there is none."""
     refusal: Refusal | None
     messages: list[Message]
+    of_time: list[AccountEvent]
+    """What time alone had brought before; told before the outcome."""
     events: list[AccountEvent]
-    """What the account's owner should know besides the outcome, in order."""
+    """What else the account's owner should know, in order; told after the outcome."""
 
 
 def carry_out(
@@ -43,20 +45,19 @@ def carry_out(
     postings: Postings,
 ) -> CarriedOut:
     """Let ``rule`` decide a command on its account as it stands at a log time."""
-    events: list[AccountEvent] = []
+    of_time: list[AccountEvent] = []
     if account is not None:
         if at.simulated:
             account.clock_us = at.now_us
-        events += roll_forward(account, at.now_us, plan_of, postings, catalog)
+        of_time = roll_forward(account, at.now_us, plan_of, postings, catalog)
     scene = Scene(command, account, catalog, at.now_us, payment_known, postings, plan_of)
     decided = rule(scene)
     if isinstance(decided, Refusal):
-        return CarriedOut(account, decided, scene.messages, events)
-    events += scene.events
+        return CarriedOut(account, decided, scene.messages, of_time, [])
     if at.simulated:
         decided.clock_us = at.now_us
     # A grant may be bought for a time whose grace is over: it lapses at once.
-    events += roll_forward(decided, at.now_us, plan_of, postings, catalog)
-    events += wallet_alert(decided)
+    lapsed = roll_forward(decided, at.now_us, plan_of, postings, catalog)
+    low = wallet_alert(decided)
     sort_buckets(decided, plan_of)
-    return CarriedOut(decided, None, scene.messages, events)
+    return CarriedOut(decided, None, scene.messages, of_time, [*scene.events, *lapsed, *low])

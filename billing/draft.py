@@ -58,9 +58,10 @@ class CommitDraft:
     counts: Counts = field(default_factory=Counts)
     frames: dict[str, list[Frame]] = field(default_factory=dict)
     postings: Postings = field(default_factory=Postings)
-    account_events: list[AccountEvent] = field(default_factory=list)
-    outcomes: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
-    corrections: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
+    told: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
+    """``account.events``, in the order in which they came about: account, type, data."""
+    posted: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
+    """What the command that is being decided corrected; told after its outcome."""
     rollups: list[RollupRow] = field(default_factory=list)
     accepted: dict[str, list[Step]] = field(default_factory=lambda: defaultdict(list))
     """Commands that were accepted, by account."""
@@ -121,7 +122,14 @@ class CommitDraft:
         if reason is not None:
             data |= {"reason": reason, "detail": detail}
         type_name = "command.accepted.v1" if reason is None else "command.rejected.v1"
-        self.outcomes.append((account, type_name, data))
+        self.told += [(account, type_name, data), *self.posted]
+        self.posted.clear()
+
+    def tell(self, events: Iterable[AccountEvent]) -> None:
+        """Tell accounts' owners what came about."""
+        self.told += [
+            (event.account, event.type, {"account": event.account} | account_event_data(event)) for event in events
+        ]
 
     def reject(self, topic: str, record: Record, rejection: Rejection) -> None:
         """Publish a rejected usage record as it came, and keep it in suspense."""
@@ -215,11 +223,7 @@ class CommitDraft:
         )
 
     def _account_event_frames(self, stamp: Stamp) -> Iterable[Frame]:
-        outputs = [*self.outcomes, *self.corrections] + [
-            (event.account, event.type, {"account": event.account} | account_event_data(event))
-            for event in self.account_events
-        ]
-        for number, (account, type_name, data) in enumerate(outputs):
+        for number, (account, type_name, data) in enumerate(self.told):
             yield Frame(account.encode(), output_event(type_name, stamp, number, account, dump_json(data)))
 
 

@@ -189,7 +189,7 @@ class PartitionEngine:
         for name in names:
             account = self._calculator.account(name)
             if account is not None and account.next_due_us <= now_us:
-                draft.account_events += roll_forward(account, now_us, self._plan_of, draft.postings, self._catalog)
+                draft.tell(roll_forward(account, now_us, self._plan_of, draft.postings, self._catalog))
                 self._calculator.put_account(account, stored=False)
 
     def _moves(self, batches: Sequence[InputBatch]) -> list[PositionMove]:
@@ -283,7 +283,7 @@ class PartitionEngine:
             lambda owner, ref: (owner, ref) in payments,
             draft.postings,
         )
-        draft.account_events += done.events
+        draft.tell(done.of_time)
         for message in done.messages:
             draft.send(message, now_us)
         if done.account is not None:
@@ -298,6 +298,7 @@ class PartitionEngine:
             draft.payments.append((command.account, command.data.payment_ref))
         draft.accepted[command.account].append(Step(self._catalog_epoch, at, command))
         draft.outcome(command.account, command, command.type, None, None)
+        draft.tell(done.events)
         return True
 
     def _histories(self, commands: Iterable[Command]) -> dict[str, AccountHistory] | HistoryUnavailable:
@@ -337,7 +338,7 @@ class PartitionEngine:
         scene.postings.merge_lines(corrected.postings)
         scene.events += corrected.events
         draft.rollups += corrected.rollups
-        draft.corrections += [(name, CORRECTION_POSTED, {"account": name} | data) for data in corrected.outcomes]
+        draft.posted += [(name, CORRECTION_POSTED, {"account": name} | data) for data in corrected.outcomes]
         return corrected.account
 
     # Usage
@@ -365,7 +366,7 @@ class PartitionEngine:
         counts.duplicate += outcome.duplicate
         counts.rejected += len(outcome.rejected)
         counts.forwarded += len(outcome.forwarded)
-        draft.account_events += outcome.account_events
+        draft.tell(outcome.account_events)
         draft.findings += outcome.findings
         draft.reservations += outcome.reservations
         return outcome.log_time_us

@@ -194,7 +194,7 @@ class Replay:
         if done.refusal is not None:
             raise Conflict(f"{_named(command)} would be refused: {done.refusal.detail}")
         timeline.account = done.account
-        timeline.tell(done.events)
+        timeline.tell([*done.of_time, *done.events])
         return done.messages
 
     def _rule_again(self, scene: Scene) -> Account | Refusal:

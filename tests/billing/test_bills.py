@@ -109,6 +109,20 @@ def test_an_unpaid_bill_suspends_and_payment_resumes(calculator: MakeCalculator)
     assert (paid.account.status, paid.told[-1]) == ("open", "account.resumed")
 
 
+def test_what_happened_is_told_in_its_order(calculator: MakeCalculator) -> None:
+    """What time brought, the outcome of the command that let it pass, what the command brought; one commit or many."""
+    steps = [postpaid(), use(30), collected("31.8", "p", "16 00:00")]
+    for size in (1, 100):
+        types = [event["type"] for event in Run(calculator, steps, "16 00:00", size).events]
+        assert types == [
+            "command.accepted.v1",
+            "bill.issued.v1",
+            "account.suspended.v1",
+            "command.accepted.v1",
+            "account.resumed.v1",
+        ]
+
+
 def test_a_suspended_account_may_not_buy_but_its_usage_is_billed(calculator: MakeCalculator) -> None:
     steps = [postpaid(credit_limit="1000"), opened("b"), buy("A", "G"), use(1, model="m"), use(130, "03 00:00")]
     assert Run(calculator, [*steps, use(5, "16 00:00"), buy("A", "H", "16 00:00")]).reason == "accepted"
