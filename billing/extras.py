@@ -76,6 +76,11 @@ class Subscription:
     cut_short: list[str] = field(default_factory=list)
     """Buckets that were ended before their cycle."""
 
+    @property
+    def grant(self) -> str:
+        """The grant of the cycle that began last."""
+        return f"{self.subscription_id}/{self.cycle}"
+
 
 @dataclass(slots=True)
 class Bill:

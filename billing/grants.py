@@ -13,7 +13,7 @@ from billing.cycles import cycle_end_us
 from billing.ledger import Postings
 from billing.wallet import can_pay, put_in, take_out
 from schemas.times import DAY_US, HOUR_US
-from schemas.units import FEN_PICO, MILLION, divide_half_even, divide_half_up
+from schemas.units import FEN_PICO, MILLION, divide_half_even, divide_half_up, part_to_fen
 
 FIRST_USE = "first_use"
 TOO_MANY_BUCKETS = "too_many_buckets"
@@ -62,7 +62,7 @@ def fee_of(plan: Plan, part: int = 1, whole: int = 1) -> Fee:
 def share_of(gross_pico: int, tax_rate_micro: int, part: int, whole: int) -> Fee:
     """``part`` of ``whole`` of an amount with tax, half up to fen; all of it as it is."""
     if part != whole:
-        gross_pico = divide_half_up(gross_pico * part, whole * FEN_PICO) * FEN_PICO
+        gross_pico = part_to_fen(gross_pico, part, whole)
     return Fee(gross_pico, split_fee(gross_pico, tax_rate_micro)[0])
 
 
@@ -141,10 +141,11 @@ def sell(account: Account, plan: Plan, grant_id: str, fee: Fee, pay_from: str, n
     _post_fee(account, plan, fee, pay_from, postings)
 
 
-def give_back(account: Account, plan: Plan, fee: Fee, pay_from: str, postings: Postings) -> None:
-    """Give part of a fee back."""
+def give_back(account: Account, plan: Plan, fee: Fee, pay_from: str, gift_pico: int, postings: Postings) -> None:
+    """Give part of a fee back, so much of it as gift money."""
     if pay_from == "wallet":
-        put_in(account, fee.gross_pico, gift=False)
+        put_in(account, fee.gross_pico - gift_pico, gift=False)
+        put_in(account, gift_pico, gift=True)
     _post_fee(account, plan, Fee(-fee.gross_pico, -fee.net_pico), pay_from, postings)
 
 

@@ -7,8 +7,9 @@ Never: which bucket ends when, SQL, the clock.
 """
 
 from billing import ledger
-from billing.accounts import REFUNDED, Account, Bucket
+from billing.accounts import REFUNDED, Account, Bucket, PlanKey
 from billing.burn import AccountEvent
+from billing.catalog.model import Plan
 from billing.extras import Refund
 from billing.grants import split_fee
 from billing.ledger import Postings
@@ -16,7 +17,7 @@ from billing.scene import Refusal, Scene
 from billing.wallet import put_in
 from schemas.commands import RefundPackage
 from schemas.times import HOUR_US
-from schemas.units import FEN_PICO, divide_half_up
+from schemas.units import part_to_fen
 
 
 def refund(data: RefundPackage, account: Account, scene: Scene) -> Account | Refusal:
@@ -37,23 +38,33 @@ def refund(data: RefundPackage, account: Account, scene: Scene) -> Account | Ref
         if plan is None:
             return Refusal("unknown_plan", f"there is no plan {bucket.plan_key}")
         if bucket in left:
-            price_pico = plan.overage.price_pico if bucket.is_pack else plan.price_pico
-            net_pico, _ = split_fee(price_pico, plan.tax_rate_micro)
-            paid = Refund(price_pico, net_pico, account.extras.wallet_paid_pico.get(bucket.sale))
+            fee_pico = _fee_pico(account, bucket, plan)
+            net_pico, _ = split_fee(fee_pico, plan.tax_rate_micro)
+            paid = Refund(fee_pico, net_pico, account.extras.wallet_paid_pico.get(bucket.sale))
             account.extras.refunds[bucket.grant_id] = paid
         bucket.valid_until_us = min(bucket.valid_until_us, max(bucket.valid_from_us, scene.now_us))
         bucket.lapse_at_us = min(bucket.lapse_at_us, scene.now_us + plan.grace_hours * HOUR_US)
     return account
 
 
+def _fee_pico(account: Account, bucket: Bucket, plan: Plan) -> int:
+    """What was paid for the sale that a bucket is of: of a subscription's running cycle, since its plan changed."""
+    if bucket.is_pack:
+        return plan.overage.price_pico
+    subscription = account.subscription_of(bucket)
+    if subscription is not None and bucket.grant == subscription.grant and bucket.plan == subscription.plan:
+        return subscription.paid_pico
+    return plan.price_pico
+
+
 def pay_back(account: Account, ended: list[Bucket], postings: Postings) -> list[AccountEvent]:
-    """Pay back what is unused of buckets whose refund is due, together for each grant, a pack by itself; they become
-    ``refunded``."""
-    by_grant: dict[str, list[Bucket]] = {}
+    """Pay back what is unused of buckets whose refund is due, together for each grant, a pack and each plan of a cycle
+    that changed its plan by itself; they become ``refunded``."""
+    by_sale: dict[tuple[str, PlanKey], list[Bucket]] = {}
     for bucket in ended:
-        by_grant.setdefault(bucket.sale, []).append(bucket)
+        by_sale.setdefault((bucket.sale, bucket.plan_key), []).append(bucket)
     events: list[AccountEvent] = []
-    for grant, buckets in sorted(by_grant.items()):
+    for (grant, _), buckets in sorted(by_sale.items()):
         events += _pay_grant(account, grant, buckets, postings)
     return events
 
@@ -61,11 +72,11 @@ def pay_back(account: Account, ended: list[Bucket], postings: Postings) -> list[
 def _pay_grant(account: Account, grant: str, buckets: list[Bucket], postings: Postings) -> list[AccountEvent]:
     paid, detail = account.extras.refunds[buckets[0].grant_id], str(buckets[0].plan_key)
     unearned_pico = sum(bucket.liability_pico for bucket in buckets)
-    refund_pico = _part_to_fen(paid.fee_pico, unearned_pico, paid.net_pico)
-    tax_pico = _part_to_fen(paid.fee_pico - paid.net_pico, unearned_pico, paid.net_pico)
+    refund_pico = part_to_fen(paid.fee_pico, unearned_pico, paid.net_pico)
+    tax_pico = part_to_fen(paid.fee_pico - paid.net_pico, unearned_pico, paid.net_pico)
     gift_pico = 0
     if paid.gift_pico is not None:
-        gift_pico = _part_to_fen(refund_pico, paid.gift_pico, paid.fee_pico)
+        gift_pico = part_to_fen(refund_pico, paid.gift_pico, paid.fee_pico)
         put_in(account, refund_pico - gift_pico, gift=False)
         put_in(account, gift_pico, gift=True)
     postings.post(
@@ -102,8 +113,3 @@ def bucket_ended(account: Account, bucket: Bucket, breakage_pico: int) -> Accoun
             "breakage_pico": breakage_pico,
         },
     )
-
-
-def _part_to_fen(whole_pico: int, part: int, of: int) -> int:
-    """``whole`` x part / of, to fen; nothing of nothing."""
-    return divide_half_up(whole_pico * part, of * FEN_PICO) * FEN_PICO if of else 0

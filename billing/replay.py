@@ -303,7 +303,7 @@ def _keep_names(account: Account, before: Account, plan_of: PlanOf) -> None:
         kept.valid_until_us, kept.lapse_at_us = kept.valid_from_us, NO_END_US
         account.buckets.append(kept)
         for subscription in account.extras.subscriptions:
-            if kept.grant == f"{subscription.subscription_id}/{subscription.cycle}" and not kept.is_pack:
+            if kept.grant == subscription.grant and not kept.is_pack:
                 number = int(kept.grant_id.rpartition("/")[2])
                 subscription.next_bucket = max(subscription.next_bucket, number + 1)
     sort_buckets(account, plan_of)

@@ -26,7 +26,7 @@ from billing.grants import (
     split_fee,
 )
 from billing.ledger import Postings
-from schemas.units import FEN_PICO
+from schemas.units import FEN_PICO, part_to_fen
 
 UNPAID = "unpaid"
 ENDED = "ended"
@@ -133,7 +133,7 @@ def _grant(
     part: int = 1,
     whole: int = 1,
 ) -> None:
-    grant_id = f"{subscription.subscription_id}/{subscription.cycle}"
+    grant_id = subscription.grant
     add_buckets(
         account,
         plan,
@@ -214,7 +214,8 @@ def change_now(
 
     With t of the cycle's time T left: the new plan costs its fee x t / T, half up to fen, and grants amounts x t / T,
     half even to 1e-6. What was paid since p is credited x t / (time from p to the end), half up to fen, but its part
-    without tax is at most what the buckets have not earned, down to fen: quota that was used is not given back.
+    without tax is at most what the buckets have not earned, down to fen: quota that was used is not given back. What
+    gift money paid comes back as gift money, in proportion.
     """
     old = plan_of_subscription(subscription, plan_of)
     cycle = span_of(subscription, plan_of)
@@ -239,7 +240,9 @@ def change_now(
         bucket.liability_pico -= part_pico
         given_pico += part_pico
         _cut_short(bucket, subscription, begins_us, old)
-    give_back(account, old, credit, subscription.pay_from, postings)
+    gift_pico = account.extras.wallet_paid_pico.get(subscription.grant, 0)
+    gift_back_pico = part_to_fen(credit.gross_pico, gift_pico, subscription.paid_pico)
+    give_back(account, old, credit, subscription.pay_from, gift_back_pico, postings)
     subscription.plan, subscription.plan_version = new.name, new.version
     subscription.next_plan, subscription.next_plan_version = "", 0
     rest = Span(begins_us, cycle.until_us)

@@ -90,3 +90,8 @@ def divide_half_up(numerator: int, denominator: int) -> int:
         raise ZeroDivisionError("divide_half_up needs a positive denominator")
     magnitude = (2 * abs(numerator) + denominator) // (2 * denominator)
     return -magnitude if numerator < 0 else magnitude
+
+
+def part_to_fen(whole_pico: int, part: int, of: int) -> int:
+    """``whole_pico`` x part / of, half up to fen; nothing of nothing."""
+    return divide_half_up(whole_pico * part, of * FEN_PICO) * FEN_PICO if of else 0

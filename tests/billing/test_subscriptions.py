@@ -23,6 +23,7 @@ from recorded_simulation import RecordedSimulation
 
 from billing.commit import ACCOUNT_EVENT_TOPIC
 from schemas.times import parse_time_us
+from schemas.units import parse_pico
 
 DAYS_10 = {"kind": "days", "days": 10}
 CATALOG = catalog(
@@ -66,6 +67,9 @@ class Run:
         self.account = self.document["accounts"]["a"]
         self.buckets = {bucket["grant_id"]: bucket for bucket in self.account["buckets"]}
         self.told = simulation.published(ACCOUNT_EVENT_TOPIC)
+        account = simulation.calculator.account("a")
+        assert account is not None
+        self.gift_pico = account.extras.gift_pico
         assert self.document["ledger"]["sum"] == "0"
 
     def left(self) -> dict[str, str]:
@@ -227,6 +231,22 @@ def test_a_wallet_below_zero_pays_what_costs_nothing(calculator: MakeCalculator)
     assert run.account["wallet"] == "74.2"  # -10.60 + 169.60 - 84.80
     run = Run(calculator, [subscribe("gratis", at="01 00:00", pay_from="wallet"), owed], "12 00:00")
     assert (run.account["wallet"], run.left()) == ("-10.6", {"S/1/1": "100", "S/2/1": "100"})
+
+
+def test_a_change_gives_gift_money_back_as_a_gift(calculator: MakeCalculator) -> None:
+    """53 of the fee of 106 were given, and 63.60 are credited for six of ten days: 31.80 of them are a gift again."""
+    steps = [top_up("53", "p", "01 00:00"), top_up("53", "q", "01 00:00", gift=True)]
+    steps += [subscribe("A", at="01 00:00", pay_from="wallet")]
+    free = Run(calculator, [*steps, subscription("changed", "05 00:00", plan="gratis", effective="now")], "05 00:00")
+    assert (free.account["wallet"], free.gift_pico) == ("63.6", parse_pico("31.8"))
+    # B costs 127.20 for the rest: the gift is spent first, and a refund of all of it gives it back.
+    steps += [top_up("63.6", "r", "01 00:00"), subscription("changed", "05 00:00", plan="B", effective="now")]
+    spent = Run(calculator, steps, "05 00:00")
+    assert (spent.account["wallet"], spent.gift_pico) == ("0", 0)
+    refund = line("package.refunded.v1", "a", "05 00:00", {"grant_id": "S/1/2", "reason": "七天无理由"})
+    back = Run(calculator, [*steps, refund], "06 00:00")
+    (paid,) = back.events("refund.paid.v1")
+    assert (paid["amount"], paid["gift"], back.gift_pico) == ("127.2", "31.8", parse_pico("31.8"))
 
 
 def test_a_second_change_credits_what_the_part_cost(calculator: MakeCalculator) -> None:
