@@ -89,6 +89,9 @@ class World:
             elif what == "suspend":
                 suspend(self.account, subscription, T0_US)
             elif what == "change now":
+                # As a command finds it: the cycles since the first have begun.
+                self.account.next_due_us = next_due_us(self.account, self.plan_of)
+                self.roll(T0_US)
                 self.change(T0_US)
         self.events += wallet_alert(self.account)
         self.account.next_due_us = next_due_us(self.account, self.plan_of)
