@@ -13,14 +13,13 @@ from pathlib import Path
 from benchmarks import workload
 from benchmarks.kernel import measure, record_of
 from benchmarks.result import Result, machine
-from billing import subscriptions
 from billing.accounts import Account
 from billing.catalog import Catalog, load_folder
 from billing.commit import PartitionState
 from billing.core import CompiledCalculator
 from billing.extras import Extras, Subscription
 from billing.ledger import Postings
-from billing.lifecycle import next_due_us, roll_forward
+from billing.lifecycle import roll_forward
 from schemas.times import DAY_US
 
 CATALOG_DIR = Path(__file__).resolve().parent / "kinds_catalog"
@@ -50,12 +49,9 @@ def _wallet(name: str, plans: Catalog, gift_pico: int = 0) -> Account:
 
 def _subscriber(name: str, plans: Catalog, plan: str = "monthly", ended: int = 0, gift_pico: int = 0) -> Account:
     """A subscriber with so many cycles that have ended."""
-    account = _wallet(name, plans)
     by_key = plans.plans_by_key().__getitem__
     begun_us = workload.START_US - (ended * 31 * DAY_US if ended else 0)
-    subscription = Subscription("s", plan, 1, "wallet", begun_us)
-    subscriptions.start(account, subscription, begun_us, by_key, Postings())
-    account.next_due_us = next_due_us(account, by_key)
+    account = workload.subscriber(name, Subscription("s", plan, 1, "wallet", begun_us), _MUCH_PICO, by_key)
     roll_forward(account, workload.START_US, by_key, Postings(), plans)
     account.extras.gift_pico = gift_pico
     return account

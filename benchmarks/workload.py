@@ -10,6 +10,7 @@ from pathlib import Path
 
 from billing import subscriptions
 from billing.accounts import Account
+from billing.burn import PlanOf
 from billing.catalog import Catalog, load_folder
 from billing.catalog.model import Plan
 from billing.extras import Subscription
@@ -54,11 +55,16 @@ def subscribers(names: list[str], plans: Catalog) -> Iterator[Account]:
     """One open account for each name, with a subscription in its first cycle that the wallet paid."""
     plan = _plan(plans, MONTHLY_PLAN)
     for number, name in enumerate(names):
-        account = Account(name, "CNY", "bench", "prepaid", 0, wallet_pico=100 * plan.price_pico)
         subscription = Subscription(f"sub-{name}", plan.name, plan.version, "wallet", START_US + number * 997)
-        subscriptions.start(account, subscription, subscription.anchor_us, lambda _: plan, Postings())
-        account.next_due_us = next_due_us(account, lambda _: plan)
-        yield account
+        yield subscriber(name, subscription, 100 * plan.price_pico, lambda _: plan)
+
+
+def subscriber(name: str, subscription: Subscription, wallet_pico: int, plan_of: PlanOf) -> Account:
+    """An open account that began a subscription at its anchor, and nothing since."""
+    account = Account(name, "CNY", "bench", "prepaid", 0, wallet_pico=wallet_pico)
+    subscriptions.start(account, subscription, subscription.anchor_us, plan_of, Postings())
+    account.next_due_us = next_due_us(account, plan_of)
+    return account
 
 
 def _plan(plans: Catalog, name: str) -> Plan:

@@ -86,15 +86,21 @@ def count(
     known = hours.get(str(hour))
     if known is None:
         versions = {bucket.plan_key for bucket in account.buckets if bucket.plan == plan.name}
-        _forget(hours, now_us, [window for key in versions for window in plan_of(key).windows])
+        windows = [window for key in versions for window in plan_of(key).windows]
+        _drop_old(hours, now_us, windows)
+        _merge_old(hours, now_us, windows)
     hours[str(hour)] = noted(known, offset_us, added_micro)
 
 
-def _forget(hours: dict[str, str], now_us: int, windows: list[Window]) -> None:
-    """Drop the hours that no window reaches; know less of the oldest where that is needed to hold little."""
+def _drop_old(hours: dict[str, str], now_us: int, windows: list[Window]) -> None:
+    """Drop the hours that no window reaches."""
     oldest = (now_us - max(map(_length_us, windows)) - LATE_US) // HOUR_US
     for name in [name for name in hours if int(name) < oldest]:
         del hours[name]
+
+
+def _merge_old(hours: dict[str, str], now_us: int, windows: list[Window]) -> None:
+    """Know less of the oldest hours, of those that only late usage can reach, where there is too much to hold."""
     too_many = sum(map(burns, hours.values())) - MOST_BURNS
     if too_many <= 0:
         return

@@ -5,6 +5,10 @@ from cython_ext.tables cimport TextTable
 from cython_ext.wide cimport TbBuffer, i128
 
 
+cdef enum:
+    NO_END_US = 4611686018427387904  # 2**62, billing.accounts.NO_END_US
+
+
 cdef struct Bucket:
     i128 amount_micro
     i128 remaining_micro

@@ -34,7 +34,6 @@ cdef extern from "wide.hpp" nogil:
         TbNamed() noexcept
         TbNamed(const char* text, size_t size, int32_t place) noexcept
 
-cdef int64_t NO_END_US = 4611686018427387904  # 2**62, billing.accounts.NO_END_US
 cdef int64_t MAX_TIME_US = 253402300800000000
 cdef enum:
     UNCHANGED = 0

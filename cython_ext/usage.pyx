@@ -11,7 +11,7 @@ from libc.string cimport memcpy
 from libcpp.algorithm cimport sort
 from libcpp.vector cimport vector
 
-from cython_ext.accounts cimport Account, AccountStore, Bucket, Rule
+from cython_ext.accounts cimport NO_END_US, Account, AccountStore, Bucket, Rule
 from cython_ext.decode cimport READ, Decoder, EventColumns, Span
 from cython_ext.dedupe cimport DUPLICATE as SEEN
 from cython_ext.dedupe cimport NEW, Memory
@@ -35,7 +35,6 @@ from cython_ext.wide cimport (
 )
 
 cdef int64_t HOUR_US = 3600000000
-cdef int64_t NO_END_US = 4611686018427387904  # 2**62, billing.accounts.NO_END_US
 
 cdef enum:
     # What a row became, or what it needs before it can be decided; needs of a price: cython_ext/prices.hpp.
