@@ -18,12 +18,13 @@ from aiokafka.structs import ConsumerRecord
 
 from benchmarks import rate, workload
 from benchmarks.result import Result, WrongWork, machine
-from billing.calculator import Calculator, UsageBatch
-from billing.commit import PartitionState, Record
-from billing.core import CompiledCalculator
-from billing.documents import Stamp
-from billing.limits import TimeLimits
-from billing.reference.calculator import PlainCalculator
+from billing.calculator.compiled import CompiledCalculator
+from billing.calculator.interface import Calculator, UsageBatch
+from billing.calculator.plain import PlainCalculator
+from billing.commits.commit_record import PartitionState
+from billing.commits.input_batch import Record
+from billing.commits.output_documents import Stamp
+from billing.log_time import TimeLimits
 
 LOG_TIME_MS = workload.START_US // 1000 + 3_600_000
 

@@ -13,13 +13,13 @@ from pathlib import Path
 from benchmarks import workload
 from benchmarks.kernel import measure, record_of
 from benchmarks.result import Result, machine
-from billing.accounts import Account
+from billing.accounts.account import Account
+from billing.accounts.extras import Extras, Subscription
+from billing.calculator.compiled import CompiledCalculator
 from billing.catalog import Catalog, load_folder
-from billing.commit import PartitionState
-from billing.core import CompiledCalculator
-from billing.extras import Extras, Subscription
+from billing.commits.commit_record import PartitionState
+from billing.decide.roll_forward import roll_forward
 from billing.ledger import Postings
-from billing.lifecycle import roll_forward
 from schemas.times import DAY_US
 
 CATALOG_DIR = Path(__file__).resolve().parent / "kinds_catalog"

@@ -11,10 +11,10 @@ import psutil
 
 from benchmarks import workload
 from benchmarks.result import Result, WrongWork, machine
-from billing.accounts import Account
+from billing.accounts.account import Account
+from billing.calculator.compiled import CompiledCalculator
 from billing.catalog import Catalog
-from billing.commit import PartitionState
-from billing.core import CompiledCalculator
+from billing.commits.commit_record import PartitionState
 from schemas.routing import partition_of
 
 PARTITIONS = 4

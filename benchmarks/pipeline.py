@@ -21,10 +21,10 @@ from rich.console import Console
 
 from benchmarks import workload
 from benchmarks.result import Result, machine
-from billing.commit import USAGE_TOPIC
-from billing.store import Store
-from streams.commands import send_commands
-from streams.emitter import input_producer
+from billing.store.store import Store
+from schemas.topics import USAGE_TOPIC
+from streams.send.emitter import input_producer
+from streams.send.send_commands import send_commands
 from tokenbill import stack
 from tokenbill.stack import StackInfo
 

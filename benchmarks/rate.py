@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 from benchmarks import workload
 from benchmarks.result import Result, WrongWork, machine
-from billing.core_rater import CompiledRater
+from billing.calculator.core_rater import CompiledRater
 from billing.pricing.lines import BookRater, encode_line
 from tokenbill.commands.rate import rate_lines
 

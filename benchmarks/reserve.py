@@ -25,11 +25,11 @@ from rich.console import Console
 
 from benchmarks import workload
 from benchmarks.result import Result, machine
-from billing.rows import account_row, bucket_row
-from billing.store import Store
-from billing.store.api_keys import create_key
-from billing.store.commit_rows import ACCOUNT_COLUMNS, BUCKET_COLUMNS
+from billing.commits.copy_rows import account_row, bucket_row
+from billing.store.api.keys import create_key
+from billing.store.commits.commit_rows import ACCOUNT_COLUMNS, BUCKET_COLUMNS
 from billing.store.database import Database
+from billing.store.store import Store
 from schemas.routing import partition_of
 from tokenbill import stack
 from tokenbill.stack import StackInfo

@@ -8,15 +8,15 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from billing import subscriptions
-from billing.accounts import Account
-from billing.burn import PlanOf
+from billing.accounts.account import Account
+from billing.accounts.deduction_order import PlanOf
+from billing.accounts.extras import Subscription
 from billing.catalog import Catalog, load_folder
 from billing.catalog.model import Plan
-from billing.extras import Subscription
-from billing.grants import grant_package
+from billing.decide.roll_forward import next_due_us
 from billing.ledger import Postings
-from billing.lifecycle import next_due_us
+from billing.packages import subscriptions
+from billing.packages.grants import grant_package
 from schemas.routing import partition_of
 from schemas.times import parse_time_us
 

@@ -5,8 +5,21 @@ Owns: which control account a fact touches. Never: amounts, which the rules deci
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
-from billing.commit import Posting
+
+@dataclass(frozen=True, slots=True)
+class Posting:
+    """One line of the journal: debit positive, credit negative, in pico of ``currency``."""
+
+    account_code: str
+    currency: str
+    detail: str
+    """The dimension below the control account: a plan (``token-9.9@1``), a price book, or empty."""
+    amount_pico: int
+    concerns: str = ""
+    """The usage that a correction names, ``["SOURCE","ID"]``; empty for everything that is no correction."""
+
 
 CASH = "cash"
 CUSTOMER_DEPOSITS = "customer_deposits"

@@ -1,7 +1,7 @@
 """Suspense as a person works through it: the place of a rejected record, what to do about a reason, what is sent again.
 
 Owns the rules of a resubmission. Never: SQL, Kafka, the clock. That a resubmitted event is rated once is not decided
-here but by the rules of identity, which treat it as any other record (``billing.dedupe``).
+here but by the rules of identity, which treat it as any other record (``billing.calculator.dedupe``).
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import base64
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from billing.commit import FORWARD_NUMBER_HEADER, FORWARD_ORIGIN_HEADER
 from schemas.rejections import Rejection
 from schemas.routing import partition_of
 from schemas.times import format_time_us
+from schemas.topics import FORWARD_NUMBER_HEADER, FORWARD_ORIGIN_HEADER
 from schemas.usage import UsageEvent, parse_usage
 
 OPEN, RESUBMITTED, RATED, REJECTED_AGAIN = "open", "resubmitted", "rated", "rejected_again"
@@ -24,7 +24,7 @@ Headers = tuple[tuple[str, bytes | None], ...]
 _OWN_HEADERS = frozenset((FORWARD_ORIGIN_HEADER, FORWARD_NUMBER_HEADER))
 
 
-class Place(NamedTuple):
+class RecordPlace(NamedTuple):
     """Where a record stood in Kafka when it was rejected, and by which it is called: ``usage.events/3/1042``."""
 
     topic: str
@@ -35,7 +35,7 @@ class Place(NamedTuple):
         return f"{self.topic}/{self.partition}/{self.offset}"
 
 
-def parse_place(text: str) -> Place:
+def parse_place(text: str) -> RecordPlace:
     """Read ``TOPIC/PARTITION/OFFSET``.
 
     Raises:
@@ -47,14 +47,14 @@ def parse_place(text: str) -> Place:
     partition, offset = map(int, numbers)
     if partition >= 1 << 31 or offset >= 1 << 63:
         raise ValueError(f"{text!r} is not the place of a record: a number is too large")
-    return Place(topic, partition, offset)
+    return RecordPlace(topic, partition, offset)
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class SuspendedRecord:
     """A record in suspense: where it stood, what could be read of its identity, and its bytes."""
 
-    place: Place
+    place: RecordPlace
     reason: str
     source: str | None
     id: str | None
@@ -71,7 +71,7 @@ class Listed:
 
     key: tuple[int, int, int]
     """(partition, commit, row): the order of rejection in a partition."""
-    place: Place
+    place: RecordPlace
     log_time_us: int
     """Kafka's LogAppendTime of the record."""
     reason: str
@@ -82,7 +82,7 @@ class Listed:
     size: int
     """Bytes of the value."""
     state: str
-    sent_to: Place | None
+    sent_to: RecordPlace | None
     resolved_by: str | None
     resolved_at_us: int | None
 
@@ -121,7 +121,7 @@ def content_object(content: bytes | None) -> dict[str, str] | None:
     return {"base64": base64.b64encode(content).decode()}
 
 
-def held_object(held: Held) -> dict[str, Any]:
+def held_object(held: SuspendedRecord) -> dict[str, Any]:
     """What a record holds: sequence, key, headers, bytes; and what to do about it."""
     return {
         "sequence": held.sequence,
@@ -142,14 +142,16 @@ class SentAgain:
     value: bytes | None
 
 
-def as_it_was(held: Held, partitions: int) -> SentAgain:
+def as_it_was(held: SuspendedRecord, partitions: int) -> SentAgain:
     """The record with its key, headers and bytes; to the partition of its account, else to the one it stood on."""
     to = held.place.partition if held.account is None else partition_of(held.account, partitions)
     headers = tuple(header for header in held.headers if header[0] not in _OWN_HEADERS)
     return SentAgain(to, held.key, headers, held.value)
 
 
-def repaired(held: Held, event: bytes, partitions: int, declared_meters: frozenset[str]) -> SentAgain | Rejection:
+def repaired(
+    held: SuspendedRecord, event: bytes, partitions: int, declared_meters: frozenset[str]
+) -> SentAgain | Rejection:
     """The record with another event in its place: structured JSON; a binary one's own headers go.
 
     The event keeps the identity that it repairs: under another one, a resend of the original would be rated too. Only
@@ -170,7 +172,7 @@ def repaired(held: Held, event: bytes, partitions: int, declared_meters: frozens
     return SentAgain(partition_of(read.account, partitions), read.account.encode(), headers, event)
 
 
-def _other_identity(held: Held, event: UsageEvent) -> str | None:
+def _other_identity(held: SuspendedRecord, event: UsageEvent) -> str | None:
     if held.reason == "sequence_reused":
         if (held.source, held.sequence) == (event.source, event.sequence):
             return (

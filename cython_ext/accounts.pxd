@@ -6,7 +6,7 @@ from cython_ext.wide cimport TbBuffer, i128
 
 
 cdef enum:
-    NO_END_US = 4611686018427387904  # 2**62, billing.accounts.NO_END_US
+    NO_END_US = 4611686018427387904  # 2**62, billing.accounts.account.NO_END_US
 
 
 cdef struct Bucket:
@@ -44,7 +44,7 @@ cdef struct Account:
     uint8_t stored
     uint8_t dirty
     uint8_t touched
-    int8_t wallet_floor_bits  # billing.extras.Extras.wallet_floor_bits
+    int8_t wallet_floor_bits  # billing.accounts.extras.Extras.wallet_floor_bits
     uint32_t extras_size
     Bucket* buckets         # in deduction order; behind the last, its packed extras
 

@@ -1,6 +1,6 @@
-from billing.accounts import Account, Bucket
+from billing.accounts.account import Account, Bucket
+from billing.calculator.packed_extras import ExtrasPacker
 from billing.catalog.model import Plan
-from billing.packed_extras import ExtrasPacker
 from cython_ext.tables import TextTable
 
 class AccountStore:

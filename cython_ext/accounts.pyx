@@ -1,8 +1,8 @@
 """The accounts of one partition, held compactly, and what is written of them: balance documents and ``COPY`` rows.
 
 An account is 112 bytes, a bucket 112 and its grant id; names that repeat are numbers. A plain
-:class:`billing.accounts.Account` is made on demand and stored back. What one has beyond wallet and buckets
-(:mod:`billing.extras`) lies packed behind its buckets. No rules here.
+:class:`billing.accounts.account.Account` is made on demand and stored back. What one has beyond wallet and buckets
+(:mod:`billing.accounts.extras`) lies packed behind its buckets. No rules here.
 """
 
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t
@@ -38,7 +38,7 @@ cdef int64_t MAX_TIME_US = 253402300800000000
 cdef enum:
     UNCHANGED = 0
     CHANGED = 1   # a bit: columns that usage changes
-    REPLACED = 2  # a bit: the terms too (billing.rows.account_terms, bucket_terms)
+    REPLACED = 2  # a bit: the terms too (billing.commits.copy_rows.account_terms, bucket_terms)
 
 
 cdef inline uint8_t _account_difference(Account* a, Account* b) noexcept nogil:
@@ -75,7 +75,7 @@ cdef inline uint8_t _bucket_difference(Bucket* a, Bucket* b) noexcept nogil:
 cdef class AccountStore:
     """Accounts by their number in the decoder's table.
 
-    ``account_type`` and ``bucket_type`` are the plain values; ``packer`` is a :class:`billing.packed_extras.ExtrasPacker`.
+    ``account_type`` and ``bucket_type`` are the plain values; ``packer`` is a :class:`billing.calculator.packed_extras.ExtrasPacker`.
     """
 
     def __cinit__(self, TextTable numbers not None, account_type, bucket_type, packer):
@@ -311,7 +311,7 @@ cdef class AccountStore:
 
         ``balance_pieces`` are the constant parts of a balance event: before its number in the commit, before the
         subject, before the account object, and the end. Returns the number of balance frames, the frames, and the
-        rows that differ from those taken before, as ``billing.commit.AccountChanges`` has them.
+        rows that differ from those taken before, as ``billing.commits.commit_record.AccountChanges`` has them.
         """
         cdef bytes head = balance_pieces[0], middle = balance_pieces[1], data = balance_pieces[2]
         cdef bytes tail = balance_pieces[3]
@@ -468,7 +468,7 @@ cdef class AccountStore:
         bytes data,
         bytes tail,
     ) except *:
-        """One frame of billing.outbox.encode_frame with one package.balance event (billing.documents)."""
+        """One frame of billing.commits.outbox_frames.encode_frame with one package.balance event (billing.commits.output_documents)."""
         cdef const char* name = self.numbers.arena.data() + self.numbers.starts[account.number]
         cdef size_t size = self.numbers.starts[account.number + 1] - self.numbers.starts[account.number]
         cdef Bucket* bucket
@@ -536,7 +536,7 @@ cdef class AccountStore:
         frames.wrote(p)
 
     cdef void _put_account_row(self, TbBuffer* rows, Account* account) except *:
-        """billing.rows.account_row."""
+        """billing.commits.copy_rows.account_row."""
         cdef bytes document = self._packer.document(self._extras(account)) if account.extras_size else b"{}"
         cdef const char* name = self.numbers.arena.data() + self.numbers.starts[account.number]
         cdef size_t size = self.numbers.starts[account.number + 1] - self.numbers.starts[account.number]
@@ -561,7 +561,7 @@ cdef class AccountStore:
         rows.wrote(p + 1)
 
     cdef void _put_bucket_row(self, TbBuffer* rows, Account* account, Bucket* bucket) noexcept nogil:
-        """billing.rows.bucket_row."""
+        """billing.commits.copy_rows.bucket_row."""
         cdef const char* name = self.numbers.arena.data() + self.numbers.starts[account.number]
         cdef size_t size = self.numbers.starts[account.number + 1] - self.numbers.starts[account.number]
         cdef Rule* rule = &self.rules[bucket.rule]

@@ -1,6 +1,6 @@
 """Writes record batches as Kafka keeps them (format 2): frames of an outbox row become what the relay sends, unchanged.
 
-A batch has no producer, no times and no checksum yet: ``streams.publisher`` writes them when it is sent, for only then
+A batch has no producer, no times and no checksum yet: ``streams.relay.publisher`` writes them when it is sent, for only then
 are they known. All of its records have the time of the batch.
 """
 
@@ -16,7 +16,7 @@ cdef extern from "string.h" nogil:
 
 cdef enum:
     HEAD = 61           # bytes of a batch before its records
-    FRAME_HEAD = 16     # billing.outbox: target partition, lengths of key, headers and value
+    FRAME_HEAD = 16     # billing.commits.outbox_frames: target partition, lengths of key, headers and value
     FORMAT = 2
 
 cdef uint32_t NULL_PART = 0xFFFFFFFF

@@ -977,7 +977,7 @@ cdef class Decoder:
     cdef uint32_t _content_hash(
         self, EventColumns columns, Py_ssize_t row, uint64_t account, uint64_t combination
     ) noexcept nogil:
-        """:func:`billing.hashing.content_hash32` of a row, with the hashes of its account and combination."""
+        """:func:`schemas.hashing.content_hash32` of a row, with the hashes of its account and combination."""
         cdef uint64_t words[3 + 2 * 255]
         cdef uint32_t i, first = columns.count_first[row], number = columns.count_number[row]
         words[0] = <uint64_t>columns.time_us[row]

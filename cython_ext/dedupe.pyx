@@ -1,4 +1,4 @@
-"""Which events were seen before: :class:`billing.dedupe.Dedupe` over columns. It writes no reasons: it answers a number.
+"""Which events were seen before: :class:`billing.calculator.dedupe.Dedupe` over columns. It writes no reasons: it answers a number.
 
 Numbered sources keep runs of numbers, the refused ones among them, and a ring of the hashes of the last 65,536; the ring
 grows from 64 entries, so that a source that just began costs little. Unnumbered ones keep 24 bytes for each identity.
@@ -36,7 +36,7 @@ cdef class Memory:
             source.refused.insert(number)
 
     def load_recent(self, str name, const unsigned char[:] payload):
-        """Take hashes of recent numbers, packed as :data:`billing.dedupe.RECENT`.
+        """Take hashes of recent numbers, packed as :data:`billing.calculator.dedupe.RECENT`.
 
         Raises:
             KeyError: the source was not loaded before.
@@ -53,7 +53,7 @@ cdef class Memory:
             source.remember(number, hashes)
 
     def put_hour(self, int64_t hour_us, payloads):
-        """Replace one hour of identities, packed as :data:`billing.dedupe.HASHED`."""
+        """Replace one hour of identities, packed as :data:`billing.calculator.dedupe.HASHED`."""
         cdef TbHour* hour = &self.hours[hour_us]
         cdef TbHour fresh
         cdef const unsigned char[:] payload
@@ -161,7 +161,7 @@ cdef class Memory:
         return &self.known[number]
 
     cdef void identity(self, EventColumns columns, Py_ssize_t row, uint64_t* first, uint64_t* second) noexcept nogil:
-        """:func:`billing.hashing.identity_hash`; source and id are at most 256 bytes each."""
+        """:func:`schemas.hashing.identity_hash`; source and id are at most 256 bytes each."""
         cdef char joined[513]
         cdef int32_t source = columns.source[row]
         cdef size_t size = self.sources.starts[source + 1] - self.sources.starts[source]

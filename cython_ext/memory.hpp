@@ -1,4 +1,4 @@
-// What a partition remembers of identities: containers of billing.dedupe in C++. Plain data, no Python.
+// What a partition remembers of identities: containers of billing.calculator.dedupe in C++. Plain data, no Python.
 #pragma once
 
 #include <algorithm>
@@ -83,7 +83,7 @@ struct TbSource {
         return slot.number == number ? &slot.hashes : nullptr;
     }
 
-    void keep(int64_t number, TbHashes hashes) {  // billing.dedupe.RECENT
+    void keep(int64_t number, TbHashes hashes) {  // billing.calculator.dedupe.RECENT
         const size_t at = pending.size();
         pending.resize(at + 16);
         memcpy(&pending[at], &number, 8);
@@ -99,7 +99,7 @@ struct TbHour {
     };
     std::vector<Entry> entries;
     size_t used = 0;
-    std::vector<char> pending;  // 20 bytes for each identity rated since the last commit (billing.dedupe.HASHED)
+    std::vector<char> pending;  // 20 bytes for each identity rated since the last commit (billing.calculator.dedupe.HASHED)
 
     const uint32_t* find(uint64_t first, uint64_t second) const {
         if (entries.empty()) return nullptr;

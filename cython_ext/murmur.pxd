@@ -1,4 +1,4 @@
-# MurmurHash3 x64 128, seed 0, as billing.hashing specifies it (murmur3_x64_128); and Kafka's murmur2 (schemas.routing).
+# MurmurHash3 x64 128, seed 0, as schemas.hashing specifies it (murmur3_x64_128); and Kafka's murmur2 (schemas.routing).
 # Unsigned 64- and 32-bit arithmetic wraps on purpose. Little-endian machines only (x86-64, arm64).
 
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t

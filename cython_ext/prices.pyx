@@ -1,4 +1,4 @@
-"""The tables by which the core prices events; :mod:`billing.core_prices` fills them with what the plain rules answer."""
+"""The tables by which the core prices events; :mod:`billing.calculator.core_prices` fills them with what the plain rules answer."""
 
 from libc.stdint cimport int16_t, int32_t, int64_t, uint32_t, uint64_t
 from libcpp.utility cimport pair

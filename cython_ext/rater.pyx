@@ -25,7 +25,7 @@ cdef inline bint _is_space(char c) noexcept nogil:
 
 
 cdef class LineRater:
-    """The compiled half of :class:`billing.core_rater.CompiledRater`."""
+    """The compiled half of :class:`billing.calculator.core_rater.CompiledRater`."""
 
     def __cinit__(self, Decoder decoder not None, PriceTables prices not None):
         self.decoder = decoder

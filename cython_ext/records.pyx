@@ -12,7 +12,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 
 
 cdef class PackedRecord:
-    """One record, copied out of its batch: the shape of ``billing.commit.Record``."""
+    """One record, copied out of its batch: the shape of ``billing.commits.input_batch.Record``."""
 
     cdef readonly int64_t offset
     cdef readonly int64_t timestamp

@@ -8,7 +8,7 @@ from cython_ext.murmur cimport kafka_murmur2, murmur3, murmur3_64
 
 
 def murmur3_x64_128(bytes data not None):
-    """h1 and h2 as :func:`billing.hashing.murmur3_x64_128` gives them."""
+    """h1 and h2 as :func:`schemas.hashing.murmur3_x64_128` gives them."""
     cdef uint64_t h1 = 0, h2 = 0
     murmur3(data, len(data), &h1, &h2)
     return h1, h2

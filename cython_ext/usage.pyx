@@ -43,7 +43,7 @@ cdef enum:
     NEEDS_SCOPE = 3
     NEEDS_PLAIN = tb_needs_plain
     ALL_DONE = 5
-    FROM_NO_WALLET = 127  # billing.extras
+    FROM_NO_WALLET = 127  # billing.accounts.extras
 
 cdef inline Span view(TextTable table, int32_t number) noexcept nogil:
     cdef Span seen
@@ -53,7 +53,7 @@ cdef inline Span view(TextTable table, int32_t number) noexcept nogil:
 
 
 cdef class Usage:
-    """The compiled half of :class:`billing.core.CompiledCalculator`."""
+    """The compiled half of :class:`billing.calculator.compiled.CompiledCalculator`."""
 
     def __cinit__(
         self,
@@ -436,7 +436,7 @@ cdef class Usage:
             tb_prefetch(self.accounts.grants.data() + paid.grant_at)
 
     cdef char* _put_line(self, char* p, EventColumns columns, Paid* paid) noexcept nogil:
-        """billing.documents.paid_line as JSON."""
+        """billing.commits.output_documents.paid_line as JSON."""
         cdef Py_ssize_t row = paid.row
         cdef uint32_t first
         cdef Span id
@@ -492,7 +492,7 @@ cdef class Usage:
         self.accounts.touch(account)
 
     def take_frames(self, bytes key not None, list pieces, Py_ssize_t at_most):
-        """The rated lines since the last call as frames of billing.outbox.encode_frame, at most so many lines each.
+        """The rated lines since the last call as frames of billing.commits.outbox_frames.encode_frame, at most so many lines each.
 
         ``pieces`` are the constant parts of a ``usage.rated`` event: before its number in the commit, before the lines,
         and the end. Returns the number of frames, and the frames.

@@ -230,7 +230,7 @@ static inline char* tb_put_json(char* p, const char* text, size_t size) {
     return p;
 }
 
-// A column of PostgreSQL COPY text (billing.rows.copy_text); at most 2 bytes for each.
+// A column of PostgreSQL COPY text (billing.commits.copy_rows.copy_text); at most 2 bytes for each.
 static inline char* tb_put_copy(char* p, const char* text, size_t size) {
     if (size >= 4 && size < 16 && tb_put_short(p, text, size, false)) return p + size;
     for (size_t i = 0; i < size; i++) {

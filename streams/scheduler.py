@@ -13,10 +13,10 @@ from typing import Protocol
 
 from confluent_kafka import KafkaError, Message
 
-from billing.commit import COMMAND_TOPIC
 from schemas.cloudevents import write_structured
 from schemas.commands import PassTime
-from streams.emitter import JSON_HEADERS, input_producer
+from schemas.topics import COMMAND_TOPIC
+from streams.send.emitter import JSON_HEADERS, input_producer
 
 log = logging.getLogger("tokenbill.scheduler")
 

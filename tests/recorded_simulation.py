@@ -3,9 +3,10 @@
 import json
 from typing import Any
 
-from billing.commit import ACCOUNT_EVENT_TOPIC, CommitRecord
-from billing.outbox import Frame, unpack_batches
-from billing.simulate import Simulation
+from billing.commits.commit_record import CommitRecord
+from billing.commits.outbox_frames import Frame, unpack_batches
+from billing.engine.simulation import Simulation
+from schemas.topics import ACCOUNT_EVENT_TOPIC
 
 
 class RecordedSimulation(Simulation):

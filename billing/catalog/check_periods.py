@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from billing.catalog.findings import WARNING, Finding
 from billing.catalog.model import PriceBook, PriceRow
-from billing.catalog.periods import COMMITMENT, STANDARD_TOKENS, PeriodRule
+from billing.catalog.period_rules import COMMITMENT, STANDARD_TOKENS, PeriodRule
 
 
 def check_periods(book: PriceBook) -> Iterator[Finding]:

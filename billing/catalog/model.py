@@ -4,15 +4,22 @@ Built by :mod:`billing.catalog.load` from files and by :mod:`billing.catalog.ent
 ``line`` say where a value was written and do not take part in equality: a book rebuilt from SQL equals the one read.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import NamedTuple
 
-from billing.accounts import PlanKey
-from billing.catalog.periods import PeriodRule
+from billing.catalog.period_rules import PeriodRule
 
-if TYPE_CHECKING:
-    from billing.catalog.entries import CatalogEntry
+
+class PlanKey(NamedTuple):
+    """The version of a plan that a bucket was granted under."""
+
+    plan: str
+    version: int
+
+    def __str__(self) -> str:
+        return f"{self.plan}@{self.version}"
+
 
 TEXT_DIMENSIONS: tuple[str, ...] = ("model", "hardware_tier", "energy_source", "site", "channel", "service_tier")
 """The dimensions of an event that a row, an adjustment or a scope matches by pattern, in the order of CONTRACT §3."""
@@ -290,16 +297,3 @@ class Catalog:
         """Find the latest version of a holiday table."""
         found = (table for table in self.holidays if table.name == name)
         return max(found, key=lambda table: table.version, default=None)
-
-    def to_entries(self) -> "tuple[CatalogEntry, ...]":
-        """Write each price book, plan and holiday table as a storable body; see :mod:`billing.catalog.entries`."""
-        from billing.catalog.entries import to_entries
-
-        return to_entries(self)
-
-    @staticmethod
-    def from_entries(bodies: "Iterable[Mapping[str, Any]]") -> "Catalog":
-        """Rebuild a catalogue from bodies, in any order; see :mod:`billing.catalog.entries`."""
-        from billing.catalog.entries import from_entries
-
-        return from_entries(bodies)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from billing.catalog.periods import ONE_PICO, PeriodRule, Tier
+from billing.catalog.period_rules import ONE_PICO, PeriodRule, Tier
 
 Body = dict[str, Any]
 _DEFAULTS: dict[str, int] = {

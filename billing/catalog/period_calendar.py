@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from typing import NamedTuple
 
-from billing.catalog.periods import PeriodRule
+from billing.catalog.period_rules import PeriodRule
 from billing.catalog.timebands import local_day_and_offset, zone_of
 from schemas.fields import MAX_TIME_US
 

@@ -18,7 +18,7 @@ from billing.catalog.model import (
 )
 from billing.catalog.nodes import Items, Node, is_null
 from billing.catalog.patterns import ANY
-from billing.catalog.periods import BLOCKS_LINE
+from billing.catalog.period_rules import BLOCKS_LINE
 from billing.catalog.read_common import (
     check_pattern,
     is_meter_name,

@@ -1,4 +1,4 @@
-"""The key ``periods`` of a price book to :class:`~billing.catalog.periods.PeriodRule` values.
+"""The key ``periods`` of a price book to :class:`~billing.catalog.period_rules.PeriodRule` values.
 
 Errors are collected at their lines, as everywhere in reading; whether rows and rules fit together is
 :mod:`billing.catalog.check_periods`.
@@ -7,15 +7,7 @@ Errors are collected at their lines, as everywhere in reading; whether rows and 
 from collections.abc import Callable
 
 from billing.catalog.nodes import Node, is_null
-from billing.catalog.periods import (
-    BLOCKS,
-    EVERY,
-    KINDS,
-    ONE_PICO,
-    STANDARD_TOKENS,
-    PeriodRule,
-    Tier,
-)
+from billing.catalog.period_rules import BLOCKS, EVERY, KINDS, ONE_PICO, STANDARD_TOKENS, PeriodRule, Tier
 from billing.catalog.read_common import is_meter_name, read_timezone
 from billing.catalog.source import BALANCE_MAX, Fields
 from schemas.units import PICO_DIGITS

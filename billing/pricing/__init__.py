@@ -9,13 +9,13 @@ from billing.pricing.rate import (
     RatedLine,
     Rater,
     fixed_prices,
-    net_of_tax,
     rate,
     rated_as_json,
     rejection_as_json,
     unit_prices,
 )
 from billing.pricing.row_prices import UnitPrices
+from billing.tax import net_of_tax
 
 __all__ = [
     "Combination",

@@ -14,8 +14,16 @@ from billing.catalog.patterns import pattern_matches, pattern_rank, row_rank, sc
 from billing.catalog.timebands import band_reason
 from billing.pricing.adjust import Moment, moment_fits
 from billing.pricing.explain_prices import explain_prices
-from billing.pricing.match import Combination, RowIndex, combination_of, context_fits, in_context, text_fits, time_fits
-from billing.pricing.periods import NOTHING_COUNTED, Clock, Counters
+from billing.pricing.match import (
+    Combination,
+    RowIndex,
+    combination_of,
+    context_fits,
+    in_context,
+    text_fits,
+    time_fits,
+)
+from billing.pricing.period_prices import NOTHING_COUNTED, Clock, Counters
 from billing.pricing.rate import moment_of
 from billing.pricing.row_prices import RowPrices
 from schemas.meters import is_context_meter

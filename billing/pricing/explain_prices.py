@@ -8,9 +8,9 @@ from typing import Any
 
 from billing.catalog.model import PriceBook, PriceRow
 from billing.catalog.period_calendar import Period
-from billing.catalog.periods import BLOCKS, BLOCKS_LINE, COMMITMENT, ONE_PICO, PeriodRule
+from billing.catalog.period_rules import BLOCKS, BLOCKS_LINE, COMMITMENT, ONE_PICO, PeriodRule
 from billing.pricing.adjust import counting, factor_of
-from billing.pricing.periods import Clock, Counted, Counters, Part, split
+from billing.pricing.period_prices import Clock, Counted, Counters, Part, split
 from billing.pricing.row_prices import RowPrices
 from schemas.times import format_time_us
 from schemas.units import (

@@ -8,7 +8,7 @@ import json
 
 from billing.catalog.model import Catalog
 from billing.pricing.explain import explain
-from billing.pricing.periods import NOTHING_COUNTED, Counters
+from billing.pricing.period_prices import NOTHING_COUNTED, Counters
 from billing.pricing.rate import Rated, Rater, rated_as_json, rejection_as_json
 from schemas.rejections import Rejection
 from schemas.times import format_time_us

@@ -11,26 +11,20 @@ that is None the answer is different from event to event, and :class:`Rater` giv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from billing.accounts.extras import Counter
 from billing.catalog.model import MINIMUM_CHARGE, Adjustment, PriceBook, PriceRow
 from billing.catalog.period_calendar import Period
-from billing.catalog.periods import ONE_PICO
+from billing.catalog.period_rules import ONE_PICO
 from billing.catalog.source import INT64_MAX
-from billing.extras import Counter
 from billing.pricing.adjust import Moment, is_momentary, matching_texts, moment_fits
 from billing.pricing.match import Combination, RowIndex, candidates, combination_of, first_fitting
-from billing.pricing.periods import NOTHING_COUNTED, Clock, Counted, Counters, split
+from billing.pricing.period_prices import NOTHING_COUNTED, Clock, Counted, Counters, split
 from billing.pricing.row_prices import RowPrices, UnitPrices, prices_after
+from billing.tax import net_of_tax
 from schemas.meters import context_tokens
 from schemas.rejections import Rejection
 from schemas.times import format_time_us
-from schemas.units import (
-    MILLION,
-    PICO_DIGITS,
-    divide_half_even,
-    format_micro,
-    format_pico,
-    format_scaled,
-)
+from schemas.units import PICO_DIGITS, format_micro, format_pico, format_scaled
 from schemas.usage import UsageEvent
 
 
@@ -70,11 +64,6 @@ class Rated:
     def counters(self) -> dict[str, Counter]:
         """The counters that are as the event leaves them."""
         return {counted.key: counted.after for counted in self.counted if counted.after is not None}
-
-
-def net_of_tax(amount_pico: int, tax_rate_micro: int) -> int:
-    """The part of an amount that is not tax, half even to 1e-12."""
-    return divide_half_even(amount_pico * MILLION, MILLION + tax_rate_micro)
 
 
 def unit_prices(book: PriceBook, row: PriceRow, combination: Combination, moment: Moment | None = None) -> UnitPrices:

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from billing.catalog.model import Adjustment, PriceBook, PriceRow
-from billing.catalog.periods import BLOCKS_LINE, ONE_PICO
+from billing.catalog.period_rules import BLOCKS_LINE, ONE_PICO
 from billing.pricing.adjust import adjusted_price, counting
-from billing.pricing.periods import rules_of
+from billing.pricing.period_prices import rules_of
 
 UnitPrices = dict[str, tuple[int, int]]
 """Meter → (pico of the currency per unit after adjustments, micro standard tokens per unit)."""
@@ -37,7 +37,7 @@ def prices_after(
 class RowPrices:
     """The unit prices of a row under the adjustments that match, in any tier; each table is made once.
 
-    A :class:`billing.pricing.periods.PriceOf`.
+    A :class:`billing.pricing.period_prices.PriceOf`.
     """
 
     __slots__ = ("_tables", "book", "matching", "row", "rules")
@@ -50,7 +50,7 @@ class RowPrices:
         self._tables: dict[tuple[int | None, int], UnitPrices] = {}
 
     def __call__(self, tier: int | None, factor_pico: int) -> UnitPrices:
-        """See :class:`billing.pricing.periods.PriceOf`."""
+        """See :class:`billing.pricing.period_prices.PriceOf`."""
         table = self._tables.get((tier, factor_pico))
         if table is None:
             row, factors_pico = self.priced(tier), (self.tier_factor(tier), factor_pico)
@@ -59,7 +59,7 @@ class RowPrices:
         return table
 
     def block(self, factor_pico: int) -> int:
-        """See :class:`billing.pricing.periods.PriceOf`; adjustments of certain meters are not on it."""
+        """See :class:`billing.pricing.period_prices.PriceOf`; adjustments of certain meters are not on it."""
         counted = counting(self.book.stacking, self.matching, BLOCKS_LINE)
         return adjusted_price(self.block_list_pico, counted, (factor_pico,))
 

@@ -15,7 +15,7 @@ from sqlalchemy import URL, create_engine, event, make_url
 from sqlalchemy import exc as sqlalchemy_errors
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
-from billing.store.errors import BrokenInvariant, DatabaseDown, NotPrepared
+from billing.errors import BrokenInvariant, DatabaseDown, NotPrepared
 
 Connection = psycopg.Connection[TupleRow]
 

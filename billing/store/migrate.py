@@ -14,8 +14,8 @@ from alembic.config import Config
 from psycopg import sql
 from sqlalchemy import URL, create_engine, make_url, text
 
+from billing.errors import DatabaseDown
 from billing.store.database import SCHEMA, Connection, connect, driver_url
-from billing.store.errors import DatabaseDown
 
 DEFAULT_DATABASE = "tokenbill"
 MAINTENANCE_DATABASE = "postgres"

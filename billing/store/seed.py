@@ -2,12 +2,12 @@
 
 import psycopg
 
-from billing.commit import INPUT_TOPICS, OUTPUT_TOPICS
+from billing.errors import DatabaseDown
+from billing.store.commits.digest import GENESIS
 from billing.store.database import Connection, connect, schema_url
-from billing.store.digest import GENESIS
-from billing.store.errors import DatabaseDown
 from billing.store.migrate import target_database
-from billing.store.partition import PARTITION_COUNT_KEY
+from billing.store.partition_rows import PARTITION_COUNT_KEY
+from schemas.topics import INPUT_TOPICS, OUTPUT_TOPICS
 
 FIRST_SEQUENCE = 1
 

@@ -8,14 +8,19 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
-from billing.accounts import Account
+from billing.accounts.account import Account
 from billing.catalog.model import Catalog
-from billing.commit import CommitRecord, HashHour, OutboxRow, PartitionState
-from billing.history import AccountHistory, HistoryUnavailable
-from billing.store import accounts, catalog, commit, outbox, partition
-from billing.store.catalog import PublishResult
+from billing.commits.commit_record import CommitRecord, OutboxRow, PartitionState
+from billing.commits.identities import HashHour
+from billing.corrections.history import AccountHistory, HistoryUnavailable
+from billing.store import account_rows as accounts
+from billing.store import outbox_rows as outbox
+from billing.store import partition_rows as partition
+from billing.store import published_catalog as catalog
+from billing.store.commits import write_commit as commit
 from billing.store.database import Database
-from billing.store.outbox import Listener
+from billing.store.outbox_rows import Listener
+from billing.store.published_catalog import PublishResult
 
 
 class Store:
@@ -39,25 +44,26 @@ class Store:
     # Partitions and commits
 
     def acquire(self, number: int) -> tuple[int, PartitionState]:
-        """Become the owner of a partition: its new epoch and its state (:func:`billing.store.partition.acquire`)."""
+        """Become the owner of a partition: its new epoch and its state
+        (:func:`billing.store.partition_rows.acquire`)."""
         return partition.acquire(self._database, number)
 
     def positions(self, partitions: Iterable[int]) -> dict[tuple[str, int], int]:
-        """Next offsets by (topic, partition) (:func:`billing.store.partition.positions`)."""
+        """Next offsets by (topic, partition) (:func:`billing.store.partition_rows.positions`)."""
         return partition.positions(self._database, partitions)
 
     def commit(self, epoch: int, record: CommitRecord) -> None:
-        """Write one commit, or nothing (:func:`billing.store.commit.write_commit`)."""
+        """Write one commit, or nothing (:func:`billing.store.commits.write_commit.write_commit`)."""
         commit.write_commit(self._database, epoch, record)
 
     def prune_identities(self, number: int, before_hour_us: int) -> int:
-        """Drop identities out of reach (:func:`billing.store.partition.prune_identities`)."""
+        """Drop identities out of reach (:func:`billing.store.partition_rows.prune_identities`)."""
         return partition.prune_identities(self._database, number, before_hour_us)
 
     # Accounts and identities
 
     def load_accounts(self, ids: Sequence[str]) -> list[Account]:
-        """The accounts that exist among ``ids`` (:func:`billing.store.accounts.load_accounts`)."""
+        """The accounts that exist among ``ids`` (:func:`billing.store.account_rows.load_accounts`)."""
         return accounts.load_accounts(self._database, ids)
 
     def known_commands(self, ids: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
@@ -99,7 +105,7 @@ class Store:
         return catalog.catalog_epoch(self._database)
 
     def publish(self, entries: Catalog, rerate: bool = False) -> PublishResult:
-        """Add what is new (:func:`billing.store.catalog.publish`)."""
+        """Add what is new (:func:`billing.store.published_catalog.publish`)."""
         return catalog.publish(self._database, entries, rerate)
 
     def worker_seen(self, name: str, epoch: int) -> None:
@@ -113,7 +119,7 @@ class Store:
     # Outbox
 
     def outbox_read(self, number: int, after_commit_no: int, max_bytes: int) -> list[tuple[int, OutboxRow]]:
-        """Output of whole commits after one, in publishing order (:func:`billing.store.outbox.outbox_read`)."""
+        """Output of whole commits after one, in publishing order (:func:`billing.store.outbox_rows.outbox_read`)."""
         return outbox.outbox_read(self._database, number, after_commit_no, max_bytes)
 
     def outbox_delete(self, number: int, through_commit_no: int) -> None:

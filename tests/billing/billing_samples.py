@@ -12,9 +12,9 @@ from typing import Any
 
 import yaml
 
-from billing.calculator import Calculator
+from billing.calculator.interface import Calculator
 from billing.catalog import Catalog, load_folder
-from billing.simulate import Simulation
+from billing.engine.simulation import Simulation
 
 MakeCalculator = Callable[[], Calculator]
 Line = dict[str, Any]

@@ -11,27 +11,19 @@ from dataclasses import dataclass, field, fields
 
 from billing_samples import MakeCalculator
 
-from billing.accounts import Account
+from billing.accounts.account import Account
 from billing.catalog import Catalog
-from billing.commit import (
-    COMMAND_FORWARDED_TOPIC,
-    INPUT_TOPICS,
-    USAGE_FORWARDED_TOPIC,
-    CommitRecord,
-    Counts,
-    Finding,
-    HashHour,
-    InputBatch,
-    PartitionState,
-    PlainRecord,
-)
-from billing.documents import account_object
-from billing.engine import PartitionEngine
+from billing.commits.commit_record import CommitCounts, CommitRecord, Finding, PartitionState
+from billing.commits.identities import HashHour
+from billing.commits.input_batch import InputBatch, PlainRecord
+from billing.commits.outbox_frames import Frame, unpack_frames
+from billing.commits.output_documents import account_object
+from billing.decide.roll_forward import roll_forward
+from billing.engine.partition_engine import PartitionEngine
 from billing.ledger import Postings
-from billing.lifecycle import roll_forward
-from billing.limits import TimeLimits
-from billing.outbox import Frame, unpack_frames
+from billing.log_time import TimeLimits
 from schemas.times import DAY_US, HOUR_US, parse_time_us
+from schemas.topics import COMMAND_FORWARDED_TOPIC, INPUT_TOPICS, USAGE_FORWARDED_TOPIC
 
 NOW_US = parse_time_us("2026-11-02T10:00:00+08:00")
 AS_OF_US = NOW_US + 8 * DAY_US + 12 * HOUR_US
@@ -47,7 +39,7 @@ class Cluster:
     limits: TimeLimits | None = None
     log: dict[tuple[str, int], list[PlainRecord]] = field(default_factory=lambda: defaultdict(list))
     commits: list[CommitRecord] = field(default_factory=list)
-    counts: Counts = field(default_factory=Counts)
+    counts: CommitCounts = field(default_factory=CommitCounts)
     findings: list[Finding] = field(default_factory=list)
     balances: Counter[str] = field(default_factory=Counter)
     accounts: dict[str, Account] = field(default_factory=dict)
@@ -143,7 +135,7 @@ class Cluster:
         self.payments.update(record.payments)
         for posting in record.postings:
             self.balances[posting.account_code] += posting.amount_pico
-        for count in fields(Counts):
+        for count in fields(CommitCounts):
             setattr(self.counts, count.name, getattr(self.counts, count.name) + getattr(record.counts, count.name))
         self.findings += record.findings
         self.commits.append(record)

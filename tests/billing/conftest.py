@@ -3,8 +3,8 @@
 import pytest
 from billing_samples import MakeCalculator
 
-from billing.core import CompiledCalculator
-from billing.reference.calculator import PlainCalculator
+from billing.calculator.compiled import CompiledCalculator
+from billing.calculator.plain import PlainCalculator
 
 CALCULATORS: dict[str, MakeCalculator] = {"plain": PlainCalculator, "compiled": CompiledCalculator}
 

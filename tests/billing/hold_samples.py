@@ -4,11 +4,13 @@ from typing import Any
 
 from billing_samples import catalog, plan
 
-from billing.accounts import ACTIVE, NO_END_US, Account, Bucket
-from billing.burn import sort_buckets
+from billing.accounts.account import ACTIVE, NO_END_US, Account, Bucket
+from billing.accounts.deduction_order import sort_buckets
 from billing.catalog.model import Catalog
-from billing.holds import NOTHING, Tariff
-from billing.reservations import OPEN, RESERVATION, Hold, Scene, Terms, reserve, usage_event
+from billing.reservations.amounts import NOTHING
+from billing.reservations.hold import OPEN, RESERVATION, Hold, Terms, usage_event
+from billing.reservations.operations import HoldContext, reserve
+from billing.reservations.tariff import Tariff
 from schemas.units import MILLION
 
 YUAN = 10**12
@@ -50,8 +52,8 @@ def event(tokens: int, meter: str = "input", **dimensions: str) -> Any:
     return usage_event("a", Terms(DIMENSIONS | dimensions), ((meter, tokens),), NOW_US)
 
 
-def scene(of: Account | None, now_us: int = NOW_US, *holds: Hold, prices: Catalog = CATALOG) -> Scene:
-    made = Scene(now_us, of, NOTHING, {}, Tariff(prices))
+def scene(of: Account | None, now_us: int = NOW_US, *holds: Hold, prices: Catalog = CATALOG) -> HoldContext:
+    made = HoldContext(now_us, of, NOTHING, {}, Tariff(prices))
     for hold in holds:
         made.put(hold)
     made.changed.clear()
@@ -62,7 +64,7 @@ def wanted(name: str = "r", kind: str = RESERVATION) -> Hold:
     return Hold(name, "a", kind, OPEN, NOTHING, Terms(DIMENSIONS), 0, 0)
 
 
-def reserved(stage: Scene, tokens: int, name: str = "r", **options: Any) -> Hold:
+def reserved(stage: HoldContext, tokens: int, name: str = "r", **options: Any) -> Hold:
     hold = reserve(stage, wanted(name), (("input", tokens),), 5 * MINUTE_US, "body", options.get("partial", False))
     assert isinstance(hold, Hold), hold
     return hold

@@ -1,4 +1,4 @@
-"""A whole pipeline under test, and traffic whose outcome is known: ``billing.simulate`` over the same lines.
+"""A whole pipeline under test, and traffic whose outcome is known: ``billing.engine.simulation`` over the same lines.
 
 Never looks into the pipeline: it sends to Kafka, kills processes, and reads SQL and topics.
 """
@@ -21,21 +21,22 @@ from typing import Any
 import psycopg
 from confluent_kafka import KafkaError, KafkaException, Message
 
+from billing.calculator.plain import PlainCalculator
 from billing.catalog import Catalog, load_folder
-from billing.commit import COMMAND_TOPIC, REJECTED_TOPIC, USAGE_TOPIC
-from billing.documents import account_object, balance_object
-from billing.reference.calculator import PlainCalculator
-from billing.simulate import Simulation
-from billing.store import DatabaseDown
-from billing.store.audit import audit
+from billing.commits.output_documents import account_object, balance_object
+from billing.engine.simulation import Simulation
+from billing.errors import DatabaseDown
+from billing.store.proofs.audit import audit
+from billing.store.proofs.committed_sums import CommittedSums
 from billing.store.store import Store
 from schemas.routing import partition_of
 from schemas.times import format_time_us
-from streams.emitter import input_producer
-from streams.readback import ReadbackTimeout, read_topic
+from schemas.topics import COMMAND_TOPIC, REJECTED_TOPIC, USAGE_TOPIC
+from streams.read.readback import ReadbackTimeout, read_topic
+from streams.send.emitter import input_producer
 from tokenbill import stack
-from tokenbill.demo.books import Books
 from tokenbill.demo.consumer import read_balances, records_in
+from tokenbill.demo.demo_sums import committed_sums
 from tokenbill.demo.patience import patiently
 from tokenbill.stack import status
 from tokenbill.stack.control import python_environment
@@ -65,7 +66,7 @@ class Pipeline:
     def start(self, workers: int) -> None:
         """Bring it up, or change its number of workers; returns when all serve."""
         self.info = stack.start(self.folder, workers=workers, partitions=PARTITIONS)
-        self.info_books = Books(self.database_url, self.said.append)
+        self.info_books = committed_sums(self.database_url, self.said.append)
 
     @property
     def kafka(self) -> str:
@@ -107,9 +108,9 @@ class Pipeline:
         with Store(self.database_url) as store:
             return store.catalog()[1]
 
-    def books(self) -> Books:
+    def books(self) -> CommittedSums:
         """Counts from now on."""
-        books = Books(self.database_url, self.said.append)
+        books = committed_sums(self.database_url, self.said.append)
         books.begin()
         return books
 

@@ -4,12 +4,12 @@ import os
 import sys
 
 from billing.catalog.model import Catalog
-from billing.commit import PartitionState
-from billing.engine import PartitionEngine
+from billing.commits.commit_record import PartitionState
+from billing.engine.partition_engine import PartitionEngine
 from billing.store.store import Store
-from streams.app import WorkerSettings, build_app, run_app
-from streams.writer import WriterSettings
-from tokenbill.commands.run import calculator_class
+from streams.worker.worker_app import WorkerSettings, build_app, run_app
+from streams.worker.writer import WriterSettings
+from tokenbill.commands.process import calculator_class
 
 
 def main() -> int:

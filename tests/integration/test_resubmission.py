@@ -11,8 +11,8 @@ from typing import Any
 from confluent_kafka import Producer
 from pipeline_rig import PARTITIONS, Pipeline, Traffic, until
 
-from billing.commit import USAGE_TOPIC
 from schemas.routing import partition_of
+from schemas.topics import USAGE_TOPIC
 
 
 def suspense(pipeline: Pipeline, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[bytes]:

@@ -4,7 +4,8 @@ import time
 
 from pipeline_rig import PARTITIONS, Pipeline, Traffic, until
 
-from billing.store import Store, reports
+from billing.store.proofs import reports
+from billing.store.store import Store
 from schemas.routing import partition_of
 from tokenbill import stack
 

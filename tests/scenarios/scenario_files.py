@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import yaml
 
 from billing.catalog import Catalog, load_folder
-from billing.commit import COMMAND_TOPIC, USAGE_TOPIC
 from schemas.cloudevents import write_structured
 from schemas.commands import PassTime
 from schemas.routing import partition_of
 from schemas.times import parse_time_us
+from schemas.topics import COMMAND_TOPIC, USAGE_TOPIC
 
 FOLDER = Path(__file__).parent
 CHINA = timezone(timedelta(hours=8))

@@ -14,10 +14,11 @@ from recorded_simulation import RecordedSimulation
 from scenario_files import CLOCK, Scenario
 
 from billing import ledger
-from billing.commit import ACCOUNT_EVENT_TOPIC, REJECTED_TOPIC, OutboxRow
-from billing.documents import account_object
-from billing.outbox import Frame, unpack_batches
-from billing.store import Store
+from billing.commits.commit_record import OutboxRow
+from billing.commits.outbox_frames import Frame, unpack_batches
+from billing.commits.output_documents import account_object
+from billing.store.store import Store
+from schemas.topics import ACCOUNT_EVENT_TOPIC, REJECTED_TOPIC
 from schemas.units import format_pico
 
 TRANSFER_ID = re.compile("^transfer-[0-9a-f]+/")

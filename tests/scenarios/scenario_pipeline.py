@@ -24,10 +24,10 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 from own_database import PreparedDatabase
 from scenario_files import Record
 
-from billing.commit import COMMAND_TOPIC, INPUT_TOPICS, OUTPUT_TOPICS, USAGE_TOPIC
 from schemas.routing import partition_of
-from streams.emitter import input_producer
-from streams.topics import ensure_topics
+from schemas.topics import COMMAND_TOPIC, INPUT_TOPICS, OUTPUT_TOPICS, USAGE_TOPIC
+from streams.send.emitter import input_producer
+from streams.topic_setup import ensure_topics
 from tokenbill.stack.config import free_port
 from tokenbill.stack.control import python_environment
 from tokenbill.stack.ready import why_not_ready

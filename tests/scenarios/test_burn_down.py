@@ -7,9 +7,9 @@ from recorded_simulation import RecordedSimulation
 from scenario_files import Scenario, catalogue, scenarios
 from scenario_outcome import check, outcome_of
 
+from billing.calculator.compiled import CompiledCalculator
+from billing.calculator.plain import PlainCalculator
 from billing.catalog import Catalog
-from billing.core import CompiledCalculator
-from billing.reference.calculator import PlainCalculator
 
 
 @pytest.fixture(scope="module")

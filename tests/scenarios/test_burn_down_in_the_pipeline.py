@@ -18,12 +18,12 @@ from scenario_files import Record, Scenario, accounts_on, catalogue, scenarios, 
 from scenario_outcome import check, outcome_in_sql
 from scenario_pipeline import Pipeline, own_topics
 
-from billing.commit import ACCOUNT_EVENT_TOPIC, BALANCE_TOPIC, COMMAND_TOPIC, RATED_TOPIC, REJECTED_TOPIC, USAGE_TOPIC
-from billing.outbox import Frame
-from billing.store import Store
-from billing.store.audit import audit
+from billing.commits.outbox_frames import Frame
+from billing.store.proofs.audit import audit
+from billing.store.store import Store
 from schemas.routing import partition_of
-from streams.readback import read_topic
+from schemas.topics import ACCOUNT_EVENT_TOPIC, BALANCE_TOPIC, COMMAND_TOPIC, RATED_TOPIC, REJECTED_TOPIC, USAGE_TOPIC
+from streams.read.readback import read_topic
 
 YEARS = 400
 """Scenarios happen so much later than they are written: the calendar repeats after 400 years, weekdays and leap days

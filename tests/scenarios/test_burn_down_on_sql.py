@@ -11,13 +11,14 @@ from own_database import PreparedDatabase, prepared_database
 from scenario_files import Record, accounts_on, catalogue, scenarios, tick
 from scenario_outcome import check, in_outbox, outcome_in_sql
 
-from billing.commit import InputBatch, PartitionState, PlainRecord
-from billing.core import CompiledCalculator
-from billing.engine import PartitionEngine
-from billing.history import AccountHistory, DecidedBatches, decided_batches, histories
-from billing.limits import TimeLimits
-from billing.store import Store
-from billing.store.audit import audit
+from billing.calculator.compiled import CompiledCalculator
+from billing.commits.commit_record import PartitionState
+from billing.commits.input_batch import InputBatch, PlainRecord
+from billing.corrections.history import AccountHistory, DecidedBatches, decided_batches, histories
+from billing.engine.partition_engine import PartitionEngine
+from billing.log_time import TimeLimits
+from billing.store.proofs.audit import audit
+from billing.store.store import Store
 
 ALONE = [scenario for scenario in scenarios() if len(scenario.accounts) == 1]
 """A transfer needs the relay between two partitions: it is in the pipeline's test, and has others of its own."""

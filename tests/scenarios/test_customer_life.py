@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from billing.calculator import Calculator
+from billing.calculator.compiled import CompiledCalculator
+from billing.calculator.interface import Calculator
+from billing.calculator.plain import PlainCalculator
 from billing.catalog import load_folder
-from billing.core import CompiledCalculator
-from billing.reference.calculator import PlainCalculator
-from billing.simulate import Simulation
+from billing.engine.simulation import Simulation
 from schemas.units import format_pico
 
 ROOT = Path(__file__).resolve().parents[2]

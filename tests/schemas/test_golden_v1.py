@@ -9,8 +9,8 @@ import jsonschema
 import pytest
 
 from schemas.commands import COMMANDS, Command, parse_command
-from schemas.documents import documents, event_schemas
 from schemas.outputs import OUTPUTS, UsageRejectedHeaders
+from schemas.schema_documents import documents, event_schemas
 from schemas.usage import UsageEvent, parse_usage
 
 FOLDER = Path(__file__).parent / "golden" / "v1"

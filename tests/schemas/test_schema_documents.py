@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from schemas.documents import asyncapi, documents, event_schemas, main
 from schemas.outputs import OUTPUTS
+from schemas.schema_documents import asyncapi, documents, event_schemas, main
 
 ROOT = Path(__file__).resolve().parents[2]
 STORED = Path(__file__).parent / "golden" / "v1" / "schemas"
@@ -19,7 +19,7 @@ Schema = dict[str, Any]
 def test_documents_on_disk_are_generated_and_none_is_left_over(tmp_path: Path) -> None:
     main([str(tmp_path)])
     on_disk = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "schemas").iterdir()}
-    assert on_disk == documents(), "run: .venv/bin/python -m schemas.documents"
+    assert on_disk == documents(), "run: .venv/bin/python -m schemas.schema_documents"
     assert {path.name for path in tmp_path.iterdir()} == set(on_disk)
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from billing.commit import INPUT_TOPICS, OUTPUT_TOPICS
-from streams.topics import ensure_topics
+from schemas.topics import INPUT_TOPICS, OUTPUT_TOPICS
+from streams.topic_setup import ensure_topics
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
-from billing.commit import BALANCE_TOPIC, COMMAND_TOPIC, RATED_TOPIC, USAGE_TOPIC
-from streams.topics import TopicMismatch, ensure_topics, partition_count
+from schemas.topics import BALANCE_TOPIC, COMMAND_TOPIC, RATED_TOPIC, USAGE_TOPIC
+from streams.topic_setup import TopicMismatch, ensure_topics, partition_count
 
 MakeTopics = Callable[[int], str]
 

@@ -136,7 +136,7 @@ def says_what_it_is(source: str) -> list[str]:
 
 
 def core_stays_behind_its_doors(source: str) -> list[str]:
-    """Only ``billing.core`` and the modules beside it whose names begin so import ``cython_ext``."""
+    """Only ``billing.calculator.compiled`` and the modules beside it whose names begin so import ``cython_ext``."""
     return [
         _at(node, f"imports {name}")
         for node in ast.walk(_tree(source))

@@ -10,29 +10,36 @@ from typing import Any
 from fastapi import FastAPI, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from billing.store.api_pool import ApiDatabase
-from streams.sender import InputSender
+from billing.store.api.pool import ApiDatabase
+from streams.send.sender import InputSender
 from tokenbill import __version__
 from tokenbill.api import (
-    accounts,
-    commands,
-    health,
-    nchf,
-    offline_grants,
-    plans,
-    problems,
-    quotes,
-    rating_groups,
-    reservations,
-    suspense,
-    usage,
+    account_routes as accounts,
 )
-from tokenbill.api.auth import Caller, KeyRing
-from tokenbill.api.bodies import JSON
-from tokenbill.api.catalogue import Catalogue
+from tokenbill.api import (
+    health,
+)
+from tokenbill.api import (
+    plan_routes as plans,
+)
+from tokenbill.api import (
+    quote_routes as quotes,
+)
+from tokenbill.api import (
+    suspense_routes as suspense,
+)
+from tokenbill.api import (
+    usage_routes as usage,
+)
+from tokenbill.api.catalogue_routes import Catalogue
 from tokenbill.api.context import ApiSettings, Context
-from tokenbill.api.gate import Gate, Verify
-from tokenbill.api.holding import holding
+from tokenbill.api.holds import nchf, offline_grants, rating_groups, reservations
+from tokenbill.api.holds.holding import holding
+from tokenbill.api.http import problems
+from tokenbill.api.http.auth import Caller, KeyRing
+from tokenbill.api.http.bodies import JSON
+from tokenbill.api.http.gate import Gate, Verify
+from tokenbill.api.orders import command_routes as commands
 from tokenbill.api.outcomes import Outcomes
 
 ROUTERS = (

@@ -8,10 +8,10 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from billing.store.api_pool import ApiDatabase
-from streams.sender import InputSender
-from tokenbill.api.auth import KeyRing
-from tokenbill.api.catalogue import Catalogue
+from billing.store.api.pool import ApiDatabase
+from streams.send.sender import InputSender
+from tokenbill.api.catalogue_routes import Catalogue
+from tokenbill.api.http.auth import KeyRing
 from tokenbill.api.outcomes import Outcomes
 
 

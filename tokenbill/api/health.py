@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from tokenbill.api.context import Shared
-from tokenbill.api.problems import responses
+from tokenbill.api.http.problems import responses
 
 router = APIRouter(tags=["health"])
 

@@ -9,10 +9,10 @@ import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from billing.store.api_pool import ApiDatabase
-from billing.store.api_requests import SOURCE_PREFIX, Ordered, keep_outcomes, outcome_positions, read_order
-from billing.store.errors import StoreError
-from streams.outcomes import Outcome, OutcomeReader
+from billing.errors import StoreError
+from billing.store.api.order_rows import SOURCE_PREFIX, Ordered, keep_outcomes, outcome_positions, read_order
+from billing.store.api.pool import ApiDatabase
+from streams.read.outcome_reader import Outcome, OutcomeReader
 
 log = logging.getLogger("tokenbill.api")
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from billing.store.audit import Result
-from billing.store.audit import audit as run_audit
-from tokenbill.database import database_url, explained
+from billing.store.proofs.audit import Result
+from billing.store.proofs.audit import audit as run_audit
+from tokenbill.command_database import database_url, explained
 
 
 @click.command(epilog="Exit codes: 0 everything adds up (findings may be listed), 1 something does not.")

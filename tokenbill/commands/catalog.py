@@ -85,9 +85,9 @@ def publish(context: click.Context, folder: Path, rerate: bool, data_dir: Path |
 
     Exit code 0: in use. 1: published, but some worker does not use it yet. 2: refused.
     """
-    from billing.store import CatalogConflict
+    from billing.errors import CatalogConflict
     from billing.store.store import Store
-    from tokenbill.database import database_url, explained
+    from tokenbill.command_database import database_url, explained
 
     entries = open_catalog(folder)
     with explained(), Store(database_url(data_dir)) as store:

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from tokenbill.commands.catalog import open_catalog
-from tokenbill.prepare import prepare as prepare_servers
+from tokenbill.prepare_servers import prepare as prepare_servers
 
 EXAMPLE = """
 \b

@@ -10,8 +10,8 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from billing.calculator.core_rater import CompiledRater
 from billing.catalog import Catalog
-from billing.core_rater import CompiledRater
 from billing.pricing.lines import BookRater, encode_line
 from tokenbill.commands.catalog import open_catalog
 from tokenbill.errors import UserError

@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from billing.store import reports
+from billing.store.proofs import reports
+from tokenbill.command_database import database_url, explained
+from tokenbill.commands.table import FORMATS, Row, write_rows
 from tokenbill.commands.times import Moment
-from tokenbill.database import database_url, explained
-from tokenbill.rows import FORMATS, Row, write_rows
 
 EXAMPLE = """
 \b

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import click
 
-from billing.store.api_keys import ROLES, ApiKey
-from tokenbill.commands.run import log_to_stderr, relax_garbage_collection, servers, wait_for_topics
+from billing.store.api.keys import ROLES, ApiKey
+from tokenbill.command_database import opened
+from tokenbill.commands.process import log_to_stderr, relax_garbage_collection, servers, wait_for_topics
+from tokenbill.commands.table import write_rows
 from tokenbill.commands.times import time_option
-from tokenbill.database import opened
 from tokenbill.errors import UserError
-from tokenbill.rows import write_rows
 
 _DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the local stack to join.")
 STOP_SECONDS = 10
@@ -38,7 +38,7 @@ def serve(host: str, port: int, data_dir: Path | None) -> None:
 
     from tokenbill.api.app import create_app, served
     from tokenbill.api.context import ApiSettings
-    from tokenbill.api.one_packet import OnePacketProtocol
+    from tokenbill.api.http.one_packet import OnePacketProtocol
 
     log_to_stderr()
     kafka, database = servers(data_dir)
@@ -84,7 +84,7 @@ def create(
     Example:
       tokenbill api-key create shop --role operator
     """
-    from billing.store.api_keys import create_key
+    from billing.store.api.keys import create_key
 
     with opened(data_dir) as database:
         key, token = create_key(database, name, role, account, time_option("--expires", expires))
@@ -105,7 +105,7 @@ def list_(as_json: bool, data_dir: Path | None) -> None:
     Example:
       tokenbill api-key list
     """
-    from billing.store.api_keys import list_keys
+    from billing.store.api.keys import list_keys
 
     with opened(data_dir) as database:
         found = [_document(key) for key in list_keys(database)]
@@ -126,7 +126,7 @@ def revoke(key_id: str, data_dir: Path | None) -> None:
     Example:
       tokenbill api-key revoke 1f0c2d3e4a5b
     """
-    from billing.store.api_keys import revoke_key
+    from billing.store.api.keys import revoke_key
 
     with opened(data_dir) as database:
         if not revoke_key(database, key_id):

@@ -9,11 +9,11 @@ from typing import BinaryIO
 
 import click
 
-from billing.core import CompiledCalculator
-from billing.documents import dump_json
-from billing.reference.calculator import PlainCalculator
-from billing.simulate import Simulation
+from billing.calculator.compiled import CompiledCalculator
+from billing.calculator.plain import PlainCalculator
+from billing.engine.simulation import Simulation
 from schemas.commands import CorrectUsage, VoidUsage
+from schemas.json_text import dump_json
 from schemas.times import format_time_us, parse_time_us
 from tokenbill.commands.catalog import open_catalog
 from tokenbill.errors import UserError

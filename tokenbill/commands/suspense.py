@@ -13,17 +13,17 @@ from typing import Any
 
 import click
 
-from billing.commit import USAGE_TOPIC
-from billing.store import suspense as stored
-from billing.store.catalog import read_catalog
+from billing.store import suspense_records as stored
 from billing.store.database import Database
-from billing.suspense import Place, SentAgain, as_it_was, held_object, listed_object, parse_place, repaired
+from billing.store.published_catalog import read_catalog
+from billing.suspense import RecordPlace, SentAgain, as_it_was, held_object, listed_object, parse_place, repaired
 from schemas.rejections import REASONS, Rejection
-from tokenbill.commands.run import servers
+from schemas.topics import USAGE_TOPIC
+from tokenbill.command_database import explained, opened
+from tokenbill.commands.process import servers
+from tokenbill.commands.table import FORMATS, write_rows
 from tokenbill.commands.times import Moment
-from tokenbill.database import explained, opened
 from tokenbill.errors import UserError
-from tokenbill.rows import FORMATS, write_rows
 
 _DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the local stack to join.")
 _REASON = click.option("--reason", type=click.Choice(REASONS), metavar="REASON", help="Only with this reason.")
@@ -161,7 +161,7 @@ def resubmit(
 
 
 def _resubmit_places(
-    database: Database, kafka: str, wanted: list[Place], repair: bytes | None, by: str, again: bool
+    database: Database, kafka: str, wanted: list[RecordPlace], repair: bytes | None, by: str, again: bool
 ) -> None:
     declared = read_catalog(database)[1].declared_meters()
     with database.transaction() as connection:
@@ -214,14 +214,14 @@ def _send(
     outgoing: Sequence[SentAgain],
     repair: bytes | None,
     by: str,
-) -> tuple[list[tuple[stored.Kept, Place]], list[str]]:
-    from streams.resubmit import send_again
+) -> tuple[list[tuple[stored.Kept, RecordPlace]], list[str]]:
+    from streams.send.resubmit import send_again
 
-    sent: list[tuple[stored.Kept, Place]] = []
+    sent: list[tuple[stored.Kept, RecordPlace]] = []
     failed: list[str] = []
     for kept, record, offset in zip(found, outgoing, send_again(kafka, outgoing) if outgoing else (), strict=True):
         if isinstance(offset, int):
-            sent.append((kept, Place(USAGE_TOPIC, record.partition, offset)))
+            sent.append((kept, RecordPlace(USAGE_TOPIC, record.partition, offset)))
         else:
             failed.append(f"{kept.held.place}: {offset}")
     resubmission.note([stored.Resolution(kept.key, sent_to, repair) for kept, sent_to in sent], by)
@@ -237,14 +237,14 @@ def _raise_failed(sent: int, failed: list[str]) -> None:
         )
 
 
-def _place(text: str) -> Place:
+def _place(text: str) -> RecordPlace:
     try:
         return parse_place(text)
     except ValueError as error:
         raise UserError(str(error), "", "`tokenbill suspense list` shows the places.") from error
 
 
-def _unknown(places: Sequence[Place]) -> UserError:
+def _unknown(places: Sequence[RecordPlace]) -> UserError:
     return UserError(
         f"No event was rejected at {', '.join(map(str, places))}",
         "",

@@ -12,13 +12,13 @@ from urllib.parse import urlsplit
 
 import click
 
-from billing.commit import ACCOUNT_EVENT_TOPIC
-from billing.store import webhooks as stored
+from billing.store import webhook_rows as stored
 from billing.store.database import Database
 from schemas.outputs import OUTPUTS
-from tokenbill.commands.run import log_to_stderr, servers, wait_for_topics
+from schemas.topics import ACCOUNT_EVENT_TOPIC
+from tokenbill.command_database import opened
+from tokenbill.commands.process import log_to_stderr, servers, wait_for_topics
 from tokenbill.commands.times import time_option
-from tokenbill.database import opened
 from tokenbill.errors import UserError
 
 _DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the local stack to join.")
@@ -43,15 +43,15 @@ def webhooks(web_port: int, web_host: str, data_dir: Path | None) -> None:
     """
     from prometheus_client import CollectorRegistry
 
-    from streams.pages import serve_pages
-    from tokenbill.webhooks.intake import Intake
-    from tokenbill.webhooks.sender import Sender
+    from streams.health_pages import serve_pages
+    from tokenbill.webhooks.webhook_intake import WebhookIntake
+    from tokenbill.webhooks.webhook_sender import WebhookSender
 
     log_to_stderr()
     kafka, url = servers(data_dir)
     wait_for_topics(kafka)
     with closing(Database(url, DATABASE_CONNECTIONS, "tokenbill webhooks")) as database:
-        intake, sender = Intake(database, kafka), Sender(database)
+        intake, sender = WebhookIntake(database, kafka), WebhookSender(database)
 
         def end(*_: object) -> None:
             intake.end()

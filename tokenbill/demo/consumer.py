@@ -10,8 +10,8 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from billing.commit import BALANCE_TOPIC, RATED_TOPIC, REJECTED_TOPIC
-from streams.readback import ReadbackTimeout, read_topic
+from schemas.topics import BALANCE_TOPIC, RATED_TOPIC, REJECTED_TOPIC
+from streams.read.readback import ReadbackTimeout, read_topic
 from tokenbill.demo.patience import Say, patiently
 
 AWAY = (KafkaException, ReadbackTimeout)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-from tokenbill.demo.emitting import Order, Sent
+from tokenbill.demo.emitting import EmitterTask, SentCounts
 from tokenbill.errors import UserError
 from tokenbill.stack.control import python_environment
 
@@ -24,11 +24,11 @@ _TAIL_LINES = 15
 class Emitters:
     """Emitters at work; leaving the block ends those that still are."""
 
-    def __init__(self, orders: Sequence[Order], logs: Path) -> None:
+    def __init__(self, orders: Sequence[EmitterTask], logs: Path) -> None:
         self.first_sent_at: float | None = None
         """Monotonic time at which the first events were on their way."""
         self._sent = [0] * len(orders)
-        self._done: dict[int, Sent] = {}
+        self._done: dict[int, SentCounts] = {}
         self._logs = [logs / f"demo-emitter-{order.number}.log" for order in orders]
         self._processes = [_start(log) for log in self._logs]
         self._readers = [
@@ -62,7 +62,7 @@ class Emitters:
                 raise UserError(f"an emitter (pid {process.pid}) failed", why, f"Its log is {log}.")
         return len(self._done) == len(self._processes)
 
-    def totals(self) -> Sent:
+    def totals(self) -> SentCounts:
         """What all of them sent together."""
         rejected: Counter[str] = Counter()
         usage: Counter[tuple[int, int]] = Counter()
@@ -70,7 +70,7 @@ class Emitters:
             rejected.update(sent.rejected)
             for minute, shape, events in sent.usage:
                 usage[minute, shape] += events
-        return Sent(
+        return SentCounts(
             sent=sum(sent.sent for sent in self._done.values()),
             rated=sum(sent.rated for sent in self._done.values()),
             duplicate=sum(sent.duplicate for sent in self._done.values()),
@@ -79,7 +79,7 @@ class Emitters:
             usage=[(minute, shape, events) for (minute, shape), events in sorted(usage.items())],
         )
 
-    def _listen(self, place: int, process: subprocess.Popen[str], order: Order) -> None:
+    def _listen(self, place: int, process: subprocess.Popen[str], order: EmitterTask) -> None:
         if process.stdin is None or process.stdout is None:
             raise RuntimeError("an emitter was started without pipes")
         with process.stdin as orders:
@@ -87,7 +87,7 @@ class Emitters:
         for line in process.stdout:
             said = json.loads(line)
             if "done" in said:
-                self._done[place] = Sent(**said["done"])
+                self._done[place] = SentCounts(**said["done"])
                 self._sent[place] = self._done[place].sent
             else:
                 self._sent[place] = said["sent"]

@@ -1,6 +1,6 @@
 """One emitter of the demo, a process of its own: sends its share of the events and keeps account of what it sent.
 
-    python -m tokenbill.demo.emitting    (an :class:`Order` as JSON on standard input)
+    python -m tokenbill.demo.emitting    (an :class:`EmitterTask` as JSON on standard input)
 
 Writes JSON lines: ``{"sent": n}`` now and then, at the end one with ``done``. Totals are counts per minute of event
 time and shape, so that whoever has the price list can say what all of it must cost without asking the pipeline.
@@ -22,7 +22,7 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 
 from schemas.times import DAY_US, MINUTE_US, format_time_us
-from streams.emitter import DeliveryFailed, Emitter
+from streams.send.emitter import DeliveryFailed, Emitter
 from tokenbill.demo.faults import FAULTS, UNREADABLE
 from tokenbill.demo.trace import built_in_sizes, read_trace
 from tokenbill.demo.traffic import KINDS, LATE_US, account_name, make_shapes, popularity
@@ -40,7 +40,7 @@ REPORT_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class EmitterTask:
     """What one emitter is to do. ``events`` counts every record, ``bad`` those of them that must be rejected."""
 
     kafka: str
@@ -59,7 +59,7 @@ class Order:
 
 
 @dataclass(slots=True)
-class Sent:
+class SentCounts:
     """What one emitter sent: ``rated`` + ``duplicate`` + the sum of ``rejected`` is ``sent``."""
 
     sent: int
@@ -73,14 +73,14 @@ class Sent:
 
 def main() -> None:
     """Read the order, carry it out, report."""
-    order = Order(**json.loads(sys.stdin.read()))
+    order = EmitterTask(**json.loads(sys.stdin.read()))
     emitter = _patient_emitter(order)
     sent = emit(order, emitter)
     _flush(emitter)
     _report({"done": dataclasses.asdict(sent)})
 
 
-def emit(order: Order, emitter: Emitter) -> Sent:
+def emit(order: EmitterTask, emitter: Emitter) -> SentCounts:
     """Send everything; the last records may still be on their way."""
     chance = random.Random(f"{order.run}/{order.number}")
     sizes = built_in_sizes() if order.trace is None else read_trace(Path(order.trace))
@@ -125,7 +125,7 @@ def emit(order: Order, emitter: Emitter) -> Sent:
         if time.monotonic() >= next_report:
             next_report = time.monotonic() + REPORT_SECONDS
             _report({"sent": emitter.sent})
-    return Sent(
+    return SentCounts(
         sent=emitter.sent,
         rated=sum(usage.values()),
         duplicate=duplicates,
@@ -135,7 +135,7 @@ def emit(order: Order, emitter: Emitter) -> Sent:
     )
 
 
-def _send_fault(emitter: Emitter, order: Order, reason: str, names: list[str], now_us: int, data: bytes) -> None:
+def _send_fault(emitter: Emitter, order: EmitterTask, reason: str, names: list[str], now_us: int, data: bytes) -> None:
     account = f"{names[0]}-nobody" if reason == "unknown_account" else names[emitter.sent % len(names)]
     partition = emitter.partition_of(account)
     sequence = emitter.next_sequences[partition]
@@ -155,7 +155,7 @@ def _send_fault(emitter: Emitter, order: Order, reason: str, names: list[str], n
     emitter.send_raw(partition, account.encode(), FAULTS[reason](body))
 
 
-def _send_astray(emitter: Emitter, order: Order, account: str, time_text: str, data: bytes) -> None:
+def _send_astray(emitter: Emitter, order: EmitterTask, account: str, time_text: str, data: bytes) -> None:
     """Send a good event to a partition that does not own its account, chosen as librdkafka's default would."""
     key = account.encode()
     own = emitter.partition_of(account)
@@ -169,7 +169,7 @@ def _send_astray(emitter: Emitter, order: Order, account: str, time_text: str, d
     emitter.send_raw(chosen if chosen != own else (own + 1) % emitter.partitions, key, value)
 
 
-def _patient_emitter(order: Order) -> Emitter:
+def _patient_emitter(order: EmitterTask) -> Emitter:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:

@@ -15,20 +15,21 @@ from confluent_kafka import KafkaException
 from rich.console import Console
 
 from billing.catalog import Catalog, PriceBook
-from billing.commit import USAGE_TOPIC
-from billing.documents import balance_object
-from billing.store import CatalogConflict, DatabaseDown
-from billing.store.audit import audit
+from billing.commits.output_documents import balance_object
+from billing.errors import CatalogConflict, DatabaseDown
+from billing.store.proofs.audit import audit
+from billing.store.proofs.committed_sums import CommittedSums
 from billing.store.store import Store
-from streams.commands import send_commands
-from streams.emitter import DeliveryFailed
+from schemas.topics import USAGE_TOPIC
+from streams.send.emitter import DeliveryFailed
+from streams.send.send_commands import send_commands
 from tokenbill import stack
 from tokenbill.demo import traffic
-from tokenbill.demo.books import Books
-from tokenbill.demo.checks import Check, Evidence, check_all
 from tokenbill.demo.consumer import read_balances, read_rated, read_rejected, records_in
+from tokenbill.demo.demo_checks import Check, Evidence, check_all
+from tokenbill.demo.demo_sums import committed_sums
 from tokenbill.demo.emitters import Emitters
-from tokenbill.demo.emitting import Order, Sent
+from tokenbill.demo.emitting import EmitterTask, SentCounts
 from tokenbill.demo.expected import PriceList, priced_kinds, total
 from tokenbill.demo.patience import PATIENCE_SECONDS, patiently
 from tokenbill.demo.summary import Bar, Speed, say
@@ -61,7 +62,7 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class DemoOutcome:
     """What came of it."""
 
     run: str
@@ -72,12 +73,12 @@ class Outcome:
 
 
 @dataclass(slots=True)
-class Scene:
+class DemoRun:
     """What every act needs: the running stack, who tells the person, this run's name and its prices."""
 
     running: StackInfo
     console: Console
-    books: Books
+    sums: CommittedSums
     store: Store
     run: str
     book: PriceBook
@@ -105,7 +106,7 @@ class Scene:
         say(self.console, text)
 
 
-def play(wish: Wish, console: Console) -> Outcome:
+def play(wish: Wish, console: Console) -> DemoOutcome:
     """Run the demonstration.
 
     Raises:
@@ -119,7 +120,7 @@ def play(wish: Wish, console: Console) -> Outcome:
         scene.say(f"Sizes of requests: {trace or 'built-in, as in the Azure trace of 2023'} ({len(sizes):,} requests)")
         _publish(scene, wish.catalog)
         _wait_until_idle(scene)
-        scene.books.begin()
+        scene.sums.begin()
         scene.arrived_before = records_in(scene.kafka, USAGE_TOPIC, scene.say)
         now_us = time.time_ns() // 1000
         _open_accounts(scene, list(traffic.commands(scene.run, wish.accounts, book, plans, now_us)))
@@ -128,11 +129,11 @@ def play(wish: Wish, console: Console) -> Outcome:
         scene.say("Checking: database, topics, audit ...")
         shapes = traffic.make_shapes(sizes, [traffic.KINDS[place] for place in kinds])
         evidence = _gather(scene, wish, sent, shapes)
-        return Outcome(scene.run, scene.running.data_dir, evidence, check_all(evidence), speed)
+        return DemoOutcome(scene.run, scene.running.data_dir, evidence, check_all(evidence), speed)
 
 
 @contextlib.contextmanager
-def _stage(wish: Wish, console: Console, book: PriceBook) -> Iterator[Scene]:
+def _stage(wish: Wish, console: Console, book: PriceBook) -> Iterator[DemoRun]:
     """The running stack; ended afterwards if it was started here and is not to be kept."""
     before = stack.info(wish.data_dir)
     workers = sum(one.name.startswith("worker-") for one in before.processes)
@@ -145,16 +146,16 @@ def _stage(wish: Wish, console: Console, book: PriceBook) -> Iterator[Scene]:
         if running.database_url is None:
             raise UserError("the stack has no database that is prepared", "", "Run `tokenbill up`.")
         run = datetime.now(UTC).strftime("%m%dt%H%M%S")
-        books = Books(running.database_url, lambda text: say(console, text))
-        with contextlib.closing(books), Store(running.database_url) as store:
-            yield Scene(running, console, books, store, run, book, PriceList(wish.catalog, book.name))
+        sums = committed_sums(running.database_url, lambda text: say(console, text))
+        with contextlib.closing(sums), Store(running.database_url) as store:
+            yield DemoRun(running, console, sums, store, run, book, PriceList(wish.catalog, book.name))
     finally:
         if not before.running and not wish.keep:
             say(console, "Stopping the stack (its data stays) ...")
             stack.stop(wish.data_dir)
 
 
-def _publish(scene: Scene, catalog: Catalog) -> None:
+def _publish(scene: DemoRun, catalog: Catalog) -> None:
     try:
         done = patiently("the database", lambda: scene.store.publish(catalog), (DatabaseDown,), scene.say)
     except CatalogConflict as error:
@@ -171,7 +172,7 @@ def _publish(scene: Scene, catalog: Catalog) -> None:
     scene.say(f"Catalogue: {len(done.published)} new entries published, price book {scene.book.label}")
 
 
-def _wait_until_idle(scene: Scene) -> None:
+def _wait_until_idle(scene: DemoRun) -> None:
     """What others sent before must not be counted as ours."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not _is_idle(scene):
@@ -180,24 +181,24 @@ def _wait_until_idle(scene: Scene) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def _is_idle(scene: Scene) -> bool:
+def _is_idle(scene: DemoRun) -> bool:
     """Whether everything sent is decided and published; a server that is away counts as not."""
-    commits = scene.books.commits()
+    commits = scene.sums.commits()
     lag = document(stack.info(scene.running.data_dir))["lag"]
     # A commit after the look at one topic may have forwarded to another: then the look proves nothing.
-    return not any(left != 0 for left in lag.values()) and scene.books.commits() == commits
+    return not any(left != 0 for left in lag.values()) and scene.sums.commits() == commits
 
 
-def _open_accounts(scene: Scene, commands: list[dict[str, object]]) -> None:
+def _open_accounts(scene: DemoRun, commands: list[dict[str, object]]) -> None:
     # Sent again as a whole after a failure: what arrived twice is known by its identity.
     patiently("Kafka", lambda: send_commands(scene.kafka, commands), (DeliveryFailed, KafkaException), scene.say)
     scene.say(f"Accounts: {len(commands):,} commands sent (open, sell a package, top up)")
 
 
-def _orders(scene: Scene, wish: Wish, kinds: list[int], trace: Path | None) -> list[Order]:
+def _orders(scene: DemoRun, wish: Wish, kinds: list[int], trace: Path | None) -> list[EmitterTask]:
     bad = wish.events // BAD_EVERY
     return [
-        Order(
+        EmitterTask(
             kafka=scene.kafka,
             run=scene.run,
             number=number,
@@ -211,14 +212,14 @@ def _orders(scene: Scene, wish: Wish, kinds: list[int], trace: Path | None) -> l
     ]
 
 
-def _send_and_follow(scene: Scene, wish: Wish, orders: list[Order]) -> tuple[Sent, Speed]:
+def _send_and_follow(scene: DemoRun, wish: Wish, orders: list[EmitterTask]) -> tuple[SentCounts, Speed]:
     """Let the emitters send, kill a worker on the way, and wait until all is committed and published."""
     began = last_moved = time.monotonic()
     committed = -1
     committed_at = None
     with Emitters(orders, scene.running.data_dir / "logs") as emitters, Bar(scene.console, wish.events) as bar:
         while True:
-            before, committed = committed, scene.books.counts().decided
+            before, committed = committed, scene.sums.counts().decided
             bar.show(emitters.sent, committed)
             now = time.monotonic()
             last_moved = now if committed != before else last_moved
@@ -238,7 +239,7 @@ def _send_and_follow(scene: Scene, wish: Wish, orders: list[Order]) -> tuple[Sen
         return emitters.totals(), Speed((committed_at or now) - began, now - began)
 
 
-def _kill_worker(scene: Scene, percent: int) -> None:
+def _kill_worker(scene: DemoRun, percent: int) -> None:
     """Kill -9 the last worker; at a moment when none runs, the next look tries again."""
     pids = stack.info(scene.running.data_dir).pids
     workers = sorted(name for name in pids if name.startswith("worker-"))
@@ -251,8 +252,8 @@ def _kill_worker(scene: Scene, percent: int) -> None:
         scene.say(f"Killed {name} (pid {pids[name]}) with -9 at {percent} %.")
 
 
-def _gather(scene: Scene, wish: Wish, sent: Sent, shapes: list[traffic.Shape]) -> Evidence:
-    books, kafka = scene.books, scene.kafka
+def _gather(scene: DemoRun, wish: Wish, sent: SentCounts, shapes: list[traffic.Shape]) -> Evidence:
+    sums, kafka = scene.sums, scene.kafka
     audited = patiently("the database", lambda: audit(str(scene.running.database_url)), (DatabaseDown,), scene.say)
     return Evidence(
         sent=sent,
@@ -260,23 +261,23 @@ def _gather(scene: Scene, wish: Wish, sent: Sent, shapes: list[traffic.Shape]) -
         expected=total(scene.prices, shapes, sent.usage),
         accounts=wish.accounts,
         commands=traffic.count_commands(wish.accounts),
-        counts=books.counts(),
-        usage=books.usage(),
-        balances=books.balances(scene.prefix),
-        trial_balance_pico=books.trial_balance_pico(),
+        counts=sums.counts(),
+        usage=sums.usage(),
+        balances=sums.balances(scene.prefix),
+        trial_balance_pico=sums.trial_balance_pico(),
         audit_findings=[f"{one.name}: {one.count}, {'; '.join(one.shown[:2])}" for one in audited.checks if one.count],
         database_balances=_database_balances(scene),
         topic_balances=read_balances(kafka, scene.prefix, scene.say),
         rated_view=read_rated(kafka, scene.source_prefix, scene.say),
         rejected_view=read_rejected(kafka, scene.source_prefix, scene.say),
-        unpublished=books.unpublished(),
+        unpublished=sums.unpublished(),
         killed=scene.killed,
         restarts=stack.info(scene.running.data_dir).restarts,
     )
 
 
-def _database_balances(scene: Scene) -> dict[str, dict[str, object]]:
-    names = scene.books.account_names(scene.prefix)
+def _database_balances(scene: DemoRun) -> dict[str, dict[str, object]]:
+    names = scene.sums.account_names(scene.prefix)
     found: dict[str, dict[str, object]] = {}
     for at in range(0, len(names), LOAD_ACCOUNTS):
         some = names[at : at + LOAD_ACCOUNTS]

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from schemas.units import MILLION, format_pico
-from tokenbill.demo.checks import Check, Evidence
+from tokenbill.demo.demo_checks import Check, Evidence
 
 PLAIN_INTERVAL_SECONDS = 5.0
 _FEN_DIGITS = 2

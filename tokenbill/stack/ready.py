@@ -67,11 +67,6 @@ def _admin(address: str) -> AdminClient:
 
 
 def _postgresql(address: str) -> str | None:
-    import psycopg
+    from billing.store.server import why_no_answer
 
-    try:
-        with psycopg.connect(address, connect_timeout=int(QUESTION_SECONDS), autocommit=True) as connection:
-            connection.execute("select 1")
-    except psycopg.OperationalError as error:
-        return str(error).strip().splitlines()[-1]
-    return None
+    return why_no_answer(address, int(QUESTION_SECONDS))

@@ -93,12 +93,8 @@ def check_external(config: StackConfig) -> None:
 def create_database(config: StackConfig) -> None:
     if config.parts["postgresql"] == "external" or config.admin_database_url is None:
         return
-    import psycopg
-
+    from billing.store import server
     from tokenbill.stack import postgresql
 
     maintenance = postgresql.url(config.port("postgresql"), config.admin_password, "postgres")
-    with psycopg.connect(maintenance, autocommit=True) as connection:
-        named = (postgresql.DATABASE,)
-        if connection.execute("select 1 from pg_database where datname = %s", named).fetchone() is None:
-            connection.execute(f"create database {postgresql.DATABASE}")
+    server.create_database(maintenance, postgresql.DATABASE)

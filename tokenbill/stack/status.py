@@ -9,14 +9,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psycopg
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 # OffsetSpec is public, the package only forgot to say so to type checkers.
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
-from billing.commit import INPUT_TOPICS
-from billing.store.errors import StoreError
+from billing.errors import StoreError
+from schemas.topics import INPUT_TOPICS
 from tokenbill.stack.info import StackInfo, info
 from tokenbill.stack.ready import why_not_ready
 from tokenbill.stack.spec import ReadyCheck
@@ -46,12 +45,12 @@ def _input_lag(stack: StackInfo) -> dict[str, int | None]:
     unknown: dict[str, int | None] = dict.fromkeys(INPUT_TOPICS)
     if stack.kafka is None or stack.database_url is None or not stack.running:
         return unknown
-    from billing.store.progress import input_positions
+    from billing.store.proofs.progress import input_positions
 
     try:
         done = input_positions(stack.database_url)
         ends = _end_offsets(stack.kafka, INPUT_TOPICS)
-    except (KafkaException, psycopg.Error, StoreError):
+    except (KafkaException, StoreError):
         return unknown
     return {
         topic: sum(end - done.get(place, 0) for place, end in ends.items() if place[0] == topic)
@@ -87,9 +86,9 @@ def _outbox(stack: StackInfo) -> int | None:
     """Rows that are committed and not yet published."""
     if stack.database_url is None or not stack.running:
         return None
-    from billing.store.progress import outbox_depth
+    from billing.store.proofs.progress import outbox_depth
 
     try:
         return outbox_depth(stack.database_url)
-    except (psycopg.Error, StoreError):
+    except StoreError:
         return None

@@ -1,4 +1,4 @@
-"""Bringing a stack up: servers, then what `tokenbill.prepare` does in them, then the processes of ours.
+"""Bringing a stack up: servers, then what `tokenbill.prepare_servers` does in them, then the processes of ours.
 
 Whatever state a crash left, the same steps lead on from it: living processes are adopted, dead ones started. A start
 that fails takes down what it started.
@@ -25,7 +25,7 @@ from tokenbill.stack.spec import ProcessSpec, ReadyCheck
 from tokenbill.stack.waiting import supervise, supervisor_runs, wait_ready
 
 if TYPE_CHECKING:
-    from tokenbill.prepare import PreparedStack
+    from tokenbill.prepare_servers import PreparedStack
 
 DEFAULT_PARTITIONS = 4
 DEFAULT_WORKERS = 1
@@ -119,7 +119,7 @@ def _start_applications(
 
 
 def _prepare(config: StackConfig, wish: Wish, progress: Progress) -> PreparedStack:
-    from tokenbill.prepare import prepare
+    from tokenbill.prepare_servers import prepare
 
     progress.waiting("database and topics: preparing")
     partitions = wish.partitions

@@ -14,13 +14,7 @@ from decimal import Decimal
 from typing import Any
 
 from billing.catalog.importers.litellm_hours import HoursError, off_peak_bands
-from billing.catalog.importers.litellm_rates import (
-    Rates,
-    batch_rates,
-    multiplied,
-    sizes,
-    standard_rates,
-)
+from billing.catalog.importers.litellm_rates import Rates, batch_rates, multiplied, sizes, standard_rates
 from billing.catalog.importers.litellm_source import TIER_SUFFIXES, Entry, as_price, read_price_map
 from billing.catalog.importers.litellm_units import Units, batch_unit_prices, unit_prices
 from billing.catalog.importers.values import BandText, BookText, LeftOut, RowText, halved, per_million

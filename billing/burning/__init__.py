@@ -1,0 +1,1 @@
+"""Payment of a rated event: buckets, windows, member caps, overage."""

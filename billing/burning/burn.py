@@ -1,0 +1,46 @@
+"""What pays for a rated event: buckets in deduction order, then overage (CONTRACT §3). The plain, obvious rule.
+
+Owns: deduction order, and which buckets an event belongs to. Taking from one bucket is :mod:`billing.burning.deduct`,
+what no
+bucket covers :mod:`billing.burning.overage`. Never: prices, SQL, the clock.
+"""
+
+from billing.accounts.account import Account
+from billing.accounts.deduction_order import PlanOf, belongs, sort_buckets
+from billing.burning.deduct import Burned, Payment, need_pico, take
+from billing.burning.overage import settle_overage
+from billing.ledger import Postings
+from billing.pricing.rate import Rated
+from schemas.usage import UsageEvent
+
+
+def burn(
+    account: Account,
+    event: UsageEvent,
+    rated: Rated,
+    tax_rate_micro: int,
+    plan_of: PlanOf,
+    now_us: int,
+    postings: Postings,
+) -> Burned:
+    """Pay one rated event from the account, changing it, and post the journal lines.
+
+    The account must have been rolled forward to the log's time ``now_us``. Never refuses: usage that happened is
+    recorded. A bucket whose unit the event does not need is not for it.
+    """
+    payment = Payment(account, event, rated, tax_rate_micro, plan_of, now_us, postings)
+    matching = [
+        bucket
+        for bucket in account.buckets
+        if belongs(bucket, event, plan_of(bucket.plan_key)) and need_pico(bucket.unit, event, rated)
+    ]
+    for bucket in matching:
+        take(payment, bucket)
+    if payment.burned.begun:
+        sort_buckets(account, plan_of)
+    if payment.share:
+        held = len(account.buckets)
+        settle_overage(payment, matching)
+        if len(account.buckets) > held:  # packs were bought
+            sort_buckets(account, plan_of)
+    return payment.burned

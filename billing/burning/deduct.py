@@ -1,0 +1,175 @@
+"""Taking from one bucket for one event: how much, the revenue it earns, the alerts it fires (CONTRACT §3). Plain rules.
+
+Owns: what an event needs in each unit of account, the exact share of it that nothing covered yet, splitting, revenue of
+a burn, alert thresholds. Never: which bucket is next and what happens to the rest (:mod:`billing.burning.burn`,
+:mod:`billing.burning.overage`), prices, SQL, the clock.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from billing import ledger
+from billing.accounts.account import ACTIVE, PENDING, USED_UP, Account, Bucket, waits_for_use
+from billing.accounts.account_event import AccountEvent
+from billing.accounts.deduction_order import PlanOf
+from billing.burning import members, windows
+from billing.catalog.model import REQUEST, STD_TOKEN, Plan
+from billing.ledger import Postings
+from billing.packages.grants import begin
+from billing.packages.liability import earned_pico
+from billing.pricing.rate import Rated
+from schemas.units import MILLION, divide_half_even
+from schemas.usage import UsageEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Deduction:
+    """What one bucket gave, micro of its unit, and the revenue that earns."""
+
+    grant_id: str
+    unit: str
+    taken_micro: int
+    revenue_pico: int
+
+
+@dataclass(slots=True)
+class Burned:
+    """How one event was paid. Amounts in pico include tax except revenue; absorbed is micro standard tokens."""
+
+    deductions: list[Deduction] = field(default_factory=list)
+    charged_pico: int = 0
+    """What the wallet paid, tax included."""
+    charged_net_pico: int = 0
+    absorbed_micro: int = 0
+    absorbed_pico: int = 0
+    begun: bool = False
+    """Whether a grant that waited for its first use began."""
+    events: list[AccountEvent] = field(default_factory=list)
+
+    @property
+    def revenue_pico(self) -> int:
+        """Tax-excluded revenue this event earned."""
+        return self.charged_net_pico + sum(deduction.revenue_pico for deduction in self.deductions)
+
+    @property
+    def burned_micro(self) -> int:
+        """Standard tokens taken from buckets of standard tokens."""
+        return sum(deduction.taken_micro for deduction in self.deductions if deduction.unit == STD_TOKEN)
+
+
+@dataclass(slots=True)
+class Payment:
+    """One rated event being paid by its account. ``share`` is what of it nothing has covered yet, exactly."""
+
+    account: Account
+    event: UsageEvent
+    rated: Rated
+    tax_rate_micro: int
+    plan_of: PlanOf
+    now_us: int
+    postings: Postings
+    share: Fraction = Fraction(1)
+    burned: Burned = field(default_factory=Burned)
+
+    @property
+    def uncovered_pico(self) -> int:
+        """The price of what is not covered, half even to 1e-12."""
+        return divide_half_even(self.rated.amount_pico * self.share.numerator, self.share.denominator)
+
+    @property
+    def uncovered_micro(self) -> int:
+        """The standard tokens of what is not covered, half even to 1e-6."""
+        return divide_half_even(self.rated.standard_micro * self.share.numerator, self.share.denominator)
+
+
+def need_pico(unit: str, event: UsageEvent, rated: Rated) -> int:
+    """What a whole event needs in a unit, in 1e-12 of it; 0: no bucket of that unit is for this event."""
+    if unit == STD_TOKEN:
+        return rated.standard_micro * MILLION
+    if unit == REQUEST:
+        return dict(event.counts).get("requests", 1) * MILLION * MILLION
+    if unit == rated.currency:
+        return rated.amount_pico
+    return rated.units_micro.get(unit, 0) * MILLION
+
+
+def limit_micro(payment: Payment, bucket: Bucket, plan: Plan) -> int:
+    """What the plan's windows and its members' caps leave of a bucket, whatever remains in it; never below 0."""
+    account, event = payment.account, payment.event
+    if bucket.unit != STD_TOKEN:
+        return windows.NO_LIMIT_MICRO if members.has_seat(account, bucket, plan, event.member) else 0
+    return min(
+        windows.room_micro(account, bucket, plan, event.time_us),
+        members.room_micro(account, bucket, plan, event.member),
+    )
+
+
+def take(payment: Payment, bucket: Bucket) -> None:
+    """Cover as much of what is left of an event as a bucket can: all of it, half even to 1e-6, or what it has."""
+    if bucket.status not in (ACTIVE, PENDING) or bucket.remaining_micro == 0 or payment.share == 0:
+        return
+    plan = payment.plan_of(bucket.plan_key)
+    room_micro = min(bucket.remaining_micro, limit_micro(payment, bucket, plan))
+    if room_micro == 0:
+        return
+    needed_pico = need_pico(bucket.unit, payment.event, payment.rated)
+    share = payment.share
+    taken_micro = divide_half_even(needed_pico * share.numerator, share.denominator * MILLION)
+    if taken_micro <= room_micro:
+        payment.share = Fraction(0)
+    else:
+        taken_micro = room_micro
+        payment.share -= Fraction(taken_micro * MILLION, needed_pico)
+    if taken_micro:
+        if waits_for_use(bucket, plan):
+            begin(payment.account, bucket, plan, payment.event.time_us)
+            payment.burned.begun = True
+        _deduct(payment, bucket, plan, taken_micro)
+
+
+def alert_floor_micro(bucket: Bucket, alerts_micro: Sequence[int]) -> int:
+    """What may remain at most when the bucket's next alert is due; -1 where no alert is left.
+
+    ``alerts_micro`` are the plan's thresholds, as millionths of the bucket's amount that are used.
+    """
+    if bucket.alerts_fired >= len(alerts_micro):
+        return -1
+    used_micro = -(-bucket.amount_micro * alerts_micro[bucket.alerts_fired] // MILLION)
+    return bucket.amount_micro - used_micro
+
+
+def _deduct(payment: Payment, bucket: Bucket, plan: Plan, taken_micro: int) -> None:
+    account, event, burned = payment.account, payment.event, payment.burned
+    revenue_pico = earned_pico(bucket.liability_pico, taken_micro, bucket.remaining_micro)
+    bucket.remaining_micro -= taken_micro
+    bucket.liability_pico -= revenue_pico
+    if bucket.remaining_micro == 0:
+        bucket.status = USED_UP
+    detail = str(bucket.plan_key)
+    payment.postings.post(
+        account.currency,
+        (ledger.CONTRACT_LIABILITY, detail, revenue_pico),
+        (ledger.REVENUE_USAGE, detail, -revenue_pico),
+    )
+    burned.deductions.append(Deduction(bucket.grant_id, bucket.unit, taken_micro, revenue_pico))
+    standard_micro = taken_micro if bucket.unit == STD_TOKEN else 0
+    windows.count(account, plan, event.time_us, standard_micro, payment.now_us, payment.plan_of)
+    members.count(account, bucket, plan, event.member, standard_micro, payment.now_us)
+    while 0 <= bucket.remaining_micro <= alert_floor_micro(bucket, plan.alerts_micro):
+        threshold_micro = plan.alerts_micro[bucket.alerts_fired]
+        bucket.alerts_fired += 1
+        burned.events.append(
+            AccountEvent(
+                account.account,
+                "threshold.reached.v1",
+                {
+                    "grant_id": bucket.grant_id,
+                    "plan": bucket.plan,
+                    "unit": bucket.unit,
+                    "threshold_micro": threshold_micro,
+                    "remaining_micro": bucket.remaining_micro,
+                    "amount_micro": bucket.amount_micro,
+                },
+            )
+        )

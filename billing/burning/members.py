@@ -1,0 +1,41 @@
+"""Who shares a plan's grant: seats, and what each member burned of it in its cycle. Plain rules.
+
+Owns: ``Account.extras.members``. A grant is one cycle, so its counts end with it. Usage that names no member counts as
+the member ``""``. Never: usage of plans that are not shared, SQL, the clock.
+"""
+
+from billing.accounts.account import Account, Bucket
+from billing.burning.windows import NO_LIMIT_MICRO
+from billing.catalog.model import Plan
+
+
+def has_seat(account: Account, bucket: Bucket, plan: Plan, member: str | None) -> bool:
+    """Whether a member uses this grant already, or a seat is free."""
+    if plan.members is None or not plan.members.seats:
+        return True
+    used = account.extras.members.get(bucket.grant, {})
+    return (member or "") in used or len(used) < plan.members.seats
+
+
+def room_micro(account: Account, bucket: Bucket, plan: Plan, member: str | None) -> int:
+    """What a member may still burn of a grant's standard tokens; 0 without a seat."""
+    if not has_seat(account, bucket, plan, member):
+        return 0
+    if plan.members is None or not plan.members.cap_micro:
+        return NO_LIMIT_MICRO
+    used_micro = account.extras.members.get(bucket.grant, {}).get(member or "", 0)
+    return max(0, plan.members.cap_micro - used_micro)
+
+
+def count(account: Account, bucket: Bucket, plan: Plan, member: str | None, burned_micro: int, now_us: int) -> None:
+    """Note what a member burned of a grant; counts of grants that lapsed are dropped."""
+    if plan.members is None:
+        return
+    by_grant = account.extras.members
+    if bucket.grant not in by_grant:
+        alive = {other.grant for other in account.buckets if other.lapse_at_us > now_us}
+        for grant in [grant for grant in by_grant if grant not in alive]:
+            del by_grant[grant]
+        by_grant[bucket.grant] = {}
+    used = by_grant[bucket.grant]
+    used[member or ""] = used.get(member or "", 0) + burned_micro

@@ -1,0 +1,150 @@
+"""What happens to usage that no bucket covers: the wallet pays, a pack is bought, or it is absorbed (CONTRACT §3).
+
+Owns: the overage rule of a plan with its cap, packs, charging a wallet for usage. Plain rules. Never: which
+rule applies is asked of the last bucket that matches; prices, SQL, the clock.
+"""
+
+from collections.abc import Sequence
+
+from billing import ledger
+from billing.accounts.account import ACTIVE, CANCELLED, PACK, Account, Bucket, has_room
+from billing.accounts.account_event import AccountEvent
+from billing.accounts.wallet import can_pay, take_out
+from billing.burning.deduct import Payment, limit_micro, take
+from billing.catalog.model import STD_TOKEN, Plan
+from billing.tax import net_of_tax, split_fee
+from schemas.units import divide_half_even
+
+
+def settle_overage(payment: Payment, matching: Sequence[Bucket]) -> None:
+    """Settle what is left of an event by the rule of the last bucket that matches, empty or not.
+
+    Without one, or where the event has no standard tokens, the wallet pays.
+    """
+    if not matching or payment.rated.standard_micro == 0:
+        charge_wallet(payment, payment.uncovered_pico)
+        return
+    bucket = matching[-1]
+    plan = payment.plan_of(bucket.plan_key)
+    if plan.overage.mode == "pay_as_you_go":
+        _pay_as_you_go(payment, bucket, plan)
+        return
+    if plan.overage.mode == "auto_pack":
+        _buy_packs(payment, bucket, plan)
+    if payment.share:
+        _absorb(payment, payment.uncovered_micro, payment.uncovered_pico)
+
+
+def charge_wallet(payment: Payment, amount_pico: int) -> None:
+    """Let the wallet pay for usage; it may fall below zero."""
+    account, burned, price_book = payment.account, payment.burned, payment.rated.price_book
+    net_pico = net_of_tax(amount_pico, payment.tax_rate_micro)
+    take_out(account, amount_pico)
+    burned.charged_pico += amount_pico
+    burned.charged_net_pico += net_pico
+    payment.postings.post(
+        account.currency,
+        (ledger.CUSTOMER_DEPOSITS, "", amount_pico),
+        (ledger.REVENUE_USAGE, price_book, -net_pico),
+        (ledger.OUTPUT_VAT, price_book, net_pico - amount_pico),
+    )
+
+
+def _absorb(payment: Payment, uncovered_micro: int, uncovered_pico: int) -> None:
+    payment.burned.absorbed_micro += uncovered_micro
+    payment.burned.absorbed_pico += uncovered_pico
+    payment.account.absorbed_micro += uncovered_micro
+    payment.account.absorbed_pico += uncovered_pico
+
+
+def _pay_as_you_go(payment: Payment, bucket: Bucket, plan: Plan) -> None:
+    """The wallet pays, up to the cap of the grant's cycle and only with consent; what is more is absorbed."""
+    due_pico, due_micro = payment.uncovered_pico, payment.uncovered_micro
+    if plan.overage.consent_required and not consented(payment.account, plan.name, payment.event.time_us):
+        _absorb(payment, due_micro, due_pico)
+        return
+    charged_pico = due_pico
+    if plan.overage.cap_pico:
+        spent = payment.account.extras.overage_pico
+        charged_pico = min(due_pico, plan.overage.cap_pico - spent.get(bucket.grant, 0))
+        if charged_pico:
+            spent[bucket.grant] = spent.get(bucket.grant, 0) + charged_pico
+    if charged_pico or not due_pico:
+        charge_wallet(payment, charged_pico)
+    if charged_pico < due_pico:
+        beyond_pico = due_pico - charged_pico
+        _absorb(payment, divide_half_even(due_micro * beyond_pico, due_pico), beyond_pico)
+
+
+def _buy_packs(payment: Payment, bucket: Bucket, plan: Plan) -> None:
+    """Buy packs from the wallet while something is uncovered, the wallet can pay, and a pack may be burned at all."""
+    account, rule = payment.account, plan.overage
+    packs = [other for other in account.buckets if other.grant == bucket.grant and other.is_pack]
+    bought = sum(pack.status != CANCELLED for pack in packs)
+    while (
+        payment.uncovered_micro
+        and bought < rule.max_packs
+        and bucket.lasts(payment.now_us)
+        and can_pay(account, rule.price_pico)
+        and has_room(account, 1)
+    ):
+        pack = _pack(bucket, plan, len(packs) + 1)
+        if limit_micro(payment, pack, plan) == 0:
+            break
+        bought += 1
+        packs.append(pack)
+        account.buckets.append(pack)
+        account.next_due_us = min(account.next_due_us, pack.lapse_at_us)
+        _post_sale(payment, plan, pack)
+        take(payment, pack)
+
+
+def _pack(extended: Bucket, plan: Plan, number: int) -> Bucket:
+    """A pack beside the bucket it extends: same scope, plan and validity. It fires no alerts: its grant did already."""
+    net_pico, _ = split_fee(plan.overage.price_pico, plan.tax_rate_micro)
+    return Bucket(
+        grant_id=f"{extended.grant}/{PACK}{number}",
+        plan=extended.plan,
+        plan_version=extended.plan_version,
+        bucket_no=extended.bucket_no,
+        unit=STD_TOKEN,
+        amount_micro=plan.overage.block_micro,
+        remaining_micro=plan.overage.block_micro,
+        liability_pico=net_pico,
+        valid_from_us=extended.valid_from_us,
+        valid_until_us=extended.valid_until_us,
+        lapse_at_us=extended.lapse_at_us,
+        alerts_fired=len(plan.alerts_micro),
+        status=ACTIVE,
+        carried_cycles=extended.carried_cycles,
+    )
+
+
+def _post_sale(payment: Payment, plan: Plan, pack: Bucket) -> None:
+    account, price_pico = payment.account, plan.overage.price_pico
+    net_pico, tax_pico = split_fee(price_pico, plan.tax_rate_micro)
+    account.extras.wallet_paid_pico[pack.sale] = take_out(account, price_pico)
+    payment.postings.post(
+        account.currency,
+        (ledger.CUSTOMER_DEPOSITS, "", price_pico),
+        (ledger.CONTRACT_LIABILITY, plan.label, -net_pico),
+        (ledger.OUTPUT_VAT_PENDING, plan.label, -tax_pico),
+    )
+    payment.burned.events.append(
+        AccountEvent(
+            account.account,
+            "pack.bought.v1",
+            {
+                "grant_id": pack.grant_id,
+                "plan": pack.plan,
+                "amount_micro": pack.amount_micro,
+                "price_pico": price_pico,
+            },
+        )
+    )
+
+
+def consented(account: Account, plan_name: str, time_us: int) -> bool:
+    """Whether the account agreed to pay for overage of a plan at the time of the usage."""
+    consent = account.extras.consents.get(plan_name)
+    return consent is not None and consent.from_us <= time_us < consent.until_us

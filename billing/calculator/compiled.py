@@ -1,0 +1,362 @@
+"""The compiled calculator: the one door to ``cython_ext``. It equals :class:`PlainCalculator` and holds no rule itself.
+
+The loop of :mod:`cython_ext.usage` decides the common case. What it does not know it asks for here: the price of a
+combination and the scope of a bucket, looked up by the plain functions once; and any other event, alone and in order,
+is decided by :class:`PlainCalculator` on a plain copy of its account, over the same memory of identities.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+from billing.accounts.account import Account, Bucket
+from billing.accounts.deduction_order import deduction_order
+from billing.burning.deduct import alert_floor_micro
+from billing.calculator.core_prices import CorePrices
+from billing.calculator.dedupe import DUPLICATE, NEW, Dedupe, identity_conflict, number_missing, number_reused
+from billing.calculator.interface import Effects, UsageBatch, UsageOutcome
+from billing.calculator.packed_extras import ExtrasPacker
+from billing.calculator.plain import PlainCalculator, Rows
+from billing.catalog.model import TEXT_DIMENSIONS, Catalog, Plan, PlanBucket, PlanKey
+from billing.catalog.patterns import scope_matches
+from billing.commits.commit_record import AccountChanges, Finding, PartitionState, RollupRow
+from billing.commits.identities import DedupeChange, HashHour, RecentNumbers, SourceState
+from billing.commits.input_batch import Record
+from billing.commits.output_documents import RATED_PER_RECORD, Stamp, output_event, rated_data
+from billing.decide.bill_usage import ROLLUP_SUMS
+from billing.errors import BrokenInvariant
+from billing.ledger import CONTRACT_LIABILITY, CUSTOMER_DEPOSITS, OUTPUT_VAT, REVENUE_USAGE, Postings
+from billing.log_time import TimeLimits
+from cython_ext.accounts import AccountStore
+from cython_ext.decode import Decoder, EventColumns
+from cython_ext.dedupe import Memory
+from cython_ext.usage import Usage
+from schemas.json_text import dump_json
+from schemas.rejections import Rejection
+from schemas.usage import UsageEvent, parse_usage
+
+__all__ = ["CompiledCalculator"]
+
+_NEEDS_SCOPE, _NEEDS_PLAIN, _ALL_DONE = 3, 4, 5  # cython_ext.usage
+_NAMES_RESERVATION = 2  # mark of a row in CompiledDecoded.mine that belongs here
+_LOOK_NEW, _LOOK_DUPLICATE, _LOOK_CONFLICT, _LOOK_REUSED, _LOOK_NO_NUMBER = range(5)  # cython_ext.dedupe
+_MARK_NUMBER = 987_654_321_012_345_678
+_MARK_SUBJECT, _MARK_DATA = "<the subject>", b"<the data>"
+
+
+@dataclass(slots=True)
+class CompiledDecoded:
+    """A decoded batch: columns, which rows belong to this partition, and what the plain decoder refused."""
+
+    batch: UsageBatch
+    columns: EventColumns
+    mine: bytes
+    elsewhere: list[tuple[int, int]]
+    rejections: dict[int, Rejection]
+    reservations: dict[int, str]
+    """What rows name: where such a row is rated, its hold ends."""
+
+
+class _CompiledDedupe(Dedupe):
+    """The plain face of the compiled memory, for the row that is being decided the plain way.
+
+    The memory answers which case it is; the sentences are those of :class:`Dedupe`.
+    """
+
+    def __init__(self, memory: Memory) -> None:
+        super().__init__()
+        self.memory = memory
+        self.columns = EventColumns()
+        self.row = 0
+
+    def numbered(self, event: UsageEvent) -> bool:
+        return self.memory.is_numbered(self.columns, self.row)
+
+    def look(self, event: UsageEvent, findings: list[Finding]) -> str | Rejection:
+        seen = self.memory.look_at(self.columns, self.row)
+        if seen == _LOOK_NEW:
+            return NEW
+        if seen == _LOOK_NO_NUMBER:
+            return number_missing(event)
+        if seen == _LOOK_REUSED:
+            return number_reused(event, findings)
+        if seen == _LOOK_CONFLICT:
+            findings.append(identity_conflict(event))
+        return DUPLICATE
+
+    def rated(self, event: UsageEvent) -> None:
+        self.memory.set_rated(self.columns, self.row)
+
+    def refused(self, rejection: Rejection) -> None:
+        if rejection.source is None or rejection.sequence is None or rejection.reason == "sequence_reused":
+            return
+        self.memory.set_refused(rejection.source, rejection.sequence)
+
+
+class _PlainCopies(dict[str, Account]):
+    """Accounts of the compiled store as plain copies; the one that was asked for last is kept to be stored back."""
+
+    def __init__(self, store: AccountStore) -> None:
+        super().__init__()
+        self._store = store
+
+    def get(self, account_id: str, default: Account | None = None) -> Account | None:  # type: ignore[override]
+        account = self._store.get(account_id)
+        if account is None:
+            return default
+        self[account_id] = account
+        return account
+
+
+class _RareCases(PlainCalculator):
+    """The plain calculator over the compiled memories: decides one event, and tells what came of it."""
+
+    def __init__(self, memory: Memory, store: AccountStore) -> None:
+        super().__init__()
+        self.dedupe = self._dedupe = _CompiledDedupe(memory)
+        self._accounts: dict[str, Account] = _PlainCopies(store)
+
+    def decide(
+        self, event: UsageEvent, offset: int, limits: TimeLimits | None, outcome: UsageOutcome
+    ) -> tuple[Rejection | None, list[Account], list[bytes]]:
+        """The rejection, if any; the accounts to store back; the lines to append."""
+        refused = self._decide(event, offset, limits, outcome)
+        changed = [self._accounts[name] for name in self._touched]
+        lines = self._lines
+        self._accounts.clear()
+        self._touched, self._lines = set(), []
+        return refused, changed, lines
+
+    def _rows(self, account: Account | None) -> Rows:
+        """None: the compiled store compares when the account is put back."""
+        return {}
+
+    def _note_changes(self, account: Account, before: Rows) -> None:
+        """Nothing: notes here would never be cleared."""
+
+    def plan(self, key: PlanKey) -> Plan:
+        """A plan version of the catalogue."""
+        return self._plans[key]
+
+    @property
+    def declared_meters(self) -> frozenset[str]:
+        """Meters that price books declare beyond the built-in ones."""
+        return self._declared
+
+    def take(self) -> tuple[Postings, dict[tuple[object, ...], list[int]], dict[str, int]]:
+        """Journal, rollups and book times of the rare cases since the last call."""
+        taken = self._postings, dict(self._rollups), self._book_times
+        self._postings, self._book_times = Postings(), {}
+        self._rollups.clear()
+        return taken
+
+
+class CompiledCalculator:
+    """See :class:`billing.calculator.interface.Calculator`."""
+
+    def __init__(self) -> None:
+        self._decoder = Decoder()
+        self._memory = Memory(self._decoder.sources)
+        self._store = AccountStore(self._decoder.accounts, Account, Bucket, ExtrasPacker())
+        self._prices = CorePrices(self._decoder, lambda text: self._usage.word(text))
+        self._usage = Usage(self._decoder, self._memory, self._store, self._prices.tables)
+        self._rare = _RareCases(self._memory, self._store)
+        self._rules: list[PlanBucket] = []
+
+    def load(self, state: PartitionState) -> None:
+        for stored in state.sources:
+            self._memory.load_source(stored.source, stored.numbered, stored.seen_runs, stored.refused)
+        for recent in state.recent:
+            self._memory.load_recent(recent.source, recent.payload)
+
+    def set_catalog(self, catalog: Catalog) -> None:
+        self._rare.set_catalog(catalog)
+        self._usage.clear_scopes()
+        self._prices.set_books(catalog.price_books)
+
+    def decode(self, batch: UsageBatch) -> CompiledDecoded:
+        columns = self._decoder.decode(batch.records)
+        rejections: dict[int, Rejection] = {}
+        reservations = columns.reservations()
+        for row in columns.unread():
+            record = batch.records[row]
+            item = parse_usage(record.value, record.headers, declared_meters=self._rare.declared_meters)
+            if isinstance(item, Rejection):
+                rejections[row] = item
+                columns.refuse(row)
+                continue
+            self._decoder.set_event(columns, row, item)
+            if item.reservation is not None:
+                reservations[row] = item.reservation
+        mine, elsewhere = self._usage.route(columns, batch.partition, batch.partitions)
+        marks = bytearray(mine)
+        for row in reservations:
+            if marks[row]:
+                marks[row] = _NAMES_RESERVATION
+        return CompiledDecoded(batch, columns, bytes(marks), elsewhere, rejections, reservations)
+
+    def missing_accounts(self, decoded: CompiledDecoded) -> list[str]:
+        return self._usage.missing_accounts(decoded.columns, decoded.mine)
+
+    def missing_hours(self, decoded: CompiledDecoded) -> list[int]:
+        return sorted(self._memory.missing_hours(decoded.columns, decoded.mine))
+
+    def put_hour(self, hour_us: int, stored: list[HashHour]) -> None:
+        self._memory.put_hour(hour_us, [part.payload for part in stored])
+
+    def hours_held(self) -> list[tuple[int, int]]:
+        return self._memory.hours_held()
+
+    def drop_hour(self, hour_us: int) -> None:
+        self._memory.drop_hour(hour_us)
+
+    def account_ids(self) -> list[str]:
+        names = self._decoder.accounts
+        return sorted(names[number].decode() for number in range(len(names)) if self._store.has(number))
+
+    def account(self, account_id: str) -> Account | None:
+        return self._store.get(account_id)
+
+    def put_account(self, account: Account, *, stored: bool) -> None:
+        plan_of = self._rare.plan
+        buckets = sorted(account.buckets, key=lambda bucket: deduction_order(bucket, plan_of))
+        rules: list[int] = []
+        floors: list[int] = []
+        for bucket in buckets:
+            plan = plan_of(bucket.plan_key)
+            rule = self._store.rule(plan, bucket.bucket_no)
+            if rule == len(self._rules):
+                self._rules.append(plan.buckets[bucket.bucket_no - 1])
+            rules.append(rule)
+            floors.append(alert_floor_micro(bucket, plan.alerts_micro))
+        self._store.put(account, buckets, rules, floors, stored)
+
+    def apply(self, decoded: CompiledDecoded) -> UsageOutcome:
+        batch, usage = decoded.batch, self._usage
+        limits = None if batch.limits is None else (batch.limits.future_us, batch.limits.past_us)
+        outcome = UsageOutcome(forwarded=list(decoded.elsewhere))
+        usage.start(batch.log_time_us)
+        closed: list[tuple[int, str]] = []  # what plainly decided rows named
+        row = 0
+        while True:
+            row, need = usage.run(decoded.columns, decoded.mine, row, limits)
+            if need == _ALL_DONE:
+                break
+            if need == _NEEDS_SCOPE:
+                self._look_up_scope(usage.wanted_rule, usage.wanted_combination)
+            elif need == _NEEDS_PLAIN:
+                outcome.log_time_us = usage.log_time_us
+                self._decide_plainly(decoded, row, outcome)
+                if outcome.reservations:
+                    closed.append((row, outcome.reservations.pop()[1]))
+                row += 1
+            else:
+                self._prices.look_up(need)
+        outcome.log_time_us = usage.log_time_us
+        closed += ((row, decoded.reservations[row]) for row in usage.marked_and_rated())
+        for row, reservation in sorted(closed):
+            outcome.reservations.append((self._account_of(decoded.columns, row), reservation))
+        outcome.rated += usage.rated
+        outcome.duplicate += usage.duplicate
+        return outcome
+
+    def _decide_plainly(self, decoded: CompiledDecoded, row: int, outcome: UsageOutcome) -> None:
+        refused = decoded.rejections.get(row)
+        dedupe = self._rare.dedupe
+        if refused is None:
+            dedupe.columns, dedupe.row = decoded.columns, row
+            batch = decoded.batch
+            record = batch.records[row]
+            event = self._reread(record)
+            refused, changed, lines = self._rare.decide(event, record.offset, batch.limits, outcome)
+            for account in changed:
+                self.put_account(account, stored=False)
+            for line in lines:
+                self._usage.add_line(line)
+        if refused is not None:
+            dedupe.refused(refused)
+            outcome.rejected.append((row, refused))
+
+    def _account_of(self, columns: EventColumns, row: int) -> str:
+        return self._decoder.accounts[columns.as_tuple(row)[4]].decode()
+
+    def _reread(self, record: Record) -> UsageEvent:
+        """The event whole, with what has no column: who used it, which reservation it closes."""
+        event = parse_usage(record.value, record.headers, declared_meters=self._rare.declared_meters)
+        if isinstance(event, Rejection):
+            raise BrokenInvariant(f"offset {record.offset}: the core read an event that is {event.reason}")
+        return event
+
+    def _look_up_scope(self, rule: int, number: int) -> None:
+        dimensions = dict(zip(TEXT_DIMENSIONS, self._decoder.combination(number), strict=False))
+        self._usage.set_scope(rule, number, scope_matches(self._rules[rule].scope, dimensions))
+
+    def take_effects(self, stamp: Stamp) -> Effects:
+        postings, rollups, book_times = self._rare.take()
+        self._add_sums(postings, rollups, book_times)
+        key = str(stamp.partition).encode()
+        rated_records, rated_frames = self._usage.take_frames(key, _rated_pieces(stamp), RATED_PER_RECORD)
+        balance_records, balance_frames, *rows = self._store.take(_balance_pieces(stamp))
+        change = DedupeChange(hours=[HashHour(hour_us, payload) for hour_us, payload in self._memory.take_hours()])
+        for source, numbered, runs, refused, highest, packed in self._memory.take_sources():
+            change.sources.append(SourceState(source, numbered, runs, refused))
+            if packed:
+                change.recent.append(RecentNumbers(source, highest, packed))
+        return Effects(
+            changes=AccountChanges(*rows),
+            rated_records=rated_records,
+            rated_frames=rated_frames,
+            balance_records=balance_records,
+            balance_frames=balance_frames,
+            postings=list(postings.lines()),
+            rollups=[RollupRow(*key, *sums) for key, sums in sorted(rollups.items())],  # type: ignore[arg-type]
+            dedupe=change,
+            book_times=dict(sorted(book_times.items())),
+        )
+
+    def _add_sums(
+        self, postings: Postings, rollups: dict[tuple[object, ...], list[int]], book_times: dict[str, int]
+    ) -> None:
+        """Add what the loop summed up to what the rare cases did."""
+        summed: defaultdict[tuple[object, ...], list[int]] = defaultdict(lambda: [0] * len(ROLLUP_SUMS))
+        for hour_us, version, number, sums in self._usage.take_sums():
+            book = self._prices.book(version)
+            into = summed[(hour_us, book.label, book.currency, *self._decoder.combination(number))]
+            for place, value in enumerate(sums):
+                into[place] += value
+        for key, values in summed.items():
+            known = rollups.get(key, [0] * len(ROLLUP_SUMS))
+            rollups[key] = [old + new for old, new in zip(known, values, strict=True)]
+        for currency, plan, version, amount_pico, net_pico in self._usage.take_earned():
+            if plan is not None:
+                postings.post(currency, (CONTRACT_LIABILITY, plan, amount_pico), (REVENUE_USAGE, plan, -amount_pico))
+            else:
+                label = self._prices.book(version).label
+                postings.post(
+                    currency,
+                    (CUSTOMER_DEPOSITS, "", amount_pico),
+                    (REVENUE_USAGE, label, -net_pico),
+                    (OUTPUT_VAT, label, net_pico - amount_pico),
+                )
+        for book_name, latest_us in self._usage.take_book_times().items():
+            book_times[book_name] = max(latest_us, book_times.get(book_name, latest_us))
+
+
+def _rated_pieces(stamp: Stamp) -> list[bytes]:
+    """A rated event without its number and lines: what stands before, between and after them."""
+    data = rated_data([_MARK_DATA])
+    event = output_event("usage.rated.v1", stamp, _MARK_NUMBER, str(stamp.partition), data)
+    return _split(event, str(_MARK_NUMBER).encode(), _MARK_DATA)
+
+
+def _balance_pieces(stamp: Stamp) -> list[bytes]:
+    """A balance event without its number, subject and data: what stands before, between and after them."""
+    event = output_event("package.balance.v1", stamp, _MARK_NUMBER, _MARK_SUBJECT, _MARK_DATA)
+    return _split(event, str(_MARK_NUMBER).encode(), dump_json(_MARK_SUBJECT), _MARK_DATA)
+
+
+def _split(event: bytes, *marks: bytes) -> list[bytes]:
+    pieces: list[bytes] = []
+    for mark in marks:
+        piece, _, event = event.partition(mark)
+        pieces.append(piece)
+    return [*pieces, event]

@@ -1,0 +1,168 @@
+"""What the core's price tables ask for, answered by the plain rules of :mod:`billing.pricing`, once for each case.
+
+A combination whose price only the combination decides is asked for once a version; where context or time decide, once
+for each stretch between two context edges and each set of time bands that hold together. Shared by the calculator and
+the rater of the core.
+"""
+
+from collections.abc import Callable, Iterable
+
+from billing.catalog.model import PriceBook, PriceRow
+from billing.catalog.timebands import band_intervals
+from billing.pricing.adjust import Moment
+from billing.pricing.match import Combination, RowIndex, context_edges, first_fitting
+from billing.pricing.rate import fixed_prices, moment_prices, no_meter_detail, no_row_detail, rejection_as_json
+from billing.pricing.row_prices import UnitPrices
+from cython_ext.decode import Decoder
+from cython_ext.prices import PriceTables
+from schemas.json_text import dump_json
+from schemas.meters import METERS
+from schemas.rejections import Rejection
+from schemas.times import DAY_US, MINUTE_US
+from schemas.units import MILLION, format_pico
+
+_NEEDS_PRICE, _NEEDS_MOMENT, _NEEDS_BANDS = 2, 6, 7  # cython_ext.prices
+_PLAIN_PRICE, _MOMENTARY_PRICE = -1, -3
+_MIXED_BANDS = -1
+_SLOT_US = 15 * MINUTE_US
+_SLOTS_A_DAY = 96
+_MOST_EDGES = 250
+MARK_NUMBER, _MARK_METER = "987654321012345678", "the meter"
+
+
+class CorePrices:
+    """The price books of a catalogue in the core's tables.
+
+    ``word`` gives names of books and currencies the numbers by which the user of the tables knows them. With
+    ``refuses`` the tables know the sentences of ``no_price`` too; else the plain rule says them.
+    """
+
+    def __init__(self, decoder: Decoder, word: Callable[[str], int], *, refuses: bool = False) -> None:
+        self.tables = PriceTables()
+        self._decoder = decoder
+        self._word = word
+        self._refuses = refuses
+        self._versions: list[tuple[PriceBook, RowIndex, tuple[int, ...]]] = []
+        self._numbers: dict[tuple[object, ...], int] = {}
+        self._no_rows: dict[tuple[int, int], int] = {}
+        self._bands: dict[tuple[str, ...], int] = {}
+
+    def set_books(self, books: Iterable[PriceBook]) -> None:
+        """Price by these versions from now on."""
+        self.tables.clear()
+        for book in sorted(books, key=lambda book: (book.effective_from_us, book.version)):
+            head = b'","currency":' + dump_json(book.currency) + b',"amount":"'
+            label = b'","price_book":' + dump_json(book.label) + b',"lines":['
+            edges = context_edges(book)
+            self.tables.add_version(
+                self._word(book.name), self._word(book.currency), book, head, label, edges[:_MOST_EDGES]
+            )
+            self._versions.append((book, RowIndex(book), edges))
+
+    def book(self, version: int) -> PriceBook:
+        """The price book version of a number of the tables."""
+        return self._versions[version][0]
+
+    def look_up(self, need: int) -> None:
+        """Answer what the tables ask for.
+
+        Raises:
+            ValueError: it is no question of prices.
+        """
+        if need == _NEEDS_PRICE:
+            self._look_up_price(*self.tables.wanted_price)
+        elif need == _NEEDS_BANDS:
+            self._look_up_bands(*self.tables.wanted_bands)
+        elif need == _NEEDS_MOMENT:
+            self._look_up_moment(*self.tables.wanted_moment)
+        else:
+            raise ValueError(f"the price tables do not ask for {need}")
+
+    def _look_up_price(self, version: int, number: int) -> None:
+        """Resolve what a combination costs in a version, or say that context and time decide."""
+        book, index, edges = self._versions[version]
+        combination = Combination(*self._decoder.combination(number))
+        prices = fixed_prices(book, combination, index)
+        if prices is not None:
+            self.tables.set_price(version, number, self._price_number(prices, book, index.candidates(combination)[0]))
+        else:
+            self.tables.set_price(version, number, _MOMENTARY_PRICE if len(edges) <= _MOST_EDGES else _PLAIN_PRICE)
+
+    def _look_up_bands(self, version: int, slot: int) -> None:
+        """Resolve which time bands each quarter of a day's hours lies in, where it lies in each wholly or not at all.
+
+        A day at a time: a band's edges of one day are found together.
+        """
+        first = slot - slot % _SLOTS_A_DAY
+        from_us = first * _SLOT_US
+        inside: list[list[str]] = [[] for _ in range(_SLOTS_A_DAY)]
+        mixed: set[int] = set()
+        for band in self.book(version).time_bands.values():
+            for begin_us, end_us in band_intervals(band, from_us, from_us + DAY_US):
+                begin, begin_rest = divmod(begin_us - from_us, _SLOT_US)
+                end, end_rest = divmod(end_us - from_us, _SLOT_US)
+                mixed |= {begin} if begin_rest else set()
+                mixed |= {end} if end_rest else set()
+                for place in range(begin, end):
+                    inside[place].append(band.name)
+        for place, names in enumerate(inside):
+            number = _MIXED_BANDS if place in mixed else self._bands.setdefault(tuple(names), len(self._bands))
+            self.tables.set_bands(version, first + place, number)
+
+    def _look_up_moment(self, version: int, number: int, segment: int, bands: int, slot: int) -> None:
+        """Resolve what a combination costs between two context edges in a set of time bands: that of a slot."""
+        book, index, edges = self._versions[version]
+        moment = Moment(slot * _SLOT_US, edges[segment - 1] if segment else 0)
+        combination = Combination(*self._decoder.combination(number))
+        row = first_fitting(book, index.candidates(combination), *moment)
+        prices = moment_prices(book, combination, moment, index)
+        price = _PLAIN_PRICE
+        if prices is not None and row is not None:
+            price = self._price_number(prices, book, row)
+        elif row is None and self._refuses:
+            price = self._no_row_number(version, number, combination)
+        self.tables.set_price_at(version, number, segment, bands, price)
+
+    def _no_row_number(self, version: int, number: int, combination: Combination) -> int:
+        """What stands for the price of a combination that no row matches."""
+        known = self._no_rows.get((version, number))
+        if known is None:
+            detail = no_row_detail(self.book(version), combination, int(MARK_NUMBER))
+            known = self.tables.add_no_row(*refusal_pieces("no_price", detail, MARK_NUMBER))
+            self._no_rows[version, number] = known
+        return known
+
+    def _price_number(self, prices: UnitPrices, book: PriceBook, row: PriceRow) -> int:
+        """The number of unit prices in the tables; with the sentence of a meter they lack, they are of one row."""
+        key: tuple[object, ...] = tuple((meter, *price) for meter, price in prices.items())
+        refusal: list[bytes] = []
+        if self._refuses:
+            key = (book.label, row.index, *key)
+        number = self._numbers.get(key)
+        if number is None:
+            if self._refuses:
+                detail = no_meter_detail(book, row, _MARK_METER, int(MARK_NUMBER))
+                refusal = refusal_pieces("no_price", detail, repr(_MARK_METER), MARK_NUMBER)
+            by_meter = {
+                METERS.index(meter): (price_pico, coefficient_micro, _line_piece(price_pico))
+                for meter, (price_pico, coefficient_micro) in prices.items()
+                if meter in METERS
+            }
+            number = self._numbers[key] = self.tables.add_price(by_meter, refusal)
+        return number
+
+
+def refusal_pieces(reason: str, detail: str, *marks: str) -> list[bytes]:
+    """The line of a refused event from after its id, cut at the last place of each mark in its detail."""
+    line = dump_json(rejection_as_json(Rejection(reason, detail, "", ""))) + b"\n"
+    _, _, rest = line.partition(b'"id":"')
+    pieces: list[bytes] = []
+    for mark in reversed(marks):
+        rest, _, tail = rest.rpartition(dump_json(mark)[1:-1])
+        pieces.insert(0, tail)
+    return [rest, *pieces]
+
+
+def _line_piece(price_pico: int) -> bytes:
+    """The JSON of a rated line's meter between its quantity and its amount."""
+    return b',"per_million":"' + format_pico(price_pico * MILLION).encode() + b'","amount":"'

@@ -1,0 +1,220 @@
+"""Which events were seen before (DESIGN 7): numbered sources by number, unnumbered ones by hash. The plain rule.
+
+Owns: the partition's memory of identities. Never: prices, SQL. An event occupies its identity only when it is rated;
+the number of a rejected event counts as seen but stays ratable.
+"""
+
+import struct
+from bisect import bisect_right
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from billing.commits.commit_record import Finding, PartitionState
+from billing.commits.identities import DedupeChange, HashHour, RecentNumbers, SourceState
+from schemas.hashing import content_hash32, id_hash32, identity_hash
+from schemas.rejections import Rejection
+from schemas.times import HOUR_US
+from schemas.usage import UsageEvent
+
+RECENT_NUMBERS = 65_536
+"""How many of a source's highest numbers keep the hash of their id and content."""
+RECENT = struct.Struct("<QII")
+HASHED = struct.Struct("<16sI")
+HELD_BYTES = 160
+"""About what one identity takes in a dictionary of Python."""
+DUPLICATE = "duplicate"
+NEW = "new"
+
+
+class NumberRuns:
+    """A set of positive integers as sorted, disjoint, non-adjacent closed runs."""
+
+    __slots__ = ("first", "last")
+
+    def __init__(self, runs: tuple[tuple[int, int], ...] = ()) -> None:
+        self.first = [first for first, _ in runs]
+        self.last = [last for _, last in runs]
+
+    def __contains__(self, number: int) -> bool:
+        at = bisect_right(self.first, number) - 1
+        return at >= 0 and number <= self.last[at]
+
+    def add(self, number: int) -> None:
+        """Add one number; joins runs that become adjacent."""
+        at = bisect_right(self.first, number) - 1
+        if at >= 0 and number <= self.last[at]:
+            return
+        joins_left = at >= 0 and self.last[at] == number - 1
+        joins_right = at + 1 < len(self.first) and self.first[at + 1] == number + 1
+        if joins_left and joins_right:
+            self.last[at] = self.last[at + 1]
+            del self.first[at + 1], self.last[at + 1]
+        elif joins_left:
+            self.last[at] = number
+        elif joins_right:
+            self.first[at + 1] = number
+        else:
+            self.first.insert(at + 1, number)
+            self.last.insert(at + 1, number)
+
+    def runs(self) -> tuple[tuple[int, int], ...]:
+        """The runs in order, as (first, last)."""
+        return tuple(zip(self.first, self.last, strict=True))
+
+
+@dataclass(slots=True)
+class _Source:
+    numbered: bool
+    seen: NumberRuns
+    refused: set[int]
+    recent: "OrderedDict[int, tuple[int, int]]" = field(default_factory=OrderedDict)
+    """Number to (id hash, content hash), of numbers not below highest - RECENT_NUMBERS + 1."""
+    highest: int = 0
+
+    def remember(self, number: int, id_hash: int, content_hash: int) -> None:
+        self.recent[number] = (id_hash, content_hash)
+        self.highest = max(self.highest, number)
+        if len(self.recent) > 2 * RECENT_NUMBERS:
+            floor = self.highest - RECENT_NUMBERS
+            for old in [known for known in self.recent if known <= floor]:
+                del self.recent[old]
+
+    def recall(self, number: int) -> tuple[int, int] | None:
+        return self.recent.get(number) if number > self.highest - RECENT_NUMBERS else None
+
+
+class Dedupe:
+    """The memory of one partition. Decide with :meth:`look`, then tell with :meth:`rated` or :meth:`refused`."""
+
+    def __init__(self, state: PartitionState | None = None) -> None:
+        self._sources: dict[str, _Source] = {}
+        self._hours: dict[int, dict[bytes, int]] = {}
+        self._touched: dict[str, list[bytes]] = {}
+        self._hashed: dict[int, list[bytes]] = {}
+        if state is None:
+            return
+        for stored in state.sources:
+            self._sources[stored.source] = _Source(stored.numbered, NumberRuns(stored.seen_runs), set(stored.refused))
+        for recent in state.recent:
+            for number, id_hash, content_hash in RECENT.iter_unpack(recent.payload):
+                self._sources[recent.source].remember(number, id_hash, content_hash)
+
+    def numbered(self, event: UsageEvent) -> bool:
+        """Whether the event's source is numbered: by its first event, which may be this one."""
+        known = self._sources.get(event.source)
+        return event.sequence is not None if known is None else known.numbered
+
+    def missing_hours(self, events: list[UsageEvent]) -> list[int]:
+        """Hours of event time that unnumbered events may need and that are not in memory.
+
+        A source that is not known yet counts: whether it is numbered is decided by its first event, in order.
+        """
+        hours = set()
+        for event in events:
+            known = self._sources.get(event.source)
+            if known is None or not known.numbered:
+                hours.add(event.time_us - event.time_us % HOUR_US)
+        return sorted(hours - self._hours.keys())
+
+    def put_hour(self, hour_us: int, stored: list[HashHour]) -> None:
+        """Take one hour of identities into memory: everything SQL has of it."""
+        hashes = self._hours[hour_us] = {}
+        for part in stored:
+            for identity, content_hash in HASHED.iter_unpack(part.payload):
+                hashes[identity] = content_hash
+
+    def hours_held(self) -> list[tuple[int, int]]:
+        """(hour_us, bytes in memory, about) of each hour of identities, sorted."""
+        return sorted((hour_us, len(hour) * HELD_BYTES) for hour_us, hour in self._hours.items())
+
+    def drop_hour(self, hour_us: int) -> None:
+        """Forget an hour of identities that SQL has; whoever needs it again puts it."""
+        del self._hours[hour_us]
+
+    def look(self, event: UsageEvent, findings: list[Finding]) -> str | Rejection:
+        """``NEW``, ``DUPLICATE`` or a rejection; may add a finding. Changes nothing but a source's kind."""
+        source = self._sources.get(event.source)
+        if source is None:
+            source = self._sources[event.source] = _Source(event.sequence is not None, NumberRuns(), set())
+            self._touched.setdefault(event.source, [])
+        if not source.numbered:
+            hour = self._hours.setdefault(event.time_us - event.time_us % HOUR_US, {})
+            known_content = hour.get(identity_hash(event.source, event.id))
+            if known_content is None:
+                return NEW
+            if known_content != content_hash32(event):
+                findings.append(identity_conflict(event))
+            return DUPLICATE
+        if event.sequence is None:
+            return number_missing(event)
+        if event.sequence not in source.seen or event.sequence in source.refused:
+            return NEW
+        known = source.recall(event.sequence)
+        if known is None:
+            return DUPLICATE
+        if known[0] != id_hash32(event.id):
+            return number_reused(event, findings)
+        if known[1] != content_hash32(event):
+            findings.append(identity_conflict(event))
+        return DUPLICATE
+
+    def rated(self, event: UsageEvent) -> None:
+        """The event was rated: its identity is taken for good."""
+        source = self._sources[event.source]
+        if source.numbered and event.sequence is not None:
+            number, id_hash, content_hash = event.sequence, id_hash32(event.id), content_hash32(event)
+            source.seen.add(number)
+            source.refused.discard(number)
+            source.remember(number, id_hash, content_hash)
+            self._touched.setdefault(event.source, []).append(RECENT.pack(number, id_hash, content_hash))
+            return
+        hour_us = event.time_us - event.time_us % HOUR_US
+        identity, content_hash = identity_hash(event.source, event.id), content_hash32(event)
+        self._hours.setdefault(hour_us, {})[identity] = content_hash
+        self._hashed.setdefault(hour_us, []).append(HASHED.pack(identity, content_hash))
+
+    def refused(self, rejection: Rejection) -> None:
+        """The event was rejected: its number, where one could be read, counts as seen and stays ratable.
+
+        A reused number stays taken.
+        """
+        if rejection.source is None or rejection.sequence is None or rejection.reason == "sequence_reused":
+            return
+        source = self._sources.get(rejection.source)
+        if source is None:
+            source = self._sources[rejection.source] = _Source(True, NumberRuns(), set())
+        if not source.numbered or rejection.sequence in source.seen:
+            return
+        source.seen.add(rejection.sequence)
+        source.refused.add(rejection.sequence)
+        self._touched.setdefault(rejection.source, [])
+
+    def take_change(self) -> DedupeChange:
+        """What changed since the last call, for the commit."""
+        change = DedupeChange()
+        for name in sorted(self._touched):
+            source, packed = self._sources[name], self._touched[name]
+            change.sources.append(SourceState(name, source.numbered, source.seen.runs(), tuple(sorted(source.refused))))
+            if packed:
+                change.recent.append(RecentNumbers(name, source.highest, b"".join(packed)))
+        change.hours = [HashHour(hour_us, b"".join(self._hashed[hour_us])) for hour_us in sorted(self._hashed)]
+        self._touched, self._hashed = {}, {}
+        return change
+
+
+def number_missing(event: UsageEvent) -> Rejection:
+    """The rejection of an event without a number from a source that numbers its events."""
+    detail = f"sequence: missing; source {event.source!r} numbers its events, so each needs its number"
+    return Rejection("invalid_event", detail, event.source, event.id, None, event.account)
+
+
+def number_reused(event: UsageEvent, findings: list[Finding]) -> Rejection:
+    """The rejection of an event whose number another id of its source has; an alarm too, so a finding is added."""
+    detail = f"sequence: {event.sequence} of source {event.source!r} was used before by another id than {event.id!r}"
+    findings.append(Finding("sequence_reused", detail))
+    return Rejection("sequence_reused", detail, event.source, event.id, event.sequence, event.account)
+
+
+def identity_conflict(event: UsageEvent) -> Finding:
+    """The finding that a resend has other content than the event that was rated."""
+    return Finding("identity_conflict", f"source {event.source!r} id {event.id!r} was sent again with other content")

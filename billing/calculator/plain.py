@@ -1,0 +1,266 @@
+"""The plain calculator: the specification that the compiled one equals. One event at a time."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from billing.accounts.account import CLOSED, Account
+from billing.accounts.deduction_order import sort_buckets
+from billing.calculator.dedupe import DUPLICATE, Dedupe
+from billing.calculator.interface import Effects, UsageBatch, UsageOutcome
+from billing.catalog.model import Catalog, Plan, PlanKey
+from billing.commits.commit_record import AccountChanges, PartitionState, RollupRow
+from billing.commits.copy_rows import account_row, account_terms, bucket_row, bucket_terms
+from billing.commits.identities import HashHour
+from billing.commits.outbox_frames import Frame, encode_frame
+from billing.commits.output_documents import (
+    RATED_PER_RECORD,
+    Stamp,
+    balance_object,
+    output_event,
+    paid_line,
+    rated_data,
+)
+from billing.decide.bill_usage import ROLLUP_SUMS, Billed, UsageRules, bill_usage
+from billing.ledger import Postings
+from billing.log_time import TimeLimits, decided_at, time_refusal
+from billing.pricing.rate import Raters
+from schemas.json_text import dump_json
+from schemas.rejections import Rejection
+from schemas.routing import partition_of
+from schemas.usage import UsageEvent, parse_usage
+
+__all__ = ["PlainCalculator"]
+
+
+def batched(items: list[bytes], size: int) -> Iterator[list[bytes]]:
+    """Slices of at most ``size`` items."""
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+Rows: TypeAlias = dict[str | None, tuple[bytes, object]]
+
+
+def rows_of(account: Account | None) -> Rows:
+    """Row and terms of an account under None, of each bucket under its grant id; nothing of an unknown account."""
+    if account is None:
+        return {}
+    rows: Rows = {None: (account_row(account), account_terms(account))}
+    for bucket in account.buckets:
+        rows[bucket.grant_id] = bucket_row(account.account, bucket), bucket_terms(bucket)
+    return rows
+
+
+@dataclass(slots=True)
+class PlainDecoded:
+    """A decoded batch: each record as an event, a rejection, or the partition it belongs to."""
+
+    batch: UsageBatch
+    read: list[UsageEvent | Rejection | int]
+
+    def events(self) -> list[UsageEvent]:
+        """The events of this partition."""
+        return [item for item in self.read if isinstance(item, UsageEvent)]
+
+
+class PlainCalculator:
+    """See :class:`billing.calculator.interface.Calculator`."""
+
+    def __init__(self) -> None:
+        self._plans: dict[PlanKey, Plan] = {}
+        self._rules = UsageRules(Catalog(), self._plans.__getitem__, Raters())
+        self._declared: frozenset[str] = frozenset()
+        self._accounts: dict[str, Account] = {}
+        self._stored_accounts: set[str] = set()
+        self._stored_buckets: set[tuple[str, str]] = set()
+        self._touched: set[str] = set()
+        self._dirty: dict[tuple[str, str | None], str] = {}
+        """Rows that are not as before, (account, None) or (account, grant id): ``changed``, or ``replaced`` where their
+        terms are not either."""
+        self._dedupe = Dedupe()
+        self._lines: list[bytes] = []
+        self._postings = Postings()
+        self._rollups: dict[tuple[object, ...], list[int]] = defaultdict(lambda: [0] * len(ROLLUP_SUMS))
+        self._book_times: dict[str, int] = {}
+
+    def load(self, state: PartitionState) -> None:
+        self._dedupe = Dedupe(state)
+
+    def set_catalog(self, catalog: Catalog) -> None:
+        self._plans = catalog.plans_by_key()
+        self._rules = UsageRules(catalog, self._plans.__getitem__, Raters())
+        self._declared = catalog.declared_meters()
+
+    def decode(self, batch: UsageBatch) -> PlainDecoded:
+        read: list[UsageEvent | Rejection | int] = []
+        for record in batch.records:
+            item = parse_usage(record.value, record.headers, declared_meters=self._declared)
+            if isinstance(item, UsageEvent):
+                target = partition_of(item.account, batch.partitions)
+                read.append(item if target == batch.partition else target)
+            else:
+                read.append(item)
+        return PlainDecoded(batch, read)
+
+    def missing_accounts(self, decoded: PlainDecoded) -> list[str]:
+        return sorted({event.account for event in decoded.events()} - self._accounts.keys())
+
+    def missing_hours(self, decoded: PlainDecoded) -> list[int]:
+        return self._dedupe.missing_hours(decoded.events())
+
+    def put_hour(self, hour_us: int, stored: list[HashHour]) -> None:
+        self._dedupe.put_hour(hour_us, stored)
+
+    def hours_held(self) -> list[tuple[int, int]]:
+        return self._dedupe.hours_held()
+
+    def drop_hour(self, hour_us: int) -> None:
+        self._dedupe.drop_hour(hour_us)
+
+    def account_ids(self) -> list[str]:
+        return sorted(self._accounts)
+
+    def account(self, account_id: str) -> Account | None:
+        return deepcopy(self._accounts.get(account_id))
+
+    def put_account(self, account: Account, *, stored: bool) -> None:
+        account = deepcopy(account)
+        sort_buckets(account, self._plans.__getitem__)
+        before = self._rows(self._accounts.get(account.account))
+        self._accounts[account.account] = account
+        if stored:
+            self._stored_accounts.add(account.account)
+            self._stored_buckets.update((account.account, bucket.grant_id) for bucket in account.buckets)
+        else:
+            self._touched.add(account.account)
+            self._note_changes(account, before)
+
+    def apply(self, decoded: PlainDecoded) -> UsageOutcome:
+        batch = decoded.batch
+        outcome = UsageOutcome(log_time_us=batch.log_time_us)
+        for index, (record, item) in enumerate(zip(batch.records, decoded.read, strict=True)):
+            outcome.log_time_us = max(outcome.log_time_us, record.timestamp * 1000)
+            if isinstance(item, int):
+                outcome.forwarded.append((index, item))
+                continue
+            refused = item if isinstance(item, Rejection) else None
+            if isinstance(item, UsageEvent):
+                refused = self._decide(item, record.offset, batch.limits, outcome)
+            if refused is not None:
+                self._dedupe.refused(refused)
+                outcome.rejected.append((index, refused))
+        return outcome
+
+    def _decide(
+        self, event: UsageEvent, offset: int, limits: TimeLimits | None, outcome: UsageOutcome
+    ) -> Rejection | None:
+        """Decide one event; the rejection where it is refused."""
+
+        def reject(reason: str, detail: str) -> Rejection:
+            return Rejection(reason, detail, event.source, event.id, event.sequence, event.account)
+
+        if limits is not None:
+            late = time_refusal(event, self._dedupe.numbered(event), outcome.log_time_us, limits)
+            if late is not None:
+                return reject(*late)
+        seen = self._dedupe.look(event, outcome.findings)
+        if isinstance(seen, Rejection):
+            return seen
+        if seen == DUPLICATE:
+            outcome.duplicate += 1
+            return None
+        account = self._accounts.get(event.account)
+        if account is None:
+            return reject("unknown_account", f"subject: account {event.account!r} was never opened")
+        if account.status == CLOSED:
+            return reject("account_closed", f"subject: account {event.account!r} is closed")
+        now_us = max(account.clock_us, event.time_us) if limits is None else outcome.log_time_us
+        before = self._rows(account)
+        billed = bill_usage(account, event, decided_at(now_us, limits), self._rules, self._postings)
+        if not isinstance(billed, Billed):
+            return reject(*billed)
+        outcome.account_events += billed.events
+        outcome.rated += 1
+        if event.reservation is not None:
+            outcome.reservations.append((event.account, event.reservation))
+        self._dedupe.rated(event)
+        self._touched.add(account.account)
+        self._note_changes(account, before)
+        self._lines.append(dump_json(paid_line(event, billed.rated, offset, billed.burned)))
+        sums = self._rollups[billed.rollup_key]
+        for place, value in enumerate(billed.rollup_sums):
+            sums[place] += value
+        book = billed.book.name
+        self._book_times[book] = max(event.time_us, self._book_times.get(book, event.time_us))
+        return None
+
+    def take_effects(self, stamp: Stamp) -> Effects:
+        rated = [
+            encode_frame(
+                Frame(
+                    str(stamp.partition).encode(),
+                    output_event("usage.rated.v1", stamp, number, str(stamp.partition), rated_data(chunk)),
+                )
+            )
+            for number, chunk in enumerate(batched(self._lines, RATED_PER_RECORD))
+        ]
+        touched = [self._accounts[name] for name in sorted(self._touched)]
+        balances = [
+            encode_frame(
+                Frame(
+                    account.account.encode(),
+                    output_event(
+                        "package.balance.v1", stamp, number, account.account, dump_json(balance_object(account))
+                    ),
+                )
+            )
+            for number, account in enumerate(touched)
+        ]
+        effects = Effects(
+            changes=self._take_changes(touched),
+            rated_records=len(rated),
+            rated_frames=b"".join(rated),
+            balance_records=len(balances),
+            balance_frames=b"".join(balances),
+            postings=list(self._postings.lines()),
+            rollups=[RollupRow(*key, *sums) for key, sums in sorted(self._rollups.items())],  # type: ignore[arg-type]
+            dedupe=self._dedupe.take_change(),
+            book_times=dict(sorted(self._book_times.items())),
+        )
+        self._lines, self._touched, self._postings, self._book_times = [], set(), Postings(), {}
+        self._rollups.clear()
+        return effects
+
+    def _rows(self, account: Account | None) -> Rows:
+        """The rows of an account, to be compared with when it has changed."""
+        return rows_of(account)
+
+    def _note_changes(self, account: Account, before: Rows) -> None:
+        """Remember which rows of an account are not as they were before."""
+        for grant_id, (row, terms) in rows_of(account).items():
+            old_row, old_terms = before.get(grant_id, (b"", None))
+            if old_terms != terms:
+                self._dirty[account.account, grant_id] = "replaced"
+            elif old_row != row:
+                self._dirty.setdefault((account.account, grant_id), "changed")
+
+    def _take_changes(self, touched: list[Account]) -> AccountChanges:
+        parts: dict[str, list[bytes]] = defaultdict(list)
+        for account in touched:
+            name = account.account
+            if name not in self._stored_accounts:
+                parts["accounts_new"].append(account_row(account))
+            elif (name, None) in self._dirty:
+                parts[f"accounts_{self._dirty[name, None]}"].append(account_row(account))
+            for bucket in sorted(account.buckets, key=lambda bucket: bucket.grant_id):
+                key = (name, bucket.grant_id)
+                if key not in self._stored_buckets:
+                    parts["buckets_new"].append(bucket_row(name, bucket))
+                elif key in self._dirty:
+                    parts[f"buckets_{self._dirty[key]}"].append(bucket_row(name, bucket))
+                self._stored_buckets.add(key)
+            self._stored_accounts.add(name)
+        self._dirty.clear()
+        return AccountChanges(**{name: b"".join(rows) for name, rows in parts.items()})

@@ -1,0 +1,184 @@
+"""Catalogue entries as people read them: the spelling of CONTRACT §3, defaults filled in. The HTTP API's documents."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from billing.catalog.model import DAYS, TEXT_DIMENSIONS, Adjustment, Members, Plan, PriceBook, PriceRow, TimeBand
+from billing.catalog.period_rules import BLOCKS, COMMITMENT, PeriodRule, Tier
+from schemas.times import format_time_us
+from schemas.units import MICRO_DIGITS, PICO_DIGITS, format_micro, format_pico, format_scaled
+
+Json = dict[str, Any]
+
+
+def plan_object(plan: Plan) -> Json:
+    """A version of a plan."""
+    return {
+        "name": plan.name,
+        "version": plan.version,
+        "title": dict(plan.title),
+        "price": {
+            "amount": format_pico(plan.price_pico),
+            "currency": plan.currency,
+            "tax_rate": format_micro(plan.tax_rate_micro),
+        },
+        "cycle": _without_none(
+            {
+                "kind": plan.cycle.kind,
+                "timezone": plan.cycle.timezone,
+                "days": plan.cycle.days if plan.cycle.kind == "days" else None,
+            }
+        ),
+        "buckets": [
+            {
+                "unit": bucket.unit,
+                "amount": format_micro(bucket.amount_micro),
+                "kind": bucket.kind,
+                "priority": bucket.priority,
+                "carry_over_cycles": bucket.carry_over_cycles,
+                "scope": _scope(bucket.scope),
+                "fee_share": format_micro(bucket.fee_share_micro),
+            }
+            for bucket in plan.buckets
+        ],
+        "windows": [
+            {"kind": window.kind}
+            | ({"hours": window.hours} if window.kind == "rolling" else {"every": window.every})
+            | {"cap": format_micro(window.cap_micro)}
+            for window in plan.windows
+        ],
+        "overage": _overage(plan),
+        "grace_hours": plan.grace_hours,
+        "breakage": {"policy": plan.breakage},
+        "alerts": [format_micro(alert) for alert in plan.alerts_micro],
+        **({} if plan.members is None else {"members": _members(plan.members)}),
+        **({} if plan.withdrawn_from_us is None else {"withdrawn_from": format_time_us(plan.withdrawn_from_us)}),
+    }
+
+
+def _members(members: Members) -> Json:
+    return _without_none(
+        {"seats": members.seats or None, "cap": format_micro(members.cap_micro) if members.cap_micro else None}
+    )
+
+
+def _overage(plan: Plan) -> Json:
+    overage = plan.overage
+    if overage.mode != "auto_pack":
+        cap = {"cap": format_pico(overage.cap_pico)} if overage.cap_pico else {}
+        return {"mode": overage.mode} | cap | ({"consent": "required"} if overage.consent_required else {})
+    return {
+        "mode": overage.mode,
+        "block": format_micro(overage.block_micro),
+        "price": format_pico(overage.price_pico),
+        "max_packs": overage.max_packs,
+    }
+
+
+def book_head(book: PriceBook) -> Json:
+    """A version of a price book without its rows: what a list shows."""
+    return {
+        "name": book.name,
+        "version": book.version,
+        "currency": book.currency,
+        "tax_rate": format_micro(book.tax_rate_micro),
+        "effective_from": format_time_us(book.effective_from_us),
+        "rows": len(book.rows),
+    }
+
+
+def book_object(book: PriceBook) -> Json:
+    """A version of a price book with its rows."""
+    price_pico = book.standard_token_price_pico_per_million
+    return book_head(book) | {
+        "standard_token_price": None if price_pico is None else format_pico(price_pico),
+        "stacking": book.stacking,
+        "meters": list(book.meters),
+        "time_bands": {name: _band(band) for name, band in book.time_bands.items()},
+        "periods": {name: _period(rule) for name, rule in book.periods.items()},
+        "rows": [_row(row) for row in book.rows],
+        "adjustments": [_adjustment(adjustment) for adjustment in book.adjustments],
+    }
+
+
+def _period(rule: PeriodRule) -> Json:
+    of_kind: Json = {}
+    if rule.kind == COMMITMENT:
+        of_kind = {
+            "amount": format_pico(rule.amount_pico),
+            "multiply": format_pico(rule.multiply_pico),
+            "overflow_multiply": format_pico(rule.overflow_pico),
+        }
+    elif rule.kind == BLOCKS:
+        of_kind = {"block": {"units": str(rule.block_units), "price": format_pico(rule.block_price_pico)}}
+    else:
+        of_kind = {"tiers": [_tier(tier) for tier in rule.tiers]}
+    count = {"count": list(rule.count)} if rule.count else {}
+    return {"kind": rule.kind, "every": rule.every, "timezone": rule.timezone} | count | of_kind
+
+
+def _tier(tier: Tier) -> Json:
+    end = None if tier.up_to is None else str(tier.up_to)
+    if tier.price_pico:
+        return {"up_to": end, "per_million": _per_million(tier.price_pico)}
+    return {"up_to": end, "multiply": format_pico(tier.multiply_pico)}
+
+
+def _per_million(price_pico: Mapping[str, int]) -> Json:
+    return {meter: format_scaled(pico, PICO_DIGITS - MICRO_DIGITS) for meter, pico in price_pico.items()}
+
+
+def _row(row: PriceRow) -> Json:
+    return _without_none(
+        {
+            **{name: getattr(row, name) for name in TEXT_DIMENSIONS},
+            "outcome": list(row.outcome),
+            "time_band": row.time_band,
+            "periods": list(row.periods) or None,
+            "context": None if row.context is None else list(row.context),
+            "per_million": _per_million(row.price_pico),
+            "standard_tokens": {meter: format_micro(micro) for meter, micro in row.coefficient_micro.items()},
+            "units": {
+                unit: {meter: format_micro(micro) for meter, micro in values.items()}
+                for unit, values in row.units.items()
+            }
+            or None,
+            "minimum_charge": format_pico(row.minimum_charge_pico) if row.minimum_charge_pico else None,
+        }
+    )
+
+
+def _adjustment(adjustment: Adjustment) -> Json:
+    return _without_none(
+        {
+            **_scope(adjustment.scope),
+            "time_band": list(adjustment.time_bands) or None,
+            "context": None if adjustment.context is None else list(adjustment.context),
+            "meters": list(adjustment.meters) or None,
+            "multiply": format_pico(adjustment.multiply_pico),
+            "reason": adjustment.reason,
+        }
+    )
+
+
+def _band(band: TimeBand) -> Json:
+    return _without_none(
+        {
+            "timezone": band.timezone,
+            "days": [DAYS[day] for day in band.days],
+            "hours": [f"{_clock(start)}-{_clock(end)}" for start, end in band.hours],
+            "except": band.excepts,
+        }
+    )
+
+
+def _clock(minutes: int) -> str:
+    return f"{minutes // 60:02d}:{minutes % 60:02d}"
+
+
+def _scope(scope: Mapping[str, tuple[str, ...]]) -> Json:
+    return {dimension: list(patterns) for dimension, patterns in scope.items()}
+
+
+def _without_none(body: Json) -> Json:
+    return {name: value for name, value in body.items() if value is not None}

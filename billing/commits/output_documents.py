@@ -1,0 +1,149 @@
+"""The JSON that people and systems read about events and accounts: one place for every field name of the outputs.
+
+Owns: the rated line (CONTRACT §5 ``rate`` plus how it was paid), the account object of ``simulate`` and
+``package.balance``, and the CloudEvents envelope around outputs. The compiled core writes the same bytes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from billing.accounts.account import NO_END_US, Account, Bucket
+from billing.accounts.account_event import AccountEvent
+from billing.burning.deduct import Burned, Deduction
+from billing.catalog.model import STD_TOKEN
+from billing.commits.outbox_frames import SEQUENCE_MARK
+from billing.pricing.rate import Rated, rated_as_json
+from schemas.json_text import dump_json
+from schemas.times import format_time_us
+from schemas.units import format_micro, format_pico
+from schemas.usage import UsageEvent
+
+RATED_PER_RECORD = 1_000
+"""Rated lines in one ``usage.rated`` record, at most (CONTRACT §4)."""
+
+
+NOTHING_RESERVED: Mapping[str, int] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """Where and when the outputs of a commit come from; part of each output event's identity."""
+
+    partition: int
+    commit_no: int
+    log_time_us: int
+
+
+def paid_line(event: UsageEvent, rated: Rated, offset: int, burned: Burned) -> dict[str, Any]:
+    """One priced and paid event, as ``usage.rated`` carries it."""
+    return rated_as_json(event, rated) | {
+        "offset": offset,
+        "burned": [_burned_object(deduction) for deduction in burned.deductions],
+        "charged": format_pico(burned.charged_pico),
+        "absorbed": format_micro(burned.absorbed_micro),
+    }
+
+
+def _burned_object(deduction: Deduction) -> dict[str, str]:
+    """What one bucket gave: ``standard_tokens``, or ``amount`` and ``unit`` where it counts something else."""
+    if deduction.unit == STD_TOKEN:
+        return {"grant_id": deduction.grant_id, "standard_tokens": format_micro(deduction.taken_micro)}
+    return {
+        "grant_id": deduction.grant_id,
+        "standard_tokens": "0",
+        "amount": format_micro(deduction.taken_micro),
+        "unit": deduction.unit,
+    }
+
+
+def bucket_object(bucket: Bucket, reserved_micro: int = 0) -> dict[str, str | None]:
+    """One bucket of ``simulate``'s account object. Holds are no part of a commit: only who reads them says what is
+    reserved (``report balance``, the HTTP API)."""
+    return {
+        "grant_id": bucket.grant_id,
+        "plan": bucket.plan,
+        "unit": bucket.unit,
+        "amount": format_micro(bucket.amount_micro),
+        "remaining": format_micro(bucket.remaining_micro),
+        "reserved": format_micro(reserved_micro),
+        "valid_from": format_time_us(bucket.valid_from_us),
+        "valid_until": None if bucket.valid_until_us >= NO_END_US else format_time_us(bucket.valid_until_us),
+        "status": bucket.status,
+    }
+
+
+def account_object(account: Account, reserved_micro: Mapping[str, int] = NOTHING_RESERVED) -> dict[str, Any]:
+    """The account object of ``simulate``: buckets sorted by grant id; ``reserved_micro`` by grant id."""
+    return {
+        "currency": account.currency,
+        "wallet": format_pico(account.wallet_pico),
+        "absorbed": format_micro(account.absorbed_micro),
+        "absorbed_amount": format_pico(account.absorbed_pico),
+        "buckets": [
+            bucket_object(bucket, reserved_micro.get(bucket.grant_id, 0))
+            for bucket in sorted(account.buckets, key=lambda b: b.grant_id)
+        ],
+    }
+
+
+def balance_object(account: Account, reserved_micro: Mapping[str, int] = NOTHING_RESERVED) -> dict[str, Any]:
+    """The data of ``package.balance``."""
+    return {"account": account.account} | account_object(account, reserved_micro)
+
+
+_FORMAT_OF_SUFFIX = {"_micro": format_micro, "_pico": format_pico, "_us": format_time_us}
+
+
+def account_event_data(event: AccountEvent) -> dict[str, Any]:
+    """The data of an ``account.events`` record: scaled integers become strings and lose their unit suffix."""
+    data: dict[str, Any] = {}
+    for name, value in event.data.items():
+        for suffix, write in _FORMAT_OF_SUFFIX.items():
+            if name.endswith(suffix) and not isinstance(value, str):
+                data[name.removesuffix(suffix)] = None if value is None else write(value)
+                break
+        else:
+            data[name] = value
+    return data
+
+
+def output_event(type_name: str, stamp: Stamp, number: int, subject: str, data: bytes) -> bytes:
+    """The CloudEvent around one output; its ``sequence`` is put in when the commit's output is packed.
+
+    ``number`` is the output's place among those of its topic in its commit, from 0: (source, id) is unique because one
+    commit of one partition is written once.
+    """
+    short_name = type_name.rsplit(".", 1)[0]
+    return b"".join(
+        (
+            b'{"specversion":"1.0","type":',
+            dump_json(type_name),
+            b',"source":"urn:tokenbill:partition:%d","id":"' % stamp.partition,
+            f"{short_name}-{stamp.commit_no}-{number}".encode(),
+            b'","time":"',
+            format_time_us(stamp.log_time_us).encode(),
+            b'","subject":',
+            dump_json(subject),
+            b',"sequence":"',
+            SEQUENCE_MARK,
+            b'","datacontenttype":"application/json","data":',
+            data,
+            b"}",
+        )
+    )
+
+
+def rated_data(lines: Sequence[bytes]) -> bytes:
+    """The data of one ``usage.rated`` record from rendered lines."""
+    return b'{"events":[' + b",".join(lines) + b"]}"
+
+
+def trial_balance_object(balances_pico: Mapping[tuple[str, str], int]) -> dict[str, str]:
+    """Control account to amount; with several currencies the account's name carries ``:CURRENCY``."""
+    currencies = {currency for _, currency in balances_pico}
+    return {
+        (code if len(currencies) <= 1 else f"{code}:{currency}"): format_pico(amount_pico)
+        for (code, currency), amount_pico in sorted(balances_pico.items())
+    }

@@ -1,0 +1,182 @@
+"""What was decided for an account since it was opened, step by step: what a correction replays.
+
+Owns: the steps, and how they are found in the commits of a partition. A commit says itself what came of its records:
+``usage.rated`` names the usage that was rated, ``commands_seen`` the commands that were accepted. Never: rules, SQL,
+Kafka.
+"""
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from billing.catalog.model import Catalog
+from billing.commits.commit_record import CommitRecord
+from billing.commits.input_batch import InputBatch, Record
+from billing.commits.outbox_frames import unpack_batches
+from billing.log_time import DecidedAt, TimeLimits, decided_at
+from schemas.commands import Command, parse_command
+from schemas.json_text import dump_json
+from schemas.topics import COMMAND_FORWARDED_TOPIC, COMMAND_TOPIC, RATED_TOPIC
+from schemas.usage import UsageEvent, parse_usage
+
+Identity: TypeAlias = tuple[str, str]
+"""(source, id) of an event."""
+
+
+class HistoryUnavailable(Exception):
+    """What was decided for an account cannot be had now. ``reason`` is a word for programs."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A usage event that was rated, or a command that was accepted: by which catalogue, and when by the log."""
+
+    epoch: int
+    at: DecidedAt
+    item: UsageEvent | Command
+    offset: int = 0
+    """Of a usage event's record."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountHistory:
+    """All steps of one account in the order of their decision, and the catalogues that they name, by epoch."""
+
+    steps: Sequence[Step]
+    catalogs: Mapping[int, Catalog]
+
+
+@dataclass(frozen=True, slots=True)
+class DecidedBatches:
+    """One commit: its input, by what it was decided, and what it says of it."""
+
+    epoch: int
+    catalog: Catalog
+    limits: TimeLimits | None
+    log_time_us: int
+    """The partition's log time before it."""
+    batches: Sequence[InputBatch]
+    accepted: frozenset[Identity]
+    """Commands that it accepted."""
+    rated: Sequence[bytes]
+    """Its output for ``usage.rated``, packed."""
+    rejected: frozenset[tuple[str, int]] = frozenset()
+    """Topic and offset of the records that it rejected: a repaired event has the identity of one."""
+
+
+def decided_batches(
+    epoch: int,
+    catalog: Catalog,
+    limits: TimeLimits | None,
+    log_time_us: int,
+    batches: Sequence[InputBatch],
+    record: CommitRecord,
+) -> DecidedBatches:
+    """What a history needs of a commit; ``log_time_us`` is the partition's before it."""
+    accepted = frozenset((source, id_) for source, id_, _ in record.commands_seen)
+    rated = [row.payload for row in record.outbox if row.topic == RATED_TOPIC]
+    rejected = frozenset((one.topic, one.record.offset) for one in record.suspense)
+    return DecidedBatches(epoch, catalog, limits, log_time_us, batches, accepted, rated, rejected)
+
+
+def histories(commits: Iterable[DecidedBatches], accounts: Collection[str]) -> dict[str, AccountHistory]:
+    """The history of each of these accounts, from all commits of its partition."""
+    reader = HistoryReader(accounts)
+    for commit in commits:
+        reader.read(commit)
+    return reader.histories()
+
+
+@dataclass(slots=True)
+class HistoryReader:
+    """Finds the steps of some accounts in the commits of a partition, which are read one after the other."""
+
+    accounts: Collection[str]
+    steps: dict[str, list[Step]] = field(init=False)
+    catalogs: dict[int, Catalog] = field(default_factory=dict)
+    _clock_us: dict[str, int] = field(default_factory=dict)
+    """Where there is no log: the greatest time of each account."""
+    _accepted: set[Identity] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.steps = {name: [] for name in self.accounts}
+
+    def histories(self) -> dict[str, AccountHistory]:
+        """What was found so far."""
+        return {name: AccountHistory(steps, self.catalogs) for name, steps in self.steps.items()}
+
+    def read(self, commit: DecidedBatches) -> None:
+        """Take the steps of the next commit."""
+        self.catalogs[commit.epoch] = commit.catalog
+        rated = self._rated(commit.rated)
+        meters = commit.catalog.declared_meters()
+        log_time_us = commit.log_time_us
+        for batch in commit.batches:
+            commands = batch.topic in (COMMAND_TOPIC, COMMAND_FORWARDED_TOPIC)
+            for record in batch.records:
+                log_time_us = max(log_time_us, record.timestamp * 1000)
+                if not self._may_concern(record):
+                    continue
+                if commands:
+                    self._read_command(commit, record, log_time_us)
+                elif rated and (batch.topic, record.offset) not in commit.rejected:
+                    self._read_usage(commit, record, log_time_us, rated, meters)
+
+    def _may_concern(self, record: Record) -> bool:
+        """Whether a record may be one of these accounts', looked at quickly: a name that is not written as it is has a
+        backslash, or is in a header."""
+        value = record.value or b""
+        if b"\\" in value or any(name.startswith("ce_") for name, _ in record.headers):
+            return True
+        return any(name.encode() in value for name in self.accounts)
+
+    def _rated(self, payloads: Iterable[bytes]) -> set[Identity]:
+        """Usage of these accounts that a commit rated."""
+        marks = [b'"account":' + dump_json(name) for name in self.accounts]
+        found: set[Identity] = set()
+        for payload in payloads:
+            for frame in unpack_batches(payload):
+                value = frame.value or b""
+                if any(mark in value for mark in marks):
+                    lines = json.loads(value)["data"]["events"]
+                    found.update((line["source"], line["id"]) for line in lines if line["account"] in self.accounts)
+        return found
+
+    def _read_command(self, commit: DecidedBatches, record: Record, log_time_us: int) -> None:
+        command = parse_command(record.value, record.headers, messages=True)
+        if not isinstance(command, Command) or command.account not in self.steps:
+            return
+        identity = (command.source, command.id)
+        if identity in self._accepted:
+            return  # a duplicate
+        at = self._at(commit, command.account, command.time_us, log_time_us)
+        opened = bool(self.steps[command.account]) or identity in commit.accepted
+        if at.simulated and opened:
+            self._clock_us[command.account] = at.now_us  # a refused command lets time pass, too
+        if identity in commit.accepted:
+            self._accepted.add(identity)
+            self.steps[command.account].append(Step(commit.epoch, at, command))
+
+    def _read_usage(
+        self, commit: DecidedBatches, record: Record, log_time_us: int, rated: set[Identity], meters: frozenset[str]
+    ) -> None:
+        event = parse_usage(record.value, record.headers, declared_meters=meters)
+        if not isinstance(event, UsageEvent) or event.account not in self.steps:
+            return
+        if (event.source, event.id) not in rated:
+            return
+        rated.remove((event.source, event.id))  # what follows in the commit under this identity is a resend
+        at = self._at(commit, event.account, event.time_us, log_time_us)
+        if at.simulated:
+            self._clock_us[event.account] = at.now_us
+        self.steps[event.account].append(Step(commit.epoch, at, event, record.offset))
+
+    def _at(self, commit: DecidedBatches, account: str, time_us: int, log_time_us: int) -> DecidedAt:
+        if commit.limits is None:
+            return decided_at(max(time_us, self._clock_us.get(account, 0)), None)
+        return decided_at(log_time_us, commit.limits)

@@ -1,0 +1,97 @@
+"""What one usage event does to its account: its price, what time has changed meanwhile, who pays, what is told.
+
+Owns: the order of these, once, for whoever decides usage in plain Python, for the first time or again
+(:mod:`billing.corrections.replay`); and how usage is summed up for the rollup. Never: identity, time limits, SQL, the
+clock.
+"""
+
+from dataclasses import dataclass, fields
+
+from billing.accounts.account import Account
+from billing.accounts.account_event import AccountEvent
+from billing.accounts.alerts import wallet_alert
+from billing.accounts.deduction_order import PlanOf
+from billing.burning.burn import burn
+from billing.burning.deduct import Burned
+from billing.catalog.model import Catalog, PriceBook
+from billing.commits.commit_record import RollupRow
+from billing.decide.roll_forward import next_due_us, roll_forward
+from billing.invoicing.commitments import count_usage
+from billing.ledger import Postings
+from billing.log_time import DecidedAt
+from billing.pricing.period_prices import Clock
+from billing.pricing.rate import Rated, Raters
+from schemas.meters import TOKEN_METERS
+from schemas.times import HOUR_US
+from schemas.usage import UsageEvent
+
+_TOKENS = frozenset(TOKEN_METERS)
+ROLLUP_KEY = tuple(column.name for column in fields(RollupRow))[:10]
+ROLLUP_SUMS = tuple(column.name for column in fields(RollupRow))[10:]
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRules:
+    """What usage is decided by: a catalogue, its plans, and who prices by its books."""
+
+    catalog: Catalog
+    plan_of: PlanOf
+    rater: Raters
+
+
+@dataclass(frozen=True, slots=True)
+class Billed:
+    """One usage event that was priced and paid."""
+
+    event: UsageEvent
+    rated: Rated
+    burned: Burned
+    events: list[AccountEvent]
+    """What the account's owner should know, in order."""
+    book: PriceBook
+
+    @property
+    def rollup_key(self) -> tuple[object, ...]:
+        """Hour of the event's own time and combination: the first ten columns of a rollup row."""
+        hour_us = self.event.time_us - self.event.time_us % HOUR_US
+        dimensions = (getattr(self.event, name) for name in ROLLUP_KEY[3:])
+        return (hour_us, self.rated.price_book, self.rated.currency, *dimensions)
+
+    @property
+    def rollup_sums(self) -> tuple[int, ...]:
+        """What the event adds to the other columns."""
+        return (
+            1,
+            sum(count for meter, count in self.event.counts if meter in _TOKENS),
+            self.rated.standard_micro,
+            self.rated.amount_pico,
+            self.rated.net_pico,
+            self.burned.burned_micro,
+            self.burned.charged_pico,
+            self.burned.absorbed_micro,
+            self.burned.absorbed_pico,
+            self.burned.revenue_pico,
+        )
+
+
+def bill_usage(
+    account: Account, event: UsageEvent, at: DecidedAt, rules: UsageRules, postings: Postings
+) -> Billed | tuple[str, str]:
+    """Price an event and let its account pay; or reason and sentence of its rejection, and nothing changed."""
+    book = rules.catalog.price_book_at(account.price_book, event.time_us)
+    if book is None:
+        return "no_price_book", f"time: no version of price book {account.price_book!r} is in force then"
+    rated = rules.rater(book).rate(event, account.extras.counters, Clock(at.now_us, at.oldest_us))
+    if not isinstance(rated, Rated):
+        return rated.reason, rated.detail
+    if at.simulated:
+        account.clock_us = at.now_us
+    plan_of = rules.plan_of
+    events = roll_forward(account, at.now_us, plan_of, postings, rules.catalog, event.time_us)
+    if rated.counted:
+        count_usage(account, rated.counters, at.oldest_us)
+        account.next_due_us = next_due_us(account, plan_of)
+    burned = burn(account, event, rated, book.tax_rate_micro, plan_of, at.now_us, postings)
+    if burned.begun:
+        account.next_due_us = next_due_us(account, plan_of)
+    return Billed(event, rated, burned, events + burned.events + wallet_alert(account), book)

@@ -1,0 +1,201 @@
+"""What account commands do: opening, top-up, purchase, closing, and the table of every command's rule.
+
+A rule takes the command's data, the account and the scene, and returns the account after the command, or a refusal,
+which is a value with a reason; nothing of a refused command is applied. Never: SQL, Kafka, the clock.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from billing import ledger
+from billing.accounts.account import CLOSED, SUSPENDED, Account, has_room
+from billing.accounts.command_context import WALLET_MAX_PICO, CommandContext, Refusal
+from billing.accounts.wallet import put_in
+from billing.decide.roll_forward import next_due_us
+from billing.invoicing.bills import change_credit, charge_back, collect, terms
+from billing.invoicing.commitments import begin_commitments
+from billing.packages.adjustments import adjust
+from billing.packages.consent import consent_overage
+from billing.packages.cycles import LAST_START_US
+from billing.packages.fees import fee_payable
+from billing.packages.grants import grant_package
+from billing.packages.refunds import refund
+from billing.packages.sale import insufficient_funds, no_room, plan_for_sale
+from billing.packages.subscription_commands import (
+    cancel_subscription,
+    change_subscription,
+    resume_subscription,
+    start_subscription,
+    suspend_subscription,
+)
+from billing.packages.subscriptions import retry_unpaid
+from billing.packages.transfers import receive, send, send_back, take_back
+from schemas.commands import (
+    AdjustBalance,
+    CancelSubscription,
+    ChangeCredit,
+    ChangeSubscription,
+    ChargeBackBill,
+    CloseAccount,
+    CollectBill,
+    CommandData,
+    ConsentOverage,
+    OpenAccount,
+    PassTime,
+    PurchasePackage,
+    ReceivePackage,
+    RefundPackage,
+    ResumeSubscription,
+    ReturnPackage,
+    SetWalletAlert,
+    StartSubscription,
+    SuspendSubscription,
+    TopUpWallet,
+    TransferPackage,
+)
+from schemas.times import format_time_us
+from schemas.units import format_pico
+
+Rule = Callable[[Any, Account, CommandContext], Account | Refusal]
+
+
+def decide(scene: CommandContext) -> Account | Refusal:
+    """The account after the scene's command, or why it is refused. Changes the scene only when it is accepted; but a
+    transfer that is refused is sent back."""
+    data, decided = scene.command.data, _decide(scene)
+    if isinstance(decided, Account):
+        decided.next_due_us = next_due_us(decided, scene.plan_of)
+    elif isinstance(data, ReceivePackage):
+        send_back(data, decided, scene)
+    return decided
+
+
+def _decide(scene: CommandContext) -> Account | Refusal:
+    command = scene.command
+    if isinstance(command.data, OpenAccount):
+        return _open(command.data, scene)
+    if scene.account is None:
+        return Refusal("unknown_account", f"account {command.account!r} was never opened")
+    if scene.account.status == CLOSED and not isinstance(command.data, WHEN_CLOSED):
+        return Refusal("account_closed", f"account {command.account!r} is closed")
+    if scene.account.status == SUSPENDED and isinstance(command.data, NOT_WHEN_SUSPENDED):
+        return Refusal("account_suspended", f"account {command.account!r} has a bill past due")
+    return RULES[type(command.data)](command.data, scene.account, scene)
+
+
+def _open(data: OpenAccount, scene: CommandContext) -> Account | Refusal:
+    if scene.account is not None:
+        return Refusal("account_exists", f"account {scene.command.account!r} was opened before")
+    if data.bill_day is not None and data.payment != "postpaid":
+        return Refusal("not_postpaid", "bill_day: a prepaid account gets no bills")
+    currencies: dict[str, set[str]] = {}
+    for book in scene.catalog.price_books:
+        currencies.setdefault(book.name, set()).add(book.currency)
+    if data.price_book is None:
+        candidates = sorted(name for name, known in currencies.items() if known == {data.currency})
+        if len(candidates) != 1:
+            found = ", ".join(candidates) or "none"
+            return Refusal(
+                "ambiguous_price_book", f"price books in {data.currency}: {found}; name one in data.price_book"
+            )
+        price_book = candidates[0]
+    elif data.price_book not in currencies:
+        return Refusal("ambiguous_price_book", f"there is no price book {data.price_book!r}")
+    elif currencies[data.price_book] != {data.currency}:
+        known = ", ".join(sorted(currencies[data.price_book]))
+        return Refusal("currency_mismatch", f"price book {data.price_book!r} is in {known}, not {data.currency}")
+    else:
+        price_book = data.price_book
+    account = Account(
+        account=scene.command.account,
+        currency=data.currency,
+        price_book=price_book,
+        payment=data.payment,
+        credit_limit_pico=data.credit_limit_pico or 0,
+    )
+    begin_commitments(account, scene.now_us, scene.catalog)
+    if data.bill_day is not None:
+        account.extras.bill_terms = terms(data.bill_day, data.due_days, scene.now_us)
+    return account
+
+
+def _top_up(data: TopUpWallet, account: Account, scene: CommandContext) -> Account | Refusal:
+    if scene.payment_known(account.account, data.payment_ref):
+        return Refusal("duplicate_payment_ref", f"payment {data.payment_ref!r} was booked before on this account")
+    if account.wallet_pico + data.amount_pico > WALLET_MAX_PICO:
+        return Refusal(
+            "overflow",
+            f"with {format_pico(data.amount_pico)} the wallet would hold more than {format_pico(WALLET_MAX_PICO)}",
+        )
+    put_in(account, data.amount_pico, gift=data.gift)
+    paid_by = ledger.PROMOTION_EXPENSE if data.gift else ledger.CASH
+    scene.postings.post(
+        account.currency,
+        (paid_by, "", data.amount_pico),
+        (ledger.CUSTOMER_DEPOSITS, "", -data.amount_pico),
+    )
+    scene.events += retry_unpaid(account, scene.now_us, scene.plan_of, scene.postings)
+    return account
+
+
+def _purchase(data: PurchasePackage, account: Account, scene: CommandContext) -> Account | Refusal:
+    plan = plan_for_sale(data.plan, data.plan_version, account, scene)
+    if isinstance(plan, Refusal):
+        return plan
+    names = {bucket.grant for bucket in account.buckets}
+    # A subscription's later cycles will have names below its own.
+    renewing = tuple(f"{subscription.subscription_id}/" for subscription in account.extras.subscriptions)
+    if data.grant_id in names or data.grant_id.startswith(renewing):
+        return Refusal("duplicate_grant_id", f"grant {data.grant_id!r} exists on this account")
+    if data.starts_at_us >= LAST_START_US:
+        begins, last = format_time_us(data.starts_at_us), format_time_us(LAST_START_US)
+        return Refusal("invalid_starts_at", f"starts_at: {begins} is too far ahead; a cycle begins before {last}")
+    if not has_room(account, len(plan.buckets)):
+        return no_room(account)
+    if not fee_payable(account, data.pay_from, plan.price_pico):
+        return insufficient_funds(account, plan)
+    grant_package(account, plan, data.grant_id, data.starts_at_us, scene.now_us, data.pay_from, scene.postings)
+    return account
+
+
+def _set_wallet_alert(data: SetWalletAlert, account: Account, scene: CommandContext) -> Account | Refusal:
+    account.extras.wallet_alert_pico, account.extras.wallet_alert_sent = data.below_pico, False
+    return account
+
+
+def _pass_time(data: PassTime, account: Account, scene: CommandContext) -> Account | Refusal:
+    return account  # as for every command, it was rolled forward before
+
+
+def _close(data: CloseAccount, account: Account, scene: CommandContext) -> Account | Refusal:
+    account.status = CLOSED
+    return account
+
+
+RULES: dict[type[CommandData], Rule] = {
+    ConsentOverage: consent_overage,
+    TopUpWallet: _top_up,
+    PurchasePackage: _purchase,
+    RefundPackage: refund,
+    TransferPackage: send,
+    ReceivePackage: receive,
+    ReturnPackage: take_back,
+    AdjustBalance: adjust,
+    StartSubscription: start_subscription,
+    CancelSubscription: cancel_subscription,
+    ChangeSubscription: change_subscription,
+    SuspendSubscription: suspend_subscription,
+    ResumeSubscription: resume_subscription,
+    SetWalletAlert: _set_wallet_alert,
+    PassTime: _pass_time,
+    ChangeCredit: change_credit,
+    CollectBill: collect,
+    ChargeBackBill: charge_back,
+    CloseAccount: _close,
+}
+"""The rule of each command for an account that exists and is open. The opening is a rule of its own, and usage that is
+voided or corrected is :mod:`billing.corrections.correct`, which needs more than a scene."""
+WHEN_CLOSED = (ReturnPackage, CollectBill, ChargeBackBill)
+"""What is carried out on a closed account too."""
+NOT_WHEN_SUSPENDED = (PurchasePackage, StartSubscription, TransferPackage)
+"""What an account with a bill past due may not do."""

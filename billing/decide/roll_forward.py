@@ -1,0 +1,197 @@
+"""What time alone does to an account: buckets begin, are carried over, end; subscriptions renew; commitments settle;
+bills are issued and fall due.
+
+Owns: which moment comes next, and the order of moments: by time, so that an account rolled once over a year is what it
+would be had it been rolled every day. Never: usage, commands, SQL, the clock (``now_us`` is the log's time, given by
+the caller).
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from billing import ledger
+from billing.accounts.account import (
+    ACTIVE,
+    CANCELLED,
+    EXPIRED,
+    LIVE,
+    NO_END_US,
+    PENDING,
+    USED_UP,
+    Account,
+    Bucket,
+    waits_for_use,
+)
+from billing.accounts.account_event import AccountEvent
+from billing.accounts.alerts import forget_ended, near_end, near_end_us, wallet_alert
+from billing.accounts.deduction_order import PlanOf, sort_buckets
+from billing.accounts.extras import Subscription
+from billing.catalog.model import Catalog, Plan
+from billing.invoicing import bills
+from billing.invoicing.bills import roll_bills
+from billing.invoicing.commitments import settle_commitments
+from billing.ledger import Postings
+from billing.packages.cycles import cycle_end_us
+from billing.packages.grants import begin, lapse_us
+from billing.packages.refunds import bucket_ended, pay_back
+from billing.packages.subscriptions import cycle_start, renew, renewal_us
+
+_BEGIN, _NEAR_END, _LAPSE, _SETTLE, _BILL, _RENEW = range(6)
+"""What happens at a moment; at the same time in this order."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    due_us: int
+    what: int
+    name: str
+    """Grant or subscription id: the order of what is alike."""
+    subject: Bucket | Subscription | None = None
+    by_usage: bool = False
+    """Whether usage whose own time is ahead of the log's brings it about: it gives usage its bucket."""
+
+    @property
+    def place(self) -> tuple[int, int, str]:
+        return self.due_us, self.what, self.name
+
+
+def roll_forward(
+    account: Account, now_us: int, plan_of: PlanOf, postings: Postings, catalog: Catalog, event_us: int = 0
+) -> list[AccountEvent]:
+    """Apply what time alone has changed up to log time ``now_us``.
+
+    ``event_us`` is the own time of usage that is about to be decided: a cycle that begins by then is granted too.
+    """
+    events: list[AccountEvent] = []
+    begun_us = max(now_us, event_us)
+    if begun_us < account.next_due_us:
+        return events
+    live = account.buckets
+    while True:
+        live = [bucket for bucket in live if bucket.status in LIVE]
+        moments = _moments(account, live, plan_of)
+        due = [moment for moment in moments if moment.due_us <= (begun_us if moment.by_usage else now_us)]
+        if not due:
+            break
+        known = len(account.buckets)
+        first = min(due, key=lambda moment: moment.place)
+        if first.what == _SETTLE:
+            events += settle_commitments(account, first.due_us, postings, catalog)
+        elif first.what == _BILL:
+            events += roll_bills(account, first.due_us, postings)
+        else:
+            events += _apply(account, first, now_us, plan_of, postings)
+        live += account.buckets[known:]
+        events += wallet_alert(account)
+        forget_ended(account)
+    sort_buckets(account, plan_of)
+    account.next_due_us = next_due_us(account, plan_of)
+    return events
+
+
+def next_due_us(account: Account, plan_of: PlanOf) -> int:
+    """Log time at which the account next changes by itself; ``NO_END_US`` where it never will."""
+    return min((moment.due_us for moment in _moments(account, account.buckets, plan_of)), default=NO_END_US)
+
+
+def _moments(account: Account, buckets: Iterable[Bucket], plan_of: PlanOf) -> Iterator[_Moment]:
+    """Everything that will happen next to one of these buckets or a subscription."""
+    for bucket in buckets:
+        if bucket.status not in LIVE:
+            continue
+        plan = plan_of(bucket.plan_key)
+        if waits_for_use(bucket, plan):
+            if bucket.valid_until_us < NO_END_US:
+                yield _Moment(bucket.valid_until_us, _BEGIN, bucket.grant_id, bucket, by_usage=True)
+            continue
+        if bucket.status == PENDING:
+            yield _Moment(bucket.valid_from_us, _BEGIN, bucket.grant_id, bucket)
+        if bucket.lapse_at_us < NO_END_US:
+            yield _Moment(bucket.lapse_at_us, _LAPSE, bucket.grant_id, bucket)
+            near_us = near_end_us(account, bucket, plan)
+            if near_us is not None:
+                yield _Moment(near_us, _NEAR_END, bucket.grant_id, bucket)
+    for name, counter in account.extras.counters.items():
+        if counter.due_us:
+            yield _Moment(counter.due_us, _SETTLE, name)
+    bill_us = bills.next_due_us(account)
+    if bill_us < NO_END_US:
+        yield _Moment(bill_us, _BILL, account.account)
+    for subscription in account.extras.subscriptions:
+        due_us = renewal_us(account, subscription, plan_of)
+        if due_us < NO_END_US:
+            yield _Moment(due_us, _RENEW, subscription.subscription_id, subscription, by_usage=True)
+
+
+def _apply(account: Account, moment: _Moment, now_us: int, plan_of: PlanOf, postings: Postings) -> list[AccountEvent]:
+    if isinstance(moment.subject, Subscription):
+        return renew(account, moment.subject, now_us, plan_of, postings)
+    bucket = moment.subject
+    if bucket is None:
+        return []
+    plan = plan_of(bucket.plan_key)
+    if moment.what == _BEGIN:
+        if waits_for_use(bucket, plan):
+            begin(account, bucket, plan, bucket.valid_until_us)
+        bucket.status = ACTIVE
+        return []
+    if moment.what == _NEAR_END:
+        return [near_end(account, bucket, plan)]
+    return _end(account, bucket, plan, plan_of, postings)
+
+
+def _end(account: Account, bucket: Bucket, plan: Plan, plan_of: PlanOf, postings: Postings) -> list[AccountEvent]:
+    """What a bucket's end plus its grace brings: it is paid back, or carried over, or lapses."""
+    if bucket.remaining_micro == 0:  # suspended when it was used up
+        bucket.status = USED_UP
+        return []
+    if bucket.grant_id in account.extras.refunds:
+        together = [one for one in account.granted(bucket.grant) if one.grant_id in account.extras.refunds]
+        due = [one for one in together if one.status in LIVE and one.lapse_at_us == bucket.lapse_at_us]
+        return pay_back(account, due, postings)
+    subscription = account.subscription_of(bucket)
+    cut = subscription is not None and bucket.grant_id in subscription.cut_short
+    cycles = plan.buckets[bucket.bucket_no - 1].carry_over_cycles
+    if cycles and not bucket.carried_cycles and not cut:
+        return [_carry_over(account, bucket, plan, cycles, subscription, plan_of)]
+    return [_lapse(account, bucket, CANCELLED if cut else EXPIRED, postings)]
+
+
+def _lapse(account: Account, bucket: Bucket, status: str, postings: Postings) -> AccountEvent:
+    """End a bucket: what is left of its liability is revenue by breakage."""
+    detail = str(bucket.plan_key)
+    lapsed_pico = bucket.liability_pico
+    bucket.status = status
+    bucket.liability_pico = 0
+    postings.post(
+        account.currency,
+        (ledger.CONTRACT_LIABILITY, detail, lapsed_pico),
+        (ledger.REVENUE_BREAKAGE, detail, -lapsed_pico),
+    )
+    return bucket_ended(account, bucket, lapsed_pico)
+
+
+def _carry_over(
+    account: Account, bucket: Bucket, plan: Plan, cycles: int, subscription: Subscription | None, plan_of: PlanOf
+) -> AccountEvent:
+    """Make what is left valid ``cycles`` more cycles; the liability stays with it."""
+    if subscription is None:
+        ends_us = cycle_end_us(plan.cycle, bucket.valid_from_us, 1 + cycles)
+    elif bucket.cycle_number >= subscription.anchor_cycle:
+        ends_us = cycle_start(subscription, bucket.cycle_number + cycles + 1, plan_of)
+    else:  # a plan with other cycles has taken its place
+        ends_us = cycle_end_us(plan.cycle, bucket.valid_until_us, cycles)
+    bucket.carried_cycles = cycles
+    bucket.valid_until_us = ends_us
+    bucket.lapse_at_us = lapse_us(plan, ends_us)
+    account.extras.expiry_alerts.pop(bucket.grant_id, None)
+    return AccountEvent(
+        account.account,
+        "bucket.carried.v1",
+        {
+            "grant_id": bucket.grant_id,
+            "plan": bucket.plan,
+            "remaining_micro": bucket.remaining_micro,
+            "valid_until_us": None if ends_us >= NO_END_US else ends_us,
+        },
+    )

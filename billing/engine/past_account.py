@@ -1,0 +1,99 @@
+"""What an account was at a time in the past, and how it came there: the log's records, decided again commit by commit.
+
+The log is the truth and a replay decides the same (DESIGN 2 and 4), so the answer is exact whatever has happened since.
+Never: SQL, Kafka, the clock; whoever calls brings commits, catalogues and who reads records.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from billing.accounts.account import Account
+from billing.calculator.interface import Calculator
+from billing.catalog.model import Catalog
+from billing.commits.commit_record import PartitionState
+from billing.commits.input_batch import InputBatch, PositionMove, Record
+from billing.corrections.history import AccountHistory, HistoryReader, decided_batches
+from billing.engine.partition_engine import PartitionEngine
+from billing.engine.simulation import Remembering
+from billing.log_time import TimeLimits
+from schemas.topics import INPUT_TOPICS
+
+_NO_BOUND = 1 << 60
+"""Identities are never forgotten: there is no SQL to load them from again."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecidedCommit:
+    """How one commit was decided: by which catalogue, under which limits, from which records."""
+
+    catalog_epoch: int
+    limits: TimeLimits
+    moves: tuple[PositionMove, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionHistory:
+    """Everything that decided a partition. ``catalogs`` are by epoch. ``read`` gives the records of a move, of those
+    that it begins with, up to the time in question; it is asked in the order of the commits."""
+
+    partition: int
+    partitions: int
+    commits: Iterable[DecidedCommit]
+    catalogs: Mapping[int, Catalog]
+    read: Callable[[PositionMove], Sequence[Record]]
+
+
+class _Watching(Remembering):
+    """A loader that knows the history of the accounts in question. Usage of others is not corrected in a replay: what
+    they are is not asked."""
+
+    def __init__(self, accounts: Sequence[str]) -> None:
+        super().__init__(keep_history=False)
+        self.reader = HistoryReader(accounts)
+
+    def histories(self, state: PartitionState, accounts: Sequence[str]) -> dict[str, AccountHistory]:
+        known = self.reader.histories()
+        return {name: known[name] for name in accounts if name in known}
+
+
+def account_in_past(history: PartitionHistory, account: str, calculator: Calculator) -> Account | None:
+    """The account after all of the history's records; None where it was not open by then."""
+    histories_of(history, [account], calculator)
+    return calculator.account(account)
+
+
+def histories_of(
+    history: PartitionHistory, accounts: Sequence[str], calculator: Calculator
+) -> dict[str, AccountHistory]:
+    """The history of each of these accounts. They are in the calculator, rolled forward to the last log time."""
+    loader = _Watching(accounts)
+    engine: PartitionEngine | None = None
+    decided_by: tuple[int, TimeLimits] | None = None
+    log_time_us = 0
+    for commit in history.commits:
+        batches = _batches(commit, history.read)
+        if not batches:
+            continue
+        catalog = history.catalogs[commit.catalog_epoch]
+        if engine is None:
+            state = PartitionState(history.partition, history.partitions)
+            engine = PartitionEngine(state, commit.catalog_epoch, catalog, loader, calculator, commit.limits, _NO_BOUND)
+        elif decided_by != (commit.catalog_epoch, commit.limits):
+            engine.continue_with(commit.catalog_epoch, catalog, commit.limits)
+        decided_by = commit.catalog_epoch, commit.limits
+        record = engine.decide(batches, due=accounts)
+        loader.reader.read(decided_batches(commit.catalog_epoch, catalog, commit.limits, log_time_us, batches, record))
+        loader.remember(record)
+        engine.committed()
+        log_time_us = record.log_time_us
+    return loader.reader.histories()
+
+
+def _batches(commit: DecidedCommit, read: Callable[[PositionMove], Sequence[Record]]) -> list[InputBatch]:
+    """The records of a commit, without those that came after the time in question."""
+    found: list[InputBatch] = []
+    for move in sorted(commit.moves, key=lambda one: INPUT_TOPICS.index(one.topic)):
+        records = read(move)
+        if records:
+            found.append(InputBatch(move.topic, move.start, move.start + len(records), records))
+    return found

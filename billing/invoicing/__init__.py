@@ -1,0 +1,1 @@
+"""Postpaid bills and committed spend."""

@@ -1,0 +1,1 @@
+"""Plans that are bought: grants, cycles, fees, subscriptions, refunds, transfers."""

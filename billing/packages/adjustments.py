@@ -1,0 +1,104 @@
+"""A balance corrected by hand, asked for by one person and approved by another. Plain rules.
+
+The wallet may be corrected below zero, and a correction counts as money that was paid; what is taken is taken from
+gifts first. Of a bucket the amount and what remains change together, so that what was used stays what it was; its
+liability stays too and is earned over what is left, unless nothing is left. Never: SQL, the clock.
+"""
+
+from billing import ledger
+from billing.accounts.account import ACTIVE, PENDING, USED_UP, Account, Bucket, never_begun
+from billing.accounts.command_context import WALLET_MAX_PICO, CommandContext, Refusal
+from billing.accounts.wallet import put_in, take_out
+from schemas.commands import AdjustBalance
+from schemas.units import MICRO_DIGITS, MICRO_PICO, format_micro, format_pico
+
+WALLET = "wallet"
+BUCKET_MAX_MICRO = 10 ** (18 + MICRO_DIGITS)
+"""No command lifts a bucket above this, which is the most a plan may grant."""
+
+
+def adjust(data: AdjustBalance, account: Account, scene: CommandContext) -> Account | Refusal:
+    """Correct the wallet, or a bucket (by its id, or by its grant where that has one bucket)."""
+    if data.requested_by.strip().casefold() == data.approved_by.strip().casefold():
+        return Refusal("same_person", f"{data.requested_by!r} asked for it and approved it: another must approve")
+    if data.amount_pico == 0:
+        return Refusal("invalid_amount", "an adjustment of 0 changes nothing")
+    if data.target == WALLET:
+        return _adjust_wallet(data.amount_pico, account, scene)
+    bucket = one_bucket(account, data.target)
+    if isinstance(bucket, Refusal):
+        return bucket
+    change_micro = whole_micro(data.amount_pico)
+    if isinstance(change_micro, Refusal):
+        return change_micro
+    return _adjust_bucket(bucket, change_micro, account, scene)
+
+
+def _adjust_wallet(amount_pico: int, account: Account, scene: CommandContext) -> Account | Refusal:
+    if abs(account.wallet_pico + amount_pico) > WALLET_MAX_PICO:
+        return Refusal("overflow", f"a wallet holds or owes at most {format_pico(WALLET_MAX_PICO)}")
+    if amount_pico > 0:
+        put_in(account, amount_pico, gift=False)
+    else:
+        take_out(account, -amount_pico)
+    scene.postings.post(
+        account.currency,
+        (ledger.ADJUSTMENTS, WALLET, amount_pico),
+        (ledger.CUSTOMER_DEPOSITS, "", -amount_pico),
+    )
+    return account
+
+
+def _adjust_bucket(bucket: Bucket, change_micro: int, account: Account, scene: CommandContext) -> Account | Refusal:
+    usable = bucket.status in (PENDING, ACTIVE, USED_UP) and scene.now_us < bucket.lapse_at_us
+    if not usable or bucket.grant_id in account.extras.refunds:
+        return Refusal("bucket_ended", f"bucket {bucket.grant_id!r} has ended or is being refunded")
+    if bucket.remaining_micro + change_micro < 0:
+        return Refusal(
+            "insufficient_balance",
+            f"bucket {bucket.grant_id!r} has {format_micro(bucket.remaining_micro)} left, "
+            f"of which {format_micro(-change_micro)} cannot be taken",
+        )
+    if bucket.amount_micro + change_micro > BUCKET_MAX_MICRO:
+        return Refusal("overflow", f"a bucket holds at most {format_micro(BUCKET_MAX_MICRO)}")
+    resize(bucket, change_micro, scene)
+    if bucket.status == USED_UP:
+        # No burn will earn it any more, and a bucket that is used up owes nothing.
+        detail, left_pico = str(bucket.plan_key), bucket.liability_pico
+        bucket.liability_pico = 0
+        scene.postings.post(
+            account.currency,
+            (ledger.CONTRACT_LIABILITY, detail, left_pico),
+            (ledger.ADJUSTMENTS, detail, -left_pico),
+        )
+    return account
+
+
+def one_bucket(account: Account, name: str) -> Bucket | Refusal:
+    """The one bucket that a name means: a bucket's id, or a grant that has only one."""
+    found = account.granted(name)
+    if not found:
+        return Refusal("unknown_grant", f"there is no grant {name!r} on this account")
+    if len(found) > 1:
+        named = ", ".join(sorted(bucket.grant_id for bucket in found))
+        return Refusal("ambiguous_grant", f"grant {name!r} has several buckets; name one of {named}")
+    return found[0]
+
+
+def whole_micro(amount_pico: int) -> int | Refusal:
+    """A quantity of a bucket's unit in micro; finer than that no bucket counts."""
+    micro, finer = divmod(amount_pico, MICRO_PICO)
+    if finer:
+        return Refusal("invalid_amount", f"amount: {format_pico(amount_pico)} is finer than 1e-6 of the bucket's unit")
+    return micro
+
+
+def resize(bucket: Bucket, change_micro: int, scene: CommandContext) -> None:
+    """Change what a bucket granted and what remains of it alike; its status follows from what remains."""
+    bucket.amount_micro += change_micro
+    bucket.remaining_micro += change_micro
+    if bucket.remaining_micro == 0:
+        bucket.status = USED_UP
+    elif bucket.status == USED_UP:
+        waits = scene.now_us < bucket.valid_from_us or never_begun(bucket, scene.plan_of(bucket.plan_key))
+        bucket.status = PENDING if waits else ACTIVE

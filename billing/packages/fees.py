@@ -1,0 +1,74 @@
+"""Fees of packages: the amount with its tax, and taking or returning it."""
+
+from dataclasses import dataclass
+
+from billing import ledger
+from billing.accounts.account import Account
+from billing.accounts.wallet import can_pay, put_in, take_out
+from billing.catalog.model import Plan
+from billing.ledger import Postings
+from billing.tax import split_fee
+from schemas.units import part_to_fen
+
+
+@dataclass(frozen=True, slots=True)
+class Fee:
+    """A fee with tax, in pico: ``net_pico`` is the part without it."""
+
+    gross_pico: int
+    net_pico: int
+
+    @property
+    def tax_pico(self) -> int:
+        """The tax in it."""
+        return self.gross_pico - self.net_pico
+
+
+def fee_of(plan: Plan, part: int = 1, whole: int = 1) -> Fee:
+    """The fee of a plan for ``part`` of ``whole`` of its cycle."""
+    return share_of(plan.price_pico, plan.tax_rate_micro, part, whole)
+
+
+def share_of(gross_pico: int, tax_rate_micro: int, part: int, whole: int) -> Fee:
+    """``part`` of ``whole`` of an amount with tax, half up to fen; all of it as it is."""
+    if part != whole:
+        gross_pico = part_to_fen(gross_pico, part, whole)
+    return Fee(gross_pico, split_fee(gross_pico, tax_rate_micro)[0])
+
+
+def sell(account: Account, plan: Plan, grant_id: str, fee: Fee, pay_from: str, now_us: int, postings: Postings) -> None:
+    """Take the fee of a grant, remembering what of it was gift money, and post it."""
+    if pay_from == "wallet":
+        paid_pico = account.extras.wallet_paid_pico
+        for name in [name for name in paid_pico if _has_ended(account, name, now_us)]:
+            del paid_pico[name]
+        paid_pico[grant_id] = take_out(account, fee.gross_pico)
+    _post_fee(account, plan, fee, pay_from, postings)
+
+
+def give_back(account: Account, plan: Plan, fee: Fee, pay_from: str, gift_pico: int, postings: Postings) -> None:
+    """Give part of a fee back, so much of it as gift money."""
+    if pay_from == "wallet":
+        put_in(account, fee.gross_pico - gift_pico, gift=False)
+        put_in(account, gift_pico, gift=True)
+    _post_fee(account, plan, Fee(-fee.gross_pico, -fee.net_pico), pay_from, postings)
+
+
+def _has_ended(account: Account, grant_id: str, now_us: int) -> bool:
+    return all(bucket.lapse_at_us <= now_us for bucket in account.granted(grant_id))
+
+
+def _post_fee(account: Account, plan: Plan, fee: Fee, pay_from: str, postings: Postings) -> None:
+    """A fee is liability, and tax that is not due yet."""
+    paid_by = ledger.CUSTOMER_DEPOSITS if pay_from == "wallet" else ledger.CASH
+    postings.post(
+        account.currency,
+        (paid_by, "", fee.gross_pico),
+        (ledger.CONTRACT_LIABILITY, plan.label, -fee.net_pico),
+        (ledger.OUTPUT_VAT_PENDING, plan.label, -fee.tax_pico),
+    )
+
+
+def fee_payable(account: Account, pay_from: str, amount_pico: int) -> bool:
+    """Whether a fee can be taken: one paid elsewhere always, from the wallet within money and credit limit."""
+    return pay_from != "wallet" or can_pay(account, amount_pico)

@@ -1,0 +1,100 @@
+"""What a fee buys: the buckets of one cycle, and the fee as liability and tax (CONTRACT §3). Plain rules.
+
+Owns: the split of a fee, the buckets of a purchase or of a part of a cycle, and the begin of those that wait for their
+first use. Never: when a cycle begins (:mod:`billing.packages.cycles`), renewal (:mod:`billing.packages.subscriptions`).
+"""
+
+from dataclasses import dataclass
+
+from billing.accounts.account import ACTIVE, FIRST_USE, NO_END_US, PENDING, Account, Bucket, waits_for_use
+from billing.catalog.model import Plan
+from billing.ledger import Postings
+from billing.packages.cycles import cycle_end_us
+from billing.packages.fees import fee_of, sell
+from billing.packages.liability import share_liability
+from schemas.times import DAY_US, HOUR_US
+from schemas.units import divide_half_even
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """From a time (included) until another (excluded)."""
+
+    from_us: int
+    until_us: int
+
+
+def lapse_us(plan: Plan, ends_us: int) -> int:
+    """Log time at which what ends at ``ends_us`` lapses."""
+    return NO_END_US if ends_us >= NO_END_US else ends_us + plan.grace_hours * HOUR_US
+
+
+def add_buckets(
+    account: Account,
+    plan: Plan,
+    grant_id: str,
+    span: Span,
+    now_us: int,
+    net_pico: int,
+    *,
+    number: int = 1,
+    part: int = 1,
+    whole: int = 1,
+) -> list[Bucket]:
+    """Add the buckets of a plan for ``part`` of ``whole`` of a cycle, numbered from ``number``; returns them.
+
+    An amount is cut half even to 1e-6, and never to nothing.
+    """
+    added = [
+        Bucket(
+            grant_id=f"{grant_id}/{number + place}",
+            plan=plan.name,
+            plan_version=plan.version,
+            bucket_no=place + 1,
+            unit=rule.unit,
+            amount_micro=amount_micro,
+            remaining_micro=amount_micro,
+            liability_pico=liability_pico,
+            valid_from_us=span.from_us,
+            valid_until_us=span.until_us,
+            lapse_at_us=lapse_us(plan, span.until_us),
+            alerts_fired=0,
+            status=PENDING if now_us < span.from_us else ACTIVE,
+        )
+        for place, (rule, liability_pico) in enumerate(
+            zip(plan.buckets, share_liability(net_pico, plan), strict=True),
+        )
+        for amount_micro in [max(1, divide_half_even(rule.amount_micro * part, whole))]
+    ]
+    account.buckets += added
+    return added
+
+
+def grant_package(
+    account: Account, plan: Plan, grant_id: str, starts_at_us: int, now_us: int, pay_from: str, postings: Postings
+) -> None:
+    """Add the buckets of one cycle to the account and post the sale.
+
+    ``pay_from`` is ``external`` (the fee was paid elsewhere: cash) or ``wallet``. Buckets of a plan that begins with
+    its first use wait for it, from ``starts_at_us`` until they must begin.
+    """
+    fee = fee_of(plan)
+    span = Span(starts_at_us, cycle_end_us(plan.cycle, starts_at_us, 1))
+    if plan.activation == FIRST_USE:
+        days = plan.activate_within_days
+        span = Span(starts_at_us, starts_at_us + days * DAY_US if days else NO_END_US)
+    added = add_buckets(account, plan, grant_id, span, now_us, fee.net_pico)
+    if plan.activation == FIRST_USE:
+        for bucket in added:
+            bucket.status, bucket.lapse_at_us = PENDING, NO_END_US
+    sell(account, plan, grant_id, fee, pay_from, now_us, postings)
+
+
+def begin(account: Account, bucket: Bucket, plan: Plan, time_us: int) -> None:
+    """Begin the cycle of a grant that waited, all its buckets together."""
+    ends_us = cycle_end_us(plan.cycle, time_us, 1)
+    for waiting in account.granted(bucket.grant):
+        if waits_for_use(waiting, plan):
+            waiting.status = ACTIVE
+            waiting.valid_from_us, waiting.valid_until_us = time_us, ends_us
+            waiting.lapse_at_us = lapse_us(plan, ends_us)

@@ -1,0 +1,25 @@
+"""Contract liability of a fee: its split over buckets, and the revenue that a burn earns."""
+
+from billing.catalog.model import Plan
+from schemas.units import FEN_PICO, MILLION, divide_half_even, divide_half_up
+
+
+def earned_pico(liability_pico: int, burned_micro: int, remaining_micro: int) -> int:
+    """Revenue of a burn: liability left x burned / remaining before it; the burn that empties takes what is left."""
+    if burned_micro == remaining_micro:
+        return liability_pico
+    return divide_half_even(liability_pico * burned_micro, remaining_micro)
+
+
+def share_liability(net_pico: int, plan: Plan) -> list[int]:
+    """The liability of each bucket of a plan by its fee share, to fen; the last bucket takes the rest.
+
+    What is rounded is the sum up to and with each bucket, so that no bucket's part can be negative.
+    """
+    parts: list[int] = []
+    share_micro = 0
+    for bucket in plan.buckets[:-1]:
+        share_micro += bucket.fee_share_micro
+        upto_pico = divide_half_up(net_pico * share_micro, MILLION * FEN_PICO) * FEN_PICO
+        parts.append(upto_pico - sum(parts))
+    return [*parts, net_pico - sum(parts)]

@@ -1,0 +1,66 @@
+"""A change of plan within a cycle: credit for the rest, fee for the rest."""
+
+from billing.accounts.account import Account, Bucket
+from billing.accounts.deduction_order import PlanOf
+from billing.accounts.extras import Subscription
+from billing.catalog.model import Plan
+from billing.ledger import Postings
+from billing.packages.fees import Fee, fee_of, fee_payable, give_back, share_of
+from billing.packages.grants import Span
+from billing.packages.subscriptions import cut_short, grant_part, lasting_buckets, plan_of_subscription, span_of
+from billing.tax import split_fee
+from schemas.units import FEN_PICO, part_to_fen
+
+
+def change_now(
+    account: Account, subscription: Subscription, new: Plan, now_us: int, plan_of: PlanOf, postings: Postings
+) -> bool:
+    """Change the plan for the rest of the running, granted cycle; False, and nothing, where the wallet cannot pay it.
+
+    With t of the cycle's time T left: the new plan costs its fee x t / T, half up to fen, and grants amounts x t / T,
+    half even to 1e-6. What was paid since p is credited x t / (time from p to the end), half up to fen, but its part
+    without tax is at most what the buckets have not earned, down to fen: quota that was used is not given back. What
+    gift money paid comes back as gift money, in proportion.
+    """
+    old = plan_of_subscription(subscription, plan_of)
+    cycle = span_of(subscription, plan_of)
+    begins_us = max(now_us, subscription.paid_from_us)
+    left_us, whole_us = cycle.until_us - begins_us, cycle.until_us - cycle.from_us
+    replaced = [
+        bucket
+        for bucket in lasting_buckets(account, subscription, now_us)
+        if bucket.cycle_number == subscription.cycle
+        and bucket.grant_id not in subscription.cut_short
+        and bucket.grant_id not in account.extras.refunds
+    ]
+    credit = _credit(subscription, old, replaced, left_us, cycle.until_us - subscription.paid_from_us)
+    fee = fee_of(new, left_us, whole_us)
+    if not fee_payable(account, subscription.pay_from, fee.gross_pico - credit.gross_pico):
+        return False
+    liability_pico = sum(bucket.liability_pico for bucket in replaced)
+    given_pico = upto_pico = 0
+    for bucket in replaced:
+        upto_pico += bucket.liability_pico
+        part_pico = credit.net_pico * upto_pico // liability_pico - given_pico if liability_pico else 0
+        bucket.liability_pico -= part_pico
+        given_pico += part_pico
+        cut_short(bucket, subscription, begins_us, old)
+    gift_pico = account.extras.wallet_paid_pico.get(subscription.grant, 0)
+    gift_back_pico = part_to_fen(credit.gross_pico, gift_pico, subscription.paid_pico)
+    give_back(account, old, credit, subscription.pay_from, gift_back_pico, postings)
+    subscription.plan, subscription.plan_version = new.name, new.version
+    subscription.next_plan, subscription.next_plan_version = "", 0
+    rest = Span(begins_us, cycle.until_us)
+    grant_part(account, subscription, new, rest, now_us, now_us, fee, postings, left_us, whole_us)
+    return True
+
+
+def _credit(subscription: Subscription, old: Plan, replaced: list[Bucket], left_us: int, paid_us: int) -> Fee:
+    by_time = share_of(subscription.paid_pico, old.tax_rate_micro, left_us, paid_us)
+    unearned_pico = sum(bucket.liability_pico for bucket in replaced) // FEN_PICO * FEN_PICO
+    if by_time.net_pico <= unearned_pico:
+        return by_time
+    paid_net_pico = split_fee(subscription.paid_pico, old.tax_rate_micro)[0]
+    # The tax goes with the net: at most the share of the tax that was paid.
+    tax_pico = (subscription.paid_pico - paid_net_pico) * unearned_pico // (paid_net_pico * FEN_PICO) * FEN_PICO
+    return Fee(unearned_pico + tax_pico, unearned_pico)

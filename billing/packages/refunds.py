@@ -1,0 +1,115 @@
+"""Refund of what is unused of a grant: ordered by a command, paid back when the bucket ends. Plain rules.
+
+The command ends the grant's buckets: usage from then on finds others. What is unused is paid back once, like breakage,
+at the bucket's end plus its grace by log time, so that late usage of before still burns it (CONTRACT §3). It goes back
+the way the fee came: to the wallet, gift money as gift money, or out of the cash the fee was paid into elsewhere.
+Never: which bucket ends when, SQL, the clock.
+"""
+
+from billing import ledger
+from billing.accounts.account import REFUNDED, Account, Bucket
+from billing.accounts.account_event import AccountEvent
+from billing.accounts.command_context import CommandContext, Refusal
+from billing.accounts.extras import Refund
+from billing.accounts.wallet import put_in
+from billing.catalog.model import Plan, PlanKey
+from billing.ledger import Postings
+from billing.tax import split_fee
+from schemas.commands import RefundPackage
+from schemas.times import HOUR_US
+from schemas.units import part_to_fen
+
+
+def refund(data: RefundPackage, account: Account, scene: CommandContext) -> Account | Refusal:
+    """End a grant now (or one bucket, where its id is given) and remember that its rest is to be paid back."""
+    buckets = account.granted(data.grant_id)
+    if not buckets:
+        return Refusal("unknown_grant", f"there is no grant {data.grant_id!r} on this account")
+    if any(one.grant_id in account.extras.received for one in buckets):
+        return Refusal("not_refundable", f"grant {data.grant_id!r} was given by another account, which paid for it")
+    lasting = [one for one in buckets if one.lasts(scene.now_us) and one.grant_id not in account.extras.refunds]
+    left = [one for one in lasting if one.remaining_micro]
+    if not left:
+        return Refusal(
+            "nothing_to_refund", f"grant {data.grant_id!r} is used up, has ended, or is being refunded already"
+        )
+    for bucket in lasting:  # an empty one too ends now, for it says what becomes of overage
+        plan = scene.catalog.plan(bucket.plan, bucket.plan_version)
+        if plan is None:
+            return Refusal("unknown_plan", f"there is no plan {bucket.plan_key}")
+        if bucket in left:
+            fee_pico = _fee_pico(account, bucket, plan)
+            net_pico, _ = split_fee(fee_pico, plan.tax_rate_micro)
+            paid = Refund(fee_pico, net_pico, account.extras.wallet_paid_pico.get(bucket.sale))
+            account.extras.refunds[bucket.grant_id] = paid
+        bucket.valid_until_us = min(bucket.valid_until_us, max(bucket.valid_from_us, scene.now_us))
+        bucket.lapse_at_us = min(bucket.lapse_at_us, scene.now_us + plan.grace_hours * HOUR_US)
+    return account
+
+
+def _fee_pico(account: Account, bucket: Bucket, plan: Plan) -> int:
+    """What was paid for the sale that a bucket is of: of a subscription's running cycle, since its plan changed."""
+    if bucket.is_pack:
+        return plan.overage.price_pico
+    subscription = account.subscription_of(bucket)
+    if subscription is not None and bucket.grant == subscription.grant and bucket.plan == subscription.plan:
+        return subscription.paid_pico
+    return plan.price_pico
+
+
+def pay_back(account: Account, ended: list[Bucket], postings: Postings) -> list[AccountEvent]:
+    """Pay back what is unused of buckets whose refund is due, together for each grant, a pack and each plan of a cycle
+    that changed its plan by itself; they become ``refunded``."""
+    by_sale: dict[tuple[str, PlanKey], list[Bucket]] = {}
+    for bucket in ended:
+        by_sale.setdefault((bucket.sale, bucket.plan_key), []).append(bucket)
+    events: list[AccountEvent] = []
+    for (grant, _), buckets in sorted(by_sale.items()):
+        events += _pay_grant(account, grant, buckets, postings)
+    return events
+
+
+def _pay_grant(account: Account, grant: str, buckets: list[Bucket], postings: Postings) -> list[AccountEvent]:
+    paid, detail = account.extras.refunds[buckets[0].grant_id], str(buckets[0].plan_key)
+    unearned_pico = sum(bucket.liability_pico for bucket in buckets)
+    refund_pico = part_to_fen(paid.fee_pico, unearned_pico, paid.net_pico)
+    tax_pico = part_to_fen(paid.fee_pico - paid.net_pico, unearned_pico, paid.net_pico)
+    gift_pico = 0
+    if paid.gift_pico is not None:
+        gift_pico = part_to_fen(refund_pico, paid.gift_pico, paid.fee_pico)
+        put_in(account, refund_pico - gift_pico, gift=False)
+        put_in(account, gift_pico, gift=True)
+    postings.post(
+        account.currency,
+        (ledger.CONTRACT_LIABILITY, detail, unearned_pico),
+        (ledger.OUTPUT_VAT_PENDING, detail, tax_pico),
+        (ledger.CASH if paid.gift_pico is None else ledger.CUSTOMER_DEPOSITS, "", -refund_pico),
+        (ledger.ROUNDING, detail, refund_pico - unearned_pico - tax_pico),
+    )
+    events = []
+    for bucket in buckets:
+        bucket.status = REFUNDED
+        bucket.liability_pico = 0
+        events.append(bucket_ended(account, bucket, 0))
+    data: dict[str, str | int | None] = {
+        "grant_id": grant,
+        "plan": buckets[0].plan,
+        "amount_pico": refund_pico,
+        "gift_pico": gift_pico,
+        "paid_to": "external" if paid.gift_pico is None else "wallet",
+    }
+    return [*events, AccountEvent(account.account, "refund.paid.v1", data)]
+
+
+def bucket_ended(account: Account, bucket: Bucket, breakage_pico: int) -> AccountEvent:
+    """That a bucket has ended, what of it was unused, and what that earned."""
+    return AccountEvent(
+        account.account,
+        "bucket.ended.v1",
+        {
+            "grant_id": bucket.grant_id,
+            "plan": bucket.plan,
+            "remaining_micro": bucket.remaining_micro,
+            "breakage_pico": breakage_pico,
+        },
+    )

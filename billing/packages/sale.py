@@ -1,0 +1,44 @@
+"""Conditions of a sale: the plan version, room for buckets, funds."""
+
+from billing.accounts.account import MOST_BUCKETS, TOO_MANY_BUCKETS, Account
+from billing.accounts.command_context import CommandContext, Refusal
+from billing.catalog.model import Plan
+from schemas.times import format_time_us
+from schemas.units import format_pico
+
+
+def no_room(account: Account) -> Refusal:
+    """The refusal of buckets beyond what an account may have."""
+    return Refusal(
+        TOO_MANY_BUCKETS,
+        f"the account has {len(account.buckets)} buckets, and {MOST_BUCKETS} are the most; use another account",
+    )
+
+
+def insufficient_funds(account: Account, plan: Plan) -> Refusal:
+    """The refusal of a fee that the wallet cannot pay."""
+    return Refusal(
+        "insufficient_funds",
+        f"plan {plan.label} costs {format_pico(plan.price_pico)}, the wallet holds {format_pico(account.wallet_pico)} "
+        f"with a credit limit of {format_pico(account.credit_limit_pico)}",
+    )
+
+
+def plan_for_sale(name: str, version: int | None, account: Account, scene: CommandContext) -> Plan | Refusal:
+    """The plan version that an account may buy; the latest where no version is given.
+
+    Whether the plan is sold at all is said by its latest version: older ones never change.
+    """
+    plan, latest = scene.catalog.plan(name, version), scene.catalog.plan(name)
+    if plan is None or latest is None:
+        wanted = "" if version is None else f" version {version}"
+        return Refusal("unknown_plan", f"there is no plan {name!r}{wanted}")
+    withdrawn_us = latest.withdrawn_from_us
+    if withdrawn_us is not None and withdrawn_us <= scene.now_us:
+        since = format_time_us(withdrawn_us)
+        return Refusal("plan_withdrawn", f"plan {name!r} is not sold since {since}, by its version {latest.version}")
+    if plan.currency != account.currency:
+        return Refusal(
+            "currency_mismatch", f"plan {plan.label} costs {plan.currency}, the account is {account.currency}"
+        )
+    return plan

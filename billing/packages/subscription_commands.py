@@ -1,0 +1,144 @@
+"""Whether a command about a subscription may be carried out, and that it is. A refusal changes nothing.
+
+Never: what a subscription does (:mod:`billing.packages.subscriptions`), SQL, Kafka, the clock.
+"""
+
+from billing.accounts.account import FIRST_USE, NO_END_US, SUSPENDED, Account, has_room
+from billing.accounts.command_context import CommandContext, Refusal
+from billing.accounts.extras import Subscription
+from billing.catalog.model import Plan
+from billing.packages.cycles import LAST_START_US, cycle_at
+from billing.packages.fees import fee_payable
+from billing.packages.proration import change_now
+from billing.packages.sale import insufficient_funds, no_room, plan_for_sale
+from billing.packages.subscriptions import (
+    ENDED,
+    cancel,
+    cancel_now,
+    plan_of_subscription,
+    resume,
+    retry_unpaid,
+    span_of,
+    start,
+    suspend,
+)
+from schemas.commands import (
+    CancelSubscription,
+    ChangeSubscription,
+    ResumeSubscription,
+    StartSubscription,
+    SuspendSubscription,
+)
+from schemas.times import format_time_us
+
+MOST_PAST_CYCLES = 1_000
+"""A subscription may begin so many cycles before now, at most: each is granted and ended at once."""
+
+
+def start_subscription(data: StartSubscription, account: Account, scene: CommandContext) -> Account | Refusal:
+    """``subscription.started.v1``: the first cycle is granted now, whenever it begins, as a purchase is."""
+    plan = _renewable_plan(data.plan, None, account, scene)
+    if isinstance(plan, Refusal):
+        return plan
+    prefix = f"{data.subscription_id}/"
+    if account.subscription(data.subscription_id) or any(one.grant_id.startswith(prefix) for one in account.buckets):
+        return Refusal("duplicate_subscription_id", f"{data.subscription_id!r} exists on this account")
+    if data.starts_at_us >= LAST_START_US:
+        begins, last = format_time_us(data.starts_at_us), format_time_us(LAST_START_US)
+        return Refusal("invalid_starts_at", f"starts_at: {begins} is too far ahead; a cycle begins before {last}")
+    begun = cycle_at(plan.cycle, data.starts_at_us, scene.now_us)
+    if begun > MOST_PAST_CYCLES:
+        begins = format_time_us(data.starts_at_us)
+        return Refusal("invalid_starts_at", f"starts_at: {begins} is more than {MOST_PAST_CYCLES} cycles ago")
+    if not has_room(account, max(1, begun) * len(plan.buckets)):
+        return no_room(account)
+    if not fee_payable(account, data.pay_from, plan.price_pico):
+        return insufficient_funds(account, plan)
+    subscription = Subscription(data.subscription_id, plan.name, plan.version, data.pay_from, data.starts_at_us)
+    start(account, subscription, scene.now_us, scene.plan_of, scene.postings)
+    return account
+
+
+def cancel_subscription(data: CancelSubscription, account: Account, scene: CommandContext) -> Account | Refusal:
+    """``subscription.cancelled.v1``."""
+    subscription = _running(data.subscription_id, account)
+    if isinstance(subscription, Refusal):
+        return subscription
+    if data.immediately:
+        scene.events += cancel_now(account, subscription, scene.now_us, scene.plan_of)
+    else:
+        scene.events += cancel(account, subscription, data.at_us, scene.plan_of)
+    return account
+
+
+def change_subscription(data: ChangeSubscription, account: Account, scene: CommandContext) -> Account | Refusal:
+    """``subscription.changed.v1``."""
+    subscription = _running(data.subscription_id, account)
+    if isinstance(subscription, Refusal):
+        return subscription
+    plan = _renewable_plan(data.plan, data.plan_version, account, scene)
+    if isinstance(plan, Refusal):
+        return plan
+    if data.effective == "cycle_end":
+        subscription.next_plan, subscription.next_plan_version = plan.name, plan.version
+        return account
+    if subscription.status == SUSPENDED:
+        return Refusal("subscription_suspended", f"subscription {data.subscription_id!r} is suspended; resume it first")
+    old = plan_of_subscription(subscription, scene.plan_of)
+    if plan.cycle != old.cycle:
+        return Refusal(
+            "cycle_mismatch",
+            f"plan {plan.label} has other cycles than {old.label}; write effective: cycle_end",
+        )
+    if span_of(subscription, scene.plan_of).until_us >= NO_END_US:
+        return Refusal("cycle_without_end", f"the cycle of plan {old.label} has no end, so no part of it is left")
+    if not has_room(account, len(plan.buckets)):
+        return no_room(account)
+    if subscription.granted:
+        if not change_now(account, subscription, plan, scene.now_us, scene.plan_of, scene.postings):
+            return insufficient_funds(account, plan)
+        return account
+    subscription.plan, subscription.plan_version = plan.name, plan.version
+    subscription.next_plan, subscription.next_plan_version = "", 0
+    scene.events += retry_unpaid(account, scene.now_us, scene.plan_of, scene.postings)
+    return account
+
+
+def suspend_subscription(data: SuspendSubscription, account: Account, scene: CommandContext) -> Account | Refusal:
+    """``subscription.suspended.v1``."""
+    subscription = _running(data.subscription_id, account)
+    if isinstance(subscription, Refusal):
+        return subscription
+    if subscription.status == SUSPENDED:
+        return Refusal("subscription_suspended", f"subscription {data.subscription_id!r} is suspended")
+    suspend(account, subscription, scene.now_us)
+    return account
+
+
+def resume_subscription(data: ResumeSubscription, account: Account, scene: CommandContext) -> Account | Refusal:
+    """``subscription.resumed.v1``."""
+    subscription = _running(data.subscription_id, account)
+    if isinstance(subscription, Refusal):
+        return subscription
+    if subscription.status != SUSPENDED:
+        return Refusal("subscription_not_suspended", f"subscription {data.subscription_id!r} is not suspended")
+    scene.events += resume(account, subscription, scene.now_us, scene.plan_of, scene.postings)
+    return account
+
+
+def _running(subscription_id: str, account: Account) -> Subscription | Refusal:
+    subscription = account.subscription(subscription_id)
+    if subscription is None:
+        return Refusal("unknown_subscription", f"there is no subscription {subscription_id!r} on this account")
+    if subscription.status == ENDED:
+        return Refusal("subscription_ended", f"subscription {subscription_id!r} has ended")
+    return subscription
+
+
+def _renewable_plan(name: str, version: int | None, account: Account, scene: CommandContext) -> Plan | Refusal:
+    plan = plan_for_sale(name, version, account, scene)
+    if isinstance(plan, Plan) and plan.activation == FIRST_USE:
+        return Refusal(
+            "plan_not_renewable", f"plan {plan.label} begins with its first use, so it has no cycles; buy a package"
+        )
+    return plan

@@ -1,0 +1,240 @@
+"""Plans that renew: which cycle begins when, what it costs, and how suspension, cancellation and change work.
+
+A subscription's cycles are numbered by time from 1, granted or not; its buckets are ``SUBSCRIPTION/CYCLE/n``. One is
+granted when it begins, by log time, and its whole fee is taken then; one that the wallet cannot pay is missed until a
+top-up pays it, and only while it lasts. A cycle that was granted stays so. Never: what one cycle grants
+(:mod:`billing.packages.grants`), whether a command may be carried out
+(:mod:`billing.packages.subscription_commands`), SQL, the clock.
+"""
+
+from billing.accounts.account import (
+    ACTIVE,
+    CLOSED,
+    NO_END_US,
+    PENDING,
+    SUSPENDED,
+    TOO_MANY_BUCKETS,
+    USED_UP,
+    Account,
+    Bucket,
+    has_room,
+)
+from billing.accounts.account_event import AccountEvent
+from billing.accounts.deduction_order import PlanOf
+from billing.accounts.extras import Subscription
+from billing.catalog.model import Plan, PlanKey
+from billing.ledger import Postings
+from billing.packages.cycles import cycle_at, cycle_start_us
+from billing.packages.fees import Fee, fee_of, fee_payable, sell
+from billing.packages.grants import Span, add_buckets, lapse_us
+
+UNPAID = "unpaid"
+ENDED = "ended"
+RENEWAL_UNPAID = "renewal_unpaid"
+
+
+def plan_of_subscription(subscription: Subscription, plan_of: PlanOf) -> Plan:
+    """The plan of the cycle that began last."""
+    return plan_of(PlanKey(subscription.plan, subscription.plan_version))
+
+
+def cycle_start(subscription: Subscription, number: int, plan_of: PlanOf) -> int:
+    """When a cycle begins, not before the anchor; ``NO_END_US`` where there is none."""
+    cycle = plan_of_subscription(subscription, plan_of).cycle
+    return cycle_start_us(cycle, subscription.anchor_us, number - subscription.anchor_cycle + 1)
+
+
+def number_at(subscription: Subscription, time_us: int, plan_of: PlanOf) -> int:
+    """The number of the cycle that a time lies in; of the anchor's for a time before it."""
+    cycle = plan_of_subscription(subscription, plan_of).cycle
+    return cycle_at(cycle, subscription.anchor_us, time_us) + subscription.anchor_cycle - 1
+
+
+def renewal_us(account: Account, subscription: Subscription, plan_of: PlanOf) -> int:
+    """When the next cycle begins or, of a cancelled subscription, would begin; ``NO_END_US`` where none will."""
+    if subscription.status == ENDED or account.status == CLOSED:
+        return NO_END_US
+    return cycle_start(subscription, subscription.cycle + 1, plan_of)
+
+
+def renew(
+    account: Account, subscription: Subscription, now_us: int, plan_of: PlanOf, postings: Postings
+) -> list[AccountEvent]:
+    """Begin the next cycle, or end the subscription where it was cancelled."""
+    if 0 < subscription.last_cycle <= subscription.cycle:
+        subscription.status = ENDED
+        return [_ended(account, subscription)]
+    starts_us = cycle_start(subscription, subscription.cycle + 1, plan_of)
+    subscription.cycle += 1
+    subscription.granted = False
+    subscription.next_bucket = 1
+    if subscription.next_plan:
+        take_plan(subscription, PlanKey(subscription.next_plan, subscription.next_plan_version), starts_us, plan_of)
+    if subscription.status == SUSPENDED:
+        return []
+    return [grant_cycle(account, subscription, now_us, plan_of, postings, starts_us)]
+
+
+def take_plan(subscription: Subscription, key: PlanKey, starts_us: int, plan_of: PlanOf) -> None:
+    """Make a plan that of the cycle that begins at ``starts_us`` and of later ones.
+
+    Where its cycles are alike, they are counted on from the same day; else from this cycle.
+    """
+    if plan_of(key).cycle != plan_of_subscription(subscription, plan_of).cycle:
+        subscription.anchor_us, subscription.anchor_cycle = starts_us, subscription.cycle
+    subscription.plan, subscription.plan_version = key
+    subscription.next_plan, subscription.next_plan_version = "", 0
+
+
+def grant_cycle(
+    account: Account,
+    subscription: Subscription,
+    now_us: int,
+    plan_of: PlanOf,
+    postings: Postings,
+    paid_us: int | None = None,
+) -> AccountEvent:
+    """Grant the cycle that began last, if its fee can be taken; tell what came of it. The fee is taken at ``paid_us``,
+    which is now unless told: an account that was not rolled for long is no other for that."""
+    plan = plan_of_subscription(subscription, plan_of)
+    span = span_of(subscription, plan_of)
+    data: dict[str, str | int | None] = {
+        "subscription_id": subscription.subscription_id,
+        "plan": plan.name,
+        "cycle": subscription.cycle,
+        "fee_pico": plan.price_pico,
+        "valid_from_us": span.from_us,
+        "valid_until_us": None if span.until_us >= NO_END_US else span.until_us,
+    }
+    room = has_room(account, len(plan.buckets))
+    if not room or not fee_payable(account, subscription.pay_from, plan.price_pico):
+        subscription.status = UNPAID
+        data |= {"reason": RENEWAL_UNPAID, "wallet_pico": account.wallet_pico}
+        data |= {} if room else {"detail": TOO_MANY_BUCKETS}
+        return AccountEvent(account.account, "renewal.unpaid.v1", data)
+    grant_part(
+        account, subscription, plan, span, now_us, now_us if paid_us is None else paid_us, fee_of(plan), postings
+    )
+    return AccountEvent(account.account, "subscription.renewed.v1", data)
+
+
+def span_of(subscription: Subscription, plan_of: PlanOf) -> Span:
+    """The cycle that began last."""
+    return Span(*(cycle_start(subscription, subscription.cycle + ahead, plan_of) for ahead in (0, 1)))
+
+
+def grant_part(
+    account: Account,
+    subscription: Subscription,
+    plan: Plan,
+    span: Span,
+    now_us: int,
+    paid_us: int,
+    fee: Fee,
+    postings: Postings,
+    part: int = 1,
+    whole: int = 1,
+) -> None:
+    grant_id = subscription.grant
+    add_buckets(
+        account,
+        plan,
+        grant_id,
+        span,
+        now_us,
+        fee.net_pico,
+        number=subscription.next_bucket,
+        part=part,
+        whole=whole,
+    )
+    sell(account, plan, grant_id, fee, subscription.pay_from, paid_us, postings)
+    subscription.status, subscription.granted = ACTIVE, True
+    subscription.next_bucket += len(plan.buckets)
+    subscription.paid_pico, subscription.paid_from_us = fee.gross_pico, span.from_us
+
+
+def start(account: Account, subscription: Subscription, now_us: int, plan_of: PlanOf, postings: Postings) -> None:
+    """Add a subscription and grant its first cycle, whose fee was found payable."""
+    account.extras.subscriptions.append(subscription)
+    subscription.cycle = subscription.anchor_cycle
+    grant_cycle(account, subscription, now_us, plan_of, postings)
+
+
+def retry_unpaid(account: Account, now_us: int, plan_of: PlanOf, postings: Postings) -> list[AccountEvent]:
+    """After money came in: grant the running cycle of each unpaid subscription that can be paid now, oldest first."""
+    events: list[AccountEvent] = []
+    for subscription in account.extras.subscriptions:
+        price_pico = plan_of_subscription(subscription, plan_of).price_pico
+        if subscription.status == UNPAID and fee_payable(account, subscription.pay_from, price_pico):
+            events.append(grant_cycle(account, subscription, now_us, plan_of, postings))
+    return events
+
+
+def suspend(account: Account, subscription: Subscription, now_us: int) -> None:
+    """Take the buckets out of use; they go on ending in their time, and no cycle is granted."""
+    subscription.status = SUSPENDED
+    for bucket in lasting_buckets(account, subscription, now_us):
+        bucket.status = SUSPENDED
+
+
+def resume(
+    account: Account, subscription: Subscription, now_us: int, plan_of: PlanOf, postings: Postings
+) -> list[AccountEvent]:
+    """Put the buckets into use again; a cycle that began meanwhile is granted now, as a renewal is."""
+    for bucket in lasting_buckets(account, subscription, now_us):
+        bucket.status = _in_use(bucket, now_us)
+    subscription.status = ACTIVE
+    return [] if subscription.granted else [grant_cycle(account, subscription, now_us, plan_of, postings)]
+
+
+def cancel(account: Account, subscription: Subscription, at_us: int, plan_of: PlanOf) -> list[AccountEvent]:
+    """Let the subscription end with the cycle that ``at_us`` lies in, but not before one that has begun.
+
+    One that is not granted now, because nobody paid it, ends at once.
+    """
+    last = number_at(subscription, at_us, plan_of)
+    subscription.last_cycle = max(last, subscription.cycle)
+    if subscription.granted or subscription.last_cycle > subscription.cycle:
+        return []
+    subscription.status = ENDED
+    return [_ended(account, subscription)]
+
+
+def cancel_now(account: Account, subscription: Subscription, now_us: int, plan_of: PlanOf) -> list[AccountEvent]:
+    """End the subscription and its buckets now; usage of before still burns them during their grace. No money moves."""
+    for bucket in lasting_buckets(account, subscription, now_us):
+        bucket.status = _in_use(bucket, now_us)  # a suspended one too has its grace
+        cut_short(bucket, subscription, now_us, plan_of(bucket.plan_key))
+    subscription.last_cycle, subscription.status = subscription.cycle, ENDED
+    return [_ended(account, subscription)]
+
+
+def cut_short(bucket: Bucket, subscription: Subscription, now_us: int, plan: Plan) -> None:
+    """End a bucket now, not at the end of its cycle."""
+    bucket.valid_until_us = min(bucket.valid_until_us, max(now_us, bucket.valid_from_us))
+    bucket.lapse_at_us = min(bucket.lapse_at_us, lapse_us(plan, bucket.valid_until_us))
+    if bucket.grant_id not in subscription.cut_short:
+        subscription.cut_short.append(bucket.grant_id)
+
+
+def lasting_buckets(account: Account, subscription: Subscription, now_us: int) -> list[Bucket]:
+    """Buckets of the subscription that have not lapsed; empty ones too, which still say what becomes of overage."""
+    return [
+        bucket for bucket in account.buckets if bucket.lasts(now_us) and account.subscription_of(bucket) is subscription
+    ]
+
+
+def _in_use(bucket: Bucket, now_us: int) -> str:
+    """The status of a bucket that has not lapsed and is not suspended."""
+    if bucket.remaining_micro == 0:
+        return USED_UP
+    return PENDING if now_us < bucket.valid_from_us else ACTIVE
+
+
+def _ended(account: Account, subscription: Subscription) -> AccountEvent:
+    data: dict[str, str | int | None] = {
+        "subscription_id": subscription.subscription_id,
+        "plan": subscription.plan,
+        "cycle": subscription.cycle,
+    }
+    return AccountEvent(account.account, "subscription.ended.v1", data)

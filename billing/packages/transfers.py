@@ -1,0 +1,157 @@
+"""A part of a bucket given to another account, perhaps on another partition: out, in, or back; never half-done. Rules.
+
+The sender's command takes quota and liability out, and puts the liability on the control account
+``transfer_clearing``. A message carries both to the target's partition, the way forwarded commands go: once, in order.
+There it becomes a bucket of its own, ``transfer-…/n``, with the plan, scope, validity and alerts of the sender's; or,
+where the target cannot take it, a message carries it back. Clearing holds what is on its way, by transfer, and nothing
+else. Never: SQL, Kafka, the clock.
+"""
+
+from billing import ledger
+from billing.accounts.account import (
+    ACTIVE,
+    CANCELLED,
+    EXPIRED,
+    FIRST_USE,
+    NO_END_US,
+    PENDING,
+    REFUNDED,
+    Account,
+    Bucket,
+    has_room,
+)
+from billing.accounts.account_event import AccountEvent
+from billing.accounts.command_context import CommandContext, Message, Refusal
+from billing.packages.adjustments import one_bucket, resize, whole_micro
+from billing.packages.liability import earned_pico
+from billing.packages.sale import no_room
+from schemas.commands import ReceivePackage, ReturnPackage, TransferPackage
+from schemas.hashing import identity_hash
+from schemas.times import format_time_us
+from schemas.units import MICRO_PICO, format_micro, format_pico
+
+SOURCE = "urn:tokenbill:transfer"
+
+
+def send(data: TransferPackage, account: Account, scene: CommandContext) -> Account | Refusal:
+    """The out half: quota and its part of the liability leave the bucket, whose last quota takes the rest of it."""
+    if data.to == account.account:
+        return Refusal("same_account", f"account {data.to!r} cannot transfer to itself")
+    bucket = one_bucket(account, data.grant_id)
+    if isinstance(bucket, Refusal):
+        return bucket
+    moved_micro = whole_micro(data.amount_pico)
+    if isinstance(moved_micro, Refusal):
+        return moved_micro
+    usable = bucket.status in (PENDING, ACTIVE) and scene.now_us < bucket.valid_until_us
+    if not usable or bucket.grant_id in account.extras.refunds:
+        return Refusal("bucket_ended", f"bucket {bucket.grant_id!r} has ended, is used up, or is being refunded")
+    if moved_micro > bucket.remaining_micro:
+        return Refusal(
+            "insufficient_balance",
+            f"bucket {bucket.grant_id!r} has {format_micro(bucket.remaining_micro)} left, less than "
+            f"{format_micro(moved_micro)}",
+        )
+    liability_pico = earned_pico(bucket.liability_pico, moved_micro, bucket.remaining_micro)
+    bucket.liability_pico -= liability_pico
+    resize(bucket, -moved_micro, scene)
+    transfer_id = f"transfer-{identity_hash(scene.command.source, scene.command.id).hex()}"
+    _post(scene, account, str(bucket.plan_key), transfer_id, liability_pico)
+    body = {
+        "transfer_id": transfer_id,
+        "sender": account.account,
+        "grant_id": bucket.grant_id,
+        "plan": bucket.plan,
+        "plan_version": bucket.plan_version,
+        "bucket_no": bucket.bucket_no,
+        "unit": bucket.unit,
+        "amount": format_micro(moved_micro),
+        "liability": format_pico(liability_pico),
+        "currency": account.currency,
+        "valid_from": format_time_us(bucket.valid_from_us),
+        "valid_until": _end(bucket.valid_until_us),
+        "lapses_at": _end(bucket.lapse_at_us),
+        "carried_cycles": bucket.carried_cycles,
+    }
+    scene.messages.append(Message(ReceivePackage.TYPE, f"{SOURCE}:{transfer_id}", "in", data.to, body))
+    return account
+
+
+def receive(data: ReceivePackage, account: Account, scene: CommandContext) -> Account | Refusal:
+    """The in half: a bucket of its own on the account that receives it."""
+    if data.currency != account.currency:
+        return Refusal("currency_mismatch", f"the transfer is in {data.currency}, the account is {account.currency}")
+    plan = scene.catalog.plan(data.plan, data.plan_version)
+    if plan is None:
+        return Refusal("unknown_plan", f"there is no plan {data.plan}@{data.plan_version}")
+    grant_id = f"{data.transfer_id}/{data.bucket_no}"
+    if account.granted(data.transfer_id):
+        return Refusal("duplicate_grant_id", f"grant {data.transfer_id!r} exists on this account")
+    if not has_room(account, 1):
+        return no_room(account)
+    amount_micro = data.amount_pico // MICRO_PICO
+    waiting = plan.activation == FIRST_USE and data.lapses_at_us is None
+    bucket = Bucket(
+        grant_id=grant_id,
+        plan=data.plan,
+        plan_version=data.plan_version,
+        bucket_no=data.bucket_no,
+        unit=data.unit,
+        amount_micro=amount_micro,
+        remaining_micro=amount_micro,
+        liability_pico=data.liability_pico,
+        valid_from_us=data.valid_from_us,
+        valid_until_us=NO_END_US if data.valid_until_us is None else data.valid_until_us,
+        lapse_at_us=NO_END_US if data.lapses_at_us is None else data.lapses_at_us,
+        alerts_fired=0,
+        status=PENDING if scene.now_us < data.valid_from_us or waiting else ACTIVE,
+        carried_cycles=data.carried_cycles,
+    )
+    account.buckets.append(bucket)
+    account.extras.received[grant_id] = data.sender
+    _post(scene, account, str(bucket.plan_key), data.transfer_id, -data.liability_pico)
+    told: dict[str, str | int | None] = {"transfer_id": data.transfer_id, "sender": data.sender, "grant_id": grant_id}
+    told |= {"plan": data.plan, "unit": data.unit, "amount_micro": amount_micro}
+    scene.events.append(AccountEvent(account.account, "transfer.received.v1", told))
+    return account
+
+
+def send_back(data: ReceivePackage, refusal: Refusal, scene: CommandContext) -> None:
+    """What cannot be received goes back to the account that sent it."""
+    body = {
+        "transfer_id": data.transfer_id,
+        "to": scene.command.account,
+        "grant_id": data.grant_id,
+        "amount": format_pico(data.amount_pico),
+        "liability": format_pico(data.liability_pico),
+        "reason": refusal.reason,
+        "detail": refusal.detail,
+    }
+    scene.messages.append(Message(ReturnPackage.TYPE, scene.command.source, "back", data.sender, body))
+
+
+def take_back(data: ReturnPackage, account: Account, scene: CommandContext) -> Account | Refusal:
+    """The transfer undone: the bucket holds what it held. One that has ended meanwhile ends once more with it."""
+    (bucket,) = (one for one in account.buckets if one.grant_id == data.grant_id)
+    amount_micro = data.amount_pico // MICRO_PICO
+    resize(bucket, amount_micro, scene)
+    bucket.liability_pico += data.liability_pico
+    if bucket.status in (EXPIRED, REFUNDED, CANCELLED):
+        bucket.status = ACTIVE
+    _post(scene, account, str(bucket.plan_key), data.transfer_id, -data.liability_pico)
+    told: dict[str, str | int | None] = {"transfer_id": data.transfer_id, "to": data.to, "grant_id": data.grant_id}
+    told |= {"unit": bucket.unit, "amount_micro": amount_micro, "reason": data.reason, "detail": data.detail}
+    scene.events.append(AccountEvent(account.account, "transfer.returned.v1", told))
+    return account
+
+
+def _post(scene: CommandContext, account: Account, plan: str, transfer_id: str, out_pico: int) -> None:
+    scene.postings.post(
+        account.currency,
+        (ledger.CONTRACT_LIABILITY, plan, out_pico),
+        (ledger.TRANSFER_CLEARING, transfer_id, -out_pico),
+    )
+
+
+def _end(time_us: int) -> str | None:
+    return None if time_us >= NO_END_US else format_time_us(time_us)

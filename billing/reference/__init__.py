@@ -1,1 +1,0 @@
-"""The slow, obvious specification of the core: the same interface, one event at a time, plain Python values."""

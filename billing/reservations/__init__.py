@@ -1,0 +1,1 @@
+"""Holds for usage that has not happened yet: authorisation, extension, release, settlement."""

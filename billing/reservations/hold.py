@@ -1,0 +1,118 @@
+"""A hold on quota and money, its states, and the usage event that it stands for."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from billing.catalog.model import TEXT_DIMENSIONS
+from billing.reservations.amounts import NOTHING, HeldAmounts
+from schemas.cloudevents import write_structured
+from schemas.times import format_time_us
+from schemas.units import format_micro, format_pico
+from schemas.usage import USAGE_TYPE, UsageEvent
+
+RESERVATION, SETTLEMENT, OFFLINE_GRANT, CHARGING = "reservation", "settlement", "offline_grant", "charging"
+
+
+OPEN, CLOSED, RELEASED = "open", "closed", "released"
+
+
+SOURCE = "urn:tokenbill:reservations"
+"""Source of the usage events that settlements become; their id is that of their own hold."""
+
+
+Counts = tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What usage a hold is for: dimensions as in a usage event, and the greatest counts that were granted."""
+
+    dimensions: Mapping[str, str]
+    counts: Counts = ()
+    amount_pico: int = 0
+    standard_micro: int = 0
+    partial: bool = False
+    """Whether less was granted than was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """One hold of one account. Times are the database's clock, microseconds since 1970."""
+
+    reservation_id: str
+    account: str
+    kind: str
+    state: str
+    held: HeldAmounts
+    terms: Terms
+    created_us: int
+    expires_us: int
+    steps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What was done with it, by idempotency key: digest of the request, and the answer where one is kept."""
+    event: str | None = None
+    """The usage event that a settlement became, to be sent again unchanged."""
+
+    def held_at(self, now_us: int) -> HeldAmounts:
+        """What it holds at a time: nothing once it is closed, released or expired."""
+        return self.held if self.state == OPEN and now_us < self.expires_us else NOTHING
+
+    def shown_state(self, now_us: int) -> str:
+        """Its state for a reader: ``open``, ``expired``, ``closed`` or ``released``."""
+        return "expired" if self.state == OPEN and self.expires_us <= now_us else self.state
+
+
+def usage_event(account: str, terms: Terms, counts: Counts, time_us: int) -> UsageEvent:
+    """The usage that a hold is for, as an event that can be priced and burned."""
+    given = terms.dimensions
+    return UsageEvent(
+        source=SOURCE,
+        id="",
+        sequence=None,
+        time_us=time_us,
+        account=account,
+        model=given["model"],
+        hardware_tier=given["hardware_tier"],
+        energy_source=given["energy_source"],
+        site=given["site"],
+        channel=given["channel"],
+        service_tier=given["service_tier"],
+        outcome=given["outcome"],
+        requested_model=None,
+        member=given.get("member"),
+        request_id=given.get("request_id"),
+        reservation=None,
+        counts=counts,
+    )
+
+
+def settlement_event(happened: UsageEvent, reservation_id: str) -> str:
+    """The usage event of a settlement, as JSON: its id is that of its own hold, which it names."""
+    names = (*TEXT_DIMENSIONS, "outcome", "member", "request_id")
+    data: dict[str, Any] = {name: value for name in names if (value := getattr(happened, name)) is not None}
+    data |= {"reservation": reservation_id, "usage": dict(happened.counts)}
+    return write_structured(USAGE_TYPE, SOURCE, reservation_id, happened.time_us, happened.account, data).decode()
+
+
+def hold_object(hold: Hold, now_us: int) -> dict[str, Any]:
+    """A hold as the HTTP API shows it: what is held now, decimal strings, times in UTC."""
+    held = hold.held_at(now_us)
+    return {
+        "id": hold.reservation_id,
+        "account": hold.account,
+        "state": hold.shown_state(now_us),
+        **hold.terms.dimensions,
+        "usage": dict(hold.terms.counts),
+        "partial": hold.terms.partial,
+        "amount": format_pico(hold.terms.amount_pico),
+        "standard_tokens": format_micro(hold.terms.standard_micro),
+        "reserved": {
+            "wallet": format_pico(held.wallet_pico),
+            "buckets": [
+                {"grant_id": grant_id, "reserved": format_micro(micro)}
+                for grant_id, micro in sorted(held.buckets_micro.items())
+            ],
+        },
+        "created": format_time_us(hold.created_us),
+        "expires": format_time_us(hold.expires_us),
+    }

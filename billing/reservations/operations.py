@@ -1,0 +1,268 @@
+"""What may be done with a hold: reserve, extend, release, settle, reconcile. Plain rules on the scene of one account.
+
+Owns: the states of a hold, what a repeated request gets, and the usage event that a settlement becomes. A hold counts
+while it is open and has not expired; the commit that burns usage naming it closes it. Usage that really happened is
+never refused: a settlement of a hold that is gone is recorded all the same. Never: SQL, Kafka, the clock.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from billing.accounts.account import Account
+from billing.reservations.amounts import NOTHING, HeldAmounts, decide_hold, hold_for_used, overcommitted
+from billing.reservations.hold import (
+    OFFLINE_GRANT,
+    OPEN,
+    RELEASED,
+    SETTLEMENT,
+    Counts,
+    Hold,
+    Terms,
+    settlement_event,
+    usage_event,
+)
+from billing.reservations.tariff import Refused, Tariff
+from schemas.meters import canonical_counts
+from schemas.times import HOUR_US, format_time_us
+
+SETTLEMENT_US = HOUR_US
+"""How long settled usage stays on hold at most while its commit is waited for."""
+_STEPS_KEPT = 32
+
+
+@dataclass(slots=True)
+class HoldContext:
+    """What an operation is decided on, all of one moment: the account (None: never opened), all that is held of it,
+    and the holds that were asked for by id. What an operation puts is written, or nothing of it is."""
+
+    now_us: int
+    account: Account | None
+    held: HeldAmounts
+    holds: dict[str, Hold]
+    tariff: Tariff
+    changed: dict[str, Hold] = field(default_factory=dict)
+
+    def put(self, hold: Hold) -> None:
+        """Make or change a hold."""
+        before = self.holds.get(hold.reservation_id)
+        if before is not None:
+            self.held = self.held.minus(before.held_at(self.now_us))
+        self.held = self.held.plus(hold.held_at(self.now_us))
+        self.holds[hold.reservation_id] = self.changed[hold.reservation_id] = hold
+
+    def needs_allotting(self) -> bool:
+        """Whether what is held has to be decided anew, from every open hold (:meth:`allot`)."""
+        return self.account is not None and overcommitted(self.account, self.held)
+
+    def allot(self, open_holds: Iterable[Hold]) -> None:
+        """Decide anew what each open hold holds, the oldest first: usage that was burned meanwhile took what another
+        hold had counted on, and left what it held itself."""
+        self.held = NOTHING
+        for hold in sorted(open_holds, key=lambda hold: (hold.created_us, hold.reservation_id)):
+            held = NOTHING
+            if self.account is not None and hold.held_at(self.now_us) != NOTHING:
+                event = usage_event(hold.account, hold.terms, hold.terms.counts, self.now_us)
+                held = hold_for_used(self.account, self.held, event, self.tariff)
+            self.held = self.held.plus(held)
+            if hold.reservation_id in self.holds:
+                self.holds[hold.reservation_id] = replace(hold, held=held)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """Something to decide under the account's lock. ``wanted`` are the holds that :attr:`Scene.holds` must show."""
+
+    account: str
+    wanted: tuple[str, ...]
+    decide: Callable[[HoldContext], Any]
+    fresh: bool = False
+    """Whether what is wanted has names drawn at random for this operation: only an earlier try of it has made them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Usage that was settled: the hold it was settled on, its event, and why it did not come out of that hold."""
+
+    hold: Hold
+    event: str
+    problem: Refused | None
+
+
+def repeated(hold: Hold, step: str, sha256: str) -> Refused | Mapping[str, Any] | None:
+    """What is known of a step taken before: None where it was not, refused where it was with another body."""
+    known = hold.steps.get(step)
+    if known is None:
+        return None
+    if known["sha256"] != sha256:
+        return Refused("idempotency_key_reused", f"the key of this request was used before with another body ({step})")
+    return known
+
+
+def with_step(hold: Hold, step: str, sha256: str, **answer: Any) -> Hold:
+    """The hold with a step taken; the oldest steps are forgotten, the making of the hold is not."""
+    steps = dict(hold.steps) | {step: {"sha256": sha256} | answer}
+    for old in list(steps)[1 : max(1, len(steps) - _STEPS_KEPT)]:
+        del steps[old]
+    return replace(hold, steps=steps)
+
+
+def reserve(
+    scene: HoldContext, hold: Hold, counts: Counts, validity_us: int, sha256: str, accept_partial: bool
+) -> Hold | Refused:
+    """Make a hold for usage of at most ``counts``. ``hold`` brings identity, kind and dimensions; the rest is decided.
+
+    Refused as :func:`billing.reservations.amounts.decide_hold` says, and with ``unknown_account`` or
+    ``idempotency_key_reused``.
+    """
+    existing = scene.holds.get(hold.reservation_id)
+    if existing is not None:
+        known = repeated(existing, "create", sha256)
+        return known if isinstance(known, Refused) else existing
+    if scene.account is None:
+        return Refused("unknown_account", f"account {hold.account!r} was never opened")
+    event = usage_event(hold.account, hold.terms, counts, scene.now_us)
+    granted = decide_hold(scene.account, scene.held, event, scene.tariff, accept_partial)
+    if isinstance(granted, Refused):
+        return granted
+    partial = granted.counts != counts
+    terms = Terms(hold.terms.dimensions, granted.counts, granted.amount_pico, granted.standard_micro, partial)
+    expires_us = scene.now_us + validity_us
+    made = Hold(
+        *(hold.reservation_id, hold.account, hold.kind, OPEN, granted.held, terms, scene.now_us, expires_us),
+        steps={"create": {"sha256": sha256}},
+    )
+    scene.put(made)
+    return made
+
+
+def find(scene: HoldContext, reservation_id: str) -> Hold | Refused:
+    """A hold, whatever its state; ``unknown_reservation``."""
+    hold = scene.holds.get(reservation_id)
+    return hold or Refused("unknown_reservation", f"there is no reservation {reservation_id!r}")
+
+
+def gone(hold: Hold, now_us: int) -> Refused | None:
+    """Why nothing is on hold any more: ``reservation_expired`` or ``reservation_closed``; None while it is open."""
+    state = hold.shown_state(now_us)
+    if state == "expired":
+        expired = format_time_us(hold.expires_us)
+        return Refused("reservation_expired", f"reservation {hold.reservation_id!r} expired at {expired}")
+    if state != OPEN:
+        return Refused("reservation_closed", f"reservation {hold.reservation_id!r} is {state}")
+    return None
+
+
+def extend(
+    scene: HoldContext, reservation_id: str, more: Counts, validity_us: int | None, step: str, sha256: str
+) -> Hold | Refused:
+    """Hold more usage, longer, or both. What was held stays as it is where the extension is refused."""
+    hold = find(scene, reservation_id)
+    if isinstance(hold, Refused):
+        return hold
+    known = repeated(hold, step, sha256)
+    if known is not None:
+        return known if isinstance(known, Refused) else hold
+    refused = gone(hold, scene.now_us)
+    if refused is not None:
+        return refused
+    if more and scene.account is not None:
+        sums = dict(hold.terms.counts)
+        for meter, count in more:
+            sums[meter] = sums.get(meter, 0) + count
+        event = usage_event(hold.account, hold.terms, canonical_counts(sums), scene.now_us)
+        granted = decide_hold(scene.account, scene.held.minus(hold.held), event, scene.tariff)
+        if isinstance(granted, Refused):
+            return granted
+        hold = replace(
+            hold,
+            held=granted.held,
+            terms=replace(
+                hold.terms,
+                counts=granted.counts,
+                amount_pico=granted.amount_pico,
+                standard_micro=granted.standard_micro,
+            ),
+        )
+    if validity_us is not None:
+        hold = replace(hold, expires_us=max(hold.expires_us, scene.now_us + validity_us))
+    scene.put(with_step(hold, step, sha256))
+    return scene.holds[reservation_id]
+
+
+def release(scene: HoldContext, reservation_id: str) -> Hold | Refused:
+    """Give everything back. Of a hold that is gone nothing changes."""
+    hold = find(scene, reservation_id)
+    if isinstance(hold, Refused):
+        return hold
+    if gone(hold, scene.now_us) is None:
+        scene.put(replace(hold, state=RELEASED))
+    return scene.holds[reservation_id]
+
+
+def settle(
+    scene: HoldContext,
+    reservation_id: str,
+    used: Counts,
+    step: str,
+    sha256: str,
+    *,
+    final: bool,
+    outcome: str = "completed",
+    time_us: int | None = None,
+) -> Settled | Refused:
+    """Record usage that happened under a hold, once for each ``step``.
+
+    The used part moves from the hold to one of its own, which the event names and its commit closes; so what is free
+    never grows before the usage is burned. ``final`` gives the rest back. Refused only with ``unknown_reservation`` and
+    ``idempotency_key_reused``; of a hold that is gone the usage is recorded, and :attr:`Settled.problem` says so.
+    """
+    hold = find(scene, reservation_id)
+    if isinstance(hold, Refused):
+        return hold
+    part_id = f"{reservation_id}/{step}"
+    part = scene.holds.get(part_id)
+    if part is not None and part.event is not None:
+        known = repeated(part, "create", sha256)
+        return known if isinstance(known, Refused) else Settled(hold, part.event, _problem_kept(known))
+    problem = gone(hold, scene.now_us)
+    terms = replace(hold.terms, dimensions={**hold.terms.dimensions, "outcome": outcome}, counts=used, partial=False)
+    happened = usage_event(hold.account, terms, used, scene.now_us if time_us is None else time_us)
+    held = NOTHING
+    if scene.account is not None:
+        held = hold_for_used(scene.account, scene.held.minus(hold.held_at(scene.now_us)), happened, scene.tariff)
+    if problem is None:
+        scene.put(replace(hold, state=RELEASED) if final else _lowered(scene, hold, held, used))
+    event = settlement_event(happened, part_id)
+    made = Hold(
+        *(part_id, hold.account, SETTLEMENT, OPEN, held, terms, scene.now_us, scene.now_us + SETTLEMENT_US),
+        event=event,
+    )
+    kept = {} if problem is None else {"problem": [problem.code, problem.detail]}
+    scene.put(with_step(made, "create", sha256, **kept))
+    return Settled(scene.holds[reservation_id], event, problem)
+
+
+def _lowered(scene: HoldContext, hold: Hold, held: HeldAmounts, used: Counts) -> Hold:
+    """The hold without a part that was used."""
+    gone_counts = dict(used)
+    left = canonical_counts({meter: max(0, count - gone_counts.get(meter, 0)) for meter, count in hold.terms.counts})
+    terms = replace(hold.terms, counts=left)
+    if scene.account is not None:
+        priced = scene.tariff.rate(scene.account, usage_event(hold.account, terms, left, scene.now_us))
+        if not isinstance(priced, Refused):
+            terms = replace(terms, amount_pico=priced[1].amount_pico, standard_micro=priced[1].standard_micro)
+    return replace(hold, held=hold.held.minus(held), terms=terms)
+
+
+def _problem_kept(step: Mapping[str, Any] | None) -> Refused | None:
+    kept = None if step is None else step.get("problem")
+    return None if kept is None else Refused(*kept)
+
+
+def reconcile(scene: HoldContext, reservation_id: str) -> tuple[Hold, Refused | None] | Refused:
+    """An offline grant whose usage is being sent; its last event closes it. Says where it is gone already."""
+    hold = find(scene, reservation_id)
+    if isinstance(hold, Refused) or hold.kind != OFFLINE_GRANT:
+        return Refused("unknown_grant", f"there is no offline grant {reservation_id!r}")
+    return hold, gone(hold, scene.now_us)

@@ -1,0 +1,1 @@
+"""SQL of the HTTP API: keys, orders, account and catalogue reads."""

@@ -1,0 +1,42 @@
+"""Accounts as the HTTP API reads them: each answer is of one moment. Never writes."""
+
+import json
+from typing import LiteralString
+
+from billing.accounts.account import Account
+from billing.store.account_rows import ACCOUNTS, BUCKETS, assemble
+from billing.store.api.pool import ApiDatabase
+
+
+async def read_account(database: ApiDatabase, account: str) -> Account | None:
+    """An account with its buckets by grant id, as the last commit left it; None where it was never opened."""
+    wanted = json.dumps([account])
+    async with database.snapshot() as connection, connection.pipeline():
+        found = await connection.execute(ACCOUNTS, (wanted,))
+        granted = await connection.execute(BUCKETS, (wanted,))
+        accounts = assemble(await found.fetchall(), await granted.fetchall())
+    return accounts[0] if accounts else None
+
+
+_RESERVED: LiteralString = (
+    "SELECT e.key, sum(e.value::numeric) FROM hold AS h, jsonb_each_text(h.held_micro) AS e WHERE h.account = %s"
+    " AND h.state = 'open' AND h.expires_us > extract(epoch FROM clock_timestamp()) * 1000000 GROUP BY e.key"
+)
+
+
+async def read_reserved(database: ApiDatabase, account: str) -> dict[str, int]:
+    """What open holds hold of an account at this moment: micro by grant id."""
+    async with database.connection() as connection:
+        found = await connection.execute(_RESERVED, (account,))
+        return {grant_id: int(micro) for grant_id, micro in await found.fetchall()}
+
+
+async def list_accounts(database: ApiDatabase, after: str, limit: int) -> list[Account]:
+    """At most ``limit`` accounts whose id is greater than ``after``, by id, without their buckets."""
+    async with database.snapshot() as connection:
+        ids = await connection.execute(
+            "SELECT account FROM account WHERE account > %s ORDER BY account LIMIT %s", (after, limit)
+        )
+        wanted = json.dumps([account for (account,) in await ids.fetchall()])
+        found = await connection.execute(ACCOUNTS, (wanted,))
+        return assemble(await found.fetchall(), ())

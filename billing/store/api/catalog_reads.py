@@ -1,0 +1,40 @@
+"""The catalogue and the state of many accounts, as the HTTP API reads them. Never writes."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from billing.errors import BrokenInvariant
+from billing.store.api.pool import ApiDatabase
+
+
+async def read_epoch(database: ApiDatabase) -> int:
+    """The catalogue's epoch: 0 before the first publication."""
+    async with database.connection() as connection:
+        row = await (await connection.execute("SELECT epoch FROM catalog_state")).fetchone()
+    if row is None:
+        raise BrokenInvariant("catalog_state has no row")
+    return int(row[0])
+
+
+async def read_bodies(database: ApiDatabase) -> tuple[int, list[dict[str, Any]]]:
+    """Epoch and bodies of all entries, of one moment."""
+    async with database.connection() as connection:
+        found = await connection.execute(
+            "SELECT epoch, (SELECT coalesce(jsonb_agg(body), '[]') FROM catalog_entry) FROM catalog_state"
+        )
+        row = await found.fetchone()
+    if row is None:
+        raise BrokenInvariant("catalog_state has no row")
+    return int(row[0]), row[1]
+
+
+async def account_states(database: ApiDatabase, accounts: Iterable[str]) -> dict[str, str]:
+    """``open`` or ``closed``, by account; those that were never opened are left out."""
+    async with database.connection() as connection:
+        found = await connection.execute(
+            "SELECT account, status FROM jsonb_array_elements_text(%s::jsonb) AS wanted (account)"
+            " JOIN account USING (account)",
+            (json.dumps(sorted(set(accounts))),),
+        )
+        return dict(await found.fetchall())

@@ -1,0 +1,148 @@
+"""Commands that were ordered over HTTP: which request an idempotency key stands for, and what became of it.
+
+A row is written before its command is sent and is never deleted. Whether a command was accepted is in ``command_seen``,
+whether it was decided at all is in the partition's position: a row only remembers the answer, and why it was a no.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import LiteralString
+
+from billing.store.api.pool import ApiDatabase, AsyncConnection
+
+SOURCE_PREFIX = "urn:tokenbill:api:"
+"""Source of every command that is ordered over HTTP, followed by the id of the key that ordered it."""
+ACCEPTED, REJECTED = "accepted", "rejected"
+
+_INSERT: LiteralString = """
+INSERT INTO api_idempotency (caller, key, request_sha256, account, type, record, partition)
+VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
+"""
+# One statement is one snapshot: a position that has passed the command tells the truth about command_seen.
+_READ: LiteralString = """
+SELECT r.request_sha256, r.account, r.type, r.record, r.partition, r.record_offset, r.outcome, r.reason, r.detail,
+    s.id IS NOT NULL, coalesce(p.next_offset > r.record_offset, false)
+FROM api_idempotency AS r
+LEFT JOIN command_seen AS s ON s.source = 'urn:tokenbill:api:' || r.caller AND s.id = r.key
+LEFT JOIN position AS p ON p.topic = 'account.commands' AND p.partition = r.partition
+WHERE r.caller = %s AND r.key = %s
+"""
+_SETTLE: LiteralString = """
+UPDATE api_idempotency SET outcome = %s WHERE caller = %s AND key = %s AND outcome IS DISTINCT FROM %s
+"""
+_HEARD: LiteralString = """
+UPDATE api_idempotency AS r SET reason = h.reason, detail = h.detail
+FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[]) AS h (caller, key, reason, detail)
+WHERE r.caller = h.caller AND r.key = h.key
+"""
+_MOVE: LiteralString = """
+INSERT INTO api_position AS a (partition, next_offset) SELECT * FROM unnest(%s::integer[], %s::bigint[])
+ON CONFLICT (partition) DO UPDATE SET next_offset = greatest(a.next_offset, excluded.next_offset)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A command as it was ordered. ``record`` is the CloudEvent that is sent, again if need be."""
+
+    caller: str
+    key: str
+    request_sha256: bytes
+    account: str
+    type: str
+    record: bytes
+    partition: int
+
+    @property
+    def source(self) -> str:
+        """Source of the command; its id is the key."""
+        return SOURCE_PREFIX + self.caller
+
+
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """An order, and what is known of it. ``outcome`` None: not decided, or the reason of a refusal is on its way."""
+
+    order: Order
+    record_offset: int | None
+    outcome: str | None
+    reason: str | None
+    detail: str | None
+
+
+async def remember_order(database: ApiDatabase, order: Order) -> tuple[bool, Ordered]:
+    """Keep an order; whether it is new, and the one that stands under its caller and key."""
+    async with database.connection() as connection:
+        given = (order.request_sha256, order.account, order.type, order.record, order.partition)
+        done = await connection.execute(_INSERT, (order.caller, order.key, *given))
+        new = done.rowcount == 1
+    if new:
+        return True, Ordered(order, None, None, None, None)
+    found = await read_order(database, order.caller, order.key)
+    if found is None:
+        raise LookupError(f"the order {order.key!r} of {order.caller!r} was kept and is gone")
+    return False, found
+
+
+async def read_order(database: ApiDatabase, caller: str, key: str) -> Ordered | None:
+    """An order with its outcome as SQL knows it at this moment; None where there is none."""
+    async with database.connection() as connection:
+        found = await connection.execute(_READ, (caller, key))
+        row = await found.fetchone()
+        if row is None:
+            return None
+        sha256, account, kind, record, partition, offset, outcome, reason, detail, seen, decided = row
+        settled = ACCEPTED if seen else REJECTED if decided and reason is not None else outcome
+        if settled != outcome:
+            await connection.execute(_SETTLE, (settled, caller, key, settled))
+    order = Order(caller, key, sha256, account, kind, record, partition)
+    return Ordered(order, offset, settled, reason, detail)
+
+
+class Sending:
+    """The right to send one order: held by one request of all processes at a time."""
+
+    def __init__(self, connection: AsyncConnection, caller: str, key: str, record_offset: int | None) -> None:
+        self._connection = connection
+        self._caller, self._key = caller, key
+        self.record_offset = record_offset
+
+    async def sent(self, record_offset: int) -> None:
+        """Keep where Kafka has it."""
+        await self._connection.execute(
+            "UPDATE api_idempotency SET record_offset = %s WHERE caller = %s AND key = %s",
+            (record_offset, self._caller, self._key),
+        )
+        self.record_offset = record_offset
+
+
+@asynccontextmanager
+async def sending(database: ApiDatabase, caller: str, key: str) -> AsyncIterator[Sending]:
+    """Hold an order while it is sent; a process that dies lets go of it. Waits for who holds it, as long as it takes
+    Kafka to answer."""
+    async with database.transaction() as connection:
+        found = await connection.execute(
+            "SELECT record_offset FROM api_idempotency WHERE caller = %s AND key = %s FOR UPDATE", (caller, key)
+        )
+        row = await found.fetchone()
+        if row is None:
+            raise LookupError(f"there is no order {key!r} of {caller!r}")
+        yield Sending(connection, caller, key, row[0])
+
+
+async def outcome_positions(database: ApiDatabase) -> dict[int, int]:
+    """From where the outcomes of each partition are to be read; nothing before the API ran for the first time."""
+    async with database.connection() as connection:
+        rows = await connection.execute("SELECT partition, next_offset FROM api_position")
+        return dict(await rows.fetchall())
+
+
+async def keep_outcomes(
+    database: ApiDatabase, positions: Mapping[int, int], refused: Sequence[tuple[str, str, str, str]]
+) -> None:
+    """Keep why orders were refused, as (caller, key, reason, detail), and where to read on."""
+    async with database.transaction() as connection:
+        if refused:
+            await connection.execute(_HEARD, [list(column) for column in zip(*refused, strict=True)])
+        await connection.execute(_MOVE, (list(positions), list(positions.values())))

@@ -1,0 +1,95 @@
+"""The HTTP API's connections: an asynchronous pool on psycopg, so that no request waits for a thread.
+
+Statements run in autocommit unless a transaction is asked for: one statement is one journey to the server. Never
+decides what is read or written.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import psycopg
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from billing.errors import BrokenInvariant, DatabaseDown, NotPrepared
+from billing.store.database import IntegerLoader, connection_parameters, schema_url
+
+AsyncConnection = psycopg.AsyncConnection[TupleRow]
+
+WAIT_SECONDS = 5
+"""How long a request waits for a free connection before it is told that the database is away."""
+_MISSING = (
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.InvalidSchemaName,
+    psycopg.errors.InsufficientPrivilege,
+)
+
+
+class ApiDatabase:
+    """A pool of asynchronous connections of one event loop."""
+
+    def __init__(self, database_url: str, size: int = 8) -> None:
+        parameters = connection_parameters(schema_url(database_url), "tokenbill api")
+        self._pool = AsyncConnectionPool(
+            kwargs=parameters | {"autocommit": True},
+            min_size=size,
+            max_size=size,
+            timeout=WAIT_SECONDS,
+            configure=_configure,
+            reconnect_timeout=WAIT_SECONDS,
+            open=False,
+        )
+
+    async def open(self) -> None:
+        """Begin to connect; does not wait for the server."""
+        await self._pool.open(wait=False)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._pool.close()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[AsyncConnection]:
+        """A connection in autocommit.
+
+        Raises:
+            DatabaseDown: the server cannot be reached, went away, or gave up; what was under way may be committed.
+            NotPrepared: a table, schema or right is missing.
+            BrokenInvariant: a constraint of the database refused what was written.
+        """
+        try:
+            async with self._pool.connection() as connection:
+                yield connection
+        except PoolTimeout as error:
+            raise DatabaseDown(str(error)) from error
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            # A server that was restarted has broken every idle connection: the pool looks at them all.
+            await self._pool.check()
+            raise DatabaseDown(_first_line(error)) from error
+        except _MISSING as error:
+            raise NotPrepared(_first_line(error)) from error
+        except (psycopg.IntegrityError, psycopg.DataError) as error:
+            raise BrokenInvariant(_first_line(error)) from error
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[AsyncConnection]:
+        """One read-only transaction in which every statement sees the same commits. Raises as :meth:`connection`."""
+        async with self.connection() as connection, connection.transaction():
+            await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            yield connection
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """One transaction: committed at the end, rolled back on any error. Raises as :meth:`connection`."""
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+
+async def _configure(connection: AsyncConnection) -> None:
+    connection.adapters.register_loader("numeric", IntegerLoader)
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

@@ -1,0 +1,1 @@
+"""SQL of the commit: rows, COPY text, digests."""

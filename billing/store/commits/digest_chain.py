@@ -1,0 +1,122 @@
+"""Recomputes the digest chain of a partition from its rows (``audit``): the rows must give the digests that are stored.
+
+Reads with ``COPY … TO STDOUT``, whose lines are the bytes that were hashed when they were written.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import LiteralString
+
+from psycopg import sql
+
+from billing.store.commits.digest import COUNT_COLUMNS, EMPTY, GENESIS, commit_digest, named_digests
+from billing.store.database import Connection
+
+_COMMITS: LiteralString = (
+    "COPY (SELECT json_build_object('commit_no', commit_no, 'catalog_epoch', catalog_epoch,"
+    " 'log_time_us', log_time_us, 'positions', positions, 'limits', limits, 'outbox', outbox,"
+    " 'changes', encode(changes_sha256, 'hex'), 'previous', encode(previous_digest, 'hex'),"
+    " 'digest', encode(digest, 'hex'), 'rated', rated, 'duplicate', duplicate, 'rejected', rejected,"
+    " 'forwarded', forwarded, 'dropped', dropped, 'commands_accepted', commands_accepted,"
+    " 'commands_rejected', commands_rejected, 'commands_duplicate', commands_duplicate,"
+    " 'commands_forwarded', commands_forwarded, 'commands_dropped', commands_dropped, 'messages_sent', messages_sent)"
+    " FROM commit WHERE partition = {} ORDER BY commit_no) TO STDOUT"
+)
+_APPENDED: dict[str, LiteralString] = {
+    "journal": "COPY (SELECT partition, commit_no, line_no, account_code, currency, detail, amount_pico FROM journal"
+    " WHERE partition = {} AND concerns IS NULL ORDER BY commit_no, line_no) TO STDOUT",
+    "corrections": "COPY (SELECT partition, commit_no, line_no, account_code, currency, detail, amount_pico, concerns"
+    " FROM journal WHERE partition = {} AND concerns IS NOT NULL ORDER BY commit_no, line_no) TO STDOUT",
+    "rollup": "COPY (SELECT * FROM rollup WHERE partition = {} ORDER BY commit_no, row_no) TO STDOUT",
+    "command_seen": "COPY (SELECT partition, commit_no, source, id, outcome FROM command_seen"
+    " WHERE partition = {} ORDER BY commit_no, source, id) TO STDOUT",
+    "payment_ref": "COPY (SELECT partition, commit_no, account, payment_ref FROM payment_ref"
+    " WHERE partition = {} ORDER BY commit_no, account, payment_ref) TO STDOUT",
+    "suspense": "COPY (SELECT * FROM suspense WHERE partition = {} ORDER BY commit_no, row_no) TO STDOUT",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ChainBreak:
+    """A commit whose rows do not give its digest, or that does not follow its predecessor."""
+
+    partition: int
+    commit_no: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"partition {self.partition} commit {self.commit_no}: {self.reason}"
+
+
+def check_chain(connection: Connection, partition: int) -> Iterator[ChainBreak]:
+    """Every break in the chain of one partition, in order; numbers without holes and the last digest included.
+
+    Rows of a commit that does not exist are a break too.
+    """
+    state = connection.execute(
+        "SELECT commit_no, digest FROM partition_state WHERE partition = %s", (partition,)
+    ).fetchone()
+    if state is None:
+        return
+    appended = {table: _digests(connection, statement, partition) for table, statement in _APPENDED.items()}
+    previous, expected_no = GENESIS, 1
+    for line in _lines(connection, _COMMITS, partition):
+        commit = json.loads(_unescape(line))
+        commit_no = commit["commit_no"]
+        if commit_no != expected_no:
+            yield ChainBreak(partition, commit_no, f"commit {expected_no} was to follow: a commit is missing")
+        elif commit["previous"] != previous.hex():
+            yield ChainBreak(partition, commit_no, "the predecessor's digest is not the one that is stored")
+        stored = bytes.fromhex(commit["digest"])
+        found = named_digests({table: digests.pop(commit_no, EMPTY) for table, digests in appended.items()})
+        digest = commit_digest(
+            bytes.fromhex(commit["previous"]),
+            partition=partition,
+            commit_no=commit_no,
+            catalog_epoch=commit["catalog_epoch"],
+            log_time_us=commit["log_time_us"],
+            positions=commit["positions"],
+            counts={name: commit[name] for name in COUNT_COLUMNS},
+            limits=commit["limits"],
+            outbox=commit["outbox"],
+            changes=bytes.fromhex(commit["changes"]),
+            appended=found,
+        )
+        if digest != stored:
+            yield ChainBreak(partition, commit_no, "the digest does not match the rows (commit row, " + _NAMES + ")")
+        previous, expected_no = stored, commit_no + 1
+    if (state[0], bytes(state[1])) != (expected_no - 1, previous):
+        yield ChainBreak(partition, state[0], "the last commit is not the one that partition_state names")
+    for table, digests in appended.items():
+        for commit_no in digests:
+            yield ChainBreak(partition, commit_no, f"{table} has rows of a commit that does not exist")
+
+
+_NAMES = ", ".join(_APPENDED)
+
+
+def _digests(connection: Connection, statement: LiteralString, partition: int) -> dict[int, str]:
+    """SHA-256 of each commit's rows in one table."""
+    lines = _lines(connection, statement, partition)
+    digests: dict[int, str] = {}
+    for commit_no, rows in groupby(lines, key=lambda line: int(line.split(b"\t", 2)[1])):
+        digest = hashlib.sha256()
+        for row in rows:
+            digest.update(row)
+        digests[commit_no] = digest.hexdigest()
+    return digests
+
+
+def _lines(connection: Connection, statement: LiteralString, partition: int) -> Iterator[bytes]:
+    copied = connection.cursor()
+    with copied.copy(sql.SQL(statement).format(sql.Literal(partition))) as copy:
+        for line in copy:
+            yield bytes(line)
+
+
+def _unescape(line: bytes) -> bytes:
+    # JSON text has no control characters, so backslashes are all that COPY escapes in it.
+    return line.replace(b"\\\\", b"\\")

@@ -1,0 +1,1 @@
+"""SQL of holds, on a connection of its own."""

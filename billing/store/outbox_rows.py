@@ -1,0 +1,98 @@
+"""The relay's side of the outbox: read in commit order, drop what is published, wait for more. Knows no Kafka."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import LiteralString
+
+import psycopg
+
+from billing.commits.commit_record import OutboxRow
+from billing.errors import DatabaseDown
+from billing.store.commits.write_commit import OUTBOX_CHANNEL
+from billing.store.database import Connection, Database, connect, schema_url
+
+_ROWS_AT_MOST = 4_096
+
+# Whole commits only: a commit is taken as long as what lies before it is within the limit.
+_READ: LiteralString = """
+SELECT o.commit_no, o.topic, o.records, o.first_sequence, o.payload
+FROM outbox AS o JOIN (
+    SELECT commit_no, sum(size) OVER (ORDER BY commit_no) - size AS before FROM (
+        SELECT commit_no, sum(octet_length(payload)) AS size FROM (
+            SELECT commit_no, payload FROM outbox WHERE partition = %(partition)s AND commit_no > %(after)s
+            ORDER BY commit_no, row_no FETCH FIRST %(rows)s ROWS WITH TIES
+        ) AS first_rows GROUP BY commit_no
+    ) AS sizes
+) AS c USING (commit_no)
+WHERE o.partition = %(partition)s AND c.before < %(bytes)s
+ORDER BY o.commit_no, o.row_no
+"""
+
+
+def outbox_read(
+    database: Database, partition: int, after_commit_no: int, max_bytes: int
+) -> list[tuple[int, OutboxRow]]:
+    """Output of whole commits after ``after_commit_no``, in publishing order; at least one commit if there is any."""
+    with database.transaction() as connection:
+        rows = connection.execute(
+            _READ,
+            {"partition": partition, "after": after_commit_no, "rows": _ROWS_AT_MOST, "bytes": max(1, max_bytes)},
+            binary=True,
+        )
+        return [(commit_no, OutboxRow(*row)) for commit_no, *row in rows]
+
+
+def outbox_delete(database: Database, partition: int, through_commit_no: int) -> None:
+    """Drop what was published, up to and with a commit, and remember that it was."""
+    with database.transaction() as connection, connection.pipeline():
+        connection.execute(
+            "DELETE FROM outbox WHERE partition = %s AND commit_no <= %s", (partition, through_commit_no)
+        )
+        connection.execute(
+            "UPDATE relay_position SET commit_no = greatest(commit_no, %s) WHERE partition = %s",
+            (through_commit_no, partition),
+        )
+
+
+def published(database: Database, partition: int) -> int:
+    """The last commit whose output was published and dropped; the relay's own position in Kafka may be ahead of it."""
+    with database.transaction() as connection:
+        row = connection.execute("SELECT commit_no FROM relay_position WHERE partition = %s", (partition,)).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+class Listener:
+    """A connection of its own that hears of commits."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def wait(self, timeout_seconds: float) -> set[int]:
+        """Partitions with new output; empty after the timeout. Read the outbox once before the first wait.
+
+        Raises:
+            DatabaseDown: the connection broke; listen again and read everything once.
+        """
+        try:
+            heard = self._connection.notifies(timeout=timeout_seconds, stop_after=1)
+            return {int(notification.payload) for notification in heard}
+        except psycopg.Error as error:
+            raise DatabaseDown(str(error).strip()) from error
+
+
+@contextmanager
+def listen(database: Database) -> Iterator[Listener]:
+    """Hear of commits from now on.
+
+    Raises:
+        DatabaseDown: the server cannot be reached.
+    """
+    try:
+        connection = connect(schema_url(database.url), autocommit=True, application_name="tokenbill listener")
+    except psycopg.OperationalError as error:
+        raise DatabaseDown(str(error).strip()) from error
+    try:
+        connection.execute(b"LISTEN " + OUTBOX_CHANNEL.encode())
+        yield Listener(connection)
+    finally:
+        connection.close()

@@ -1,0 +1,144 @@
+"""Taking over a partition: the epoch rises, then everything but accounts is loaded. And positions, without owning.
+
+Rows of a partition are seeded when the database is prepared and never made up here.
+"""
+
+from collections.abc import Iterable
+from typing import LiteralString
+
+import psycopg
+
+from billing.commits.commit_record import PartitionState
+from billing.commits.identities import RecentNumbers, SourceState
+from billing.errors import DatabaseDown, NotPrepared
+from billing.store.commits.number_runs import unpack_numbers, unpack_runs
+from billing.store.commits.write_commit import session_name
+from billing.store.database import Connection, Database
+
+RECENT_NUMBERS = 65_536
+"""Of each numbered source, how many of the last numbers keep hashes (DESIGN 7)."""
+PARTITION_COUNT_KEY = "partitions"
+HUNG_COMMIT_SECONDS = 10
+"""A commit of the former owner that takes longer is ended: a stopped process would hold the row for ever."""
+
+# One snapshot of the window function: of each source only rows that reach into its last numbers.
+_RECENT: LiteralString = """
+SELECT source, highest, payload FROM (
+    SELECT source, highest, payload, commit_no, row_no, max(highest) OVER (PARTITION BY source) AS last
+    FROM dedupe_recent WHERE partition = %s
+) AS r WHERE highest > last - %s ORDER BY commit_no, row_no
+"""
+
+
+def acquire(database: Database, partition: int) -> tuple[int, PartitionState]:
+    """Raise the partition's epoch, after any commit in flight has ended, and load its state.
+
+    Raises:
+        NotPrepared: the database has no rows for this partition.
+        DatabaseDown: the server cannot be reached, or a commit in flight did not end when told to.
+    """
+    try:
+        return _acquire(database, partition)
+    except DatabaseDown as error:
+        if not isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
+            raise
+    _end_hung_commit(database, partition)
+    return _acquire(database, partition)
+
+
+def _acquire(database: Database, partition: int) -> tuple[int, PartitionState]:
+    with database.transaction() as connection:
+        connection.execute("SELECT set_config('lock_timeout', %s, true)", (f"{HUNG_COMMIT_SECONDS}s",))
+        row = connection.execute(
+            "UPDATE partition_state SET epoch = epoch + 1 WHERE partition = %s RETURNING epoch, commit_no, log_time_us",
+            (partition,),
+        ).fetchone()
+        if row is None:
+            raise NotPrepared(f"the database has no partition {partition}; prepare it with `tokenbill up`")
+        epoch, commit_no, log_time_us = row
+        state = _load(connection, partition)
+        state.commit_no, state.log_time_us = commit_no, log_time_us
+        return epoch, state
+
+
+def _load(connection: Connection, partition: int) -> PartitionState:
+    with connection.pipeline():
+        count = connection.execute("SELECT value FROM installation WHERE key = %s", (PARTITION_COUNT_KEY,))
+        positions = connection.execute("SELECT topic, next_offset FROM position WHERE partition = %s", (partition,))
+        sequences = connection.execute(
+            "SELECT topic, next_sequence FROM output_sequence WHERE partition = %s", (partition,)
+        )
+        forward_next = connection.execute(
+            "SELECT topic, target, next_number FROM forward_next WHERE partition = %s", (partition,)
+        )
+        cursors = connection.execute(
+            "SELECT topic, origin, next_number FROM forward_cursor WHERE partition = %s", (partition,)
+        )
+        sources = connection.execute(
+            "SELECT source, numbered, seen_runs, refused FROM dedupe_source WHERE partition = %s ORDER BY source",
+            (partition,),
+            binary=True,
+        )
+        recent = connection.execute(_RECENT, (partition, RECENT_NUMBERS), binary=True)
+    stored_count = count.fetchone()
+    if stored_count is None:
+        raise NotPrepared("the database does not say how many partitions there are; prepare it with `tokenbill up`")
+    return PartitionState(
+        partition=partition,
+        partitions=int(stored_count[0]),
+        positions=dict(positions.fetchall()),
+        next_sequences=dict(sequences.fetchall()),
+        forward_next={(topic, target): number for topic, target, number in forward_next},
+        forward_cursors={(topic, origin): number for topic, origin, number in cursors},
+        sources=[
+            SourceState(source, numbered, unpack_runs(runs), unpack_numbers(refused))
+            for source, numbered, runs, refused in sources
+        ],
+        recent=[RecentNumbers(source, highest, payload) for source, highest, payload in recent],
+    )
+
+
+def _end_hung_commit(database: Database, partition: int) -> None:
+    with database.transaction() as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE application_name = %s AND datname = current_database() AND usename = session_user",
+            (session_name(partition),),
+        )
+
+
+def positions(database: Database, partitions: Iterable[int]) -> dict[tuple[str, int], int]:
+    """Next offset of every input topic of these partitions, by (topic, partition); the epoch stays.
+
+    Raises:
+        NotPrepared: a partition has no rows.
+    """
+    wanted = sorted(set(partitions))
+    with database.transaction() as connection:
+        rows = connection.execute(
+            "SELECT topic, partition, next_offset FROM position WHERE partition = ANY(%s)", (wanted,)
+        ).fetchall()
+    found = {(topic, partition): next_offset for topic, partition, next_offset in rows}
+    if missing := set(wanted) - {partition for _, partition in found}:
+        raise NotPrepared(
+            f"the database has no positions of partitions {sorted(missing)}; prepare it with `tokenbill up`"
+        )
+    return found
+
+
+def prune_identities(database: Database, partition: int, before_hour_us: int) -> int:
+    """Drop identities that can no longer matter: unnumbered ones filed before an hour, and numbers out of reach.
+
+    Returns the number of rows dropped. Call it from time to time; nothing depends on when.
+    """
+    with database.transaction() as connection:
+        hours = connection.execute(
+            "DELETE FROM dedupe_hour WHERE partition = %s AND hour_us < %s", (partition, before_hour_us)
+        )
+        recent = connection.execute(
+            "DELETE FROM dedupe_recent AS r USING ("
+            " SELECT source, max(highest) AS last FROM dedupe_recent WHERE partition = %s GROUP BY source) AS m"
+            " WHERE r.partition = %s AND r.source = m.source AND r.highest <= m.last - %s",
+            (partition, partition, RECENT_NUMBERS),
+        )
+        return hours.rowcount + recent.rowcount

@@ -1,0 +1,113 @@
+"""Proves the books against themselves: sums, chains, positions, sub-ledgers. Reads one snapshot and changes nothing."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+
+from billing.catalog.entries import body_sha256
+from billing.store.commits.digest_chain import check_chain
+from billing.store.commits.number_runs import unpack_runs
+from billing.store.database import Connection, Database
+from billing.store.proofs.audit_checks import CHECKS, FINDINGS
+
+SHOWN_AT_MOST = 20
+CHAIN = "digest chain"
+CHAIN_SENTENCE = "the rows of every commit give its digest, each follows its predecessor, and none is missing"
+CATALOG = "catalogue"
+CATALOG_SENTENCE = "every published entry is as it was when it was published"
+HOLES = "missing numbers of sources"
+HOLES_SENTENCE = "usage that a source numbered and that no partition has seen"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One invariant: how many violations, and the first of them in words."""
+
+    name: str
+    sentence: str
+    count: int
+    shown: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """Checks that must have no violation, and findings that fail nothing."""
+
+    checks: tuple[Result, ...]
+    findings: tuple[Result, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether no check has a violation."""
+        return all(result.count == 0 for result in self.checks)
+
+
+def audit(database_url: str) -> Audit:
+    """Run every check.
+
+    Raises:
+        DatabaseDown: the server cannot be reached.
+        NotPrepared: there is no schema yet.
+    """
+    with _snapshot(database_url) as connection:
+        checks = [_result(check.name, check.sentence, _texts(connection, check.query)) for check in CHECKS]
+        checks.append(_result(CHAIN, CHAIN_SENTENCE, _chains(connection)))
+        checks.append(_result(CATALOG, CATALOG_SENTENCE, _catalog(connection)))
+        findings = [_result(check.name, check.sentence, _texts(connection, check.query)) for check in FINDINGS]
+        findings.append(_result(HOLES, HOLES_SENTENCE, _holes(connection)))
+    return Audit(tuple(checks), tuple(findings))
+
+
+@contextmanager
+def _snapshot(database_url: str) -> Iterator[Connection]:
+    database = Database(database_url, pool_size=1, application_name="tokenbill audit")
+    with closing(database), database.transaction() as connection:
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        connection.execute("SELECT set_config('transaction_timeout', '0', true)")
+        yield connection
+
+
+def _result(name: str, sentence: str, texts: Iterable[str]) -> Result:
+    count, shown = 0, []
+    for text in texts:
+        count += 1
+        if count <= SHOWN_AT_MOST:
+            shown.append(text)
+    return Result(name, sentence, count, tuple(shown))
+
+
+def _texts(connection: Connection, query: str) -> Iterator[str]:
+    for (text,) in connection.execute(query.encode()):
+        yield text
+
+
+def _chains(connection: Connection) -> Iterator[str]:
+    partitions = connection.execute("SELECT partition FROM partition_state ORDER BY partition").fetchall()
+    for (partition,) in partitions:
+        yield from map(str, check_chain(connection, partition))
+
+
+def _catalog(connection: Connection) -> Iterator[str]:
+    rows = connection.execute("SELECT kind, name, version, sha256, body FROM catalog_entry ORDER BY 1, 2, 3")
+    for kind, name, version, sha256, body in rows:
+        if body_sha256(body) != sha256 or (body["kind"], body["name"], body["version"]) != (kind, name, version):
+            yield f"{kind} {name}@{version}: the body does not give its digest"
+
+
+def _holes(connection: Connection) -> Iterator[str]:
+    """Numbers below the greatest seen that no partition has seen, for each numbered source."""
+    runs: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for source, seen in connection.execute("SELECT source, seen_runs FROM dedupe_source WHERE numbered"):
+        runs[source] += unpack_runs(seen)
+    for source in sorted(runs):
+        holes, missing = [], 0
+        next_number = 1
+        for first, last in sorted(runs[source]):
+            if first > next_number:
+                holes.append(f"{next_number}" if first - next_number == 1 else f"{next_number}–{first - 1}")
+                missing += first - next_number
+            next_number = max(next_number, last + 1)
+        if holes:
+            listed = ", ".join(holes[:5]) + (", …" if len(holes) > 5 else "")
+            yield f"{source}: {missing} missing ({listed})"

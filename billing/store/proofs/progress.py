@@ -1,0 +1,39 @@
+"""How far the database is, for ``tokenbill status``: positions of the inputs, and what waits to be published."""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+import psycopg
+
+from billing.errors import StoreError
+from billing.store.database import Connection, Database
+
+
+def input_positions(database_url: str) -> dict[tuple[str, int], int]:
+    """Next offset of every input topic, by (topic, partition).
+
+    Raises:
+        DatabaseDown: the server cannot be reached.
+        NotPrepared: there is no schema yet.
+        StoreError: the server refused the query.
+    """
+    with _connected(database_url) as connection:
+        rows = connection.execute("SELECT topic, partition, next_offset FROM position").fetchall()
+    return {(topic, partition): next_offset for topic, partition, next_offset in rows}
+
+
+def outbox_depth(database_url: str) -> int:
+    """Records that are committed and not yet published and dropped. Raises as :func:`input_positions`."""
+    with _connected(database_url) as connection:
+        row = connection.execute("SELECT coalesce(sum(records), 0) FROM outbox").fetchone()
+    return 0 if row is None else int(row[0])
+
+
+@contextmanager
+def _connected(database_url: str) -> Iterator[Connection]:
+    database = Database(database_url, pool_size=1, application_name="tokenbill status")
+    try:
+        with closing(database), database.transaction() as connection:
+            yield connection
+    except psycopg.Error as error:
+        raise StoreError(str(error)) from error

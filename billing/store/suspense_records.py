@@ -1,0 +1,211 @@
+"""Suspense in SQL: finds rejected records, says what became of them, and notes that they were sent again.
+
+``suspense`` is written by commits alone (:mod:`billing.store.commits.write_commit`). Nothing here changes a row; a
+resolution is a
+row of its own. Never sends.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, LiteralString
+
+from billing.store.commits.suspense_rows import read_headers, read_value
+from billing.store.database import Connection, Database
+from billing.suspense import Listed, RecordPlace, SuspendedRecord
+
+AS_IT_WAS, REPAIRED = "as_it_was", "repaired"
+ROWS_AT_ONCE = 1_000
+PAGE_BYTES = 32 << 20
+"""A page of records to be sent again ends with the one that reaches this size."""
+_LOCK = 0x7462_7375  # "tbsu"
+
+_STATE: LiteralString = """
+CASE WHEN r.resolution_no IS NULL THEN 'open'
+     WHEN EXISTS (SELECT FROM suspense AS again WHERE again.topic = r.sent_topic
+                  AND again.partition = r.sent_partition AND again.record_offset = r.sent_offset) THEN 'rejected_again'
+     WHEN r.sent_offset < (SELECT next_offset FROM position AS p
+                           WHERE p.topic = r.sent_topic AND p.partition = r.sent_partition) THEN 'rated'
+     ELSE 'resubmitted' END
+"""
+_FROM: LiteralString = """
+FROM suspense AS s LEFT JOIN LATERAL (
+    SELECT * FROM suspense_resolution AS r WHERE (r.partition, r.commit_no, r.row_no)
+        = (s.partition, s.commit_no, s.row_no) ORDER BY r.resolution_no DESC LIMIT 1
+) AS r ON true
+"""
+WHERE: LiteralString = """
+WHERE (%(reason)s::text IS NULL OR s.reason = %(reason)s) AND (%(account)s::text IS NULL OR s.account = %(account)s)
+  AND (%(from_us)s::bigint IS NULL OR s.log_time_us >= %(from_us)s)
+  AND (%(to_us)s::bigint IS NULL OR s.log_time_us < %(to_us)s)
+"""
+IS_OPEN: LiteralString = " AND r.resolution_no IS NULL"
+_OLDEST_FIRST: LiteralString = " ORDER BY s.log_time_us, s.partition, s.commit_no, s.row_no"
+_OF_KEYS: LiteralString = """
+WHERE (s.partition, s.commit_no, s.row_no) IN (SELECT * FROM unnest(%s::integer[], %s::bigint[], %s::integer[]))
+ORDER BY s.partition, s.commit_no, s.row_no
+"""
+AFTER: LiteralString = """
+  AND (s.partition, s.commit_no, s.row_no) > (%(after_partition)s, %(after_commit)s, %(after_row)s)
+ORDER BY s.partition, s.commit_no, s.row_no LIMIT %(rows)s
+"""
+AT_PLACE: LiteralString = " WHERE s.topic = %s AND s.partition = %s AND s.record_offset = %s"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which rows: what is None does not choose. ``from_us`` is included, ``to_us`` is not."""
+
+    reason: str | None = None
+    account: str | None = None
+    from_us: int | None = None
+    to_us: int | None = None
+    only_open: bool = True
+
+    def parameters(self) -> dict[str, str | int | None]:
+        """For the statements' WHERE."""
+        return {"reason": self.reason, "account": self.account, "from_us": self.from_us, "to_us": self.to_us}
+
+
+def after_parameters(after: tuple[int, int, int], rows: int) -> dict[str, int]:
+    """For :data:`AFTER`: the key of the row before, and how many rows at most."""
+    return dict(zip(("after_partition", "after_commit", "after_row", "rows"), (*after, rows), strict=True))
+
+
+LISTED: LiteralString = f"""
+SELECT s.partition, s.commit_no, s.row_no, s.topic, s.partition, s.record_offset, s.log_time_us, s.reason, s.detail,
+    s.source, s.id, s.account, s.size_bytes, {_STATE}, r.sent_topic, r.sent_partition,
+    r.sent_offset, r.resolved_by, (extract(epoch FROM r.resolved_at) * 1000000)::bigint
+{_FROM}"""  # noqa: S608 (literals only)
+
+
+def listed(database: Database, wanted: Wanted) -> Iterator[Listed]:
+    """Rows as they are asked for, oldest first; streamed.
+
+    Raises:
+        DatabaseDown, NotPrepared: as :meth:`Database.transaction`.
+    """
+    statement = LISTED + WHERE + (IS_OPEN if wanted.only_open else "") + _OLDEST_FIRST
+    with database.transaction() as connection, connection.cursor(name="suspense") as cursor:
+        cursor.itersize = ROWS_AT_ONCE
+        cursor.execute(statement, wanted.parameters())
+        for row in cursor:
+            yield read_listed(row)
+
+
+def read_listed(row: Sequence[Any]) -> Listed:
+    """A row of :data:`LISTED`."""
+    sent_to = None if row[14] is None else RecordPlace(*row[14:17])
+    about = [*row[6:14], sent_to, *row[17:19]]
+    return Listed((row[0], row[1], row[2]), RecordPlace(*row[3:6]), *about)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A record in suspense with its bytes: its row, and whether it was sent again."""
+
+    key: tuple[int, int, int]
+    """(partition, commit_no, row_no)."""
+    held: SuspendedRecord
+    resolved: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """One time that a record was sent again."""
+
+    key: tuple[int, int, int]
+    sent_to: RecordPlace
+    repaired: bytes | None
+
+
+KEPT: LiteralString = (
+    "SELECT s.partition, s.commit_no, s.row_no, s.topic, s.partition, s.record_offset, s.reason, s.source, s.id,"
+    " s.sequence, s.account, s.record_key, s.headers, s.packing, s.value, r.resolution_no IS NOT NULL" + _FROM
+)
+
+
+def read_kept(row: Sequence[Any]) -> Kept:
+    """A row of :data:`KEPT`."""
+    record_key, headers, packing, value = row[11:15]
+    about = [*row[6:11], None if record_key is None else bytes(record_key), read_headers(headers)]
+    about.append(read_value(packing, None if value is None else bytes(value)))
+    held = SuspendedRecord(RecordPlace(*row[3:6]), *about)
+    return Kept((row[0], row[1], row[2]), held, row[15])
+
+
+def shown(database: Database, place: RecordPlace) -> tuple[Listed, Kept] | None:
+    """All that is known of one record; None where none was rejected at this place.
+
+    Raises:
+        DatabaseDown, NotPrepared: as :meth:`Database.transaction`.
+    """
+    with database.transaction() as connection:
+        found = connection.execute(LISTED + AT_PLACE, place).fetchone()
+        kept = connection.execute(KEPT + AT_PLACE, place).fetchone()
+    return None if found is None or kept is None else (read_listed(found), read_kept(kept))
+
+
+class Resubmission:
+    """One transaction that finds records, while they are sent, and notes where they went. One at a time per database.
+
+    What was sent and could not be noted (a crash between the two) is sent again the next time; identity absorbs that.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        # Kafka is waited for while the transaction is open.
+        connection.execute(
+            "SELECT set_config('transaction_timeout', '0', true),"
+            " set_config('idle_in_transaction_session_timeout', '0', true)"
+        )
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+
+    def partitions(self) -> int:
+        """How many partitions there are."""
+        row = self._connection.execute("SELECT count(*) FROM partition_state").fetchall()
+        return int(row[0][0])
+
+    def commits(self) -> dict[int, int]:
+        """By partition its last commit: what is rejected afterwards is not of this resubmission."""
+        return dict(self._connection.execute("SELECT partition, commit_no FROM partition_state").fetchall())
+
+    def places(self, places: Iterable[RecordPlace]) -> Iterator[Kept]:
+        """The records of these places, in their order; a place where none was rejected is left out."""
+        for place in places:
+            found = self._connection.execute(KEPT + AT_PLACE, place).fetchone()
+            if found is not None:
+                yield read_kept(found)
+
+    def page(self, wanted: Wanted, commits: Mapping[int, int], after: tuple[int, int, int]) -> list[Kept]:
+        """Open records after one row, in the order of their commits, no later than ``commits``; empty at the end."""
+        sizes = self._connection.execute(
+            "SELECT s.partition, s.commit_no, s.row_no, s.size_bytes"
+            + _FROM
+            + "JOIN unnest(%(partitions)s::integer[], %(commits)s::bigint[]) AS last (partition, commit_no)"
+            " ON last.partition = s.partition AND s.commit_no <= last.commit_no" + WHERE + IS_OPEN + AFTER,
+            wanted.parameters()
+            | after_parameters(after, ROWS_AT_ONCE)
+            | {"partitions": list(commits), "commits": list(commits.values())},
+        ).fetchall()
+        chosen, total = 0, 0
+        for row in sizes:
+            chosen, total = chosen + 1, total + row[3]
+            if total >= PAGE_BYTES:
+                break
+        if not chosen:
+            return []
+        keys = [[row[column] for row in sizes[:chosen]] for column in range(3)]
+        found = self._connection.execute(KEPT + _OF_KEYS, keys)
+        return [read_kept(row) for row in found]
+
+    def note(self, resolutions: Sequence[Resolution], resolved_by: str) -> None:
+        """Keep where records went, and who sent them."""
+        with self._connection.cursor() as cursor:
+            cursor.executemany(
+                "INSERT INTO suspense_resolution (partition, commit_no, row_no, how, resolved_by, sent_topic,"
+                " sent_partition, sent_offset, repaired) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+                [
+                    (*one.key, AS_IT_WAS if one.repaired is None else REPAIRED, resolved_by, *one.sent_to, one.repaired)
+                    for one in resolutions
+                ],
+            )

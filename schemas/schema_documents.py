@@ -1,0 +1,155 @@
+"""JSON Schema of every event and one AsyncAPI document of all topics, generated from the models.
+
+``python -m schemas.schema_documents [FOLDER]`` writes them, to ``docs/schemas`` of the checkout unless told
+otherwise. A test
+compares what is on disk with what the models say. Topics that only workers read (``*.forwarded``) are not described.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from schemas.cloudevents import Attributes
+from schemas.commands import COMMANDS
+from schemas.fields import SEQUENCE_PATTERN
+from schemas.outputs import OUTPUTS, UsageRejectedHeaders
+from schemas.usage import USAGE_TYPE, UsageData
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_HEADERS_FILE = "usage.rejected.headers.json"
+
+Schema = dict[str, Any]
+
+_TOPICS: tuple[tuple[str, str, str, str], ...] = (
+    ("usage.events", "receive", "the account", "Usage of AI tokens, as it happened."),
+    ("account.commands", "receive", "the account", "Orders about accounts, wallets, packages and usage."),
+    ("usage.rated", "send", "the partition", "Usage that was rated and paid, in commit order."),
+    ("package.balance", "send", "the account", "The whole state of an account; compacted."),
+    (
+        "account.events",
+        "send",
+        "the account",
+        "Outcome of each command, thresholds reached, packs bought, buckets ended.",
+    ),
+    ("settlement.entries", "send", "the party", "What each commit earned each party."),
+    ("usage.rejected", "send", "as it came", "Usage that is not billed, byte for byte, with the reason in headers."),
+)
+
+
+def _model_schema(model: type[BaseModel]) -> Schema:
+    return model.model_json_schema(by_alias=True, mode="validation")
+
+
+def event_schema(event_type: str, model: type[BaseModel], *, output: bool = False) -> Schema:
+    """Make the JSON Schema of a whole structured CloudEvent of one type; ``output`` promises a sequence."""
+    data = _model_schema(model)
+    definitions = data.pop("$defs", None)
+    envelope = _model_schema(Attributes)
+    properties: Schema = dict(envelope["properties"])
+    properties["type"] = {"const": event_type}
+    required = [*envelope["required"], "data"]
+    if output:
+        properties["sequence"] = {"type": "string", "pattern": SEQUENCE_PATTERN}
+        required.append("sequence")
+    properties["data"] = data
+    schema: Schema = {
+        "$schema": DIALECT,
+        "$id": f"urn:tokenbill:schema:{event_type}",
+        "title": event_type,
+        "description": data.get("description", ""),
+        "type": "object",
+        "required": required,
+        "properties": properties,
+    }
+    if definitions:
+        schema["$defs"] = definitions
+    return schema
+
+
+def event_schemas() -> dict[str, Schema]:
+    """Make the JSON Schema of every event type, by type."""
+    schemas = {USAGE_TYPE: event_schema(USAGE_TYPE, UsageData)}
+    schemas |= {name: event_schema(name, model) for name, model in COMMANDS.items()}
+    schemas |= {name: event_schema(name, model, output=True) for name, model in OUTPUTS.items()}
+    return schemas
+
+
+def _types_of(topic: str) -> list[str]:
+    if topic == "usage.events":
+        return [USAGE_TYPE]
+    if topic == "account.commands":
+        return list(COMMANDS)
+    return [name for name, model in OUTPUTS.items() if topic == model.TOPIC]
+
+
+def _message(event_type: str) -> Schema:
+    return {
+        "name": event_type,
+        "contentType": "application/cloudevents+json",
+        "payload": {"schemaFormat": "application/schema+json;version=draft-2020-12", "schema": _reference(event_type)},
+    }
+
+
+def _reference(event_type: str) -> Schema:
+    return {"$ref": f"./{event_type}.json"}
+
+
+def asyncapi() -> Schema:
+    """Make the AsyncAPI 3.0 document of all public topics; "receive" is what Tokenbill reads."""
+    channels: Schema = {}
+    operations: Schema = {}
+    messages = {event_type: _message(event_type) for event_type in event_schemas()}
+    rejected = {
+        "name": "usage.rejected",
+        "headers": {"$ref": f"./{_HEADERS_FILE}"},
+        "payload": {"description": "The original value, whatever it was."},
+    }
+    messages["usage.rejected"] = rejected
+    for topic, action, key, text in _TOPICS:
+        names = [topic] if topic == "usage.rejected" else _types_of(topic)
+        channels[topic] = {
+            "address": topic,
+            "description": f"{text} Record key: {key}.",
+            "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in names},
+            "bindings": {"kafka": {"topic": topic, "bindingVersion": "0.5.0"}},
+        }
+        operations[f"{action}.{topic}"] = {
+            "action": action,
+            "channel": {"$ref": f"#/channels/{topic}"},
+            "summary": text,
+        }
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Tokenbill",
+            "version": "1",
+            "description": "Billing and settlement of AI tokens. Read outputs with isolation level read_committed.",
+        },
+        "defaultContentType": "application/cloudevents+json",
+        "channels": channels,
+        "operations": operations,
+        "components": {"messages": messages},
+    }
+
+
+def documents() -> dict[str, str]:
+    """Make every document: file name to text, the same text for the same models."""
+    made: dict[str, Schema] = {f"{name}.json": schema for name, schema in event_schemas().items()}
+    made[_HEADERS_FILE] = {"$schema": DIALECT, **_model_schema(UsageRejectedHeaders)}
+    made["asyncapi.json"] = asyncapi()
+    return {name: json.dumps(body, indent=2, ensure_ascii=False) + "\n" for name, body in sorted(made.items())}
+
+
+def main(arguments: list[str]) -> None:
+    """Write the documents into a folder."""
+    folder = Path(arguments[0]) if arguments else Path(__file__).resolve().parents[1] / "docs" / "schemas"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in documents().items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

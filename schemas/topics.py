@@ -1,0 +1,49 @@
+"""Names of the Kafka topics and of the headers of forwarded records."""
+
+USAGE_TOPIC = "usage.events"
+
+
+USAGE_FORWARDED_TOPIC = "usage.forwarded"
+
+
+COMMAND_TOPIC = "account.commands"
+
+
+COMMAND_FORWARDED_TOPIC = "commands.forwarded"
+
+
+INPUT_TOPICS = (COMMAND_TOPIC, COMMAND_FORWARDED_TOPIC, USAGE_TOPIC, USAGE_FORWARDED_TOPIC)
+"""Input topics in the order in which one commit applies them (DESIGN 3)."""
+
+
+FORWARD_TOPIC = {
+    USAGE_TOPIC: USAGE_FORWARDED_TOPIC,
+    USAGE_FORWARDED_TOPIC: USAGE_FORWARDED_TOPIC,
+    COMMAND_TOPIC: COMMAND_FORWARDED_TOPIC,
+    COMMAND_FORWARDED_TOPIC: COMMAND_FORWARDED_TOPIC,
+}
+
+
+RATED_TOPIC = "usage.rated"
+
+
+BALANCE_TOPIC = "package.balance"
+
+
+ACCOUNT_EVENT_TOPIC = "account.events"
+
+
+SETTLEMENT_TOPIC = "settlement.entries"
+
+
+REJECTED_TOPIC = "usage.rejected"
+
+
+OUTPUT_TOPICS = (RATED_TOPIC, BALANCE_TOPIC, ACCOUNT_EVENT_TOPIC, SETTLEMENT_TOPIC, REJECTED_TOPIC)
+
+
+FORWARD_ORIGIN_HEADER = "tb_origin_partition"
+
+
+FORWARD_NUMBER_HEADER = "tb_forward_number"
+"""Headers of a forwarded record: decimal digits; numbers rise by one per (input topic kind, origin, target)."""

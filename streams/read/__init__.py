@@ -1,0 +1,1 @@
+"""Readers of topics: account events, outcomes of commands, the input log."""

@@ -1,0 +1,1 @@
+"""The relay: publishes the outbox in Kafka transactions."""

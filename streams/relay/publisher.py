@@ -1,0 +1,179 @@
+"""Publishes record batches that are packed already, in Kafka transactions: aiokafka's producer behind plain calls.
+
+librdkafka takes records one by one, and packs and compresses them again; aiokafka takes whole batches. Its event loop
+runs only inside a call, in the caller's thread, so that a publisher that failed can be left behind with all it had
+under way. Stands on private names of aiokafka's producer; ``tests/streams/relay/test_publisher_contract.py`` pins them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import struct
+import time
+from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar, cast
+
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import InvalidProducerEpoch, KafkaError, ProducerFenced
+from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.record.util import calc_crc32c
+
+from billing.commits.outbox_frames import split_batches
+
+log = logging.getLogger("tokenbill.publisher")
+
+_CRC = struct.Struct(">I")
+_CRC_AT, _CHECKED_FROM = 17, 21
+_ATTRIBUTES = struct.Struct(">h")
+_ATTRIBUTES_AT, _TRANSACTIONAL = 21, 0x10
+_TIMES = struct.Struct(">qq")
+_TIMES_AT = 27
+_PRODUCER = struct.Struct(">qhi")
+_PRODUCER_AT = 43
+_CLOSE_SECONDS = 5.0
+T = TypeVar("T")
+
+
+class PublisherFailed(Exception):
+    """The broker did not do it, or nobody knows whether it did: open a new publisher and ask where it stands."""
+
+
+class PublisherFenced(Exception):
+    """Another publisher with this transactional id has begun."""
+
+
+class ReadyBatch:
+    """One packed record batch, with what aiokafka's sender asks of a ``BatchBuilder``."""
+
+    def __init__(self, packed: bytes, records: int, now_ms: int) -> None:
+        self._data = bytearray(packed)
+        self._records = records
+        (attributes,) = _ATTRIBUTES.unpack_from(self._data, _ATTRIBUTES_AT)
+        _ATTRIBUTES.pack_into(self._data, _ATTRIBUTES_AT, attributes | _TRANSACTIONAL)
+        _TIMES.pack_into(self._data, _TIMES_AT, now_ms, now_ms)
+
+    def close(self) -> None:
+        """Nothing can be added anyway."""
+
+    def closed(self) -> bool:
+        """It is full as it is."""
+        return True
+
+    def size(self) -> int:
+        """In bytes."""
+        return len(self._data)
+
+    def record_count(self) -> int:
+        """How many sequence numbers of the producer it takes."""
+        return self._records
+
+    def _set_producer_state(self, producer_id: int, producer_epoch: int, base_sequence: int) -> None:
+        """Called once, before it is sent first."""
+        _PRODUCER.pack_into(self._data, _PRODUCER_AT, producer_id, producer_epoch, base_sequence)
+        _CRC.pack_into(self._data, _CRC_AT, calc_crc32c(memoryview(self._data)[_CHECKED_FROM:]))
+
+    def _build(self) -> bytes:
+        """The bytes to send, again if need be."""
+        return bytes(self._data)
+
+
+class Publisher:
+    """Transactions of one transactional id; used by one thread."""
+
+    def __init__(self, kafka: str, transactional_id: str, transaction_timeout_seconds: float) -> None:
+        self._kafka = kafka
+        self._transactional_id = transactional_id
+        self._timeout_seconds = transaction_timeout_seconds
+        self._runner = asyncio.Runner()
+        self._producer: AIOKafkaProducer | None = None
+
+    def open(self, timeout_seconds: float) -> None:
+        """Fence every earlier publisher of this id; what it left open is committed or aborted when this returns.
+
+        Raises:
+            PublisherFailed: the broker does not answer.
+        """
+        self._run(self._start(), timeout_seconds)
+
+    def publish(self, rows: Sequence[tuple[TopicPartition, bytes]], group: str, position: Mapping[Any, int]) -> None:
+        """Send payloads of outbox rows and a group's position: all of it or nothing, in the order of each topic.
+
+        Raises:
+            PublisherFailed: it may have been committed or not.
+            PublisherFenced: it was not committed, and this publisher may not go on.
+        """
+        self._run(self._publish(rows, group, position), self._timeout_seconds)
+
+    def close(self) -> None:
+        """Leave everything under way behind; the broker aborts what was not committed."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            with suppress(KafkaError, TimeoutError, OSError):
+                self._runner.run(asyncio.wait_for(_leave(producer), _CLOSE_SECONDS))
+        self._runner.close()
+
+    def _run(self, work: Coroutine[Any, Any, T], timeout_seconds: float) -> T:
+        try:
+            return self._runner.run(asyncio.wait_for(work, timeout_seconds))
+        except (ProducerFenced, InvalidProducerEpoch) as error:
+            raise PublisherFenced(f"{self._transactional_id}: {error!r}") from error
+        except TimeoutError as error:
+            raise PublisherFailed(f"{self._transactional_id}: not done in {timeout_seconds:g} s") from error
+        except (KafkaError, OSError) as error:
+            raise PublisherFailed(f"{self._transactional_id}: {error!r}") from error
+
+    async def _start(self) -> None:
+        asyncio.get_running_loop().set_exception_handler(_complain)
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=self._kafka,
+            client_id=self._transactional_id,
+            transactional_id=self._transactional_id,
+            transaction_timeout_ms=int(self._timeout_seconds * 1000),
+            request_timeout_ms=int(self._timeout_seconds * 1000),
+            retry_backoff_ms=50,
+        )
+        await self._producer.start()
+
+    async def _publish(
+        self, rows: Sequence[tuple[TopicPartition, bytes]], group: str, position: Mapping[Any, int]
+    ) -> None:
+        producer = self._producer
+        if producer is None:
+            raise RuntimeError("the publisher is not open")
+        await producer.begin_transaction()
+        by_place: dict[TopicPartition, list[bytes]] = {}
+        for place, payload in rows:
+            by_place.setdefault(place, []).append(payload)
+        # aiokafka commits even where a batch was refused: so each of them is waited for first.
+        await asyncio.gather(*(_send(producer, place, payloads) for place, payloads in by_place.items()))
+        await producer.send_offsets_to_transaction(dict(position), group)
+        await producer.commit_transaction()
+
+
+async def _send(producer: AIOKafkaProducer, place: TopicPartition, payloads: Sequence[bytes]) -> None:
+    now_ms = int(time.time() * 1000)
+    sent = []
+    for payload in payloads:
+        for packed, records in split_batches(payload):
+            batch = cast(BatchBuilder, ReadyBatch(packed, records, now_ms))
+            sent.append(await producer.send_batch(batch, place.topic, partition=place.partition))
+    await asyncio.gather(*sent)
+
+
+def _complain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Of what nobody waited for; not of the batches of a transaction that failed, for the first of them was raised."""
+    if isinstance(context.get("exception"), KafkaError):
+        log.debug("%s: %r", context["message"], context["exception"])
+    else:
+        loop.default_exception_handler(context)
+
+
+async def _leave(producer: AIOKafkaProducer) -> None:
+    """Stop without waiting for what is under way: the broker may be gone for good."""
+    producer._closed = True
+    task = producer._sender.sender_task
+    if task is not None:
+        task.cancel()
+    await producer.client.close()

@@ -1,0 +1,1 @@
+"""Producers of the input topics: usage, commands, resubmissions."""

@@ -1,0 +1,47 @@
+"""Sends account commands and returns when Kafka has them: usage produced after that is decided after them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from confluent_kafka import KafkaError, Message
+
+from schemas.topics import COMMAND_TOPIC
+from streams.send.emitter import DeliveryFailed, input_producer
+
+_FLUSH_SECONDS = 60.0
+
+
+def send_commands(kafka: str, commands: Iterable[Mapping[str, Any]], *, topic: str = COMMAND_TOPIC) -> int:
+    """Send CloudEvents (with ``subject`` as key, on the account's own partition); returns how many.
+
+    Raises:
+        DeliveryFailed: Kafka refused one, or did not acknowledge all within a minute.
+    """
+    failures: list[KafkaError] = []
+
+    def on_failure(error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            failures.append(error)
+
+    producer = input_producer(kafka, on_failure)
+    sent = 0
+    for command in commands:
+        value = json.dumps(command, ensure_ascii=False, separators=(",", ":")).encode()
+        key = str(command["subject"]).encode()
+        while True:
+            try:
+                producer.produce(topic, value, key)
+                break
+            except BufferError:
+                producer.poll(0.05)
+        sent += 1
+        if not sent % 1024:
+            producer.poll(0)
+    left = producer.flush(_FLUSH_SECONDS)
+    if failures or left:
+        reason = f", first: {failures[0]}" if failures else ""
+        raise DeliveryFailed(f"{len(failures)} commands refused, {left} not acknowledged of {sent}{reason}")
+    return sent

@@ -1,0 +1,143 @@
+"""Sends single records to input topics and says what became of each: for a caller that waits for the acknowledgement.
+
+Never a transaction: input topics stay dense (:mod:`streams.send.emitter`). The caller names the partition.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from streams.send.emitter import DeliveryFailed
+
+log = logging.getLogger("tokenbill.sender")
+
+ACKNOWLEDGED_WITHIN_SECONDS = 10
+_POLL_SECONDS = 0.1
+_CLOSE_SECONDS = 5.0
+_GRACE_SECONDS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One record to be sent."""
+
+    topic: str
+    partition: int
+    key: bytes
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """Records of one call: what is known of each, and who waits for all."""
+
+    results: list[int | DeliveryFailed | None]
+    left: int
+    loop: asyncio.AbstractEventLoop
+    done: asyncio.Future[None]
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def note(self, at: int, result: int | DeliveryFailed) -> None:
+        with self.lock:
+            self.results[at] = result
+            self.left -= 1
+            last = self.left == 0
+        # The loop may have ended with its process: then nobody waits.
+        if last and not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self._end)
+
+    def _end(self) -> None:
+        if not self.done.done():
+            self.done.set_result(None)
+
+
+class InputSender:
+    """A producer and the thread that hears its acknowledgements. For one process; safe for many tasks at once."""
+
+    def __init__(self, kafka: str) -> None:
+        self._kafka = kafka
+        self._broken = False
+        self._producer = self._new_producer()
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._poll, name="sender", daemon=True)
+        self._thread.start()
+
+    async def send(self, records: Sequence[Outgoing]) -> list[int | DeliveryFailed]:
+        """Send records, in order; for each its offset, or why Kafka did not acknowledge it within ten seconds.
+
+        A record that was not acknowledged may still have been written.
+        """
+        if not records:
+            return []
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting([None] * len(records), len(records), loop, loop.create_future())
+        for at, record in enumerate(records):
+            self._produce(at, record, waiting)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(waiting.done, ACKNOWLEDGED_WITHIN_SECONDS + _GRACE_SECONDS)
+        return [DeliveryFailed("no answer") if result is None else result for result in waiting.results]
+
+    def _produce(self, at: int, record: Outgoing, waiting: _Waiting) -> None:
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            offset = message.offset()
+            if error is None and offset is not None:
+                waiting.note(at, offset)
+            else:
+                waiting.note(at, DeliveryFailed(f"Kafka did not take the record: {error}"))
+
+        try:
+            self._producer.produce(
+                record.topic,
+                record.value,
+                record.key,
+                record.partition,
+                on_delivery=delivered,
+                headers=list(record.headers),
+            )
+        except BufferError:
+            waiting.note(at, DeliveryFailed("too much is waiting to be sent to Kafka"))
+        except KafkaException as error:
+            waiting.note(at, DeliveryFailed(f"Kafka did not take the record: {error.args[0]}"))
+
+    def close(self) -> None:
+        """Send what waits, for a few seconds, and end."""
+        self._producer.flush(_CLOSE_SECONDS)
+        self._ending.set()
+        self._thread.join()
+
+    def _poll(self) -> None:
+        while not self._ending.is_set():
+            producer = self._producer
+            producer.poll(_POLL_SECONDS)
+            if self._broken:
+                self._broken = False
+                self._producer = self._new_producer()
+                producer.flush(_CLOSE_SECONDS)  # Whoever waits for it hears that it failed.
+
+    def _new_producer(self) -> Producer:
+        return Producer(
+            {
+                "bootstrap.servers": self._kafka,
+                "enable.idempotence": True,
+                "acks": "all",
+                "linger.ms": 1,
+                "delivery.timeout.ms": ACKNOWLEDGED_WITHIN_SECONDS * 1000,
+                "compression.type": "lz4",
+                "error_cb": self._failed,
+            },
+            logger=log,
+        )
+
+    def _failed(self, error: KafkaError) -> None:
+        if error.fatal():
+            # An idempotent producer that lost its place takes nothing any more: a new one begins a new session.
+            log.error("the producer is made anew: %s", error)
+            self._broken = True

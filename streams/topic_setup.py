@@ -1,0 +1,129 @@
+"""The topics of the pipeline: created once, and refused when they are not what the pipeline stands on.
+
+Inputs are dense logs with the broker's clock (``LogAppendTime``); outputs are read with ``read_committed``. The
+partition count is the number of shards and can never change (KAFKA_FAUST, DESIGN 2).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic  # type: ignore[attr-defined]
+
+from schemas.topics import BALANCE_TOPIC, COMMAND_TOPIC, INPUT_TOPICS, OUTPUT_TOPICS
+
+INPUT_RETENTION_MS = 7 * 24 * 3600 * 1000
+_TIMEOUT_SECONDS = 30.0
+_ALL = (*INPUT_TOPICS, *OUTPUT_TOPICS)
+_CHECKED = ("cleanup.policy", "message.timestamp.type", "retention.ms")
+
+
+class TopicMismatch(Exception):
+    """A topic exists that the pipeline cannot stand on: what is wrong, and what to do."""
+
+    def __init__(self, what: str, fix: str) -> None:
+        super().__init__(f"{what}. {fix}")
+        self.what = what
+        self.fix = fix
+
+
+def topic_config(topic: str) -> dict[str, str]:
+    """The settings with which ``topic`` is created."""
+    if topic in INPUT_TOPICS:
+        retention = -1 if topic == COMMAND_TOPIC else INPUT_RETENTION_MS
+        return {
+            "cleanup.policy": "delete",
+            "message.timestamp.type": "LogAppendTime",
+            "retention.ms": str(retention),
+            "retention.bytes": "-1",
+        }
+    return {"cleanup.policy": "compact" if topic == BALANCE_TOPIC else "delete"}
+
+
+def ensure_topics(kafka: str, partitions: int, *, replication: int = -1, prefix: str = "") -> None:
+    """Create the topics that are missing and check those that exist; ``prefix`` stands before each name.
+
+    Raises:
+        TopicMismatch: another partition count, or an input topic without LogAppendTime, with compaction, or (for
+            commands) with limited retention.
+        KafkaException: the broker refused or did not answer.
+    """
+    admin = AdminClient({"bootstrap.servers": kafka, "socket.timeout.ms": int(_TIMEOUT_SECONDS * 1000)})
+    existing = admin.list_topics(timeout=_TIMEOUT_SECONDS).topics
+    missing = [
+        NewTopic(prefix + topic, num_partitions=partitions, replication_factor=replication, config=topic_config(topic))
+        for topic in _ALL
+        if prefix + topic not in existing
+    ]
+    if missing:
+        for done in admin.create_topics(missing, operation_timeout=_TIMEOUT_SECONDS).values():
+            try:
+                done.result()
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise
+    for topic, count in _wait_for_metadata(admin, [prefix + topic for topic in _ALL]).items():
+        _check_count(topic, count, partitions)
+    _check_inputs(admin, {prefix + topic: topic for topic in INPUT_TOPICS})
+
+
+def _wait_for_metadata(admin: AdminClient, topics: list[str]) -> dict[str, int]:
+    # A broker may not list yet what it has created, or what another `up` is creating.
+    deadline = time.monotonic() + _TIMEOUT_SECONDS
+    while True:
+        existing = admin.list_topics(timeout=_TIMEOUT_SECONDS).topics
+        counts = {topic: len(existing[topic].partitions) for topic in topics if topic in existing}
+        if len(counts) == len(topics) and all(counts.values()):
+            return counts
+        if time.monotonic() > deadline:
+            raise TopicMismatch(
+                f"the broker does not list {sorted(set(topics) - set(counts))} after creating them",
+                "Look into the broker's log.",
+            )
+        time.sleep(0.1)
+
+
+def _check_count(topic: str, found: int, wanted: int) -> None:
+    if found != wanted:
+        raise TopicMismatch(
+            f"topic {topic} has {found} partitions, not {wanted}",
+            f"The number of partitions is fixed for ever: start with {found} partitions, or use an empty broker.",
+        )
+
+
+def _check_inputs(admin: AdminClient, topics: Mapping[str, str]) -> None:
+    resources = [ConfigResource(ConfigResource.Type.TOPIC, topic) for topic in topics]
+    for resource, answer in admin.describe_configs(resources, request_timeout=_TIMEOUT_SECONDS).items():
+        found = {name: answer.result()[name].value for name in _CHECKED}
+        must = {"cleanup.policy": "delete", "message.timestamp.type": "LogAppendTime"}
+        if topics[resource.name] == COMMAND_TOPIC:
+            must["retention.ms"] = "-1"
+        _check_input(resource.name, found, must)
+
+
+def _check_input(topic: str, found: Mapping[str, str], must: Mapping[str, str]) -> None:
+    for name, value in must.items():
+        if found[name] != value:
+            raise TopicMismatch(
+                f"topic {topic} has {name}={found[name]}, not {value}",
+                f"kafka-configs --alter --entity-type topics --entity-name {topic} --add-config {name}={value}",
+            )
+
+
+def partition_count(kafka: str, *, prefix: str = "") -> int:
+    """How many partitions the pipeline's topics have.
+
+    Raises:
+        TopicMismatch: a topic is missing, or the counts differ.
+        KafkaException: the broker did not answer.
+    """
+    admin = AdminClient({"bootstrap.servers": kafka})
+    existing = admin.list_topics(timeout=_TIMEOUT_SECONDS).topics
+    counts = {topic: len(existing[topic].partitions) for one in _ALL if (topic := prefix + one) in existing}
+    if missing := [prefix + one for one in _ALL if prefix + one not in counts]:
+        raise TopicMismatch(f"the broker has no topics {missing}", "Prepare it with `tokenbill up`.")
+    if len(set(counts.values())) > 1:
+        raise TopicMismatch(f"the topics have different numbers of partitions: {counts}", "Use an empty broker.")
+    return counts[prefix + _ALL[0]]

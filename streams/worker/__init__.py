@@ -1,0 +1,1 @@
+"""The Faust worker: transport, agents, one writer per partition."""

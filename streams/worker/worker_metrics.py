@@ -1,0 +1,56 @@
+"""What a worker tells Prometheus. Names and labels only; every value is set where it arises."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from billing.commits.commit_record import CommitCounts
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class WorkerMetrics:
+    """One registry per process, so that tests can have several."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.events = Counter(
+            "tokenbill_events", "Usage records committed, by what became of them", ["outcome"], registry=self.registry
+        )
+        self.commands = Counter(
+            "tokenbill_commands", "Account commands committed, by outcome", ["outcome"], registry=self.registry
+        )
+        self.commits = Counter("tokenbill_commits", "Commits in SQL", registry=self.registry)
+        self.decide_seconds = Histogram(
+            "tokenbill_decide_seconds", "Deciding one commit's input", buckets=_SECONDS, registry=self.registry
+        )
+        self.commit_seconds = Histogram(
+            "tokenbill_commit_seconds", "One commit in SQL", buckets=_SECONDS, registry=self.registry
+        )
+        self.lag = Gauge(
+            "tokenbill_lag_records",
+            "Records in the log beyond SQL's position",
+            ["topic", "partition"],
+            registry=self.registry,
+        )
+        self.rewinds = Counter(
+            "tokenbill_rewinds", "Positions taken back to SQL's, by reason", ["reason"], registry=self.registry
+        )
+        self.database_failures = Counter(
+            "tokenbill_database_failures", "Commits or loads that the database refused or lost", registry=self.registry
+        )
+        self.stopped = Gauge(
+            "tokenbill_partitions_stopped", "Partitions stopped until a person looks", registry=self.registry
+        )
+
+    def count(self, counts: CommitCounts) -> None:
+        """Add what one commit did."""
+        self.commits.inc()
+        for outcome in ("rated", "duplicate", "rejected", "forwarded", "dropped"):
+            self.events.labels(outcome).inc(getattr(counts, outcome))
+        for outcome in ("accepted", "rejected", "duplicate", "forwarded", "dropped"):
+            self.commands.labels(outcome).inc(getattr(counts, f"commands_{outcome}"))
+
+    def render(self) -> bytes:
+        """The page that Prometheus scrapes."""
+        return generate_latest(self.registry)

@@ -1,0 +1,397 @@
+"""The one writer of a partition: a serial task that turns what was offered into commits.
+
+Takes batches of all four input topics, proves that nothing is missing, applies commands before the usage that was
+produced after them, and moves on only when SQL has the commit. Whatever fails, memory is thrown away and SQL asked
+again. Knows no Kafka client and no SQL: :class:`Log` and :class:`Store` are the edges.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from billing.commits.commit_record import CommitRecord, PartitionState
+from billing.commits.input_batch import InputBatch
+from billing.errors import CatalogMoved, DatabaseDown
+from schemas.times import HOUR_US
+from schemas.topics import COMMAND_FORWARDED_TOPIC, COMMAND_TOPIC, INPUT_TOPICS, USAGE_FORWARDED_TOPIC, USAGE_TOPIC
+from streams.worker.intake import Batch, BrokerDown, InputPartition, Intake, Offered
+from streams.worker.worker_metrics import WorkerMetrics
+
+log = logging.getLogger("tokenbill.writer")
+
+COMMANDS = (COMMAND_TOPIC, COMMAND_FORWARDED_TOPIC)
+USAGE = (USAGE_TOPIC, USAGE_FORWARDED_TOPIC)
+T = TypeVar("T")
+
+
+class Log(Protocol):
+    """The partition's logs in Kafka, as :class:`streams.worker.transport.BatchConsumer` gives them."""
+
+    async def rewind(self, offsets: Mapping[InputPartition, int]) -> None:
+        """Read again from these offsets."""
+
+    async def end_offsets(self, places: Iterable[InputPartition]) -> Mapping[InputPartition, int]:
+        """Log ends, read after the call; raises BrokerDown."""
+
+    async def read_positions(self, places: Iterable[InputPartition]) -> Mapping[InputPartition, int]:
+        """Where the consumer fetches next."""
+
+
+class Engine(Protocol):
+    """The rules of one partition (``billing.engine.partition_engine.PartitionEngine``)."""
+
+    def prepare(self, batches: Sequence[InputBatch]) -> None:
+        """Fetch what deciding needs and what may take long; blocking."""
+
+    def decide(self, batches: Sequence[InputBatch], due: Sequence[str] = ()) -> CommitRecord:
+        """Decide input in the given order, and roll forward the ``due`` accounts; blocking."""
+
+    def committed(self) -> None:
+        """The last decision is in SQL."""
+
+
+class Store(Protocol):
+    """The part of ``billing.store.Store`` that a writer uses; blocking, thread-safe."""
+
+    def acquire(self, partition: int, /) -> tuple[int, PartitionState]:
+        """Raise the epoch and load."""
+
+    def commit(self, epoch: int, record: CommitRecord, /) -> None:
+        """All or nothing; raises Fenced, CatalogMoved, DatabaseDown."""
+
+    def catalog(self) -> tuple[int, Any]:
+        """The catalogue in force and its epoch."""
+
+    def prune_identities(self, partition: int, before_hour_us: int, /) -> int:
+        """Drop identities that can no longer matter."""
+
+    def due_accounts(self, partition: int, log_time_us: int, limit: int, /) -> list[str]:
+        """Accounts that time alone changes at or before a log time."""
+
+
+EngineMaker = Callable[[PartitionState, int, Any], Engine]
+"""(state, catalogue epoch, catalogue) to an engine."""
+
+
+class LogBroken(Exception):
+    """The log lacks records that must be there: the partition stops until a person looks."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriterSettings:
+    """Sizes and patience of a writer."""
+
+    max_commit_records: int = 100_000
+    first_commit_records: int = 20_000
+    """The size to begin with; it doubles while commits are quick and halves when one is slow."""
+    slow_commit_seconds: float = 5.0
+    """A rebalance waits for the commit in flight, so none may take long."""
+    max_buffer_bytes: int = 64 << 20
+    """Per topic; one batch may exceed it."""
+    commands_wait_seconds: float = 5.0
+    """How long commands below the fence may fail to arrive before they are read again."""
+    backoff_seconds: tuple[float, float] = (0.1, 5.0)
+    due_seconds: float = 1.0
+    """How often accounts are looked for that time alone has changed."""
+    max_due_accounts: int = 1_000
+    prune_seconds: float = 60.0
+    """How often identities out of reach are dropped from SQL."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Fence:
+    """Usage below ``usage`` may be decided once commands below ``commands`` were: both are (topic to offset)."""
+
+    usage: dict[str, int]
+    commands: dict[str, int]
+
+
+class PartitionWriter:
+    """Serial writer of one partition, for one generation of the consumer group."""
+
+    def __init__(
+        self,
+        partition: int,
+        *,
+        store: Store,
+        kafka_log: Log,
+        make_engine: EngineMaker,
+        executor: Executor,
+        metrics: WorkerMetrics,
+        settings: WriterSettings,
+        turns: threading.Semaphore,
+    ) -> None:
+        """``turns`` are shared by the writers of a process: how many may decide at the same time."""
+        self.partition = partition
+        self.intakes = {topic: Intake(topic, 0) for topic in INPUT_TOPICS}
+        self.positioned = False
+        """Whether memory and reading position are SQL's."""
+        self.catalog_epoch = 0
+        self.waiting: dict[str, int] = dict.fromkeys(INPUT_TOPICS, 0)
+        """Offers held back by a full buffer, by topic."""
+        self._store = store
+        self._log = kafka_log
+        self._make_engine = make_engine
+        self._executor = executor
+        self._metrics = metrics
+        self._settings = settings
+        self._turns = turns
+        self._epoch = 0
+        self._log_time_us = 0
+        self._limit = min(settings.first_commit_records, settings.max_commit_records)
+        self._due_next = self._prune_next = 0.0
+        self._engine: Engine | None = None
+        self._fence: _Fence | None = None
+        self._stopping = False
+        self._wanted_catalog_epoch = 0
+        self._more = asyncio.Event()
+        self._room = asyncio.Event()
+        self._in_flight: asyncio.Future[Any] | None = None
+        self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    # What others call.
+
+    async def offer(self, topic: str, batch: Batch) -> None:
+        """Take a batch, when there is room; drop what is stale; read again where something is missing."""
+        intake = self.intakes[topic]
+        self.waiting[topic] += 1
+        try:
+            while not self._stopping and (not self.positioned or self._full(intake)):
+                self._room.clear()
+                await self._room.wait()
+        finally:
+            self.waiting[topic] -= 1
+        if self._stopping:
+            return
+        outcome = intake.offer(batch)
+        if outcome is Offered.TAKEN:
+            self._more.set()
+        elif outcome is Offered.GAP:
+            log.info("p%d %s: got %d, next is %d: reading again", self.partition, topic, batch.start, intake.tail)
+            self._metrics.rewinds.labels("gap").inc()
+            await self._log.rewind({(topic, self.partition): intake.tail})
+        elif outcome is Offered.HOLE and not self._broken.done():
+            self._broken.set_exception(
+                LogBroken(
+                    f"{topic} partition {self.partition}: the log does not have every record from {intake.tail} to "
+                    f"{batch.end} ({len(batch.records)} records from {batch.start} on, read twice)"
+                )
+            )
+            self._more.set()
+
+    async def stop(self, task: asyncio.Task[None]) -> None:
+        """Take nothing more, wait for the commit in flight, end ``task`` (which runs :meth:`run`)."""
+        self._stopping = True
+        self._room.set()
+        self._more.set()
+        if self._in_flight is not None:
+            await asyncio.wait([self._in_flight])
+        task.cancel()
+        await asyncio.wait([task])
+
+    def catalog_moved(self, epoch: int) -> None:
+        """A newer catalogue is in force: use it from the next commit on."""
+        if epoch > self._wanted_catalog_epoch:
+            self._wanted_catalog_epoch = epoch
+            self._more.set()
+
+    # The task.
+
+    async def run(self) -> None:
+        """Commit what is offered until stopped.
+
+        Raises:
+            Fenced: another writer owns the partition.
+            LogBroken: records are missing from the log.
+            Any other exception is a broken invariant.
+        """
+        down_since: float | None = None
+        wait_seconds, longest = self._settings.backoff_seconds
+        while not self._stopping:
+            try:
+                await self._acquire()
+                if down_since is not None:
+                    log.warning("p%d: database back after %.1f s", self.partition, time.monotonic() - down_since)
+                down_since, wait_seconds = None, self._settings.backoff_seconds[0]
+                await self._commit_until_stopped()
+            except CatalogMoved:
+                log.info("p%d: catalogue moved, deciding the same input again", self.partition)
+            except DatabaseDown as error:
+                down_since = down_since or time.monotonic()
+                self._metrics.database_failures.inc()
+                self.positioned = False  # A commit may be in SQL or not: only SQL knows the position now.
+                lasting = time.monotonic() - down_since
+                log.warning("p%d: database down for %.1f s, retrying: %s", self.partition, lasting, error)
+                await asyncio.sleep(wait_seconds)
+                wait_seconds = min(2 * wait_seconds, longest)
+            finally:
+                self._engine = None
+
+    async def _acquire(self) -> None:
+        state = await self._in_thread(self._load)
+        keep = self.positioned  # Only after a moved catalogue: SQL refused the commit, so input and position hold.
+        moved = {}
+        for topic, intake in self.intakes.items():
+            position = state.positions.get(topic, 0)
+            if not keep or intake.next != position:
+                intake.reset(position)
+                moved[topic, self.partition] = position
+        self._fence = None
+        if moved:
+            await self._check_log_reaches(moved)
+            await self._log.rewind(moved)
+            self._metrics.rewinds.labels("acquired").inc()
+        self.positioned = True
+        self._room.set()
+
+    def _load(self) -> PartitionState:
+        self._epoch, state = self._store.acquire(self.partition)
+        self._log_time_us = state.log_time_us
+        self.catalog_epoch, catalog = self._store.catalog()
+        self._engine = self._make_engine(state, self.catalog_epoch, catalog)
+        return state
+
+    async def _check_log_reaches(self, positions: Mapping[InputPartition, int]) -> None:
+        for place, end in (await self._ends(positions)).items():
+            if positions[place] > end:
+                raise LogBroken(f"{place[0]} partition {place[1]} ends at {end}, but {positions[place]} was committed")
+
+    async def _commit_until_stopped(self) -> None:
+        while not self._stopping:
+            if self._broken.done():
+                self._broken.result()
+            if self._wanted_catalog_epoch > self.catalog_epoch:
+                raise CatalogMoved(self._wanted_catalog_epoch)
+            self._more.clear()
+            batches = await self._next_input()
+            if batches:
+                record = await self._in_thread(lambda: self._apply(batches))  # noqa: B023 (awaited in this turn)
+                for batch in batches:
+                    self.intakes[batch.topic].committed(batch.end)
+                self._metrics.count(record.counts)
+                self._room.set()
+
+    def _apply(self, batches: list[InputBatch]) -> CommitRecord:
+        """The order of effects of one commit; crash safety is read here.
+
+        Nothing is visible outside this process before ``store.commit`` returns, and all of it is afterwards: balances,
+        journal, positions and outbox are one transaction, guarded by epoch and start positions. A crash before it
+        loses memory only; a crash after it finds the new positions in SQL. Kafka learns of it from the outbox alone.
+        """
+        if self._engine is None:
+            raise RuntimeError("a commit without an acquired partition")
+        due = self._due_accounts()
+        self._engine.prepare(batches)
+        with self._turns:
+            begun = time.perf_counter()
+            record = self._engine.decide(batches, due)
+            decided = time.perf_counter()
+        self._store.commit(self._epoch, record)
+        self._engine.committed()
+        self._metrics.decide_seconds.observe(decided - begun)
+        self._metrics.commit_seconds.observe(time.perf_counter() - decided)
+        self._log_time_us = record.log_time_us
+        self._prune(record)
+        self._resize(time.perf_counter() - begun)
+        return record
+
+    def _resize(self, seconds: float) -> None:
+        slow, largest = self._settings.slow_commit_seconds, self._settings.max_commit_records
+        if seconds > slow:
+            self._limit = max(self._limit // 2, min(500, largest))
+        elif seconds < slow / 2:
+            self._limit = min(self._limit * 2, largest)
+
+    def _due_accounts(self) -> list[str]:
+        # When this is asked changes no result: an account's next event would roll it forward all the same.
+        now = time.monotonic()
+        if now < self._due_next:
+            return []
+        due = self._store.due_accounts(self.partition, self._log_time_us, self._settings.max_due_accounts)
+        full = len(due) == self._settings.max_due_accounts
+        self._due_next = now if full else now + self._settings.due_seconds
+        return due
+
+    def _prune(self, record: CommitRecord) -> None:
+        # Nothing depends on when: what is dropped lies beyond the time limit that the commit was decided with.
+        now = time.monotonic()
+        if now < self._prune_next or "past_limit_us" not in record.limits:
+            return
+        oldest_us = record.log_time_us - record.limits["past_limit_us"]
+        self._store.prune_identities(self.partition, oldest_us - oldest_us % HOUR_US)
+        self._prune_next = now + self._settings.prune_seconds
+
+    # What goes into the next commit.
+
+    async def _next_input(self) -> list[InputBatch]:
+        """The next commit's input in the order of its topics; empty when there was none to wait for."""
+        limit = self._limit
+        if self._fence is None and any(self.intakes[topic].records for topic in USAGE):
+            self._fence = await self._read_fence(limit)
+        commands = [batch for topic in COMMANDS if (batch := self.intakes[topic].peek(limit))]
+        if self._fence is not None and self._reach(commands, self._fence.commands):
+            cut, self._fence = self._fence.usage, None
+            usage = [self.intakes[topic].peek(limit, until=end) for topic, end in cut.items()]
+            return commands + [batch for batch in usage if batch]
+        if not commands:
+            await self._wait_for_more()
+        return commands
+
+    async def _read_fence(self, limit: int) -> _Fence:
+        # The cut comes first: what these usage events could have followed was acknowledged before they were fetched.
+        cut = {
+            topic: min(intake.tail, intake.next + limit) for topic in USAGE if (intake := self.intakes[topic]).records
+        }
+        ends = await self._ends((topic, self.partition) for topic in COMMANDS)
+        return _Fence(cut, {topic: end for (topic, _), end in ends.items()})
+
+    def _reach(self, commands: list[InputBatch], fence: Mapping[str, int]) -> bool:
+        reached = {topic: self.intakes[topic].next for topic in COMMANDS} | {one.topic: one.end for one in commands}
+        return all(reached[topic] >= end for topic, end in fence.items())
+
+    async def _wait_for_more(self) -> None:
+        timeout = self._settings.commands_wait_seconds if self._fence is not None else None
+        try:
+            await asyncio.wait_for(self._more.wait(), timeout)
+        except TimeoutError:
+            fence = self._fence.commands if self._fence is not None else {}
+            late = {
+                (topic, self.partition): self.intakes[topic].tail
+                for topic, end in fence.items()
+                if self.intakes[topic].tail < end
+            }
+            log.warning("p%d: commands to %s did not arrive: reading again from %s", self.partition, fence, late)
+            self._metrics.rewinds.labels("commands_late").inc()
+            await self._log.rewind(late)
+
+    async def _ends(self, places: Iterable[InputPartition]) -> Mapping[InputPartition, int]:
+        wanted = list(places)
+        while True:
+            try:
+                return await self._log.end_offsets(wanted)
+            except BrokerDown as error:
+                log.warning("p%d: broker down, retrying: %s", self.partition, error)
+                await asyncio.sleep(0.5)
+
+    def _full(self, intake: Intake) -> bool:
+        settings = self._settings
+        # Two commits' worth: the next one is there, whole, when the one in flight ends.
+        return intake.records >= 2 * settings.max_commit_records or intake.size_bytes >= settings.max_buffer_bytes
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        if self._stopping:
+            raise asyncio.CancelledError
+        self._in_flight = asyncio.get_running_loop().run_in_executor(self._executor, work)
+        try:
+            # Shielded: a cancelled task must not look finished while its thread still commits.
+            return await asyncio.shield(self._in_flight)
+        finally:
+            if self._in_flight.done():
+                self._in_flight = None

@@ -1,0 +1,153 @@
+"""The compiled calculator equals the plain one: outcomes, effects to the byte, accounts; under random input."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from parity_samples import CATALOG, NAMES, T0_US, accounts, commanded, lively, records
+
+from benchmarks import workload
+from billing.accounts.account import Account
+from billing.accounts.extras import Extras
+from billing.calculator.compiled import CompiledCalculator
+from billing.calculator.interface import UsageBatch, UsageOutcome
+from billing.calculator.plain import PlainCalculator
+from billing.catalog.model import Catalog
+from billing.commits.commit_record import PartitionState
+from billing.commits.input_batch import PlainRecord
+from billing.commits.output_documents import Stamp
+from billing.log_time import TimeLimits
+
+
+def step(
+    calculator: PlainCalculator | CompiledCalculator, batch: UsageBatch, held: list[Account], stored: bool
+) -> tuple[list[str], list[int], UsageOutcome]:
+    """What the engine does with one batch."""
+    decoded = calculator.decode(batch)
+    missing, hours = calculator.missing_accounts(decoded), calculator.missing_hours(decoded)
+    for account in held:
+        if account.account in missing:
+            calculator.put_account(account, stored=stored)
+    for hour_us in hours:
+        calculator.put_hour(hour_us, [])
+    return missing, hours, calculator.apply(decoded)
+
+
+def batch_of(rng: Random) -> list[PlainRecord]:
+    return [records(rng, offset) for offset in range(rng.randint(1, 25))]
+
+
+@settings(max_examples=150, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_compiled_and_plain_calculator_agree(seed: int) -> None:
+    agree(Random(seed), accounts)
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_they_agree_on_plans_of_every_kind(seed: int) -> None:
+    agree(Random(seed), lively)
+
+
+def agree(rng: Random, make_account: Callable[[Random, str], Account]) -> None:
+    """Let both decide some batches of the same accounts, commands in between."""
+    held = [make_account(rng, name) for name in NAMES[:-1]]
+    limits = rng.choice([None, TimeLimits()])
+    stored, partitions, take_every = rng.random() < 0.5, rng.choice([1, 1, 3]), rng.choice([1, 2])
+    plain, compiled = PlainCalculator(), CompiledCalculator()
+    for calculator in (plain, compiled):
+        calculator.load(PartitionState(0, partitions))
+        calculator.set_catalog(CATALOG)
+    log_time_us = T0_US
+    for number in range(rng.randint(1, 4)):
+        batch = UsageBatch(0, partitions, batch_of(rng), log_time_us, limits)
+        expected = step(plain, batch, held, stored)
+        assert step(compiled, batch, held, stored) == expected
+        log_time_us = expected[2].log_time_us
+        for name in NAMES:
+            account = plain.account(name)
+            assert compiled.account(name) == account
+            if account is not None and rng.random() < 0.3:
+                account = commanded(rng, account)
+                for calculator in (plain, compiled):
+                    calculator.put_account(account, stored=False)
+        if number % take_every == 0:
+            stamp = Stamp(0, number + 1, log_time_us)
+            assert compiled.take_effects(stamp) == plain.take_effects(stamp)
+    stamp = Stamp(0, 99, log_time_us)
+    assert compiled.take_effects(stamp) == plain.take_effects(stamp)
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_after_a_restart_both_decide_the_same(seed: int) -> None:
+    rng = Random(seed)
+    held = [accounts(rng, name) for name in NAMES[:-1]]
+    before = PlainCalculator()
+    before.load(PartitionState(0, 1))
+    before.set_catalog(CATALOG)
+    step(before, UsageBatch(0, 1, batch_of(rng), T0_US, None), held, True)
+    effects = before.take_effects(Stamp(0, 1, T0_US))
+    held = [account for name in NAMES[:-1] if (account := before.account(name)) is not None]
+    state = PartitionState(0, 1, sources=effects.dedupe.sources, recent=effects.dedupe.recent)
+    batch = UsageBatch(0, 1, batch_of(rng), T0_US, None)
+    outcomes = []
+    for calculator in (PlainCalculator(), CompiledCalculator()):
+        calculator.load(state)
+        calculator.set_catalog(CATALOG)
+        for account in held:
+            calculator.put_account(account, stored=True)
+        decoded = calculator.decode(batch)
+        for hour_us in calculator.missing_hours(decoded):
+            calculator.put_hour(hour_us, [hour for hour in effects.dedupe.hours if hour.hour_us == hour_us])
+        outcomes.append((calculator.apply(decoded), calculator.take_effects(Stamp(0, 2, T0_US))))
+    assert outcomes[0] == outcomes[1]
+
+
+def with_gift(account: Account) -> Account:
+    """Its bucket pays: nothing is taken from the wallet, which holds gift money and is watched."""
+    account.wallet_pico, account.extras.gift_pico, account.extras.wallet_alert_pico = 10**14, 10**13, 10**13
+    return account
+
+
+def watched(account: Account) -> Account:
+    """Its wallet pays, and its owner is told when it falls low."""
+    return replace(account, buckets=[], wallet_pico=10**20, extras=Extras(wallet_alert_pico=10**13))
+
+
+@pytest.mark.parametrize("change", [lambda account: account, with_gift, watched], ids=["as is", "gift", "watched"])
+@pytest.mark.parametrize("kind", [workload.accounts, workload.subscribers], ids=["package", "subscriber"])
+@pytest.mark.parametrize("reserved", [False, True], ids=["", "reserved"])
+def test_common_accounts_never_leave_the_core(
+    kind: Callable[[list[str], Catalog], Iterator[Account]], change: Callable[[Account], Account], reserved: bool
+) -> None:
+    """The parity above would hold too if all went the plain way."""
+    plainly = 0
+
+    class Counting(CompiledCalculator):
+        def _decide_plainly(self, decoded: Any, row: int, outcome: UsageOutcome) -> None:
+            nonlocal plainly
+            plainly += 1
+            super()._decide_plainly(decoded, row, outcome)
+
+    names = workload.account_names(10)
+    values = workload.events(300, names, 0, 1)
+    if reserved:
+        named = enumerate(values)
+        values = [value.replace(b'"reservation":null', b'"reservation":"rsv-%d"' % number) for number, value in named]
+    events = [PlainRecord(offset, T0_US, None, value) for offset, value in enumerate(values)]
+    held = [change(account) for account in kind(names, workload.catalog())]
+    outcomes = []
+    for calculator in (PlainCalculator(), Counting()):
+        calculator.load(PartitionState(0, 1))
+        calculator.set_catalog(workload.catalog())
+        _, _, outcome = step(calculator, UsageBatch(0, 1, events, T0_US, None), held, True)
+        outcomes.append((outcome, calculator.take_effects(Stamp(0, 1, T0_US))))
+    assert outcomes[0] == outcomes[1]
+    assert outcomes[0][0].rated == 300
+    assert len(outcomes[0][0].reservations) == (300 if reserved else 0)
+    assert plainly == 0

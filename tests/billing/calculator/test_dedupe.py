@@ -1,0 +1,308 @@
+"""Which events were seen before: CONTRACT §1 on identities, and the memory that a restart gives back."""
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import pytest
+from billing_samples import Line, MakeCalculator, buy, catalog, encode, opened, plan, simulate, use
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from billing.calculator.dedupe import DUPLICATE, NEW, RECENT_NUMBERS, Dedupe, NumberRuns
+from billing.commits.commit_record import Finding, PartitionState
+from billing.commits.identities import DedupeChange, HashHour, RecentNumbers, SourceState
+from billing.engine.simulation import Simulation
+from schemas.rejections import Rejection
+from schemas.times import HOUR_US
+from schemas.usage import UsageEvent
+
+EVENT = UsageEvent(
+    source="s", id="1", sequence=1, time_us=0, account="a", model="m", hardware_tier="unknown",
+    energy_source="unknown", site="unknown", channel="cloud", service_tier="standard", outcome="completed",
+    requested_model=None, member=None, request_id=None, reservation=None, counts=(("input", 1),),
+)  # fmt: skip
+
+
+def event(number: int | None, id: str | None = None, **changes: object) -> UsageEvent:
+    return replace(EVENT, sequence=number, id=str(number) if id is None else id, **changes)  # type: ignore[arg-type]
+
+
+def refusal(of: UsageEvent) -> Rejection:
+    return Rejection("no_price", "no row", of.source, of.id, of.sequence, of.account)
+
+
+def rate(memory: Dedupe, of: UsageEvent) -> None:
+    """See an event for the first time and rate it."""
+    assert memory.look(of, []) == NEW
+    memory.rated(of)
+
+
+@dataclass
+class Stored:
+    """What SQL holds of one partition's identities: every change, applied."""
+
+    sources: dict[str, SourceState]
+    recent: list[RecentNumbers]
+    hours: dict[int, list[HashHour]]
+
+    @classmethod
+    def empty(cls) -> "Stored":
+        return cls({}, [], defaultdict(list))
+
+    def take(self, change: DedupeChange) -> None:
+        self.sources.update((source.source, source) for source in change.sources)
+        self.recent += change.recent
+        for hour in change.hours:
+            self.hours[hour.hour_us].append(hour)
+
+    def load(self) -> Dedupe:
+        return Dedupe(PartitionState(0, 1, sources=list(self.sources.values()), recent=list(self.recent)))
+
+
+# Through the whole engine, with either calculator
+
+
+def outcome(calculator: MakeCalculator, *usage: Line) -> tuple[dict[str, int], dict[str, int]]:
+    """Counts and rejections of some usage after account ``a`` was opened."""
+    document = simulate(calculator(), catalog(), [opened(), *usage])
+    return document["events"], document["rejections"]
+
+
+@pytest.mark.parametrize("number", [None, 7])
+def test_a_resent_event_is_a_duplicate(number: int | None, calculator: MakeCalculator) -> None:
+    again = use(5, id="x", number=number)
+    assert outcome(calculator, again, again, again) == ({"rated": 1, "duplicate": 2, "rejected": 0}, {})
+
+
+def test_the_same_id_of_another_source_is_another_event(calculator: MakeCalculator) -> None:
+    counts, _ = outcome(calculator, use(5, id="x", source="one"), use(5, id="x", source="two"))
+    assert counts == {"rated": 2, "duplicate": 0, "rejected": 0}
+
+
+def test_a_number_used_again_by_another_id_is_rejected(calculator: MakeCalculator) -> None:
+    events = [use(5, id="x", number=1), use(5, id="y", number=1), use(5, id="y", number=1), use(5, id="x", number=1)]
+    counts, rejections = outcome(calculator, *events)
+    assert (counts, rejections) == ({"rated": 1, "duplicate": 1, "rejected": 2}, {"sequence_reused": 2})
+
+
+@pytest.mark.parametrize("number", [None, 7])
+def test_a_rejected_event_sent_again_is_rated_once(number: int | None, calculator: MakeCalculator) -> None:
+    early, late = use(5, id="x", number=number), use(6, id="y", number=None if number is None else 8)
+    document = simulate(calculator(), catalog(), [early, early, late, opened(), early, late, early, late])
+    assert document["events"] == {"rated": 2, "duplicate": 2, "rejected": 3}
+    assert document["rejections"] == {"unknown_account": 3}
+    assert document["accounts"]["a"]["wallet"] == "-11.66"
+
+
+def test_an_event_repaired_under_its_number_is_rated_once(calculator: MakeCalculator) -> None:
+    broken, repaired = use(-5, id="x", number=3), use(5, id="x", number=3)
+    counts, rejections = outcome(calculator, broken, repaired, repaired, broken)
+    assert (counts, rejections) == ({"rated": 1, "duplicate": 1, "rejected": 2}, {"usage_mismatch": 2})
+
+
+def test_numbers_may_arrive_in_any_order(calculator: MakeCalculator) -> None:
+    events = [use(1, id=f"x{n}", number=n) for n in (5, 1, 3, 2, 4, 3, 5, 1)]
+    assert outcome(calculator, *events)[0] == {"rated": 5, "duplicate": 3, "rejected": 0}
+
+
+def test_a_numbered_source_stays_numbered(calculator: MakeCalculator) -> None:
+    counts, rejections = outcome(calculator, use(1, id="x", number=1), use(1, id="y"))
+    assert (counts, rejections) == ({"rated": 1, "duplicate": 0, "rejected": 1}, {"invalid_event": 1})
+
+
+def test_an_unnumbered_source_stays_unnumbered(calculator: MakeCalculator) -> None:
+    """Its numbers are not looked at: the id tells."""
+    counts, _ = outcome(calculator, use(1, id="x"), use(1, id="y", number=1), use(1, id="z", number=1))
+    assert counts == {"rated": 3, "duplicate": 0, "rejected": 0}
+
+
+@pytest.mark.parametrize("number", [None, 7])
+def test_a_resend_with_other_content_is_a_duplicate_and_a_finding(
+    number: int | None, calculator: MakeCalculator
+) -> None:
+    found: list[Finding] = []
+
+    class Watching(Simulation):
+        def _take(self, record: object) -> None:
+            found.extend(record.findings)  # type: ignore[attr-defined]
+            super()._take(record)  # type: ignore[arg-type]
+
+    simulation = Watching(catalog(), calculator())
+    first, other = use(5, id="x", number=number), use(6, id="x", number=number)
+    simulation.feed(encode([opened(), first, first, other]))
+    assert simulation.document()["events"] == {"rated": 1, "duplicate": 2, "rejected": 0}
+    assert [finding.kind for finding in found] == ["identity_conflict"]
+
+
+def test_one_source_may_serve_many_accounts(calculator: MakeCalculator) -> None:
+    steps = [opened("a"), opened("b"), use(1, number=1, id="1"), use(1, account="b", number=2, id="2")]
+    assert simulate(calculator(), catalog(), steps)["events"] == {"rated": 2, "duplicate": 0, "rejected": 0}
+
+
+def test_a_duplicate_burns_nothing_wherever_commits_fall(calculator: MakeCalculator) -> None:
+    steps = [opened(), buy("A", "G"), *[use(1, id=f"{n % 7}", number=n % 7 + 1) for n in range(40)]]
+    documents = [simulate(calculator(), catalog(plan("A")), steps, lines_per_commit=size) for size in (1, 3, 1000)]
+    assert documents[0]["accounts"]["a"]["buckets"][0]["remaining"] == "93"
+    assert documents[0] == documents[1] == documents[2]
+
+
+# The plain memory
+
+
+def test_a_reuse_is_known_within_the_last_65536_numbers_and_silent_beyond() -> None:
+    memory = Dedupe()
+    highest = RECENT_NUMBERS + 2
+    for number in (1, 2, 3, highest):
+        rate(memory, event(number))
+    findings: list[Finding] = []
+    assert memory.look(event(2, "other"), findings) == DUPLICATE  # highest - 65,536
+    assert findings == []
+    refused = memory.look(event(3, "other"), findings)
+    assert isinstance(refused, Rejection) and refused.reason == "sequence_reused"
+    assert [finding.kind for finding in findings] == ["sequence_reused"]
+    memory.refused(refused)
+    assert memory.look(event(3), []) == DUPLICATE
+
+
+def test_the_window_of_hashes_stays_small() -> None:
+    memory = Dedupe()
+    rate(memory, event(1))
+    source = memory._sources["s"]
+    for number in range(2, 3 * RECENT_NUMBERS):
+        source.remember(number, number, number)
+    assert len(source.recent) <= 2 * RECENT_NUMBERS
+    assert [source.recall(number) is None for number in (2 * RECENT_NUMBERS - 1, 2 * RECENT_NUMBERS)] == [True, False]
+
+
+def test_the_kind_of_a_source_is_stored_with_its_first_event() -> None:
+    memory = Dedupe()
+    memory.look(event(None, "x"), [])
+    memory.look(event(4, source="t"), [])
+    assert [(source.source, source.numbered) for source in memory.take_change().sources] == [("s", False), ("t", True)]
+    assert memory.take_change() == DedupeChange()
+
+
+def test_a_refused_number_is_seen_and_may_still_be_rated() -> None:
+    memory = Dedupe()
+    memory.look(event(5), [])
+    memory.refused(refusal(event(5)))
+    assert memory.take_change().sources == [SourceState("s", True, ((5, 5),), (5,))]
+    rate(memory, event(5))
+    assert memory.take_change().sources == [SourceState("s", True, ((5, 5),), ())]
+    memory.refused(refusal(event(5)))
+    assert memory.look(event(5), []) == DUPLICATE
+
+
+def test_hours_are_asked_for_until_they_are_in_memory() -> None:
+    memory = Dedupe()
+    events = [event(None, "x", time_us=HOUR_US + 5), event(None, "y", time_us=HOUR_US * 3), event(1, source="numbered")]
+    assert memory.missing_hours(events) == [0, HOUR_US, 3 * HOUR_US]  # nobody knows yet what "numbered" is
+    memory.put_hour(HOUR_US, [])
+    rate(memory, event(1, source="numbered"))
+    assert memory.missing_hours(events) == [3 * HOUR_US]
+
+
+def test_an_identity_is_filed_under_the_hour_of_its_time() -> None:
+    memory = Dedupe()
+    rate(memory, event(None, "x", time_us=2 * HOUR_US - 1))
+    rate(memory, event(None, "x", time_us=2 * HOUR_US))
+    assert [hour.hour_us for hour in memory.take_change().hours] == [HOUR_US, 2 * HOUR_US]
+
+
+@given(st.lists(st.integers(1, 40) | st.integers(2**63 - 5, 2**63 - 1), max_size=60))
+def test_runs_are_the_set_of_numbers(numbers: list[int]) -> None:
+    runs, model = NumberRuns(), set[int]()
+    for number in numbers:
+        assert (number in runs) == (number in model)
+        runs.add(number)
+        model.add(number)
+    written = runs.runs()
+    assert {number for first, last in written for number in range(first, last + 1)} == model
+    assert all(before[1] + 1 < after[0] for before, after in pairwise(written))
+    assert NumberRuns(written).runs() == written
+
+
+# Against a naive model
+
+EVENTS = st.builds(
+    lambda number, id, source, count, hour: event(
+        number, id, source=source, time_us=hour * HOUR_US + 7, counts=(("input", count),)
+    ),
+    number=st.none() | st.integers(1, 6) | st.sampled_from([RECENT_NUMBERS + 3, 2 * RECENT_NUMBERS + 9]),
+    id=st.sampled_from(["p", "q", "r"]),
+    source=st.sampled_from(["s", "t", "u"]),
+    count=st.integers(1, 2),
+    hour=st.integers(0, 2),
+)
+STEPS = st.lists(st.tuples(EVENTS, st.booleans()), max_size=50)
+"""(event, whether it can be priced)."""
+
+
+class Naive:
+    """Every event ever rated, kept whole."""
+
+    def __init__(self) -> None:
+        self.numbered: dict[str, bool] = {}
+        self.by_number: dict[tuple[str, int], UsageEvent] = {}
+        self.by_id: dict[tuple[str, str, int], UsageEvent] = {}
+
+    def decide(self, of: UsageEvent, priced: bool) -> tuple[str, str]:
+        """(what becomes of the event, kind of finding or nothing)."""
+        numbered = self.numbered.setdefault(of.source, of.sequence is not None)
+        if numbered and of.sequence is None:
+            return "invalid_event", ""
+        if numbered and of.sequence is not None:
+            known = self.by_number.get((of.source, of.sequence))
+            highest = max((n for source, n in self.by_number if source == of.source), default=0)
+            if known is not None and of.sequence <= highest - RECENT_NUMBERS:
+                return DUPLICATE, ""
+            if known is not None and known.id != of.id:
+                return "sequence_reused", "sequence_reused"
+        else:
+            known = self.by_id.get((of.source, of.id, of.time_us // HOUR_US))
+        if known is not None:
+            return DUPLICATE, "" if known.counts == of.counts and known.time_us == of.time_us else "identity_conflict"
+        if not priced:
+            return "no_price", ""
+        if numbered and of.sequence is not None:
+            self.by_number[of.source, of.sequence] = of
+        else:
+            self.by_id[of.source, of.id, of.time_us // HOUR_US] = of
+        return "rated", ""
+
+
+def decide(memory: Dedupe, of: UsageEvent, priced: bool) -> tuple[str, str]:
+    """Decide as a calculator does."""
+    findings: list[Finding] = []
+    seen = memory.look(of, findings)
+    kind = findings[0].kind if findings else ""
+    if seen == DUPLICATE:
+        return DUPLICATE, kind
+    refused = seen if isinstance(seen, Rejection) else None if priced else refusal(of)
+    if refused is not None:
+        memory.refused(refused)
+        return refused.reason, kind
+    memory.rated(of)
+    return "rated", kind
+
+
+@settings(max_examples=300, deadline=None)
+@given(STEPS)
+def test_memory_decides_as_one_that_keeps_every_event(steps: list[tuple[UsageEvent, bool]]) -> None:
+    memory, naive = Dedupe(), Naive()
+    for of, priced in steps:
+        assert decide(memory, of, priced) == naive.decide(of, priced)
+
+
+@settings(max_examples=200, deadline=None)
+@given(STEPS, st.sets(st.integers(0, 50)))
+def test_a_restart_at_any_commit_changes_no_decision(steps: list[tuple[UsageEvent, bool]], cuts: set[int]) -> None:
+    lasting, restarted, stored = Dedupe(), Dedupe(), Stored.empty()
+    for place, (of, priced) in enumerate(steps):
+        if place in cuts:
+            stored.take(restarted.take_change())
+            restarted = stored.load()
+        for hour_us in restarted.missing_hours([of]):
+            restarted.put_hour(hour_us, stored.hours[hour_us])
+        assert decide(lasting, of, priced) == decide(restarted, of, priced)

@@ -1,0 +1,237 @@
+"""What a reservation holds: the rule that burns, asked in advance."""
+
+from dataclasses import replace
+
+from hold_samples import (
+    DIMENSIONS,
+    MINUTE_US,
+    NOW_US,
+    TARIFF,
+    YUAN,
+    account,
+    bucket,
+    event,
+    reserved,
+    scene,
+    wanted,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from billing.burning.burn import burn
+from billing.ledger import Postings
+from billing.reservations.amounts import NOTHING, Granted, HeldAmounts, credit_pico, decide_hold
+from billing.reservations.hold import CHARGING, OPEN, Hold, Terms, usage_event
+from billing.reservations.operations import HoldContext, Settled, extend, find, gone, release, reserve, settle
+from billing.reservations.tariff import Refused
+from schemas.units import MILLION
+
+
+def test_a_hold_takes_buckets_in_deduction_order_and_the_rest_of_the_wallet() -> None:
+    of = account(100, bucket("goes-on", 30, "b/1"), bucket("edge", 50, "e/1"))
+    granted = decide_hold(of, NOTHING, event(40), TARIFF)
+    assert isinstance(granted, Granted)
+    assert granted.held == HeldAmounts({"b/1": 30 * MILLION}, 10 * 106 * YUAN // 100)
+    assert (granted.amount_pico, granted.standard_micro) == (40 * 106 * YUAN // 100, 40 * MILLION)
+    at_the_edge = decide_hold(of, NOTHING, event(60, channel="edge"), TARIFF)
+    assert isinstance(at_the_edge, Granted)
+    assert at_the_edge.held == HeldAmounts({"e/1": 50 * MILLION, "b/1": 10 * MILLION})
+
+
+def test_what_is_held_already_is_not_there() -> None:
+    of = account(0, bucket("blocked", 100))
+    assert isinstance(decide_hold(of, HeldAmounts({"g/1": 60 * MILLION}), event(40), TARIFF), Granted)
+    refused = decide_hold(of, HeldAmounts({"g/1": 60 * MILLION}), event(41), TARIFF)
+    assert isinstance(refused, Refused) and refused.code == "package_exhausted" and "lack 1 standard" in refused.detail
+    poor = decide_hold(account(10), HeldAmounts({}, 9 * YUAN), event(1), TARIFF)
+    assert isinstance(poor, Refused) and poor.code == "insufficient_balance" and "1 is free" in poor.detail
+
+
+def test_a_decision_changes_no_account() -> None:
+    of = account(100, bucket("goes-on", 30))
+    before = repr(of)
+    decide_hold(of, HeldAmounts({"g/1": MILLION}, YUAN), event(40), TARIFF)
+    assert repr(of) == before
+
+
+def test_credit_is_what_the_wallet_may_fall_below_zero() -> None:
+    assert isinstance(decide_hold(account(0, credit_limit_pico=107 * YUAN), NOTHING, event(100), TARIFF), Granted)
+    assert isinstance(decide_hold(account(0, credit_limit_pico=105 * YUAN), NOTHING, event(100), TARIFF), Refused)
+    assert credit_pico(account(0, payment="postpaid")) is None
+    assert isinstance(decide_hold(account(-5, payment="postpaid"), NOTHING, event(10**6), TARIFF), Granted)
+
+
+def test_usage_that_costs_nothing_needs_nothing() -> None:
+    granted = decide_hold(account(-5), NOTHING, event(100, model="free"), TARIFF)
+    assert isinstance(granted, Granted) and granted.held == NOTHING
+
+
+def test_a_part_is_granted_where_it_was_asked_for() -> None:
+    of = account(0, bucket("blocked", 100))
+    part = decide_hold(of, NOTHING, event(1000), TARIFF, accept_partial=True)
+    assert isinstance(part, Granted) and part.counts == (("input", 100),)
+    terms = Terms(DIMENSIONS)
+    both = usage_event("a", terms, (("input", 40), ("output", 1000)), NOW_US)  # an output token is two standard tokens
+    lowered = decide_hold(of, NOTHING, both, TARIFF, accept_partial=True)
+    assert isinstance(lowered, Granted) and lowered.counts == (("input", 40), ("output", 30))
+    nothing = decide_hold(account(0), NOTHING, event(5), TARIFF, accept_partial=True)
+    assert isinstance(nothing, Refused) and nothing.code == "insufficient_balance"
+
+
+def test_what_cannot_be_priced_is_refused_with_the_reason() -> None:
+    for refused, code in (
+        (decide_hold(account(9), NOTHING, event(1, model="nobody"), TARIFF), "no_price"),
+        (decide_hold(replace(account(9), price_book="?"), NOTHING, event(1), TARIFF), "no_price_book"),
+        (decide_hold(replace(account(9), status="closed"), NOTHING, event(1), TARIFF), "account_closed"),
+        (decide_hold(account(9), NOTHING, event(2**62), TARIFF), "overflow"),
+        (reserve(scene(None), wanted(), (("input", 1),), 1, "x", False), "unknown_account"),
+    ):
+        assert isinstance(refused, Refused) and refused.code == code
+
+
+def test_a_repeated_reservation_is_the_same_one_and_another_body_is_refused() -> None:
+    stage = scene(account(0, bucket("blocked", 100)))
+    first = reserved(stage, 60)
+    assert reserve(stage, wanted(), (("input", 60),), 5 * MINUTE_US, "body", False) == first
+    other = reserve(stage, wanted(), (("input", 61),), 5 * MINUTE_US, "other body", False)
+    assert isinstance(other, Refused) and other.code == "idempotency_key_reused"
+    assert stage.held == HeldAmounts({"g/1": 60 * MILLION})
+
+
+def test_an_extension_holds_more_or_longer_or_leaves_all_as_it_was() -> None:
+    stage = scene(account(0, bucket("blocked", 100)))
+    reserved(stage, 60)
+    more = extend(stage, "r", (("input", 40),), None, "k1", "b1")
+    assert isinstance(more, Hold) and more.held.buckets_micro == {"g/1": 100 * MILLION}
+    assert extend(stage, "r", (("input", 40),), None, "k1", "b1") == more
+    reused = extend(stage, "r", (("input", 1),), None, "k1", "b2")
+    assert isinstance(reused, Refused) and reused.code == "idempotency_key_reused"
+    too_much = extend(stage, "r", (("input", 1),), None, "k2", "b2")
+    assert isinstance(too_much, Refused) and too_much.code == "package_exhausted"
+    longer = extend(stage, "r", (), 10 * MINUTE_US, "k3", "b3")
+    assert isinstance(longer, Hold) and longer.expires_us == NOW_US + 10 * MINUTE_US
+    assert longer.held == more.held
+
+
+def test_a_hold_expires_by_itself_and_is_given_back_once() -> None:
+    stage = scene(account(0, bucket("blocked", 100)))
+    hold = reserved(stage, 60)
+    later = scene(stage.account, hold.expires_us, hold)
+    assert later.held == NOTHING
+    assert hold.shown_state(hold.expires_us) == "expired" and hold.shown_state(hold.expires_us - 1) == "open"
+    refused = extend(later, "r", (), MINUTE_US, "k", "b")
+    assert isinstance(refused, Refused) and refused.code == "reservation_expired"
+    released = release(stage, "r")
+    assert isinstance(released, Hold) and released.state == "released" and stage.held.buckets_micro == {}
+    assert release(stage, "r") == released
+    again = gone(released, NOW_US)
+    assert again is not None and again.code == "reservation_closed"
+    unknown = find(stage, "no")
+    assert isinstance(unknown, Refused) and unknown.code == "unknown_reservation"
+
+
+def test_what_was_used_moves_to_a_hold_of_its_own_until_its_commit() -> None:
+    stage = scene(account(0, bucket("blocked", 100)))
+    reserved(stage, 60)
+    settled = settle(stage, "r", (("input", 25),), "1", "b", final=False)
+    assert isinstance(settled, Settled) and settled.problem is None
+    assert '"reservation":"r/1","usage":{"input":25}' in settled.event
+    assert stage.holds["r"].held.buckets_micro == {"g/1": 35 * MILLION}
+    assert stage.holds["r"].terms.counts == (("input", 35),)
+    assert stage.holds["r/1"].held.buckets_micro == {"g/1": 25 * MILLION}
+    assert stage.held.buckets_micro == {"g/1": 60 * MILLION}
+    again = settle(stage, "r", (("input", 25),), "1", "b", final=False)
+    assert isinstance(again, Settled) and again.event == settled.event
+    assert stage.held.buckets_micro == {"g/1": 60 * MILLION}
+    other = settle(stage, "r", (("input", 26),), "1", "c", final=False)
+    assert isinstance(other, Refused) and other.code == "idempotency_key_reused"
+    last = settle(stage, "r", (("input", 5),), "2", "d", final=True)
+    assert isinstance(last, Settled) and last.hold.state == "released"
+    assert stage.held.buckets_micro == {"g/1": 30 * MILLION}
+
+
+def test_usage_settled_after_expiry_is_recorded_and_says_so_each_time() -> None:
+    stage = scene(account(0, bucket("blocked", 100)))
+    hold = reserved(stage, 60)
+    late = scene(stage.account, hold.expires_us + 1, hold)
+    for _ in range(2):
+        settled = settle(late, "r", (("input", 25),), "1", "b", final=True)
+        assert isinstance(settled, Settled) and '"usage":{"input":25}' in settled.event
+        assert settled.problem is not None and settled.problem.code == "reservation_expired"
+    assert late.held.buckets_micro == {"g/1": 25 * MILLION}
+
+
+def test_more_than_was_reserved_is_recorded_and_holds_what_there_is() -> None:
+    stage = scene(account(0, bucket("blocked", 100)))
+    reserved(stage, 60)
+    reserved(stage, 30, "other")
+    settled = settle(stage, "r", (("input", 500),), "1", "b", final=False)
+    assert isinstance(settled, Settled) and '"usage":{"input":500}' in settled.event
+    assert stage.held.buckets_micro == {"g/1": 100 * MILLION}
+    wallet = scene(account(10))
+    reserve(wallet, wanted(kind=CHARGING), (("input", 5),), MINUTE_US, "x", False)
+    settle(wallet, "r", (("input", 500),), "1", "b", final=False)
+    assert wallet.held.wallet_pico == 10 * YUAN
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["reserve", "partial", "extend", "release", "settle", "final", "burn", "burn", "later"]),
+        st.integers(1, 70),
+        st.sampled_from(["r1", "r2", "r3"]),
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(steps=STEPS, wallet=st.integers(0, 90), credit=st.integers(0, 20), size=st.integers(0, 60))
+def test_reserved_usage_never_overspends_in_any_order(
+    steps: list[tuple[str, int, str]], wallet: int, credit: int, size: int
+) -> None:
+    """Usage within its reservation is always paid for, whatever is reserved, settled and burned in between."""
+    of = account(wallet, bucket("goes-on", size), bucket("goes-on", 20, "z/1"), credit_limit_pico=credit * YUAN)
+    stage = scene(of)
+    for number, (what, tokens, name) in enumerate(steps):
+        counts = (("input", tokens),)
+        key = f"{number}"
+        hold = stage.holds.get(name)
+        if what in ("reserve", "partial"):
+            reserve(stage, wanted(name), counts, tokens * MINUTE_US, key, what == "partial")
+        elif what == "extend":
+            extend(stage, name, counts, None, key, key)
+        elif what == "release":
+            release(stage, name)
+        elif what in ("settle", "final") and hold is not None and gone(hold, stage.now_us) is None:
+            used = min(tokens, dict(hold.terms.counts).get("input", 0))
+            if used:
+                settle(stage, name, (("input", used),), key, key, final=what == "final")
+        elif what == "later":
+            stage.now_us += tokens * MINUTE_US // 30
+        elif what == "burn":
+            _commit_one_settlement(stage, tokens)
+        kept = dict(stage.holds)
+        stage = scene(of, stage.now_us, *kept.values())
+        if stage.needs_allotting():
+            stage.allot(kept.values())
+        free_pico = of.wallet_pico + of.credit_limit_pico
+        assert free_pico >= 0, "overspent"
+        assert stage.held.wallet_pico <= free_pico
+        remaining = {one.grant_id: one.remaining_micro for one in of.buckets}
+        assert all(0 <= micro <= remaining[grant_id] for grant_id, micro in stage.held.buckets_micro.items())
+
+
+def _commit_one_settlement(stage: HoldContext, chosen: int) -> None:
+    """What a commit does: burn the usage of some settlement and close its hold."""
+    assert stage.account is not None
+    waiting = [hold for hold in stage.holds.values() if hold.event is not None and hold.state == OPEN]
+    if waiting:
+        hold = waiting[chosen % len(waiting)]
+        happened = usage_event("a", hold.terms, hold.terms.counts, hold.created_us)
+        priced = stage.tariff.rate(stage.account, happened)
+        assert not isinstance(priced, Refused)
+        book, rated = priced
+        burn(
+            *(stage.account, happened, rated, book.tax_rate_micro, stage.tariff.plan, happened.time_us, Postings()),
+        )
+        stage.put(replace(hold, state="closed"))

@@ -1,0 +1,171 @@
+"""The audit passes on books that add up, and each of its checks fails on what it is there to find."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from click.testing import CliRunner
+from own_database import PreparedDatabase
+from store_records import Books
+
+from billing.commits.commit_record import Finding
+from billing.commits.identities import SourceState
+from billing.store.proofs.audit import CATALOG, CHAIN, HOLES, audit
+from billing.store.proofs.audit_checks import CHECKS, FINDINGS
+from billing.store.store import Store
+from tokenbill.commands.audit import audit as audit_command
+
+APPEND_ONLY = ("journal", "commit", "rollup", "command_seen", "payment_ref", "suspense")
+
+SUSPENSE = (
+    "INSERT INTO suspense (partition, commit_no, row_no, topic, record_offset, log_time_us, reason, detail, headers,"
+    " size_bytes, packing) VALUES ({}, 2, 1, 'usage.events', 0, 0, 'no_price', '', '[]', 0, 'plain')"
+)
+TAMPERING = {
+    "a journal line changed": ("UPDATE journal SET amount_pico = 1 WHERE line_no = 1", {"journal", CHAIN}),
+    "journal lines changed in balance": (
+        "UPDATE journal SET amount_pico = amount_pico * 2 WHERE partition = 0 AND commit_no = 1", {CHAIN, "wallets"}),
+    "a journal line renamed": ("UPDATE journal SET detail = 'other' WHERE line_no = 2", {CHAIN}),
+    "a journal line removed": ("DELETE FROM journal WHERE line_no = 2", {CHAIN, "trial balance"}),
+    "journal of no commit": (
+        "INSERT INTO journal VALUES (0, 99, 1, 'cash', 'CNY', '', 1), (0, 99, 2, 'cash', 'CNY', '', -1)", {CHAIN}),
+    "journal of no partition": (
+        "INSERT INTO journal VALUES (77, 1, 1, 'cash', 'CNY', '', 1), (77, 1, 2, 'cash', 'CNY', '', -1)", {"orphans"}),
+    "a count changed": (
+        "UPDATE commit SET rated = rated + 1, duplicate = duplicate - 1 WHERE commit_no = 2", {CHAIN, "rated events"}),
+    "usage counted as less": ("UPDATE commit SET rated = rated - 1 WHERE commit_no = 2", {"usage counts"}),
+    "commands counted as less": (
+        "UPDATE commit SET commands_duplicate = commands_duplicate - 1 WHERE commit_no = 1", {"command counts"}),
+    "a seen command removed": ("DELETE FROM command_seen WHERE id = 'open-a1'", {"accepted commands", CHAIN}),
+    "a payment removed": ("DELETE FROM payment_ref WHERE account = 'a1'", {CHAIN}),
+    "limits changed": ("UPDATE commit SET limits = '{}' WHERE commit_no = 1", {CHAIN}),
+    "a digest changed": ("UPDATE commit SET digest = sha256('x') WHERE partition = 0 AND commit_no = 2", {CHAIN}),
+    "the last commit removed": ("DELETE FROM commit WHERE partition = 0 AND commit_no = 3", {CHAIN, "positions"}),
+    "a commit in the middle removed": ("DELETE FROM commit WHERE partition = 0 AND commit_no = 2", {CHAIN}),
+    "a position moved": ("UPDATE position SET next_offset = 9 WHERE topic = 'usage.events'", {"positions"}),
+    "positions of a commit changed": (
+        """UPDATE commit SET positions = '[["usage.events", 5, 7]]' WHERE commit_no = 2""", {"positions", CHAIN}),
+    "a bucket's liability changed": ("UPDATE bucket SET liability_pico = liability_pico + 1", {"liability"}),
+    "a bucket's quota changed": ("UPDATE bucket SET remaining_micro = remaining_micro + 1", {"quota"}),
+    "a bucket's size changed": ("UPDATE bucket SET amount_micro = amount_micro + 1", {"quota"}),
+    "a bucket removed": ("DELETE FROM bucket WHERE account = 'a1'", {"liability", "quota"}),
+    "a wallet changed": ("UPDATE account SET wallet_pico = wallet_pico + 1 WHERE account = 'a1'", {"wallets"}),
+    "absorbed usage changed": ("UPDATE account SET absorbed_micro = 1 WHERE account = 'a1'", {"absorbed"}),
+    "rollup revenue changed": ("UPDATE rollup SET revenue_pico = 1 WHERE commit_no = 2", {"revenue", CHAIN}),
+    "rollup events changed": ("UPDATE rollup SET events = 9 WHERE commit_no = 2", {"rated events", CHAIN}),
+    "a rollup's model changed": ("UPDATE rollup SET model = 'other' WHERE commit_no = 2", {CHAIN}),
+    "a bill changed": (
+        """UPDATE account SET extras = '{"bills": [{"amount_pico": 1}]}' WHERE account = 'a1'""", {"bills"}),
+    "a transfer received that was not sent": (
+        "INSERT INTO journal VALUES (0, 99, 1, 'transfer_clearing', 'CNY', 't', 1),"
+        " (0, 99, 2, 'contract_liability', 'CNY', '', -1)", {"transfers", "liability", CHAIN}),
+    "a transfer sent that nothing carries": (
+        "INSERT INTO journal VALUES (0, 99, 1, 'transfer_clearing', 'CNY', 't', -1),"
+        " (0, 99, 2, 'contract_liability', 'CNY', '', 1)", {"transfers", "liability", CHAIN}),
+    "a message not counted": ("UPDATE commit SET messages_sent = 1 WHERE commit_no = 2", {"forwarding", CHAIN}),
+    "a sequence moved": (
+        "UPDATE output_sequence SET next_sequence = 99 WHERE topic = 'usage.rated'", {"output sequences"}),
+    "an outbox payload changed": ("UPDATE outbox SET payload = 'x' WHERE commit_no = 1", {"outbox"}),
+    "more applied than sent": ("INSERT INTO forward_cursor VALUES ('usage.forwarded', 1, 0, 1)", {"forwarding"}),
+    "more sent than counted": ("INSERT INTO forward_next VALUES ('usage.forwarded', 0, 1, 1)", {"forwarding"}),
+    "suspense of what was not rejected": (SUSPENSE.format(0), {"suspense", CHAIN}),
+    "suspense of no partition": (SUSPENSE.format(77), {"orphans"}),
+    "a catalogue entry changed": ("UPDATE catalog_entry SET body = jsonb_set(body, '{version}', '9')", {"catalogue"}),
+}  # fmt: skip
+
+
+@pytest.fixture
+def books(database: PreparedDatabase, store: Store) -> PreparedDatabase:
+    """Two partitions with three commits each that add up, and a catalogue."""
+    for partition in (0, 1):
+        kept = Books(partition)
+        epoch, _ = store.acquire(partition)
+        names = [f"a{2 * partition + n}" for n in (1, 2)]
+        store.commit(epoch, kept.opening(names))
+        for _ in range(2):
+            record = kept.burning(names)
+            record.dedupe.sources = [SourceState(f"urn:node-{partition}", True, ((1, kept.offsets["usage.events"]),))]
+            store.commit(epoch, record)
+    return database
+
+
+def tamper(database: PreparedDatabase, statement: str) -> None:
+    """What a superuser can do: switch the triggers off, change, and switch them on."""
+    off = [f"ALTER TABLE {table} DISABLE TRIGGER append_only" for table in (*APPEND_ONLY, "catalog_entry")]
+    on = [f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER append_only" for table in (*APPEND_ONLY, "catalog_entry")]
+    database.run(*off, statement, *on)
+
+
+def failed(database: PreparedDatabase) -> set[str]:
+    return {result.name for result in audit(database.report_url).checks if result.count}
+
+
+def test_books_that_add_up_pass(books: PreparedDatabase) -> None:
+    outcome = audit(books.report_url)
+    assert outcome.passed, outcome
+    assert [result.count for result in outcome.findings] == [0] * len(outcome.findings)
+
+
+def test_an_empty_database_passes(untouched: PreparedDatabase) -> None:
+    assert audit(untouched.report_url).passed
+
+
+@pytest.mark.parametrize("what", TAMPERING)
+def test_what_a_superuser_changes_is_found(
+    books: PreparedDatabase, store: Store, publish_samples: Callable[[Store], None], what: str
+) -> None:
+    statement, expected = TAMPERING[what]
+    if "catalog_entry" in statement:
+        publish_samples(store)
+        assert audit(books.report_url).passed
+    tamper(books, statement)
+    assert expected <= failed(books)
+
+
+def test_every_check_has_a_canary() -> None:
+    caught = set[str]().union(*(expected for _, expected in TAMPERING.values()))
+    assert {check.name for check in CHECKS} | {CHAIN, CATALOG} <= caught
+
+
+def test_findings_are_listed_and_fail_nothing(database: PreparedDatabase, store: Store) -> None:
+    kept = Books()
+    epoch, _ = store.acquire(0)
+    store.commit(epoch, kept.opening(["a1"]))
+    record = kept.burning(["a1"])
+    record.dedupe.sources = [
+        SourceState("urn:node-1", True, ((3, 3), (5, 9), (20, 20))), SourceState("urn:plain", False)]  # fmt: skip
+    record.findings = [Finding("identity_conflict", "urn:node-1 42"), Finding("identity_conflict", "urn:node-1 43")]
+    record.forward_next = {("usage.forwarded", 1): 1}
+    record.counts = replace(record.counts, rated=1, forwarded=1)
+    record.positions = [replace(record.positions[0], end=2)]
+    store.commit(epoch, record)
+    outcome = audit(database.report_url)
+    assert outcome.passed, outcome
+    shown = {result.name: result.shown for result in outcome.findings}
+    assert shown == {
+        FINDINGS[0].name: ("usage.forwarded from 0 to 1: 1 of 1",),
+        FINDINGS[1].name: ("identity_conflict: 2, the first in partition 0 commit 2: urn:node-1 42",),
+        FINDINGS[2].name: (),
+        HOLES: ("urn:node-1: 13 missing (1–2, 4, 10–19)",),
+    }
+
+
+def test_holes_are_those_of_the_union_over_partitions(database: PreparedDatabase, store: Store) -> None:
+    for partition, runs in ((0, ((1, 1), (3, 3))), (1, ((2, 2), (4, 9)))):
+        kept = Books(partition)
+        epoch, _ = store.acquire(partition)
+        record = kept.opening([f"a{partition}"])
+        record.dedupe.sources = [SourceState("urn:gateway", True, runs)]
+        store.commit(epoch, record)
+    assert [result.count for result in audit(database.report_url).findings] == [0] * (len(FINDINGS) + 1)
+
+
+def test_the_command_says_what_failed_and_exits_1(books: PreparedDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKENBILL_DATABASE_URL", books.app_url)
+    good = CliRunner().invoke(audit_command, [])
+    assert (good.exit_code, good.output.splitlines()[-1]) == (0, "everything adds up")
+    tamper(books, "UPDATE account SET wallet_pico = 0 WHERE account = 'a1'")
+    bad = CliRunner().invoke(audit_command, [])
+    assert bad.exit_code == 1
+    assert "FAIL  wallets" in bad.output
+    assert bad.output.endswith(f"1 of {len(CHECKS) + 2} checks failed\n")

@@ -1,0 +1,118 @@
+"""The OpenAPI document: requests made from it are answered as it says, and every address needs its role."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from api_rig import Api, check_problem
+
+from billing.store.api.keys import ROLES
+from tokenbill.api.app import create_app
+from tokenbill.api.context import ApiSettings
+from tokenbill.api.http.auth import RIGHTS
+from tokenbill.api.http.problems import KINDS, REFUSALS
+
+ROOT = Path(__file__).resolve().parents[4]
+DOCUMENT: dict[str, Any] = create_app(ApiSettings("", "postgresql://nowhere/x", 1)).openapi()
+OPERATIONS = [(method, path) for path, methods in DOCUMENT["paths"].items() for method in methods]
+OPEN = {"/healthz", "/readyz"}
+RIGHT_OF = {
+    "usage": "ingest",
+    "commands": "order",
+    "accounts": "read",
+    "catalogue": "read",
+    "quotes": "read",
+    "reservations": "reserve",
+    "offline grants": "reserve",
+    "converged charging": "reserve",
+    "rating groups": "correct",
+    "suspense": "read",
+}
+"""By tag: what the role of a caller must allow."""
+
+
+def concrete(path: str) -> str:
+    return re.sub(r"{version}", "1", re.sub(r"{(?!version)\w+}", "x", path))
+
+
+def ask(client: httpx.Client, method: str, path: str) -> httpx.Response:
+    return client.request(method, concrete(path), json={}, headers={"idempotency-key": "matrix"})
+
+
+def test_every_operation_is_in_the_matrix() -> None:
+    tags = {tag for path, method in ((p, m) for m, p in OPERATIONS) for tag in DOCUMENT["paths"][path][method]["tags"]}
+    assert tags - {"health"} <= RIGHT_OF.keys()
+    assert len(OPERATIONS) >= 17
+
+
+@pytest.mark.parametrize(("method", "path"), OPERATIONS)
+def test_nothing_is_done_without_a_key_or_with_the_wrong_role(api: Api, method: str, path: str) -> None:
+    if path in OPEN:
+        assert ask(api.clients["nobody"], method, path).status_code == 200
+        return
+    check_problem(ask(api.clients["nobody"], method, path), 401, "key_required")
+    [tag] = DOCUMENT["paths"][path][method]["tags"]
+    for role in ROLES:
+        answer = ask(api.clients[role], method, path)
+        if RIGHT_OF[tag] in RIGHTS[role]:
+            assert answer.status_code not in (401, 403, 500), answer.text
+        else:
+            check_problem(answer, 403, "role_not_enough")
+
+
+@pytest.mark.parametrize("kind", ["balance.adjusted.v1", "usage.voided.v1", "usage.corrected.v1"])
+def test_corrections_need_the_role_admin(api: Api, kind: str) -> None:
+    body = {"type": kind, "data": {}}
+    for role, status in (("operator", 403), ("admin", 422)):
+        headers = {"idempotency-key": f"matrix-{kind}"}
+        assert api.clients[role].post("/v1/accounts/x/commands", json=body, headers=headers).status_code == status
+
+
+def test_the_served_document_is_this_one(admin: httpx.Client) -> None:
+    assert admin.get("/openapi.json").json() == DOCUMENT
+    assert DOCUMENT["security"] == [{"key": []}]
+    assert all(DOCUMENT["paths"][path]["get"]["security"] == [] for path in OPEN)
+
+
+def test_every_code_is_in_the_page_about_the_api() -> None:
+    page = (ROOT / "docs" / "http-api.md").read_text(encoding="utf-8")
+    missing = [code for code, kind in (KINDS | REFUSALS).items() if f"| `{code}` | {kind.status} |" not in page]
+    assert missing == []
+    for method, path in OPERATIONS:
+        assert f"`{method.upper()} {path}`" in page
+
+
+def reasons_in(source: str) -> set[str]:
+    """The reasons of the refusals that a module makes."""
+    calls = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
+    made = (call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "Refusal")
+    return {str(call.args[0].value) for call in made if call.args and isinstance(call.args[0], ast.Constant)}
+
+
+def test_every_refusal_of_a_rule_has_a_code_with_a_status() -> None:
+    """A new one goes into ``REFUSALS`` of tokenbill/api/http/problems.py and into the table of docs/http-api.md."""
+    found = set[str]().union(*(reasons_in(path.read_text()) for path in (ROOT / "billing").glob("*.py")))
+    assert len(found) > 15
+    assert found - REFUSALS.keys() == set()
+
+
+def test_requests_made_from_the_document_are_answered_as_it_says(api: Api) -> None:
+    done = subprocess.run(
+        [
+            *(str(Path(sys.executable).with_name("schemathesis")), "run", f"{api.url}/openapi.json"),
+            *("-H", f"Authorization: Bearer {api.tokens['admin']}", "-H", "Prefer: wait=0"),
+            *("--phases", "fuzzing", "--max-examples", "10", "--seed", "20261122", "--no-color"),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    assert done.returncode == 0, done.stdout[-8000:]

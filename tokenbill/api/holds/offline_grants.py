@@ -1,0 +1,157 @@
+"""Offline grants: a signed allowance for a device that cannot ask, backed by a hold; what it used is reconciled when it
+is back. Usage that happened is recorded, within the allowance or not, before its end or after."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request
+from fastapi.responses import Response
+from pydantic import BaseModel, Field
+
+from billing.reservations.hold import OFFLINE_GRANT, hold_object
+from billing.reservations.operations import Operation, reconcile
+from billing.reservations.tariff import Refused
+from schemas.json_text import dump_json
+from schemas.rejections import Rejection
+from schemas.times import SECOND_US, format_time_us
+from schemas.units import format_micro
+from schemas.usage import parse_usage
+from tokenbill.api.context import context_of
+from tokenbill.api.holds.holding import holding_of, problem_of, reserving_caller
+from tokenbill.api.holds.reservations import GRANTING, Key, Reservation, ReservationBody, make_hold, read_body
+from tokenbill.api.holds.signing import sign, verify
+from tokenbill.api.http.answers import json_answer
+from tokenbill.api.http.bodies import described, strict_schema, write_strictly
+from tokenbill.api.http.problems import Problem, responses
+
+router = APIRouter(prefix="/v1/offline-grants", tags=["offline grants"])
+
+LONGEST_SECONDS = 30 * 86_400
+"""Below the age at which an event of an unnumbered source is refused (35 days)."""
+MOST_EVENTS = 1_000
+_KEY_SETTING = "offline_grant_key"
+GrantId = Annotated[str, Path(description="id of the grant", max_length=256)]
+
+
+class OfflineGrantBody(ReservationBody):
+    """What is asked for: as for a reservation, but it may last for thirty days."""
+
+    validity_seconds: int = Field(
+        default=86_400, ge=1, le=LONGEST_SECONDS, strict=True, description="how long the allowance may be used"
+    )
+
+
+class OfflineGrant(Reservation):
+    """An offline grant: its hold, and the signed allowance."""
+
+    token: str = Field(
+        description="the allowance, JWS compact form, HS256; the device hands it back when it reconciles"
+    )
+
+
+class ReconciliationBody(BaseModel):
+    """What a device used while it could not ask."""
+
+    token: str = Field(max_length=8_192, description="the allowance, as it was granted")
+    events: list[dict[str, Any]] = Field(
+        min_length=1, max_length=MOST_EVENTS, description="its usage events, in order: CloudEvents with its own ids"
+    )
+
+
+class Reconciliation(BaseModel):
+    """What was recorded."""
+
+    grant: str = Field(description="the grant")
+    recorded: int = Field(description="how many events Kafka has; repeated ones are billed once")
+
+
+async def _signing_key(request: Request) -> bytes:
+    key: bytes | None = getattr(request.app.state, "offline_grant_key", None)
+    if key is None:
+        key = request.app.state.offline_grant_key = (
+            await holding_of(request).queue.book.setting(_KEY_SETTING)
+        ).encode()
+    return key
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=OfflineGrant,
+    responses=responses(
+        *GRANTING,
+        "unknown_account", "account_closed", "other_account", "idempotency_key_reused", "unsupported_media_type",
+        "too_large",
+    ),
+    openapi_extra=described(strict_schema(OfflineGrantBody)),
+)  # fmt: skip
+async def grant_offline(request: Request, key: Key = None) -> Response:
+    """Hold quota for a device, and sign what it may use until when."""
+    caller = reserving_caller(request)
+    body, given = await read_body(request, OfflineGrantBody)
+    hold, now_us = await make_hold(request, caller, body, given, OFFLINE_GRANT, "off", key)
+    shown = hold_object(hold, now_us)
+    claims = {
+        "iss": "urn:tokenbill",
+        "jti": hold.reservation_id,
+        "sub": hold.account,
+        "usage": shown["usage"],
+        "standard_tokens": format_micro(hold.terms.standard_micro),
+        "standard_micro": hold.terms.standard_micro,
+        "expires": format_time_us(hold.expires_us),
+        "exp": hold.expires_us // SECOND_US,
+    }
+    token = sign(claims, await _signing_key(request))
+    return json_answer({**shown, "token": token}, 201, {"location": f"/v1/reservations/{hold.reservation_id}"})
+
+
+@router.post(
+    "/{grant}/reconcile",
+    response_model=Reconciliation,
+    responses=responses(
+        "invalid_token", "invalid_event", "invalid_json", "usage_mismatch", "unknown_meter", "overflow",
+        "other_account", "invalid_data", "reservation_expired", "reservation_closed", "kafka_down",
+        "unsupported_media_type", "too_large",
+    ),
+    openapi_extra=described(strict_schema(ReconciliationBody)),
+)  # fmt: skip
+async def reconcile_grant(request: Request, grant: GrantId) -> Response:
+    """Record what was used offline, and end the hold: the last event names it, and its commit closes it.
+
+    Nothing is taken if one event cannot be read. Usage beyond the allowance is recorded; usage under a grant that ended
+    is too, and the answer then is the problem `reservation_expired` or `reservation_closed`, with `recorded`.
+    """
+    caller = reserving_caller(request)
+    body, _ = await read_body(request, ReconciliationBody)
+    claims = verify(body.token, await _signing_key(request))
+    if claims is None or claims["jti"] != grant:
+        raise Problem("invalid_token", "token: expected the allowance that was signed for this grant.")
+    account = str(claims["sub"])
+    caller.check_account(account)
+    declared = (await context_of(request).catalogue.current()).declared_meters
+    events = [_usage_of(account, number, event, declared) for number, event in enumerate(body.events)]
+    events[-1] = dict(events[-1], data=dict(events[-1]["data"], reservation=grant))
+    holding = holding_of(request)
+    found = await holding.queue.run(Operation(account, (grant,), lambda scene: reconcile(scene, grant)))
+    await holding.send([(account, dump_json(event).decode()) for event in events])
+    # A hold that ended long ago is not kept: then the signed claims alone say whose usage it was.
+    ended = Refused("reservation_expired", f"grant {grant!r} expired at {claims['expires']}")
+    ended_now = ended if isinstance(found, Refused) else found[1]
+    if ended_now is not None:
+        raise problem_of(ended_now, recorded=len(events))
+    return json_answer({"grant": grant, "recorded": len(events)})
+
+
+def _usage_of(account: str, number: int, event: dict[str, Any], declared: frozenset[str]) -> dict[str, Any]:
+    """An event as it came, once it is known to be usage of the account.
+
+    Raises:
+        Problem: the reason of its rejection, or ``invalid_event``.
+    """
+    read = parse_usage(write_strictly(event), declared_meters=declared)
+    if isinstance(read, Rejection):
+        raise Problem(read.reason, f"events[{number}]: {read.detail}.")
+    if read.account != account:
+        raise Problem("invalid_event", f"events[{number}]: subject is {read.account!r}: expected {account!r}.")
+    return event

@@ -1,0 +1,331 @@
+"""Reservations: hold quota for a request before it runs, extend, release, settle. Each is one operation under the lock
+of its account; usage that is settled goes to Kafka like any other."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Path, Request
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
+
+from billing.reservations.amounts import NOTHING
+from billing.reservations.hold import OPEN, RESERVATION, Counts, Hold, Terms, hold_object
+from billing.reservations.operations import HoldContext, Operation, Settled, extend, find, release, reserve, settle
+from billing.reservations.tariff import Refused
+from schemas.counts import CountProblem
+from schemas.fields import JsonReal, Name, Text, TimeUs, explain
+from schemas.outputs import Decimal
+from schemas.times import SECOND_US
+from schemas.usage import COUNT_SCHEMA, OUTCOMES, plain_counts
+from tokenbill.api.holds.holding import Holding, digest_of_body, holding_of, new_id, problem_of, reserving_caller
+from tokenbill.api.http.answers import json_answer
+from tokenbill.api.http.auth import Caller
+from tokenbill.api.http.bodies import described, header_of, read_json, strict_schema, wire_names
+from tokenbill.api.http.problems import KEY_EXPECTED, Problem, responses
+
+PATH = "/v1/reservations"
+router = APIRouter(prefix=PATH, tags=["reservations"])
+
+LONGEST_SECONDS = 86_400
+DEFAULT_SECONDS = 300
+KEY_PATTERN = "^[A-Za-z0-9_.:~-]{1,128}$"
+_KEY = re.compile(KEY_PATTERN)
+Given = dict[str, Any]
+"""A body as it was read."""
+Key = Annotated[
+    str | None,
+    Header(alias="Idempotency-Key", description="the same key and body: the same answer", pattern=KEY_PATTERN),
+]
+ReservationId = Annotated[str, Path(description="id of the reservation", max_length=256)]
+Usage = Annotated[
+    dict[str, Any],
+    Field(description="counts by meter, as in a usage event; disjoint"),
+    WithJsonSchema({"type": "object", "additionalProperties": COUNT_SCHEMA}),
+]
+Seconds = Annotated[int, Field(ge=1, le=LONGEST_SECONDS, strict=True, description="how long the hold lasts")]
+
+
+class ReservationBody(BaseModel):
+    """What is asked for. The dimensions are those of a usage event."""
+
+    model_config = ConfigDict(frozen=True)
+
+    account: Name = Field(description="the account that will pay")
+    model: Name = Field(description="the model that will serve")
+    hardware_tier: Text = Field(default="unknown", description="as in a usage event")
+    energy_source: Text = Field(default="unknown", description="as in a usage event")
+    site: Text = Field(default="unknown", description="as in a usage event")
+    channel: Text = Field(default="cloud", description="as in a usage event")
+    service_tier: Text = Field(default="standard", description="as in a usage event")
+    member: Text | None = Field(default=None, description="who uses it, within the account")
+    request_id: Text | None = Field(default=None, description="the request, for a person who looks for it")
+    usage: Usage
+    validity_seconds: Seconds = DEFAULT_SECONDS
+    accept_partial: bool = Field(
+        default=False, strict=True, description="hold less where there is less: the generated counts are lowered"
+    )
+
+
+class ExtensionBody(BaseModel):
+    """More usage, more time, or both."""
+
+    usage: Usage = Field(default_factory=dict)
+    validity_seconds: Seconds | None = Field(default=None, description="seconds from now; never shortens")
+
+
+class SettlementBody(BaseModel):
+    """Usage that happened."""
+
+    usage: Usage
+    final: bool = Field(default=True, strict=True, description="whether the rest of the hold is given back")
+    outcome: str = Field(default="completed", pattern=f"^({'|'.join(OUTCOMES)})$", description="as in a usage event")
+    time: TimeUs | None = Field(default=None, description="when it completed; the moment of the request unless given")
+
+
+class HeldBucket(BaseModel):
+    """What is held of a bucket."""
+
+    grant_id: str = Field(description="the bucket")
+    reserved: Decimal = Field(description="how much of its unit")
+
+
+class HeldParts(BaseModel):
+    """What a hold holds at this moment."""
+
+    wallet: Decimal = Field(description="money of the wallet")
+    buckets: list[HeldBucket] = Field(description="by grant id")
+
+
+class Reservation(BaseModel):
+    """A reservation."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str = Field(description="name it in `data.reservation` of the usage event")
+    account: str = Field(description="the account")
+    state: str = Field(description="open, expired, closed (its usage was burned) or released")
+    usage: dict[str, int] = Field(description="the counts it is for, at most")
+    partial: bool = Field(description="whether that is less than was asked for")
+    amount: Decimal = Field(description="their price")
+    standard_tokens: Decimal = Field(description="their standard tokens")
+    reserved: HeldParts
+    created: str = Field(description="when it was made")
+    expires: str = Field(description="when it ends by itself")
+
+
+class Sent(BaseModel):
+    """The usage event of a settlement, as Kafka has it."""
+
+    source: str = Field(description="its source")
+    id: str = Field(description="its id")
+    partition: int = Field(description="where Kafka has it")
+    offset: int = Field(description="where Kafka has it")
+
+
+class Settlement(BaseModel):
+    """A settlement that was recorded."""
+
+    reservation: Reservation
+    event: Sent
+
+
+async def read_body(request: Request, model: type[BaseModel]) -> tuple[Any, Given]:
+    """The body as a model, and as it was given.
+
+    Raises:
+        Problem: ``invalid_request``, ``invalid_data``, ``unsupported_media_type``.
+    """
+    body = await read_json(request, wire_names(model))
+    try:
+        return model.model_validate(body), body
+    except ValidationError as error:
+        # To JSON Schema 5.0 is an integer, and the year 1056 a time: as documented, but nothing that we can hold.
+        first = error.errors(include_url=False)[0]
+        held = not isinstance(first["input"], JsonReal) and first["loc"] != ("time",)
+        raise Problem("invalid_request" if held else "invalid_data", f"{explain(error, model, '')}.") from None
+
+
+def counts_of(usage: dict[str, Any], *, may_be_empty: bool = False) -> Counts:
+    """The counts of a body.
+
+    Raises:
+        Problem: ``invalid_data``, ``nothing_asked``, ``usage_mismatch``, ``overflow``.
+    """
+    try:
+        counts = plain_counts(usage, "usage")
+    except CountProblem as problem:
+        code = "invalid_data" if problem.reason == "invalid_event" else problem.reason
+        raise Problem(code, f"{problem}.") from None
+    if not counts and not may_be_empty:
+        raise Problem("nothing_asked", "usage counts nothing: expected at least one meter with a count above 0.")
+    return counts
+
+
+def terms_of(body: ReservationBody) -> Terms:
+    """The dimensions of a body."""
+    names = ("model", "hardware_tier", "energy_source", "site", "channel", "service_tier", "member", "request_id")
+    given = {name: value for name in names if (value := getattr(body, name)) is not None}
+    return Terms({**given, "outcome": "completed"})
+
+
+async def make_hold(
+    request: Request, caller: Caller, body: ReservationBody, given: Given, kind: str, prefix: str, key: str | None
+) -> tuple[Hold, int]:
+    """Hold what a body asks for; the hold, and the moment it was decided."""
+    digest = digest_of_body(given) if key else ""  # without a key nobody can repeat it
+    caller.check_account(body.account)
+    counts = counts_of(body.usage)
+    hold_id = new_id(prefix, caller, key)
+    asked = Hold(hold_id, body.account, kind, OPEN, NOTHING, terms_of(body), 0, 0)
+    validity_us = body.validity_seconds * SECOND_US
+
+    def decide(scene: HoldContext) -> tuple[Hold | Refused, int]:
+        return reserve(scene, asked, counts, validity_us, digest, body.accept_partial), scene.now_us
+
+    decided, now_us = await holding_of(request).queue.run(
+        Operation(body.account, (hold_id,), decide, fresh=key is None)
+    )
+    if isinstance(decided, Refused):
+        raise problem_of(decided)
+    return decided, now_us
+
+
+def key_of(request: Request) -> str | None:
+    """The idempotency key; None where none was sent.
+
+    Raises:
+        Problem: ``invalid_request``.
+    """
+    key = header_of(request, b"idempotency-key")
+    if key is not None and not _KEY.fullmatch(key):
+        raise Problem("invalid_request", KEY_EXPECTED)
+    return key
+
+
+async def on_hold(request: Request, hold_id: str, wanted: tuple[str, ...], decide: Any) -> Any:
+    """Decide something on a hold of an account that the caller may use; the answer, which is no refusal.
+
+    Raises:
+        Problem: ``unknown_reservation``, ``other_account``, or the refusal.
+    """
+    caller = reserving_caller(request)
+    holding: Holding = holding_of(request)
+    account = await holding.queue.book.find_account(hold_id)
+    if account is None:
+        raise Problem("unknown_reservation", f"There is no reservation {hold_id[:80]!r}.")
+    caller.check_account(account)
+    decided, now_us = await holding.queue.run(Operation(account, wanted, lambda scene: (decide(scene), scene.now_us)))
+    if isinstance(decided, Refused):
+        raise problem_of(decided)
+    return decided, now_us
+
+
+GRANTING = (
+    "insufficient_balance",
+    "package_exhausted",
+    "no_price",
+    "no_price_book",
+    "overflow",
+    "usage_mismatch",
+    "nothing_asked",
+    "invalid_data",
+)
+_ON_ONE = ("unknown_reservation", "other_account")
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=Reservation,
+    responses=responses(
+        *GRANTING, "unknown_account", "account_closed", "other_account", "idempotency_key_reused",
+        "unsupported_media_type", "too_large",
+    ),
+    openapi_extra=described(strict_schema(ReservationBody)),
+)  # fmt: skip
+async def reserve_quota(request: Request, key: Key = None) -> Response:
+    """Hold what the greatest usage of a request would cost. Send the id with the usage event: it closes the hold."""
+    key = key_of(request)  # no router has looked at the header
+    caller = reserving_caller(request)
+    body, given = await read_body(request, ReservationBody)
+    hold, now_us = await make_hold(request, caller, body, given, RESERVATION, "rsv", key)
+    return json_answer(hold_object(hold, now_us), 201, {"location": f"{PATH}/{hold.reservation_id}"})
+
+
+@router.get("/{reservation}", response_model=Reservation, responses=responses(*_ON_ONE))
+async def show_reservation(request: Request, reservation: ReservationId) -> Response:
+    """A reservation; one that ended is kept for a day."""
+    hold, now_us = await on_hold(request, reservation, (reservation,), lambda scene: find(scene, reservation))
+    return json_answer(hold_object(hold, now_us))
+
+
+@router.post(
+    "/{reservation}/extend",
+    response_model=Reservation,
+    responses=responses(
+        *_ON_ONE, *GRANTING, "account_closed", "reservation_expired", "reservation_closed", "idempotency_key_reused",
+        "unsupported_media_type", "too_large",
+    ),
+    openapi_extra=described(strict_schema(ExtensionBody)),
+)  # fmt: skip
+async def extend_reservation(request: Request, reservation: ReservationId, key: Key = None) -> Response:
+    """Hold more usage, or for longer. Where that is refused, what was held stays held."""
+    reserving_caller(request)
+    body, given = await read_body(request, ExtensionBody)
+    digest = digest_of_body(given)
+    more = counts_of(body.usage, may_be_empty=True)
+    if not more and body.validity_seconds is None:
+        raise Problem("nothing_asked", "Expected usage, validity_seconds, or both.")
+    validity_us = None if body.validity_seconds is None else body.validity_seconds * SECOND_US
+    step = f"extend {key}" if key else new_id("extend", reserving_caller(request), None)
+    hold, now_us = await on_hold(
+        request, reservation, (reservation,), lambda scene: extend(scene, reservation, more, validity_us, step, digest)
+    )
+    return json_answer(hold_object(hold, now_us))
+
+
+@router.post("/{reservation}/release", response_model=Reservation, responses=responses(*_ON_ONE))
+async def release_reservation(request: Request, reservation: ReservationId) -> Response:
+    """Give back everything. Of a reservation that ended nothing changes."""
+    hold, now_us = await on_hold(request, reservation, (reservation,), lambda scene: release(scene, reservation))
+    return json_answer(hold_object(hold, now_us))
+
+
+@router.post(
+    "/{reservation}/settle",
+    response_model=Settlement,
+    responses=responses(
+        *_ON_ONE, "reservation_expired", "reservation_closed", "idempotency_key_reused", "idempotency_key_required",
+        "usage_mismatch", "nothing_asked", "invalid_data", "overflow", "kafka_down", "unsupported_media_type",
+        "too_large",
+    ),
+    openapi_extra=described(strict_schema(SettlementBody)),
+)  # fmt: skip
+async def settle_reservation(request: Request, reservation: ReservationId, key: Key = None) -> Response:
+    """Record usage that happened: all of it when a request ends or is cut off, or a part of it (`final` false).
+
+    Usage under a reservation that ended is recorded all the same; the answer then is the problem
+    `reservation_expired` or `reservation_closed`, with `recorded` true.
+    """
+    reserving_caller(request)
+    body, given = await read_body(request, SettlementBody)
+    digest = digest_of_body(given)
+    used = counts_of(body.usage)
+    if key is None and not body.final:
+        raise Problem("idempotency_key_required", "A settlement that is not final may be one of several: name it.")
+    step = key or "final"
+    part = f"{reservation}/{step}"
+
+    def decide(scene: HoldContext) -> Settled | Refused:
+        return settle(scene, reservation, used, step, digest, final=body.final, outcome=body.outcome, time_us=body.time)
+
+    settled, now_us = await on_hold(request, reservation, (reservation, part), decide)
+    account = settled.hold.account
+    holding = holding_of(request)
+    offsets = await holding.send([(account, settled.event)])
+    sent = holding.sent(part, account, offsets[0])
+    if settled.problem is not None:
+        raise problem_of(settled.problem, recorded=True, event=sent)
+    return json_answer({"reservation": hold_object(settled.hold, now_us), "event": sent})

@@ -1,0 +1,121 @@
+"""Who is calling: a key for every request but the health pages, and what its role allows.
+
+A key is looked up once in a few seconds: what was revoked is refused after :data:`REMEMBERED_SECONDS` at the latest.
+"""
+
+from __future__ import annotations
+
+import hmac
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from fastapi import Request
+
+from billing.store.api.keys import PREFIX, ApiKey, digest_of, usable_key
+from billing.store.api.pool import ApiDatabase
+from tokenbill.api.http.problems import Problem
+
+K = TypeVar("K")
+V = TypeVar("V")
+Right = Literal["read", "order", "correct", "ingest", "reserve"]
+
+RIGHTS: dict[str, frozenset[Right]] = {
+    "read": frozenset({"read"}),
+    "ingest": frozenset({"ingest", "reserve"}),
+    "operator": frozenset({"read", "order", "reserve"}),
+    "admin": frozenset({"read", "order", "correct", "ingest", "reserve"}),
+}
+"""What each role may do: look, send commands, correct what was booked, send usage, hold quota for a request."""
+
+REMEMBERED_SECONDS = 5.0
+REMEMBERED_KEYS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls, as verified."""
+
+    key_id: str
+    role: str
+    account: str | None
+
+    def check_account(self, account: str) -> None:
+        """Refuse an account that the key is not for."""
+        if self.account is not None and self.account != account:
+            raise Problem("other_account", f"The key is for account {self.account!r}, not for {account!r}.")
+
+
+class KeyRing:
+    """Verifies tokens, remembering for a few seconds what the database said about a key id."""
+
+    def __init__(self, database: ApiDatabase) -> None:
+        self._database = database
+        self._known: dict[str, tuple[float, ApiKey | None]] = {}
+        self._verified: dict[bytes, tuple[float, Caller]] = {}
+
+    async def verify(self, header: bytes | None) -> Caller:
+        """The caller that an ``Authorization`` header names; the same header is looked at again after a while.
+
+        Raises:
+            Problem: ``key_required``, ``key_unknown``.
+        """
+        if header is None:
+            raise Problem("key_required", "Send the header `Authorization: Bearer KEY`.")
+        found = self._verified.get(header)
+        if found is not None and time.monotonic() < found[0]:
+            return found[1]
+        until, caller = await self._verify(header)
+        _remember(self._verified, header, (until, caller))
+        return caller
+
+    async def _verify(self, header: bytes) -> tuple[float, Caller]:
+        """The caller, and until when what the database said of the key is believed."""
+        scheme, _, token = header.decode("latin-1").partition(" ")
+        prefix, _, rest = token.strip().partition("_")
+        key_id, _, secret = rest.partition("_")
+        if scheme.lower() != "bearer" or prefix != PREFIX or not key_id or not secret:
+            raise Problem("key_unknown", f"Expected `Authorization: Bearer {PREFIX}_ID_SECRET`.")
+        until, key = await self._find(key_id)
+        # Digests of equal length, compared in constant time; the id is no secret.
+        if key is None or not hmac.compare_digest(key.secret_sha256, digest_of(secret)):
+            raise Problem("key_unknown", "No key in force has this id and secret.")
+        return until, Caller(key.key_id, key.role, key.account)
+
+    async def _find(self, key_id: str) -> tuple[float, ApiKey | None]:
+        now = time.monotonic()
+        found = self._known.get(key_id)
+        if found is not None and now < found[0]:
+            return found
+        key = await usable_key(self._database, key_id)
+        _remember(self._known, key_id, known := (now + REMEMBERED_SECONDS, key))
+        return known
+
+
+def _remember(known: dict[K, V], name: K, value: V) -> None:
+    if len(known) >= REMEMBERED_KEYS:  # whoever invents names must not fill the memory
+        known.clear()
+    known[name] = value
+
+
+def needs(right: Right) -> Callable[[Request], Caller]:
+    """A dependency: the caller, whose role has the right."""
+
+    def dependency(request: Request) -> Caller:
+        caller: Caller = request.scope["state"]["caller"]
+        require(caller, right)
+        return caller
+
+    return dependency
+
+
+def require(caller: Caller, right: Right) -> None:
+    """Refuse a caller whose role lacks a right.
+
+    Raises:
+        Problem: ``role_not_enough``.
+    """
+    if right not in RIGHTS[caller.role]:
+        able = ", ".join(role for role, rights in RIGHTS.items() if right in rights)
+        raise Problem("role_not_enough", f"The key has the role {caller.role}; this needs one of: {able}.")

@@ -1,0 +1,96 @@
+"""Takes CloudEvents out of an HTTP request, as the HTTP binding has them: structured, batch, or binary. Judges none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+from fastapi import Request
+
+from schemas.fields import show
+from tokenbill.api.http.bodies import JSON, expect_media_type
+from tokenbill.api.http.problems import Problem
+
+STRUCTURED = "application/cloudevents+json"
+BATCH = "application/cloudevents-batch+json"
+MAX_EVENTS = 1_000
+MAX_EVENT_BYTES = 512 << 10
+"""Below what Kafka takes as one record, its headers included."""
+_BLANK = " \t\r\n"
+_STRUCTURED_HEADERS = (("content-type", STRUCTURED.encode()),)
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """One event as it came: the bytes and headers that go to Kafka as they are."""
+
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...]
+
+
+async def read_events(request: Request) -> tuple[bool, list[Given]]:
+    """Whether the request is a batch, and its events.
+
+    Raises:
+        Problem: ``unsupported_media_type``, ``invalid_json``, ``too_large``, ``too_many_events``.
+    """
+    kind = expect_media_type(request, STRUCTURED, BATCH, JSON)
+    body = await request.body()
+    if kind == STRUCTURED:
+        return False, [_sized(0, Given(body, _STRUCTURED_HEADERS))]
+    if kind == BATCH:
+        return True, _elements(body)
+    return False, [_sized(0, Given(body, (("content-type", JSON.encode()), *_attributes(request.headers.raw))))]
+
+
+def _attributes(headers: Iterable[tuple[bytes, bytes]]) -> Iterable[tuple[str, bytes]]:
+    """The ``ce-*`` headers in the spelling of the Kafka binding; percent-encoded text becomes UTF-8."""
+    for name, value in headers:
+        if name.startswith(b"ce-"):
+            yield "ce_" + name[3:].decode("latin-1"), unquote(value.decode("latin-1"), errors="replace").encode()
+
+
+def _elements(body: bytes) -> list[Given]:
+    """The elements of a JSON array, each with its own bytes."""
+    try:
+        text = body.decode()
+    except UnicodeDecodeError as error:
+        raise Problem("invalid_json", f"Byte {error.start} of the batch is not UTF-8.") from None
+    decoder = json.JSONDecoder()
+    at = _after_blanks(text, 0)
+    if text[at : at + 1] != "[":
+        raise Problem("invalid_json", f"The batch is {show(text[at : at + 40])}: expected a JSON array of CloudEvents.")
+    at = _after_blanks(text, at + 1)
+    found: list[Given] = []
+    while text[at : at + 1] != "]" or found:
+        begin = at
+        try:
+            _, at = decoder.raw_decode(text, at)
+        except (ValueError, RecursionError) as error:
+            raise Problem("invalid_json", f"Element {len(found)} of the batch is not JSON: {error}.") from None
+        found.append(_sized(len(found), Given(text[begin:at].encode(), _STRUCTURED_HEADERS)))
+        at = _after_blanks(text, at)
+        if text[at : at + 1] == "]":
+            break
+        if text[at : at + 1] != ",":
+            raise Problem("invalid_json", f"After element {len(found) - 1} of the batch: expected , or ].")
+        at = _after_blanks(text, at + 1)
+    if _after_blanks(text, at + 1) != len(text):
+        raise Problem("invalid_json", "Something follows the batch.")
+    if len(found) > MAX_EVENTS:
+        raise Problem("too_many_events", f"The batch has {len(found)} events: send at most {MAX_EVENTS} at once.")
+    return found
+
+
+def _after_blanks(text: str, at: int) -> int:
+    while at < len(text) and text[at] in _BLANK:
+        at += 1
+    return at
+
+
+def _sized(at: int, event: Given) -> Given:
+    if len(event.value) > MAX_EVENT_BYTES:
+        raise Problem("too_large", f"Event {at} has {len(event.value)} bytes: at most {MAX_EVENT_BYTES} are taken.")
+    return event

@@ -1,0 +1,74 @@
+"""What every request passes first, as plain ASGI (a layer of Starlette's own costs a task for each request): a request
+id, a key unless it asks for health, a bound on the body, and an answer to whatever a handler lets through."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tokenbill.api.http.auth import Caller
+from tokenbill.api.http.problems import Problem, of_failure
+
+OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+MAX_BODY_BYTES = 4 << 20
+REQUEST_ID = b"x-request-id"
+
+Verify = Callable[[Scope, bytes | None], Awaitable[Caller]]
+
+
+class Gate:
+    """Wraps the application."""
+
+    def __init__(self, app: ASGIApp, verify: Verify) -> None:
+        self._app = app
+        self._verify = verify
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        request_id = f"{random.getrandbits(128):032x}"  # no secret: without asking the system for each request
+        scope.setdefault("state", {})["request_id"] = request_id
+        begun = False
+
+        async def stamped(message: Message) -> None:
+            nonlocal begun
+            if message["type"] == "http.response.start":
+                begun = True
+                message["headers"] = [*message["headers"], (REQUEST_ID, request_id.encode())]
+            await send(message)
+
+        try:
+            if scope["path"] not in OPEN_PATHS:
+                scope["state"]["caller"] = await self._verify(scope, headers.get(b"authorization"))
+            await self._app(scope, _bounded(headers, receive), stamped)
+        except Exception as error:  # whatever it was, it is in the log and the caller gets a problem
+            problem = of_failure(error, request_id)
+            if begun:
+                raise
+            await problem.answer(request_id)(scope, receive, stamped)
+
+
+def _bounded(headers: dict[bytes, bytes], receive: Receive) -> Receive:
+    """The body, up to the bound; a length that is announced is refused before a byte is read."""
+    length = headers.get(b"content-length", b"0")
+    if not length.isdigit() or int(length) > MAX_BODY_BYTES:
+        raise _too_large()
+    left = MAX_BODY_BYTES
+
+    async def bounded() -> Message:
+        nonlocal left
+        message = await receive()
+        left -= len(message.get("body", b""))
+        if left < 0:
+            raise _too_large()
+        return message
+
+    return bounded
+
+
+def _too_large() -> Problem:
+    return Problem("too_large", f"A body has at most {MAX_BODY_BYTES} bytes; send several.")

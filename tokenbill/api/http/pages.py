@@ -1,0 +1,50 @@
+"""Lists in pages: an opaque cursor that names the last row seen, so that rows added meanwhile shift nothing."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Sequence
+from typing import Annotated, TypeVar
+
+from fastapi import Query
+
+from schemas.fields import MAX_TEXT_BYTES
+from tokenbill.api.http.problems import Problem
+
+MAX_LIMIT = 1_000
+Row = TypeVar("Row")
+
+Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="rows in a page at most")]
+Cursor = Annotated[
+    str | None, Query(max_length=4 * MAX_TEXT_BYTES, description="`next_cursor` of the page before; none: the first")
+]
+
+
+def write_cursor(last: str) -> str:
+    """The cursor after a row."""
+    return base64.urlsafe_b64encode(b"a" + last.encode()).decode().rstrip("=")
+
+
+def page(items: Sequence[Row], limit: int, name_of: Callable[[Row], str]) -> tuple[list[Row], str | None]:
+    """The first ``limit`` of the items, of which one more was asked for, and the cursor after them if there is more."""
+    kept = list(items[:limit])
+    return kept, write_cursor(name_of(kept[-1])) if len(items) > limit else None
+
+
+def read_cursor(cursor: str | None) -> str:
+    """The last row seen; empty before the first.
+
+    Raises:
+        Problem: ``invalid_cursor``.
+    """
+    if cursor is None:
+        return ""
+    try:
+        given = cursor.encode("ascii")
+        text = base64.b64decode(given + b"=" * (-len(given) % 4), b"-_", validate=True).decode()
+    except (binascii.Error, UnicodeError, ValueError):
+        text = ""
+    if not text.startswith("a") or len(text) < 2 or "\0" in text:
+        raise Problem("invalid_cursor", f"cursor is {cursor!r}: expected `next_cursor` of the page before.")
+    return text[1:]

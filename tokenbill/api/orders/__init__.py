@@ -1,0 +1,1 @@
+"""HTTP routes of account commands, under idempotency keys."""

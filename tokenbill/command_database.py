@@ -1,0 +1,51 @@
+"""Which database a command reads: that of ``--data-dir``, of ``TOKENBILL_DATABASE_URL``, else of the default stack."""
+
+import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from billing.errors import DatabaseDown, NotPrepared
+from billing.store.database import Database
+from tokenbill.errors import UserError
+
+DATABASE_VARIABLE = "TOKENBILL_DATABASE_URL"
+
+
+def database_url(data_dir: Path | None) -> str:
+    """The address of the database.
+
+    Raises:
+        UserError: there is none.
+    """
+    named = os.environ.get(DATABASE_VARIABLE)
+    if data_dir is None and named:
+        return named
+    from tokenbill.stack.info import info
+
+    stack = info(data_dir)
+    if stack.database_url is None:
+        raise UserError(
+            "No database is known",
+            f"no stack was started in {stack.data_dir}",
+            f"Run `tokenbill up`, name its folder with --data-dir, or set {DATABASE_VARIABLE}.",
+        )
+    return stack.database_url
+
+
+@contextmanager
+def opened(data_dir: Path | None) -> Iterator[Database]:
+    """The database of a short command, with :func:`explained` around what is done in it."""
+    with explained(), closing(Database(database_url(data_dir), pool_size=1)) as database:
+        yield database
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn a database that does not answer, or is not prepared, into an error for a person."""
+    try:
+        yield
+    except DatabaseDown as error:
+        raise UserError("The database does not answer", str(error), "Is the stack up? `tokenbill status`") from error
+    except NotPrepared as error:
+        raise UserError("The database is not prepared", str(error), "Run `tokenbill up` first.") from error

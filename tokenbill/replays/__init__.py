@@ -1,0 +1,1 @@
+"""Accounts decided again from the log: past balances and histories of corrections."""

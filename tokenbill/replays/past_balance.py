@@ -1,0 +1,71 @@
+"""The balance of an account at a past time, as a program of its own: ``python -m tokenbill.replays.past_balance
+ACCOUNT TIME_US``.
+
+A replay takes seconds of processor time, so the HTTP API, which must answer in milliseconds, starts it beside itself.
+The servers are in TOKENBILL_KAFKA and TOKENBILL_DATABASE_URL; the answer is one JSON document on standard output: the
+data of ``package.balance``, or ``{"problem", "detail"}``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import closing
+from typing import Any
+
+from confluent_kafka import KafkaException
+
+from billing.calculator.compiled import CompiledCalculator
+from billing.commits.output_documents import balance_object
+from billing.engine.past_account import PartitionHistory, account_in_past
+from billing.errors import StoreError
+from billing.store.database import Database
+from billing.store.past_commits import decisions
+from schemas.json_text import dump_json
+from schemas.routing import partition_of
+from schemas.times import format_time_us
+from streams.read.input_log import InputLog, LogTooLong, LogTooShort
+from streams.topic_setup import partition_count
+
+MAX_RECORDS = 5_000_000
+"""Records of the account's partition that one answer reads at most."""
+READ_SECONDS = 50.0
+
+
+def balance_in_past(kafka: str, database_url: str, account: str, at_us: int) -> dict[str, Any]:
+    """The data of ``package.balance`` after every record whose log time is at most ``at_us``; or a problem."""
+    partitions = partition_count(kafka)
+    partition = partition_of(account, partitions)
+    try:
+        # The log before the commits: what is in it until then may be decided a moment later, never the other way round.
+        with (
+            InputLog(kafka, partition, at_us, max_records=MAX_RECORDS, timeout_seconds=READ_SECONDS) as log,
+            closing(Database(database_url, pool_size=1, application_name="tokenbill past")) as database,
+        ):
+            commits, catalogs = decisions(database, partition)
+            history = PartitionHistory(partition, partitions, commits, catalogs, log.read)
+            found = account_in_past(history, account, CompiledCalculator())
+    except LogTooShort as error:
+        return {"problem": "history_not_kept", "detail": f"{error}."}
+    except LogTooLong as error:
+        return {"problem": "history_too_long", "detail": f"{error}; at most {MAX_RECORDS} are decided again."}
+    if found is None:
+        detail = f"Account {account!r} was not open at {format_time_us(at_us)}."
+        return {"problem": "unknown_account", "detail": detail}
+    return balance_object(found)
+
+
+def main() -> None:
+    """Answer the question in the arguments."""
+    account, at_us = sys.argv[1], int(sys.argv[2])
+    try:
+        answer = balance_in_past(os.environ["TOKENBILL_KAFKA"], os.environ["TOKENBILL_DATABASE_URL"], account, at_us)
+    except KafkaException as error:
+        answer = {"problem": "kafka_down", "detail": f"Kafka does not answer: {error.args[0]}."}
+    except StoreError as error:
+        answer = {"problem": "database_down", "detail": f"The database does not answer: {error}."}
+    sys.stdout.buffer.write(dump_json(answer))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""Sends deliveries: signs, posts, and decides when to try again. Knows no Kafka.
+
+Signed as the Standard Webhooks specification says (standardwebhooks.com): HMAC-SHA256 over "id.timestamp.body".
+
+A receiver that is slow or away holds up nobody but itself: each webhook has lanes of its own. What is due for one
+account goes through one lane, one after the other, so it arrives in order unless an attempt fails.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import hmac
+import logging
+import threading
+import time
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import httpx
+
+from billing.errors import DatabaseDown
+from billing.store import webhook_rows as webhooks
+from billing.store.database import Database
+from billing.store.webhook_rows import Delivery
+
+log = logging.getLogger("tokenbill.webhooks")
+
+POST_SECONDS = 15.0
+RETRY_SECONDS = (5, 30, 120, 600, 3600, 6 * 3600, 12 * 3600, 24 * 3600, 24 * 3600)
+"""Waits after each failed attempt: three days in all; then it is given up, until somebody replays it."""
+KEEP = timedelta(days=30)
+"""So long finished deliveries can be replayed."""
+LANES = 4
+"""Requests to one webhook at a time."""
+CONCURRENCY = 32
+"""Requests at a time: so many lanes may wait for slow receivers while others are told."""
+TAKEN_AT_ONCE = 64
+"""Deliveries of one webhook that are taken from SQL together."""
+_ANSWER_BYTES = 1 << 16
+_IDLE_SECONDS = 0.5
+_CLEAN_SECONDS = 3600.0
+
+
+def signature(secret: str, event_id: str, timestamp: int, body: bytes) -> str:
+    """The ``webhook-signature`` header."""
+    signed = b".".join((event_id.encode(), str(timestamp).encode(), body))
+    # A secret without the prefix is one of before this version: its text is the key.
+    of_spec = secret.startswith(webhooks.SECRET_PREFIX)
+    key = base64.b64decode(secret.removeprefix(webhooks.SECRET_PREFIX)) if of_spec else secret.encode()
+    digest = hmac.new(key, signed, hashlib.sha256).digest()
+    return "v1," + base64.b64encode(digest).decode()
+
+
+class WebhookSender:
+    """Sends what is due, for ever, a few at a time; several processes may."""
+
+    def __init__(self, database: Database, retry_seconds: tuple[float, ...] = RETRY_SECONDS) -> None:
+        self._database = database
+        self._retry_seconds = retry_seconds
+        limits = httpx.Limits(max_connections=CONCURRENCY)
+        self._client = httpx.Client(timeout=POST_SECONDS, follow_redirects=False, limits=limits)
+        self._ended = threading.Event()
+        self._lanes: Counter[str] = Counter()
+        self._lane_ended = threading.Condition()
+
+    def end(self) -> None:
+        """Let :meth:`run` return after what it is sending."""
+        self._ended.set()
+        with self._lane_ended:
+            self._lane_ended.notify_all()
+
+    def run(self) -> None:
+        """Send until :meth:`end`. A database that is away is waited for."""
+        cleaned = 0.0
+        with ThreadPoolExecutor(CONCURRENCY, "deliver") as pool, self._client:
+            while not self._ended.is_set():
+                try:
+                    due = webhooks.take_due(self._database, TAKEN_AT_ONCE, self._busy())
+                    self._start(pool, due)
+                    if time.monotonic() - cleaned > _CLEAN_SECONDS:
+                        webhooks.drop_finished(self._database, KEEP)
+                        cleaned = time.monotonic()
+                except DatabaseDown as error:
+                    log.warning("the database is away: %s", error)
+                    due = []
+                with self._lane_ended:
+                    if not self._ended.is_set() and (not due or self._lanes.total() >= CONCURRENCY):
+                        self._lane_ended.wait(_IDLE_SECONDS)
+
+    def _busy(self) -> set[str]:
+        """The webhooks that something is being sent to: what is due for them waits in SQL, not in a thread."""
+        with self._lane_ended:
+            return {webhook_id for webhook_id, lanes in self._lanes.items() if lanes}
+
+    def _start(self, pool: ThreadPoolExecutor, due: Sequence[Delivery]) -> None:
+        lanes: dict[tuple[str, int], list[Delivery]] = {}
+        for delivery in due:
+            lane = zlib.crc32(delivery.account.encode()) % LANES
+            lanes.setdefault((delivery.webhook_id, lane), []).append(delivery)
+        until = time.monotonic() + webhooks.LEASE_SECONDS - 2 * POST_SECONDS
+        with self._lane_ended:
+            self._lanes.update(webhook_id for webhook_id, _ in lanes)
+        for (webhook_id, _), deliveries in lanes.items():
+            pool.submit(self._send_lane, webhook_id, deliveries, until)
+
+    def _send_lane(self, webhook_id: str, deliveries: Sequence[Delivery], until: float) -> None:
+        """Send one after the other, while they are leased to us; what is left is given back."""
+        try:
+            for place, delivery in enumerate(deliveries):
+                if self._ended.is_set() or time.monotonic() > until:
+                    webhooks.give_back(self._database, deliveries[place:])
+                    break
+                self.send(delivery)
+        except DatabaseDown as error:
+            log.warning("the database is away: %s", error)
+        except Exception:  # nobody looks at what a thread of the pool raised
+            log.exception("deliveries to %s failed; they are sent again", deliveries[0].url)
+        finally:
+            with self._lane_ended:
+                self._lanes[webhook_id] -= 1
+                self._lane_ended.notify_all()
+
+    def send(self, delivery: Delivery) -> None:
+        """One attempt; what came of it is in SQL when this returns."""
+        error = self._post(delivery)
+        if error is None:
+            webhooks.delivered(self._database, delivery.delivery_id)
+            return
+        last = delivery.attempts >= len(self._retry_seconds)
+        log.warning("%s to %s: %s%s", delivery.event_id, delivery.url, error, "; given up" if last else "")
+        retry = None if last else self._retry_seconds[delivery.attempts]
+        webhooks.not_delivered(self._database, delivery.delivery_id, error, retry)
+
+    def _post(self, delivery: Delivery) -> str | None:
+        """What went wrong, None where the receiver took it (2xx)."""
+        timestamp = int(time.time())
+        headers = {
+            "content-type": "application/cloudevents+json",
+            "webhook-id": delivery.event_id,
+            "webhook-timestamp": str(timestamp),
+            "webhook-signature": signature(delivery.secret, delivery.event_id, timestamp, delivery.body),
+        }
+        try:
+            until = time.monotonic() + POST_SECONDS
+            with self._client.stream("POST", delivery.url, content=delivery.body, headers=headers) as answer:
+                # The status decides; the body is read so that the connection can be used again, but not for ever.
+                if answer.is_success:
+                    _read_away(answer, until)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            return f"{type(error).__name__}: {error}"
+        return None if answer.is_success else f"status {answer.status_code}"
+
+
+def _read_away(answer: httpx.Response, until: float) -> None:
+    left = _ANSWER_BYTES
+    with contextlib.suppress(httpx.HTTPError):
+        for piece in answer.iter_raw():
+            left -= len(piece)
+            if left < 0 or time.monotonic() > until:
+                break
