@@ -1,4 +1,4 @@
-"""Every error of the API as problem details (RFC 9457): one list of codes, one shape, no traceback to a caller."""
+"""Errors of the API as problem details (RFC 9457): one list of codes, one shape, no traceback in an answer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ KEY_EXPECTED = "Send the header `Idempotency-Key: KEY`: 1 to 128 letters, digits
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One code: the status it is answered with, and a title that never changes."""
+    """HTTP status and title of a problem code. The title of a code never changes."""
 
     status: int
     title: str
@@ -80,7 +80,7 @@ KINDS: dict[str, Kind] = {
     "kafka_down": Kind(503, "Kafka does not answer"),
     "starting": Kind(503, "The service is not ready"),
 }
-"""Every code that this package answers with; ``docs/http-api.md`` explains each."""
+"""Codes of the problems that this package itself answers with; ``docs/http-api.md`` explains each."""
 
 REFUSALS: dict[str, Kind] = {
     "unknown_account": KINDS["unknown_account"],
@@ -127,7 +127,7 @@ REFUSALS: dict[str, Kind] = {
     "no_price_book": KINDS["no_price_book"],
     "no_price": KINDS["no_price"],
 }
-"""What a rule answers a command with. A reason that is not here is answered with 409 and the same shape."""
+"""Reasons with which a rule refuses a command. A reason missing here is answered with 409 and the same shape."""
 
 
 class ProblemBody(BaseModel):
@@ -135,17 +135,19 @@ class ProblemBody(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    type: str = Field(description="urn:tokenbill:problem: and the code", pattern=f"^{URN}[a-z_]+$")
-    title: str = Field(description="the code in words; the same for every occurrence")
-    status: int = Field(description="the HTTP status", ge=400, le=599)
-    code: str = Field(description="the code, for programs")
-    detail: str = Field(description="what happened here: field, value, expectation")
-    request_id: str = Field(description="the request, as in the header x-request-id and in the log")
+    type: str = Field(description="`urn:tokenbill:problem:` and the code", pattern=f"^{URN}[a-z_]+$")
+    title: str = Field(description="title of the code, the same for every occurrence")
+    status: int = Field(description="HTTP status", ge=400, le=599)
+    code: str = Field(description="problem code")
+    detail: str = Field(description="this occurrence: field, value and what was expected")
+    request_id: str = Field(description="id of the request, as in the header x-request-id and in the log")
 
 
 class Problem(Exception):
-    """An error that is answered to the caller. ``kind`` is that of the code, unless given; ``more`` are members beyond
-    those of the standard."""
+    """An error that is answered to the caller as a problem document.
+
+    ``kind`` defaults to the kind of the code. ``more`` holds members beyond those of RFC 9457.
+    """
 
     def __init__(
         self,
@@ -163,7 +165,7 @@ class Problem(Exception):
         self.more = more
 
     def answer(self, request_id: str) -> Response:
-        """The response."""
+        """Return the HTTP response."""
         kind = self.kind
         body = {
             "type": URN + self.code,
@@ -182,7 +184,7 @@ class Problem(Exception):
 
 
 def of_failure(error: Exception, request_id: str) -> Problem:
-    """What a caller is told of a failure that is not theirs."""
+    """Return the problem that answers a failure. An unexpected failure is logged and becomes ``internal_error``."""
     if isinstance(error, Problem):
         return error
     if isinstance(error, DatabaseDown):
@@ -211,7 +213,7 @@ def _of_validation(error: RequestValidationError) -> Problem:
 
 
 def install(app: FastAPI) -> None:
-    """Answer every exception of a handler as a problem."""
+    """Register exception handlers that answer with problem documents."""
 
     async def answer(request: Request, error: Exception) -> Response:
         if isinstance(error, RequestValidationError):
@@ -229,12 +231,12 @@ def install(app: FastAPI) -> None:
 
 
 def kind_of(code: str) -> Kind:
-    """The kind of a code, ours or a rule's."""
+    """Return the kind of a code, whether it is ours or a rule's."""
     return KINDS[code] if code in KINDS else REFUSALS[code]
 
 
 def _methods(app: FastAPI, path: str) -> list[str]:
-    """The methods that an address knows: Starlette by itself names those of one route only."""
+    """Return the methods of an address. Starlette by itself lists the methods of one route only."""
     found = set[str]()
     for template, operations in app.openapi()["paths"].items():
         if compile_path(template)[0].match(path):
@@ -243,7 +245,7 @@ def _methods(app: FastAPI, path: str) -> list[str]:
 
 
 def responses(*codes: str) -> dict[int | str, dict[str, Any]]:
-    """What a route says in the OpenAPI document about the problems it answers with."""
+    """Return the problems of a route for its OpenAPI operation, by status; problems of all routes are included."""
     by_status: dict[int | str, list[str]] = {}
     for code in dict.fromkeys(("invalid_request", "key_required", "role_not_enough", "database_down", *codes)):
         by_status.setdefault(kind_of(code).status, []).append(code)
