@@ -72,7 +72,7 @@ class Shape:
 
 
 def make_shapes(sizes: Sequence[Size], kinds: Sequence[Kind], number: int = SHAPES, seed: int = 1) -> list[Shape]:
-    """Return shapes with sizes taken evenly from ``sizes``. Every process gets the same shapes from the same arguments."""
+    """Return shapes with sizes taken evenly from ``sizes``. The result is the same in every process."""
     drawn = random.Random(seed).choices(kinds, [kind.weight for kind in kinds], k=number)
     return [_shape(kind, sizes[place * len(sizes) // number]) for place, kind in enumerate(drawn)]
 
