@@ -1,4 +1,4 @@
-"""Steps that tests of several routes share: ordering a command, opening an account."""
+"""Steps that tests of several routes share: order a command, open an account."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ def order(client: httpx.Client, path: str, body: Any, key: str, **headers: str) 
 
 
 def opened(api: Api, name: str = "a", top_up: str | None = None) -> str:
-    """A new account, with money in its wallet where asked for."""
+    """Open a new account, top up its wallet if ``top_up`` is given, and return its id."""
     account, client = api.name(name), api.clients["operator"]
     answer = order(client, "/v1/accounts", {"account": account, "currency": "CNY"}, f"open-{account}")
     assert answer.status_code == 201, answer.text

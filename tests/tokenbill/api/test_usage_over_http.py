@@ -1,4 +1,4 @@
-"""Usage over HTTP: recorded once Kafka has it, billed once however often it is sent, each bad event named."""
+"""Usage over HTTP: recorded once Kafka has it, billed once even if it is resent, with a problem for each bad event."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demo's traffic and arithmetic: what is sent is what the totals say, and the totals are what the rules charge."""
+"""The demo's traffic and arithmetic: its counts match the events sent, and its expected totals match the rules."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ EVENTS, BAD = 20_000, 16
 
 
 class Recorder:
-    """Keeps what an emitter would send; four partitions."""
+    """A stand-in for the emitter that keeps the records it would send, for four partitions."""
 
     partitions = 4
 

@@ -1,4 +1,4 @@
-"""The OpenAPI document: requests made from it are answered as it says, and every address needs its role."""
+"""The OpenAPI document: answers to generated requests match it, and every address requires its role."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ RIGHT_OF = {
     "rating groups": "correct",
     "suspense": "read",
 }
-"""By tag: what the role of a caller must allow."""
+"""Right that the caller's role must have, by tag."""
 
 
 def concrete(path: str) -> str:
@@ -93,14 +93,14 @@ def test_every_code_is_in_the_page_about_the_api() -> None:
 
 
 def reasons_in(source: str) -> set[str]:
-    """The reasons of the refusals that a module makes."""
+    """Return the reasons of the refusals that a module makes."""
     calls = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
     made = (call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "Refusal")
     return {str(call.args[0].value) for call in made if call.args and isinstance(call.args[0], ast.Constant)}
 
 
 def test_every_refusal_of_a_rule_has_a_code_with_a_status() -> None:
-    """A new one is a row of schemas/refusal_codes.py, from which docs/reference/refusals.md is written."""
+    """A new reason needs a row in schemas/refusal_codes.py, from which docs/reference/refusals.md is written."""
     found = set[str]().union(*(reasons_in(path.read_text()) for path in (ROOT / "billing").rglob("*.py")))
     assert len(found) > 15
     assert found - codes_of(COMMAND).keys() - codes_of(REQUEST).keys() == set()

@@ -1,4 +1,4 @@
-"""Commands over HTTP: done once under a key, whatever is repeated, refused with the rule's own code, found again."""
+"""Commands over HTTP: executed once per idempotency key, refused with the rule's own code, and found again later."""
 
 from __future__ import annotations
 
