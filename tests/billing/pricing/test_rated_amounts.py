@@ -114,8 +114,7 @@ def test_reasoning_takes_the_price_and_coefficient_of_output_and_nothing_else_fa
     )
     assert (rejection.source, rejection.id, rejection.sequence, rejection.account) == ("s", "1", 1, "acct-1")
     assert (
-        refused(event({"reasoning": 1}), book_of(tmp_path, 'rows: [{per_million: {input: "1"}}]\n')).code
-        == "no_price"
+        refused(event({"reasoning": 1}), book_of(tmp_path, 'rows: [{per_million: {input: "1"}}]\n')).code == "no_price"
     )
 
 
