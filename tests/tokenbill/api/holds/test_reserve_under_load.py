@@ -136,7 +136,7 @@ class Load:
 
     @property
     def proven(self) -> bool:
-        """True if money was overspent. Excess holds on a bucket prove nothing: they are decided anew before the read."""
+        """True if money was overspent. Excess holds on a bucket prove nothing: they are decided anew first."""
         return any(self.balances[account] == MONEY for account in self.overspent)
 
     async def run(self) -> None:
