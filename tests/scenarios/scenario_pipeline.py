@@ -125,8 +125,7 @@ class Pipeline:
         with self.database.connect() as connection:
 
             def is_idle() -> bool:
-                # One SQL snapshot first, then the log ends: what was committed before the snapshot was in the outbox or
-                # in Kafka.
+                # One SQL snapshot, then the log ends: what was committed before it is in the outbox or in Kafka.
                 query = "SELECT (SELECT sum(next_offset) FROM position), (SELECT count(*) FROM outbox)"
                 decided, unpublished = connection.execute(query).fetchone() or (0, 0)
                 return unpublished == 0 and decided >= self._sent and decided == self._log_ends()

@@ -1,4 +1,4 @@
-"""Nchf_ConvergedCharging of 3GPP TS 32.291, with which a telecom gateway reserves and reports tokens without changes.
+"""Nchf_ConvergedCharging of 3GPP TS 32.291, with which an existing telecom gateway reserves and reports tokens.
 
     POST /nchf-convergedcharging/v3/chargingdata                     201, Location
     POST /nchf-convergedcharging/v3/chargingdata/{ref}/update        200

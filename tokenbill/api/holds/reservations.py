@@ -142,8 +142,7 @@ async def read_body(request: Request, model: type[BaseModel]) -> tuple[Any, Give
     try:
         return model.model_validate(body), body
     except ValidationError as error:
-        # JSON Schema accepts 5.0 as an integer and a time in the year 1056. Both match the OpenAPI document, but cannot
-        # be stored.
+        # JSON Schema accepts 5.0 as an integer and a time in the year 1056; neither can be stored.
         first = error.errors(include_url=False)[0]
         held = not isinstance(first["input"], JsonReal) and first["loc"] != ("time",)
         raise Problem("invalid_request" if held else "invalid_data", f"{explain(error, model, '')}.") from None

@@ -235,8 +235,7 @@ def test_nobody_holds_what_is_not_there(api: Api, admin: httpx.Client) -> None:
         load.take(account, -value)
         assert admin.post(f"{path}/release").status_code == 200
     for account, before in load.balances.items():
-        # Nothing was lost either: once all settled usage is burned, the rest of the balance is there, and all of it is
-        # free.
+        # Nothing was lost either: once all settled usage is burned, the rest of the balance is there and free.
         rest = before - load.settled[account]
 
         def burned(account: str = account, rest: Decimal = rest) -> bool:
