@@ -46,7 +46,7 @@ class WorkerSettings:
 
 
 def build_app(settings: WorkerSettings, store: PositionStore, make_engine: EngineMaker) -> faust.App:
-    """The application of one worker; run it with :func:`streams.worker.run_worker`."""
+    """The application of one worker; run it with :func:`run_worker`."""
     session = settings.session_timeout_seconds
     app = faust.App(
         settings.group,
