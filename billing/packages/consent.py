@@ -1,5 +1,6 @@
-"""Consent to pay for overage: the rule of the command ``overage.consented.v1``. Charging for overage is
-:mod:`billing.burning.overage`.
+"""Consent to pay for overage: the rule of the command ``overage.consented.v1``.
+
+Overage itself is :mod:`billing.burning.overage`.
 """
 
 from billing.accounts.account import NO_END_US, Account

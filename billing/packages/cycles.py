@@ -1,9 +1,9 @@
 """Start and end of each cycle of a grant or subscription (docs/reference/plans.md, "Cycles").
 
 Cycles are half-open intervals in the plan's time zone. Except for cycles of kind ``days``, a later cycle begins at the
-first moment of its local day. Where a daylight-saving change skips midnight, that is the moment after the change; where
-midnight occurs twice, it is the first one. Each cycle is computed from the first cycle, not from the previous one, so
-a month end stays a month end (31, 28, 31).
+first moment of its local day. Where a clock change skips midnight, that is the moment after the change; where midnight
+occurs twice, it is the first one. Each cycle is computed from the first cycle, not from the previous one, so a month
+end stays a month end (31, 28, 31).
 
 What a cycle grants is :mod:`billing.packages.grants`. No clock.
 """

@@ -2,8 +2,8 @@
 
 The command ``package.refunded.v1`` ends the grant's buckets, so later usage burns other buckets. The unused part is
 paid once, like breakage, at the bucket's end plus grace by log time, so that late usage from before the command still
-burns it (docs/reference/plans.md, "Refund"). The refund takes the same way as the fee: to the wallet, with gift money
-as gift money, or from cash if the fee was paid elsewhere.
+burns it (docs/reference/plans.md, "Refund"). The refund is paid the way the fee was paid: to the wallet, with gift
+money as gift money, or from cash if the fee was paid elsewhere.
 
 The time at which a bucket ends is decided in :mod:`billing.decide.roll_forward`. No SQL, no clock.
 """

@@ -64,7 +64,7 @@ def renewal_us(account: Account, subscription: Subscription, plan_of: PlanOf) ->
 def renew(
     account: Account, subscription: Subscription, now_us: int, plan_of: PlanOf, postings: Postings
 ) -> list[AccountEvent]:
-    """Begin the next cycle, or end the subscription if it was cancelled with effect from then.
+    """Begin the next cycle, or end the subscription if the current cycle is its last.
 
     While the subscription is suspended the cycle begins without a grant.
     """
