@@ -10,7 +10,7 @@ import base64
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from schemas.rejections import Rejection
+from schemas.refusals import Refusal
 from schemas.routing import partition_of
 from schemas.times import format_time_us
 from schemas.topics import FORWARD_NUMBER_HEADER, FORWARD_ORIGIN_HEADER
@@ -155,19 +155,19 @@ def as_it_was(held: SuspendedRecord, partitions: int) -> SentAgain:
 
 def repaired(
     held: SuspendedRecord, event: bytes, partitions: int, declared_meters: frozenset[str]
-) -> SentAgain | Rejection:
-    """Return the record with a repaired event as structured JSON, or a rejection if the repair is not allowed.
+) -> SentAgain | Refusal:
+    """Return the record with a repaired event as structured JSON, or a refusal if the repair is not allowed.
 
     The headers of a binary CloudEvent are dropped. The event must keep the identity of the rejected one; under another
     identity, a resend of the original would be rated too. Only ``sequence_reused`` is repaired with another sequence
     or source. A part of the identity that could not be read from the original may have any value.
     """
     read = parse_usage(event, declared_meters=declared_meters)
-    if isinstance(read, Rejection):
+    if isinstance(read, Refusal):
         return read
     other = _other_identity(held, read)
     if other is not None:
-        return Rejection("invalid_event", other, read.source, read.id, read.sequence, read.account)
+        return read.refuse("invalid_event", other)
     headers = tuple(
         (name, content)
         for name, content in held.headers

@@ -1,6 +1,7 @@
-"""Values that a command's rule works with: its context, and the refusal it may return.
+"""Values that a command's rule works with: its context, and the messages it sends.
 
-The rules are in the modules that :data:`billing.decide.command_rules.RULES` names.
+The rules are in the modules that :data:`billing.decide.command_rules.RULES` names. A rule that refuses a command
+returns a :class:`schemas.refusals.Refusal`.
 """
 
 from collections.abc import Callable
@@ -20,14 +21,6 @@ WALLET_MAX_PICO = 10 ** (18 + PICO_DIGITS)
 
 The limit keeps every balance within SQL (38 digits) and the compiled core (128 bits).
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Refusal of a command: ``reason`` is a code for programs, ``detail`` a sentence for people."""
-
-    reason: str
-    detail: str
 
 
 @dataclass(frozen=True, slots=True)

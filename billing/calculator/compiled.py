@@ -31,7 +31,7 @@ from cython_ext.decode import Decoder, EventColumns
 from cython_ext.dedupe import Memory
 from cython_ext.usage import Usage
 from schemas.json_text import dump_json
-from schemas.rejections import Rejection
+from schemas.refusals import Refusal
 from schemas.usage import UsageEvent, parse_usage
 
 __all__ = ["CompiledCalculator"]
@@ -51,7 +51,7 @@ class CompiledDecoded:
     columns: EventColumns
     mine: bytes
     elsewhere: list[tuple[int, int]]
-    rejections: dict[int, Rejection]
+    rejections: dict[int, Refusal]
     reservations: dict[int, str]
     """What rows name: where such a row is rated, its hold ends."""
 
@@ -71,7 +71,7 @@ class _CompiledDedupe(Dedupe):
     def numbered(self, event: UsageEvent) -> bool:
         return self.memory.is_numbered(self.columns, self.row)
 
-    def look(self, event: UsageEvent, findings: list[Finding]) -> str | Rejection:
+    def look(self, event: UsageEvent, findings: list[Finding]) -> str | Refusal:
         seen = self.memory.look_at(self.columns, self.row)
         if seen == _LOOK_NEW:
             return NEW
@@ -86,8 +86,8 @@ class _CompiledDedupe(Dedupe):
     def rated(self, event: UsageEvent) -> None:
         self.memory.set_rated(self.columns, self.row)
 
-    def refused(self, rejection: Rejection) -> None:
-        if rejection.source is None or rejection.sequence is None or rejection.reason == "sequence_reused":
+    def refused(self, rejection: Refusal) -> None:
+        if rejection.source is None or rejection.sequence is None or rejection.code == "sequence_reused":
             return
         self.memory.set_refused(rejection.source, rejection.sequence)
 
@@ -117,7 +117,7 @@ class _RareCases(PlainCalculator):
 
     def decide(
         self, event: UsageEvent, offset: int, limits: TimeLimits | None, outcome: UsageOutcome
-    ) -> tuple[Rejection | None, list[Account], list[bytes]]:
+    ) -> tuple[Refusal | None, list[Account], list[bytes]]:
         """The rejection, if any; the accounts to store back; the lines to append."""
         refused = self._decide(event, offset, limits, outcome)
         changed = [self._accounts[name] for name in self._touched]
@@ -175,12 +175,12 @@ class CompiledCalculator:
 
     def decode(self, batch: UsageBatch) -> CompiledDecoded:
         columns = self._decoder.decode(batch.records)
-        rejections: dict[int, Rejection] = {}
+        rejections: dict[int, Refusal] = {}
         reservations = columns.reservations()
         for row in columns.unread():
             record = batch.records[row]
             item = parse_usage(record.value, record.headers, declared_meters=self._rare.declared_meters)
-            if isinstance(item, Rejection):
+            if isinstance(item, Refusal):
                 rejections[row] = item
                 columns.refuse(row)
                 continue
@@ -282,8 +282,8 @@ class CompiledCalculator:
     def _reread(self, record: Record) -> UsageEvent:
         """The event whole, with what has no column: who used it, which reservation it closes."""
         event = parse_usage(record.value, record.headers, declared_meters=self._rare.declared_meters)
-        if isinstance(event, Rejection):
-            raise BrokenInvariant(f"offset {record.offset}: the core read an event that is {event.reason}")
+        if isinstance(event, Refusal):
+            raise BrokenInvariant(f"offset {record.offset}: the core read an event that is {event.code}")
         return event
 
     def _look_up_scope(self, rule: int, number: int) -> None:

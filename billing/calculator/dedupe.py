@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from billing.commits.commit_record import Finding, PartitionState
 from billing.commits.identities import DedupeChange, HashHour, RecentNumbers, SourceState
 from schemas.hashing import content_hash32, id_hash32, identity_hash
-from schemas.rejections import Rejection
+from schemas.refusals import Refusal
 from schemas.times import HOUR_US
 from schemas.usage import UsageEvent
 
@@ -131,7 +131,7 @@ class Dedupe:
         """Forget an hour of identities that SQL has; whoever needs it again puts it."""
         del self._hours[hour_us]
 
-    def look(self, event: UsageEvent, findings: list[Finding]) -> str | Rejection:
+    def look(self, event: UsageEvent, findings: list[Finding]) -> str | Refusal:
         """``NEW``, ``DUPLICATE`` or a rejection; may add a finding. Changes nothing but a source's kind."""
         source = self._sources.get(event.source)
         if source is None:
@@ -173,12 +173,12 @@ class Dedupe:
         self._hours.setdefault(hour_us, {})[identity] = content_hash
         self._hashed.setdefault(hour_us, []).append(HASHED.pack(identity, content_hash))
 
-    def refused(self, rejection: Rejection) -> None:
+    def refused(self, rejection: Refusal) -> None:
         """The event was rejected: its number, where one could be read, counts as seen and stays ratable.
 
         A reused number stays taken.
         """
-        if rejection.source is None or rejection.sequence is None or rejection.reason == "sequence_reused":
+        if rejection.source is None or rejection.sequence is None or rejection.code == "sequence_reused":
             return
         source = self._sources.get(rejection.source)
         if source is None:
@@ -202,17 +202,17 @@ class Dedupe:
         return change
 
 
-def number_missing(event: UsageEvent) -> Rejection:
+def number_missing(event: UsageEvent) -> Refusal:
     """The rejection of an event without a number from a source that numbers its events."""
     detail = f"sequence: missing; source {event.source!r} numbers its events, so each needs its number"
-    return Rejection("invalid_event", detail, event.source, event.id, None, event.account)
+    return event.refuse("invalid_event", detail)
 
 
-def number_reused(event: UsageEvent, findings: list[Finding]) -> Rejection:
+def number_reused(event: UsageEvent, findings: list[Finding]) -> Refusal:
     """The rejection of an event whose number another id of its source has; an alarm too, so a finding is added."""
     detail = f"sequence: {event.sequence} of source {event.source!r} was used before by another id than {event.id!r}"
     findings.append(Finding("sequence_reused", detail))
-    return Rejection("sequence_reused", detail, event.source, event.id, event.sequence, event.account)
+    return event.refuse("sequence_reused", detail)
 
 
 def identity_conflict(event: UsageEvent) -> Finding:

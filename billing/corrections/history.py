@@ -24,14 +24,6 @@ Identity: TypeAlias = tuple[str, str]
 """(source, id) of an event."""
 
 
-class HistoryUnavailable(Exception):
-    """What was decided for an account cannot be had now. ``reason`` is a word for programs."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
-
-
 @dataclass(frozen=True, slots=True)
 class Step:
     """A usage event that was rated, or a command that was accepted: by which catalogue, and when by the log."""

@@ -4,9 +4,10 @@ Overage itself is :mod:`billing.burning.overage`.
 """
 
 from billing.accounts.account import NO_END_US, Account
-from billing.accounts.command_context import CommandContext, Refusal
+from billing.accounts.command_context import CommandContext
 from billing.accounts.extras import Consent
 from schemas.commands import ConsentOverage
+from schemas.refusals import Refusal
 
 
 def consent_overage(data: ConsentOverage, account: Account, scene: CommandContext) -> Account | Refusal:

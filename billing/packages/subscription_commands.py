@@ -5,7 +5,7 @@ Kafka, no clock.
 """
 
 from billing.accounts.account import FIRST_USE, NO_END_US, SUSPENDED, Account, has_room
-from billing.accounts.command_context import CommandContext, Refusal
+from billing.accounts.command_context import CommandContext
 from billing.accounts.extras import Subscription
 from billing.catalog.model import Plan
 from billing.packages.cycles import LAST_START_US, cycle_at
@@ -30,6 +30,7 @@ from schemas.commands import (
     StartSubscription,
     SuspendSubscription,
 )
+from schemas.refusals import Refusal
 from schemas.times import format_time_us
 
 MOST_PAST_CYCLES = 1_000

@@ -13,8 +13,8 @@ from typing import Any
 from billing.reservations.amounts import NOTHING
 from billing.reservations.hold import CHARGING, OPEN, RELEASED, Counts, Hold, Terms
 from billing.reservations.operations import HoldContext, Settled, gone, repeated, reserve, settle, with_step
-from billing.reservations.tariff import Refused
 from schemas.meters import canonical_counts
+from schemas.refusals import Refusal
 from schemas.times import DAY_US, MINUTE_US
 
 SESSION_US = DAY_US
@@ -41,7 +41,7 @@ class GroupGrant:
     """What became of one rating group: the hold of its quota, or why there is none (None: none was asked for)."""
 
     rating_group: int
-    result: Hold | Refused | None
+    result: Hold | Refusal | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +63,12 @@ def wanted_holds(session: str, groups: Sequence[GroupUsage], invocation: int) ->
     return [session, *names, *(f"{name}/{invocation}" for name in names)]
 
 
-def open_session(scene: HoldContext, session: str, account: str, sha256: str) -> Hold | Refused:
+def open_session(scene: HoldContext, session: str, account: str, sha256: str) -> Hold | Refusal:
     """Begin a session; ``session_exists`` where it began before, ``unknown_account``."""
     if session in scene.holds:
-        return Refused("session_exists", f"session {session!r} began before")
+        return Refusal("session_exists", f"session {session!r} began before")
     if scene.account is None:
-        return Refused("unknown_account", f"account {account!r} was never opened")
+        return Refusal("unknown_account", f"account {account!r} was never opened")
     began = Hold(
         *(session, account, CHARGING, OPEN, NOTHING, Terms({})),
         *(scene.now_us, scene.now_us + SESSION_US),
@@ -86,7 +86,7 @@ def invoke(
     *,
     final: bool,
     debit: bool = False,
-) -> tuple[list[GroupGrant], list[str]] | Answered | Refused:
+) -> tuple[list[GroupGrant], list[str]] | Answered | Refusal:
     """Record used units and grant quota. ``final`` ends the session and gives back everything. ``debit`` (immediate
     event charging) records what is granted as used: nobody will report it; it is granted whole or not at all.
 
@@ -96,9 +96,9 @@ def invoke(
     """
     found = scene.holds.get(session)
     if found is None:
-        return Refused("unknown_session", f"there is no charging session {session!r}")
+        return Refusal("unknown_session", f"there is no charging session {session!r}")
     known = repeated(found, str(invocation), sha256)
-    if isinstance(known, Refused):
+    if isinstance(known, Refusal):
         return known
     parts = [f"{group_id(session, group.rating_group)}/{invocation}" for group in groups]
     if known is not None:
@@ -106,7 +106,7 @@ def invoke(
         return Answered(tuple(event for event in events if event is not None), known["answer"])
     for name in parts:  # of an invocation that the session no longer remembers
         earlier = scene.holds.get(name)
-        if earlier is not None and isinstance(reused := repeated(earlier, "create", sha256), Refused):
+        if earlier is not None and isinstance(reused := repeated(earlier, "create", sha256), Refusal):
             return reused
     ended = gone(found, scene.now_us)
     sent: list[str] = []
@@ -157,7 +157,7 @@ def _added(counts: Counts) -> Counts:
 
 def _grant(
     scene: HoldContext, session: Hold, group: GroupUsage, sha256: str, *, accept_partial: bool
-) -> Hold | Refused | None:
+) -> Hold | Refusal | None:
     """Give back what is left of the group's quota and grant anew; the hold keeps its id."""
     name = group_id(session.reservation_id, group.rating_group)
     before = scene.holds.get(name)
@@ -168,6 +168,6 @@ def _grant(
         return None
     asked = Hold(name, session.account, CHARGING, OPEN, NOTHING, Terms(group.dimensions), 0, 0)
     granted = reserve(scene, asked, group.wanted, QUOTA_US + LATE_US, sha256, accept_partial)
-    if isinstance(granted, Refused) and before is not None:
+    if isinstance(granted, Refusal) and before is not None:
         scene.holds[name] = scene.changed[name]
     return granted

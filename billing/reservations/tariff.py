@@ -1,22 +1,12 @@
 """A catalogue prepared to price reservations."""
 
-from dataclasses import dataclass
-
 from billing.accounts.account import Account
 from billing.catalog.model import Catalog, Plan, PlanKey, PriceBook
 from billing.catalog.source import INT64_MAX
 from billing.pricing.match import combination_of
 from billing.pricing.rate import Rated, Raters
-from schemas.rejections import Rejection
+from schemas.refusals import Refusal
 from schemas.usage import UsageEvent
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """Why a hold is refused or an operation on one is: a code for programs, a sentence for people."""
-
-    code: str
-    detail: str
 
 
 class Tariff:
@@ -31,14 +21,14 @@ class Tariff:
         """A plan version."""
         return self._plans[key]
 
-    def rate(self, account: Account, event: UsageEvent) -> tuple[PriceBook, Rated] | Refused:
+    def rate(self, account: Account, event: UsageEvent) -> tuple[PriceBook, Rated] | Refusal:
         """Price an event by the account's book, in the tiers of its counters; ``no_price_book``, ``no_price``,
         ``overflow``."""
         book = self.catalog.price_book_at(account.price_book, event.time_us)
         if book is None:
-            return Refused("no_price_book", f"no version of price book {account.price_book!r} is in force")
+            return Refusal("no_price_book", f"no version of price book {account.price_book!r} is in force")
         rated = self._rater(book).rate(event, account.extras.counters)
-        return Refused(rated.reason, rated.detail) if isinstance(rated, Rejection) else (book, rated)
+        return rated if isinstance(rated, Refusal) else (book, rated)
 
     def fixed_cost(self, account: Account, event: UsageEvent) -> tuple[int, int] | None:
         """Pico and micro standard tokens of an event, where its combination alone decides them; else None."""
