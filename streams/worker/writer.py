@@ -97,7 +97,7 @@ class WriterSettings:
     max_buffer_bytes: int = 64 << 20
     """Buffer limit per topic; one batch may exceed it."""
     commands_wait_seconds: float = 5.0
-    """How long to wait for commands below the fence before reading them again."""
+    """Wait for commands below the fence, after which they are read again."""
     backoff_seconds: tuple[float, float] = (0.1, 5.0)
     """First and longest wait between attempts while the database is down."""
     due_seconds: float = 1.0

@@ -1,4 +1,4 @@
-"""Readiness checks of processes, one per kind of server; each asks as a client would and changes nothing."""
+"""Readiness checks of processes, one per kind of server; each connects as a client does and changes nothing."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ POST_SECONDS = 15.0
 RETRY_SECONDS = (5, 30, 120, 600, 3600, 6 * 3600, 12 * 3600, 24 * 3600, 24 * 3600)
 """Waits after failed attempts, just under three days in total; then the delivery is failed until it is replayed."""
 KEEP = timedelta(days=30)
-"""How long finished deliveries are kept and can be replayed."""
+"""Time for which finished deliveries are kept and can be replayed."""
 LANES = 4
 """Largest number of concurrent requests to one webhook."""
 CONCURRENCY = 32
