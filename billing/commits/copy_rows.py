@@ -1,5 +1,7 @@
-"""Accounts and buckets as rows of PostgreSQL ``COPY`` text; columns as in
-``billing.commits.commit_record.AccountChanges``."""
+"""Accounts and buckets as rows of PostgreSQL ``COPY`` text.
+
+The columns are those of :class:`billing.commits.commit_record.AccountChanges`.
+"""
 
 from billing.accounts.account import NO_END_US, Account, Bucket
 from billing.accounts.extras import extras_json
@@ -8,7 +10,7 @@ _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
 def copy_text(value: str) -> str:
-    """Escape a text for one column of ``COPY`` text."""
+    """Escape a string for one column of ``COPY`` text."""
     return value.translate(_ESCAPES)
 
 
@@ -19,7 +21,7 @@ def _row(*columns: str | int | None) -> bytes:
 
 
 def account_row(account: Account) -> bytes:
-    """One row of ``AccountChanges.accounts_*``."""
+    """Return one row of ``AccountChanges.accounts_*``."""
     return _row(
         account.account,
         account.currency,
@@ -37,7 +39,7 @@ def account_row(account: Account) -> bytes:
 
 
 def bucket_row(account_id: str, bucket: Bucket) -> bytes:
-    """One row of ``AccountChanges.buckets_*``."""
+    """Return one row of ``AccountChanges.buckets_*``."""
     return _row(
         account_id,
         bucket.grant_id,
@@ -58,11 +60,11 @@ def bucket_row(account_id: str, bucket: Bucket) -> bytes:
 
 
 def account_terms(account: Account) -> tuple[int, str]:
-    """The columns that usage does not change: where they differ the row is *replaced* (``AccountChanges``)."""
+    """Return the columns that usage does not change. A row in which they differ is *replaced* (``AccountChanges``)."""
     return account.credit_limit_pico, extras_json(account.extras)
 
 
 def bucket_terms(bucket: Bucket) -> tuple[int, int, int, int, int]:
-    """As :func:`account_terms`, of a bucket."""
+    """Return the columns of a bucket that usage does not change, as :func:`account_terms` does for an account."""
     validity = bucket.valid_from_us, bucket.valid_until_us, bucket.lapse_at_us
     return bucket.amount_micro, *validity, bucket.carried_cycles
