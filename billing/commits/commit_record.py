@@ -146,7 +146,7 @@ class CommitRecord:
     """Next expected number by (forward topic, origin partition), where this commit applied forwarded records."""
     findings: list[Finding]
     book_times: dict[str, int]
-    """Greatest event time rated in this commit, by price book name. Publication refuses versions that begin before it."""
+    """Greatest event time rated in this commit, by price book name. Later versions of the book must begin after it."""
     limits: dict[str, int]
     """Time limits that the commit was decided with: future_limit_us, past_limit_us. Empty if there were none."""
     reservations_closed: list[tuple[str, str]] = field(default_factory=list)

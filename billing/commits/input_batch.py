@@ -31,7 +31,7 @@ class Record(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PlainRecord:
-    """A record of plain values, for input other than the consumer's: ``simulate``, quotes, replays of the log, tests."""
+    """A record of plain values, for input that is not the consumer's: ``simulate``, quotes, replays, tests."""
 
     offset: int
     timestamp: int
