@@ -1,1 +1,1 @@
-"""SQL layer of billing: one transaction per commit, and every query. No other package of the product imports SQLAlchemy or psycopg."""
+"""SQL layer of billing: one transaction per commit, and every query. SQLAlchemy and psycopg are imported only here."""
