@@ -76,7 +76,7 @@ class Ordered:
 
 
 async def remember_order(database: ApiDatabase, order: Order) -> tuple[bool, Ordered]:
-    """Store an order. Returns True if it is new, and the order stored under its caller and key."""
+    """Store an order unless its key is used. Returns True if it is new, and the order that is stored under the key."""
     async with database.connection() as connection:
         given = (order.request_sha256, order.account, order.type, order.record, order.partition)
         done = await connection.execute(_INSERT, (order.caller, order.key, *given))
