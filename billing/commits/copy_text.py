@@ -1,6 +1,6 @@
-"""Rows as PostgreSQL ``COPY`` text, byte for byte as the server writes them back.
+"""Rows as PostgreSQL ``COPY`` text, byte for byte as the server writes them.
 
-The digest of a commit is taken over these bytes, and ``audit`` takes it again over what ``COPY … TO STDOUT`` returns.
+The digest of a commit covers these bytes. ``audit`` computes it again from the output of ``COPY … TO STDOUT``.
 """
 
 from collections.abc import Iterable
@@ -13,10 +13,10 @@ _ESCAPES = str.maketrans({"\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "
 
 
 def copy_field(value: str | int | bytes | None) -> str:
-    """One column.
+    """Return the text of one column.
 
     Raises:
-        BrokenInvariant: a NUL, which PostgreSQL cannot hold; whatever decoded the input must have rejected it.
+        BrokenInvariant: the value contains NUL, which PostgreSQL cannot store; the decoder must reject such input.
     """
     if value is None:
         return "\\N"
@@ -30,10 +30,10 @@ def copy_field(value: str | int | bytes | None) -> str:
 
 
 def copy_rows(rows: Iterable[Iterable[str | int | bytes | None]]) -> bytes:
-    """Rows, each ended by a newline.
+    """Return the text of rows, each terminated by a newline.
 
     Raises:
-        BrokenInvariant: a text that is not Unicode (a lone surrogate), or has a NUL.
+        BrokenInvariant: a string is not valid Unicode (a lone surrogate) or contains NUL.
     """
     text = "".join("\t".join(map(copy_field, row)) + "\n" for row in rows)
     try:

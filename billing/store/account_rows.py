@@ -1,4 +1,4 @@
-"""Reads accounts, and what makes a command or a payment a repetition. Never writes."""
+"""Queries for accounts, due accounts, and the identities of commands, payments and events. Never writes."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -17,8 +17,8 @@ def _selected(columns: tuple[Column, ...]) -> str:
     return ", ".join(f"{one.name}::text" if one.form in (Form.EXACT, Form.EXTRAS) else one.name for one in columns)
 
 
-# Ids travel as one JSON text and balances come back as text: both several times faster in psycopg than a list of 20,000
-# texts and as many numerics (measured), and a text becomes an int without loss.
+# Ids are sent as one JSON text and balances are returned as text. Both are several times faster in psycopg than a list
+# of 20,000 strings and as many numerics (measured), and a text converts to an int without loss.
 ACCOUNTS: LiteralString = f"""
 SELECT {_selected(ACCOUNT_COLUMNS)}
 FROM jsonb_array_elements_text(%s::jsonb) AS wanted (account) JOIN account USING (account) ORDER BY account
@@ -30,18 +30,22 @@ FROM jsonb_array_elements_text(%s::jsonb) AS wanted (account) JOIN bucket USING 
 
 
 def load_accounts(database: Database, ids: Iterable[str]) -> list[Account]:
-    """The accounts that exist among ``ids``, sorted; buckets by grant id (the caller puts them in deduction order)."""
+    """Return the accounts that exist among ``ids``, sorted by id.
+
+    Buckets are sorted by grant id; the caller puts them in deduction order.
+    """
     wanted = json.dumps(sorted(set(ids)))
     with database.transaction() as connection:
         with connection.pipeline():
-            # One snapshot would not matter: only the owner of the partition changes these rows, and it is asking.
+            # The two statements need no common snapshot: only the owner of the partition changes these rows, and the
+            # owner is the caller.
             found = connection.execute(ACCOUNTS, (wanted,))
             granted = connection.execute(BUCKETS, (wanted,))
         return assemble(found.fetchall(), granted.fetchall())
 
 
 def assemble(account_rows: Iterable[TupleRow], bucket_rows: Iterable[TupleRow]) -> list[Account]:
-    """Accounts from rows of :data:`ACCOUNTS` and of :data:`BUCKETS`, which are of one snapshot."""
+    """Build accounts from rows of :data:`ACCOUNTS` and :data:`BUCKETS` that were read in one snapshot."""
     accounts = {row[0]: _account(*row) for row in account_rows}
     for account, *row in bucket_rows:
         accounts[account].buckets.append(_bucket(*row))
@@ -118,7 +122,7 @@ def _end_us(value_us: int | None) -> int:
 
 
 def known_commands(database: Database, ids: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """Outcome of the commands among (source, id) that were decided before."""
+    """Return the outcome of the commands among (source, id) that were accepted before. Refused ones are not stored."""
     if not ids:
         return {}
     with database.transaction() as connection:
@@ -131,7 +135,7 @@ def known_commands(database: Database, ids: Sequence[tuple[str, str]]) -> dict[t
 
 
 def known_payments(database: Database, pairs: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
-    """Those of (account, payment_ref) that were used before."""
+    """Return those (account, payment_ref) pairs that were used before."""
     if not pairs:
         return set()
     with database.transaction() as connection:
@@ -144,7 +148,10 @@ def known_payments(database: Database, pairs: Sequence[tuple[str, str]]) -> set[
 
 
 def load_hours(database: Database, partition: int, hours: Iterable[int]) -> list[HashHour]:
-    """Identities filed under these hours, in commit order; an hour may come in several pieces or not at all."""
+    """Return the identities filed under these hours, in commit order.
+
+    An hour may be returned in several parts, or not at all.
+    """
     with database.transaction() as connection:
         rows = connection.execute(
             "SELECT hour_us, payload FROM dedupe_hour WHERE partition = %s AND hour_us = ANY(%s)"
@@ -156,7 +163,7 @@ def load_hours(database: Database, partition: int, hours: Iterable[int]) -> list
 
 
 def due_accounts(database: Database, partition: int, log_time_us: int, limit: int) -> list[str]:
-    """At most ``limit`` accounts of the partition that change by themselves at or before a log time, earliest first."""
+    """Return at most ``limit`` accounts of the partition with a change due at or before a log time, earliest first."""
     with database.transaction() as connection:
         rows = connection.execute(
             "SELECT account FROM account WHERE partition = %s AND next_due_us <= %s"
@@ -167,7 +174,7 @@ def due_accounts(database: Database, partition: int, log_time_us: int, limit: in
 
 
 def first_due(database: Database, before_us: int) -> list[tuple[int, str]]:
-    """(partition, account) of what is due first on each partition where an account was due before a time."""
+    """Return (partition, account) of the account due first, for each partition where one was due before a time."""
     with database.transaction() as connection:
         rows = connection.execute(
             "SELECT p.partition, d.account FROM partition_state AS p CROSS JOIN LATERAL ("

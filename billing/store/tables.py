@@ -1,4 +1,7 @@
-"""The tables that reports read, as SQLAlchemy Core sees them; the schema is in the migrations, and a test compares."""
+"""SQLAlchemy Core definitions of the tables that reports read.
+
+The migrations define the schema; a test compares the two.
+"""
 
 from collections.abc import Iterable
 from decimal import Decimal
@@ -15,7 +18,7 @@ metadata = MetaData()
 
 
 class ExactInteger(TypeDecorator[int]):
-    """``numeric(38,0)`` as ``int``, in sums too; SQLAlchemy by itself knows decimals and floats only."""
+    """Column type ``numeric(38,0)`` read as ``int``, also in sums. SQLAlchemy itself returns decimals or floats."""
 
     impl = Numeric(38, 0)
     cache_ok = True

@@ -1,7 +1,7 @@
-"""The rows of one commit and the statements that write them; :mod:`billing.store.commits.write_commit` says in which
-order.
+"""Rows of one commit and the statements that write them.
 
-Rows by the thousand go by COPY; what a commit has few of goes as one statement a table, arrays unnested by the server.
+Tables with thousands of rows per commit are written by COPY. The others are written by one statement per table, with
+arrays that the server unnests. :mod:`billing.store.commits.write_commit` decides the order of the statements.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,7 +25,7 @@ STAGING: LiteralString = "; ".join(
         ("replace_bucket", _BUCKET, "bucket"),
     )
 )
-"""Where changed rows wait for the UPDATE; once a session."""
+"""Creates the staging tables that changed rows are copied to before the UPDATE; runs once per session."""
 
 
 def _update(table: str, stage: str, columns: tuple[Column, ...], *changed_by: ChangedBy) -> LiteralString:
@@ -41,7 +41,7 @@ REPLACE_BUCKETS = _update("bucket", "replace_bucket", BUCKET_COLUMNS, ChangedBy.
 
 
 def copies(record: CommitRecord, text: AppendedText) -> list[tuple[LiteralString, bytes]]:
-    """COPY statements with their rows, in an order that foreign keys allow."""
+    """Return the COPY statements with their rows, in an order that satisfies the foreign keys."""
     changes = record.changes
     return [
         ("COPY account (" + _ACCOUNT + ") FROM STDIN", changes.accounts_new),
@@ -60,7 +60,7 @@ def copies(record: CommitRecord, text: AppendedText) -> list[tuple[LiteralString
 
 
 def updates_of(changes: AccountChanges) -> list[tuple[str, LiteralString, bytes]]:
-    """What is updated, by which statement, from which staged rows."""
+    """Return (name of the rows, UPDATE statement, staged rows) for each kind of changed rows."""
     return [
         ("accounts", UPDATE_ACCOUNTS, changes.accounts_changed),
         ("buckets", UPDATE_BUCKETS, changes.buckets_changed),
@@ -70,12 +70,15 @@ def updates_of(changes: AccountChanges) -> list[tuple[str, LiteralString, bytes]
 
 
 def _sorted_rows(text: bytes) -> bytes:
-    """The rows in the order of their key, so that an index scan of the table walks neighbouring pages."""
+    """Sort the rows by key, so that the index scan of the UPDATE reads neighbouring pages."""
     return b"".join(sorted(text.splitlines(keepends=True)))
 
 
 def small_statements(record: CommitRecord) -> Iterator[Statement]:
-    """What a commit has few rows of: identities, findings, sequences, forwarding, output."""
+    """Yield the statements for tables with few rows per commit.
+
+    These are identities, book times, sequences, forwarding, closed holds, findings and the outbox.
+    """
     yield from _identities(record)
     yield from _counters(record)
     if record.reservations_closed:
@@ -101,8 +104,8 @@ def small_statements(record: CommitRecord) -> Iterator[Statement]:
 
 
 def _close_holds(record: CommitRecord) -> Statement:
-    # Locked in the order of their ids, as the API does (billing.store.holds.hold_book): so neither waits for the
-    # other in turn.
+    # The rows are locked in the order of their ids, as the API does (billing.store.holds.hold_book), so a commit and
+    # the API cannot deadlock.
     return (
         "WITH named AS MATERIALIZED (SELECT h.reservation_id FROM hold AS h"
         " JOIN unnest(%s::text[], %s::text[]) AS c (account, reservation_id)"

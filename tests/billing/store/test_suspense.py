@@ -1,4 +1,4 @@
-"""Suspense on SQL: rejected in the commit that counts it, kept as it came, sent again once."""
+"""Suspense in SQL: rows are written by the commit that counts them, keep the received bytes, and are rated once."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -35,7 +35,7 @@ ODD_HEADERS = (("content-type", b"\x00\xff"), ("\\N\t\0 名\udc80", b""), ("null
 
 
 def rejecting(books: Books, *suspense: Suspended) -> CommitRecord:
-    """A commit of usage that rated nothing."""
+    """Return a commit of rejected usage records."""
     record = books.burning([next(iter(books.accounts))])
     record.counts = CommitCounts(rejected=len(suspense))
     start = record.positions[0].start
@@ -151,7 +151,7 @@ def test_what_became_of_a_record_sent_again(store: Store, opened: Database) -> N
 def test_pages_go_through_everything_open_at_the_beginning(
     store: Store, opened: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stored, "PAGE_BYTES", 600)  # Three records of 256 bytes reach it.
+    monkeypatch.setattr(stored, "PAGE_BYTES", 600)  # Three records of 256 bytes reach this size.
     books = Books()
     epoch, _ = store.acquire(0)
     store.commit(epoch, books.opening(["a1"]))
@@ -213,7 +213,7 @@ def test_a_resolution_of_nothing_is_refused(opened: Database) -> None:
         stored.Resubmission(connection).note([resolution], "wang")
 
 
-# Through the engine
+# Decided by the engine
 
 
 def usage(number: int, **changes: object) -> dict[str, object]:
@@ -225,7 +225,7 @@ def usage(number: int, **changes: object) -> dict[str, object]:
 
 
 def decide(store: Store, catalog: Catalog, topic: str, values: Sequence[bytes | None]) -> CommitRecord:
-    """One commit of a fresh owner of partition 0."""
+    """Decide and commit records of one topic, by a new owner of partition 0."""
     epoch, state = store.acquire(0)
     engine = PartitionEngine(state, store.catalog_epoch(), catalog, store, PlainCalculator())
     start = state.positions[topic]

@@ -1,4 +1,4 @@
-"""Reports say what is stored, in the contract's fields, in three formats."""
+"""Reports return the stored rows with the documented fields, in three formats (docs/reference/command-line.md)."""
 
 import json
 from dataclasses import replace
@@ -17,7 +17,7 @@ from tokenbill.commands.report import report
 
 @pytest.fixture
 def books(database: PreparedDatabase, store: Store, monkeypatch: pytest.MonkeyPatch) -> Books:
-    """Two accounts with a bucket and usage, one without a bucket."""
+    """Two accounts with a bucket and usage, and one account without a bucket."""
     kept = Books()
     epoch, _ = store.acquire(0)
     opening = kept.opening(["a1", "a2"])
