@@ -84,8 +84,8 @@ class Store:
     def histories(self, state: PartitionState, accounts: Sequence[str]) -> dict[str, AccountHistory] | Refusal:
         """Return the past decisions for these accounts.
 
-        They are in the Kafka log, not in SQL: always refused with ``history_unavailable``. A subclass with access to the
-        log overrides this method.
+        They are in the Kafka log, not in SQL: always refused with ``history_unavailable``. A subclass that can read
+        the log overrides this method.
         """
         return Refusal("history_unavailable", f"no log to read what was decided for {', '.join(accounts)}")
 
