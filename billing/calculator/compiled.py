@@ -47,8 +47,8 @@ _MARK_SUBJECT, _MARK_DATA = "<the subject>", b"<the data>"
 class CompiledDecoded:
     """A decoded batch: columns, one mark per row, and the rejections of the plain decoder.
 
-    ``mine`` has one byte per row: 0 for a row of another partition, 1 for a row of this one, 2 where such a row names
-    a reservation. ``elsewhere`` lists (row, target partition).
+    ``mine`` has one byte per row: 1 for a readable row of this partition, 2 if such a row names a reservation, else 0.
+    ``elsewhere`` lists (row, target partition).
     """
 
     batch: UsageBatch

@@ -1,8 +1,8 @@
-"""What one commit decides: input batches of one partition in, a complete ``CommitRecord`` out.
+"""The engine of one partition: input batches in, a complete ``CommitRecord`` out.
 
 Owns: the order within a commit (commands, forwarded commands, usage, forwarded usage), forwarding and its numbers,
-command identities, what is loaded before it is needed, and the outbox rows. Never: Kafka, SQL (a loader fetches what is
-missing), the clock. The rules are elsewhere: commands in ``billing.decide.command_rules``, usage in a calculator.
+command identities, and loading of what a decision needs. Never: Kafka, SQL (a loader fetches what is missing), the
+clock. The rules are elsewhere: for commands in ``billing.decide.command_rules``, for usage in a calculator.
 """
 
 from collections.abc import Iterable, Sequence
@@ -35,37 +35,38 @@ from schemas.topics import COMMAND_FORWARDED_TOPIC, COMMAND_TOPIC, INPUT_TOPICS,
 
 _CORRECTING = (VoidUsage.TYPE.encode(), CorrectUsage.TYPE.encode())
 IDENTITY_MEMORY_BYTES = 512 << 20
-"""What identities of unnumbered sources take at most in a worker that holds every partition (DESIGN 7)."""
+"""Memory limit for identities of unnumbered sources in a worker that holds every partition, in bytes
+(docs/reference/principles.md, "Identity")."""
 ACCEPTED = "accepted"
 UNKNOWN_SUBJECT = "unknown"
-"""Subject of the outcome of a command that names no account, in its event or in its record's key."""
+"""Subject of the outcome of a command that names no account, neither in its event nor in its record's key."""
 
 
 class Loader(Protocol):
-    """Fetches what a partition's memory lacks. ``billing.store.Store`` is one; ``simulate`` has nothing stored."""
+    """Source of stored data that a partition's memory lacks: ``billing.store.Store``, or memory in ``simulate``."""
 
     def load_accounts(self, ids: Sequence[str]) -> list[Account]:
-        """The accounts that exist among ``ids``."""
+        """Return the accounts among ``ids`` that exist."""
 
     def known_commands(self, ids: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
-        """(source, id) to outcome of the commands decided before."""
+        """Return the outcomes of the commands among ``ids`` that were decided before, by (source, id)."""
 
     def known_payments(self, pairs: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
-        """The (account, payment_ref) used before."""
+        """Return the (account, payment_ref) among ``pairs`` that were used before."""
 
     def load_hours(self, partition: int, hours: Sequence[int]) -> list[HashHour]:
-        """All identities stored under these hours."""
+        """Return all identities stored under these hours."""
 
     def histories(self, state: PartitionState, accounts: Sequence[str]) -> dict[str, AccountHistory]:
-        """What was decided for these accounts, as far as it is known, by all commits of the partition so far.
+        """Return the known history of these accounts, from all commits of the partition so far.
 
         Raises:
-            HistoryUnavailable: it cannot be had now.
+            HistoryUnavailable: it cannot be read at present.
         """
 
 
 class PartitionEngine:
-    """One partition's memory and decisions. Thrown away after any failed or uncertain commit."""
+    """One partition's memory and decisions. It is discarded after any failed or uncertain commit."""
 
     def __init__(
         self,
@@ -92,18 +93,20 @@ class PartitionEngine:
 
     @property
     def positions(self) -> dict[str, int]:
-        """Next offset of each input topic, after the commits so far."""
+        """The next offset of each input topic, after the commits so far."""
         return self._state.positions
 
     def continue_with(self, catalog_epoch: int, catalog: Catalog, limits: TimeLimits) -> None:
-        """Decide by this catalogue and these limits from now on: a replay of commits that were decided by several."""
+        """Use this catalogue and these limits from now on, for a replay of commits decided under several of them."""
         self._catalog_epoch, self._catalog, self._limits = catalog_epoch, catalog, limits
         self._plan_of = catalog.plans_by_key().__getitem__
         self._calculator.set_catalog(catalog)
 
     def prepare(self, batches: Sequence[InputBatch]) -> None:
-        """Fetch what deciding these batches needs and what may take seconds: the history of accounts whose usage is
-        corrected. It may be left out; then :meth:`decide` does it."""
+        """Fetch the histories of accounts whose usage these batches correct, which may take seconds.
+
+        The call is optional: without it :meth:`decide` fetches them.
+        """
         named: list[Command] = []
         for batch in batches:
             if batch.topic in (COMMAND_TOPIC, COMMAND_FORWARDED_TOPIC):
@@ -115,10 +118,10 @@ class PartitionEngine:
         self._prepared = self._histories(one for one in named if (one.source, one.id) not in known)
 
     def decide(self, batches: Sequence[InputBatch], due: Sequence[str] = ()) -> CommitRecord:
-        """Decide batches of one commit, in the order of ``INPUT_TOPICS``, each contiguous with the position.
+        """Decide the batches of one commit, in the order of ``INPUT_TOPICS``, each contiguous with its position.
 
-        ``due`` are accounts that time alone has changed: they are rolled forward to the log time of the commit, which
-        is what their next event would do first.
+        Accounts in ``due`` have a change that depends on time alone. They are rolled forward to the log time of the
+        commit, as their next event would do first.
 
         Raises:
             BrokenInvariant: batches out of order or not contiguous, or the commit before was not confirmed.
@@ -139,7 +142,11 @@ class PartitionEngine:
         return self._undecided
 
     def committed(self) -> None:
-        """The record last decided is in SQL: the next one follows it."""
+        """Confirm that the last decided record is committed in SQL, and advance to the next one.
+
+        Raises:
+            BrokenInvariant: no record was decided.
+        """
         record = self._undecided
         if record is None:
             raise BrokenInvariant("nothing was decided that could have been committed")
@@ -156,9 +163,9 @@ class PartitionEngine:
             self._bound_identities(record.log_time_us - self._limits.past_us)
 
     def _bound_identities(self, oldest_us: int) -> None:
-        """Forget identities of unnumbered sources that no event can name any more, and the oldest beyond the bound.
+        """Drop hours of identities that no acceptable event can fall in, and the oldest hours beyond the memory limit.
 
-        What is forgotten is in SQL, and is loaded again for an event of its hour: memory decides no result.
+        A dropped hour is in SQL and is loaded again for an event of that hour, so the limit changes no decision.
         """
         held = self._calculator.hours_held()
         total_bytes = sum(held_bytes for _, held_bytes in held)
@@ -169,7 +176,7 @@ class PartitionEngine:
             total_bytes -= held_bytes
 
     def roll_all(self, now_us: int) -> CommitRecord:
-        """Roll every account in memory forward to ``now_us``, as a commit of its own (the end of ``simulate``)."""
+        """Roll every account in memory forward to ``now_us``, as a separate commit (the end of ``simulate``)."""
         draft = CommitDraft(self._state)
         self._roll(self._calculator.account_ids(), now_us, draft)
         self._undecided = self._record([], self._state.log_time_us, draft)
@@ -251,8 +258,11 @@ class PartitionEngine:
         histories: dict[str, AccountHistory] | HistoryUnavailable,
         draft: CommitDraft,
     ) -> bool:
-        """Decide one command; whether it was accepted. Only then it occupies its identity (CONTRACT §1 and §2): a
-        refused one, sent again when what it lacked is there, is carried out."""
+        """Decide one command and return True if it is accepted.
+
+        Only an accepted command occupies its identity. A refused one may be sent again and accepted later
+        (docs/reference/account-commands.md).
+        """
         account = self._calculator.account(command.account)
         now_us = log_time_us
         if self._limits is None:
@@ -293,7 +303,7 @@ class PartitionEngine:
         return True
 
     def _histories(self, commands: Iterable[Command]) -> dict[str, AccountHistory] | HistoryUnavailable:
-        """What was decided before this commit for the accounts whose usage is to be corrected."""
+        """Return the histories, up to this commit, of the accounts whose usage the commands correct."""
         if isinstance(self._prepared, HistoryUnavailable):
             return self._prepared
         wanted = {one.account for one in commands if isinstance(one.data, VoidUsage | CorrectUsage)}
@@ -310,7 +320,7 @@ class PartitionEngine:
         histories: dict[str, AccountHistory] | HistoryUnavailable,
         draft: CommitDraft,
     ) -> Account | Refusal:
-        """Void or correct usage: what its rule posts, sums up and tells goes into the commit."""
+        """Void or correct usage; add its postings, rollups, events and findings to the commit."""
         name = scene.command.account
         if scene.account is None:
             return Refusal("unknown_account", f"account {name!r} was never opened")
@@ -362,7 +372,7 @@ class PartitionEngine:
         draft.reservations += outcome.reservations
         return outcome.log_time_us
 
-    # What both share
+    # Shared by commands and usage
 
     def _target(self, account: str) -> int:
         return partition_of(account, self._state.partitions)
@@ -382,7 +392,7 @@ class PartitionEngine:
 
 
 def _name_in(key: bytes | None) -> str | None:
-    """The account that a record's key names; None where it is no name."""
+    """Return the account that a record's key names, or None if the key is not a valid name."""
     try:
         return check_name((key or b"").decode())
     except (UnicodeDecodeError, PydanticCustomError):
