@@ -1,11 +1,11 @@
-"""One count of a usage object: what is accepted, and why one is refused. Knows no dialect."""
+"""Check of one count of a usage object, for all dialects."""
 
 from schemas.fields import show
 from schemas.meters import MAX_COUNT
 
 
 class CountProblem(ValueError):
-    """A count that cannot be billed: ``reason`` is one of REASONS, the message is for a person."""
+    """A count cannot be billed. ``reason`` is one of :data:`schemas.rejections.REASONS`; the text is for a person."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
@@ -13,10 +13,11 @@ class CountProblem(ValueError):
 
 
 def check_count(field: str, value: object) -> int:
-    """Accept one count.
+    """Return one count if it is valid.
 
     Raises:
-        CountProblem: not an integer, negative, or greater than 2^63-1.
+        CountProblem: it is not an integer (``invalid_event``), negative (``usage_mismatch``), or greater than 2^63-1
+            (``overflow``).
     """
     if type(value) is not int:
         raise CountProblem("invalid_event", f"{field} is {show(value)}: expected an integer from 0")

@@ -1,4 +1,4 @@
-"""Why a record is refused: the closed list of reasons, and the value that carries one. Returned, never raised."""
+"""Rejection of a record: the closed list of reasons, and the value that carries one. Returned, never raised."""
 
 from dataclasses import dataclass
 
@@ -16,16 +16,15 @@ REASONS: tuple[str, ...] = (
     "sequence_reused",
     "overflow",
 )
-"""Every reason of CONTRACT §1, in its order; the wire form is the text."""
+"""All reasons in the order of docs/reference/usage-events.md, "Rejections"; the wire form is the text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A record that is not billed, with what could still be read of its identity.
+    """A record that is not billed, with the identity fields that could be read.
 
-    ``reason`` is one of :data:`REASONS`; ``detail`` is a sentence for a person: which field, what value, what was
-    expected. The identity fields are None where they were absent or themselves invalid; a ``sequence`` that could be
-    read counts as seen.
+    ``reason`` is one of :data:`REASONS`; ``detail`` is a sentence for a person with field, value and expected form.
+    Identity fields are None if they were absent or invalid. A ``sequence`` that could be read counts as seen.
 
     Raises:
         ValueError: the reason is not one of :data:`REASONS`.
