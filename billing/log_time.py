@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from schemas.refusals import Refusal
 from schemas.times import DAY_US, MINUTE_US, format_time_us
 from schemas.usage import UsageEvent
 
@@ -34,19 +35,19 @@ def decided_at(now_us: int, limits: TimeLimits | None) -> DecidedAt:
     return DecidedAt(now_us, None if limits is None else now_us - limits.past_us)
 
 
-def time_refusal(event: UsageEvent, numbered: bool, log_time_us: int, limits: TimeLimits) -> tuple[str, str] | None:
-    """Reason and detail where an event is too far ahead of, or behind, the log; else None.
+def time_refusal(event: UsageEvent, numbered: bool, log_time_us: int, limits: TimeLimits) -> Refusal | None:
+    """Refuse an event that is too far ahead of, or behind, the log's time; else None.
 
     An event of a ``numbered`` source is never too old: numbers are remembered for ever.
     """
     if event.time_us > log_time_us + limits.future_us:
-        return (
+        return event.refuse(
             "time_in_future",
             f"time: {format_time_us(event.time_us)} is more than {limits.future_us // MINUTE_US} minutes ahead of the "
             f"log's {format_time_us(log_time_us)}; set the worker's clock and send it again",
         )
     if not numbered and event.time_us < log_time_us - limits.past_us:
-        return (
+        return event.refuse(
             "time_too_old",
             f"time: {format_time_us(event.time_us)} is more than {limits.past_us // DAY_US} days before the log's "
             f"{format_time_us(log_time_us)}, and its source does not number its events",

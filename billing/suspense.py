@@ -10,7 +10,7 @@ import base64
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from schemas.rejections import Rejection
+from schemas.refusals import Refusal
 from schemas.routing import partition_of
 from schemas.times import format_time_us
 from schemas.topics import FORWARD_NUMBER_HEADER, FORWARD_ORIGIN_HEADER
@@ -151,18 +151,18 @@ def as_it_was(held: SuspendedRecord, partitions: int) -> SentAgain:
 
 def repaired(
     held: SuspendedRecord, event: bytes, partitions: int, declared_meters: frozenset[str]
-) -> SentAgain | Rejection:
+) -> SentAgain | Refusal:
     """The record with another event in its place: structured JSON; a binary one's own headers go.
 
     The event keeps the identity that it repairs: under another one, a resend of the original would be rated too. Only
     ``sequence_reused`` is repaired by another number (or source), and where nothing could be read anything goes.
     """
     read = parse_usage(event, declared_meters=declared_meters)
-    if isinstance(read, Rejection):
+    if isinstance(read, Refusal):
         return read
     other = _other_identity(held, read)
     if other is not None:
-        return Rejection("invalid_event", other, read.source, read.id, read.sequence, read.account)
+        return read.refuse("invalid_event", other)
     headers = tuple(
         (name, content)
         for name, content in held.headers

@@ -18,7 +18,7 @@ from pydantic import Field, PlainValidator, ValidationError, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from schemas.fields import JsonReal, Name, SequenceNumber, TimeUs, Wire, explain, show
-from schemas.rejections import Rejection
+from schemas.refusals import Refusal, record_refusal
 from schemas.times import format_time_us
 from schemas.upcast import current_type, upcast
 
@@ -64,6 +64,10 @@ class Envelope:
     subject: str
     sequence: int | None
     data: dict[str, Any]
+
+    def refuse(self, code: str, detail: str) -> Refusal:
+        """Refuse this event, with its identity."""
+        return record_refusal(code, detail, self.source, self.id, self.sequence, self.subject)
 
 
 class JsonProblem(ValueError):
@@ -127,7 +131,7 @@ def read_object(value: bytes | None, what: str) -> dict[str, Any]:
     return document
 
 
-def _header_attributes(headers: Headers) -> dict[str, str] | Rejection:
+def _header_attributes(headers: Headers) -> dict[str, str] | Refusal:
     """Return the ``ce_*`` headers as attributes without their prefix; names are compared in lower case."""
     attributes: dict[str, str] = {}
     for key, content in headers:
@@ -137,9 +141,9 @@ def _header_attributes(headers: Headers) -> dict[str, str] | Rejection:
         try:
             text = content.decode()
         except UnicodeDecodeError:
-            return Rejection("invalid_event", f"header {show(key)} is not UTF-8 text")
+            return record_refusal("invalid_event", f"header {show(key)} is not UTF-8 text")
         if attributes.setdefault(name[3:], text) != text:
-            return Rejection("invalid_event", f"header {show(key)} is given twice with different values")
+            return record_refusal("invalid_event", f"header {show(key)} is given twice with different values")
     return attributes
 
 
@@ -158,7 +162,7 @@ def _is_structured(headers: Headers) -> bool:
 
 def read_envelope(
     value: bytes | None, headers: Headers = (), *, types: Collection[str] | None = None
-) -> Envelope | Rejection:
+) -> Envelope | Refusal:
     """Read a record of either mode and upcast it to the current version of its type.
 
     Args:
@@ -175,10 +179,10 @@ def read_envelope(
         try:
             raw = read_object(value, "a CloudEvent")
         except JsonProblem as problem:
-            return Rejection("invalid_json", str(problem))
+            return record_refusal("invalid_json", str(problem))
     else:
         found = _header_attributes(headers)
-        if isinstance(found, Rejection):
+        if isinstance(found, Refusal):
             return found
         raw = dict(found)
     prefix = "" if structured else "ce_"
@@ -190,10 +194,11 @@ def read_envelope(
         right = {name: text for name, text in given.items() if name not in wrong}
         sequence = int(right["sequence"]) if "sequence" in right else None
         detail = explain(error, Attributes, prefix)
-        return Rejection("invalid_event", detail, right.get("source"), right.get("id"), sequence, right.get("subject"))
+        source, id, account = (right.get(name) for name in ("source", "id", "subject"))
+        return record_refusal("invalid_event", detail, source, id, sequence, account)
 
-    def reject(reason: str, detail: str) -> Rejection:
-        return Rejection(reason, detail, attributes.source, attributes.id, attributes.sequence, attributes.subject)
+    def reject(reason: str, detail: str) -> Refusal:
+        return record_refusal(reason, detail, attributes.source, attributes.id, attributes.sequence, attributes.subject)
 
     event_type = current_type(attributes.type)
     if types is not None and event_type not in types:

@@ -13,7 +13,6 @@ from pydantic import Field, PlainValidator, ValidationError, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from schemas.cloudevents import Envelope, read_envelope
-from schemas.counts import CountProblem
 from schemas.fields import (
     MONEY_SCHEMA,
     AmountPico,
@@ -30,7 +29,7 @@ from schemas.fields import (
     one_of,
 )
 from schemas.meters import METERS
-from schemas.rejections import Rejection
+from schemas.refusals import Refusal, Refused
 from schemas.times import format_time_us
 from schemas.usage import COUNT_SCHEMA, plain_counts
 
@@ -59,7 +58,7 @@ def _read_counts(value: object) -> tuple[tuple[str, int], ...]:
         raise PydanticCustomError("expected", "expected an object of counts by meter")
     try:
         return plain_counts(value)
-    except CountProblem as problem:
+    except Refused as problem:
         raise PydanticCustomError("count", "{detail}", {"detail": str(problem)}) from None
 
 
@@ -366,7 +365,7 @@ class Command:
     data: CommandData
 
 
-def read_command(envelope: Envelope) -> Command | Rejection:
+def read_command(envelope: Envelope) -> Command | Refusal:
     """Read the command in an envelope of a type of :data:`COMMANDS` or :data:`MESSAGES`; see :func:`parse_command`."""
     model = COMMANDS.get(envelope.type) or MESSAGES[envelope.type]
     given = {name: value for name, value in envelope.data.items() if value is not None}
@@ -375,8 +374,7 @@ def read_command(envelope: Envelope) -> Command | Rejection:
     try:
         data = model.model_validate(given)
     except ValidationError as error:
-        detail = explain(error, model, "data.")
-        return Rejection("invalid_event", detail, envelope.source, envelope.id, envelope.sequence, envelope.subject)
+        return envelope.refuse("invalid_event", explain(error, model, "data."))
     return Command(
         envelope.type, envelope.source, envelope.id, envelope.sequence, envelope.time_us, envelope.subject, data
     )
@@ -384,7 +382,7 @@ def read_command(envelope: Envelope) -> Command | Rejection:
 
 def parse_command(
     value: bytes | None, headers: Sequence[tuple[str, bytes]] = (), *, messages: bool = False
-) -> Command | Rejection:
+) -> Command | Refusal:
     """Decode one record of ``account.commands``, structured or binary.
 
     With ``messages`` types of :data:`MESSAGES` are accepted too; only records from a partition may be read so.
@@ -393,6 +391,6 @@ def parse_command(
         The command, or a rejection with ``invalid_json`` or ``invalid_event`` (also for an unknown type).
     """
     envelope = read_envelope(value, headers, types=COMMANDS | MESSAGES if messages else COMMANDS)
-    if isinstance(envelope, Rejection):
+    if isinstance(envelope, Refusal):
         return envelope
     return read_command(envelope)

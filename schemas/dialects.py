@@ -19,15 +19,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from schemas.counts import CountProblem, check_count
+from schemas.counts import check_count
 from schemas.fields import show
 from schemas.meters import canonical_counts
+from schemas.refusals import Refused
 
 Counts = tuple[tuple[str, int], ...]
 
 
-def _mismatch(detail: str) -> CountProblem:
-    return CountProblem("usage_mismatch", detail)
+def _mismatch(detail: str) -> Refused:
+    return Refused("usage_mismatch", detail)
 
 
 class _Object:
@@ -53,7 +54,7 @@ class _Object:
         if value is None:
             return _Object(self.at(name), {})
         if not isinstance(value, dict):
-            raise CountProblem("invalid_event", f"{self.at(name)} is {show(value)}: expected an object of counts")
+            raise Refused("invalid_event", f"{self.at(name)} is {show(value)}: expected an object of counts")
         return _Object(self.at(name), value)
 
     def need_one(self, *names: str) -> None:
@@ -372,15 +373,15 @@ def disjoint_counts(dialect: str, usage: dict[str, Any], path: str = "data.usage
 
     Args:
         dialect: one of :data:`DIALECTS`.
-        usage: the object as received; unknown fields are ignored.
-        path: the path of the object, for messages.
+        usage: the object as it came; unknown fields are ignored.
+        path: where the object stands, for messages.
 
     Raises:
-        CountProblem: ``invalid_event`` (unknown dialect, a count that is not an integer), ``usage_mismatch`` or
+        Refused: ``invalid_event`` (dialect not known, a count that is not an integer), ``usage_mismatch``,
             ``overflow``.
     """
     reader = _READERS.get(dialect)
     if reader is None:
         known = ", ".join(DIALECTS)
-        raise CountProblem("invalid_event", f"data.usage_dialect is {show(dialect)}: expected one of {known}")
+        raise Refused("invalid_event", f"data.usage_dialect is {show(dialect)}: expected one of {known}")
     return canonical_counts(reader(_Object(path, usage)))

@@ -15,13 +15,14 @@ from pydantic import ConfigDict, Field, PlainValidator, ValidationError, WithJso
 from pydantic_core import PydanticCustomError
 
 from schemas.cloudevents import Envelope, read_envelope
-from schemas.counts import CountProblem, check_count
+from schemas.counts import check_count
 from schemas.dialects import DIALECTS, disjoint_counts
 from schemas.fields import Name, Text, Wire, check_text, explain, one_of, show
 from schemas.meters import MAX_COUNT, METERS, canonical_counts
-from schemas.rejections import REASONS, Rejection
+from schemas.refusal_codes import REASONS
+from schemas.refusals import Refusal, Refused, record_refusal
 
-__all__ = ["OUTCOMES", "REASONS", "USAGE_TYPE", "Rejection", "UsageData", "UsageEvent", "parse_usage", "read_usage"]
+__all__ = ["OUTCOMES", "REASONS", "USAGE_TYPE", "Refusal", "UsageData", "UsageEvent", "parse_usage", "read_usage"]
 
 USAGE_TYPE = "token.usage.v1"
 OUTCOMES = ("completed", "partial", "failed")
@@ -99,12 +100,16 @@ class UsageEvent:
     reservation: str | None
     counts: tuple[tuple[str, int], ...]
 
+    def refuse(self, code: str, detail: str) -> Refusal:
+        """Refuse this event, with its identity."""
+        return record_refusal(code, detail, self.source, self.id, self.sequence, self.account)
+
 
 def plain_counts(usage: dict[str, Any], path: str = "data.usage") -> tuple[tuple[str, int], ...]:
-    """Return the counts of a usage object of disjoint meters in canonical order, without zeros. Accepts any meter name.
+    """Read a usage of disjoint meters: canonical order, zeros left out, any meter name.
 
     Raises:
-        CountProblem: ``invalid_event``, ``usage_mismatch`` or ``overflow`` of the first invalid count.
+        Refused: ``invalid_event``, ``usage_mismatch`` or ``overflow`` of the first count that is wrong.
     """
     return canonical_counts([(meter, check_count(f"{path}.{_shown(meter)}", count)) for meter, count in usage.items()])
 
@@ -119,28 +124,25 @@ def _check_meters(counts: tuple[tuple[str, int], ...], declared_meters: frozense
             detail = (
                 f"data.usage counts {count} of {show(meter)}: expected a built-in meter or one a price book declares"
             )
-            raise CountProblem("unknown_meter", detail)
+            raise Refused("unknown_meter", detail)
 
 
-def read_usage(envelope: Envelope, *, declared_meters: frozenset[str] = frozenset()) -> UsageEvent | Rejection:
+def read_usage(envelope: Envelope, *, declared_meters: frozenset[str] = frozenset()) -> UsageEvent | Refusal:
     """Read the usage event in an envelope of type :data:`USAGE_TYPE`; see :func:`parse_usage`."""
-
-    def reject(reason: str, detail: str) -> Rejection:
-        return Rejection(reason, detail, envelope.source, envelope.id, envelope.sequence, envelope.subject)
 
     given = {name: value for name, value in envelope.data.items() if value is not None}
     try:
         data = UsageData.model_validate(given)
     except ValidationError as error:
-        return reject("invalid_event", explain(error, UsageData, "data."))
+        return envelope.refuse("invalid_event", explain(error, UsageData, "data."))
     try:
         if data.usage_dialect is None:
             counts = plain_counts(data.usage)
         else:
             counts = disjoint_counts(data.usage_dialect, data.usage)
         _check_meters(counts, declared_meters)
-    except CountProblem as problem:
-        return reject(problem.reason, str(problem))
+    except Refused as problem:
+        return envelope.refuse(problem.refusal.code, problem.refusal.detail)
     return UsageEvent(
         source=envelope.source,
         id=envelope.id,
@@ -167,7 +169,7 @@ def parse_usage(
     headers: Sequence[tuple[str, bytes]] = (),
     *,
     declared_meters: frozenset[str] = frozenset(),
-) -> UsageEvent | Rejection:
+) -> UsageEvent | Refusal:
     """Decode one record of ``usage.events``, structured or binary. Faster decoders must equal this function.
 
     Args:
@@ -180,6 +182,6 @@ def parse_usage(
         ``overflow``. Invalid input is never repaired by guessing.
     """
     envelope = read_envelope(value, headers, types=(USAGE_TYPE,))
-    if isinstance(envelope, Rejection):
+    if isinstance(envelope, Refusal):
         return envelope
     return read_usage(envelope, declared_meters=declared_meters)

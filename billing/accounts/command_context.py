@@ -20,14 +20,6 @@ WALLET_MAX_PICO = 10 ** (18 + PICO_DIGITS)
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a command was refused: a reason for programs, a sentence for people."""
-
-    reason: str
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
 class Message:
     """A command of ours to an account that may live on another partition; ``type`` is one of
     :data:`schemas.commands.MESSAGES`, (``source``, ``id``) its identity."""

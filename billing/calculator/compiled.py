@@ -31,7 +31,7 @@ from cython_ext.decode import Decoder, EventColumns
 from cython_ext.dedupe import Memory
 from cython_ext.usage import Usage
 from schemas.json_text import dump_json
-from schemas.rejections import Rejection
+from schemas.refusals import Refusal
 from schemas.usage import UsageEvent, parse_usage
 
 __all__ = ["CompiledCalculator"]
@@ -55,7 +55,7 @@ class CompiledDecoded:
     columns: EventColumns
     mine: bytes
     elsewhere: list[tuple[int, int]]
-    rejections: dict[int, Rejection]
+    rejections: dict[int, Refusal]
     reservations: dict[int, str]
     """Row to the reservation that it names; the hold ends when the row is rated."""
 
@@ -75,7 +75,7 @@ class _CompiledDedupe(Dedupe):
     def numbered(self, event: UsageEvent) -> bool:
         return self.memory.is_numbered(self.columns, self.row)
 
-    def look(self, event: UsageEvent, findings: list[Finding]) -> str | Rejection:
+    def look(self, event: UsageEvent, findings: list[Finding]) -> str | Refusal:
         seen = self.memory.look_at(self.columns, self.row)
         if seen == _LOOK_NEW:
             return NEW
@@ -90,8 +90,8 @@ class _CompiledDedupe(Dedupe):
     def rated(self, event: UsageEvent) -> None:
         self.memory.set_rated(self.columns, self.row)
 
-    def refused(self, rejection: Rejection) -> None:
-        if rejection.source is None or rejection.sequence is None or rejection.reason == "sequence_reused":
+    def refused(self, rejection: Refusal) -> None:
+        if rejection.source is None or rejection.sequence is None or rejection.code == "sequence_reused":
             return
         self.memory.set_refused(rejection.source, rejection.sequence)
 
@@ -121,7 +121,7 @@ class _RareCases(PlainCalculator):
 
     def decide(
         self, event: UsageEvent, offset: int, limits: TimeLimits | None, outcome: UsageOutcome
-    ) -> tuple[Rejection | None, list[Account], list[bytes]]:
+    ) -> tuple[Refusal | None, list[Account], list[bytes]]:
         """Decide one event.
 
         Returns:
@@ -183,12 +183,12 @@ class CompiledCalculator:
 
     def decode(self, batch: UsageBatch) -> CompiledDecoded:
         columns = self._decoder.decode(batch.records)
-        rejections: dict[int, Rejection] = {}
+        rejections: dict[int, Refusal] = {}
         reservations = columns.reservations()
         for row in columns.unread():
             record = batch.records[row]
             item = parse_usage(record.value, record.headers, declared_meters=self._rare.declared_meters)
-            if isinstance(item, Rejection):
+            if isinstance(item, Refusal):
                 rejections[row] = item
                 columns.refuse(row)
                 continue
@@ -290,8 +290,8 @@ class CompiledCalculator:
     def _reread(self, record: Record) -> UsageEvent:
         """Parse the record of an event again, for the fields that have no column, such as member and reservation."""
         event = parse_usage(record.value, record.headers, declared_meters=self._rare.declared_meters)
-        if isinstance(event, Rejection):
-            raise BrokenInvariant(f"offset {record.offset}: the core read an event that is {event.reason}")
+        if isinstance(event, Refusal):
+            raise BrokenInvariant(f"offset {record.offset}: the core read an event that is {event.code}")
         return event
 
     def _look_up_scope(self, rule: int, number: int) -> None:

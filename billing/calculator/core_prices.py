@@ -17,7 +17,7 @@ from cython_ext.decode import Decoder
 from cython_ext.prices import PriceTables
 from schemas.json_text import dump_json
 from schemas.meters import METERS
-from schemas.rejections import Rejection
+from schemas.refusals import record_refusal
 from schemas.times import DAY_US, MINUTE_US
 from schemas.units import MILLION, format_pico
 
@@ -158,7 +158,7 @@ class CorePrices:
 
 def refusal_pieces(reason: str, detail: str, *marks: str) -> list[bytes]:
     """Return the output line of a rejected event after its id, split at the last occurrence of each mark."""
-    line = dump_json(rejection_as_json(Rejection(reason, detail, "", ""))) + b"\n"
+    line = dump_json(rejection_as_json(record_refusal(reason, detail, "", ""))) + b"\n"
     _, _, rest = line.partition(b'"id":"')
     pieces: list[bytes] = []
     for mark in reversed(marks):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from billing.commits.commit_record import Finding, PartitionState
 from billing.commits.identities import DedupeChange, HashHour, RecentNumbers, SourceState
 from schemas.hashing import content_hash32, id_hash32, identity_hash
-from schemas.rejections import Rejection
+from schemas.refusals import Refusal
 from schemas.times import HOUR_US
 from schemas.usage import UsageEvent
 
@@ -135,7 +135,7 @@ class Dedupe:
         """Remove an hour of identities that is stored in SQL; :meth:`put_hour` loads it again when needed."""
         del self._hours[hour_us]
 
-    def look(self, event: UsageEvent, findings: list[Finding]) -> str | Rejection:
+    def look(self, event: UsageEvent, findings: list[Finding]) -> str | Refusal:
         """Return ``NEW``, ``DUPLICATE`` or a rejection, and append a finding where there is one.
 
         The only change is that an unknown source becomes known, as numbered or unnumbered.
@@ -180,13 +180,13 @@ class Dedupe:
         self._hours.setdefault(hour_us, {})[identity] = content_hash
         self._hashed.setdefault(hour_us, []).append(HASHED.pack(identity, content_hash))
 
-    def refused(self, rejection: Rejection) -> None:
+    def refused(self, rejection: Refusal) -> None:
         """Record that an event was rejected.
 
         Its number, if one could be read, counts as seen, but an event with that number can still be rated. A number
         refused as ``sequence_reused`` stays occupied.
         """
-        if rejection.source is None or rejection.sequence is None or rejection.reason == "sequence_reused":
+        if rejection.source is None or rejection.sequence is None or rejection.code == "sequence_reused":
             return
         source = self._sources.get(rejection.source)
         if source is None:
@@ -210,17 +210,17 @@ class Dedupe:
         return change
 
 
-def number_missing(event: UsageEvent) -> Rejection:
+def number_missing(event: UsageEvent) -> Refusal:
     """Return the rejection of an event without a number from a numbered source."""
     detail = f"sequence: missing; source {event.source!r} numbers its events, so each needs its number"
-    return Rejection("invalid_event", detail, event.source, event.id, None, event.account)
+    return event.refuse("invalid_event", detail)
 
 
-def number_reused(event: UsageEvent, findings: list[Finding]) -> Rejection:
+def number_reused(event: UsageEvent, findings: list[Finding]) -> Refusal:
     """Return the rejection of an event whose number belongs to another id of its source, and add a finding."""
     detail = f"sequence: {event.sequence} of source {event.source!r} was used before by another id than {event.id!r}"
     findings.append(Finding("sequence_reused", detail))
-    return Rejection("sequence_reused", detail, event.source, event.id, event.sequence, event.account)
+    return event.refuse("sequence_reused", detail)
 
 
 def identity_conflict(event: UsageEvent) -> Finding:

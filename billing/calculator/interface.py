@@ -18,7 +18,7 @@ from billing.commits.input_batch import Record
 from billing.commits.output_documents import Stamp
 from billing.ledger import Posting
 from billing.log_time import TimeLimits
-from schemas.rejections import Rejection
+from schemas.refusals import Refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class UsageOutcome:
 
     rated: int = 0
     duplicate: int = 0
-    rejected: list[tuple[int, Rejection]] = field(default_factory=list)
+    rejected: list[tuple[int, Refusal]] = field(default_factory=list)
     forwarded: list[tuple[int, int]] = field(default_factory=list)
     """(index, target partition) of events whose account belongs to another partition."""
     log_time_us: int = 0

@@ -28,7 +28,7 @@ from billing.ledger import Postings
 from billing.log_time import TimeLimits, decided_at, time_refusal
 from billing.pricing.rate import Raters
 from schemas.json_text import dump_json
-from schemas.rejections import Rejection
+from schemas.refusals import Refusal
 from schemas.routing import partition_of
 from schemas.usage import UsageEvent, parse_usage
 
@@ -58,7 +58,7 @@ class PlainDecoded:
     """A decoded batch: each record as an event, a rejection, or the number of the partition it belongs to."""
 
     batch: UsageBatch
-    read: list[UsageEvent | Rejection | int]
+    read: list[UsageEvent | Refusal | int]
 
     def events(self) -> list[UsageEvent]:
         """Return the events of this partition."""
@@ -94,7 +94,7 @@ class PlainCalculator:
         self._declared = catalog.declared_meters()
 
     def decode(self, batch: UsageBatch) -> PlainDecoded:
-        read: list[UsageEvent | Rejection | int] = []
+        read: list[UsageEvent | Refusal | int] = []
         for record in batch.records:
             item = parse_usage(record.value, record.headers, declared_meters=self._declared)
             if isinstance(item, UsageEvent):
@@ -145,7 +145,7 @@ class PlainCalculator:
             if isinstance(item, int):
                 outcome.forwarded.append((index, item))
                 continue
-            refused = item if isinstance(item, Rejection) else None
+            refused = item if isinstance(item, Refusal) else None
             if isinstance(item, UsageEvent):
                 refused = self._decide(item, record.offset, batch.limits, outcome)
             if refused is not None:
@@ -155,32 +155,29 @@ class PlainCalculator:
 
     def _decide(
         self, event: UsageEvent, offset: int, limits: TimeLimits | None, outcome: UsageOutcome
-    ) -> Rejection | None:
+    ) -> Refusal | None:
         """Decide one event; return the rejection if it is rejected, else None."""
-
-        def reject(reason: str, detail: str) -> Rejection:
-            return Rejection(reason, detail, event.source, event.id, event.sequence, event.account)
 
         if limits is not None:
             late = time_refusal(event, self._dedupe.numbered(event), outcome.log_time_us, limits)
             if late is not None:
-                return reject(*late)
+                return late
         seen = self._dedupe.look(event, outcome.findings)
-        if isinstance(seen, Rejection):
+        if isinstance(seen, Refusal):
             return seen
         if seen == DUPLICATE:
             outcome.duplicate += 1
             return None
         account = self._accounts.get(event.account)
         if account is None:
-            return reject("unknown_account", f"subject: account {event.account!r} was never opened")
+            return event.refuse("unknown_account", f"subject: account {event.account!r} was never opened")
         if account.status == CLOSED:
-            return reject("account_closed", f"subject: account {event.account!r} is closed")
+            return event.refuse("account_closed", f"subject: account {event.account!r} is closed")
         now_us = max(account.clock_us, event.time_us) if limits is None else outcome.log_time_us
         before = self._rows(account)
         billed = bill_usage(account, event, decided_at(now_us, limits), self._rules, self._postings)
         if not isinstance(billed, Billed):
-            return reject(*billed)
+            return billed
         outcome.account_events += billed.events
         outcome.rated += 1
         if event.reservation is not None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from billing.commits.identities import DedupeChange, RecentNumbers, SourceState
 from billing.commits.input_batch import PositionMove, Record
 from billing.ledger import Posting
-from schemas.rejections import Rejection
+from schemas.refusals import Refusal
 
 
 @dataclass(slots=True)
@@ -86,7 +86,7 @@ class Suspended:
 
     topic: str
     record: Record
-    rejection: Rejection
+    rejection: Refusal
 
 
 @dataclass(slots=True)

@@ -12,7 +12,6 @@ from typing import Any
 
 from billing.accounts.account import NO_END_US, Account
 from billing.accounts.account_event import AccountEvent
-from billing.accounts.command_context import Refusal
 from billing.accounts.deduction_order import PlanOf, sort_buckets
 from billing.catalog.model import Catalog
 from billing.commits.commit_record import RollupRow
@@ -24,6 +23,7 @@ from billing.ledger import Posting, Postings
 from billing.log_time import DecidedAt
 from schemas.commands import Command, CorrectUsage, VoidUsage
 from schemas.json_text import dump_json
+from schemas.refusals import Refusal
 from schemas.units import format_pico
 
 MAX_STEPS = 100_000
@@ -79,7 +79,7 @@ def correct(
         before, after = replay.run()
         replay.roll(at, catalog, plan_of)
     except Conflict as conflict:
-        return Refusal(conflict.reason, f"without {named} as it was, {conflict}; nothing was changed")
+        return Refusal(conflict.refusal.code, f"without {named} as it was, {conflict}; nothing was changed")
     if after is before or after.account is None:
         return Refusal("unknown_usage", f"{named} was not rated on account {command.account!r}")
     if _compared(before.account, plan_of) != _compared(account, plan_of):

@@ -23,14 +23,6 @@ Identity: TypeAlias = tuple[str, str]
 """(source, id) of an event."""
 
 
-class HistoryUnavailable(Exception):
-    """The history of an account cannot be read at present. ``reason`` is a word for programs."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
-
-
 @dataclass(frozen=True, slots=True)
 class Step:
     """A rated usage event or an accepted command, with its catalogue epoch and the time of its decision."""

@@ -15,7 +15,7 @@ from typing import TypeAlias, cast
 from billing import ledger
 from billing.accounts.account import CANCELLED, NO_END_US, Account
 from billing.accounts.account_event import AccountEvent
-from billing.accounts.command_context import WALLET_MAX_PICO, CommandContext, Message, Refusal
+from billing.accounts.command_context import WALLET_MAX_PICO, CommandContext, Message
 from billing.accounts.deduction_order import PlanOf, sort_buckets
 from billing.catalog.model import Catalog
 from billing.corrections.history import AccountHistory, Identity, Step
@@ -26,6 +26,7 @@ from billing.ledger import Postings
 from billing.log_time import DecidedAt
 from billing.pricing.rate import Raters
 from schemas.commands import ChangeSubscription, Command, CorrectUsage, PurchasePackage, StartSubscription, VoidUsage
+from schemas.refusals import Refusal, Refused
 from schemas.usage import UsageEvent
 
 Counts: TypeAlias = tuple[tuple[str, int], ...]
@@ -35,16 +36,15 @@ _PAID_FOR = (PurchasePackage, StartSubscription, ChangeSubscription)
 """Commands that a wallet without money would refuse. They were accepted, so a replay carries them out regardless."""
 
 
-class Conflict(Exception):
+class Conflict(Refused):
     """A later step cannot be decided again with the correction.
 
     The message is for a person. ``reason`` is ``correction_conflict``, or the rejection's reason if the corrected usage
     itself is rejected.
     """
 
-    def __init__(self, detail: str, reason: str = "correction_conflict") -> None:
-        super().__init__(detail)
-        self.reason = reason
+    def __init__(self, detail: str, code: str = "correction_conflict") -> None:
+        super().__init__(code, detail)
 
 
 @dataclass(slots=True)
@@ -227,11 +227,10 @@ class Replay:
         event = event if counts is event.counts else replace(event, counts=counts)
         billed = bill_usage(account, event, step.at, rules, postings)
         if not isinstance(billed, Billed):
-            reason, detail = billed
             itself = identity == self._corrected
             raise Conflict(
-                f"usage {event.id!r} of {event.source!r} would be rejected: {detail}",
-                *((reason,) if itself else ()),
+                f"usage {event.id!r} of {event.source!r} would be rejected: {billed.detail}",
+                *((billed.code,) if itself else ()),
             )
         timeline.tell(billed.events)
         self._keep(timeline, identity, (billed, step.offset))

@@ -22,6 +22,7 @@ from billing.log_time import DecidedAt
 from billing.pricing.period_prices import Clock
 from billing.pricing.rate import Rated, Raters
 from schemas.meters import TOKEN_METERS
+from schemas.refusals import Refusal
 from schemas.times import HOUR_US
 from schemas.usage import UsageEvent
 
@@ -76,14 +77,14 @@ class Billed:
 
 def bill_usage(
     account: Account, event: UsageEvent, at: DecidedAt, rules: UsageRules, postings: Postings
-) -> Billed | tuple[str, str]:
+) -> Billed | Refusal:
     """Price an event and let its account pay; or reason and sentence of its rejection, and nothing changed."""
     book = rules.catalog.price_book_at(account.price_book, event.time_us)
     if book is None:
-        return "no_price_book", f"time: no version of price book {account.price_book!r} is in force then"
+        return event.refuse("no_price_book", f"time: no version of price book {account.price_book!r} is in force then")
     rated = rules.rater(book).rate(event, account.extras.counters, Clock(at.now_us, at.oldest_us))
     if not isinstance(rated, Rated):
-        return rated.reason, rated.detail
+        return rated
     if at.simulated:
         account.clock_us = at.now_us
     plan_of = rules.plan_of

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from billing.accounts.account import Account
 from billing.accounts.account_event import AccountEvent
 from billing.accounts.alerts import wallet_alert
-from billing.accounts.command_context import CommandContext, Message, Refusal
+from billing.accounts.command_context import CommandContext, Message
 from billing.accounts.deduction_order import PlanOf, sort_buckets
 from billing.catalog.model import Catalog
 from billing.decide.roll_forward import roll_forward
 from billing.ledger import Postings
 from billing.log_time import DecidedAt
 from schemas.commands import Command
+from schemas.refusals import Refusal
 
 Rule = Callable[[CommandContext], Account | Refusal]
 

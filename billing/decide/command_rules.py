@@ -9,7 +9,7 @@ from typing import Any
 
 from billing import ledger
 from billing.accounts.account import CLOSED, SUSPENDED, Account, has_room
-from billing.accounts.command_context import WALLET_MAX_PICO, CommandContext, Refusal
+from billing.accounts.command_context import WALLET_MAX_PICO, CommandContext
 from billing.accounts.wallet import put_in
 from billing.decide.roll_forward import next_due_us
 from billing.invoicing.bills import change_credit, charge_back, collect, terms
@@ -53,6 +53,7 @@ from schemas.commands import (
     TopUpWallet,
     TransferPackage,
 )
+from schemas.refusals import Refusal
 from schemas.times import format_time_us
 from schemas.units import format_pico
 

@@ -31,7 +31,7 @@ from billing.log_time import TimeLimits
 from schemas.cloudevents import write_structured
 from schemas.commands import MESSAGES, Command
 from schemas.json_text import dump_json
-from schemas.rejections import Rejection
+from schemas.refusals import Refusal
 from schemas.routing import partition_of
 from schemas.topics import (
     ACCOUNT_EVENT_TOPIC,
@@ -113,7 +113,7 @@ class CommitDraft:
     def outcome(
         self,
         account: str,
-        command: Command | Rejection,
+        command: Command | Refusal,
         command_type: str | None,
         reason: str | None,
         detail: str | None,
@@ -139,11 +139,11 @@ class CommitDraft:
             (event.account, event.type, {"account": event.account} | account_event_data(event)) for event in events
         ]
 
-    def reject(self, topic: str, record: Record, rejection: Rejection) -> None:
+    def reject(self, topic: str, record: Record, rejection: Refusal) -> None:
         """Publish a rejected usage record with its original bytes, and keep it in suspense."""
         headers = (
             *((name, content) for name, content in record.headers if name not in REJECTED_HEADERS),
-            ("reason", rejection.reason.encode()),
+            ("reason", rejection.code.encode()),
             ("detail", rejection.detail.encode()),
             ("topic", topic.encode()),
             ("partition", str(self.state.partition).encode()),

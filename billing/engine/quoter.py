@@ -18,7 +18,7 @@ from billing.commits.output_documents import Stamp, account_object
 from billing.pricing.explain import explain
 from billing.pricing.match import RowIndex
 from schemas.cloudevents import write_structured
-from schemas.rejections import Rejection
+from schemas.refusals import Refusal, record_refusal
 from schemas.units import format_pico
 from schemas.usage import USAGE_TYPE, parse_usage
 
@@ -49,7 +49,7 @@ class Quoter:
         self._calculator = self._new_calculator()
         self._made = 0
 
-    def quote(self, asked: Asked, *, explained: bool) -> dict[str, Any] | Rejection:
+    def quote(self, asked: Asked, *, explained: bool) -> dict[str, Any] | Refusal:
         """Return the quote, or the rejection of the event.
 
         A quote is the rated line of ``tokenbill rate`` without identity (docs/reference/command-line.md). With an
@@ -58,13 +58,13 @@ class Quoter:
         """
         value = write_structured(USAGE_TYPE, SOURCE, f"q-{self._made}", asked.time_us, _PAYER, asked.data)
         event = parse_usage(value, declared_meters=self._declared)
-        if isinstance(event, Rejection):
+        if isinstance(event, Refusal):
             return event
         book = self._catalog.price_book_at(asked.price_book, asked.time_us)
         if book is None:
-            return Rejection("no_price_book", f"no version of price book {asked.price_book!r} is in force then")
+            return record_refusal("no_price_book", f"no version of price book {asked.price_book!r} is in force then")
         decided = self._decide(value, self._payer(asked, book))
-        if isinstance(decided, Rejection):
+        if isinstance(decided, Refusal):
             return decided
         line, after = decided
         quote = {name: line[name] for name in line if name not in ("source", "id", "account", "offset", *_PAID)}
@@ -81,7 +81,7 @@ class Quoter:
             return replace(asked.account, account=_PAYER)
         return Account(_PAYER, book.currency, book.name, "prepaid", 0)
 
-    def _decide(self, value: bytes, payer: Account) -> tuple[dict[str, Any], Account] | Rejection:
+    def _decide(self, value: bytes, payer: Account) -> tuple[dict[str, Any], Account] | Refusal:
         if self._made % _MEMORY == 0:
             self._calculator = self._new_calculator()
         self._made += 1

@@ -19,12 +19,12 @@ from billing.commits.identities import HashHour
 from billing.commits.input_batch import InputBatch, PlainRecord
 from billing.commits.outbox_frames import Frame, unpack_batches, unpack_frames
 from billing.commits.output_documents import account_object, trial_balance_object
-from billing.corrections.history import AccountHistory, DecidedBatches, HistoryUnavailable, decided_batches, histories
+from billing.corrections.history import AccountHistory, DecidedBatches, decided_batches, histories
 from billing.engine.partition_engine import PartitionEngine
 from schemas.cloudevents import read_envelope
 from schemas.commands import COMMANDS, TransferPackage
 from schemas.json_text import dump_json
-from schemas.rejections import Rejection
+from schemas.refusals import Refusal
 from schemas.topics import ACCOUNT_EVENT_TOPIC, COMMAND_FORWARDED_TOPIC, COMMAND_TOPIC, REJECTED_TOPIC, USAGE_TOPIC
 from schemas.units import format_pico
 
@@ -47,7 +47,7 @@ class NothingStored:
     def load_hours(self, partition: int, hours: Sequence[int]) -> list[HashHour]:
         return []
 
-    def histories(self, state: PartitionState, accounts: Sequence[str]) -> dict[str, AccountHistory]:
+    def histories(self, state: PartitionState, accounts: Sequence[str]) -> dict[str, AccountHistory] | Refusal:
         return histories([], accounts)
 
 
@@ -75,9 +75,9 @@ class Remembering(NothingStored):
         if self._commits is not None:
             self._commits.append(commit)
 
-    def histories(self, state: PartitionState, accounts: Sequence[str]) -> dict[str, AccountHistory]:
+    def histories(self, state: PartitionState, accounts: Sequence[str]) -> dict[str, AccountHistory] | Refusal:
         if self._commits is None:
-            raise HistoryUnavailable("history_not_kept", "this run was told that no usage is corrected, and keeps none")
+            return Refusal("history_not_kept", "this run was told that no usage is corrected, and keeps none")
         return histories(self._commits, accounts)
 
 
@@ -131,7 +131,7 @@ class Simulation:
     def _look(self, line: bytes) -> tuple[str, bool]:
         """Record the time of a line; return its topic, and True if it may send a message to another account."""
         envelope = read_envelope(line)
-        if not isinstance(envelope, Rejection):
+        if not isinstance(envelope, Refusal):
             self._greatest_us, self._line_us = max(self._greatest_us, envelope.time_us), envelope.time_us
             is_command = envelope.type in COMMANDS
             return COMMAND_TOPIC if is_command else USAGE_TOPIC, envelope.type == TransferPackage.TYPE

@@ -12,11 +12,12 @@ from zoneinfo import ZoneInfo
 from billing import ledger
 from billing.accounts.account import CLOSED, NO_END_US, OPEN, SUSPENDED, Account
 from billing.accounts.account_event import AccountEvent
-from billing.accounts.command_context import CommandContext, Refusal
+from billing.accounts.command_context import CommandContext
 from billing.accounts.extras import Bill, BillTerms
 from billing.accounts.wallet import put_in
 from billing.ledger import Postings
 from schemas.commands import ChangeCredit, ChargeBackBill, CollectBill
+from schemas.refusals import Refusal
 from schemas.times import DAY_US
 from schemas.units import FEN_PICO, format_pico
 

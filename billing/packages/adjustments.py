@@ -7,9 +7,10 @@ liability stays too and is earned over what is left, unless nothing is left. Nev
 
 from billing import ledger
 from billing.accounts.account import ACTIVE, PENDING, USED_UP, Account, Bucket, never_begun
-from billing.accounts.command_context import WALLET_MAX_PICO, CommandContext, Refusal
+from billing.accounts.command_context import WALLET_MAX_PICO, CommandContext
 from billing.accounts.wallet import put_in, take_out
 from schemas.commands import AdjustBalance
+from schemas.refusals import Refusal
 from schemas.units import MICRO_DIGITS, MICRO_PICO, format_micro, format_pico
 
 WALLET = "wallet"

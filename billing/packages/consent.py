@@ -1,9 +1,10 @@
 """Consent to pay for overage: what ``overage.consented.v1`` does. Plain rules. Never: what overage costs."""
 
 from billing.accounts.account import NO_END_US, Account
-from billing.accounts.command_context import CommandContext, Refusal
+from billing.accounts.command_context import CommandContext
 from billing.accounts.extras import Consent
 from schemas.commands import ConsentOverage
+from schemas.refusals import Refusal
 
 
 def consent_overage(data: ConsentOverage, account: Account, scene: CommandContext) -> Account | Refusal:

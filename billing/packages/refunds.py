@@ -9,13 +9,14 @@ Never: which bucket ends when, SQL, the clock.
 from billing import ledger
 from billing.accounts.account import REFUNDED, Account, Bucket
 from billing.accounts.account_event import AccountEvent
-from billing.accounts.command_context import CommandContext, Refusal
+from billing.accounts.command_context import CommandContext
 from billing.accounts.extras import Refund
 from billing.accounts.wallet import put_in
 from billing.catalog.model import Plan, PlanKey
 from billing.ledger import Postings
 from billing.tax import split_fee
 from schemas.commands import RefundPackage
+from schemas.refusals import Refusal
 from schemas.times import HOUR_US
 from schemas.units import part_to_fen
 

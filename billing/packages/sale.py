@@ -1,8 +1,9 @@
 """Conditions of a sale: the plan version, room for buckets, funds."""
 
 from billing.accounts.account import MOST_BUCKETS, TOO_MANY_BUCKETS, Account
-from billing.accounts.command_context import CommandContext, Refusal
+from billing.accounts.command_context import CommandContext
 from billing.catalog.model import Plan
+from schemas.refusals import Refusal
 from schemas.times import format_time_us
 from schemas.units import format_pico
 

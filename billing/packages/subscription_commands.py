@@ -4,7 +4,7 @@ Never: what a subscription does (:mod:`billing.packages.subscriptions`), SQL, Ka
 """
 
 from billing.accounts.account import FIRST_USE, NO_END_US, SUSPENDED, Account, has_room
-from billing.accounts.command_context import CommandContext, Refusal
+from billing.accounts.command_context import CommandContext
 from billing.accounts.extras import Subscription
 from billing.catalog.model import Plan
 from billing.packages.cycles import LAST_START_US, cycle_at
@@ -29,6 +29,7 @@ from schemas.commands import (
     StartSubscription,
     SuspendSubscription,
 )
+from schemas.refusals import Refusal
 from schemas.times import format_time_us
 
 MOST_PAST_CYCLES = 1_000

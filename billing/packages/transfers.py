@@ -21,12 +21,13 @@ from billing.accounts.account import (
     has_room,
 )
 from billing.accounts.account_event import AccountEvent
-from billing.accounts.command_context import CommandContext, Message, Refusal
+from billing.accounts.command_context import CommandContext, Message
 from billing.packages.adjustments import one_bucket, resize, whole_micro
 from billing.packages.liability import earned_pico
 from billing.packages.sale import no_room
 from schemas.commands import ReceivePackage, ReturnPackage, TransferPackage
 from schemas.hashing import identity_hash
+from schemas.refusals import Refusal
 from schemas.times import format_time_us
 from schemas.units import MICRO_PICO, format_micro, format_pico
 
@@ -124,7 +125,7 @@ def send_back(data: ReceivePackage, refusal: Refusal, scene: CommandContext) -> 
         "grant_id": data.grant_id,
         "amount": format_pico(data.amount_pico),
         "liability": format_pico(data.liability_pico),
-        "reason": refusal.reason,
+        "reason": refusal.code,
         "detail": refusal.detail,
     }
     scene.messages.append(Message(ReturnPackage.TYPE, scene.command.source, "back", data.sender, body))

@@ -18,7 +18,8 @@ from billing.decide.roll_forward import roll_forward
 from billing.ledger import Postings
 from billing.pricing.rate import Rated
 from billing.reservations.covering import covering_bucket
-from billing.reservations.tariff import Refused, Tariff
+from billing.reservations.tariff import Tariff
+from schemas.refusals import Refusal
 from schemas.units import format_micro, format_pico
 from schemas.usage import UsageEvent
 
@@ -69,7 +70,7 @@ def credit_pico(account: Account) -> int | None:
 
 def decide_hold(
     account: Account, held: HeldAmounts, event: UsageEvent, tariff: Tariff, accept_partial: bool = False
-) -> Granted | Refused:
+) -> Granted | Refusal:
     """Decide the hold for usage of at most ``event.counts`` at ``event.time_us``; ``held`` is held already.
 
     With ``accept_partial``, counts of generated tokens (all counts if there are none) are lowered to the greatest part
@@ -81,11 +82,11 @@ def decide_hold(
         wallet would fall below its limit).
     """
     if account.status == CLOSED:
-        return Refused("account_closed", f"account {account.account!r} is closed")
+        return Refusal("account_closed", f"account {account.account!r} is closed")
     if account.status == SUSPENDED:
-        return Refused("account_suspended", f"account {account.account!r} has a bill past due")
+        return Refusal("account_suspended", f"account {account.account!r} has a bill past due")
     decided = _covered(account, held, event, tariff) or decide_by_burning(account, held, event, tariff)
-    if isinstance(decided, Refused) and accept_partial and decided.code in _LACKING:
+    if isinstance(decided, Refusal) and accept_partial and decided.code in _LACKING:
         return _largest_part(account, held, event, tariff) or decided
     return decided
 
@@ -99,7 +100,7 @@ def hold_for_used(account: Account, held: HeldAmounts, event: UsageEvent, tariff
     Never refuses: without a price nothing is held.
     """
     priced = tariff.rate(account, event)
-    if isinstance(priced, Refused):
+    if isinstance(priced, Refusal):
         return NOTHING
     trial, needed, _ = _burned(account, held, event, priced, tariff)
     credit = credit_pico(account)
@@ -129,24 +130,24 @@ def _covered(account: Account, held: HeldAmounts, event: UsageEvent, tariff: Tar
     return None if bucket is None else Granted(event.counts, *cost, HeldAmounts({bucket.grant_id: cost[1]}))
 
 
-def decide_by_burning(account: Account, held: HeldAmounts, event: UsageEvent, tariff: Tariff) -> Granted | Refused:
+def decide_by_burning(account: Account, held: HeldAmounts, event: UsageEvent, tariff: Tariff) -> Granted | Refusal:
     """Decide the hold for all counts, by burning them from a copy of an account that is neither closed nor suspended.
 
     :func:`decide_hold` lists the refusals.
     """
     priced = tariff.rate(account, event)
-    if isinstance(priced, Refused):
+    if isinstance(priced, Refusal):
         return priced
     trial, needed, absorbed_micro = _burned(account, held, event, priced, tariff)
     if absorbed_micro:
-        return Refused(
+        return Refusal(
             "package_exhausted",
             f"the packages lack {format_micro(absorbed_micro)} standard tokens, and their overage rule is to block",
         )
     credit = credit_pico(account)
     if needed.wallet_pico and credit is not None and trial.wallet_pico + credit < 0:
         free_pico = max(0, trial.wallet_pico + needed.wallet_pico + credit)
-        return Refused(
+        return Refusal(
             "insufficient_balance",
             f"the wallet would have to hold {format_pico(needed.wallet_pico)} {account.currency}, "
             f"{format_pico(free_pico)} is free",

@@ -13,8 +13,8 @@ from typing import Any
 from billing.reservations.amounts import NOTHING
 from billing.reservations.hold import CHARGING, OPEN, RELEASED, Counts, Hold, Terms
 from billing.reservations.operations import HoldContext, Settled, gone, repeated, reserve, settle, with_step
-from billing.reservations.tariff import Refused
 from schemas.meters import canonical_counts
+from schemas.refusals import Refusal
 from schemas.times import DAY_US, MINUTE_US
 
 SESSION_US = DAY_US
@@ -44,7 +44,7 @@ class GroupGrant:
     """Result for one rating group: the hold of its quota, the refusal, or None if no quota was requested."""
 
     rating_group: int
-    result: Hold | Refused | None
+    result: Hold | Refusal | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +66,16 @@ def wanted_holds(session: str, groups: Sequence[GroupUsage], invocation: int) ->
     return [session, *names, *(f"{name}/{invocation}" for name in names)]
 
 
-def open_session(scene: HoldContext, session: str, account: str, sha256: str) -> Hold | Refused:
+def open_session(scene: HoldContext, session: str, account: str, sha256: str) -> Hold | Refusal:
     """Open a session.
 
     Returns:
         The hold of the session, or a refusal with ``session_exists`` (the id is in use) or ``unknown_account``.
     """
     if session in scene.holds:
-        return Refused("session_exists", f"session {session!r} began before")
+        return Refusal("session_exists", f"session {session!r} began before")
     if scene.account is None:
-        return Refused("unknown_account", f"account {account!r} was never opened")
+        return Refusal("unknown_account", f"account {account!r} was never opened")
     began = Hold(
         *(session, account, CHARGING, OPEN, NOTHING, Terms({})),
         *(scene.now_us, scene.now_us + SESSION_US),
@@ -93,7 +93,7 @@ def invoke(
     *,
     final: bool,
     debit: bool = False,
-) -> tuple[list[GroupGrant], list[str]] | Answered | Refused:
+) -> tuple[list[GroupGrant], list[str]] | Answered | Refusal:
     """Record used units and grant quota.
 
     ``final`` ends the session and releases all its holds. ``debit`` (immediate event charging) records the granted
@@ -106,9 +106,9 @@ def invoke(
     """
     found = scene.holds.get(session)
     if found is None:
-        return Refused("unknown_session", f"there is no charging session {session!r}")
+        return Refusal("unknown_session", f"there is no charging session {session!r}")
     known = repeated(found, str(invocation), sha256)
-    if isinstance(known, Refused):
+    if isinstance(known, Refusal):
         return known
     parts = [f"{group_id(session, group.rating_group)}/{invocation}" for group in groups]
     if known is not None:
@@ -116,7 +116,7 @@ def invoke(
         return Answered(tuple(event for event in events if event is not None), known["answer"])
     for name in parts:  # The session keeps its last invocations only; an older one is recognised by its holds.
         earlier = scene.holds.get(name)
-        if earlier is not None and isinstance(reused := repeated(earlier, "create", sha256), Refused):
+        if earlier is not None and isinstance(reused := repeated(earlier, "create", sha256), Refusal):
             return reused
     ended = gone(found, scene.now_us)
     sent: list[str] = []
@@ -167,7 +167,7 @@ def _added(counts: Counts) -> Counts:
 
 def _grant(
     scene: HoldContext, session: Hold, group: GroupUsage, sha256: str, *, accept_partial: bool
-) -> Hold | Refused | None:
+) -> Hold | Refusal | None:
     """Release the rest of the group's quota and grant a new one under the same hold id."""
     name = group_id(session.reservation_id, group.rating_group)
     before = scene.holds.get(name)
@@ -178,6 +178,6 @@ def _grant(
         return None
     asked = Hold(name, session.account, CHARGING, OPEN, NOTHING, Terms(group.dimensions), 0, 0)
     granted = reserve(scene, asked, group.wanted, QUOTA_US + LATE_US, sha256, accept_partial)
-    if isinstance(granted, Refused) and before is not None:
+    if isinstance(granted, Refusal) and before is not None:
         scene.holds[name] = scene.changed[name]
     return granted

@@ -22,8 +22,9 @@ from billing.reservations.hold import (
     settlement_event,
     usage_event,
 )
-from billing.reservations.tariff import Refused, Tariff
+from billing.reservations.tariff import Tariff
 from schemas.meters import canonical_counts
+from schemas.refusals import Refusal
 from schemas.times import HOUR_US, format_time_us
 
 SETTLEMENT_US = HOUR_US
@@ -94,16 +95,16 @@ class Settled:
 
     hold: Hold
     event: str
-    problem: Refused | None
+    problem: Refusal | None
 
 
-def repeated(hold: Hold, step: str, sha256: str) -> Refused | Mapping[str, Any] | None:
+def repeated(hold: Hold, step: str, sha256: str) -> Refusal | Mapping[str, Any] | None:
     """Return the stored result of a step, None if it is new, or a refusal if it was taken with another body."""
     known = hold.steps.get(step)
     if known is None:
         return None
     if known["sha256"] != sha256:
-        return Refused("idempotency_key_reused", f"the key of this request was used before with another body ({step})")
+        return Refusal("idempotency_key_reused", f"the key of this request was used before with another body ({step})")
     return known
 
 
@@ -117,7 +118,7 @@ def with_step(hold: Hold, step: str, sha256: str, **answer: Any) -> Hold:
 
 def reserve(
     scene: HoldContext, hold: Hold, counts: Counts, validity_us: int, sha256: str, accept_partial: bool
-) -> Hold | Refused:
+) -> Hold | Refusal:
     """Make a hold for usage of at most ``counts``. ``hold`` supplies identity, kind and dimensions.
 
     Returns:
@@ -127,12 +128,12 @@ def reserve(
     existing = scene.holds.get(hold.reservation_id)
     if existing is not None:
         known = repeated(existing, "create", sha256)
-        return known if isinstance(known, Refused) else existing
+        return known if isinstance(known, Refusal) else existing
     if scene.account is None:
-        return Refused("unknown_account", f"account {hold.account!r} was never opened")
+        return Refusal("unknown_account", f"account {hold.account!r} was never opened")
     event = usage_event(hold.account, hold.terms, counts, scene.now_us)
     granted = decide_hold(scene.account, scene.held, event, scene.tariff, accept_partial)
-    if isinstance(granted, Refused):
+    if isinstance(granted, Refusal):
         return granted
     partial = granted.counts != counts
     terms = Terms(hold.terms.dimensions, granted.counts, granted.amount_pico, granted.standard_micro, partial)
@@ -145,33 +146,33 @@ def reserve(
     return made
 
 
-def find(scene: HoldContext, reservation_id: str) -> Hold | Refused:
+def find(scene: HoldContext, reservation_id: str) -> Hold | Refusal:
     """Return a hold in any state, or a refusal with ``unknown_reservation``."""
     hold = scene.holds.get(reservation_id)
-    return hold or Refused("unknown_reservation", f"there is no reservation {reservation_id!r}")
+    return hold or Refusal("unknown_reservation", f"there is no reservation {reservation_id!r}")
 
 
-def gone(hold: Hold, now_us: int) -> Refused | None:
+def gone(hold: Hold, now_us: int) -> Refusal | None:
     """Return None if the hold is open, else a refusal with ``reservation_expired`` or ``reservation_closed``."""
     state = hold.shown_state(now_us)
     if state == "expired":
         expired = format_time_us(hold.expires_us)
-        return Refused("reservation_expired", f"reservation {hold.reservation_id!r} expired at {expired}")
+        return Refusal("reservation_expired", f"reservation {hold.reservation_id!r} expired at {expired}")
     if state != OPEN:
-        return Refused("reservation_closed", f"reservation {hold.reservation_id!r} is {state}")
+        return Refusal("reservation_closed", f"reservation {hold.reservation_id!r} is {state}")
     return None
 
 
 def extend(
     scene: HoldContext, reservation_id: str, more: Counts, validity_us: int | None, step: str, sha256: str
-) -> Hold | Refused:
+) -> Hold | Refusal:
     """Extend a hold by more usage, by time, or both; a refused extension changes nothing."""
     hold = find(scene, reservation_id)
-    if isinstance(hold, Refused):
+    if isinstance(hold, Refusal):
         return hold
     known = repeated(hold, step, sha256)
     if known is not None:
-        return known if isinstance(known, Refused) else hold
+        return known if isinstance(known, Refusal) else hold
     refused = gone(hold, scene.now_us)
     if refused is not None:
         return refused
@@ -181,7 +182,7 @@ def extend(
             sums[meter] = sums.get(meter, 0) + count
         event = usage_event(hold.account, hold.terms, canonical_counts(sums), scene.now_us)
         granted = decide_hold(scene.account, scene.held.minus(hold.held), event, scene.tariff)
-        if isinstance(granted, Refused):
+        if isinstance(granted, Refusal):
             return granted
         hold = replace(
             hold,
@@ -199,10 +200,10 @@ def extend(
     return scene.holds[reservation_id]
 
 
-def release(scene: HoldContext, reservation_id: str) -> Hold | Refused:
+def release(scene: HoldContext, reservation_id: str) -> Hold | Refusal:
     """Release everything that a hold reserves; a hold that is no longer open does not change."""
     hold = find(scene, reservation_id)
-    if isinstance(hold, Refused):
+    if isinstance(hold, Refusal):
         return hold
     if gone(hold, scene.now_us) is None:
         scene.put(replace(hold, state=RELEASED))
@@ -219,24 +220,21 @@ def settle(
     final: bool,
     outcome: str = "completed",
     time_us: int | None = None,
-) -> Settled | Refused:
+) -> Settled | Refusal:
     """Record usage that happened under a hold, once for each ``step``.
 
-    The used part moves from the hold to a separate hold, which the usage event names and its commit closes. So the free
-    amounts never grow before the usage is burned. ``final`` releases the rest of the hold. Usage of a hold that is no
-    longer open is recorded too, with :attr:`Settled.problem` set.
-
-    Returns:
-        The settled usage, or a refusal with ``unknown_reservation`` or ``idempotency_key_reused``.
+    The used part moves from the hold to one of its own, which the event names and its commit closes; so what is free
+    never grows before the usage is burned. ``final`` gives the rest back. Refusal only with ``unknown_reservation`` and
+    ``idempotency_key_reused``; of a hold that is gone the usage is recorded, and :attr:`Settled.problem` says so.
     """
     hold = find(scene, reservation_id)
-    if isinstance(hold, Refused):
+    if isinstance(hold, Refusal):
         return hold
     part_id = f"{reservation_id}/{step}"
     part = scene.holds.get(part_id)
     if part is not None and part.event is not None:
         known = repeated(part, "create", sha256)
-        return known if isinstance(known, Refused) else Settled(hold, part.event, _problem_kept(known))
+        return known if isinstance(known, Refusal) else Settled(hold, part.event, _problem_kept(known))
     problem = gone(hold, scene.now_us)
     terms = replace(hold.terms, dimensions={**hold.terms.dimensions, "outcome": outcome}, counts=used, partial=False)
     happened = usage_event(hold.account, terms, used, scene.now_us if time_us is None else time_us)
@@ -262,22 +260,22 @@ def _lowered(scene: HoldContext, hold: Hold, held: HeldAmounts, used: Counts) ->
     terms = replace(hold.terms, counts=left)
     if scene.account is not None:
         priced = scene.tariff.rate(scene.account, usage_event(hold.account, terms, left, scene.now_us))
-        if not isinstance(priced, Refused):
+        if not isinstance(priced, Refusal):
             terms = replace(terms, amount_pico=priced[1].amount_pico, standard_micro=priced[1].standard_micro)
     return replace(hold, held=hold.held.minus(held), terms=terms)
 
 
-def _problem_kept(step: Mapping[str, Any] | None) -> Refused | None:
+def _problem_kept(step: Mapping[str, Any] | None) -> Refusal | None:
     kept = None if step is None else step.get("problem")
-    return None if kept is None else Refused(*kept)
+    return None if kept is None else Refusal(*kept)
 
 
-def reconcile(scene: HoldContext, reservation_id: str) -> tuple[Hold, Refused | None] | Refused:
+def reconcile(scene: HoldContext, reservation_id: str) -> tuple[Hold, Refusal | None] | Refusal:
     """Return an offline grant whose usage is being sent, and a refusal if it is no longer open.
 
     The last usage event of the grant closes it. Other ids are refused with ``unknown_grant``.
     """
     hold = find(scene, reservation_id)
-    if isinstance(hold, Refused) or hold.kind != OFFLINE_GRANT:
-        return Refused("unknown_grant", f"there is no offline grant {reservation_id!r}")
+    if isinstance(hold, Refusal) or hold.kind != OFFLINE_GRANT:
+        return Refusal("unknown_grant", f"there is no offline grant {reservation_id!r}")
     return hold, gone(hold, scene.now_us)

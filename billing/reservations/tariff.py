@@ -1,22 +1,12 @@
 """A catalogue prepared for pricing reservations."""
 
-from dataclasses import dataclass
-
 from billing.accounts.account import Account
 from billing.catalog.model import Catalog, Plan, PlanKey, PriceBook
 from billing.catalog.source import INT64_MAX
 from billing.pricing.match import combination_of
 from billing.pricing.rate import Rated, Raters
-from schemas.rejections import Rejection
+from schemas.refusals import Refusal
 from schemas.usage import UsageEvent
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """Refusal of a hold or of an operation on one: a code for programs, a sentence for people."""
-
-    code: str
-    detail: str
 
 
 class Tariff:
@@ -31,7 +21,7 @@ class Tariff:
         """Return a plan version."""
         return self._plans[key]
 
-    def rate(self, account: Account, event: UsageEvent) -> tuple[PriceBook, Rated] | Refused:
+    def rate(self, account: Account, event: UsageEvent) -> tuple[PriceBook, Rated] | Refusal:
         """Price an event by the account's book, with the tiers that its counters have reached.
 
         Returns:
@@ -39,9 +29,9 @@ class Tariff:
         """
         book = self.catalog.price_book_at(account.price_book, event.time_us)
         if book is None:
-            return Refused("no_price_book", f"no version of price book {account.price_book!r} is in force")
+            return Refusal("no_price_book", f"no version of price book {account.price_book!r} is in force")
         rated = self._rater(book).rate(event, account.extras.counters)
-        return Refused(rated.reason, rated.detail) if isinstance(rated, Rejection) else (book, rated)
+        return rated if isinstance(rated, Refusal) else (book, rated)
 
     def fixed_cost(self, account: Account, event: UsageEvent) -> tuple[int, int] | None:
         """Return price (pico) and standard tokens (micro) of an event whose combination alone decides them, else None.

@@ -12,7 +12,7 @@ from billing.accounts.account import Account
 from billing.catalog.model import Catalog
 from billing.commits.commit_record import CommitRecord, OutboxRow, PartitionState
 from billing.commits.identities import HashHour
-from billing.corrections.history import AccountHistory, HistoryUnavailable
+from billing.corrections.history import AccountHistory
 from billing.store import account_rows as accounts
 from billing.store import outbox_rows as outbox
 from billing.store import partition_rows as partition
@@ -21,6 +21,7 @@ from billing.store.commits import write_commit as commit
 from billing.store.database import Database
 from billing.store.outbox_rows import Listener
 from billing.store.published_catalog import PublishResult
+from schemas.refusals import Refusal
 
 
 class Store:
@@ -78,13 +79,9 @@ class Store:
         """Identities of unnumbered sources filed under these hours; an hour may come in several pieces."""
         return accounts.load_hours(self._database, number, hours)
 
-    def histories(self, state: PartitionState, accounts: Sequence[str]) -> dict[str, AccountHistory]:
-        """What was decided for these accounts: SQL does not say, the log does; a store that has one overrides this.
-
-        Raises:
-            HistoryUnavailable: always.
-        """
-        raise HistoryUnavailable("history_unavailable", f"no log to read what was decided for {', '.join(accounts)}")
+    def histories(self, state: PartitionState, accounts: Sequence[str]) -> dict[str, AccountHistory] | Refusal:
+        """Refuse with ``history_unavailable``: decisions are in the log; a store that reads the log overrides this."""
+        return Refusal("history_unavailable", f"no log to read what was decided for {', '.join(accounts)}")
 
     def due_accounts(self, number: int, log_time_us: int, limit: int) -> list[str]:
         """Accounts of the partition that change by themselves by this log time, earliest first."""

@@ -7,8 +7,9 @@ a rebalance or a full queue drops shows here as a start beyond the next offset, 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
+from typing import Protocol
 
 from billing.calculator.core_records import PackedRecords
 from billing.commits.input_batch import InputBatch, Record
@@ -19,6 +20,19 @@ InputPartition = tuple[str, int]
 
 class BrokerDown(Exception):
     """The broker did not answer; the question may be asked again."""
+
+
+class Log(Protocol):
+    """The partition's logs in Kafka, as :class:`streams.worker.transport.BatchConsumer` gives them."""
+
+    async def rewind(self, offsets: Mapping[InputPartition, int]) -> None:
+        """Read again from these offsets."""
+
+    async def end_offsets(self, places: Iterable[InputPartition]) -> Mapping[InputPartition, int]:
+        """Log ends, read after the call; raises BrokerDown."""
+
+    async def read_positions(self, places: Iterable[InputPartition]) -> Mapping[InputPartition, int]:
+        """Where the consumer fetches next."""
 
 
 def joined(parts: Sequence[Sequence[Record]]) -> Sequence[Record]:

@@ -2,7 +2,7 @@
 
 Takes batches of all four input topics, proves that nothing is missing, applies commands before the usage that was
 produced after them, and moves on only when SQL has the commit. Whatever fails, memory is thrown away and SQL asked
-again. Knows no Kafka client and no SQL: :class:`Log` and :class:`Store` are the edges.
+again. Knows no Kafka client and no SQL: :class:`streams.worker.intake.Log` and :class:`Store` are the edges.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -20,28 +20,14 @@ from billing.commits.commit_record import CommitRecord, PartitionState
 from billing.commits.input_batch import InputBatch
 from billing.errors import CatalogMoved, DatabaseDown
 from schemas.times import HOUR_US
-from schemas.topics import COMMAND_FORWARDED_TOPIC, COMMAND_TOPIC, INPUT_TOPICS, USAGE_FORWARDED_TOPIC, USAGE_TOPIC
-from streams.worker.intake import Batch, BrokerDown, InputPartition, Intake, Offered
+from schemas.topics import INPUT_TOPICS
+from streams.worker.fence import CommandFence, log_ends
+from streams.worker.intake import Batch, InputPartition, Intake, Log, Offered
 from streams.worker.worker_metrics import WorkerMetrics
 
 log = logging.getLogger("tokenbill.writer")
 
-COMMANDS = (COMMAND_TOPIC, COMMAND_FORWARDED_TOPIC)
-USAGE = (USAGE_TOPIC, USAGE_FORWARDED_TOPIC)
 T = TypeVar("T")
-
-
-class Log(Protocol):
-    """The partition's logs in Kafka, as :class:`streams.worker.transport.BatchConsumer` gives them."""
-
-    async def rewind(self, offsets: Mapping[InputPartition, int]) -> None:
-        """Read again from these offsets."""
-
-    async def end_offsets(self, places: Iterable[InputPartition]) -> Mapping[InputPartition, int]:
-        """Log ends, read after the call; raises BrokerDown."""
-
-    async def read_positions(self, places: Iterable[InputPartition]) -> Mapping[InputPartition, int]:
-        """Where the consumer fetches next."""
 
 
 class Engine(Protocol):
@@ -105,14 +91,6 @@ class WriterSettings:
     """How often identities out of reach are dropped from SQL."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Fence:
-    """Usage below ``usage`` may be decided once commands below ``commands`` were: both are (topic to offset)."""
-
-    usage: dict[str, int]
-    commands: dict[str, int]
-
-
 class PartitionWriter:
     """Serial writer of one partition, for one generation of the consumer group."""
 
@@ -148,7 +126,7 @@ class PartitionWriter:
         self._limit = min(settings.first_commit_records, settings.max_commit_records)
         self._due_next = self._prune_next = 0.0
         self._engine: Engine | None = None
-        self._fence: _Fence | None = None
+        self._fence = CommandFence(partition, self.intakes, kafka_log, metrics, settings.commands_wait_seconds)
         self._stopping = False
         self._wanted_catalog_epoch = 0
         self._more = asyncio.Event()
@@ -243,7 +221,7 @@ class PartitionWriter:
             if not keep or intake.next != position:
                 intake.reset(position)
                 moved[topic, self.partition] = position
-        self._fence = None
+        self._fence.clear()
         if moved:
             await self._check_log_reaches(moved)
             await self._log.rewind(moved)
@@ -259,7 +237,7 @@ class PartitionWriter:
         return state
 
     async def _check_log_reaches(self, positions: Mapping[InputPartition, int]) -> None:
-        for place, end in (await self._ends(positions)).items():
+        for place, end in (await log_ends(self._log, self.partition, positions)).items():
             if positions[place] > end:
                 raise LogBroken(f"{place[0]} partition {place[1]} ends at {end}, but {positions[place]} was committed")
 
@@ -270,7 +248,7 @@ class PartitionWriter:
             if self._wanted_catalog_epoch > self.catalog_epoch:
                 raise CatalogMoved(self._wanted_catalog_epoch)
             self._more.clear()
-            batches = await self._next_input()
+            batches = await self._fence.next_input(self._limit, self._more)
             if batches:
                 record = await self._in_thread(lambda: self._apply(batches))  # noqa: B023 (awaited in this turn)
                 for batch in batches:
@@ -327,58 +305,6 @@ class PartitionWriter:
         oldest_us = record.log_time_us - record.limits["past_limit_us"]
         self._store.prune_identities(self.partition, oldest_us - oldest_us % HOUR_US)
         self._prune_next = now + self._settings.prune_seconds
-
-    # What goes into the next commit.
-
-    async def _next_input(self) -> list[InputBatch]:
-        """The next commit's input in the order of its topics; empty when there was none to wait for."""
-        limit = self._limit
-        if self._fence is None and any(self.intakes[topic].records for topic in USAGE):
-            self._fence = await self._read_fence(limit)
-        commands = [batch for topic in COMMANDS if (batch := self.intakes[topic].peek(limit))]
-        if self._fence is not None and self._reach(commands, self._fence.commands):
-            cut, self._fence = self._fence.usage, None
-            usage = [self.intakes[topic].peek(limit, until=end) for topic, end in cut.items()]
-            return commands + [batch for batch in usage if batch]
-        if not commands:
-            await self._wait_for_more()
-        return commands
-
-    async def _read_fence(self, limit: int) -> _Fence:
-        # The cut comes first: what these usage events could have followed was acknowledged before they were fetched.
-        cut = {
-            topic: min(intake.tail, intake.next + limit) for topic in USAGE if (intake := self.intakes[topic]).records
-        }
-        ends = await self._ends((topic, self.partition) for topic in COMMANDS)
-        return _Fence(cut, {topic: end for (topic, _), end in ends.items()})
-
-    def _reach(self, commands: list[InputBatch], fence: Mapping[str, int]) -> bool:
-        reached = {topic: self.intakes[topic].next for topic in COMMANDS} | {one.topic: one.end for one in commands}
-        return all(reached[topic] >= end for topic, end in fence.items())
-
-    async def _wait_for_more(self) -> None:
-        timeout = self._settings.commands_wait_seconds if self._fence is not None else None
-        try:
-            await asyncio.wait_for(self._more.wait(), timeout)
-        except TimeoutError:
-            fence = self._fence.commands if self._fence is not None else {}
-            late = {
-                (topic, self.partition): self.intakes[topic].tail
-                for topic, end in fence.items()
-                if self.intakes[topic].tail < end
-            }
-            log.warning("p%d: commands to %s did not arrive: reading again from %s", self.partition, fence, late)
-            self._metrics.rewinds.labels("commands_late").inc()
-            await self._log.rewind(late)
-
-    async def _ends(self, places: Iterable[InputPartition]) -> Mapping[InputPartition, int]:
-        wanted = list(places)
-        while True:
-            try:
-                return await self._log.end_offsets(wanted)
-            except BrokerDown as error:
-                log.warning("p%d: broker down, retrying: %s", self.partition, error)
-                await asyncio.sleep(0.5)
 
     def _full(self, intake: Intake) -> bool:
         settings = self._settings

@@ -15,9 +15,9 @@ from typing import Any, Protocol
 
 from billing.errors import DatabaseDown, Fenced
 from schemas.topics import INPUT_TOPICS
-from streams.worker.intake import Batch, BrokerDown, InputPartition
+from streams.worker.intake import Batch, BrokerDown, InputPartition, Log
 from streams.worker.worker_metrics import WorkerMetrics
-from streams.worker.writer import EngineMaker, Log, LogBroken, PartitionWriter, Store, WriterSettings
+from streams.worker.writer import EngineMaker, LogBroken, PartitionWriter, Store, WriterSettings
 
 log = logging.getLogger("tokenbill.writers")
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.counts import CountProblem
 from schemas.dialects import DIALECTS, disjoint_counts
 from schemas.meters import TOKEN_METERS
+from schemas.refusals import Refused
 
 CHAT = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}
 OVERLAP = {"cached_tokens": 300, "image_tokens": 600}
@@ -181,9 +181,9 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
 
 @pytest.mark.parametrize(("dialect", "usage", "reason", "words"), REFUSED)
 def test_what_does_not_add_up_is_refused(dialect: str, usage: dict[str, Any], reason: str, words: str) -> None:
-    with pytest.raises(CountProblem) as problem:
+    with pytest.raises(Refused) as problem:
         disjoint_counts(dialect, usage)
-    assert problem.value.reason == reason
+    assert problem.value.refusal.code == reason
     assert words in str(problem.value)
 
 
@@ -249,8 +249,8 @@ def test_law_parts_add_up_to_the_total_and_none_is_negative(case: tuple[str, dic
     dialect, usage, total = case
     try:
         counts = disjoint_counts(dialect, usage)
-    except CountProblem as problem:
-        assert problem.reason in ("usage_mismatch", "overflow")
+    except Refused as problem:
+        assert problem.refusal.code in ("usage_mismatch", "overflow")
         return
     assert all(count > 0 for _, count in counts)
     assert sum(count for _, count in counts) == total

@@ -12,7 +12,7 @@ from billing.catalog.entries import from_entries
 from billing.engine.quoter import Asked, Quoter
 from billing.store.api.catalog_reads import read_bodies, read_epoch
 from billing.store.api.pool import ApiDatabase
-from schemas.rejections import Rejection
+from schemas.refusals import Refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Catalogue:
             self._edition = edition
         return edition
 
-    async def quote(self, edition: Edition, asked: Asked, explained: bool) -> dict[str, Any] | Rejection:
+    async def quote(self, edition: Edition, asked: Asked, explained: bool) -> dict[str, Any] | Refusal:
         """What usage would cost (:class:`billing.engine.quoter.Quoter`)."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, lambda: edition.quoter.quote(asked, explained=explained))

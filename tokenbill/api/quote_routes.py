@@ -14,7 +14,7 @@ from billing.accounts.account import CLOSED, Account
 from billing.engine.quoter import Asked
 from schemas.fields import check_time_us, show
 from schemas.outputs import BurnedBucket, Decimal, RatedMeter
-from schemas.rejections import Rejection
+from schemas.refusals import Refusal
 from schemas.usage import UsageData
 from tokenbill.api.account_routes import existing_account
 from tokenbill.api.catalogue_routes import Edition
@@ -91,8 +91,8 @@ async def quote(
     account = await _payer(shared, caller, body)
     book = account.price_book if account is not None else _book(edition, body)
     made = await shared.catalogue.quote(edition, Asked(book, _time_us(body), data, account), explain)
-    if isinstance(made, Rejection):
-        raise Problem(made.reason, f"{made.detail}.")
+    if isinstance(made, Refusal):
+        raise Problem(made.code, f"{made.detail}.")
     return json_answer(made)
 
 

@@ -13,7 +13,7 @@ from billing.store.api.suspense_reads import list_suspense, read_suspense
 from billing.store.suspense_records import Wanted
 from billing.suspense import STATES, Listed, RecordPlace, held_object, listed_object
 from schemas.fields import MAX_TEXT_BYTES, TEXT_PATTERN
-from schemas.rejections import REASONS
+from schemas.refusal_codes import REASONS
 from tokenbill.api.context import Shared
 from tokenbill.api.http.answers import json_answer
 from tokenbill.api.http.auth import Caller, needs

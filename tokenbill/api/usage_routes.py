@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 
 from billing.accounts.account import CLOSED
 from billing.store.api.catalog_reads import account_states
-from schemas.rejections import Rejection
+from schemas.refusals import Refusal
 from schemas.routing import partition_of
 from schemas.schema_documents import event_schema
 from schemas.topics import USAGE_TOPIC
@@ -25,7 +25,7 @@ from tokenbill.api.http.answers import json_answer
 from tokenbill.api.http.auth import Caller, needs
 from tokenbill.api.http.bodies import JSON, Schema
 from tokenbill.api.http.event_bodies import BATCH, MAX_EVENTS, STRUCTURED, Given, read_events
-from tokenbill.api.http.problems import URN, Problem, kind_of, responses
+from tokenbill.api.http.problems import URN, Problem, code_row, responses
 
 router = APIRouter(prefix="/v1", tags=["usage"])
 
@@ -77,10 +77,10 @@ class TakenBody(BaseModel):
 class _Element:
     """An event on its way. ``failure`` or ``sent`` says what became of it."""
 
-    event: UsageEvent | Rejection
+    event: UsageEvent | Refusal
     outgoing: Outgoing | None = None
     sent: int | None = None
-    failure: tuple[str, str] | None = None
+    failure: Refusal | None = None
 
 
 def _content() -> dict[str, Any]:
@@ -139,9 +139,8 @@ async def usage(request: Request, shared: Shared, caller: Sender) -> Response:
     states = await account_states(shared.database, [one.event.account for one in elements if one.event.account])
     await _send(shared, elements)
     if not batch and elements[0].failure is not None:
-        code, detail = elements[0].failure
-        raise Problem(code, detail)
-    if elements and all(one.failure is not None and one.failure[0] == "kafka_down" for one in elements):
+        raise Problem(elements[0].failure.code, f"{elements[0].failure.detail}.")
+    if elements and all(one.failure is not None and one.failure.code == "kafka_down" for one in elements):
         raise Problem("kafka_down", "Kafka took none of the events; send them again as they are.")
     results = [_result(at, one, states) for at, one in enumerate(elements)]
     refused = sum(1 for one in elements if one.failure is not None)
@@ -154,10 +153,10 @@ async def usage(request: Request, shared: Shared, caller: Sender) -> Response:
 def _judge(given: Given, caller: Caller, partitions: int, declared: frozenset[str]) -> _Element:
     """An event, ready to be sent or with the reason why not: the same reader as the pipeline's."""
     event = parse_usage(given.value, given.headers, declared_meters=declared)
-    if isinstance(event, Rejection):
-        return _Element(event, failure=(event.reason, f"{event.detail}."))
+    if isinstance(event, Refusal):
+        return _Element(event, failure=event)
     if caller.account not in (None, event.account):
-        return _Element(event, failure=("other_account", f"The key is for account {caller.account!r} only."))
+        return _Element(event, failure=Refusal("other_account", f"The key is for account {caller.account!r} only"))
     partition = partition_of(event.account, partitions)
     return _Element(event, Outgoing(USAGE_TOPIC, partition, event.account.encode(), given.value, given.headers))
 
@@ -167,7 +166,7 @@ async def _send(shared: Context, elements: list[_Element]) -> None:
     sent = await shared.sender.send([one.outgoing for one in going if one.outgoing is not None])
     for element, result in zip(going, sent, strict=True):
         if isinstance(result, DeliveryFailed):
-            element.failure = ("kafka_down", f"{result}. It may have been written: send it again as it is.")
+            element.failure = Refusal("kafka_down", f"{result}. It may have been written: send it again as it is")
         else:
             element.sent = result
 
@@ -183,7 +182,7 @@ def _result(at: int, element: _Element, states: dict[str, str]) -> dict[str, Any
         "partition": element.outgoing.partition if element.outgoing is not None and sent is not None else None,
         "offset": sent,
         "warning": _warning(str(event.account), states) if sent is not None else None,
-        "problem": None if element.failure is None else _problem(*element.failure),
+        "problem": None if element.failure is None else _problem(element.failure),
     }
 
 
@@ -197,13 +196,14 @@ def _warning(account: str, states: dict[str, str]) -> dict[str, str] | None:
     return None
 
 
-def _problem(code: str, detail: str) -> dict[str, Any]:
-    kind, found = kind_of(code), _FIELD.match(detail)
+def _problem(refusal: Refusal) -> dict[str, Any]:
+    row, detail = code_row(refusal.code), f"{refusal.detail}."
+    found = _FIELD.match(detail)
     return {
-        "type": URN + code,
-        "title": kind.title,
-        "status": kind.status,
-        "code": code,
+        "type": URN + row.code,
+        "title": row.title,
+        "status": row.status,
+        "code": row.code,
         "detail": detail,
         "field": found[0] if found else None,
     }

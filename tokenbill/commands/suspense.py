@@ -17,7 +17,8 @@ from billing.store import suspense_records as stored
 from billing.store.database import Database
 from billing.store.published_catalog import read_catalog
 from billing.suspense import RecordPlace, SentAgain, as_it_was, held_object, listed_object, parse_place, repaired
-from schemas.rejections import REASONS, Rejection
+from schemas.refusal_codes import REASONS
+from schemas.refusals import Refusal
 from schemas.topics import USAGE_TOPIC
 from tokenbill.command_database import explained, opened
 from tokenbill.commands.process import servers
@@ -178,8 +179,8 @@ def _resubmit_places(
             outgoing = [as_it_was(kept.held, partitions) for kept in found]
         else:
             made = repaired(found[0].held, repair, partitions, declared)
-            if isinstance(made, Rejection):
-                raise UserError("The repaired event would be rejected", f"{made.reason}: {made.detail}", "Correct it.")
+            if isinstance(made, Refusal):
+                raise UserError("The repaired event would be rejected", f"{made.code}: {made.detail}", "Correct it.")
             outgoing = [made]
         sent, failed = _send(resubmission, kafka, found, outgoing, repair, by)
     for kept, sent_to in sent:

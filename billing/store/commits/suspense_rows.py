@@ -36,7 +36,7 @@ def suspense_text(partition: int, commit_no: int, suspense: Iterable[Suspended])
             known, headers = record.headers, headers_text(record.headers)
         packing, value = _packed(record.value)
         row = (
-            *(partition, commit_no, number, one.topic, record.offset, record.timestamp * 1000, why.reason, why.detail),
+            *(partition, commit_no, number, one.topic, record.offset, record.timestamp * 1000, why.code, why.detail),
             *(why.source, why.id, why.sequence, why.account, record.key, headers, len(record.value or b""), packing),
         )
         parts += (copy_rows([row])[:-1], b"\t", b"\\N" if value is None else b"\\\\x" + hexlify(value), b"\n")

@@ -13,7 +13,7 @@ from billing.calculator.dedupe import DUPLICATE, NEW, RECENT_NUMBERS, Dedupe, Nu
 from billing.commits.commit_record import Finding, PartitionState
 from billing.commits.identities import DedupeChange, HashHour, RecentNumbers, SourceState
 from billing.engine.simulation import Simulation
-from schemas.rejections import Rejection
+from schemas.refusals import Refusal, record_refusal
 from schemas.times import HOUR_US
 from schemas.usage import UsageEvent
 
@@ -28,8 +28,8 @@ def event(number: int | None, id: str | None = None, **changes: object) -> Usage
     return replace(EVENT, sequence=number, id=str(number) if id is None else id, **changes)  # type: ignore[arg-type]
 
 
-def refusal(of: UsageEvent) -> Rejection:
-    return Rejection("no_price", "no row", of.source, of.id, of.sequence, of.account)
+def refusal(of: UsageEvent) -> Refusal:
+    return record_refusal("no_price", "no row", of.source, of.id, of.sequence, of.account)
 
 
 def rate(memory: Dedupe, of: UsageEvent) -> None:
@@ -159,7 +159,7 @@ def test_a_reuse_is_known_within_the_last_65536_numbers_and_silent_beyond() -> N
     assert memory.look(event(2, "other"), findings) == DUPLICATE  # highest - 65,536
     assert findings == []
     refused = memory.look(event(3, "other"), findings)
-    assert isinstance(refused, Rejection) and refused.reason == "sequence_reused"
+    assert isinstance(refused, Refusal) and refused.code == "sequence_reused"
     assert [finding.kind for finding in findings] == ["sequence_reused"]
     memory.refused(refused)
     assert memory.look(event(3), []) == DUPLICATE
@@ -279,10 +279,10 @@ def decide(memory: Dedupe, of: UsageEvent, priced: bool) -> tuple[str, str]:
     kind = findings[0].kind if findings else ""
     if seen == DUPLICATE:
         return DUPLICATE, kind
-    refused = seen if isinstance(seen, Rejection) else None if priced else refusal(of)
+    refused = seen if isinstance(seen, Refusal) else None if priced else refusal(of)
     if refused is not None:
         memory.refused(refused)
-        return refused.reason, kind
+        return refused.code, kind
     memory.rated(of)
     return "rated", kind
 

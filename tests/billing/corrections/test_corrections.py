@@ -6,7 +6,7 @@ from billing_samples import BOOK, Line, MakeCalculator, buy, catalog, encode, li
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from recorded_simulation import RecordedSimulation, published
-from test_simulation_properties import BILLED, CATALOG, COMMANDS, OPENED, PLANS, POSTPAID, TIMES, accounts, control
+from simulation_steps import BILLED, CATALOG, COMMANDS, OPENED, PLANS, POSTPAID, TIMES, accounts, control
 
 from billing.calculator.compiled import CompiledCalculator
 from billing.calculator.plain import PlainCalculator

@@ -20,7 +20,8 @@ from billing.store.database import Database
 from billing.store.proofs.audit import CHAIN, audit
 from billing.store.store import Store
 from billing.suspense import ADVICE, STATES, RecordPlace, SuspendedRecord, as_it_was, parse_place, repaired
-from schemas.rejections import REASONS, Rejection
+from schemas.refusal_codes import REASONS
+from schemas.refusals import Refusal, record_refusal
 from schemas.routing import partition_of
 from schemas.times import parse_time_us
 from schemas.topics import COMMAND_TOPIC, FORWARD_NUMBER_HEADER, USAGE_TOPIC
@@ -51,7 +52,7 @@ def rejecting(books: Books, *suspense: Suspended) -> CommitRecord:
 
 
 def odd(offset: int, value: bytes | None = BYTES, reason: str = "no_price", account: str | None = "a1") -> Suspended:
-    rejection = Rejection(reason, "detail with\ttab, \\ and 中文", "urn:s\\N", "id-1", 2**63 - 1, account)
+    rejection = record_refusal(reason, "detail with\ttab, \\ and 中文", "urn:s\\N", "id-1", 2**63 - 1, account)
     return Suspended(USAGE_TOPIC, PlainRecord(offset, 1_000 + offset, b"k\xff", value, ODD_HEADERS), rejection)  # type: ignore[arg-type]
 
 
@@ -68,7 +69,7 @@ def test_a_rejected_record_is_kept_as_it_came(database: PreparedDatabase, store:
     books = Books()
     epoch, _ = store.acquire(0)
     store.commit(epoch, books.opening(["a1"]))
-    bare = Suspended(USAGE_TOPIC, PlainRecord(1, 1_001, None, None), Rejection("invalid_json", "no value"))
+    bare = Suspended(USAGE_TOPIC, PlainRecord(1, 1_001, None, None), record_refusal("invalid_json", "no value"))
     store.commit(epoch, rejecting(books, odd(0), bare))
     about, kept = stored.shown(opened, RecordPlace(USAGE_TOPIC, 0, 0)) or pytest.fail("not there")
     assert (about.log_time_us, about.reason, about.size, about.state, about.sent_to) == (
@@ -283,7 +284,7 @@ def test_a_record_goes_to_its_account_without_the_numbers_of_its_forwarding() ->
 def test_a_repair_keeps_the_identity(changes: dict[str, object]) -> None:
     event = json.dumps({name: value for name, value in (usage(1) | changes).items() if value is not None}).encode()
     made = repaired(held(), event, PARTITIONS, frozenset())
-    assert isinstance(made, Rejection)
+    assert isinstance(made, Refusal)
     assert "a repair keeps the identity" in made.detail
 
 
@@ -291,21 +292,21 @@ def test_a_repair_is_sent_as_a_structured_event() -> None:
     event = json.dumps(usage(1, data={"model": "m", "usage": {"gpu_joules": 1}})).encode()
     binary = held("invalid_event", headers=(("CE_id", b"x"), ("trace", b"t"), *ODD_HEADERS), account=None)
     made = repaired(binary, event, PARTITIONS, frozenset(["gpu_joules"]))
-    assert not isinstance(made, Rejection)
+    assert not isinstance(made, Refusal)
     assert (made.partition, made.key, made.value) == (0, ACCOUNT.encode(), event)
     kept = (("trace", b"t"), *ODD_HEADERS[1:3])
     assert made.headers == (*kept, ("content-type", b"application/cloudevents+json"))
     refused = repaired(binary, event, PARTITIONS, frozenset())
-    assert isinstance(refused, Rejection)
-    assert refused.reason == "unknown_meter"
+    assert isinstance(refused, Refusal)
+    assert refused.code == "unknown_meter"
 
 
 def test_a_reused_number_is_repaired_by_another() -> None:
     refused = repaired(held("sequence_reused"), json.dumps(usage(1, id="e-2")).encode(), PARTITIONS, frozenset())
-    assert isinstance(refused, Rejection)
+    assert isinstance(refused, Refusal)
     assert "used by another event" in refused.detail
     made = repaired(held("sequence_reused"), json.dumps(usage(2)).encode(), PARTITIONS, frozenset())
-    assert not isinstance(made, Rejection)
+    assert not isinstance(made, Refusal)
 
 
 @pytest.mark.parametrize("text", ["usage.events", "usage.events/1", "usage.events/1/x", "/1/2", "a/1/2/3", "a/-1/2",

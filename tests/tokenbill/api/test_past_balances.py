@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from api_rig import PARTITIONS, Api, check_problem, until
-from test_orders import opened, order
+from api_steps import opened, order
 from test_usage_over_http import STRUCTURED, event, remaining, with_package
 
 from billing.catalog import Catalog

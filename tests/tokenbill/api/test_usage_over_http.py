@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 from api_rig import Api, check_problem, until
-from test_orders import opened, order
+from api_steps import opened, order
 
 from billing.catalog import load_folder
 from billing.store.store import Store

@@ -12,7 +12,7 @@ import pytest
 from billing.catalog import load_folder
 from billing.pricing import Rated, Rater
 from schemas.commands import Command, parse_command
-from schemas.rejections import Rejection
+from schemas.refusals import Refusal
 from schemas.routing import partition_of
 from schemas.usage import UsageEvent, parse_usage
 from tokenbill.demo import traffic
@@ -115,14 +115,14 @@ def test_every_fault_is_refused_for_its_reason(emitted: tuple[Recorder, SentCoun
     )
     for _, _, value in recorder.records:
         event = parse_usage(value)
-        if isinstance(event, Rejection):
-            reasons[event.reason] += 1
+        if isinstance(event, Refusal):
+            reasons[event.code] += 1
         elif event.account not in known:
             reasons["unknown_account"] += 1
         elif event.time_us > latest_us + 3_600_000_000:
             reasons["time_in_future"] += 1
-        elif isinstance(rated := rater.rate(event), Rejection):
-            reasons[rated.reason] += 1
+        elif isinstance(rated := rater.rate(event), Refusal):
+            reasons[rated.code] += 1
     assert dict(reasons) == sent.rejected
 
 

@@ -18,9 +18,9 @@ from fastapi import Request
 
 from billing.errors import DatabaseDown, NotPrepared
 from billing.reservations.hold import SOURCE
-from billing.reservations.tariff import Refused
 from billing.store.holds.hold_book import HoldBook
 from schemas.fields import show
+from schemas.refusals import Refusal
 from schemas.routing import partition_of
 from schemas.topics import USAGE_TOPIC
 from streams.send.emitter import DeliveryFailed
@@ -119,6 +119,6 @@ def new_id(prefix: str, caller: Caller, key: str | None) -> str:
     return f"{prefix}-{hashlib.sha256(f'{prefix} {caller.key_id} {key}'.encode()).hexdigest()[:32]}"
 
 
-def problem_of(refused: Refused, **more: Any) -> Problem:
+def problem_of(refused: Refusal, **more: Any) -> Problem:
     """A refusal of the rules as a problem."""
     return Problem(refused.code, f"{refused.detail[:1].upper()}{refused.detail[1:]}.", None, **more)

@@ -29,10 +29,10 @@ from billing.reservations.charging import (
 )
 from billing.reservations.hold import Counts
 from billing.reservations.operations import HoldContext, Operation
-from billing.reservations.tariff import Refused
 from schemas.cloudevents import JsonProblem, read_object
 from schemas.fields import TEXT_PATTERN, JsonReal
 from schemas.meters import MAX_COUNT, canonical_counts
+from schemas.refusals import Refusal
 from schemas.times import SECOND_US, format_time_us, parse_time_us
 from tokenbill.api.holds.holding import digest_of_body, holding_of, new_id, problem_of, reserving_caller
 from tokenbill.api.holds.rating_groups import RatingGroup, rating_group_of
@@ -210,7 +210,7 @@ def _usage_of(usage: MultipleUnitUsage, group: RatingGroup) -> GroupUsage:
 def _information(usage: MultipleUnitUsage, group: RatingGroup, grant: GroupGrant) -> dict[str, Any]:
     """What the answer says of one rating group."""
     shown: dict[str, Any] = {"ratingGroup": grant.rating_group}
-    if isinstance(grant.result, Refused):
+    if isinstance(grant.result, Refusal):
         return {**shown, "resultCode": _RESULTS.get(grant.result.code, "RATING_FAILED")}
     shown["resultCode"] = "SUCCESS"
     if grant.result is None or usage.requestedUnit is None:
@@ -238,13 +238,13 @@ async def _invoke(
     groups = {usage.ratingGroup: await rating_group_of(request, usage.ratingGroup) for usage in read.multipleUnitUsage}
     usages = [_usage_of(usage, groups[usage.ratingGroup]) for usage in read.multipleUnitUsage]
 
-    def decide(scene: HoldContext) -> Answered | Refused:
+    def decide(scene: HoldContext) -> Answered | Refusal:
         if begins and session not in scene.holds:
             began = open_session(scene, session, account, digest)
-            if isinstance(began, Refused):
+            if isinstance(began, Refusal):
                 return began
         decided = invoke(scene, session, number, digest, usages, final=ends, debit=debits)
-        if isinstance(decided, (Answered, Refused)):
+        if isinstance(decided, (Answered, Refusal)):
             return decided
         grants, events = decided
         answer = {
@@ -260,7 +260,7 @@ async def _invoke(
 
     wanted = tuple(dict.fromkeys((*wanted_holds(session, usages, number), *known)))
     decided = await holding.queue.run(Operation(account, wanted, decide))
-    if isinstance(decided, Refused):
+    if isinstance(decided, Refusal):
         cause = {"unknown_account": "USER_UNKNOWN"}.get(decided.code, "CHARGING_FAILED")
         raise problem_of(decided, cause=cause)
     await holding.send([(account, event) for event in decided.events])

@@ -11,9 +11,8 @@ from pydantic import BaseModel, Field
 
 from billing.reservations.hold import OFFLINE_GRANT, hold_object
 from billing.reservations.operations import Operation, reconcile
-from billing.reservations.tariff import Refused
 from schemas.json_text import dump_json
-from schemas.rejections import Rejection
+from schemas.refusals import Refusal
 from schemas.times import SECOND_US, format_time_us
 from schemas.units import format_micro
 from schemas.usage import parse_usage
@@ -136,8 +135,8 @@ async def reconcile_grant(request: Request, grant: GrantId) -> Response:
     found = await holding.queue.run(Operation(account, (grant,), lambda scene: reconcile(scene, grant)))
     await holding.send([(account, dump_json(event).decode()) for event in events])
     # A hold that ended long ago is not kept: then the signed claims alone say whose usage it was.
-    ended = Refused("reservation_expired", f"grant {grant!r} expired at {claims['expires']}")
-    ended_now = ended if isinstance(found, Refused) else found[1]
+    ended = Refusal("reservation_expired", f"grant {grant!r} expired at {claims['expires']}")
+    ended_now = ended if isinstance(found, Refusal) else found[1]
     if ended_now is not None:
         raise problem_of(ended_now, recorded=len(events))
     return json_answer({"grant": grant, "recorded": len(events)})
@@ -150,8 +149,8 @@ def _usage_of(account: str, number: int, event: dict[str, Any], declared: frozen
         Problem: the reason of its rejection, or ``invalid_event``.
     """
     read = parse_usage(write_strictly(event), declared_meters=declared)
-    if isinstance(read, Rejection):
-        raise Problem(read.reason, f"events[{number}]: {read.detail}.")
+    if isinstance(read, Refusal):
+        raise Problem(read.code, f"events[{number}]: {read.detail}.")
     if read.account != account:
         raise Problem("invalid_event", f"events[{number}]: subject is {read.account!r}: expected {account!r}.")
     return event

@@ -13,10 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSche
 from billing.reservations.amounts import NOTHING
 from billing.reservations.hold import OPEN, RESERVATION, Counts, Hold, Terms, hold_object
 from billing.reservations.operations import HoldContext, Operation, Settled, extend, find, release, reserve, settle
-from billing.reservations.tariff import Refused
-from schemas.counts import CountProblem
 from schemas.fields import JsonReal, Name, Text, TimeUs, explain
 from schemas.outputs import Decimal
+from schemas.refusals import Refusal, Refused
 from schemas.times import SECOND_US
 from schemas.usage import COUNT_SCHEMA, OUTCOMES, plain_counts
 from tokenbill.api.holds.holding import Holding, digest_of_body, holding_of, new_id, problem_of, reserving_caller
@@ -155,8 +154,8 @@ def counts_of(usage: dict[str, Any], *, may_be_empty: bool = False) -> Counts:
     """
     try:
         counts = plain_counts(usage, "usage")
-    except CountProblem as problem:
-        code = "invalid_data" if problem.reason == "invalid_event" else problem.reason
+    except Refused as problem:
+        code = "invalid_data" if problem.refusal.code == "invalid_event" else problem.refusal.code
         raise Problem(code, f"{problem}.") from None
     if not counts and not may_be_empty:
         raise Problem("nothing_asked", "usage counts nothing: expected at least one meter with a count above 0.")
@@ -181,13 +180,13 @@ async def make_hold(
     asked = Hold(hold_id, body.account, kind, OPEN, NOTHING, terms_of(body), 0, 0)
     validity_us = body.validity_seconds * SECOND_US
 
-    def decide(scene: HoldContext) -> tuple[Hold | Refused, int]:
+    def decide(scene: HoldContext) -> tuple[Hold | Refusal, int]:
         return reserve(scene, asked, counts, validity_us, digest, body.accept_partial), scene.now_us
 
     decided, now_us = await holding_of(request).queue.run(
         Operation(body.account, (hold_id,), decide, fresh=key is None)
     )
-    if isinstance(decided, Refused):
+    if isinstance(decided, Refusal):
         raise problem_of(decided)
     return decided, now_us
 
@@ -217,7 +216,7 @@ async def on_hold(request: Request, hold_id: str, wanted: tuple[str, ...], decid
         raise Problem("unknown_reservation", f"There is no reservation {hold_id[:80]!r}.")
     caller.check_account(account)
     decided, now_us = await holding.queue.run(Operation(account, wanted, lambda scene: (decide(scene), scene.now_us)))
-    if isinstance(decided, Refused):
+    if isinstance(decided, Refusal):
         raise problem_of(decided)
     return decided, now_us
 
@@ -318,7 +317,7 @@ async def settle_reservation(request: Request, reservation: ReservationId, key: 
     step = key or "final"
     part = f"{reservation}/{step}"
 
-    def decide(scene: HoldContext) -> Settled | Refused:
+    def decide(scene: HoldContext) -> Settled | Refusal:
         return settle(scene, reservation, used, step, digest, final=body.final, outcome=body.outcome, time_us=body.time)
 
     settled, now_us = await on_hold(request, reservation, (reservation, part), decide)

@@ -10,12 +10,13 @@ from fastapi.responses import Response
 from billing.store.api.order_rows import read_order
 from schemas.commands import COMMANDS, CommandData, OpenAccount, PurchasePackage, StartSubscription, TopUpWallet
 from schemas.fields import show
+from schemas.refusal_codes import COMMAND, codes_of
 from tokenbill.api.account_routes import AccountId
 from tokenbill.api.context import Shared
 from tokenbill.api.http.answers import json_answer
 from tokenbill.api.http.auth import Caller, needs, require
 from tokenbill.api.http.bodies import Schema, described, read_json, strict_schema, wire_names
-from tokenbill.api.http.problems import REFUSALS, Problem, responses
+from tokenbill.api.http.problems import Problem, responses
 from tokenbill.api.orders.orders import (
     CORRECTIONS,
     KEY_PATTERN,
@@ -162,7 +163,7 @@ def _any_command() -> Schema:
 @router.post(
     "/accounts/{account}/commands",
     openapi_extra=_any_command(),
-    responses=_responses(*REFUSALS),
+    responses=_responses(*codes_of(COMMAND)),
     **_ANSWERS,
 )
 async def command(request: Request, account: AccountId, order: Order) -> Response:

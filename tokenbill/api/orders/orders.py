@@ -20,7 +20,8 @@ from pydantic import BaseModel, Field
 from billing.store.api.order_rows import ACCEPTED, REJECTED, SOURCE_PREFIX, Order, Ordered, remember_order, sending
 from schemas.cloudevents import write_structured
 from schemas.commands import COMMANDS, parse_command
-from schemas.rejections import Rejection
+from schemas.refusal_codes import COMMAND, Code, codes_of
+from schemas.refusals import Refusal
 from schemas.routing import partition_of
 from schemas.topics import COMMAND_TOPIC
 from streams.send.emitter import DeliveryFailed
@@ -29,7 +30,7 @@ from tokenbill.api.context import Context
 from tokenbill.api.http.answers import json_answer, quoted
 from tokenbill.api.http.auth import Caller
 from tokenbill.api.http.bodies import check_fields, wire_names, write_strictly
-from tokenbill.api.http.problems import REFUSALS, Kind, Problem
+from tokenbill.api.http.problems import Problem
 
 WAIT_SECONDS = 5
 LONGEST_WAIT_SECONDS = 30
@@ -38,6 +39,8 @@ CORRECTIONS = frozenset({"balance.adjusted.v1", "usage.voided.v1", "usage.correc
 """Commands that change what was booked: they need the right to correct."""
 _JSON_HEADERS = (("content-type", b"application/cloudevents+json"),)
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*(\d{1,4})(?:$|[,;\s])")
+
+_ROWS = codes_of(COMMAND)
 
 
 class CommandBody(BaseModel):
@@ -85,7 +88,7 @@ def make_order(shared: Context, caller: Caller, key: str, kind: str, account: st
     asked = write_strictly([kind, account, sorted(data.items())])
     record = write_structured(kind, SOURCE_PREFIX + caller.key_id, key, time.time_ns() // 1000, account, data)
     command = parse_command(record)
-    if isinstance(command, Rejection):
+    if isinstance(command, Refusal):
         raise Problem("invalid_command", f"{command.detail}.")
     sha256 = hashlib.sha256(asked).digest()
     partition = partition_of(account, shared.partitions)
@@ -141,5 +144,5 @@ def answer(ordered: Ordered, *, replayed: bool) -> Response:
 def refusal(ordered: Ordered, headers: dict[str, str]) -> Problem:
     """The problem that a refusal is answered with: its code is the engine's reason."""
     reason = ordered.reason or "command_rejected"
-    kind = REFUSALS.get(reason, Kind(409, "A rule refused the command"))
-    return Problem(reason, f"{ordered.detail}.", headers, kind=kind, command=command_body(ordered))
+    row = _ROWS.get(reason, Code(reason, 409, "A rule refused the command", "", COMMAND))
+    return Problem(reason, f"{ordered.detail}.", headers, row=row, command=command_body(ordered))

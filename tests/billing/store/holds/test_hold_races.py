@@ -17,10 +17,10 @@ from store_records import Books
 from billing.reservations.amounts import NOTHING, HeldAmounts
 from billing.reservations.hold import OPEN, RESERVATION, Hold, Terms
 from billing.reservations.operations import HoldContext, Operation, extend, find, release, reserve, settle
-from billing.reservations.tariff import Refused
 from billing.store.holds.hold_book import HoldBook
 from billing.store.proofs import reports
 from billing.store.store import Store
+from schemas.refusals import Refusal
 
 T = TypeVar("T")
 
@@ -120,7 +120,7 @@ def test_two_at_once_overspend_only_without_the_lock(rich: PreparedDatabase, loc
         with ThreadPoolExecutor(2) as threads:
             asked = [threads.submit(made.transact, [reserving(name, 7_500_000, meet=meet)]) for name in ("x", "y")]
             granted = [one.result()[0] for one in asked]
-    refused = [one for one in granted if isinstance(one, Refused)]
+    refused = [one for one in granted if isinstance(one, Refusal)]
     overspent = held_pico(rich) > 20 * 10**12
     assert overspent == (not locked)
     assert [one.code for one in refused] == (["insufficient_balance"] if locked else [])
@@ -158,7 +158,7 @@ def test_sixteen_clients_never_hold_more_than_there_is(rich: PreparedDatabase, b
     free_tokens = (20 * 10**12 - held_pico(rich, "a")) // PICO_A_TOKEN
     if free_tokens:
         assert isinstance(book.transact([reserving("last", free_tokens)])[0], Hold)
-    assert isinstance(book.transact([reserving("over", 1)])[0], Refused)
+    assert isinstance(book.transact([reserving("over", 1)])[0], Refusal)
 
 
 def test_a_burn_is_seen_with_the_end_of_its_hold_or_not_at_all(rich: PreparedDatabase, book: Processes) -> None:
@@ -224,13 +224,13 @@ def test_a_repeated_request_finds_what_it_made(book: Processes) -> None:
     first = book.transact([reserving("x", 10)])[0]
     assert book.transact([reserving("x", 10)])[0] == first
     other = book.transact([reserving("x", 11, key="other")])[0]
-    assert isinstance(other, Refused) and other.code == "idempotency_key_reused"
+    assert isinstance(other, Refusal) and other.code == "idempotency_key_reused"
     assert book.ask(lambda b: b.find_account("x")) == "a" and book.ask(lambda b: b.find_account("y")) is None
 
 
 def test_an_expired_hold_counts_no_more_and_goes_after_a_day(rich: PreparedDatabase, book: Processes) -> None:
     assert isinstance(book.transact([reserving("x", 10_000_000)])[0], Hold)
-    assert isinstance(book.transact([reserving("y", 1)])[0], Refused)
+    assert isinstance(book.transact([reserving("y", 1)])[0], Refusal)
     rich.run("UPDATE hold SET expires_us = expires_us - 60000000")
     assert isinstance(book.transact([reserving("y", 10_000_000)])[0], Hold)
     used = Operation("a", ("x", "x/1"), lambda s: settle(s, "x", (("input", 3),), "1", "1", final=True))
@@ -303,7 +303,7 @@ def test_one_key_for_two_accounts_at_once_makes_one_hold(rich: PreparedDatabase,
     with ThreadPoolExecutor(2) as threads:
         asked = [threads.submit(book.transact, [reserving("x", 10, of, meet, key=of)]) for of in "ab"]
         answers = [one.result()[0] for one in asked]
-    [refused] = [answer for answer in answers if isinstance(answer, Refused)]
+    [refused] = [answer for answer in answers if isinstance(answer, Refusal)]
     assert refused.code == "idempotency_key_reused"
     assert rich.run("SELECT count(*) FROM hold") == [(1,)]
 
