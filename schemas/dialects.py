@@ -373,11 +373,11 @@ def disjoint_counts(dialect: str, usage: dict[str, Any], path: str = "data.usage
 
     Args:
         dialect: one of :data:`DIALECTS`.
-        usage: the object as it came; unknown fields are ignored.
-        path: where the object stands, for messages.
+        usage: the object as received; unknown fields are ignored.
+        path: the path of the object, for messages.
 
     Raises:
-        Refused: ``invalid_event`` (dialect not known, a count that is not an integer), ``usage_mismatch``,
+        Refused: ``invalid_event`` (unknown dialect, a count that is not an integer), ``usage_mismatch`` or
             ``overflow``.
     """
     reader = _READERS.get(dialect)

@@ -106,10 +106,10 @@ class UsageEvent:
 
 
 def plain_counts(usage: dict[str, Any], path: str = "data.usage") -> tuple[tuple[str, int], ...]:
-    """Read a usage of disjoint meters: canonical order, zeros left out, any meter name.
+    """Return the counts of a usage object of disjoint meters in canonical order, without zeros. Accepts any meter name.
 
     Raises:
-        Refused: ``invalid_event``, ``usage_mismatch`` or ``overflow`` of the first count that is wrong.
+        Refused: ``invalid_event``, ``usage_mismatch`` or ``overflow`` of the first invalid count.
     """
     return canonical_counts([(meter, check_count(f"{path}.{_shown(meter)}", count)) for meter, count in usage.items()])
 

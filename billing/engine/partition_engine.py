@@ -64,7 +64,7 @@ class PartitionEngine:
         self._decide_by(catalog_epoch, catalog, limits)
 
     def prepare(self, batches: Sequence[InputBatch]) -> None:
-        """Read what these batches need and what may take seconds. Optional: :meth:`decide` reads what is missing."""
+        """Read data of these batches that may take seconds to read. Optional: :meth:`decide` reads what is missing."""
         self._commands.prepare(batches)
 
     def decide(self, batches: Sequence[InputBatch], due: Sequence[str] = ()) -> CommitRecord:

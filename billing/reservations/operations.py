@@ -223,9 +223,12 @@ def settle(
 ) -> Settled | Refusal:
     """Record usage that happened under a hold, once for each ``step``.
 
-    The used part moves from the hold to one of its own, which the event names and its commit closes; so what is free
-    never grows before the usage is burned. ``final`` gives the rest back. Refusal only with ``unknown_reservation`` and
-    ``idempotency_key_reused``; of a hold that is gone the usage is recorded, and :attr:`Settled.problem` says so.
+    The used part moves from the hold to a separate hold, which the usage event names and its commit closes. So the free
+    amounts never grow before the usage is burned. ``final`` releases the rest of the hold. Usage of a hold that is no
+    longer open is recorded too, with :attr:`Settled.problem` set.
+
+    Returns:
+        The settled usage, or a refusal with ``unknown_reservation`` or ``idempotency_key_reused``.
     """
     hold = find(scene, reservation_id)
     if isinstance(hold, Refusal):
