@@ -63,7 +63,7 @@ class CompiledDecoded:
 class _CompiledDedupe(Dedupe):
     """Adapter of the compiled memory to :class:`Dedupe`, for the row that the plain calculator decides.
 
-    The compiled memory says which case applies. The texts of rejections and findings are those of the plain module.
+    The compiled memory determines the case. The texts of rejections and findings are those of the plain module.
     """
 
     def __init__(self, memory: Memory) -> None:
