@@ -117,7 +117,7 @@ class CommandApplier:
         """Decide one command and return True if it is accepted.
 
         Only an accepted command occupies its identity. A refused one may be sent again and accepted later
-        (docs/reference/account-commands.md).
+        (docs/reference/account-commands.md, "Identity and order").
         """
         account = self._calculator.account(command.account)
         now_us = log_time_us

@@ -52,9 +52,9 @@ class Quoter:
     def quote(self, asked: Asked, *, explained: bool) -> dict[str, Any] | Refusal:
         """Return the quote, or the rejection of the event.
 
-        A quote is the rated line of ``tokenbill rate`` without identity (docs/reference/command-line.md). With an
-        account it also has ``burned``, ``charged``, ``absorbed``, ``absorbed_amount`` and the account ``after`` the
-        event; if ``explained``, also ``explain``.
+        A quote is a rated line (docs/reference/command-line.md, "Rated line") without identity. With an account it also
+        has ``burned``, ``charged``, ``absorbed``, ``absorbed_amount`` and the account ``after`` the event; if
+        ``explained``, also ``explain``.
         """
         value = write_structured(USAGE_TYPE, SOURCE, f"q-{self._made}", asked.time_us, _PAYER, asked.data)
         event = parse_usage(value, declared_meters=self._declared)

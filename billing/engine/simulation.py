@@ -1,7 +1,7 @@
 """Simulation: usage and commands of a file, decided in order by the same engine, without servers.
 
 It is the reference for every balance. Owns: how lines become batches, and the JSON document of ``tokenbill simulate``
-(docs/reference/command-line.md).
+(docs/reference/command-line.md, "tokenbill simulate").
 """
 
 import hashlib
