@@ -25,9 +25,9 @@ from rich.console import Console
 
 from benchmarks import workload
 from benchmarks.result import Result, machine
-from billing.commits.copy_rows import account_row, bucket_row
+from billing.commits.columns import ACCOUNT_COLUMNS, BUCKET_COLUMNS, column_names
+from billing.commits.copy_text import account_row, bucket_row
 from billing.store.api.keys import create_key
-from billing.store.commits.commit_rows import ACCOUNT_COLUMNS, BUCKET_COLUMNS
 from billing.store.database import Database
 from billing.store.store import Store
 from schemas.routing import partition_of
@@ -115,9 +115,9 @@ def load_accounts(admin_database_url: str, names: list[str]) -> None:
             for start in range(0, len(mine), _AT_ONCE):
                 made = list(workload.subscribers(mine[start : start + _AT_ONCE], plans))
                 with connection.cursor() as cursor:
-                    with cursor.copy("COPY account (" + ACCOUNT_COLUMNS + ") FROM STDIN") as copy:
+                    with cursor.copy(f"COPY account ({', '.join(column_names(ACCOUNT_COLUMNS))}) FROM STDIN") as copy:
                         copy.write(b"".join(map(account_row, made)))
-                    with cursor.copy("COPY bucket (" + BUCKET_COLUMNS + ") FROM STDIN") as copy:
+                    with cursor.copy(f"COPY bucket ({', '.join(column_names(BUCKET_COLUMNS))}) FROM STDIN") as copy:
                         copy.write(b"".join(bucket_row(one.account, b) for one in made for b in one.buckets))
         connection.execute("VACUUM (ANALYZE) account, bucket")
         connection.execute("CHECKPOINT")  # a million accounts are not written to disk while it is measured

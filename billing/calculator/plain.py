@@ -11,8 +11,9 @@ from billing.accounts.deduction_order import sort_buckets
 from billing.calculator.dedupe import DUPLICATE, Dedupe
 from billing.calculator.interface import Effects, UsageBatch, UsageOutcome
 from billing.catalog.model import Catalog, Plan, PlanKey
+from billing.commits.columns import account_terms, bucket_terms
 from billing.commits.commit_record import AccountChanges, PartitionState, RollupRow
-from billing.commits.copy_rows import account_row, account_terms, bucket_row, bucket_terms
+from billing.commits.copy_text import account_row, bucket_row
 from billing.commits.identities import HashHour
 from billing.commits.outbox_frames import Frame, encode_frame
 from billing.commits.output_documents import (

@@ -26,7 +26,7 @@ _BROKER_RETRY_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class _Cut:
-    """Usage below ``usage`` may be decided once commands below ``commands`` were: both are (topic to offset)."""
+    """Usage below ``usage`` waits for commands below ``commands``; both map a topic to an offset."""
 
     usage: dict[str, int]
     commands: dict[str, int]
@@ -56,9 +56,9 @@ class CommandFence:
         self._cut = None
 
     async def next_input(self, limit: int, more: asyncio.Event) -> list[InputBatch]:
-        """Return the next commit's input in the order of its topics, at most ``limit`` records of each.
+        """Return the next commit's input in topic order, at most ``limit`` records of each topic.
 
-        Empty if there was none; then ``more`` has been waited for.
+        Empty after waiting for ``more``, so that the caller checks again.
         """
         if self._cut is None and any(self._intakes[topic].records for topic in USAGE):
             self._cut = await self._read(limit)
@@ -72,7 +72,8 @@ class CommandFence:
         return commands
 
     async def _read(self, limit: int) -> _Cut:
-        # The cut comes first: what these usage events could have followed was acknowledged before they were fetched.
+        # The cut is taken before the command ends are read: a command acknowledged before one of these usage events was
+        # produced is then below the ends.
         cut = {
             topic: min(intake.tail, intake.next + limit) for topic in USAGE if (intake := self._intakes[topic]).records
         }

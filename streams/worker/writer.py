@@ -1,8 +1,9 @@
-"""The one writer of a partition: a serial task that turns what was offered into commits.
+"""The writer of a partition: a serial task that decides the offered batches and commits the results.
 
-Takes batches of all four input topics, proves that nothing is missing, applies commands before the usage that was
-produced after them, and moves on only when SQL has the commit. Whatever fails, memory is thrown away and SQL asked
-again. Knows no Kafka client and no SQL: :class:`streams.worker.intake.Log` and :class:`Store` are the edges.
+The writer takes batches of all four input topics, checks that no offset is missing, applies commands before the usage
+that was produced after them, and continues only when SQL has the commit. After any failure it discards its memory and
+reloads it from SQL (docs/reference/principles.md, "Commit"). It uses neither a Kafka client nor SQL directly:
+:class:`streams.worker.intake.Log` and :class:`Store` are its interfaces to them.
 """
 
 from __future__ import annotations
@@ -31,64 +32,65 @@ T = TypeVar("T")
 
 
 class Engine(Protocol):
-    """The rules of one partition (``billing.engine.partition_engine.PartitionEngine``)."""
+    """The billing rules of one partition; implemented by ``billing.engine.partition_engine.PartitionEngine``."""
 
     def prepare(self, batches: Sequence[InputBatch]) -> None:
-        """Fetch what deciding needs and what may take long; blocking."""
+        """Load the state needed to decide the batches, which may take long; blocking."""
 
     def decide(self, batches: Sequence[InputBatch], due: Sequence[str] = ()) -> CommitRecord:
-        """Decide input in the given order, and roll forward the ``due`` accounts; blocking."""
+        """Decide the batches in the given order and roll forward the ``due`` accounts; blocking."""
 
     def committed(self) -> None:
-        """The last decision is in SQL."""
+        """Accept the last decision as committed in SQL."""
 
 
 class Store(Protocol):
     """The part of ``billing.store.Store`` that a writer uses; blocking, thread-safe."""
 
     def acquire(self, partition: int, /) -> tuple[int, PartitionState]:
-        """Raise the epoch and load."""
+        """Raise the partition's epoch and load its state; return both."""
 
     def commit(self, epoch: int, record: CommitRecord, /) -> None:
-        """All or nothing; raises Fenced, CatalogMoved, DatabaseDown."""
+        """Write the record in one transaction; raises Fenced, CatalogMoved, DatabaseDown."""
 
     def catalog(self) -> tuple[int, Any]:
-        """The catalogue in force and its epoch."""
+        """Return the epoch of the catalogue in force, and the catalogue."""
 
     def prune_identities(self, partition: int, before_hour_us: int, /) -> int:
-        """Drop identities that can no longer matter."""
+        """Delete the identities of hours before ``before_hour_us``, which no accepted event can have any more."""
 
     def due_accounts(self, partition: int, log_time_us: int, limit: int, /) -> list[str]:
-        """Accounts that time alone changes at or before a log time."""
+        """Return up to ``limit`` accounts with a time-driven change due at or before ``log_time_us``."""
 
 
 EngineMaker = Callable[[PartitionState, int, Any], Engine]
-"""(state, catalogue epoch, catalogue) to an engine."""
+"""Factory of engines: (state, catalogue epoch, catalogue) to an engine."""
 
 
 class LogBroken(Exception):
-    """The log lacks records that must be there: the partition stops until a person looks."""
+    """The log lacks records it must hold; the partition stops until an operator intervenes."""
 
 
 @dataclass(frozen=True, slots=True)
 class WriterSettings:
-    """Sizes and patience of a writer."""
+    """Sizes and time limits of a writer."""
 
     max_commit_records: int = 100_000
     first_commit_records: int = 20_000
-    """The size to begin with; it doubles while commits are quick and halves when one is slow."""
+    """Size of the first commit; the size doubles while commits are quick and halves after a slow one."""
     slow_commit_seconds: float = 5.0
-    """A rebalance waits for the commit in flight, so none may take long."""
+    """Duration above which a commit is slow. A rebalance waits for the commit in flight, so none may take long."""
     max_buffer_bytes: int = 64 << 20
-    """Per topic; one batch may exceed it."""
+    """Buffer limit per topic; one batch may exceed it."""
     commands_wait_seconds: float = 5.0
-    """How long commands below the fence may fail to arrive before they are read again."""
+    """Wait for commands below the fence, after which they are read again."""
     backoff_seconds: tuple[float, float] = (0.1, 5.0)
+    """First and longest wait between attempts while the database is down."""
     due_seconds: float = 1.0
-    """How often accounts are looked for that time alone has changed."""
+    """Interval of the search for accounts with a time-driven change that is due."""
     max_due_accounts: int = 1_000
     prune_seconds: float = 60.0
-    """How often identities out of reach are dropped from SQL."""
+    """Interval of deleting identities beyond the time limit from SQL."""
 
 
 class PartitionWriter:
@@ -106,14 +108,14 @@ class PartitionWriter:
         settings: WriterSettings,
         turns: threading.Semaphore,
     ) -> None:
-        """``turns`` are shared by the writers of a process: how many may decide at the same time."""
+        """``turns`` is shared by the writers of a process; it limits how many decide at the same time."""
         self.partition = partition
         self.intakes = {topic: Intake(topic, 0) for topic in INPUT_TOPICS}
         self.positioned = False
-        """Whether memory and reading position are SQL's."""
+        """True if the state in memory and the reading positions agree with SQL."""
         self.catalog_epoch = 0
         self.waiting: dict[str, int] = dict.fromkeys(INPUT_TOPICS, 0)
-        """Offers held back by a full buffer, by topic."""
+        """Number of :meth:`offer` calls that wait for room in the buffer, by topic."""
         self._store = store
         self._log = kafka_log
         self._make_engine = make_engine
@@ -134,10 +136,10 @@ class PartitionWriter:
         self._in_flight: asyncio.Future[Any] | None = None
         self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    # What others call.
+    # Public methods.
 
     async def offer(self, topic: str, batch: Batch) -> None:
-        """Take a batch, when there is room; drop what is stale; read again where something is missing."""
+        """Buffer a batch once there is room; drop a stale batch, and read again if records are missing before it."""
         intake = self.intakes[topic]
         self.waiting[topic] += 1
         try:
@@ -165,7 +167,7 @@ class PartitionWriter:
             self._more.set()
 
     async def stop(self, task: asyncio.Task[None]) -> None:
-        """Take nothing more, wait for the commit in flight, end ``task`` (which runs :meth:`run`)."""
+        """Accept no more batches, wait for the commit in flight, and cancel ``task`` (which runs :meth:`run`)."""
         self._stopping = True
         self._room.set()
         self._more.set()
@@ -175,20 +177,20 @@ class PartitionWriter:
         await asyncio.wait([task])
 
     def catalog_moved(self, epoch: int) -> None:
-        """A newer catalogue is in force: use it from the next commit on."""
+        """Use the catalogue of ``epoch`` from the next commit on, if it is newer."""
         if epoch > self._wanted_catalog_epoch:
             self._wanted_catalog_epoch = epoch
             self._more.set()
 
-    # The task.
+    # The writer's task.
 
     async def run(self) -> None:
-        """Commit what is offered until stopped.
+        """Commit the offered records until stopped.
 
         Raises:
             Fenced: another writer owns the partition.
             LogBroken: records are missing from the log.
-            Any other exception is a broken invariant.
+            Exception: any other exception is a broken invariant.
         """
         down_since: float | None = None
         wait_seconds, longest = self._settings.backoff_seconds
@@ -204,7 +206,7 @@ class PartitionWriter:
             except DatabaseDown as error:
                 down_since = down_since or time.monotonic()
                 self._metrics.database_failures.inc()
-                self.positioned = False  # A commit may be in SQL or not: only SQL knows the position now.
+                self.positioned = False  # The commit may or may not be in SQL, so the position must be read again.
                 lasting = time.monotonic() - down_since
                 log.warning("p%d: database down for %.1f s, retrying: %s", self.partition, lasting, error)
                 await asyncio.sleep(wait_seconds)
@@ -214,7 +216,7 @@ class PartitionWriter:
 
     async def _acquire(self) -> None:
         state = await self._in_thread(self._load)
-        keep = self.positioned  # Only after a moved catalogue: SQL refused the commit, so input and position hold.
+        keep = self.positioned  # True only after CatalogMoved: SQL refused the commit, so the buffers stay valid.
         moved = {}
         for topic, intake in self.intakes.items():
             position = state.positions.get(topic, 0)
@@ -257,11 +259,12 @@ class PartitionWriter:
                 self._room.set()
 
     def _apply(self, batches: list[InputBatch]) -> CommitRecord:
-        """The order of effects of one commit; crash safety is read here.
+        """Decide and commit the batches. This method fixes the order of effects on which crash safety rests.
 
         Nothing is visible outside this process before ``store.commit`` returns, and all of it is afterwards: balances,
-        journal, positions and outbox are one transaction, guarded by epoch and start positions. A crash before it
-        loses memory only; a crash after it finds the new positions in SQL. Kafka learns of it from the outbox alone.
+        journal, positions and outbox are one transaction, guarded by epoch and start positions. A crash before the
+        commit loses only memory; after it, the next owner finds the new positions in SQL. Output reaches Kafka only
+        through the outbox.
         """
         if self._engine is None:
             raise RuntimeError("a commit without an acquired partition")
@@ -288,7 +291,7 @@ class PartitionWriter:
             self._limit = min(self._limit * 2, largest)
 
     def _due_accounts(self) -> list[str]:
-        # When this is asked changes no result: an account's next event would roll it forward all the same.
+        # The moment of this query changes no result: an account's next event rolls it forward in the same way.
         now = time.monotonic()
         if now < self._due_next:
             return []
@@ -298,7 +301,7 @@ class PartitionWriter:
         return due
 
     def _prune(self, record: CommitRecord) -> None:
-        # Nothing depends on when: what is dropped lies beyond the time limit that the commit was decided with.
+        # The moment changes no result: the deleted identities are beyond the time limit that the commit applied.
         now = time.monotonic()
         if now < self._prune_next or "past_limit_us" not in record.limits:
             return
@@ -308,7 +311,7 @@ class PartitionWriter:
 
     def _full(self, intake: Intake) -> bool:
         settings = self._settings
-        # Two commits' worth: the next one is there, whole, when the one in flight ends.
+        # Room for two commits: the next one is completely buffered when the one in flight ends.
         return intake.records >= 2 * settings.max_commit_records or intake.size_bytes >= settings.max_buffer_bytes
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
@@ -316,7 +319,7 @@ class PartitionWriter:
             raise asyncio.CancelledError
         self._in_flight = asyncio.get_running_loop().run_in_executor(self._executor, work)
         try:
-            # Shielded: a cancelled task must not look finished while its thread still commits.
+            # Shielded, because a cancelled task must not appear finished while its thread still commits.
             return await asyncio.shield(self._in_flight)
         finally:
             if self._in_flight.done():

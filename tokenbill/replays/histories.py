@@ -1,8 +1,9 @@
-"""What was decided for accounts whose usage is to be corrected: ``python -m tokenbill.replays.histories PARTITION``.
+"""Histories of accounts whose usage is to be corrected: ``python -m tokenbill.replays.histories PARTITION``.
 
-All records of the partition are decided again, which takes seconds of processor time, so a worker starts it beside
-itself (:class:`LogStore`). The accounts are a JSON list on standard input, the servers are in
-TOKENBILL_KAFKA and TOKENBILL_DATABASE_URL, the answer is pickled: histories by account, or why there are none.
+The program decides all records of the partition again, which takes seconds of processor time. Therefore a worker runs
+it in a process of its own (:class:`LogStore`). The accounts are a JSON list on standard input, and the addresses of the
+servers are in TOKENBILL_KAFKA and TOKENBILL_DATABASE_URL. Standard output is pickled: the histories by account, or a
+reason and a detail if they are unavailable.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ from streams.read.input_log import InputLog, LogTooLong, LogTooShort
 from streams.topic_setup import partition_count
 
 MAX_RECORDS = 5_000_000
-"""Records of a partition that are decided again at most."""
+"""Largest number of records of a partition that are decided again."""
 READ_SECONDS = 25.0
 ANSWER_SECONDS = 30.0
-"""The partition waits for the answer."""
+"""Time limit of one replay; the partition waits for the result."""
 
 
 class LogStore(Store):
-    """A store that finds out from the log what was decided for an account."""
+    """Store of a worker that obtains the histories of accounts by replaying the log."""
 
     def __init__(self, kafka: str, database_url: str, pool_size: int) -> None:
         super().__init__(database_url, pool_size=pool_size)
@@ -67,7 +68,7 @@ class LogStore(Store):
 def read_histories(
     kafka: str, database_url: str, partition: int, accounts: Sequence[str]
 ) -> dict[str, AccountHistory] | Refusal:
-    """The history of each account up to the partition's last commit; refused if the log cannot be read."""
+    """Return the history of each account up to the partition's last commit; refused if the log cannot be read."""
     with closing(Database(database_url, pool_size=1, application_name="tokenbill histories")) as database:
         commits, catalogs = decisions(database, partition)
     ends: dict[str, int] = {}
@@ -84,7 +85,7 @@ def read_histories(
 
 
 def main() -> None:
-    """Answer the question on standard input."""
+    """Replay the partition in the arguments for the accounts on standard input, and write the result."""
     servers = os.environ["TOKENBILL_KAFKA"], os.environ["TOKENBILL_DATABASE_URL"]
     answer: dict[str, AccountHistory] | Refusal
     try:

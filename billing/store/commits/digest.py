@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from billing.commits.commit_record import CommitCounts, CommitRecord, OutboxRow
-from billing.store.commits.copy_text import copy_rows
+from billing.commits.copy_text import copy_rows
 from billing.store.commits.suspense_rows import suspense_text
 
 GENESIS = bytes(32)

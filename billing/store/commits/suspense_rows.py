@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import zstandard
 
 from billing.commits.commit_record import Suspended
-from billing.store.commits.copy_text import copy_rows
+from billing.commits.copy_text import copy_rows
 
 PLAIN, ZSTANDARD = "plain", "zstandard"
 """How a value holds the bytes of a record."""
@@ -25,7 +25,7 @@ def suspense_text(partition: int, commit_no: int, suspense: Iterable[Suspended])
     """The rows that one commit appends, numbered from 1.
 
     Raises:
-        BrokenInvariant: as :func:`billing.store.commits.copy_text.copy_rows`.
+        BrokenInvariant: as :func:`billing.commits.copy_text.copy_rows`.
     """
     parts: list[bytes] = []
     known: Headers = ()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from billing.accounts.account import NO_END_US, Account, Bucket
 from billing.commits.commit_record import AccountChanges, CommitCounts, CommitRecord, OutboxRow, RollupRow
-from billing.commits.copy_rows import account_row, bucket_row
+from billing.commits.copy_text import account_row, bucket_row
 from billing.commits.identities import DedupeChange, RecentNumbers, SourceState
 from billing.commits.input_batch import PositionMove
 from billing.ledger import Posting

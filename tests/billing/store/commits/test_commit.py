@@ -12,7 +12,7 @@ from store_records import FEE_PICO, QUOTA_MICRO, WALLET_PICO, Books
 
 from billing.accounts.extras import Extras
 from billing.commits.commit_record import Finding
-from billing.commits.copy_rows import account_row, bucket_row
+from billing.commits.copy_text import account_row, bucket_row
 from billing.commits.identities import HashHour, RecentNumbers, SourceState
 from billing.commits.input_batch import PositionMove
 from billing.errors import BrokenInvariant, CatalogMoved, DatabaseDown, Fenced, NotPrepared

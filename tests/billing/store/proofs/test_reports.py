@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from own_database import PreparedDatabase
 from store_records import Books, account
 
-from billing.commits.copy_rows import account_row
+from billing.commits.copy_text import account_row
 from billing.commits.output_documents import balance_object
 from billing.store.store import Store
 from tokenbill.commands.report import report

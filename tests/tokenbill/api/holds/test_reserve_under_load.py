@@ -32,7 +32,7 @@ MODEL = "deepseek-v3.2"
 WITHOUT_LOCK = "SELECT FROM hold_head WHERE account = ANY ($1::text[])"
 SERVE = """
 import sys
-from billing.store.holds import HoldBook
+from billing.store.holds.hold_book import HoldBook
 from tokenbill.cli import main
 if sys.argv[1] != "locked":
     HoldBook.LOCK_HEADS = sys.argv[1]

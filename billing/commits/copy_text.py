@@ -5,6 +5,8 @@ The digest of a commit is taken over these bytes, and ``audit`` takes it again o
 
 from collections.abc import Iterable
 
+from billing.accounts.account import Account, Bucket
+from billing.commits.columns import account_values, bucket_values
 from billing.errors import BrokenInvariant
 
 _ESCAPES = str.maketrans({"\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v"})
@@ -38,3 +40,13 @@ def copy_rows(rows: Iterable[Iterable[str | int | bytes | None]]) -> bytes:
         return text.encode()
     except UnicodeEncodeError as error:
         raise BrokenInvariant(f"a text to be stored is not Unicode: {error}") from error
+
+
+def account_row(account: Account) -> bytes:
+    """One row of ``AccountChanges.accounts_*``."""
+    return copy_rows([account_values(account)])
+
+
+def bucket_row(account: str, bucket: Bucket) -> bytes:
+    """One row of ``AccountChanges.buckets_*``."""
+    return copy_rows([bucket_values(account, bucket)])
