@@ -66,7 +66,7 @@ class Envelope:
     data: dict[str, Any]
 
     def refuse(self, code: str, detail: str) -> Refusal:
-        """Refuse this event, with its identity."""
+        """Return a refusal of this event, with its identity."""
         return record_refusal(code, detail, self.source, self.id, self.sequence, self.subject)
 
 

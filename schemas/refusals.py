@@ -67,7 +67,7 @@ def record_refusal(
     sequence: int | None = None,
     account: str | None = None,
 ) -> Refusal:
-    """Refuse a record, with the identity that could be read.
+    """Return the refusal of a record, with the identity fields that could be read.
 
     Raises:
         ValueError: the code is not one of :data:`schemas.refusal_codes.REASONS`.

@@ -101,7 +101,7 @@ class UsageEvent:
     counts: tuple[tuple[str, int], ...]
 
     def refuse(self, code: str, detail: str) -> Refusal:
-        """Refuse this event, with its identity."""
+        """Return a refusal of this event, with its identity."""
         return record_refusal(code, detail, self.source, self.id, self.sequence, self.account)
 
 
