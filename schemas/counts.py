@@ -1,4 +1,4 @@
-"""One count of a usage object: what is accepted, and why one is refused. Knows no dialect."""
+"""Check of one count of a usage object, for all dialects."""
 
 from schemas.fields import show
 from schemas.meters import MAX_COUNT
@@ -6,10 +6,11 @@ from schemas.refusals import Refused
 
 
 def check_count(field: str, value: object) -> int:
-    """Accept one count.
+    """Return one count if it is valid.
 
     Raises:
-        Refused: not an integer, negative, or greater than 2^63-1.
+        Refused: it is not an integer (``invalid_event``), negative (``usage_mismatch``), or greater than 2^63-1
+            (``overflow``).
     """
     if type(value) is not int:
         raise Refused("invalid_event", f"{field} is {show(value)}: expected an integer from 0")

@@ -1,8 +1,8 @@
-"""Table of refusal codes: every word that says no to a record, a command or a request, in one place.
+"""Table of all refusal codes of records, commands and requests.
 
 The reasons of ``usage.rejected`` and ``account.events``, the problem documents of the HTTP API and the page
-docs/reference/refusals.md are made from it. A code, once published, keeps its
-meaning, status and title. Never: the decision itself, which is a rule's.
+docs/reference/refusals.md are made from it. A code, once published, keeps its meaning, status and title. Never: the
+decision to refuse, which belongs to a rule.
 """
 
 from dataclasses import dataclass
@@ -196,7 +196,7 @@ def codes_of(use: Use) -> dict[str, Code]:
 
 
 CODES: frozenset[str] = frozenset(row.code for row in TABLE)
-"""Every code, whatever its use."""
+"""All codes of all uses."""
 
 REASONS: tuple[str, ...] = tuple(codes_of(RECORD))
-"""Every reason with which a record is rejected; the wire form is the text."""
+"""All reasons for the rejection of a record; the wire form is the text."""

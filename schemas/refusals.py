@@ -1,6 +1,6 @@
-"""Refusal: the one value with which a rule says no to a record, a command or a request. Returned, never raised.
+"""The refusal of a record, a command or a request by a rule. It is returned, never raised.
 
-What is broken is an exception instead; :mod:`billing.errors` draws their tree.
+Defects are exceptions instead; :mod:`billing.errors` lists them.
 """
 
 from collections.abc import Mapping
@@ -14,9 +14,9 @@ from schemas.refusal_codes import CODES, REASONS
 class Refusal:
     """A refusal: a code for programs, a sentence for people, and facts by name.
 
-    ``code`` is one of :data:`schemas.refusal_codes.CODES`. ``detail`` says which field, what value, and what was
-    expected; it has no final full stop. ``fields`` of a refused record hold its ``source``, ``id``, ``sequence`` and
-    ``account`` as far as they could be read.
+    ``code`` is one of :data:`schemas.refusal_codes.CODES`. ``detail`` states field, value and expected form, without a
+    final full stop. ``fields`` of a refused record are its ``source``, ``id``, ``sequence`` and ``account``, as far as
+    they could be read.
 
     Raises:
         ValueError: the code is not in the table.
@@ -32,27 +32,27 @@ class Refusal:
 
     @property
     def source(self) -> str | None:
-        """CloudEvents source of a refused record; None if absent or itself invalid."""
+        """CloudEvents source of a refused record; None if absent or invalid."""
         return cast(str | None, self.fields.get("source"))
 
     @property
     def id(self) -> str | None:
-        """CloudEvents id of a refused record; None if absent or itself invalid."""
+        """CloudEvents id of a refused record; None if absent or invalid."""
         return cast(str | None, self.fields.get("id"))
 
     @property
     def sequence(self) -> int | None:
-        """Sequence number of a refused record, which counts as seen; None if absent or itself invalid."""
+        """Sequence number of a refused record, which counts as seen; None if absent or invalid."""
         return cast(int | None, self.fields.get("sequence"))
 
     @property
     def account(self) -> str | None:
-        """Account of a refused record; None if absent or itself invalid."""
+        """Account of a refused record; None if absent or invalid."""
         return cast(str | None, self.fields.get("account"))
 
 
 class Refused(ValueError):
-    """Carries a refusal out of a nested reader to the function that returns it."""
+    """Exception that carries a refusal from a nested reader to the function that returns it."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)
@@ -67,7 +67,7 @@ def record_refusal(
     sequence: int | None = None,
     account: str | None = None,
 ) -> Refusal:
-    """Refuse a record, with the identity that could be read.
+    """Return the refusal of a record, with the identity fields that could be read.
 
     Raises:
         ValueError: the code is not one of :data:`schemas.refusal_codes.REASONS`.

@@ -1,4 +1,4 @@
-"""The plain calculator: the specification that the compiled one equals. One event at a time."""
+"""The plain calculator: the specification that the compiled one equals. It decides one event at a time."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ __all__ = ["PlainCalculator"]
 
 
 def batched(items: list[bytes], size: int) -> Iterator[list[bytes]]:
-    """Slices of at most ``size`` items."""
+    """Yield slices of at most ``size`` items."""
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
@@ -45,7 +45,7 @@ Rows: TypeAlias = dict[str | None, tuple[bytes, object]]
 
 
 def rows_of(account: Account | None) -> Rows:
-    """Row and terms of an account under None, of each bucket under its grant id; nothing of an unknown account."""
+    """Return row and terms of an account (key None) and of each bucket (key: grant id); empty if it is unknown."""
     if account is None:
         return {}
     rows: Rows = {None: (account_row(account), account_terms(account))}
@@ -56,18 +56,18 @@ def rows_of(account: Account | None) -> Rows:
 
 @dataclass(slots=True)
 class PlainDecoded:
-    """A decoded batch: each record as an event, a rejection, or the partition it belongs to."""
+    """A decoded batch: each record as an event, a rejection, or the number of the partition it belongs to."""
 
     batch: UsageBatch
     read: list[UsageEvent | Refusal | int]
 
     def events(self) -> list[UsageEvent]:
-        """The events of this partition."""
+        """Return the events of this partition."""
         return [item for item in self.read if isinstance(item, UsageEvent)]
 
 
 class PlainCalculator:
-    """See :class:`billing.calculator.interface.Calculator`."""
+    """Calculator in plain Python, see :class:`billing.calculator.interface.Calculator`."""
 
     def __init__(self) -> None:
         self._plans: dict[PlanKey, Plan] = {}
@@ -78,8 +78,8 @@ class PlainCalculator:
         self._stored_buckets: set[tuple[str, str]] = set()
         self._touched: set[str] = set()
         self._dirty: dict[tuple[str, str | None], str] = {}
-        """Rows that are not as before, (account, None) or (account, grant id): ``changed``, or ``replaced`` where their
-        terms are not either."""
+        """(account, None) or (account, grant id) to ``changed``, or to ``replaced`` if the terms changed too
+        (:class:`billing.commits.commit_record.AccountChanges`)."""
         self._dedupe = Dedupe()
         self._lines: list[bytes] = []
         self._postings = Postings()
@@ -157,7 +157,7 @@ class PlainCalculator:
     def _decide(
         self, event: UsageEvent, offset: int, limits: TimeLimits | None, outcome: UsageOutcome
     ) -> Refusal | None:
-        """Decide one event; the rejection where it is refused."""
+        """Decide one event; return the rejection if it is rejected, else None."""
 
         if limits is not None:
             late = time_refusal(event, self._dedupe.numbered(event), outcome.log_time_us, limits)
@@ -232,11 +232,11 @@ class PlainCalculator:
         return effects
 
     def _rows(self, account: Account | None) -> Rows:
-        """The rows of an account, to be compared with when it has changed."""
+        """Return the rows of an account before a change, for comparison."""
         return rows_of(account)
 
     def _note_changes(self, account: Account, before: Rows) -> None:
-        """Remember which rows of an account are not as they were before."""
+        """Mark the rows of an account that differ from ``before``."""
         for grant_id, (row, terms) in rows_of(account).items():
             old_row, old_terms = before.get(grant_id, (b"", None))
             if old_terms != terms:

@@ -1,4 +1,4 @@
-"""Applies the account commands of a commit in the order of the log: one decision and one outcome each.
+"""Application of the account commands of a commit, in log order: one decision and one outcome per command.
 
 Never: a rule of a command (:mod:`billing.decide.command_rules`), SQL, Kafka, the clock.
 """
@@ -29,11 +29,11 @@ from schemas.topics import COMMAND_FORWARDED_TOPIC, COMMAND_TOPIC
 _CORRECTING = (VoidUsage.TYPE.encode(), CorrectUsage.TYPE.encode())
 ACCEPTED = "accepted"
 UNKNOWN_SUBJECT = "unknown"
-"""Subject of the outcome of a command that names no account, in its event or in its record's key."""
+"""Subject of the outcome of a command that names no account, neither in its event nor in its record's key."""
 
 
 class CommandApplier:
-    """Applies the commands of one partition to its accounts, and keeps the histories that corrections need."""
+    """Applier of commands to the accounts of one partition; it keeps the histories that corrections need."""
 
     def __init__(self, state: PartitionState, loader: Loader, calculator: Calculator) -> None:
         self._state = state
@@ -42,7 +42,7 @@ class CommandApplier:
         self._prepared: dict[str, AccountHistory] | Refusal = {}
 
     def decide_by(self, catalog_epoch: int, catalog: Catalog, limits: TimeLimits | None) -> None:
-        """Decide by this catalogue and these limits from now on."""
+        """Use this catalogue and these limits from now on."""
         self._catalog_epoch, self._catalog, self._limits = catalog_epoch, catalog, limits
         self._plan_of = catalog.plans_by_key().__getitem__
 
@@ -62,10 +62,11 @@ class CommandApplier:
         self._prepared = self._histories(one for one in named if (one.source, one.id) not in known)
 
     def forget_prepared(self) -> None:
-        """Drop the prepared histories: a commit has made them old."""
+        """Drop the prepared histories, because a commit has made them stale."""
         self._prepared = {}
 
     def apply(self, batch: InputBatch, log_time_us: int, draft: CommitDraft) -> int:
+        """Apply a batch of commands to the accounts and the draft; return the log time after it."""
         records = draft.undropped(batch, "commands_dropped")
         forwarded = batch.topic == COMMAND_FORWARDED_TOPIC
         parsed = [
@@ -113,8 +114,11 @@ class CommandApplier:
         histories: dict[str, AccountHistory] | Refusal,
         draft: CommitDraft,
     ) -> bool:
-        """Decide one command; whether it was accepted. Only then it occupies its identity (CONTRACT §1 and §2): a
-        refused one, sent again when what it lacked is there, is carried out."""
+        """Decide one command and return True if it is accepted.
+
+        Only an accepted command occupies its identity. A refused one may be sent again and accepted later
+        (docs/reference/account-commands.md, "Identity and order").
+        """
         account = self._calculator.account(command.account)
         now_us = log_time_us
         if self._limits is None:
@@ -155,7 +159,7 @@ class CommandApplier:
         return True
 
     def _histories(self, commands: Iterable[Command]) -> dict[str, AccountHistory] | Refusal:
-        """What was decided before this commit for the accounts whose usage is to be corrected."""
+        """Return the histories, up to this commit, of the accounts whose usage the commands correct."""
         if isinstance(self._prepared, Refusal):
             return self._prepared
         wanted = {one.account for one in commands if isinstance(one.data, VoidUsage | CorrectUsage)}
@@ -170,7 +174,7 @@ class CommandApplier:
         histories: dict[str, AccountHistory] | Refusal,
         draft: CommitDraft,
     ) -> Account | Refusal:
-        """Void or correct usage: what its rule posts, sums up and tells goes into the commit."""
+        """Void or correct usage; add its postings, rollups, events and findings to the commit."""
         name = scene.command.account
         if scene.account is None:
             return Refusal("unknown_account", f"account {name!r} was never opened")
@@ -197,7 +201,7 @@ class CommandApplier:
 
 
 def _name_in(key: bytes | None) -> str | None:
-    """The account that a record's key names; None where it is no name."""
+    """Return the account that a record's key names, or None if the key is not a valid name."""
     try:
         return check_name((key or b"").decode())
     except (UnicodeDecodeError, PydanticCustomError):

@@ -1,4 +1,4 @@
-"""Loader: fetches from storage what a partition's memory lacks."""
+"""Loading of stored data that a partition's memory lacks."""
 
 from collections.abc import Iterable, Sequence
 from typing import Protocol
@@ -12,22 +12,22 @@ from schemas.refusals import Refusal
 
 
 class Loader(Protocol):
-    """Fetches what a partition's memory lacks. ``billing.store.Store`` is one; ``simulate`` has nothing stored."""
+    """Source of stored data that a partition's memory lacks: ``billing.store.Store``, or memory in ``simulate``."""
 
     def load_accounts(self, ids: Sequence[str]) -> list[Account]:
-        """The accounts that exist among ``ids``."""
+        """Return the accounts among ``ids`` that exist."""
 
     def known_commands(self, ids: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
-        """(source, id) to outcome of the commands decided before."""
+        """Return the outcomes of the commands among ``ids`` that were decided before, by (source, id)."""
 
     def known_payments(self, pairs: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
-        """The (account, payment_ref) used before."""
+        """Return the (account, payment_ref) among ``pairs`` that were used before."""
 
     def load_hours(self, partition: int, hours: Sequence[int]) -> list[HashHour]:
-        """All identities stored under these hours."""
+        """Return all identities stored under these hours."""
 
     def histories(self, state: PartitionState, accounts: Sequence[str]) -> dict[str, AccountHistory] | Refusal:
-        """Return the decisions for these accounts, as far as they are known, in all commits of the partition so far.
+        """Return the known history of these accounts, from all commits of the partition so far.
 
         Refused with ``history_unavailable``, ``history_not_kept`` or ``history_too_long`` if they cannot be read now.
         """

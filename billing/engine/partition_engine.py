@@ -1,8 +1,8 @@
-"""What one commit decides: input batches of one partition in, a complete ``CommitRecord`` out.
+"""The engine of one partition: input batches in, a complete ``CommitRecord`` out.
 
 Owns: the order within a commit (commands, forwarded commands, usage, forwarded usage), forwarding and its numbers,
-command identities, what is loaded before it is needed, and the outbox rows. Never: Kafka, SQL (a loader fetches what is
-missing), the clock. The rules are elsewhere: commands in ``billing.decide.command_rules``, usage in a calculator.
+command identities, and loading of what a decision needs. Never: Kafka, SQL (a loader fetches what is missing), the
+clock. The rules are elsewhere: for commands in ``billing.decide.command_rules``, for usage in a calculator.
 """
 
 from collections.abc import Sequence
@@ -22,11 +22,12 @@ from schemas.times import HOUR_US
 from schemas.topics import COMMAND_FORWARDED_TOPIC, COMMAND_TOPIC, INPUT_TOPICS, USAGE_FORWARDED_TOPIC, USAGE_TOPIC
 
 IDENTITY_MEMORY_BYTES = 512 << 20
-"""What identities of unnumbered sources take at most in a worker that holds every partition (DESIGN 7)."""
+"""Memory limit for identities of unnumbered sources in a worker that holds every partition, in bytes
+(docs/reference/principles.md, "Identity")."""
 
 
 class PartitionEngine:
-    """One partition's memory and decisions. Thrown away after any failed or uncertain commit."""
+    """One partition's memory and decisions. It is discarded after any failed or uncertain commit."""
 
     def __init__(
         self,
@@ -55,22 +56,22 @@ class PartitionEngine:
 
     @property
     def positions(self) -> dict[str, int]:
-        """Next offset of each input topic, after the commits so far."""
+        """The next offset of each input topic, after the commits so far."""
         return self._state.positions
 
     def continue_with(self, catalog_epoch: int, catalog: Catalog, limits: TimeLimits) -> None:
-        """Decide by this catalogue and these limits from now on: a replay of commits that were decided by several."""
+        """Use this catalogue and these limits from now on, for a replay of commits decided under several of them."""
         self._decide_by(catalog_epoch, catalog, limits)
 
     def prepare(self, batches: Sequence[InputBatch]) -> None:
-        """Read what these batches need and what may take seconds. Optional: :meth:`decide` reads what is missing."""
+        """Read data of these batches that may take seconds to read. Optional: :meth:`decide` reads what is missing."""
         self._commands.prepare(batches)
 
     def decide(self, batches: Sequence[InputBatch], due: Sequence[str] = ()) -> CommitRecord:
-        """Decide batches of one commit, in the order of ``INPUT_TOPICS``, each contiguous with the position.
+        """Decide the batches of one commit, in the order of ``INPUT_TOPICS``, each contiguous with its position.
 
-        ``due`` are accounts that time alone has changed: they are rolled forward to the log time of the commit, which
-        is what their next event would do first.
+        Accounts in ``due`` have a change that depends on time alone. They are rolled forward to the log time of the
+        commit, as their next event would do first.
 
         Raises:
             BrokenInvariant: batches out of order or not contiguous, or the commit before was not confirmed.
@@ -91,7 +92,11 @@ class PartitionEngine:
         return self._undecided
 
     def committed(self) -> None:
-        """The record last decided is in SQL: the next one follows it."""
+        """Confirm that the last decided record is committed in SQL, and advance to the next one.
+
+        Raises:
+            BrokenInvariant: no record was decided.
+        """
         record = self._undecided
         if record is None:
             raise BrokenInvariant("nothing was decided that could have been committed")
@@ -108,9 +113,9 @@ class PartitionEngine:
             self._bound_identities(record.log_time_us - self._limits.past_us)
 
     def _bound_identities(self, oldest_us: int) -> None:
-        """Forget identities of unnumbered sources that no event can name any more, and the oldest beyond the bound.
+        """Drop hours of identities that no acceptable event can fall in, and the oldest hours beyond the memory limit.
 
-        What is forgotten is in SQL, and is loaded again for an event of its hour: memory decides no result.
+        A dropped hour is in SQL and is loaded again for an event of that hour, so the limit changes no decision.
         """
         held = self._calculator.hours_held()
         total_bytes = sum(held_bytes for _, held_bytes in held)
@@ -121,7 +126,7 @@ class PartitionEngine:
             total_bytes -= held_bytes
 
     def roll_all(self, now_us: int) -> CommitRecord:
-        """Roll every account in memory forward to ``now_us``, as a commit of its own (the end of ``simulate``)."""
+        """Roll every account in memory forward to ``now_us``, as a separate commit (the end of ``simulate``)."""
         draft = CommitDraft(self._state)
         self._roll(self._calculator.account_ids(), now_us, draft)
         self._undecided = self._record([], self._state.log_time_us, draft)

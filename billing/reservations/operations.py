@@ -1,8 +1,8 @@
-"""What may be done with a hold: reserve, extend, release, settle, reconcile. Plain rules on the scene of one account.
+"""Operations on holds: reserve, extend, release, settle, reconcile. Plain rules on a :class:`HoldContext`.
 
-Owns: the states of a hold, what a repeated request gets, and the usage event that a settlement becomes. A hold counts
-while it is open and has not expired; the commit that burns usage naming it closes it. Usage that really happened is
-never refused: a settlement of a hold that is gone is recorded all the same. Never: SQL, Kafka, the clock.
+Owns: the states of a hold, the result of a repeated request, and the settlement of usage. A hold counts while it is
+open and has not expired; the commit that burns usage naming it closes it. Usage that has happened is never refused: a
+settlement on a closed or expired hold is recorded nevertheless. Never: SQL, Kafka, the clock.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -28,14 +28,17 @@ from schemas.refusals import Refusal
 from schemas.times import HOUR_US, format_time_us
 
 SETTLEMENT_US = HOUR_US
-"""How long settled usage stays on hold at most while its commit is waited for."""
+"""Longest time for which settled usage stays on hold until its commit."""
 _STEPS_KEPT = 32
 
 
 @dataclass(slots=True)
 class HoldContext:
-    """What an operation is decided on, all of one moment: the account (None: never opened), all that is held of it,
-    and the holds that were asked for by id. What an operation puts is written, or nothing of it is."""
+    """Input and output of an operation, read at one moment.
+
+    ``account`` is None if it was never opened. ``held`` is everything held of it, ``holds`` are the requested holds by
+    id. ``changed`` are the holds that the operation made or changed; all of them are written, or none.
+    """
 
     now_us: int
     account: Account | None
@@ -45,7 +48,7 @@ class HoldContext:
     changed: dict[str, Hold] = field(default_factory=dict)
 
     def put(self, hold: Hold) -> None:
-        """Make or change a hold."""
+        """Add or change a hold."""
         before = self.holds.get(hold.reservation_id)
         if before is not None:
             self.held = self.held.minus(before.held_at(self.now_us))
@@ -53,12 +56,14 @@ class HoldContext:
         self.holds[hold.reservation_id] = self.changed[hold.reservation_id] = hold
 
     def needs_allotting(self) -> bool:
-        """Whether what is held has to be decided anew, from every open hold (:meth:`allot`)."""
+        """Return True if the open holds must be decided again (:meth:`allot`), because a bucket is overcommitted."""
         return self.account is not None and overcommitted(self.account, self.held)
 
     def allot(self, open_holds: Iterable[Hold]) -> None:
-        """Decide anew what each open hold holds, the oldest first: usage that was burned meanwhile took what another
-        hold had counted on, and left what it held itself."""
+        """Decide the amounts of each open hold again, the oldest first.
+
+        Needed after a burn that took quota another hold had counted on, and left what its own hold had reserved.
+        """
         self.held = NOTHING
         for hold in sorted(open_holds, key=lambda hold: (hold.created_us, hold.reservation_id)):
             held = NOTHING
@@ -72,18 +77,21 @@ class HoldContext:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """Something to decide under the account's lock. ``wanted`` are the holds that :attr:`Scene.holds` must show."""
+    """An operation to decide under the account's lock.
+
+    ``wanted`` are the ids of the holds to load into :attr:`HoldContext.holds`.
+    """
 
     account: str
     wanted: tuple[str, ...]
     decide: Callable[[HoldContext], Any]
     fresh: bool = False
-    """Whether what is wanted has names drawn at random for this operation: only an earlier try of it has made them."""
+    """True if the wanted ids are freshly generated for this operation; only a retry of it can find them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """Usage that was settled: the hold it was settled on, its event, and why it did not come out of that hold."""
+    """Settled usage: the hold it was settled on, its event, and the problem if it did not come out of that hold."""
 
     hold: Hold
     event: str
@@ -91,7 +99,7 @@ class Settled:
 
 
 def repeated(hold: Hold, step: str, sha256: str) -> Refusal | Mapping[str, Any] | None:
-    """What is known of a step taken before: None where it was not, refused where it was with another body."""
+    """Return the stored result of a step, None if it is new, or a refusal if it was taken with another body."""
     known = hold.steps.get(step)
     if known is None:
         return None
@@ -101,7 +109,7 @@ def repeated(hold: Hold, step: str, sha256: str) -> Refusal | Mapping[str, Any] 
 
 
 def with_step(hold: Hold, step: str, sha256: str, **answer: Any) -> Hold:
-    """The hold with a step taken; the oldest steps are forgotten, the making of the hold is not."""
+    """Return the hold with a step added; the creation of the hold and the latest 32 steps are kept."""
     steps = dict(hold.steps) | {step: {"sha256": sha256} | answer}
     for old in list(steps)[1 : max(1, len(steps) - _STEPS_KEPT)]:
         del steps[old]
@@ -111,10 +119,11 @@ def with_step(hold: Hold, step: str, sha256: str, **answer: Any) -> Hold:
 def reserve(
     scene: HoldContext, hold: Hold, counts: Counts, validity_us: int, sha256: str, accept_partial: bool
 ) -> Hold | Refusal:
-    """Make a hold for usage of at most ``counts``. ``hold`` brings identity, kind and dimensions; the rest is decided.
+    """Make a hold for usage of at most ``counts``. ``hold`` supplies identity, kind and dimensions.
 
-    Refused as :func:`billing.reservations.amounts.decide_hold` says, and with ``unknown_account`` or
-    ``idempotency_key_reused``.
+    Returns:
+        The hold, or a refusal of :func:`billing.reservations.amounts.decide_hold`, or one with ``unknown_account`` or
+        ``idempotency_key_reused``.
     """
     existing = scene.holds.get(hold.reservation_id)
     if existing is not None:
@@ -138,13 +147,13 @@ def reserve(
 
 
 def find(scene: HoldContext, reservation_id: str) -> Hold | Refusal:
-    """A hold, whatever its state; ``unknown_reservation``."""
+    """Return a hold in any state, or a refusal with ``unknown_reservation``."""
     hold = scene.holds.get(reservation_id)
     return hold or Refusal("unknown_reservation", f"there is no reservation {reservation_id!r}")
 
 
 def gone(hold: Hold, now_us: int) -> Refusal | None:
-    """Why nothing is on hold any more: ``reservation_expired`` or ``reservation_closed``; None while it is open."""
+    """Return None if the hold is open, else a refusal with ``reservation_expired`` or ``reservation_closed``."""
     state = hold.shown_state(now_us)
     if state == "expired":
         expired = format_time_us(hold.expires_us)
@@ -157,7 +166,7 @@ def gone(hold: Hold, now_us: int) -> Refusal | None:
 def extend(
     scene: HoldContext, reservation_id: str, more: Counts, validity_us: int | None, step: str, sha256: str
 ) -> Hold | Refusal:
-    """Hold more usage, longer, or both. What was held stays as it is where the extension is refused."""
+    """Extend a hold by more usage, by time, or both; a refused extension changes nothing."""
     hold = find(scene, reservation_id)
     if isinstance(hold, Refusal):
         return hold
@@ -192,7 +201,7 @@ def extend(
 
 
 def release(scene: HoldContext, reservation_id: str) -> Hold | Refusal:
-    """Give everything back. Of a hold that is gone nothing changes."""
+    """Release everything that a hold reserves; a hold that is no longer open does not change."""
     hold = find(scene, reservation_id)
     if isinstance(hold, Refusal):
         return hold
@@ -214,9 +223,12 @@ def settle(
 ) -> Settled | Refusal:
     """Record usage that happened under a hold, once for each ``step``.
 
-    The used part moves from the hold to one of its own, which the event names and its commit closes; so what is free
-    never grows before the usage is burned. ``final`` gives the rest back. Refusal only with ``unknown_reservation`` and
-    ``idempotency_key_reused``; of a hold that is gone the usage is recorded, and :attr:`Settled.problem` says so.
+    The used part moves from the hold to a separate hold, which the usage event names and its commit closes. So the free
+    amounts never grow before the usage is burned. ``final`` releases the rest of the hold. Usage of a hold that is no
+    longer open is recorded too, with :attr:`Settled.problem` set.
+
+    Returns:
+        The settled usage, or a refusal with ``unknown_reservation`` or ``idempotency_key_reused``.
     """
     hold = find(scene, reservation_id)
     if isinstance(hold, Refusal):
@@ -245,7 +257,7 @@ def settle(
 
 
 def _lowered(scene: HoldContext, hold: Hold, held: HeldAmounts, used: Counts) -> Hold:
-    """The hold without a part that was used."""
+    """Return the hold without a part that was used, priced again."""
     gone_counts = dict(used)
     left = canonical_counts({meter: max(0, count - gone_counts.get(meter, 0)) for meter, count in hold.terms.counts})
     terms = replace(hold.terms, counts=left)
@@ -262,7 +274,10 @@ def _problem_kept(step: Mapping[str, Any] | None) -> Refusal | None:
 
 
 def reconcile(scene: HoldContext, reservation_id: str) -> tuple[Hold, Refusal | None] | Refusal:
-    """An offline grant whose usage is being sent; its last event closes it. Says where it is gone already."""
+    """Return an offline grant whose usage is being sent, and a refusal if it is no longer open.
+
+    The last usage event of the grant closes it. Other ids are refused with ``unknown_grant``.
+    """
     hold = find(scene, reservation_id)
     if isinstance(hold, Refusal) or hold.kind != OFFLINE_GRANT:
         return Refusal("unknown_grant", f"there is no offline grant {reservation_id!r}")

@@ -1,4 +1,4 @@
-"""A catalogue prepared to price reservations."""
+"""A catalogue prepared for pricing reservations."""
 
 from billing.accounts.account import Account
 from billing.catalog.model import Catalog, Plan, PlanKey, PriceBook
@@ -10,7 +10,7 @@ from schemas.usage import UsageEvent
 
 
 class Tariff:
-    """A catalogue made ready to price reservations: each book's rows and each plan are looked up once."""
+    """A catalogue prepared for pricing reservations: the rows of each book and each plan are looked up once."""
 
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
@@ -18,12 +18,15 @@ class Tariff:
         self._rater = Raters()
 
     def plan(self, key: PlanKey) -> Plan:
-        """A plan version."""
+        """Return a plan version."""
         return self._plans[key]
 
     def rate(self, account: Account, event: UsageEvent) -> tuple[PriceBook, Rated] | Refusal:
-        """Price an event by the account's book, in the tiers of its counters; ``no_price_book``, ``no_price``,
-        ``overflow``."""
+        """Price an event by the account's book, with the tiers that its counters have reached.
+
+        Returns:
+            The book version and the rated event, or a refusal with ``no_price_book``, ``no_price`` or ``overflow``.
+        """
         book = self.catalog.price_book_at(account.price_book, event.time_us)
         if book is None:
             return Refusal("no_price_book", f"no version of price book {account.price_book!r} is in force")
@@ -31,7 +34,10 @@ class Tariff:
         return rated if isinstance(rated, Refusal) else (book, rated)
 
     def fixed_cost(self, account: Account, event: UsageEvent) -> tuple[int, int] | None:
-        """Pico and micro standard tokens of an event, where its combination alone decides them; else None."""
+        """Return price (pico) and standard tokens (micro) of an event whose combination alone decides them, else None.
+
+        Also None if an amount exceeds 64 bits.
+        """
         book = self.catalog.price_book_at(account.price_book, event.time_us)
         prices = None if book is None else self._rater(book).fixed(combination_of(event))
         if prices is None:

@@ -1,4 +1,4 @@
-"""What is accepted as an account command."""
+"""Checks of account commands: accepted and refused forms."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The CloudEvents envelope in both modes, and old versions lifted in place."""
+"""The CloudEvents envelope in both modes, and upcasting of old versions."""
 
 import json
 

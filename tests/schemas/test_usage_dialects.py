@@ -1,4 +1,4 @@
-"""Every provider's usage becomes disjoint meters that add up to its total, or is refused; never guessed."""
+"""Every provider's usage becomes disjoint meters that add up to its total, or is refused; it is never guessed."""
 
 from typing import Any
 
@@ -37,7 +37,7 @@ SHAPES: list[tuple[str, dict[str, Any], dict[str, int]]] = [
         prompt(cached_tokens=300, cache_write_tokens=700),
         {"cache_read": 300, "cache_write": 700, "output": 100},
     ),
-    # the worked example: 1000 input of which 600 image, 300 cached, 200 both
+    # worked example: 1000 input tokens, of which 600 are image, 300 cached and 200 both
     (
         "openai.chat",
         prompt(**OVERLAP, cached_tokens_details={"image_tokens": 200}),
@@ -48,7 +48,7 @@ SHAPES: list[tuple[str, dict[str, Any], dict[str, int]]] = [
         prompt(**OVERLAP, cached_image_tokens=200),
         {"input": 300, "cache_read": 100, "image_input": 400, "image_cache_read": 200, "output": 100},
     ),
-    # no detail: the cached tokens are text first
+    # without details, cached tokens are taken from text first
     ("openai.chat", prompt(**OVERLAP), {"input": 100, "cache_read": 300, "image_input": 600, "output": 100}),
     (
         "openai.chat",
@@ -209,7 +209,7 @@ OTHER_INPUT = objects(*MEDIA, "cache_write_tokens", cached_tokens_details=object
 
 @st.composite
 def provider_usages(draw: st.DrawFn) -> tuple[str, dict[str, Any], int]:
-    """A usage in some dialect, often inconsistent, and the total that its provider would bill."""
+    """Return usage in some dialect, often inconsistent, and the total that its provider would bill."""
     dialect = draw(st.sampled_from(DIALECTS))
     received, made = draw(TOTAL), draw(TOTAL)
     inclusive = (received or 0) + (made or 0)

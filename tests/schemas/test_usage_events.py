@@ -1,4 +1,4 @@
-"""What the reference decoder accepts as a usage event, and what it says when it does not."""
+"""Usage events in the reference decoder: accepted forms, and the details of rejections."""
 
 import json
 from typing import Any

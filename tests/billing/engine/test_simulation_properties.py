@@ -1,4 +1,4 @@
-"""What holds for any accounts, commands and usage: balance, conservation, and that commit boundaries do not matter."""
+"""Properties of any accounts, commands and usage: balance, conservation, independence of commit boundaries."""
 
 import json
 from typing import Any
@@ -77,7 +77,7 @@ def test_the_same_input_gives_the_same_bytes(calculator: MakeCalculator, steps: 
 def test_how_accounts_interleave_changes_no_account(
     calculator: MakeCalculator, steps: list[Line | bytes], pick: Any
 ) -> None:
-    """Every account keeps its own order; each source writes of one account."""
+    """Shuffle lines but keep the order within each account; each source writes for one account."""
     lines = [step for step in steps if not isinstance(step, bytes)]
     queues = [[line for line in lines if line["subject"] == account] for account in ACCOUNTS]
     shuffled: list[Line | bytes] = []
@@ -151,7 +151,7 @@ def test_an_event_beyond_64_bits_is_rejected_whole(calculator: MakeCalculator) -
 
 
 def test_the_greatest_time_counts_every_readable_line(calculator: MakeCalculator) -> None:
-    """A line that is rejected has a time too; what cannot be read has none."""
+    """The time of a rejected line counts; an unreadable line has no time."""
     declared = BOOK | {"meters": ["clicks"], "rows": [{"model": "m", "per_million": {"clicks": "1", "input": "1"}}]}
     steps = [opened(), buy("A", "G"), use(1, "29 00:00", meter="clicks")]
     book = catalog(declared, plan("A"))

@@ -34,7 +34,7 @@ def test_a_new_quota_takes_the_place_of_what_is_left() -> None:
     [first], events = invoked(stage, 0, group(1, wanted=80))
     assert isinstance(first, Hold) and first.held.buckets_micro == {"g/1": 80 * MILLION} and events == []
     [second], events = invoked(stage, 1, group(1, used=30, wanted=80))
-    # 30 wait for their commit, so 70 are left to grant: less than asked for.
+    # 30 wait for their commit, so 70 are left to grant, less than requested.
     assert isinstance(second, Hold) and second.terms.partial and second.terms.counts == (("input", 70),)
     assert len(events) == 1 and '"id":"s/1/1"' in events[0] and '"input":30' in events[0]
     assert stage.held.buckets_micro == {"g/1": 100 * MILLION}

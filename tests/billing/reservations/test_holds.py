@@ -1,4 +1,4 @@
-"""What a reservation holds: the rule that burns, asked in advance."""
+"""Amounts of a hold: the burn rule, applied in advance."""
 
 from dataclasses import replace
 
@@ -189,7 +189,7 @@ STEPS = st.lists(
 def test_reserved_usage_never_overspends_in_any_order(
     steps: list[tuple[str, int, str]], wallet: int, credit: int, size: int
 ) -> None:
-    """Usage within its reservation is always paid for, whatever is reserved, settled and burned in between."""
+    """Usage within its reservation is always paid for, in any order of reservations, settlements and burns."""
     of = account(wallet, bucket("goes-on", size), bucket("goes-on", 20, "z/1"), credit_limit_pico=credit * YUAN)
     stage = scene(of)
     for number, (what, tokens, name) in enumerate(steps):
@@ -222,7 +222,7 @@ def test_reserved_usage_never_overspends_in_any_order(
 
 
 def _commit_one_settlement(stage: HoldContext, chosen: int) -> None:
-    """What a commit does: burn the usage of some settlement and close its hold."""
+    """Burn the usage of one settlement and close its hold, as a commit does."""
     assert stage.account is not None
     waiting = [hold for hold in stage.holds.values() if hold.event is not None and hold.state == OPEN]
     if waiting:
