@@ -19,7 +19,7 @@ from billing.log_time import DecidedAt
 from schemas.commands import Command
 from schemas.refusals import Refusal
 
-Rule = Callable[[CommandContext], Account | Refusal]
+DecideCommand = Callable[[CommandContext], Account | Refusal]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ def carry_out(
     command: Command,
     account: Account | None,
     at: DecidedAt,
-    rule: Rule,
+    rule: DecideCommand,
     catalog: Catalog,
     plan_of: PlanOf,
     payment_known: Callable[[str, str], bool],

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from billing import ledger
-from billing.accounts.account import CLOSED, SUSPENDED, Account, has_room
-from billing.accounts.command_context import WALLET_MAX_PICO, CommandContext
+from billing.accounts.account import ACCOUNT_CLOSED, ACCOUNT_SUSPENDED, Account, has_room
+from billing.accounts.command_context import MAX_WALLET_PICO, CommandContext
 from billing.accounts.wallet import put_in
 from billing.decide.roll_forward import next_due_us
 from billing.invoicing.bills import change_credit, charge_back, collect, terms
@@ -79,9 +79,9 @@ def _decide(scene: CommandContext) -> Account | Refusal:
         return _open(command.data, scene)
     if scene.account is None:
         return Refusal("unknown_account", f"account {command.account!r} was never opened")
-    if scene.account.status == CLOSED and not isinstance(command.data, WHEN_CLOSED):
+    if scene.account.status == ACCOUNT_CLOSED and not isinstance(command.data, WHEN_CLOSED):
         return Refusal("account_closed", f"account {command.account!r} is closed")
-    if scene.account.status == SUSPENDED and isinstance(command.data, NOT_WHEN_SUSPENDED):
+    if scene.account.status == ACCOUNT_SUSPENDED and isinstance(command.data, NOT_WHEN_SUSPENDED):
         return Refusal("account_suspended", f"account {command.account!r} has a bill past due")
     return RULES[type(command.data)](command.data, scene.account, scene)
 
@@ -125,10 +125,10 @@ def _open(data: OpenAccount, scene: CommandContext) -> Account | Refusal:
 def _top_up(data: TopUpWallet, account: Account, scene: CommandContext) -> Account | Refusal:
     if scene.payment_known(account.account, data.payment_ref):
         return Refusal("duplicate_payment_ref", f"payment {data.payment_ref!r} was booked before on this account")
-    if account.wallet_pico + data.amount_pico > WALLET_MAX_PICO:
+    if account.wallet_pico + data.amount_pico > MAX_WALLET_PICO:
         return Refusal(
             "overflow",
-            f"with {format_pico(data.amount_pico)} the wallet would hold more than {format_pico(WALLET_MAX_PICO)}",
+            f"with {format_pico(data.amount_pico)} the wallet would hold more than {format_pico(MAX_WALLET_PICO)}",
         )
     put_in(account, data.amount_pico, gift=data.gift)
     paid_by = ledger.PROMOTION_EXPENSE if data.gift else ledger.CASH
@@ -171,7 +171,7 @@ def _pass_time(data: PassTime, account: Account, scene: CommandContext) -> Accou
 
 
 def _close(data: CloseAccount, account: Account, scene: CommandContext) -> Account | Refusal:
-    account.status = CLOSED
+    account.status = ACCOUNT_CLOSED
     return account
 
 

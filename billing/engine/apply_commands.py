@@ -11,7 +11,7 @@ from billing.accounts.account import Account
 from billing.accounts.command_context import CommandContext
 from billing.calculator.interface import Calculator
 from billing.catalog.model import Catalog
-from billing.commits.commit_record import Finding, PartitionState
+from billing.commits.commit_record import ACCEPTED, Finding, PartitionState
 from billing.commits.input_batch import InputBatch
 from billing.corrections.correct import CORRECTION_POSTED, HISTORY_DIFFERS, correct
 from billing.corrections.history import AccountHistory, Step
@@ -27,7 +27,6 @@ from schemas.routing import partition_of
 from schemas.topics import COMMAND_FORWARDED_TOPIC, COMMAND_TOPIC
 
 _CORRECTING = (VoidUsage.TYPE.encode(), CorrectUsage.TYPE.encode())
-ACCEPTED = "accepted"
 UNKNOWN_SUBJECT = "unknown"
 """Subject of the outcome of a command that names no account, neither in its event nor in its record's key."""
 

@@ -8,14 +8,14 @@ posted to the control account ``adjustments``. No SQL, no clock.
 
 from billing import ledger
 from billing.accounts.account import ACTIVE, PENDING, USED_UP, Account, Bucket, never_begun
-from billing.accounts.command_context import WALLET_MAX_PICO, CommandContext
+from billing.accounts.command_context import MAX_WALLET_PICO, CommandContext
 from billing.accounts.wallet import put_in, take_out
 from schemas.commands import AdjustBalance
 from schemas.refusals import Refusal
 from schemas.units import MICRO_DIGITS, MICRO_PICO, format_micro, format_pico
 
 WALLET = "wallet"
-BUCKET_MAX_MICRO = 10 ** (18 + MICRO_DIGITS)
+MAX_BUCKET_MICRO = 10 ** (18 + MICRO_DIGITS)
 """Largest amount of a bucket, and the most that a plan may grant; a command that would exceed it is refused."""
 
 
@@ -37,8 +37,8 @@ def adjust(data: AdjustBalance, account: Account, scene: CommandContext) -> Acco
 
 
 def _adjust_wallet(amount_pico: int, account: Account, scene: CommandContext) -> Account | Refusal:
-    if abs(account.wallet_pico + amount_pico) > WALLET_MAX_PICO:
-        return Refusal("overflow", f"a wallet holds or owes at most {format_pico(WALLET_MAX_PICO)}")
+    if abs(account.wallet_pico + amount_pico) > MAX_WALLET_PICO:
+        return Refusal("overflow", f"a wallet holds or owes at most {format_pico(MAX_WALLET_PICO)}")
     if amount_pico > 0:
         put_in(account, amount_pico, gift=False)
     else:
@@ -61,8 +61,8 @@ def _adjust_bucket(bucket: Bucket, change_micro: int, account: Account, scene: C
             f"bucket {bucket.grant_id!r} has {format_micro(bucket.remaining_micro)} left, "
             f"of which {format_micro(-change_micro)} cannot be taken",
         )
-    if bucket.amount_micro + change_micro > BUCKET_MAX_MICRO:
-        return Refusal("overflow", f"a bucket holds at most {format_micro(BUCKET_MAX_MICRO)}")
+    if bucket.amount_micro + change_micro > MAX_BUCKET_MICRO:
+        return Refusal("overflow", f"a bucket holds at most {format_micro(MAX_BUCKET_MICRO)}")
     resize(bucket, change_micro, scene)
     if bucket.status == USED_UP:
         # No later burn can earn this liability, and a used-up bucket must not carry any.

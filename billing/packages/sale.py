@@ -1,6 +1,6 @@
 """Preconditions of a sale: the plan version, space for buckets, sufficient funds."""
 
-from billing.accounts.account import MOST_BUCKETS, TOO_MANY_BUCKETS, Account
+from billing.accounts.account import MAX_BUCKETS, TOO_MANY_BUCKETS, Account
 from billing.accounts.command_context import CommandContext
 from billing.catalog.model import Plan
 from schemas.refusals import Refusal
@@ -12,7 +12,7 @@ def no_room(account: Account) -> Refusal:
     """Return the refusal of a grant that would exceed the account's maximum number of buckets."""
     return Refusal(
         TOO_MANY_BUCKETS,
-        f"the account has {len(account.buckets)} buckets, and {MOST_BUCKETS} are the most; use another account",
+        f"the account has {len(account.buckets)} buckets, and {MAX_BUCKETS} are the most; use another account",
     )
 
 

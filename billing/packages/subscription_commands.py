@@ -33,7 +33,7 @@ from schemas.commands import (
 from schemas.refusals import Refusal
 from schemas.times import format_time_us
 
-MOST_PAST_CYCLES = 1_000
+MAX_PAST_CYCLES = 1_000
 """Maximum number of begun cycles of a subscription that starts in the past; each is granted, and ended, at once."""
 
 
@@ -49,9 +49,9 @@ def start_subscription(data: StartSubscription, account: Account, scene: Command
         begins, last = format_time_us(data.starts_at_us), format_time_us(LAST_START_US)
         return Refusal("invalid_starts_at", f"starts_at: {begins} is too far ahead; a cycle begins before {last}")
     begun = cycle_at(plan.cycle, data.starts_at_us, scene.now_us)
-    if begun > MOST_PAST_CYCLES:
+    if begun > MAX_PAST_CYCLES:
         begins = format_time_us(data.starts_at_us)
-        return Refusal("invalid_starts_at", f"starts_at: {begins} is more than {MOST_PAST_CYCLES} cycles ago")
+        return Refusal("invalid_starts_at", f"starts_at: {begins} is more than {MAX_PAST_CYCLES} cycles ago")
     if not has_room(account, max(1, begun) * len(plan.buckets)):
         return no_room(account)
     if not fee_payable(account, data.pay_from, plan.price_pico):

@@ -31,7 +31,7 @@ from schemas.refusals import Refusal
 from schemas.times import format_time_us
 from schemas.units import MICRO_PICO, format_micro, format_pico
 
-SOURCE = "urn:tokenbill:transfer"
+TRANSFER_SOURCE = "urn:tokenbill:transfer"
 
 
 def send(data: TransferPackage, account: Account, scene: CommandContext) -> Account | Refusal:
@@ -77,7 +77,7 @@ def send(data: TransferPackage, account: Account, scene: CommandContext) -> Acco
         "lapses_at": _end(bucket.lapse_at_us),
         "carried_cycles": bucket.carried_cycles,
     }
-    scene.messages.append(Message(ReceivePackage.TYPE, f"{SOURCE}:{transfer_id}", "in", data.to, body))
+    scene.messages.append(Message(ReceivePackage.TYPE, f"{TRANSFER_SOURCE}:{transfer_id}", "in", data.to, body))
     return account
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from billing.reservations.amounts import NOTHING
-from billing.reservations.hold import CHARGING, OPEN, RELEASED, Counts, Hold, Terms
+from billing.reservations.hold import CHARGING, HOLD_OPEN, HOLD_RELEASED, Hold, Terms
 from billing.reservations.operations import HoldContext, Settled, gone, repeated, reserve, settle, with_step
-from schemas.meters import canonical_counts
+from schemas.meters import Counts, canonical_counts
 from schemas.refusals import Refusal
 from schemas.times import DAY_US, MINUTE_US
 
@@ -21,7 +21,7 @@ SESSION_US = DAY_US
 """Lifetime of a session after its last invocation."""
 QUOTA_US = 5 * MINUTE_US
 """Validity of a granted quota (``validityTime``)."""
-LATE_US = MINUTE_US
+MAX_SESSION_LATE_US = MINUTE_US
 """Extra time for which a quota is held, because a gateway reports usage after the validity has ended."""
 
 
@@ -77,7 +77,7 @@ def open_session(scene: HoldContext, session: str, account: str, sha256: str) ->
     if scene.account is None:
         return Refusal("unknown_account", f"account {account!r} was never opened")
     began = Hold(
-        *(session, account, CHARGING, OPEN, NOTHING, Terms({})),
+        *(session, account, CHARGING, HOLD_OPEN, NOTHING, Terms({})),
         *(scene.now_us, scene.now_us + SESSION_US),
     )
     scene.put(with_step(began, "create", sha256))
@@ -131,8 +131,8 @@ def invoke(
             result = ended or _grant(scene, found, group, sha256, accept_partial=True)
         grants.append(GroupGrant(group.rating_group, result))
     if final:
-        for hold in [hold for hold in scene.holds.values() if hold.kind == CHARGING and hold.state == OPEN]:
-            scene.put(replace(hold, state=RELEASED))
+        for hold in [hold for hold in scene.holds.values() if hold.kind == CHARGING and hold.state == HOLD_OPEN]:
+            scene.put(replace(hold, state=HOLD_RELEASED))
     elif ended is None:
         scene.put(replace(found, expires_us=scene.now_us + SESSION_US))
     return grants, sent
@@ -150,7 +150,7 @@ def _settle_group(scene: HoldContext, session: Hold, group: GroupUsage, invocati
     if name not in scene.holds:
         # Units used without a quota are settled on a hold that is released from the beginning.
         bare = Hold(
-            *(name, session.account, CHARGING, RELEASED, NOTHING, Terms(group.dimensions)),
+            *(name, session.account, CHARGING, HOLD_RELEASED, NOTHING, Terms(group.dimensions)),
             *(scene.now_us, scene.now_us),
         )
         scene.put(bare)
@@ -172,12 +172,12 @@ def _grant(
     name = group_id(session.reservation_id, group.rating_group)
     before = scene.holds.get(name)
     if before is not None and group.wanted is not None:
-        scene.put(replace(before, state=RELEASED, held=NOTHING))
+        scene.put(replace(before, state=HOLD_RELEASED, held=NOTHING))
         del scene.holds[name]
     if not group.wanted:
         return None
-    asked = Hold(name, session.account, CHARGING, OPEN, NOTHING, Terms(group.dimensions), 0, 0)
-    granted = reserve(scene, asked, group.wanted, QUOTA_US + LATE_US, sha256, accept_partial)
+    asked = Hold(name, session.account, CHARGING, HOLD_OPEN, NOTHING, Terms(group.dimensions), 0, 0)
+    granted = reserve(scene, asked, group.wanted, QUOTA_US + MAX_SESSION_LATE_US, sha256, accept_partial)
     if isinstance(granted, Refusal) and before is not None:
         scene.holds[name] = scene.changed[name]
     return granted

@@ -12,18 +12,17 @@ from typing import Any
 from billing.accounts.account import Account
 from billing.reservations.amounts import NOTHING, HeldAmounts, decide_hold, hold_for_used, overcommitted
 from billing.reservations.hold import (
+    HOLD_OPEN,
+    HOLD_RELEASED,
     OFFLINE_GRANT,
-    OPEN,
-    RELEASED,
     SETTLEMENT,
-    Counts,
     Hold,
     Terms,
     settlement_event,
     usage_event,
 )
 from billing.reservations.tariff import Tariff
-from schemas.meters import canonical_counts
+from schemas.meters import Counts, canonical_counts
 from schemas.refusals import Refusal
 from schemas.times import HOUR_US, format_time_us
 
@@ -139,7 +138,7 @@ def reserve(
     terms = Terms(hold.terms.dimensions, granted.counts, granted.amount_pico, granted.standard_micro, partial)
     expires_us = scene.now_us + validity_us
     made = Hold(
-        *(hold.reservation_id, hold.account, hold.kind, OPEN, granted.held, terms, scene.now_us, expires_us),
+        *(hold.reservation_id, hold.account, hold.kind, HOLD_OPEN, granted.held, terms, scene.now_us, expires_us),
         steps={"create": {"sha256": sha256}},
     )
     scene.put(made)
@@ -158,7 +157,7 @@ def gone(hold: Hold, now_us: int) -> Refusal | None:
     if state == "expired":
         expired = format_time_us(hold.expires_us)
         return Refusal("reservation_expired", f"reservation {hold.reservation_id!r} expired at {expired}")
-    if state != OPEN:
+    if state != HOLD_OPEN:
         return Refusal("reservation_closed", f"reservation {hold.reservation_id!r} is {state}")
     return None
 
@@ -206,7 +205,7 @@ def release(scene: HoldContext, reservation_id: str) -> Hold | Refusal:
     if isinstance(hold, Refusal):
         return hold
     if gone(hold, scene.now_us) is None:
-        scene.put(replace(hold, state=RELEASED))
+        scene.put(replace(hold, state=HOLD_RELEASED))
     return scene.holds[reservation_id]
 
 
@@ -245,10 +244,10 @@ def settle(
     if scene.account is not None:
         held = hold_for_used(scene.account, scene.held.minus(hold.held_at(scene.now_us)), happened, scene.tariff)
     if problem is None:
-        scene.put(replace(hold, state=RELEASED) if final else _lowered(scene, hold, held, used))
+        scene.put(replace(hold, state=HOLD_RELEASED) if final else _lowered(scene, hold, held, used))
     event = settlement_event(happened, part_id)
     made = Hold(
-        *(part_id, hold.account, SETTLEMENT, OPEN, held, terms, scene.now_us, scene.now_us + SETTLEMENT_US),
+        *(part_id, hold.account, SETTLEMENT, HOLD_OPEN, held, terms, scene.now_us, scene.now_us + SETTLEMENT_US),
         event=event,
     )
     kept = {} if problem is None else {"problem": [problem.code, problem.detail]}

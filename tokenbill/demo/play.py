@@ -26,7 +26,7 @@ from streams.send.send_commands import send_commands
 from tokenbill import stack
 from tokenbill.demo import traffic
 from tokenbill.demo.consumer import read_balances, read_rated, read_rejected, records_in
-from tokenbill.demo.demo_checks import Check, Evidence, check_all
+from tokenbill.demo.demo_checks import DemoCheck, Evidence, check_all
 from tokenbill.demo.demo_sums import committed_sums
 from tokenbill.demo.emitters import Emitters
 from tokenbill.demo.emitting import EmitterTask, SentCounts
@@ -34,10 +34,10 @@ from tokenbill.demo.expected import PriceList, priced_kinds, total
 from tokenbill.demo.patience import PATIENCE_SECONDS, patiently
 from tokenbill.demo.summary import Bar, Speed, say
 from tokenbill.demo.trace import built_in_sizes, default_trace, read_trace
-from tokenbill.errors import UserError
 from tokenbill.stack.info import StackInfo
 from tokenbill.stack.progress import Plain
 from tokenbill.stack.status import document
+from tokenbill.user_errors import UserError
 
 WORKERS = 2
 EMITTERS = 2
@@ -45,12 +45,12 @@ KILL_AT_PERCENT = 40
 BAD_EVERY = 2_500
 """One event in this many is malformed or cannot be priced."""
 WORKERS_USE_CATALOG_SECONDS = 60.0
-POLL_SECONDS = 0.5
+DEMO_POLL_SECONDS = 0.5
 LOAD_ACCOUNTS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class DemoOptions:
     """Options of a demonstration."""
 
     data_dir: Path | None
@@ -68,7 +68,7 @@ class DemoOutcome:
     run: str
     data_dir: Path
     evidence: Evidence
-    checks: list[Check]
+    checks: list[DemoCheck]
     speed: Speed
 
 
@@ -106,7 +106,7 @@ class DemoRun:
         say(self.console, text)
 
 
-def play(wish: Wish, console: Console) -> DemoOutcome:
+def play(wish: DemoOptions, console: Console) -> DemoOutcome:
     """Run the demonstration.
 
     Raises:
@@ -127,13 +127,13 @@ def play(wish: Wish, console: Console) -> DemoOutcome:
         kinds = priced_kinds(scene.prices, now_us)
         sent, speed = _send_and_follow(scene, wish, _orders(scene, wish, kinds, trace))
         scene.say("Checking: database, topics, audit ...")
-        shapes = traffic.make_shapes(sizes, [traffic.KINDS[place] for place in kinds])
+        shapes = traffic.make_shapes(sizes, [traffic.TRAFFIC_KINDS[place] for place in kinds])
         evidence = _gather(scene, wish, sent, shapes)
         return DemoOutcome(scene.run, scene.running.data_dir, evidence, check_all(evidence), speed)
 
 
 @contextlib.contextmanager
-def _stage(wish: Wish, console: Console, book: PriceBook) -> Iterator[DemoRun]:
+def _stage(wish: DemoOptions, console: Console, book: PriceBook) -> Iterator[DemoRun]:
     """Run the stack for the duration of the ``with`` block. It is stopped if it was started here, unless it is kept."""
     before = stack.info(wish.data_dir)
     workers = sum(one.name.startswith("worker-") for one in before.processes)
@@ -178,7 +178,7 @@ def _wait_until_idle(scene: DemoRun) -> None:
     while not _is_idle(scene):
         if time.monotonic() > deadline:
             raise UserError("the stack is busy with other traffic", "the demo counts all there is", "Try later.")
-        time.sleep(POLL_SECONDS)
+        time.sleep(DEMO_POLL_SECONDS)
 
 
 def _is_idle(scene: DemoRun) -> bool:
@@ -195,7 +195,7 @@ def _open_accounts(scene: DemoRun, commands: list[dict[str, object]]) -> None:
     scene.say(f"Accounts: {len(commands):,} commands sent (open, sell a package, top up)")
 
 
-def _orders(scene: DemoRun, wish: Wish, kinds: list[int], trace: Path | None) -> list[EmitterTask]:
+def _orders(scene: DemoRun, wish: DemoOptions, kinds: list[int], trace: Path | None) -> list[EmitterTask]:
     bad = wish.events // BAD_EVERY
     return [
         EmitterTask(
@@ -212,7 +212,7 @@ def _orders(scene: DemoRun, wish: Wish, kinds: list[int], trace: Path | None) ->
     ]
 
 
-def _send_and_follow(scene: DemoRun, wish: Wish, orders: list[EmitterTask]) -> tuple[SentCounts, Speed]:
+def _send_and_follow(scene: DemoRun, wish: DemoOptions, orders: list[EmitterTask]) -> tuple[SentCounts, Speed]:
     """Start the emitters, kill a worker on the way, and wait until everything is committed and published."""
     began = last_moved = time.monotonic()
     committed = -1
@@ -233,7 +233,7 @@ def _send_and_follow(scene: DemoRun, wish: Wish, orders: list[EmitterTask]) -> t
             if finished and now - last_moved > PATIENCE_SECONDS:
                 scene.say(f"Nothing has moved for {PATIENCE_SECONDS:.0f} s: no longer waiting.")
                 break
-            time.sleep(POLL_SECONDS)
+            time.sleep(DEMO_POLL_SECONDS)
         now = time.monotonic()
         began = emitters.first_sent_at or began
         return emitters.totals(), Speed((committed_at or now) - began, now - began)
@@ -252,7 +252,7 @@ def _kill_worker(scene: DemoRun, percent: int) -> None:
         scene.say(f"Killed {name} (pid {pids[name]}) with -9 at {percent} %.")
 
 
-def _gather(scene: DemoRun, wish: Wish, sent: SentCounts, shapes: list[traffic.Shape]) -> Evidence:
+def _gather(scene: DemoRun, wish: DemoOptions, sent: SentCounts, shapes: list[traffic.Shape]) -> Evidence:
     sums, kafka = scene.sums, scene.kafka
     audited = patiently("the database", lambda: audit(str(scene.running.database_url)), (DatabaseDown,), scene.say)
     return Evidence(

@@ -17,7 +17,7 @@ from billing.reservations.operations import HoldContext, Operation
 from billing.reservations.tariff import Tariff
 from billing.store.database import Database
 from billing.store.holds import hold_rows as rows
-from billing.store.holds.wire import Sent, Wire, text_array
+from billing.store.holds.wire import WireConnection, WireStatement, text_array
 from billing.store.published_catalog import read_catalog
 
 KEEP_US = 24 * 3_600_000_000
@@ -32,8 +32,8 @@ OPTIONS = (
 """Settings of the connection that decides. Every statement finds rows by key, so one generic plan serves all calls:
 planning each call would cost more than running it. Sequential scans are off, because a plan that scans the table, made
 while it had few rows, would be kept while the table grows."""
-_BEGIN: Sent = (b"begin", ())
-_COMMIT: Sent = (b"commit", ())
+_BEGIN: WireStatement = (b"begin", ())
+_COMMIT: WireStatement = (b"commit", ())
 
 
 class _CatalogMoved(Exception):
@@ -63,8 +63,8 @@ class HoldBook:
             b"drop_old": rows.DROP_OLD,
             b"send_again": rows.SEND_AGAIN,
         }
-        self._wire = Wire(database_url, "tokenbill holds", statements, OPTIONS)
-        self._looking = Wire(database_url, "tokenbill looks for holds", looks)
+        self._wire = WireConnection(database_url, "tokenbill holds", statements, OPTIONS)
+        self._looking = WireConnection(database_url, "tokenbill looks for holds", looks)
         self._database = Database(database_url, 1, "tokenbill prices of holds")
         self._prices: tuple[int, Tariff] | None = None
 
@@ -193,12 +193,14 @@ class HoldBook:
         return scenes
 
 
-def _written(changed: Iterable[Hold], named: Mapping[str, Hold]) -> list[Sent]:
+def _written(changed: Iterable[Hold], named: Mapping[str, Hold]) -> list[WireStatement]:
     """Return the statements that write holds: updates of existing ones, which are locked already, then one insert.
 
     New holds are inserted in the order of their ids, because another transaction may insert the same ids.
     """
     ordered = sorted(changed, key=lambda hold: hold.reservation_id)
-    sent: list[Sent] = [(b"update", rows.changed_row(hold)) for hold in ordered if hold.reservation_id in named]
+    sent: list[WireStatement] = [
+        (b"update", rows.changed_row(hold)) for hold in ordered if hold.reservation_id in named
+    ]
     made = [hold for hold in ordered if hold.reservation_id not in named]
     return [*sent, (b"insert", rows.new_rows(made))] if made else sent

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from billing.burning.burn import burn
 from billing.ledger import Postings
 from billing.reservations.amounts import NOTHING, Granted, HeldAmounts, credit_pico, decide_hold
-from billing.reservations.hold import CHARGING, OPEN, Hold, Terms, usage_event
+from billing.reservations.hold import CHARGING, HOLD_OPEN, Hold, Terms, usage_event
 from billing.reservations.operations import HoldContext, Settled, extend, find, gone, release, reserve, settle
 from schemas.refusals import Refusal
 from schemas.units import MILLION
@@ -224,7 +224,7 @@ def test_reserved_usage_never_overspends_in_any_order(
 def _commit_one_settlement(stage: HoldContext, chosen: int) -> None:
     """Burn the usage of one settlement and close its hold, as a commit does."""
     assert stage.account is not None
-    waiting = [hold for hold in stage.holds.values() if hold.event is not None and hold.state == OPEN]
+    waiting = [hold for hold in stage.holds.values() if hold.event is not None and hold.state == HOLD_OPEN]
     if waiting:
         hold = waiting[chosen % len(waiting)]
         happened = usage_event("a", hold.terms, hold.terms.counts, hold.created_us)

@@ -13,9 +13,10 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from billing.reservations.amounts import NOTHING
-from billing.reservations.hold import OPEN, RESERVATION, Counts, Hold, Terms, hold_object
+from billing.reservations.hold import HOLD_OPEN, RESERVATION, Hold, Terms, hold_object
 from billing.reservations.operations import HoldContext, Operation, Settled, extend, find, release, reserve, settle
 from schemas.fields import JsonReal, Name, Text, TimeUs, explain
+from schemas.meters import Counts
 from schemas.outputs import Decimal
 from schemas.refusals import Refusal, Refused
 from schemas.times import SECOND_US
@@ -24,16 +25,15 @@ from tokenbill.api.holds.holding import Holding, digest_of_body, holding_of, new
 from tokenbill.api.http.answers import json_answer
 from tokenbill.api.http.auth import Caller
 from tokenbill.api.http.bodies import described, header_of, read_json, strict_schema, wire_names
-from tokenbill.api.http.problems import KEY_EXPECTED, Problem, responses
+from tokenbill.api.http.problems import KEY_EXPECTED, KEY_PATTERN, Problem, responses
 
 PATH = "/v1/reservations"
 router = APIRouter(prefix=PATH, tags=["reservations"])
 
-LONGEST_SECONDS = 86_400
+MAX_HOLD_SECONDS = 86_400
 DEFAULT_SECONDS = 300
-KEY_PATTERN = "^[A-Za-z0-9_.:~-]{1,128}$"
 _KEY = re.compile(KEY_PATTERN)
-Given = dict[str, Any]
+ParsedBody = dict[str, Any]
 """A request body as it was parsed."""
 Key = Annotated[
     str | None,
@@ -45,7 +45,9 @@ Usage = Annotated[
     Field(description="counts by meter, as in a usage event; the meters are disjoint"),
     WithJsonSchema({"type": "object", "additionalProperties": COUNT_SCHEMA}),
 ]
-Seconds = Annotated[int, Field(ge=1, le=LONGEST_SECONDS, strict=True, description="validity of the hold in seconds")]
+HoldSeconds = Annotated[
+    int, Field(ge=1, le=MAX_HOLD_SECONDS, strict=True, description="validity of the hold in seconds")
+]
 
 
 class ReservationBody(BaseModel):
@@ -63,7 +65,7 @@ class ReservationBody(BaseModel):
     member: Text | None = Field(default=None, description="member of the account who uses it")
     request_id: Text | None = Field(default=None, description="id of the request, for later look-up")
     usage: Usage
-    validity_seconds: Seconds = DEFAULT_SECONDS
+    validity_seconds: HoldSeconds = DEFAULT_SECONDS
     accept_partial: bool = Field(
         default=False, strict=True, description="hold less if the balance is too small, by lower generated counts"
     )
@@ -73,7 +75,7 @@ class ExtensionBody(BaseModel):
     """A request to extend a reservation by more usage, more time, or both."""
 
     usage: Usage = Field(default_factory=dict)
-    validity_seconds: Seconds | None = Field(default=None, description="seconds from now; never shortens the hold")
+    validity_seconds: HoldSeconds | None = Field(default=None, description="seconds from now; never shortens the hold")
 
 
 class SettlementBody(BaseModel):
@@ -116,7 +118,7 @@ class Reservation(BaseModel):
     expires: str = Field(description="time of expiry")
 
 
-class Sent(BaseModel):
+class SentEvent(BaseModel):
     """The usage event of a settlement, with its place in Kafka."""
 
     source: str = Field(description="source of the event")
@@ -129,10 +131,10 @@ class Settlement(BaseModel):
     """A recorded settlement."""
 
     reservation: Reservation
-    event: Sent
+    event: SentEvent
 
 
-async def read_body(request: Request, model: type[BaseModel]) -> tuple[Any, Given]:
+async def read_body(request: Request, model: type[BaseModel]) -> tuple[Any, ParsedBody]:
     """Return the body as a model, and as it was parsed.
 
     Raises:
@@ -172,14 +174,14 @@ def terms_of(body: ReservationBody) -> Terms:
 
 
 async def make_hold(
-    request: Request, caller: Caller, body: ReservationBody, given: Given, kind: str, prefix: str, key: str | None
+    request: Request, caller: Caller, body: ReservationBody, given: ParsedBody, kind: str, prefix: str, key: str | None
 ) -> tuple[Hold, int]:
     """Make the hold that a body requests. Return it with the time of the decision (microseconds UTC)."""
     digest = digest_of_body(given) if key else ""  # without a key the request cannot be repeated
     caller.check_account(body.account)
     counts = counts_of(body.usage)
     hold_id = new_id(prefix, caller, key)
-    asked = Hold(hold_id, body.account, kind, OPEN, NOTHING, terms_of(body), 0, 0)
+    asked = Hold(hold_id, body.account, kind, HOLD_OPEN, NOTHING, terms_of(body), 0, 0)
     validity_us = body.validity_seconds * SECOND_US
 
     def decide(scene: HoldContext) -> tuple[Hold | Refusal, int]:

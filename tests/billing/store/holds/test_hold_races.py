@@ -15,7 +15,7 @@ from own_database import PreparedDatabase
 from store_records import Books
 
 from billing.reservations.amounts import NOTHING, HeldAmounts
-from billing.reservations.hold import OPEN, RESERVATION, Hold, Terms
+from billing.reservations.hold import HOLD_OPEN, RESERVATION, Hold, Terms
 from billing.reservations.operations import HoldContext, Operation, extend, find, release, reserve, settle
 from billing.store.holds.hold_book import HoldBook
 from billing.store.proofs import reports
@@ -93,7 +93,7 @@ def reserving(
     def decide(scene: HoldContext) -> Any:
         if meet is not None:
             meet()
-        hold = Hold(name, of, RESERVATION, OPEN, NOTHING, Terms(DIMENSIONS), 0, 0)
+        hold = Hold(name, of, RESERVATION, HOLD_OPEN, NOTHING, Terms(DIMENSIONS), 0, 0)
         return reserve(scene, hold, (("input", tokens),), MINUTE_US, key, False)
 
     return Operation(of, (name,), decide)
@@ -257,7 +257,7 @@ def test_reports_say_what_is_reserved_now(rich: PreparedDatabase, store: Store, 
         for name, micro, lasts_us in (("x", 10**6, MINUTE_US), ("y", 5 * 10**5, MINUTE_US), ("late", 10**6, 0)):
             held = HeldAmounts({"g1/1": micro})
             expires_us = scene.now_us + lasts_us
-            scene.put(Hold(name, "b", RESERVATION, OPEN, held, Terms(DIMENSIONS), scene.now_us, expires_us))
+            scene.put(Hold(name, "b", RESERVATION, HOLD_OPEN, held, Terms(DIMENSIONS), scene.now_us, expires_us))
 
     book.transact([Operation("b", (), put)])
     rows = {row["account"]: row["reserved"] for row in reports.balances(rich.report_url)}
