@@ -196,16 +196,16 @@ class Replay:
         timeline.tell([*done.of_time, *done.events])
         return done.messages
 
-    def _rule_again(self, scene: CommandContext) -> Account | Refusal:
+    def _rule_again(self, context: CommandContext) -> Account | Refusal:
         """Apply the rule of a command that was accepted before.
 
         Its fee was paid, so the wallet of a timeline cannot refuse it: the credit limit is raised during the rule.
         Renewals that fall due by time are still checked against the wallet.
         """
-        if scene.account is None or not isinstance(scene.command.data, _PAID_FOR):
-            return self._rule(scene)
-        scene.account.credit_limit_pico += _WAIVED_PICO
-        decided = self._rule(scene)
+        if context.account is None or not isinstance(context.command.data, _PAID_FOR):
+            return self._rule(context)
+        context.account.credit_limit_pico += _WAIVED_PICO
+        decided = self._rule(context)
         if isinstance(decided, Account):
             decided.credit_limit_pico -= _WAIVED_PICO
         return decided

@@ -89,12 +89,12 @@ def _issue(account: Account, agreed: BillTerms, postings: Postings) -> list[Acco
     return [AccountEvent(account.account, "bill.issued.v1", data)]
 
 
-def collect(data: CollectBill, account: Account, scene: CommandContext) -> Account | Refusal:
+def collect(data: CollectBill, account: Account, context: CommandContext) -> Account | Refusal:
     """Apply ``bill.collected.v1``: pay a bill or part of it; resume the account if no bill is past due any more."""
     bill = _bill(account, data.bill_id)
     if bill is None:
         return _unknown(data.bill_id)
-    if scene.payment_known(account.account, data.payment_ref):
+    if context.payment_known(account.account, data.payment_ref):
         return Refusal("duplicate_payment_ref", f"payment {data.payment_ref!r} was booked before on this account")
     if data.amount_pico > bill.open_pico:
         return Refusal(
@@ -102,14 +102,14 @@ def collect(data: CollectBill, account: Account, scene: CommandContext) -> Accou
             f"{format_pico(data.amount_pico)} is more than the {format_pico(bill.open_pico)} open on {data.bill_id!r}",
         )
     bill.paid_pico += data.amount_pico
-    _post_cash(account, scene, data.amount_pico)
-    if account.status == ACCOUNT_SUSPENDED and _overdue(account, scene.now_us) is None:
+    _post_cash(account, context, data.amount_pico)
+    if account.status == ACCOUNT_SUSPENDED and _overdue(account, context.now_us) is None:
         account.status = ACCOUNT_OPEN
-        scene.events.append(AccountEvent(account.account, "account.resumed.v1", {"bill_id": data.bill_id}))
+        context.events.append(AccountEvent(account.account, "account.resumed.v1", {"bill_id": data.bill_id}))
     return account
 
 
-def charge_back(data: ChargeBackBill, account: Account, scene: CommandContext) -> Account | Refusal:
+def charge_back(data: ChargeBackBill, account: Account, context: CommandContext) -> Account | Refusal:
     """Apply ``bill.charged_back.v1``: reopen a bill whose payment was returned; its due date does not change."""
     bill = _bill(account, data.bill_id)
     if bill is None:
@@ -120,18 +120,18 @@ def charge_back(data: ChargeBackBill, account: Account, scene: CommandContext) -
             f"{format_pico(data.amount_pico)} is more than the {format_pico(bill.paid_pico)} paid of {data.bill_id!r}",
         )
     bill.paid_pico -= data.amount_pico
-    _post_cash(account, scene, -data.amount_pico)
+    _post_cash(account, context, -data.amount_pico)
     return account
 
 
-def change_credit(data: ChangeCredit, account: Account, scene: CommandContext) -> Account | Refusal:
+def change_credit(data: ChangeCredit, account: Account, context: CommandContext) -> Account | Refusal:
     """Apply ``credit.changed.v1``: set the credit limit, which covers wallet debt and open bills together."""
     account.credit_limit_pico = data.credit_limit_pico
     return account
 
 
-def _post_cash(account: Account, scene: CommandContext, amount_pico: int) -> None:
-    scene.postings.post(account.currency, (ledger.CASH, "", amount_pico), (ledger.RECEIVABLES, "", -amount_pico))
+def _post_cash(account: Account, context: CommandContext, amount_pico: int) -> None:
+    context.postings.post(account.currency, (ledger.CASH, "", amount_pico), (ledger.RECEIVABLES, "", -amount_pico))
 
 
 def _bill(account: Account, bill_id: str) -> Bill | None:

@@ -52,7 +52,7 @@ def event(tokens: int, meter: str = "input", **dimensions: str) -> Any:
     return usage_event("a", Terms(DIMENSIONS | dimensions), ((meter, tokens),), NOW_US)
 
 
-def scene(of: Account | None, now_us: int = NOW_US, *holds: Hold, prices: Catalog = CATALOG) -> HoldContext:
+def context(of: Account | None, now_us: int = NOW_US, *holds: Hold, prices: Catalog = CATALOG) -> HoldContext:
     made = HoldContext(now_us, of, NOTHING, {}, Tariff(prices))
     for hold in holds:
         made.put(hold)

@@ -105,16 +105,16 @@ class HoldBook:
             named = rows.locked_holds(locked if wanted else ())
             seen = rows.seen_accounts(read)
             scenes = self._scenes(seen, named, operations)
-            if any(scene.needs_allotting() for scene in scenes.values()):
+            if any(context.needs_allotting() for context in scenes.values()):
                 # Every open hold is needed, together with the balance of the same snapshot: read all again.
                 [read] = await self._wire.ask((b"read_open", [accounts]))
                 seen = rows.seen_accounts(read)
                 scenes = self._scenes(seen, named, operations)
-                for name, scene in scenes.items():
-                    if scene.needs_allotting():
-                        scene.allot(seen[name].open_holds())
+                for name, context in scenes.items():
+                    if context.needs_allotting():
+                        context.allot(seen[name].open_holds())
             answers = [operation.decide(scenes[operation.account]) for operation in operations]
-            changed = [hold for scene in scenes.values() for hold in scene.changed.values()]
+            changed = [hold for context in scenes.values() for hold in context.changed.values()]
             await self._wire.ask(*_written(changed, named), _COMMIT)
         except BaseException:  # Raised again; the locks must be released first.
             self._wire.drop()

@@ -243,24 +243,24 @@ async def _invoke(
     groups = {usage.ratingGroup: await rating_group_of(request, usage.ratingGroup) for usage in read.multipleUnitUsage}
     usages = [_usage_of(usage, groups[usage.ratingGroup]) for usage in read.multipleUnitUsage]
 
-    def decide(scene: HoldContext) -> Answered | Refusal:
-        if begins and session not in scene.holds:
-            began = open_session(scene, session, account, digest)
+    def decide(context: HoldContext) -> Answered | Refusal:
+        if begins and session not in context.holds:
+            began = open_session(context, session, account, digest)
             if isinstance(began, Refusal):
                 return began
-        decided = invoke(scene, session, number, digest, usages, final=ends, debit=debits)
+        decided = invoke(context, session, number, digest, usages, final=ends, debit=debits)
         if isinstance(decided, (Answered, Refusal)):
             return decided
         grants, events = decided
         answer = {
-            "invocationTimeStamp": format_time_us(scene.now_us),
+            "invocationTimeStamp": format_time_us(context.now_us),
             "invocationSequenceNumber": number,
             "multipleUnitInformation": [
                 _information(usage, groups[usage.ratingGroup], grant)
                 for usage, grant in zip(read.multipleUnitUsage, grants, strict=True)
             ],
         }
-        keep_answer(scene, session, number, digest, answer)
+        keep_answer(context, session, number, digest, answer)
         return Answered(tuple(events), answer)
 
     wanted = tuple(dict.fromkeys((*wanted_holds(session, usages, number), *known)))

@@ -136,7 +136,7 @@ async def reconcile_grant(request: Request, grant: GrantId) -> Response:
     events = [_usage_of(account, number, event, declared) for number, event in enumerate(body.events)]
     events[-1] = dict(events[-1], data=dict(events[-1]["data"], reservation=grant))
     holding = holding_of(request)
-    found = await holding.queue.run(Operation(account, (grant,), lambda scene: reconcile(scene, grant)))
+    found = await holding.queue.run(Operation(account, (grant,), lambda context: reconcile(context, grant)))
     await holding.send([(account, dump_json(event).decode()) for event in events])
     # A hold that ended long ago is deleted; then only the signed claims identify the account.
     ended = Refusal("reservation_expired", f"grant {grant!r} expired at {claims['expires']}")

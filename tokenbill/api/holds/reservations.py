@@ -184,8 +184,8 @@ async def make_hold(
     asked = Hold(hold_id, body.account, kind, HOLD_OPEN, NOTHING, terms_of(body), 0, 0)
     validity_us = body.validity_seconds * SECOND_US
 
-    def decide(scene: HoldContext) -> tuple[Hold | Refusal, int]:
-        return reserve(scene, asked, counts, validity_us, digest, body.accept_partial), scene.now_us
+    def decide(context: HoldContext) -> tuple[Hold | Refusal, int]:
+        return reserve(context, asked, counts, validity_us, digest, body.accept_partial), context.now_us
 
     decided, now_us = await holding_of(request).queue.run(
         Operation(body.account, (hold_id,), decide, fresh=key is None)
@@ -219,7 +219,9 @@ async def on_hold(request: Request, hold_id: str, wanted: tuple[str, ...], decid
     if account is None:
         raise Problem("unknown_reservation", f"There is no reservation {hold_id[:80]!r}.")
     caller.check_account(account)
-    decided, now_us = await holding.queue.run(Operation(account, wanted, lambda scene: (decide(scene), scene.now_us)))
+    decided, now_us = await holding.queue.run(
+        Operation(account, wanted, lambda context: (decide(context), context.now_us))
+    )
     if isinstance(decided, Refusal):
         raise problem_of(decided)
     return decided, now_us
@@ -260,7 +262,7 @@ async def reserve_quota(request: Request, key: Key = None) -> Response:
 @router.get("/{reservation}", response_model=Reservation, responses=responses(*_ON_ONE))
 async def show_reservation(request: Request, reservation: ReservationId) -> Response:
     """Return a reservation. A reservation that ended is kept for a day."""
-    hold, now_us = await on_hold(request, reservation, (reservation,), lambda scene: find(scene, reservation))
+    hold, now_us = await on_hold(request, reservation, (reservation,), lambda context: find(context, reservation))
     return json_answer(hold_object(hold, now_us))
 
 
@@ -284,7 +286,10 @@ async def extend_reservation(request: Request, reservation: ReservationId, key: 
     validity_us = None if body.validity_seconds is None else body.validity_seconds * SECOND_US
     step = f"extend {key}" if key else new_id("extend", reserving_caller(request), None)
     hold, now_us = await on_hold(
-        request, reservation, (reservation,), lambda scene: extend(scene, reservation, more, validity_us, step, digest)
+        request,
+        reservation,
+        (reservation,),
+        lambda context: extend(context, reservation, more, validity_us, step, digest),
     )
     return json_answer(hold_object(hold, now_us))
 
@@ -292,7 +297,7 @@ async def extend_reservation(request: Request, reservation: ReservationId, key: 
 @router.post("/{reservation}/release", response_model=Reservation, responses=responses(*_ON_ONE))
 async def release_reservation(request: Request, reservation: ReservationId) -> Response:
     """Release everything that is held. A reservation that ended does not change."""
-    hold, now_us = await on_hold(request, reservation, (reservation,), lambda scene: release(scene, reservation))
+    hold, now_us = await on_hold(request, reservation, (reservation,), lambda context: release(context, reservation))
     return json_answer(hold_object(hold, now_us))
 
 
@@ -321,8 +326,10 @@ async def settle_reservation(request: Request, reservation: ReservationId, key: 
     step = key or "final"
     part = f"{reservation}/{step}"
 
-    def decide(scene: HoldContext) -> Settled | Refusal:
-        return settle(scene, reservation, used, step, digest, final=body.final, outcome=body.outcome, time_us=body.time)
+    def decide(context: HoldContext) -> Settled | Refusal:
+        return settle(
+            context, reservation, used, step, digest, final=body.final, outcome=body.outcome, time_us=body.time
+        )
 
     settled, now_us = await on_hold(request, reservation, (reservation, part), decide)
     account = settled.hold.account
