@@ -83,7 +83,7 @@ class Bucket:
         """Id under which the fee was paid: the grant, or the pack itself."""
         return self.grant_id if self.is_pack else self.grant
 
-    def lasts(self, now_us: int) -> bool:
+    def is_live(self, now_us: int) -> bool:
         """Return True if the bucket has not expired at log time ``now_us``.
 
         A used-up bucket lasts until the time at which it would expire.

@@ -21,7 +21,7 @@ def sort_buckets(account: Account, plan_of: PlanOf) -> None:
     account.buckets.sort(key=lambda bucket: deduction_order(bucket, plan_of))
 
 
-def belongs(bucket: Bucket, event: UsageEvent, plan: Plan) -> bool:
+def matches(bucket: Bucket, event: UsageEvent, plan: Plan) -> bool:
     """Return True if an event matches a bucket by time and scope, even if the bucket is empty or has expired.
 
     A suspended bucket matches nothing. A bucket that was given away whole before its first use matches nothing either,

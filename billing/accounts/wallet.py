@@ -6,7 +6,7 @@ In the journal both are one customer deposit; this module posts nothing. No pric
 from billing.accounts.account import ACCOUNT_SUSPENDED, Account
 
 
-def put_in(account: Account, amount_pico: int, *, gift: bool) -> None:
+def deposit(account: Account, amount_pico: int, *, gift: bool) -> None:
     """Add paid or gift money. Debt of the wallet is covered first; only the rest of a gift counts as gift money."""
     account.wallet_pico += amount_pico
     if gift:
@@ -27,7 +27,7 @@ def can_pay(account: Account, amount_pico: int) -> bool:
     )
 
 
-def take_out(account: Account, amount_pico: int) -> int:
+def withdraw(account: Account, amount_pico: int) -> int:
     """Take money for usage or a fee, gift money first.
 
     The wallet may fall below zero; the caller decides if that is allowed.

@@ -6,8 +6,8 @@ no SQL, no clock.
 """
 
 from billing.accounts.account import Account
-from billing.accounts.deduction_order import PlanOf, belongs, sort_buckets
-from billing.burning.deduct import Burned, EventPayment, need_pico, take
+from billing.accounts.deduction_order import PlanOf, matches, sort_buckets
+from billing.burning.deduct import Burned, EventPayment, deduct, need_pico
 from billing.burning.overage import settle_overage
 from billing.ledger import Postings
 from billing.pricing.rate import Rated
@@ -32,10 +32,10 @@ def burn(
     matching = [
         bucket
         for bucket in account.buckets
-        if belongs(bucket, event, plan_of(bucket.plan_key)) and need_pico(bucket.unit, event, rated)
+        if matches(bucket, event, plan_of(bucket.plan_key)) and need_pico(bucket.unit, event, rated)
     ]
     for bucket in matching:
-        take(payment, bucket)
+        deduct(payment, bucket)
     if payment.burned.begun:
         sort_buckets(account, plan_of)
     if payment.share:

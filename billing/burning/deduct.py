@@ -114,7 +114,7 @@ def limit_micro(payment: EventPayment, bucket: Bucket, plan: Plan) -> int:
     )
 
 
-def take(payment: EventPayment, bucket: Bucket) -> None:
+def deduct(payment: EventPayment, bucket: Bucket) -> None:
     """Cover as much of the uncovered share as the bucket can.
 
     Deducts the quantity of the whole share, rounded half even to 1e-6, or all that the bucket may give.
@@ -166,8 +166,8 @@ def _deduct(payment: EventPayment, bucket: Bucket, plan: Plan, taken_micro: int)
     )
     burned.deductions.append(Deduction(bucket.grant_id, bucket.unit, taken_micro, revenue_pico))
     standard_micro = taken_micro if bucket.unit == STD_TOKEN else 0
-    windows.count(account, plan, event.time_us, standard_micro, payment.now_us, payment.plan_of)
-    members.count(account, bucket, plan, event.member, standard_micro, payment.now_us)
+    windows.record_burn(account, plan, event.time_us, standard_micro, payment.now_us, payment.plan_of)
+    members.record_burn(account, bucket, plan, event.member, standard_micro, payment.now_us)
     while 0 <= bucket.remaining_micro <= alert_floor_micro(bucket, plan.alerts_micro):
         threshold_micro = plan.alerts_micro[bucket.alerts_fired]
         bucket.alerts_fired += 1

@@ -27,7 +27,9 @@ def room_micro(account: Account, bucket: Bucket, plan: Plan, member: str | None)
     return max(0, plan.members.cap_micro - used_micro)
 
 
-def count(account: Account, bucket: Bucket, plan: Plan, member: str | None, burned_micro: int, now_us: int) -> None:
+def record_burn(
+    account: Account, bucket: Bucket, plan: Plan, member: str | None, burned_micro: int, now_us: int
+) -> None:
     """Add to the count of what a member burned of a grant; drop the counts of expired grants."""
     if plan.members is None:
         return

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from billing import ledger
 from billing.accounts.account import ACTIVE, CANCELLED, PACK, Account, Bucket, has_room
 from billing.accounts.account_event import AccountEvent
-from billing.accounts.wallet import can_pay, take_out
-from billing.burning.deduct import EventPayment, limit_micro, take
+from billing.accounts.wallet import can_pay, withdraw
+from billing.burning.deduct import EventPayment, deduct, limit_micro
 from billing.catalog.model import STD_TOKEN, Plan
 from billing.tax import net_of_tax, split_fee
 from schemas.units import divide_half_even
@@ -39,7 +39,7 @@ def charge_wallet(payment: EventPayment, amount_pico: int) -> None:
     """Charge usage to the wallet, which may fall below zero, and post revenue and tax."""
     account, burned, price_book = payment.account, payment.burned, payment.rated.price_book
     net_pico = net_of_tax(amount_pico, payment.tax_rate_micro)
-    take_out(account, amount_pico)
+    withdraw(account, amount_pico)
     burned.charged_pico += amount_pico
     burned.charged_net_pico += net_pico
     payment.postings.post(
@@ -84,7 +84,7 @@ def _buy_packs(payment: EventPayment, bucket: Bucket, plan: Plan) -> None:
     while (
         payment.uncovered_micro
         and bought < rule.max_packs
-        and bucket.lasts(payment.now_us)
+        and bucket.is_live(payment.now_us)
         and can_pay(account, rule.price_pico)
         and has_room(account, 1)
     ):
@@ -96,7 +96,7 @@ def _buy_packs(payment: EventPayment, bucket: Bucket, plan: Plan) -> None:
         account.buckets.append(pack)
         account.next_due_us = min(account.next_due_us, pack.lapse_at_us)
         _post_sale(payment, plan, pack)
-        take(payment, pack)
+        deduct(payment, pack)
 
 
 def _pack(extended: Bucket, plan: Plan, number: int) -> Bucket:
@@ -126,7 +126,7 @@ def _pack(extended: Bucket, plan: Plan, number: int) -> Bucket:
 def _post_sale(payment: EventPayment, plan: Plan, pack: Bucket) -> None:
     account, price_pico = payment.account, plan.overage.price_pico
     net_pico, tax_pico = split_fee(price_pico, plan.tax_rate_micro)
-    account.extras.wallet_paid_pico[pack.sale] = take_out(account, price_pico)
+    account.extras.wallet_paid_pico[pack.sale] = withdraw(account, price_pico)
     payment.postings.post(
         account.currency,
         (ledger.CUSTOMER_DEPOSITS, "", price_pico),

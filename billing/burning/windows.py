@@ -76,7 +76,7 @@ def burned_micro(hours: dict[str, str], begins_us: int, ends_us: int) -> int:
     )
 
 
-def count(
+def record_burn(
     account: Account, plan: Plan, time_us: int, added_micro: int, now_us: int, plan_of: Callable[[PlanKey], Plan]
 ) -> None:
     """Record the standard tokens that usage at ``time_us`` burned of a plan with windows."""

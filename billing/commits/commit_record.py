@@ -86,7 +86,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Suspended:
+class SuspenseRecord:
     """A usage record that this commit rejected: its topic, its bytes as received, and the reason. Kept permanently."""
 
     topic: str
@@ -154,7 +154,7 @@ class CommitRecord:
     """Time limits that the commit was decided with: future_limit_us, past_limit_us. Empty if there were none."""
     reservations_closed: list[tuple[str, str]] = field(default_factory=list)
     """(account, reservation) pairs whose hold this commit closes, because usage naming them was rated. Not digested."""
-    suspense: list[Suspended] = field(default_factory=list)
+    suspense: list[SuspenseRecord] = field(default_factory=list)
     """Every usage record counted as rejected, in the order of decision."""
 
 

@@ -37,7 +37,7 @@ TOLD_BY_FACTS = frozenset(("bill.issued.v1", "refund.paid.v1", "account.suspende
 
 
 @dataclass(frozen=True, slots=True)
-class Corrected:
+class CorrectionResult:
     """Result of a correction."""
 
     account: Account
@@ -58,7 +58,7 @@ def correct(
     rule: DecideCommand,
     catalog: Catalog,
     plan_of: PlanOf,
-) -> Corrected | Refusal:
+) -> CorrectionResult | Refusal:
     """Void or correct usage of an account that is rolled forward to ``at``; ``rule`` decides the replayed commands.
 
     Returns:
@@ -98,7 +98,7 @@ def correct(
     rows: list[list[Any]] = [
         [*key, 0, *sums[1:]] for key, sums in difference(before.rollups, after.rollups).items() if any(sums[1:])
     ]
-    return Corrected(
+    return CorrectionResult(
         after.account,
         posted,
         tuple(RollupRow(*row) for row in rows),

@@ -10,7 +10,7 @@ from typing import Any
 from billing import ledger
 from billing.accounts.account import ACCOUNT_CLOSED, ACCOUNT_SUSPENDED, Account, has_room
 from billing.accounts.command_context import MAX_WALLET_PICO, CommandContext
-from billing.accounts.wallet import put_in
+from billing.accounts.wallet import deposit
 from billing.decide.roll_forward import next_due_us
 from billing.invoicing.bills import change_credit, charge_back, collect, terms
 from billing.invoicing.commitments import begin_commitments
@@ -20,7 +20,7 @@ from billing.packages.cycles import LAST_START_US
 from billing.packages.fees import fee_payable
 from billing.packages.grants import grant_package
 from billing.packages.refunds import refund
-from billing.packages.sale import insufficient_funds, no_room, plan_for_sale
+from billing.packages.sale import insufficient_funds, plan_for_sale, too_many_buckets
 from billing.packages.subscription_commands import (
     cancel_subscription,
     change_subscription,
@@ -29,7 +29,7 @@ from billing.packages.subscription_commands import (
     suspend_subscription,
 )
 from billing.packages.subscriptions import retry_unpaid
-from billing.packages.transfers import receive, send, send_back, take_back
+from billing.packages.transfers import receive, receive_return, return_transfer, send
 from schemas.commands import (
     AdjustBalance,
     CancelSubscription,
@@ -69,7 +69,7 @@ def decide(context: CommandContext) -> Account | Refusal:
     if isinstance(decided, Account):
         decided.next_due_us = next_due_us(decided, context.plan_of)
     elif isinstance(data, ReceivePackage):
-        send_back(data, decided, context)
+        return_transfer(data, decided, context)
     return decided
 
 
@@ -130,7 +130,7 @@ def _top_up(data: TopUpWallet, account: Account, context: CommandContext) -> Acc
             "overflow",
             f"with {format_pico(data.amount_pico)} the wallet would hold more than {format_pico(MAX_WALLET_PICO)}",
         )
-    put_in(account, data.amount_pico, gift=data.gift)
+    deposit(account, data.amount_pico, gift=data.gift)
     paid_by = ledger.PROMOTION_EXPENSE if data.gift else ledger.CASH
     context.postings.post(
         account.currency,
@@ -154,7 +154,7 @@ def _purchase(data: PurchasePackage, account: Account, context: CommandContext) 
         begins, last = format_time_us(data.starts_at_us), format_time_us(LAST_START_US)
         return Refusal("invalid_starts_at", f"starts_at: {begins} is too far ahead; a cycle begins before {last}")
     if not has_room(account, len(plan.buckets)):
-        return no_room(account)
+        return too_many_buckets(account)
     if not fee_payable(account, data.pay_from, plan.price_pico):
         return insufficient_funds(account, plan)
     grant_package(account, plan, data.grant_id, data.starts_at_us, context.now_us, data.pay_from, context.postings)
@@ -182,7 +182,7 @@ RULES: dict[type[CommandData], Rule] = {
     RefundPackage: refund,
     TransferPackage: send,
     ReceivePackage: receive,
-    ReturnPackage: take_back,
+    ReturnPackage: receive_return,
     AdjustBalance: adjust,
     StartSubscription: start_subscription,
     CancelSubscription: cancel_subscription,

@@ -66,7 +66,7 @@ class CommandApplier:
 
     def apply(self, batch: InputBatch, log_time_us: int, draft: CommitDraft) -> int:
         """Apply a batch of commands to the accounts and the draft; return the log time after it."""
-        records = draft.undropped(batch, "commands_dropped")
+        records = draft.records_to_apply(batch, "commands_dropped")
         forwarded = batch.topic == COMMAND_FORWARDED_TOPIC
         parsed = [
             parse_command(record.value, record.headers, messages=forwarded and forward_number(record) is not None)
@@ -139,7 +139,7 @@ class CommandApplier:
             lambda owner, ref: (owner, ref) in payments,
             draft.postings,
         )
-        draft.tell(done.of_time)
+        draft.add_events(done.of_time)
         for message in done.messages:
             draft.send(message, now_us)
         if done.account is not None:
@@ -154,7 +154,7 @@ class CommandApplier:
             draft.payments.append((command.account, command.data.payment_ref))
         draft.accepted[command.account].append(Step(self._catalog_epoch, at, command))
         draft.outcome(command.account, command, command.type, None, None)
-        draft.tell(done.events)
+        draft.add_events(done.events)
         return True
 
     def _histories(self, commands: Iterable[Command]) -> dict[str, AccountHistory] | Refusal:
@@ -192,7 +192,7 @@ class CommandApplier:
         context.postings.merge_lines(corrected.postings)
         context.events += corrected.events
         draft.rollups += corrected.rollups
-        draft.posted += [(name, CORRECTION_POSTED, {"account": name} | data) for data in corrected.outcomes]
+        draft.corrections += [(name, CORRECTION_POSTED, {"account": name} | data) for data in corrected.outcomes]
         return corrected.account
 
     def _target(self, account: str) -> int:

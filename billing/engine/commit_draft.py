@@ -19,7 +19,7 @@ from billing.commits.commit_record import (
     OutboxRow,
     PartitionState,
     RollupRow,
-    Suspended,
+    SuspenseRecord,
 )
 from billing.commits.input_batch import InputBatch, PositionMove, Record
 from billing.commits.outbox_frames import Frame, compress, encode_frame
@@ -60,9 +60,9 @@ class CommitDraft:
     counts: CommitCounts = field(default_factory=CommitCounts)
     frames: dict[str, list[Frame]] = field(default_factory=dict)
     postings: Postings = field(default_factory=Postings)
-    told: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
+    account_events: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
     """(account, type, data) of each record for ``account.events``, in order."""
-    posted: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
+    corrections: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
     """``correction.posted.v1`` events of the current command; they are published after its outcome."""
     rollups: list[RollupRow] = field(default_factory=list)
     accepted: dict[str, list[Step]] = field(default_factory=lambda: defaultdict(list))
@@ -71,11 +71,11 @@ class CommitDraft:
     payments: list[tuple[str, str]] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     reservations: list[tuple[str, str]] = field(default_factory=list)
-    suspense: list[Suspended] = field(default_factory=list)
+    suspense: list[SuspenseRecord] = field(default_factory=list)
     forward_next: dict[tuple[str, int], int] = field(default_factory=dict)
     forward_cursors: dict[tuple[str, int], int] = field(default_factory=dict)
 
-    def undropped(self, batch: InputBatch, dropped_count: str) -> Sequence[Record]:
+    def records_to_apply(self, batch: InputBatch, dropped_count: str) -> Sequence[Record]:
         """Return the records to apply, without forwarded records that the cursor of their origin has passed.
 
         Dropped records are added to the count named ``dropped_count``.
@@ -130,12 +130,12 @@ class CommitDraft:
         if reason is not None:
             data |= {"reason": reason, "detail": detail}
         type_name = "command.accepted.v1" if reason is None else "command.rejected.v1"
-        self.told += [(account, type_name, data), *self.posted]
-        self.posted.clear()
+        self.account_events += [(account, type_name, data), *self.corrections]
+        self.corrections.clear()
 
-    def tell(self, events: Iterable[AccountEvent]) -> None:
+    def add_events(self, events: Iterable[AccountEvent]) -> None:
         """Add account events, in order."""
-        self.told += [
+        self.account_events += [
             (event.account, event.type, {"account": event.account} | account_event_data(event)) for event in events
         ]
 
@@ -150,7 +150,7 @@ class CommitDraft:
             ("offset", str(record.offset).encode()),
         )
         self.frames.setdefault(REJECTED_TOPIC, []).append(Frame(record.key, record.value, headers))
-        self.suspense.append(Suspended(topic, record, rejection))
+        self.suspense.append(SuspenseRecord(topic, record, rejection))
 
     def forward(self, topic: str, record: Record, target: int) -> None:
         """Forward a record to the partition of its account."""
@@ -231,7 +231,7 @@ class CommitDraft:
         )
 
     def _account_event_frames(self, stamp: Stamp) -> Iterable[Frame]:
-        for number, (account, type_name, data) in enumerate(self.told):
+        for number, (account, type_name, data) in enumerate(self.account_events):
             yield Frame(account.encode(), output_event(type_name, stamp, number, account, dump_json(data)))
 
 

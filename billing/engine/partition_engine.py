@@ -137,7 +137,7 @@ class PartitionEngine:
         for name in names:
             account = self._calculator.account(name)
             if account is not None and account.next_due_us <= now_us:
-                draft.tell(roll_forward(account, now_us, self._plan_of, draft.postings, self._catalog))
+                draft.add_events(roll_forward(account, now_us, self._plan_of, draft.postings, self._catalog))
                 self._calculator.put_account(account, stored=False)
 
     def _moves(self, batches: Sequence[InputBatch]) -> list[PositionMove]:
@@ -160,7 +160,7 @@ class PartitionEngine:
 
     def _apply_usage(self, batch: InputBatch, log_time_us: int, draft: CommitDraft) -> int:
         state, calculator = self._state, self._calculator
-        records = draft.undropped(batch, "dropped")
+        records = draft.records_to_apply(batch, "dropped")
         usage = UsageBatch(state.partition, state.partitions, records, log_time_us, self._limits)
         decoded = calculator.decode(usage)
         missing = calculator.missing_accounts(decoded)
@@ -181,7 +181,7 @@ class PartitionEngine:
         counts.duplicate += outcome.duplicate
         counts.rejected += len(outcome.rejected)
         counts.forwarded += len(outcome.forwarded)
-        draft.tell(outcome.account_events)
+        draft.add_events(outcome.account_events)
         draft.findings += outcome.findings
         draft.reservations += outcome.reservations
         return outcome.log_time_us

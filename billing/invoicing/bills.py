@@ -14,7 +14,7 @@ from billing.accounts.account import ACCOUNT_CLOSED, ACCOUNT_OPEN, ACCOUNT_SUSPE
 from billing.accounts.account_event import AccountEvent
 from billing.accounts.command_context import CommandContext
 from billing.accounts.extras import Bill, BillTerms
-from billing.accounts.wallet import put_in
+from billing.accounts.wallet import deposit
 from billing.ledger import Postings
 from schemas.commands import ChangeCredit, ChargeBackBill, CollectBill
 from schemas.refusals import Refusal
@@ -75,7 +75,7 @@ def _issue(account: Account, agreed: BillTerms, postings: Postings) -> list[Acco
         account.extras.bill_terms = None  # This was the last bill.
     if amount_pico == 0:
         return []
-    put_in(account, amount_pico, gift=False)
+    deposit(account, amount_pico, gift=False)
     bill_id = f"{account.account}/{_local(until_us - 1 - (agreed.bill_day - 1) * DAY_US):%Y-%m}"
     bill = Bill(bill_id, amount_pico, from_us, until_us, until_us + agreed.due_days * DAY_US)
     account.extras.bills.append(bill)

@@ -7,7 +7,7 @@ from billing import ledger
 from billing.accounts.account import ACCOUNT_CLOSED, Account
 from billing.accounts.account_event import AccountEvent
 from billing.accounts.extras import Counter
-from billing.accounts.wallet import take_out
+from billing.accounts.wallet import withdraw
 from billing.catalog.model import Catalog, PriceBook
 from billing.catalog.period_calendar import period_of
 from billing.catalog.period_rules import COMMITMENT, PeriodRule
@@ -73,7 +73,7 @@ def _settle(
     missing_pico = max(0, rule.amount_pico - counter.used)
     if missing_pico:
         net_pico = net_of_tax(missing_pico, book.tax_rate_micro)
-        take_out(account, missing_pico)
+        withdraw(account, missing_pico)
         postings.post(
             account.currency,
             (ledger.CUSTOMER_DEPOSITS, "", missing_pico),

@@ -9,7 +9,7 @@ posted to the control account ``adjustments``. No SQL, no clock.
 from billing import ledger
 from billing.accounts.account import ACTIVE, PENDING, USED_UP, Account, Bucket, never_begun
 from billing.accounts.command_context import MAX_WALLET_PICO, CommandContext
-from billing.accounts.wallet import put_in, take_out
+from billing.accounts.wallet import deposit, withdraw
 from schemas.commands import AdjustBalance
 from schemas.refusals import Refusal
 from schemas.units import MICRO_DIGITS, MICRO_PICO, format_micro, format_pico
@@ -40,9 +40,9 @@ def _adjust_wallet(amount_pico: int, account: Account, context: CommandContext) 
     if abs(account.wallet_pico + amount_pico) > MAX_WALLET_PICO:
         return Refusal("overflow", f"a wallet holds or owes at most {format_pico(MAX_WALLET_PICO)}")
     if amount_pico > 0:
-        put_in(account, amount_pico, gift=False)
+        deposit(account, amount_pico, gift=False)
     else:
-        take_out(account, -amount_pico)
+        withdraw(account, -amount_pico)
     context.postings.post(
         account.currency,
         (ledger.ADJUSTMENTS, WALLET, amount_pico),

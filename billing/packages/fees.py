@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from billing import ledger
 from billing.accounts.account import Account
-from billing.accounts.wallet import can_pay, put_in, take_out
+from billing.accounts.wallet import can_pay, deposit, withdraw
 from billing.catalog.model import Plan
 from billing.ledger import Postings
 from billing.tax import split_fee
@@ -46,15 +46,15 @@ def sell(account: Account, plan: Plan, grant_id: str, fee: Fee, pay_from: str, n
         paid_pico = account.extras.wallet_paid_pico
         for name in [name for name in paid_pico if _has_ended(account, name, now_us)]:
             del paid_pico[name]
-        paid_pico[grant_id] = take_out(account, fee.gross_pico)
+        paid_pico[grant_id] = withdraw(account, fee.gross_pico)
     _post_fee(account, plan, fee, pay_from, postings)
 
 
 def give_back(account: Account, plan: Plan, fee: Fee, pay_from: str, gift_pico: int, postings: Postings) -> None:
     """Return part of a fee, ``gift_pico`` of it as gift money, and post it."""
     if pay_from == "wallet":
-        put_in(account, fee.gross_pico - gift_pico, gift=False)
-        put_in(account, gift_pico, gift=True)
+        deposit(account, fee.gross_pico - gift_pico, gift=False)
+        deposit(account, gift_pico, gift=True)
     _post_fee(account, plan, Fee(-fee.gross_pico, -fee.net_pico), pay_from, postings)
 
 

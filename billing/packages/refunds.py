@@ -13,7 +13,7 @@ from billing.accounts.account import REFUNDED, Account, Bucket
 from billing.accounts.account_event import AccountEvent
 from billing.accounts.command_context import CommandContext
 from billing.accounts.extras import Refund
-from billing.accounts.wallet import put_in
+from billing.accounts.wallet import deposit
 from billing.catalog.model import Plan, PlanKey
 from billing.ledger import Postings
 from billing.tax import split_fee
@@ -30,7 +30,7 @@ def refund(data: RefundPackage, account: Account, context: CommandContext) -> Ac
         return Refusal("unknown_grant", f"there is no grant {data.grant_id!r} on this account")
     if any(one.grant_id in account.extras.received for one in buckets):
         return Refusal("not_refundable", f"grant {data.grant_id!r} was given by another account, which paid for it")
-    lasting = [one for one in buckets if one.lasts(context.now_us) and one.grant_id not in account.extras.refunds]
+    lasting = [one for one in buckets if one.is_live(context.now_us) and one.grant_id not in account.extras.refunds]
     left = [one for one in lasting if one.remaining_micro]
     if not left:
         return Refusal(
@@ -85,8 +85,8 @@ def _pay_grant(account: Account, grant: str, buckets: list[Bucket], postings: Po
     gift_pico = 0
     if paid.gift_pico is not None:
         gift_pico = part_to_fen(refund_pico, paid.gift_pico, paid.fee_pico)
-        put_in(account, refund_pico - gift_pico, gift=False)
-        put_in(account, gift_pico, gift=True)
+        deposit(account, refund_pico - gift_pico, gift=False)
+        deposit(account, gift_pico, gift=True)
     postings.post(
         account.currency,
         (ledger.CONTRACT_LIABILITY, detail, unearned_pico),

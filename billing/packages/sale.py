@@ -8,7 +8,7 @@ from schemas.times import format_time_us
 from schemas.units import format_pico
 
 
-def no_room(account: Account) -> Refusal:
+def too_many_buckets(account: Account) -> Refusal:
     """Return the refusal of a grant that would exceed the account's maximum number of buckets."""
     return Refusal(
         TOO_MANY_BUCKETS,

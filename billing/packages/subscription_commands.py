@@ -11,7 +11,7 @@ from billing.catalog.model import Plan
 from billing.packages.cycles import LAST_START_US, cycle_at
 from billing.packages.fees import fee_payable
 from billing.packages.proration import change_now
-from billing.packages.sale import insufficient_funds, no_room, plan_for_sale
+from billing.packages.sale import insufficient_funds, plan_for_sale, too_many_buckets
 from billing.packages.subscriptions import (
     ENDED,
     cancel,
@@ -53,7 +53,7 @@ def start_subscription(data: StartSubscription, account: Account, context: Comma
         begins = format_time_us(data.starts_at_us)
         return Refusal("invalid_starts_at", f"starts_at: {begins} is more than {MAX_PAST_CYCLES} cycles ago")
     if not has_room(account, max(1, begun) * len(plan.buckets)):
-        return no_room(account)
+        return too_many_buckets(account)
     if not fee_payable(account, data.pay_from, plan.price_pico):
         return insufficient_funds(account, plan)
     subscription = Subscription(data.subscription_id, plan.name, plan.version, data.pay_from, data.starts_at_us)
@@ -95,7 +95,7 @@ def change_subscription(data: ChangeSubscription, account: Account, context: Com
     if span_of(subscription, context.plan_of).until_us >= NO_END_US:
         return Refusal("cycle_without_end", f"the cycle of plan {old.label} has no end, so no part of it is left")
     if not has_room(account, len(plan.buckets)):
-        return no_room(account)
+        return too_many_buckets(account)
     if subscription.granted:
         if not change_now(account, subscription, plan, context.now_us, context.plan_of, context.postings):
             return insufficient_funds(account, plan)

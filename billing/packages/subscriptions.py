@@ -231,7 +231,9 @@ def cut_short(bucket: Bucket, subscription: Subscription, now_us: int, plan: Pla
 def lasting_buckets(account: Account, subscription: Subscription, now_us: int) -> list[Bucket]:
     """Return the subscription's buckets that have not expired, including empty ones, whose plan decides overage."""
     return [
-        bucket for bucket in account.buckets if bucket.lasts(now_us) and account.subscription_of(bucket) is subscription
+        bucket
+        for bucket in account.buckets
+        if bucket.is_live(now_us) and account.subscription_of(bucket) is subscription
     ]
 
 

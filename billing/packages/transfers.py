@@ -24,7 +24,7 @@ from billing.accounts.account_event import AccountEvent
 from billing.accounts.command_context import CommandContext, Message
 from billing.packages.adjustments import one_bucket, resize, whole_micro
 from billing.packages.liability import earned_pico
-from billing.packages.sale import no_room
+from billing.packages.sale import too_many_buckets
 from schemas.commands import ReceivePackage, ReturnPackage, TransferPackage
 from schemas.hashing import identity_hash
 from schemas.refusals import Refusal
@@ -92,7 +92,7 @@ def receive(data: ReceivePackage, account: Account, context: CommandContext) -> 
     if account.granted(data.transfer_id):
         return Refusal("duplicate_grant_id", f"grant {data.transfer_id!r} exists on this account")
     if not has_room(account, 1):
-        return no_room(account)
+        return too_many_buckets(account)
     amount_micro = data.amount_pico // MICRO_PICO
     waiting = plan.activation == FIRST_USE and data.lapses_at_us is None
     bucket = Bucket(
@@ -120,7 +120,7 @@ def receive(data: ReceivePackage, account: Account, context: CommandContext) -> 
     return account
 
 
-def send_back(data: ReceivePackage, refusal: Refusal, context: CommandContext) -> None:
+def return_transfer(data: ReceivePackage, refusal: Refusal, context: CommandContext) -> None:
     """Return a refused transfer to the account that sent it."""
     body = {
         "transfer_id": data.transfer_id,
@@ -134,7 +134,7 @@ def send_back(data: ReceivePackage, refusal: Refusal, context: CommandContext) -
     context.messages.append(Message(ReturnPackage.TYPE, context.command.source, "back", data.sender, body))
 
 
-def take_back(data: ReturnPackage, account: Account, context: CommandContext) -> Account | Refusal:
+def receive_return(data: ReturnPackage, account: Account, context: CommandContext) -> Account | Refusal:
     """Put a returned transfer back into the sender's bucket.
 
     A bucket that has ended meanwhile becomes active, and ends again with the returned quota.

@@ -12,7 +12,7 @@ from typing import Any
 
 from billing.reservations.amounts import NOTHING
 from billing.reservations.hold import CHARGING, HOLD_OPEN, HOLD_RELEASED, Hold, Terms
-from billing.reservations.operations import HoldContext, Settled, gone, repeated, reserve, settle, with_step
+from billing.reservations.operations import HoldContext, Settled, not_open, repeated, reserve, settle, with_step
 from schemas.meters import Counts, canonical_counts
 from schemas.refusals import Refusal
 from schemas.times import DAY_US, MINUTE_US
@@ -118,7 +118,7 @@ def invoke(
         earlier = context.holds.get(name)
         if earlier is not None and isinstance(reused := repeated(earlier, "create", sha256), Refusal):
             return reused
-    ended = gone(found, context.now_us)
+    ended = not_open(found, context.now_us)
     sent: list[str] = []
     grants: list[GroupGrant] = []
     for group in groups:

@@ -8,7 +8,7 @@ prices, SQL, the clock.
 from collections.abc import Mapping
 
 from billing.accounts.account import ACTIVE, PENDING, Account, Bucket
-from billing.accounts.deduction_order import PlanOf, belongs, deduction_order
+from billing.accounts.deduction_order import PlanOf, deduction_order, matches
 from billing.catalog.model import STD_TOKEN
 from schemas.usage import UsageEvent
 
@@ -30,7 +30,7 @@ def covering_bucket(
             continue
         free_micro = bucket.remaining_micro - held_micro.get(bucket.grant_id, 0)
         plan = plan_of(bucket.plan_key)
-        if free_micro <= 0 or not belongs(bucket, event, plan):
+        if free_micro <= 0 or not matches(bucket, event, plan):
             continue
         plain = bucket.unit == STD_TOKEN and not plan.windows and plan.members is None
         return bucket if plain and standard_micro <= free_micro else None

@@ -151,7 +151,7 @@ def find(context: HoldContext, reservation_id: str) -> Hold | Refusal:
     return hold or Refusal("unknown_reservation", f"there is no reservation {reservation_id!r}")
 
 
-def gone(hold: Hold, now_us: int) -> Refusal | None:
+def not_open(hold: Hold, now_us: int) -> Refusal | None:
     """Return None if the hold is open, else a refusal with ``reservation_expired`` or ``reservation_closed``."""
     state = hold.shown_state(now_us)
     if state == "expired":
@@ -172,7 +172,7 @@ def extend(
     known = repeated(hold, step, sha256)
     if known is not None:
         return known if isinstance(known, Refusal) else hold
-    refused = gone(hold, context.now_us)
+    refused = not_open(hold, context.now_us)
     if refused is not None:
         return refused
     if more and context.account is not None:
@@ -204,7 +204,7 @@ def release(context: HoldContext, reservation_id: str) -> Hold | Refusal:
     hold = find(context, reservation_id)
     if isinstance(hold, Refusal):
         return hold
-    if gone(hold, context.now_us) is None:
+    if not_open(hold, context.now_us) is None:
         context.put(replace(hold, state=HOLD_RELEASED))
     return context.holds[reservation_id]
 
@@ -237,7 +237,7 @@ def settle(
     if part is not None and part.event is not None:
         known = repeated(part, "create", sha256)
         return known if isinstance(known, Refusal) else Settled(hold, part.event, _problem_kept(known))
-    problem = gone(hold, context.now_us)
+    problem = not_open(hold, context.now_us)
     terms = replace(hold.terms, dimensions={**hold.terms.dimensions, "outcome": outcome}, counts=used, partial=False)
     happened = usage_event(hold.account, terms, used, context.now_us if time_us is None else time_us)
     held = NOTHING
@@ -282,4 +282,4 @@ def reconcile(context: HoldContext, reservation_id: str) -> tuple[Hold, Refusal 
     hold = find(context, reservation_id)
     if isinstance(hold, Refusal) or hold.kind != OFFLINE_GRANT:
         return Refusal("unknown_grant", f"there is no offline grant {reservation_id!r}")
-    return hold, gone(hold, context.now_us)
+    return hold, not_open(hold, context.now_us)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from billing.suspense import SentAgain
+from billing.suspense import Resubmission
 from schemas.topics import USAGE_TOPIC
 from streams.send.emitter import DeliveryFailed
 
@@ -21,7 +21,7 @@ MAX_RECORD_BYTES = 1_000_000_000
 """Client-side size limit, high enough that only the broker's limit applies: the broker accepted each record before."""
 
 
-def send_again(kafka: str, records: Sequence[SentAgain]) -> list[int | DeliveryFailed]:
+def send_again(kafka: str, records: Sequence[Resubmission]) -> list[int | DeliveryFailed]:
     """Send records in order and wait; return for each its offset, or the reason why Kafka did not acknowledge it.
 
     A record that was not acknowledged may still have been written.

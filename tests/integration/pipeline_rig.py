@@ -37,7 +37,7 @@ from streams.send.emitter import input_producer
 from tokenbill import stack
 from tokenbill.demo.consumer import read_balances, records_in
 from tokenbill.demo.demo_sums import committed_sums
-from tokenbill.demo.patience import patiently
+from tokenbill.demo.patience import retry
 from tokenbill.stack import status
 from tokenbill.stack.control import python_environment
 
@@ -159,7 +159,7 @@ class Pipeline:
 
     def audit_problems(self) -> list[str]:
         """Return the failed checks of the audit with their details."""
-        found = patiently("the database", lambda: audit(self.database_url), (DatabaseDown,), self.said.append)
+        found = retry("the database", lambda: audit(self.database_url), (DatabaseDown,), self.said.append)
         return [f"{one.name}: {one.shown}" for one in found.checks if one.count]
 
 
@@ -362,7 +362,7 @@ class Traffic:
                 if message.key() in mine
             ]
 
-        return patiently("Kafka", read, (KafkaException, ReadbackTimeout), self.pipeline.said.append)
+        return retry("Kafka", read, (KafkaException, ReadbackTimeout), self.pipeline.said.append)
 
     def close(self) -> None:
         """Close the connections; a producer that stays open logs errors when the broker stops."""

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from billing.errors import StoreError
-from billing.store.api.order_rows import SOURCE_PREFIX, Ordered, keep_outcomes, outcome_positions, read_order
+from billing.store.api.order_rows import SOURCE_PREFIX, OrderState, keep_outcomes, outcome_positions, read_order
 from billing.store.api.pool import ApiDatabase
 from streams.read.outcome_reader import Outcome, OutcomeReader
 
@@ -46,7 +46,7 @@ class Outcomes:
         if self._reader is not None:
             await asyncio.to_thread(self._reader.close)
 
-    async def wait(self, caller: str, key: str, seconds: float) -> Ordered | None:
+    async def wait(self, caller: str, key: str, seconds: float) -> OrderState | None:
         """Return the order once it is decided, or its state after ``seconds``; None if there is no such order."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds

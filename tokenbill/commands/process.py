@@ -43,7 +43,7 @@ class OneLine(logging.Formatter):
         return super().format(record).replace("\n", "\\n")
 
 
-def relax_garbage_collection() -> None:
+def tune_garbage_collection() -> None:
     """Run the garbage collector less often: a fetch creates ten thousand record objects, none of them in a cycle.
 
     With Python's defaults the collector took a third of a busy worker's processor time (``tokenbill bench pipeline``).

@@ -18,9 +18,9 @@ from tokenbill.commands.process import (
     calculator_class,
     keep_freed_memory,
     log_to_stderr,
-    relax_garbage_collection,
     servers,
     session_timeout,
+    tune_garbage_collection,
     wait_for_topics,
 )
 from tokenbill.replays.histories import LogStore
@@ -69,7 +69,7 @@ def worker(name: str, web_port: int, web_host: str, data_dir: Path | None) -> No
 
         settings = WorkerSettings(kafka, name, web_port, session_seconds, web_host)
         app = build_app(settings, store, make_engine)
-        relax_garbage_collection()
+        tune_garbage_collection()
         keep_freed_memory()
         code = run_app(app)
     logging.shutdown()
@@ -103,7 +103,7 @@ def relay(web_port: int, web_host: str, data_dir: Path | None) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: process.end())
         pages = serve_pages(web_host, web_port, process.health, metrics.registry)
-        relax_garbage_collection()
+        tune_garbage_collection()
         keep_freed_memory()
         code = process.run()
         pages.shutdown()

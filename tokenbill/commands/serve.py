@@ -11,7 +11,7 @@ import click
 
 from billing.store.api.keys import ROLES, ApiKey
 from tokenbill.command_database import opened
-from tokenbill.commands.process import log_to_stderr, relax_garbage_collection, servers, wait_for_topics
+from tokenbill.commands.process import log_to_stderr, servers, tune_garbage_collection, wait_for_topics
 from tokenbill.commands.table import write_rows
 from tokenbill.commands.times import time_option
 from tokenbill.user_errors import UserError
@@ -46,7 +46,7 @@ def serve(host: str, port: int, data_dir: Path | None) -> None:
     log_to_stderr()
     kafka, database = servers(data_dir)
     app = create_app(ApiSettings(kafka, database, wait_for_topics(kafka)))
-    relax_garbage_collection()
+    tune_garbage_collection()
     uvicorn.run(
         served(app),
         host=host,

@@ -16,7 +16,7 @@ import click
 from billing.store import suspense_records as stored
 from billing.store.database import Database
 from billing.store.published_catalog import read_catalog
-from billing.suspense import RecordPlace, SentAgain, as_it_was, held_object, listed_object, parse_place, repaired
+from billing.suspense import RecordPlace, Resubmission, as_it_was, held_object, listed_object, parse_place, repaired
 from schemas.refusal_codes import REASONS
 from schemas.refusals import Refusal
 from schemas.topics import USAGE_TOPIC
@@ -223,7 +223,7 @@ def _send(
     resubmission: stored.Resubmission,
     kafka: str,
     found: Sequence[stored.Kept],
-    outgoing: Sequence[SentAgain],
+    outgoing: Sequence[Resubmission],
     repair: bytes | None,
     by: str,
 ) -> tuple[list[tuple[stored.Kept, RecordPlace]], list[str]]:

@@ -12,7 +12,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from schemas.topics import BALANCE_TOPIC, RATED_TOPIC, REJECTED_TOPIC
 from streams.read.readback import ReadbackTimeout, read_topic
-from tokenbill.demo.patience import Say, patiently
+from tokenbill.demo.patience import Say, retry
 
 AWAY = (KafkaException, ReadbackTimeout)
 DEMO_READ_SECONDS = 180.0
@@ -41,7 +41,7 @@ def records_in(kafka: str, topic: str, say: Say) -> int:
         finally:
             consumer.close()
 
-    return patiently("Kafka", ask, AWAY, say)
+    return retry("Kafka", ask, AWAY, say)
 
 
 def read_balances(kafka: str, prefix: str, say: Say) -> dict[str, dict[str, Any]]:
@@ -55,7 +55,7 @@ def read_balances(kafka: str, prefix: str, say: Say) -> dict[str, dict[str, Any]
                 last[key] = value
         return last
 
-    found = patiently("Kafka", read, AWAY, say)
+    found = retry("Kafka", read, AWAY, say)
     return {key.decode(): json.loads(value)["data"] for key, value in found.items()}
 
 
@@ -79,7 +79,7 @@ def read_rated(kafka: str, source_prefix: str, say: Say) -> RatedView:
             view.events += value.count(mark)
         return view
 
-    return patiently("Kafka", read, AWAY, say)
+    return retry("Kafka", read, AWAY, say)
 
 
 def read_rejected(kafka: str, source_prefix: str, say: Say) -> Counter[str]:
@@ -95,4 +95,4 @@ def read_rejected(kafka: str, source_prefix: str, say: Say) -> Counter[str]:
                 reasons[reason.decode() if isinstance(reason, bytes) else "no reason given"] += 1
         return reasons
 
-    return patiently("Kafka", read, AWAY, say)
+    return retry("Kafka", read, AWAY, say)

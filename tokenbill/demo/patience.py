@@ -16,7 +16,7 @@ _T = TypeVar("_T")
 Say = Callable[[str], None]
 
 
-def patiently(
+def retry(
     what: str,
     work: Callable[[], _T],
     failures: tuple[type[Exception], ...],

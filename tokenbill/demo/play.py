@@ -31,7 +31,7 @@ from tokenbill.demo.demo_sums import committed_sums
 from tokenbill.demo.emitters import Emitters
 from tokenbill.demo.emitting import EmitterTask, SentCounts
 from tokenbill.demo.expected import PriceList, priced_kinds, total
-from tokenbill.demo.patience import PATIENCE_SECONDS, patiently
+from tokenbill.demo.patience import PATIENCE_SECONDS, retry
 from tokenbill.demo.summary import Bar, Speed, say
 from tokenbill.demo.trace import built_in_sizes, default_trace, read_trace
 from tokenbill.stack.info import StackInfo
@@ -157,11 +157,11 @@ def _stage(wish: DemoOptions, console: Console, book: PriceBook) -> Iterator[Dem
 
 def _publish(demo: DemoRun, catalog: Catalog) -> None:
     try:
-        done = patiently("the database", lambda: demo.store.publish(catalog), (DatabaseDown,), demo.say)
+        done = retry("the database", lambda: demo.store.publish(catalog), (DatabaseDown,), demo.say)
     except CatalogConflict as error:
         fix = "Use another data folder, or the catalogue that was published there."
         raise UserError("the catalogue cannot be published", "\n  ".join(("", *error.reasons)), fix) from error
-    late = patiently(
+    late = retry(
         "the database",
         lambda: demo.store.wait_for_workers(done.epoch, WORKERS_USE_CATALOG_SECONDS),
         (DatabaseDown,),
@@ -191,7 +191,7 @@ def _is_idle(demo: DemoRun) -> bool:
 
 def _open_accounts(demo: DemoRun, commands: list[dict[str, object]]) -> None:
     # After a failure, all commands are sent again: a command that arrives twice is recognised by its identity.
-    patiently("Kafka", lambda: send_commands(demo.kafka, commands), (DeliveryFailed, KafkaException), demo.say)
+    retry("Kafka", lambda: send_commands(demo.kafka, commands), (DeliveryFailed, KafkaException), demo.say)
     demo.say(f"Accounts: {len(commands):,} commands sent (open, sell a package, top up)")
 
 
@@ -254,7 +254,7 @@ def _kill_worker(demo: DemoRun, percent: int) -> None:
 
 def _gather(demo: DemoRun, wish: DemoOptions, sent: SentCounts, shapes: list[traffic.Shape]) -> Evidence:
     sums, kafka = demo.sums, demo.kafka
-    audited = patiently("the database", lambda: audit(str(demo.running.database_url)), (DatabaseDown,), demo.say)
+    audited = retry("the database", lambda: audit(str(demo.running.database_url)), (DatabaseDown,), demo.say)
     return Evidence(
         sent=sent,
         arrived=records_in(kafka, USAGE_TOPIC, demo.say) - demo.arrived_before,
@@ -281,7 +281,7 @@ def _database_balances(demo: DemoRun) -> dict[str, dict[str, object]]:
     found: dict[str, dict[str, object]] = {}
     for at in range(0, len(names), LOAD_ACCOUNTS):
         some = names[at : at + LOAD_ACCOUNTS]
-        accounts = patiently(
+        accounts = retry(
             "the database",
             lambda: demo.store.load_accounts(some),  # noqa: B023 (called in this iteration)
             (DatabaseDown,),

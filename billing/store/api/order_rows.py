@@ -63,7 +63,7 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Ordered:
+class OrderState:
     """An order and its known state.
 
     ``outcome`` is None while the command is undecided, or refused and the reason not yet received.
@@ -76,21 +76,21 @@ class Ordered:
     detail: str | None
 
 
-async def remember_order(database: ApiDatabase, order: Order) -> tuple[bool, Ordered]:
+async def remember_order(database: ApiDatabase, order: Order) -> tuple[bool, OrderState]:
     """Store an order unless its key is used. Returns True if it is new, and the order that is stored under the key."""
     async with database.connection() as connection:
         given = (order.request_sha256, order.account, order.type, order.record, order.partition)
         done = await connection.execute(_INSERT, (order.caller, order.key, *given))
         new = done.rowcount == 1
     if new:
-        return True, Ordered(order, None, None, None, None)
+        return True, OrderState(order, None, None, None, None)
     found = await read_order(database, order.caller, order.key)
     if found is None:
         raise LookupError(f"the order {order.key!r} of {order.caller!r} was kept and is gone")
     return False, found
 
 
-async def read_order(database: ApiDatabase, caller: str, key: str) -> Ordered | None:
+async def read_order(database: ApiDatabase, caller: str, key: str) -> OrderState | None:
     """Return an order with its outcome as of now; None if there is none."""
     async with database.connection() as connection:
         found = await connection.execute(_READ, (caller, key))
@@ -102,7 +102,7 @@ async def read_order(database: ApiDatabase, caller: str, key: str) -> Ordered | 
         if settled != outcome:
             await connection.execute(_SETTLE, (settled, caller, key, settled))
     order = Order(caller, key, sha256, account, kind, record, partition)
-    return Ordered(order, offset, settled, reason, detail)
+    return OrderState(order, offset, settled, reason, detail)
 
 
 class Sending:

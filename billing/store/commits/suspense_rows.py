@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import zstandard
 
-from billing.commits.commit_record import Suspended
+from billing.commits.commit_record import SuspenseRecord
 from billing.commits.copy_text import copy_rows
 
 ENCODED_PLAIN, ENCODED_ZSTANDARD = "plain", "zstandard"
@@ -21,7 +21,7 @@ _LEVEL = 1
 StoredHeaders = Sequence[tuple[str, bytes | None]]
 
 
-def suspense_text(partition: int, commit_no: int, suspense: Iterable[Suspended]) -> bytes:
+def suspense_text(partition: int, commit_no: int, suspense: Iterable[SuspenseRecord]) -> bytes:
     """Return the rows that one commit appends, numbered from 1.
 
     Raises:

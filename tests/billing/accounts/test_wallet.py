@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from billing.accounts.account import Account
 from billing.accounts.extras import Extras, extras_json, parse_extras
-from billing.accounts.wallet import put_in, take_out
+from billing.accounts.wallet import deposit, withdraw
 
 
 def wallet(pico: int = 0, gift_pico: int = 0) -> Account:
@@ -14,19 +14,19 @@ def wallet(pico: int = 0, gift_pico: int = 0) -> Account:
 
 def test_a_gift_is_spent_before_what_was_paid() -> None:
     account = wallet()
-    put_in(account, 100, gift=False)
-    put_in(account, 30, gift=True)
-    take_out(account, 20)
+    deposit(account, 100, gift=False)
+    deposit(account, 30, gift=True)
+    withdraw(account, 20)
     assert (account.wallet_pico, account.extras.gift_pico) == (110, 10)
-    take_out(account, 50)
+    withdraw(account, 50)
     assert (account.wallet_pico, account.extras.gift_pico) == (60, 0)
 
 
 def test_a_gift_covers_what_is_owed_first() -> None:
     account = wallet(-40)
-    put_in(account, 30, gift=True)
+    deposit(account, 30, gift=True)
     assert (account.wallet_pico, account.extras.gift_pico) == (-10, 0)
-    put_in(account, 30, gift=True)
+    deposit(account, 30, gift=True)
     assert (account.wallet_pico, account.extras.gift_pico) == (20, 20)
 
 
@@ -35,9 +35,9 @@ def test_gift_is_a_part_of_a_positive_wallet(moves: list[tuple[str, int]]) -> No
     account = wallet()
     for move, amount_pico in moves:
         if move == "out":
-            take_out(account, amount_pico)
+            withdraw(account, amount_pico)
         else:
-            put_in(account, amount_pico, gift=move == "gift")
+            deposit(account, amount_pico, gift=move == "gift")
         assert 0 <= account.extras.gift_pico <= max(0, account.wallet_pico)
 
 

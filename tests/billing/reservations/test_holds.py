@@ -22,7 +22,7 @@ from billing.burning.burn import burn
 from billing.ledger import Postings
 from billing.reservations.amounts import NOTHING, Granted, HeldAmounts, credit_pico, decide_hold
 from billing.reservations.hold import CHARGING, HOLD_OPEN, Hold, Terms, usage_event
-from billing.reservations.operations import HoldContext, Settled, extend, find, gone, release, reserve, settle
+from billing.reservations.operations import HoldContext, Settled, extend, find, not_open, release, reserve, settle
 from schemas.refusals import Refusal
 from schemas.units import MILLION
 
@@ -124,7 +124,7 @@ def test_a_hold_expires_by_itself_and_is_given_back_once() -> None:
     released = release(stage, "r")
     assert isinstance(released, Hold) and released.state == "released" and stage.held.buckets_micro == {}
     assert release(stage, "r") == released
-    again = gone(released, NOW_US)
+    again = not_open(released, NOW_US)
     assert again is not None and again.code == "reservation_closed"
     unknown = find(stage, "no")
     assert isinstance(unknown, Refusal) and unknown.code == "unknown_reservation"
@@ -202,7 +202,7 @@ def test_reserved_usage_never_overspends_in_any_order(
             extend(stage, name, counts, None, key, key)
         elif what == "release":
             release(stage, name)
-        elif what in ("settle", "final") and hold is not None and gone(hold, stage.now_us) is None:
+        elif what in ("settle", "final") and hold is not None and not_open(hold, stage.now_us) is None:
             used = min(tokens, dict(hold.terms.counts).get("input", 0))
             if used:
                 settle(stage, name, (("input", used),), key, key, final=what == "final")

@@ -10,7 +10,7 @@ from store_records import Books
 
 from billing.calculator.plain import PlainCalculator
 from billing.catalog import Catalog
-from billing.commits.commit_record import CommitCounts, CommitRecord, Suspended
+from billing.commits.commit_record import CommitCounts, CommitRecord, SuspenseRecord
 from billing.commits.input_batch import InputBatch, PlainRecord
 from billing.engine.partition_engine import PartitionEngine
 from billing.errors import BrokenInvariant
@@ -34,7 +34,7 @@ BYTES = bytes(range(256))
 ODD_HEADERS = (("content-type", b"\x00\xff"), ("\\N\t\0 名\udc80", b""), ("null", None), (FORWARD_NUMBER_HEADER, b"7"))
 
 
-def rejecting(books: Books, *suspense: Suspended) -> CommitRecord:
+def rejecting(books: Books, *suspense: SuspenseRecord) -> CommitRecord:
     """Return a commit of rejected usage records."""
     record = books.burning([next(iter(books.accounts))])
     record.counts = CommitCounts(rejected=len(suspense))
@@ -51,9 +51,11 @@ def rejecting(books: Books, *suspense: Suspended) -> CommitRecord:
     )
 
 
-def odd(offset: int, value: bytes | None = BYTES, reason: str = "no_price", account: str | None = "a1") -> Suspended:
+def odd(
+    offset: int, value: bytes | None = BYTES, reason: str = "no_price", account: str | None = "a1"
+) -> SuspenseRecord:
     rejection = record_refusal(reason, "detail with\ttab, \\ and 中文", "urn:s\\N", "id-1", 2**63 - 1, account)
-    return Suspended(USAGE_TOPIC, PlainRecord(offset, 1_000 + offset, b"k\xff", value, ODD_HEADERS), rejection)  # type: ignore[arg-type]
+    return SuspenseRecord(USAGE_TOPIC, PlainRecord(offset, 1_000 + offset, b"k\xff", value, ODD_HEADERS), rejection)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -69,7 +71,7 @@ def test_a_rejected_record_is_kept_as_it_came(database: PreparedDatabase, store:
     books = Books()
     epoch, _ = store.acquire(0)
     store.commit(epoch, books.opening(["a1"]))
-    bare = Suspended(USAGE_TOPIC, PlainRecord(1, 1_001, None, None), record_refusal("invalid_json", "no value"))
+    bare = SuspenseRecord(USAGE_TOPIC, PlainRecord(1, 1_001, None, None), record_refusal("invalid_json", "no value"))
     store.commit(epoch, rejecting(books, odd(0), bare))
     about, kept = stored.shown(opened, RecordPlace(USAGE_TOPIC, 0, 0)) or pytest.fail("not there")
     assert (about.log_time_us, about.reason, about.size, about.state, about.sent_to) == (

@@ -19,7 +19,7 @@ from tokenbill.demo import traffic
 from tokenbill.demo.emitting import EmitterTask, SentCounts, emit
 from tokenbill.demo.expected import PriceList, priced_kinds, total
 from tokenbill.demo.faults import FAULTS
-from tokenbill.demo.patience import patiently
+from tokenbill.demo.patience import retry
 from tokenbill.demo.trace import built_in_sizes, read_trace
 from tokenbill.user_errors import UserError
 
@@ -186,4 +186,4 @@ def test_patience_ends_with_the_reason() -> None:
         raise OSError("connection refused")
 
     with pytest.raises(UserError, match=r"the database did not answer for .*connection refused"):
-        patiently("the database", fail, (OSError,), said.append, patience_seconds=0.1)
+        retry("the database", fail, (OSError,), said.append, patience_seconds=0.1)

@@ -18,7 +18,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
 from billing.commits.commit_record import ACCEPTED
-from billing.store.api.order_rows import REJECTED, SOURCE_PREFIX, Order, Ordered, remember_order, sending
+from billing.store.api.order_rows import REJECTED, SOURCE_PREFIX, Order, OrderState, remember_order, sending
 from schemas.cloudevents import write_structured
 from schemas.commands import COMMANDS, parse_command
 from schemas.refusal_codes import Code, Use, codes_of
@@ -57,7 +57,7 @@ class CommandBody(BaseModel):
     detail: str | None = Field(description="explanation: field, value and what was expected")
 
 
-def command_body(ordered: Ordered) -> dict[str, Any]:
+def command_body(ordered: OrderState) -> dict[str, Any]:
     """Return the document of :class:`CommandBody`."""
     order = ordered.order
     rejected = ordered.outcome == REJECTED
@@ -127,7 +127,7 @@ async def _send(shared: ApiContext, order: Order) -> None:
         await turn.sent(sent)
 
 
-def answer(ordered: Ordered, *, replayed: bool) -> Response:
+def answer(ordered: OrderState, *, replayed: bool) -> Response:
     """Answer with 201 (accepted) or 202 (pending), or raise the refusal as a problem.
 
     The same order with the same outcome always gets the same body.
@@ -144,7 +144,7 @@ def answer(ordered: Ordered, *, replayed: bool) -> Response:
     return json_answer(command_body(ordered), 202, headers)
 
 
-def refusal(ordered: Ordered, headers: dict[str, str]) -> Problem:
+def refusal(ordered: OrderState, headers: dict[str, str]) -> Problem:
     """Return the problem that answers a refused order. Its code is the engine's reason."""
     reason = ordered.reason or "command_rejected"
     row = _ROWS.get(reason, Code(reason, 409, "A rule refused the command", "", Use.COMMAND))
