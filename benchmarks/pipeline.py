@@ -23,7 +23,7 @@ from benchmarks import workload
 from benchmarks.result import Result, machine
 from billing.store.store import Store
 from schemas.topics import USAGE_TOPIC
-from streams.send.emitter import input_producer
+from streams.kafka_clients import input_producer
 from streams.send.send_commands import send_commands
 from tokenbill import stack
 from tokenbill.stack import StackInfo

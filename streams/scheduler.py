@@ -17,7 +17,8 @@ from confluent_kafka import KafkaError, Message
 from schemas.cloudevents import write_structured
 from schemas.commands import PassTime
 from schemas.topics import COMMAND_TOPIC
-from streams.send.emitter import JSON_HEADERS, input_producer
+from streams.kafka_clients import input_producer
+from streams.send.emitter import JSON_HEADERS
 
 log = logging.getLogger("tokenbill.scheduler")
 

@@ -14,6 +14,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic  # type: ignore[attr-defined]
 
 from schemas.topics import BALANCE_TOPIC, COMMAND_TOPIC, INPUT_TOPICS, OUTPUT_TOPICS
+from streams.kafka_clients import admin_client
 
 INPUT_RETENTION_MS = 7 * 24 * 3600 * 1000
 _TIMEOUT_SECONDS = 30.0
@@ -54,7 +55,7 @@ def ensure_topics(kafka: str, partitions: int, *, replication: int = -1, prefix:
             LogAppendTime or (the command topic) has limited retention.
         KafkaException: the broker refused the request or did not answer.
     """
-    admin = AdminClient({"bootstrap.servers": kafka, "socket.timeout.ms": int(_TIMEOUT_SECONDS * 1000)})
+    admin = admin_client(kafka)
     existing = admin.list_topics(timeout=_TIMEOUT_SECONDS).topics
     missing = [
         NewTopic(prefix + topic, num_partitions=partitions, replication_factor=replication, config=topic_config(topic))
@@ -123,7 +124,7 @@ def partition_count(kafka: str, *, prefix: str = "") -> int:
         TopicMismatch: a topic is missing, or the topics have different partition counts.
         KafkaException: the broker did not answer.
     """
-    admin = AdminClient({"bootstrap.servers": kafka})
+    admin = admin_client(kafka)
     existing = admin.list_topics(timeout=_TIMEOUT_SECONDS).topics
     counts = {topic: len(existing[topic].partitions) for one in _ALL if (topic := prefix + one) in existing}
     if missing := [prefix + one for one in _ALL if prefix + one not in counts]:

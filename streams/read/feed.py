@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaException, Message, TopicPartition
 
-log = logging.getLogger("tokenbill.feed")
+from streams.kafka_clients import feed_reader
 
 _ANSWER_SECONDS = 30.0
 
@@ -23,19 +22,7 @@ class Feed:
         Raises:
             KafkaException: the broker does not answer, or has no such topic.
         """
-        self._consumer = Consumer(
-            {
-                "bootstrap.servers": kafka,
-                "group.id": "tokenbill-feed",
-                "enable.auto.commit": False,
-                "auto.offset.reset": "earliest",
-                "isolation.level": "read_committed",
-                "fetch.queue.backoff.ms": 5,
-                "fetch.wait.max.ms": 100,
-                "queued.max.messages.kbytes": 16_384,
-            },
-            logger=log,
-        )
+        self._consumer = feed_reader(kafka)
         try:
             fresh = [place for place in self._places(topic) if place.partition not in positions]
             self.fresh = {place.partition: self._end(place) if from_end else 0 for place in fresh}

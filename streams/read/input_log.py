@@ -15,10 +15,10 @@ from confluent_kafka import OFFSET_END, Consumer, KafkaException, Message, Topic
 
 from billing.commits.input_batch import PlainRecord, PositionMove
 from schemas.topics import INPUT_TOPICS
+from streams.kafka_clients import input_log_reader
 
 _ANSWER_SECONDS = 10.0
 _AT_ONCE = 5_000
-_BUFFER_KBYTES = 32 << 10
 
 
 class LogTooShort(Exception):
@@ -53,7 +53,7 @@ class InputLog:
 
     def __enter__(self) -> Self:
         with ExitStack() as opened:
-            asking = opened.enter_context(closing(self._consumer()))
+            asking = opened.enter_context(closing(input_log_reader(self._kafka)))
             ends = _ends(asking, self._partition, self._until) if isinstance(self._until, int) else dict(self._until)
             if sum(ends.values()) > self._max_records:
                 raise LogTooLong(f"partition {self._partition} has {sum(ends.values())} records until then")
@@ -65,7 +65,7 @@ class InputLog:
             for topic, end in ends.items():
                 if end:
                     # One consumer per topic, so that records needed later do not fill the buffer of those needed now.
-                    consumer = opened.enter_context(closing(self._consumer()))
+                    consumer = opened.enter_context(closing(input_log_reader(self._kafka)))
                     consumer.assign([TopicPartition(topic, self._partition, 0)])
                     self._topics[topic] = _Topic(consumer, topic, end)
             self._open = opened.pop_all()
@@ -80,19 +80,6 @@ class InputLog:
         """Return the records of ``move`` below the end; the moves of a topic must be requested in sequence."""
         topic = self._topics.get(move.topic)
         return [] if topic is None else topic.read(move, self._deadline)
-
-    def _consumer(self) -> Consumer:
-        return Consumer(
-            {
-                "bootstrap.servers": self._kafka,
-                "group.id": "tokenbill-history",
-                "enable.auto.commit": False,
-                "isolation.level": "read_committed",
-                "auto.offset.reset": "error",
-                "fetch.queue.backoff.ms": 5,
-                "queued.max.messages.kbytes": _BUFFER_KBYTES,
-            }
-        )
 
 
 class _Topic:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 
+from streams.kafka_clients import whole_topic_reader
+
 
 class ReadbackTimeout(Exception):
     """The end of the topic was not reached in time."""
@@ -21,17 +23,7 @@ def read_topic(
         ReadbackTimeout: the end was not reached within ``timeout_seconds``.
         KafkaException: a broker error.
     """
-    consumer = Consumer(
-        {
-            "bootstrap.servers": kafka,
-            "group.id": "tokenbill-readback",
-            "enable.auto.commit": False,
-            "isolation.level": "read_committed" if committed_only else "read_uncommitted",
-            "enable.partition.eof": False,
-            "fetch.queue.backoff.ms": 5,
-            "queued.max.messages.kbytes": 65_536,
-        }
-    )
+    consumer = whole_topic_reader(kafka, committed_only=committed_only)
     try:
         yield from _read(consumer, topic, time.monotonic() + timeout_seconds)
     finally:

@@ -22,6 +22,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.util import calc_crc32c
 
 from billing.commits.outbox_frames import split_batches
+from streams.kafka_clients import transactional_producer
 
 log = logging.getLogger("tokenbill.publisher")
 
@@ -128,14 +129,7 @@ class Publisher:
 
     async def _start(self) -> None:
         asyncio.get_running_loop().set_exception_handler(_complain)
-        self._producer = AIOKafkaProducer(
-            bootstrap_servers=self._kafka,
-            client_id=self._transactional_id,
-            transactional_id=self._transactional_id,
-            transaction_timeout_ms=int(self._timeout_seconds * 1000),
-            request_timeout_ms=int(self._timeout_seconds * 1000),
-            retry_backoff_ms=50,
-        )
+        self._producer = transactional_producer(self._kafka, self._transactional_id, self._timeout_seconds)
         await self._producer.start()
 
     async def _publish(

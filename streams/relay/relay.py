@@ -18,15 +18,15 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from aiokafka import TopicPartition as Place
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from billing.commits.commit_record import OutboxRow
 from billing.commits.outbox_frames import Frame, unpack_frames
 from billing.errors import DatabaseDown
 from schemas.topics import FORWARD_TOPIC, OUTPUT_TOPICS
+from streams.kafka_clients import input_producer, offset_reader
 from streams.relay.publisher import Publisher, PublisherFailed, PublisherFenced
 from streams.relay.relay_metrics import RelayMetrics
-from streams.send.emitter import input_producer
 
 log = logging.getLogger("tokenbill.relay")
 
@@ -108,15 +108,7 @@ class PartitionRelay:
         self._forward_failures: list[KafkaError] = []
         self._forwarder: Producer | None = None
         self._position = TopicPartition(settings.topic_prefix + POSITION_TOPIC, partition)
-        self._offsets = Consumer(
-            {
-                "bootstrap.servers": settings.kafka,
-                "group.id": settings.topic_prefix + RELAY_GROUP,
-                "enable.auto.commit": False,
-                "isolation.level": "read_committed",
-            },
-            logger=log,
-        )
+        self._offsets = offset_reader(settings.kafka, settings.topic_prefix + RELAY_GROUP, log)
 
     def run(self) -> None:
         """Publish until stopped; retry while the broker or the database is down.

@@ -10,16 +10,14 @@ emitter does not use Kafka transactions, because the offsets of input topics mus
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import TracebackType
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from schemas.routing import partition_of
 from schemas.topics import USAGE_TOPIC
-
-log = logging.getLogger("tokenbill.emitter")
+from streams.kafka_clients import input_producer
 
 JSON_HEADERS = [("content-type", b"application/cloudevents+json")]
 _FLUSH_SECONDS = 60.0
@@ -27,30 +25,6 @@ _FLUSH_SECONDS = 60.0
 
 class DeliveryFailed(Exception):
     """Kafka refused some records or did not acknowledge them in time."""
-
-
-def input_producer(kafka: str, on_failure: Callable[[KafkaError, Message], None]) -> Producer:
-    """Return a producer for input topics: idempotent, acks=all, no transactions, partitioned by Java's murmur2 hash.
-
-    With these settings the offsets of an input topic stay dense and its records ordered.
-    """
-    return Producer(
-        {
-            "bootstrap.servers": kafka,
-            "enable.idempotence": True,
-            "acks": "all",
-            "partitioner": "murmur2_random",
-            "linger.ms": 5,
-            "batch.num.messages": 100_000,
-            "batch.size": 1_000_000,
-            "queue.buffering.max.messages": 500_000,
-            "queue.buffering.max.kbytes": 262_144,
-            "compression.type": "lz4",
-            "delivery.report.only.error": True,
-            "on_delivery": on_failure,
-        },
-        logger=log,
-    )
 
 
 class Emitter:

@@ -5,20 +5,16 @@ It uses no Kafka transactions, because the offsets of input topics must stay den
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from billing.suspense import Resubmission
 from schemas.topics import USAGE_TOPIC
+from streams.kafka_clients import resubmit_producer
 from streams.send.emitter import DeliveryFailed
 
-log = logging.getLogger("tokenbill.resubmit")
-
 ACKNOWLEDGED_WITHIN_SECONDS = 30
-MAX_RECORD_BYTES = 1_000_000_000
-"""Client-side size limit, high enough that only the broker's limit applies: the broker accepted each record before."""
 
 
 def send_again(kafka: str, records: Sequence[Resubmission]) -> list[int | DeliveryFailed]:
@@ -27,20 +23,7 @@ def send_again(kafka: str, records: Sequence[Resubmission]) -> list[int | Delive
     A record that was not acknowledged may still have been written.
     """
     results: list[int | DeliveryFailed] = [DeliveryFailed("no answer")] * len(records)
-    producer = Producer(
-        {
-            "bootstrap.servers": kafka,
-            "enable.idempotence": True,
-            "acks": "all",
-            "linger.ms": 5,
-            "message.max.bytes": MAX_RECORD_BYTES,
-            "queue.buffering.max.messages": max(len(records), 1),
-            "queue.buffering.max.kbytes": 1 << 20,
-            "delivery.timeout.ms": ACKNOWLEDGED_WITHIN_SECONDS * 1000,
-            "compression.type": "lz4",
-        },
-        logger=log,
-    )
+    producer = resubmit_producer(kafka, len(records), ACKNOWLEDGED_WITHIN_SECONDS)
     for at, record in enumerate(records):
 
         def delivered(error: KafkaError | None, message: Message, at: int = at) -> None:

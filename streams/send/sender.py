@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from streams.kafka_clients import request_producer
 from streams.send.emitter import DeliveryFailed
 
 log = logging.getLogger("tokenbill.sender")
@@ -124,18 +125,7 @@ class InputSender:
                 producer.flush(_CLOSE_SECONDS)  # Reports the failure of each queued record to its caller.
 
     def _new_producer(self) -> Producer:
-        return Producer(
-            {
-                "bootstrap.servers": self._kafka,
-                "enable.idempotence": True,
-                "acks": "all",
-                "linger.ms": 1,
-                "delivery.timeout.ms": ACKNOWLEDGED_WITHIN_SECONDS * 1000,
-                "compression.type": "lz4",
-                "error_cb": self._failed,
-            },
-            logger=log,
-        )
+        return request_producer(self._kafka, ACKNOWLEDGED_WITHIN_SECONDS, self._failed)
 
     def _failed(self, error: KafkaError) -> None:
         if error.fatal():

@@ -19,7 +19,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from typing import Any, cast
 
 from aiokafka import AIOKafkaConsumer, OffsetAndMetadata, TopicPartition
-from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import IllegalStateError, KafkaError
 from faust.serializers.schemas import Schema
 from faust.transport import drivers
@@ -29,15 +28,12 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
 from billing.calculator.core_records import PackedRecords
+from streams.kafka_clients import fetch_consumer
 from streams.worker import fetched
 from streams.worker.intake import Batch, BrokerDown, InputPartition, joined
 
 log = logging.getLogger("tokenbill.transport")
 
-FETCH_WAIT_MS = 50
-"""Longest time the broker holds a fetch. aiokafka keeps one fetch per broker in flight: while idle topics hold it, a
-busy topic is not fetched."""
-FETCH_BYTES = 32 << 20
 _FULL_POLL_SECONDS = 0.02
 """Wait of one poll while some partition is paused by a full buffer, because it may resume at any moment."""
 
@@ -58,25 +54,19 @@ class BatchThread(aio.AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         conf = self.app.conf
         fetched.install()
-        return AIOKafkaConsumer(
-            bootstrap_servers=aio.server_list(transport.url, transport.default_port),
+        return fetch_consumer(
+            aio.server_list(transport.url, transport.default_port),
             client_id=conf.broker_client_id,
             group_id=conf.id,
             group_instance_id=conf.consumer_group_instance_id,
-            partition_assignment_strategy=[RangePartitionAssignor],
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
             max_poll_records=conf.broker_max_poll_records,
             max_poll_interval_ms=int(conf.broker_max_poll_interval * 1000),
             max_partition_fetch_bytes=conf.consumer_max_fetch_size,
-            fetch_max_bytes=FETCH_BYTES,
-            fetch_max_wait_ms=FETCH_WAIT_MS,
             request_timeout_ms=int(conf.broker_request_timeout * 1000),
             session_timeout_ms=int(conf.broker_session_timeout * 1000),
             rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),
             heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
             check_crcs=conf.broker_check_crcs,
-            isolation_level="read_uncommitted",
             **aio.credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context),
         )
 

@@ -28,7 +28,7 @@ from scenario_files import Record
 
 from schemas.routing import partition_of
 from schemas.topics import COMMAND_TOPIC, INPUT_TOPICS, OUTPUT_TOPICS, USAGE_TOPIC
-from streams.send.emitter import input_producer
+from streams.kafka_clients import input_producer
 from streams.topic_setup import ensure_topics
 from tokenbill.stack.config import free_port
 from tokenbill.stack.control import python_environment

@@ -154,6 +154,47 @@ def core_stays_behind_its_doors(source: str) -> list[str]:
     ]
 
 
+KAFKA_CLIENT = re.compile(r"(?:confluent_kafka|aiokafka)\b.*\.\w*(?:Producer|Consumer|Client)")
+
+
+def _full_names(tree: ast.Module) -> dict[str, str]:
+    """Each imported name of a module with the dotted name of what it stands for."""
+    names = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for one in node.names:
+                head = one.name if one.asname else one.name.partition(".")[0]
+                names[one.asname or head] = head
+        elif isinstance(node, ast.ImportFrom):
+            names |= {one.asname or one.name: f"{node.module}.{one.name}" for one in node.names}
+    return names
+
+
+def _annotations(tree: ast.Module) -> set[int]:
+    """The nodes within annotations, which name a type and construct nothing."""
+    parts: list[ast.AST | None] = []
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.arg, ast.AnnAssign)):
+            parts.append(node.annotation)
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            parts.append(node.returns)
+    return {id(inner) for part in parts if part is not None for inner in ast.walk(part)}
+
+
+def kafka_clients_are_made_in_one_module(source: str) -> list[str]:
+    """Only ``streams.kafka_clients`` constructs Kafka clients; elsewhere their classes stand in annotations only."""
+    found = []
+    tree = _tree(source)
+    full, types_only = _full_names(tree), _annotations(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Name, ast.Attribute)) and id(node) not in types_only:
+            head, dot, tail = ast.unparse(node).partition(".")
+            name = full.get(head, head) + dot + tail
+            if KAFKA_CLIENT.fullmatch(name):
+                found.append(_at(node, f"uses {name}"))
+    return found
+
+
 def broad_handlers_give_a_reason(source: str) -> list[str]:
     """A handler of every exception raises again, or gives the reason in a comment on its line or before its body."""
     lines = source.splitlines()

@@ -14,6 +14,7 @@ from house_rules import (
     broad_handlers_give_a_reason,
     core_stays_behind_its_doors,
     errors_and_money_survive_cython,
+    kafka_clients_are_made_in_one_module,
     names_no_machine,
     no_binary_fractions,
     no_clock_or_randomness,
@@ -33,11 +34,13 @@ DOORS = [
     ROOT / "billing" / "calculator" / name
     for name in ("compiled.py", "core_prices.py", "core_rater.py", "core_records.py")
 ]
+KAFKA_CLIENTS = ROOT / "streams" / "kafka_clients.py"
 PYTHON_RULES: list[tuple[Rule, list[Path]]] = [
     (no_binary_fractions, python_files("billing", "schemas")),
     (no_clock_or_randomness, RULES_ONLY),
     (says_what_it_is, python_files(*EVERYTHING)),
     (core_stays_behind_its_doors, [p for p in python_files(*PRODUCT) if p not in DOORS]),
+    (kafka_clients_are_made_in_one_module, [p for p in python_files(*PRODUCT) if p != KAFKA_CLIENTS]),
     (broad_handlers_give_a_reason, python_files(*EVERYTHING)),
     (asserts_only_in_tests, python_files(*PRODUCT)),
     (packages_list_their_exports, [p for p in python_files(*PRODUCT) if p.name == "__init__.py"]),
@@ -64,6 +67,17 @@ CANARIES: list[tuple[Rule, str]] = [
     (says_what_it_is, "x = 1"),
     (core_stays_behind_its_doors, "from cython_ext.usage import Usage"),
     (core_stays_behind_its_doors, "import cython_ext"),
+    (kafka_clients_are_made_in_one_module, "from confluent_kafka import Producer\nProducer({})"),
+    (kafka_clients_are_made_in_one_module, "from confluent_kafka import Consumer as Reader\nReader({})"),
+    (kafka_clients_are_made_in_one_module, "import confluent_kafka as ck\nck.Consumer({})"),
+    (kafka_clients_are_made_in_one_module, "import confluent_kafka.admin\nconfluent_kafka.admin.AdminClient({})"),
+    (kafka_clients_are_made_in_one_module, "from confluent_kafka import admin\nadmin.AdminClient({})"),
+    (
+        kafka_clients_are_made_in_one_module,
+        "def f():\n  from aiokafka import AIOKafkaProducer\n  AIOKafkaProducer()",
+    ),
+    (kafka_clients_are_made_in_one_module, "from aiokafka import AIOKafkaConsumer\nmake = partial(AIOKafkaConsumer)"),
+    (kafka_clients_are_made_in_one_module, "from confluent_kafka import Producer\nclass Mine(Producer): ..."),
     (broad_handlers_give_a_reason, "try:\n    f()\nexcept Exception:\n    pass"),
     (broad_handlers_give_a_reason, "try:\n    f()\nexcept (OSError, BaseException):  # noqa: BLE001\n    pass"),
     (broad_handlers_give_a_reason, "try:\n    f()\nexcept:\n    pass"),
@@ -84,6 +98,12 @@ CANARIES: list[tuple[Rule, str]] = [
 FINE: list[tuple[Rule, str]] = [
     (no_binary_fractions, 'x = folder / "name"\ny = Path(__file__).parent / "a" / "b"\nz = "0.1 / 2 float"'),
     (no_clock_or_randomness, "from datetime import datetime\ndatetime(2026, 1, 1)\nevent.time"),
+    (
+        kafka_clients_are_made_in_one_module,
+        "from confluent_kafka import Consumer, KafkaError\nfrom faust.transport.drivers import aiokafka as aio\n"
+        "def ask(reader: Consumer) -> Consumer | None: ...\nclass Mine(aio.Consumer):\n    reader: Consumer\n"
+        "KafkaError(KafkaError.UNKNOWN)",
+    ),
     (
         broad_handlers_give_a_reason,
         "try:\n    f()\nexcept Exception:  # whatever it was, the connection is closed\n    pass",

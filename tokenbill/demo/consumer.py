@@ -8,9 +8,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 
 from schemas.topics import BALANCE_TOPIC, RATED_TOPIC, REJECTED_TOPIC
+from streams.kafka_clients import offset_reader
 from streams.read.readback import ReadbackTimeout, read_topic
 from tokenbill.demo.patience import Say, retry
 
@@ -33,7 +34,7 @@ def records_in(kafka: str, topic: str, say: Say) -> int:
     """Return the number of records ever written to a topic that is neither compacted nor transactional."""
 
     def ask() -> int:
-        consumer = Consumer({"bootstrap.servers": kafka, "group.id": "tokenbill-demo"})
+        consumer = offset_reader(kafka, "tokenbill-demo")
         try:
             partitions = consumer.list_topics(topic, timeout=_ANSWER_SECONDS).topics[topic].partitions
             places = [TopicPartition(topic, number) for number in partitions]

@@ -61,9 +61,9 @@ def _kafka(address: str) -> str | None:
 
 @functools.cache
 def _admin(address: str) -> AdminClient:
-    from confluent_kafka.admin import AdminClient
+    from streams.kafka_clients import probe_client
 
-    return AdminClient({"bootstrap.servers": address, "log_level": 0, "reconnect.backoff.max.ms": 500})
+    return probe_client(address)
 
 
 def _postgresql(address: str) -> str | None:

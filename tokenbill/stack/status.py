@@ -12,10 +12,11 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 # OffsetSpec is public, but the package does not export it to type checkers.
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
 from billing.errors import StoreError
 from schemas.topics import INPUT_TOPICS
+from streams.kafka_clients import probe_client
 from tokenbill.stack.info import StackInfo, info
 from tokenbill.stack.ready import why_not_ready
 from tokenbill.stack.spec import ReadyCheck
@@ -64,7 +65,7 @@ def _end_offsets(kafka: str, topics: tuple[str, ...]) -> dict[tuple[str, int], i
     """Return the offset after the last record by topic and partition; topics that do not exist are omitted."""
     if why_not_ready(ReadyCheck("kafka", kafka)) is not None:
         return {}
-    admin = AdminClient({"bootstrap.servers": kafka, "log_level": 0})
+    admin = probe_client(kafka)
     known = admin.list_topics(timeout=STATUS_SECONDS).topics
     places = [TopicPartition(topic, number) for topic in topics if topic in known for number in known[topic].partitions]
     if not places:

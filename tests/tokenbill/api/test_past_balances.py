@@ -16,7 +16,7 @@ from billing.store.store import Store
 from schemas.routing import partition_of
 from schemas.times import format_time_us
 from schemas.topics import USAGE_TOPIC
-from streams.send.emitter import input_producer
+from streams.kafka_clients import input_producer
 
 
 def moment() -> str:

@@ -16,7 +16,7 @@ from billing.store import webhook_rows as webhooks
 from billing.store.database import Database
 from schemas.routing import partition_of
 from schemas.topics import COMMAND_TOPIC
-from streams.send.emitter import input_producer
+from streams.kafka_clients import input_producer
 from tokenbill import stack
 
 
