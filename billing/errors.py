@@ -3,6 +3,7 @@
 ::
 
     BrokenInvariant             the worker stops; an operator must investigate
+    ├── UnbalancedError         a journal entry does not balance
     └── Fenced                  another writer owns the partition: this writer stops
     StoreError                  a database operation failed
     ├── Fenced
@@ -10,11 +11,16 @@
     ├── DatabaseDown            no answer: reload from SQL and retry
     ├── CatalogMoved            decided with an old catalogue: decide again
     └── CatalogConflict         a catalogue cannot be published: the publisher corrects it
+    StreamFault                 faults of Kafka and its clients (streams.errors)
 """
 
 
 class BrokenInvariant(RuntimeError):
     """A condition that must always hold is violated: the worker stops, and an operator must investigate."""
+
+
+class UnbalancedError(BrokenInvariant):
+    """Journal lines do not add up to zero: a defect in a rule, never in its input."""
 
 
 class StoreError(Exception):

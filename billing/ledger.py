@@ -7,6 +7,8 @@ decided by the rules that post them (docs/reference/principles.md, "Double entry
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from billing.errors import UnbalancedError
+
 
 @dataclass(frozen=True, slots=True)
 class Posting:
@@ -41,10 +43,6 @@ RECEIVABLES = "receivables"
 """Unpaid bills."""
 ROUNDING = "rounding"
 """The part of a refund below one fen."""
-
-
-class UnbalancedError(ArithmeticError):
-    """Journal lines do not add up to zero: a defect in a rule, never in its input."""
 
 
 class Postings:

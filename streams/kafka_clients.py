@@ -50,7 +50,7 @@ _RECORDS: Settings = {
 
 _ADMIN_TIMEOUT_MS = 30_000
 _PROBE_RECONNECT_MS = 500
-_LARGEST_RECORD = 1_000_000_000
+_MAX_RECORD_BYTES = 1_000_000_000
 """Client-side size limit of a resubmission, high enough that only the broker's limit applies: the broker accepted each
 record before."""
 _FETCH_WAIT_MS = 50
@@ -112,7 +112,7 @@ def resubmit_producer(kafka: str, records: int, within_seconds: int) -> Producer
             **_INPUT,
             "bootstrap.servers": kafka,
             "linger.ms": 5,
-            "message.max.bytes": _LARGEST_RECORD,
+            "message.max.bytes": _MAX_RECORD_BYTES,
             "queue.buffering.max.messages": max(records, 1),
             "queue.buffering.max.kbytes": 1 << 20,
             "delivery.timeout.ms": within_seconds * 1000,

@@ -14,24 +14,13 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic  # type: ignore[attr-defined]
 
 from schemas.topics import BALANCE_TOPIC, COMMAND_TOPIC, INPUT_TOPICS, OUTPUT_TOPICS
+from streams.errors import TopicMismatch
 from streams.kafka_clients import admin_client
 
 INPUT_RETENTION_MS = 7 * 24 * 3600 * 1000
 _TIMEOUT_SECONDS = 30.0
 _ALL = (*INPUT_TOPICS, *OUTPUT_TOPICS)
 _CHECKED = ("cleanup.policy", "message.timestamp.type", "retention.ms")
-
-
-class TopicMismatch(Exception):
-    """A topic is missing or has a setting that the pipeline cannot work with.
-
-    ``what`` names the problem, ``fix`` the remedy.
-    """
-
-    def __init__(self, what: str, fix: str) -> None:
-        super().__init__(f"{what}. {fix}")
-        self.what = what
-        self.fix = fix
 
 
 def topic_config(topic: str) -> dict[str, str]:

@@ -57,7 +57,8 @@ def prepare(
 def _prepare_topics(kafka: str, partitions: int) -> None:
     from confluent_kafka import KafkaException
 
-    from streams.topic_setup import TopicMismatch, ensure_topics
+    from streams.errors import TopicMismatch
+    from streams.topic_setup import ensure_topics
 
     try:
         ensure_topics(kafka, partitions)

@@ -15,18 +15,11 @@ from confluent_kafka import OFFSET_END, Consumer, KafkaException, Message, Topic
 
 from billing.commits.input_batch import PlainRecord, PositionMove
 from schemas.topics import INPUT_TOPICS
+from streams.errors import LogTooLong, LogTooShort
 from streams.kafka_clients import input_log_reader
 
 _ANSWER_SECONDS = 10.0
 _AT_ONCE = 5_000
-
-
-class LogTooShort(Exception):
-    """The log no longer holds its first records."""
-
-
-class LogTooLong(Exception):
-    """The log holds more records than the caller's limit, or they did not arrive in time."""
 
 
 class InputLog:

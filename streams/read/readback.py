@@ -7,11 +7,8 @@ from collections.abc import Iterator
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 
+from streams.errors import ReadbackTimeout
 from streams.kafka_clients import whole_topic_reader
-
-
-class ReadbackTimeout(Exception):
-    """The end of the topic was not reached in time."""
 
 
 def read_topic(

@@ -22,6 +22,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.util import calc_crc32c
 
 from billing.commits.outbox_frames import split_batches
+from streams.errors import PublisherFailed, PublisherFenced
 from streams.kafka_clients import transactional_producer
 
 log = logging.getLogger("tokenbill.publisher")
@@ -35,15 +36,7 @@ _TIMES_AT = 27
 _PRODUCER = struct.Struct(">qhi")
 _PRODUCER_AT = 43
 _CLOSE_SECONDS = 5.0
-T = TypeVar("T")
-
-
-class PublisherFailed(Exception):
-    """The transaction failed or its result is unknown; open a new publisher and read the committed position."""
-
-
-class PublisherFenced(Exception):
-    """Another publisher with this transactional id has started."""
+_T = TypeVar("_T")
 
 
 class ReadyBatch:
@@ -117,7 +110,7 @@ class Publisher:
                 self._runner.run(asyncio.wait_for(_leave(producer), _CLOSE_SECONDS))
         self._runner.close()
 
-    def _run(self, work: Coroutine[Any, Any, T], timeout_seconds: float) -> T:
+    def _run(self, work: Coroutine[Any, Any, _T], timeout_seconds: float) -> _T:
         try:
             return self._runner.run(asyncio.wait_for(work, timeout_seconds))
         except (ProducerFenced, InvalidProducerEpoch) as error:

@@ -24,8 +24,9 @@ from billing.commits.commit_record import OutboxRow
 from billing.commits.outbox_frames import Frame, unpack_frames
 from billing.errors import DatabaseDown
 from schemas.topics import FORWARD_TOPIC, OUTPUT_TOPICS
+from streams.errors import PublisherFailed, PublisherFenced, RelayFenced
 from streams.kafka_clients import input_producer, offset_reader
-from streams.relay.publisher import Publisher, PublisherFailed, PublisherFenced
+from streams.relay.publisher import Publisher
 from streams.relay.relay_metrics import RelayMetrics
 
 log = logging.getLogger("tokenbill.relay")
@@ -40,7 +41,7 @@ _HUNG_MARGIN_SECONDS = 5.0
 _WATCH_SECONDS = 1.0
 
 
-class Wakener(Protocol):
+class CommitListener(Protocol):
     """Notification of new output; implemented by ``billing.store.outbox_rows.Listener``."""
 
     def wait(self, timeout_seconds: float) -> set[int]:
@@ -59,12 +60,8 @@ class OutboxStore(Protocol):
     def published(self, partition: int, /) -> int:
         """Return the number of the last commit whose output was deleted."""
 
-    def listen(self) -> AbstractContextManager[Wakener]:
+    def listen(self) -> AbstractContextManager[CommitListener]:
         """Subscribe to notifications of commits."""
-
-
-class Superseded(Exception):
-    """The broker fenced this relay's publisher: another relay publishes the partition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +123,7 @@ class PartitionRelay:
             except DatabaseDown as error:
                 self._back_off("database", error, wait_seconds)
             except PublisherFenced as error:
-                raise Superseded(f"partition {self.partition}: {error}") from error
+                raise RelayFenced(f"partition {self.partition}: {error}") from error
             except (PublisherFailed, KafkaException) as error:
                 self._back_off("broker", error, wait_seconds)
             wait_seconds = min(2 * wait_seconds, longest)

@@ -17,14 +17,11 @@ from confluent_kafka import KafkaError, KafkaException, Message
 
 from schemas.routing import partition_of
 from schemas.topics import USAGE_TOPIC
+from streams.errors import DeliveryFailed
 from streams.kafka_clients import input_producer
 
 JSON_HEADERS = [("content-type", b"application/cloudevents+json")]
 _FLUSH_SECONDS = 60.0
-
-
-class DeliveryFailed(Exception):
-    """Kafka refused some records or did not acknowledge them in time."""
 
 
 class Emitter:

@@ -11,10 +11,10 @@ from confluent_kafka import KafkaError, KafkaException, Message
 
 from billing.suspense import Resubmission
 from schemas.topics import USAGE_TOPIC
+from streams.errors import DeliveryFailed
 from streams.kafka_clients import resubmit_producer
-from streams.send.emitter import DeliveryFailed
 
-ACKNOWLEDGED_WITHIN_SECONDS = 30
+RESUBMIT_ACK_SECONDS = 30
 
 
 def send_again(kafka: str, records: Sequence[Resubmission]) -> list[int | DeliveryFailed]:
@@ -23,7 +23,7 @@ def send_again(kafka: str, records: Sequence[Resubmission]) -> list[int | Delive
     A record that was not acknowledged may still have been written.
     """
     results: list[int | DeliveryFailed] = [DeliveryFailed("no answer")] * len(records)
-    producer = resubmit_producer(kafka, len(records), ACKNOWLEDGED_WITHIN_SECONDS)
+    producer = resubmit_producer(kafka, len(records), RESUBMIT_ACK_SECONDS)
     for at, record in enumerate(records):
 
         def delivered(error: KafkaError | None, message: Message, at: int = at) -> None:
@@ -41,5 +41,5 @@ def send_again(kafka: str, records: Sequence[Resubmission]) -> list[int | Delive
             )
         except (KafkaException, BufferError) as error:
             results[at] = DeliveryFailed(str(error))
-    producer.flush(ACKNOWLEDGED_WITHIN_SECONDS + 5)
+    producer.flush(RESUBMIT_ACK_SECONDS + 5)
     return results

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from streams.errors import DeliveryFailed
 from streams.kafka_clients import request_producer
-from streams.send.emitter import DeliveryFailed
 
 log = logging.getLogger("tokenbill.sender")
 
-ACKNOWLEDGED_WITHIN_SECONDS = 10
+REQUEST_ACK_SECONDS = 10
 _POLL_SECONDS = 0.1
 _CLOSE_SECONDS = 5.0
 _GRACE_SECONDS = 2
@@ -84,7 +84,7 @@ class InputSender:
         for at, record in enumerate(records):
             self._produce(at, record, waiting)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(waiting.done, ACKNOWLEDGED_WITHIN_SECONDS + _GRACE_SECONDS)
+            await asyncio.wait_for(waiting.done, REQUEST_ACK_SECONDS + _GRACE_SECONDS)
         return [DeliveryFailed("no answer") if result is None else result for result in waiting.results]
 
     def _produce(self, at: int, record: Outgoing, waiting: _Waiting) -> None:
@@ -125,7 +125,7 @@ class InputSender:
                 producer.flush(_CLOSE_SECONDS)  # Reports the failure of each queued record to its caller.
 
     def _new_producer(self) -> Producer:
-        return request_producer(self._kafka, ACKNOWLEDGED_WITHIN_SECONDS, self._failed)
+        return request_producer(self._kafka, REQUEST_ACK_SECONDS, self._failed)
 
     def _failed(self, error: KafkaError) -> None:
         if error.fatal():

@@ -19,10 +19,6 @@ InputPartition = tuple[str, int]
 """(topic, partition); the topic without the installation's prefix."""
 
 
-class BrokerDown(Exception):
-    """The broker did not answer; the request may be retried."""
-
-
 class Log(Protocol):
     """The partition's logs in Kafka; implemented by :class:`streams.worker.transport.BatchConsumer`."""
 

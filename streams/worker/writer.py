@@ -22,6 +22,7 @@ from billing.commits.input_batch import InputBatch
 from billing.errors import CatalogMoved, DatabaseDown
 from schemas.times import HOUR_US
 from schemas.topics import INPUT_TOPICS
+from streams.errors import LogBroken
 from streams.worker.fence import CommandFence, log_ends
 from streams.worker.intake import Batch, InputPartition, Intake, Log, Offered
 from streams.worker.worker_metrics import WorkerMetrics
@@ -65,10 +66,6 @@ class WriterStore(Protocol):
 
 EngineMaker = Callable[[PartitionState, int, Any], Engine]
 """Factory of engines: (state, catalogue epoch, catalogue) to an engine."""
-
-
-class LogBroken(Exception):
-    """The log lacks records it must hold; the partition stops until an operator intervenes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,10 @@ from typing import Any, Protocol
 
 from billing.errors import DatabaseDown, Fenced
 from schemas.topics import INPUT_TOPICS
-from streams.worker.intake import Batch, BrokerDown, InputPartition, Log
+from streams.errors import BrokerDown, FencedWhileAssigned, InputTopicsSplit, LogBroken
+from streams.worker.intake import Batch, InputPartition, Log
 from streams.worker.worker_metrics import WorkerMetrics
-from streams.worker.writer import EngineMaker, LogBroken, PartitionWriter, WriterSettings, WriterStore
+from streams.worker.writer import EngineMaker, PartitionWriter, WriterSettings, WriterStore
 
 log = logging.getLogger("tokenbill.writers")
 
@@ -37,14 +38,6 @@ class PositionStore(WriterStore, Protocol):
 
     def worker_seen(self, name: str, epoch: int, /) -> None:
         """Record that the worker ``name`` is alive and uses the catalogue epoch ``epoch``."""
-
-
-class PartitionSplit(Exception):
-    """The consumer group assigned partition p of only some of the input topics to this worker."""
-
-
-class StillAssigned(Exception):
-    """Another writer committed on a partition that the consumer group still assigns to this worker."""
 
 
 class PartitionWriters:
@@ -101,7 +94,7 @@ class PartitionWriters:
             topics[number].add(topic)
         for number, held in sorted(topics.items()):
             if held != set(INPUT_TOPICS):
-                raise PartitionSplit(
+                raise InputTopicsSplit(
                     f"partition {number} was assigned for {sorted(held)} but not for "
                     f"{sorted(set(INPUT_TOPICS) - held)}: every worker of the group must subscribe to all input "
                     f"topics and use the range assignor; is another program in the group?"
@@ -237,7 +230,7 @@ class PartitionWriters:
             self._stop_partition(number, f"fenced: {error}")
             await asyncio.sleep(self._fenced_grace_seconds)
             if self._writers.get(number) is writer:
-                await self._fail(StillAssigned(f"partition {number} is assigned to this worker, but {error}"))
+                await self._fail(FencedWhileAssigned(f"partition {number} is assigned to this worker, but {error}"))
         else:
             log.critical("partition %d: broken invariant", number, exc_info=error)
             await self._fail(error)

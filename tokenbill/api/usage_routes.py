@@ -21,7 +21,7 @@ from schemas.routing import partition_of
 from schemas.schema_documents import Schema, event_schema
 from schemas.topics import USAGE_TOPIC
 from schemas.usage import USAGE_TYPE, UsageData, UsageEvent, parse_usage
-from streams.send.emitter import DeliveryFailed
+from streams.errors import DeliveryFailed
 from streams.send.sender import Outgoing
 from tokenbill.api.context import ApiContext, Shared
 from tokenbill.api.http.answers import json_answer

@@ -11,7 +11,8 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 
 from billing.calculator.interface import Calculator
-from streams.topic_setup import TopicMismatch, partition_count
+from streams.errors import TopicMismatch
+from streams.topic_setup import partition_count
 from tokenbill.stack.config import DATABASE_VARIABLE, KAFKA_VARIABLE
 from tokenbill.stack.info import info
 from tokenbill.user_errors import UserError

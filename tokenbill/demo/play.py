@@ -21,7 +21,7 @@ from billing.store.proofs.audit import audit
 from billing.store.proofs.committed_sums import CommittedSums
 from billing.store.store import Store
 from schemas.topics import USAGE_TOPIC
-from streams.send.emitter import DeliveryFailed
+from streams.errors import DeliveryFailed
 from streams.send.send_commands import send_commands
 from tokenbill import stack
 from tokenbill.demo import traffic

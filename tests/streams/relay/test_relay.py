@@ -13,8 +13,9 @@ from billing.commits.commit_record import OutboxRow
 from billing.commits.outbox_frames import SEQUENCE_MARK, Frame, encode_frame, pack_frames
 from billing.errors import DatabaseDown
 from schemas.topics import BALANCE_TOPIC, FORWARD_TOPIC, RATED_TOPIC, USAGE_FORWARDED_TOPIC
+from streams.errors import RelayFenced
 from streams.read.readback import read_topic
-from streams.relay.relay import PartitionRelay, Relay, RelaySettings, Superseded
+from streams.relay.relay import PartitionRelay, Relay, RelaySettings
 from streams.relay.relay_metrics import RelayMetrics
 
 MakeTopics = Callable[[int], str]
@@ -182,7 +183,7 @@ def test_a_second_relay_ends_the_first(kafka_address: str, make_topics: MakeTopi
     run_until_empty(settings, outbox)
     first._open = lambda: publisher  # type: ignore[method-assign]
     outbox.rows[0] = rows
-    with pytest.raises(Superseded):
+    with pytest.raises(RelayFenced):
         first.run()
     assert published(kafka_address, prefix + RATED_TOPIC) == expected(range(1, 3))
 

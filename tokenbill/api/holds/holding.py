@@ -25,7 +25,7 @@ from schemas.fields import show
 from schemas.refusals import Refusal
 from schemas.routing import partition_of
 from schemas.topics import USAGE_TOPIC
-from streams.send.emitter import DeliveryFailed
+from streams.errors import DeliveryFailed
 from streams.send.sender import InputSender, Outgoing
 from tokenbill.api.holds.hold_queue import HoldQueue
 from tokenbill.api.http.auth import Caller, needs

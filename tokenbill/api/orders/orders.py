@@ -25,7 +25,7 @@ from schemas.refusal_codes import Code, Use, codes_of
 from schemas.refusals import Refusal
 from schemas.routing import partition_of
 from schemas.topics import COMMAND_TOPIC
-from streams.send.emitter import DeliveryFailed
+from streams.errors import DeliveryFailed
 from streams.send.sender import Outgoing
 from tokenbill.api.context import ApiContext
 from tokenbill.api.http.answers import json_answer, quoted
