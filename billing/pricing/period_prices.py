@@ -30,11 +30,11 @@ from schemas.units import MILLION
 COMMITMENT_GRACE_US = 24 * HOUR_US
 """Log time between the end of a period and the charge for the unused part of its commitment.
 
-Late usage draws until then.
+Late usage draws on the commitment until then.
 """
 
 Counters = Mapping[str, Counter]
-"""Counters of an account by :meth:`~billing.catalog.period_rules.PeriodRule.counter`."""
+"""Counters of an account by their key (:meth:`~billing.catalog.period_rules.PeriodRule.counter`)."""
 NOTHING_COUNTED: Counters = {}
 
 
@@ -130,9 +130,9 @@ def split(
     counters: Counters,
     clock: Clock,
 ) -> tuple[list[Part], list[Counted]] | Period:
-    """Split the counts of an event, whose meters are all priced, into parts; return the counters before and after too.
+    """Split the counts of an event into parts, and return them with the counters before and after.
 
-    Returns the period instead if the counting rule no longer counts it.
+    Every meter of the event must have a price. Returns the period instead if the counting rule no longer counts it.
     """
     counting, commitment = rules
     counted: list[Counted] = []

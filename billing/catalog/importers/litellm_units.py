@@ -1,4 +1,4 @@
-"""Prices in LiteLLM's map of units other than tokens: images, seconds, characters, pages, searches.
+"""Prices of units other than tokens in LiteLLM's map: images, seconds, characters, pages, searches.
 
 One source field is one meter. If the built-in meters cannot distinguish two prices (videos of 720p and of 4k, images
 received and made), the book declares meters of its own.
