@@ -1,4 +1,4 @@
-"""Tests of catalogues that must not be published: ties that events can reach, holes in context bands, equal versions."""
+"""Tests of catalogues that must not be published: reachable ties, holes in context bands, equal versions."""
 
 import itertools
 import random

@@ -1,4 +1,4 @@
-"""Tests of the winner rule (docs/reference/price-books.md, "Winning row"): a table, and a comparison of row pairs."""
+"""Tests of the winner rule (docs/reference/price-books.md, "Winning row"): a table, and a pairwise comparison."""
 
 from pathlib import Path
 
