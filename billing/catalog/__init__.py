@@ -1,6 +1,7 @@
-"""The catalogue: price books, plans and holidays as immutable versions, read from YAML and judged before they are used.
+"""Catalogue of price books, plans and holiday tables: immutable versions, read from YAML and checked before use.
 
-Pure values and rules: no SQL, no clock. ``load_folder`` is the door; the rest is for who checks, stores or publishes.
+Holds values and rules: no SQL, no clock. Start with :func:`load_folder`. The other names serve code that checks, stores
+or publishes a catalogue.
 """
 
 from pathlib import Path
@@ -53,16 +54,16 @@ __all__ = [
 
 
 def lint_folder(folder: Path | str) -> tuple[Catalog, tuple[Finding, ...]]:
-    """Read and judge a folder: the entries that could be read, and every finding by file and line."""
+    """Read and check a folder: return the entries that could be read, and every finding sorted by file and line."""
     catalog, findings = read_folder(folder)
     return catalog, tuple(sorted([*findings, *check(catalog)]))
 
 
 def load_folder(folder: Path | str) -> Catalog:
-    """Read a folder of catalogue files that is fit for use.
+    """Read a folder of catalogue files and return its catalogue.
 
     Raises:
-        CatalogError: with every error found, reading and judging; warnings do not stop.
+        CatalogError: with every error found in reading and checking. Warnings do not raise.
     """
     catalog, findings = lint_folder(folder)
     errors = [finding for finding in findings if finding.severity == ERROR]

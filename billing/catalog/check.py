@@ -1,7 +1,8 @@
-"""Whether a catalogue may be published: everything that reading one entry alone cannot tell (CONTRACT §3).
+"""Checks before a catalogue is published, beyond those of reading each entry (docs/reference/price-books.md, "Winning
+row" and "Versions").
 
-Errors stop; warnings are for a person to look at. What this version does not do yet is in
-:mod:`billing.catalog.unsupported`, what concerns the rows of a book in :mod:`billing.catalog.check_rows`.
+Errors stop publication; warnings are for a person to review. :mod:`billing.catalog.unsupported` lists the features that
+this version does not support; :mod:`billing.catalog.check_rows` checks the rows of a book.
 """
 
 from collections import defaultdict
@@ -23,7 +24,7 @@ _ONE_PICO = 10**PICO_DIGITS
 
 
 def check(catalog: Catalog) -> list[Finding]:
-    """Judge a catalogue: every finding, by file and line."""
+    """Check a catalogue and return every finding, sorted by file and line."""
     findings = [
         *_same_version(catalog.price_books),
         *_same_version(catalog.plans),
@@ -46,7 +47,7 @@ def check(catalog: Catalog) -> list[Finding]:
 
 
 def _same_version(entries: Sequence[PriceBook | Plan | Holidays | Agreement]) -> Iterator[Finding]:
-    """The same name and version twice: which one is meant cannot be told."""
+    """Find entries with the same name and version, to which references would be ambiguous."""
     first: dict[tuple[str, int], PriceBook | Plan | Holidays | Agreement] = {}
     for entry in entries:
         before = first.setdefault((entry.name, entry.version), entry)
@@ -126,7 +127,7 @@ def _bands(catalog: Catalog, book: PriceBook) -> Iterator[Finding]:
 
 
 def _prices(book: PriceBook) -> Iterator[Finding]:
-    """Prices that adjustments may raise beyond 64 bits, and coefficients that do not fit the prices."""
+    """Find prices that factors may raise beyond 64 bits, and coefficients that do not fit the prices."""
     factor, digits = 1, 0
     raising = [a.multiply_pico for a in book.adjustments if a.multiply_pico > _ONE_PICO]
     counted = raising if book.stacking == STACKING[0] else sorted(raising)[-1:]
@@ -181,14 +182,14 @@ def _prices(book: PriceBook) -> Iterator[Finding]:
 
 
 def _period_factors(book: PriceBook) -> list[int]:
-    """The greatest factor of a tier and of a commitment, where it raises a price."""
+    """Return the greatest factor of a tier and the greatest of a commitment, each only if it raises a price."""
     tiers = [tier.multiply_pico for rule in book.periods.values() for tier in rule.tiers]
     commitments = [max(rule.multiply_pico, rule.overflow_pico) for rule in book.periods.values()]
     return [max(factors) for factors in (tiers, commitments) if factors and max(factors) > _ONE_PICO]
 
 
 def _adjustments(book: PriceBook) -> Iterator[Finding]:
-    """Adjustments of models that no row prices: probably a spelling."""
+    """Find adjustments of models that no row prices, probably misspelled."""
     models = {row.model for row in book.rows}
     for index, adjustment in enumerate(book.adjustments):
         wanted = adjustment.scope.get("model", ())
@@ -204,5 +205,5 @@ def _adjustments(book: PriceBook) -> Iterator[Finding]:
 
 
 def _meet(one: str, two: str) -> bool:
-    """Whether some text matches two patterns."""
+    """Return True if some text matches both patterns."""
     return pattern_matches(one, two.rstrip(ANY)) or pattern_matches(two, one.rstrip(ANY))

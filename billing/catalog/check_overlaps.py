@@ -1,9 +1,10 @@
-"""Rows of one model that cross: an event fits both, each fixes what the other leaves open, and the winner may surprise.
+"""Check for rows of one model that cross: an event fits both, each fixes a dimension that the other leaves open.
 
 ``{hardware_tier: "ascend-*", site: a}`` and ``{service_tier: batch}`` cross: a batch request on Ascend at ``a`` is
-priced by the first, which says nothing about batch. It is allowed and decided (CONTRACT §3), so it is a warning, and
-none where a row that beats both takes the common events. Rows of different model patterns are left alone: there the
-model decides, as everyone expects. Work and warnings per book are bounded.
+priced by the first row, which does not mention batch. The author may not expect that. The winner is defined
+(docs/reference/price-books.md, "Winning row"), so a crossing is a warning, and there is none if a row that beats both
+prices the common events. Rows of different model patterns are not compared: there the model decides, as everyone
+expects. The work and the number of warnings per book are bounded.
 """
 
 from collections import defaultdict
@@ -19,11 +20,11 @@ _FINDINGS_MAX = 50
 
 Context = tuple[int, int | None]
 Meet = tuple[tuple[str, ...], str | None, Context]
-"""What two rows have in common: patterns, time band, context."""
+"""Intersection of two rows: patterns, time band, context."""
 
 
 def check_overlaps(book: PriceBook, sets: Sequence[frozenset[str]]) -> Iterator[Finding]:
-    """Find rows that cross; ``sets`` are the time bands that apply together at some instant."""
+    """Find rows that cross. ``sets`` are the sets of time bands that apply together at some instant."""
     by_model: dict[str, list[PriceRow]] = defaultdict(list)
     for row in book.rows:
         by_model[row.model].append(row)
@@ -42,7 +43,7 @@ def check_overlaps(book: PriceBook, sets: Sequence[frozenset[str]]) -> Iterator[
 
 
 def _crossing(first: PriceRow, second: PriceRow, together: set[frozenset[str]]) -> Meet | None:
-    """What two rows have in common, if each is narrower than the other somewhere; None if not."""
+    """Return the intersection of two rows if each is narrower than the other in some dimension, else None."""
     if first.patterns == second.patterns and (first.time_band is None) == (second.time_band is None):
         return None
     narrower = [False, False]
@@ -76,7 +77,7 @@ def _crossing(first: PriceRow, second: PriceRow, together: set[frozenset[str]]) 
 
 
 def _contains(wide: str, narrow: str) -> bool:
-    """Whether every text that a pattern matches is matched by another pattern."""
+    """Return True if ``wide`` matches every text that ``narrow`` matches."""
     return wide == narrow or (wide.endswith(ANY) and narrow.startswith(wide[:-1]))
 
 
@@ -88,7 +89,7 @@ def _common(one: Context, two: Context) -> Context | None:
 
 
 def _decided(meet: Meet, first: PriceRow, second: PriceRow, rows: Sequence[PriceRow]) -> bool:
-    """Whether a row that beats both takes every event that both fit."""
+    """Return True if one row that beats both prices every event that both fit."""
     texts, band, (low, high) = meet
     both = max(row_rank(first), row_rank(second))
     outcomes = set(first.outcome) & set(second.outcome)

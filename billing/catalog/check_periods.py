@@ -1,4 +1,4 @@
-"""Whether the period rules of a price book fit its rows, and go on from one version of the book to the next."""
+"""Checks that the period rules of a price book fit its rows, and count the same in each version of the book."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from billing.catalog.period_rules import COMMITMENT, STANDARD_TOKENS, PeriodRule
 
 
 def check_periods(book: PriceBook) -> Iterator[Finding]:
-    """Find rows that name what is not there or too much, tiers of what a row does not price, rules without use."""
+    """Find rows that name unknown or too many rules, tiers with meters that a row does not price, and unused rules."""
     used: dict[str, list[PriceRow]] = {name: [] for name in book.periods}
     for row in book.rows:
         yield from _row(book, row)
@@ -39,7 +39,7 @@ def _row(book: PriceBook, row: PriceRow) -> Iterator[Finding]:
 
 
 def _rule(book: PriceBook, rule: PeriodRule, rows: list[PriceRow]) -> Iterator[Finding]:
-    """The meters of a rule must be those of its rows."""
+    """Find tiers and counts that do not fit the rows: meters without a price, standard tokens without coefficients."""
     for number, tier in enumerate(rule.tiers):
         for row in rows:
             missing = [meter for meter in tier.price_pico if not _priced(meter, row)]
@@ -80,7 +80,7 @@ def _priced(meter: str, row: PriceRow) -> bool:
 
 
 def check_going_on(before: PriceBook, book: PriceBook) -> Iterator[Finding]:
-    """A counter goes on under its name when a new version of the book begins, so it must count the same."""
+    """Find rules that count differently in a new version of the book, although their counters continue by name."""
     for name, rule in book.periods.items():
         old = before.periods.get(name)
         if old is not None and old.counts_the_same != rule.counts_the_same:

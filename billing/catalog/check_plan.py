@@ -1,6 +1,6 @@
-"""Whether a plan makes sense: its buckets together, and with the price books that say what its units are.
+"""Checks of a plan: its buckets together, and its units with the price books that define them.
 
-Errors stop; warnings are for a person to look at. Never reads files.
+Errors stop publication; warnings are for a person to review. Never reads files.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ from schemas.units import MILLION, format_micro
 
 
 def check_plan(plan: Plan, books: Sequence[PriceBook]) -> Iterator[Finding]:
-    """Find what is wrong with a plan."""
+    """Find the errors in a plan, and settings without effect."""
     if not plan.buckets:
         yield Finding(plan.file, plan.line, "buckets", "is empty; a plan grants at least one bucket")
         return
@@ -28,7 +28,7 @@ def check_plan(plan: Plan, books: Sequence[PriceBook]) -> Iterator[Finding]:
 
 
 def _units(plan: Plan, books: Sequence[PriceBook]) -> Iterator[Finding]:
-    """Buckets of a unit that no usage needs."""
+    """Find buckets of a unit that no usage burns."""
     rows = (row for book in books if book.currency == plan.currency for row in book.rows)
     known = {STD_TOKEN, REQUEST, plan.currency}.union(*(row.units for row in rows))
     for index, bucket in enumerate(plan.buckets):
@@ -44,7 +44,7 @@ def _units(plan: Plan, books: Sequence[PriceBook]) -> Iterator[Finding]:
 
 
 def _caps(plan: Plan) -> Iterator[Finding]:
-    """Caps of standard tokens on a plan that has none."""
+    """Find caps of standard tokens on a plan that grants none."""
     if any(bucket.unit == STD_TOKEN for bucket in plan.buckets) or plan.overage.mode == "auto_pack":
         return
     caps = [(window.line, f"windows[{index}].cap") for index, window in enumerate(plan.windows)]

@@ -1,9 +1,9 @@
-"""Whether the rows of a price book decide every event once: ties, holes in context bands, rows that never win.
+"""Check that exactly one row of a price book prices each event: ties, holes in context bands, rows that never win.
 
-Rows can only tie when their patterns are equal in every text dimension: at equal rank two patterns of a dimension are
+Rows can tie only if their patterns are equal in every text dimension: at equal rank, two patterns of a dimension are
 both exact or both prefixes of one length, and then they match a common text only if they are the same. So rows are
-grouped by their patterns, and within a group what is left is finite: outcomes, the sets of time bands that occur
-together, and the stretches between the ends of context bands. Work grows with the rows, not with their pairs.
+grouped by their patterns. Within a group a finite number of cases is left: outcomes, the sets of time bands that occur
+together, and the stretches between the ends of context bands. The work grows with the number of rows, not of pairs.
 """
 
 from collections import defaultdict
@@ -19,7 +19,7 @@ from billing.catalog.timebands import band_sets
 from schemas.usage import OUTCOMES
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_USUAL_YEARS = (2026, 2027)  # any two years hold every case of weekly hours; holidays add their own years
+_USUAL_YEARS = (2026, 2027)  # two years contain every case of weekly hours; holidays add years
 _FIRST_YEAR, _LAST_YEAR = 1971, 2199
 
 Group = tuple[PriceRow, ...]
@@ -28,7 +28,7 @@ Stretch = tuple[int, int | None]
 
 @dataclass(slots=True)
 class _Verdict:
-    """What was found in one group."""
+    """Ties, holes and winners found in one group."""
 
     ties: dict[int, tuple[PriceRow, PriceRow, Stretch, frozenset[str]]]
     holes: dict[Stretch, frozenset[str]]
@@ -37,7 +37,7 @@ class _Verdict:
 
 
 def check_rows(book: PriceBook) -> Iterator[Finding]:
-    """Find ties and holes (errors), and what is probably not meant (warnings)."""
+    """Find ties and holes (errors), and probable mistakes (warnings)."""
     groups: dict[tuple[str, ...], list[PriceRow]] = defaultdict(list)
     for row in book.rows:
         groups[row.patterns].append(row)
@@ -53,7 +53,7 @@ def check_rows(book: PriceBook) -> Iterator[Finding]:
 
 
 def occurring_band_sets(book: PriceBook) -> tuple[frozenset[str], ...]:
-    """The sets of time bands that apply together at some instant, looked up over years that hold every case."""
+    """Return the sets of time bands that apply together at some instant, searched in years that contain every case."""
     used = sorted({row.time_band for row in book.rows if row.time_band is not None})
     bands = [book.time_bands[name] for name in used]
     if not bands:
@@ -73,7 +73,7 @@ def _year_us(year: int) -> int:
 def _check_group(
     book: PriceBook, rows: Group, sets: Sequence[frozenset[str]], of_model: Sequence[PriceRow]
 ) -> Iterator[Finding]:
-    """Look at one group; ``of_model`` are the rows of its model, of which some take what the group's rows match."""
+    """Check one group. ``of_model`` are the rows of its model, some of which price events that the group matches."""
     verdict = _Verdict({}, {}, set(), set())
     wider = [row for row in of_model if _covers(row, rows[0])]
     ranks = {row.index: row_rank(row) for row in (*rows, *wider)}
@@ -83,7 +83,7 @@ def _check_group(
             for bands in sets:
                 fit = [row for row in priced if row.time_band is None or row.time_band in bands]
                 others = [r for r in wider if outcome in r.outcome and (r.time_band is None or r.time_band in bands)]
-                # A wider row wins only by a band of its own.
+                # A wider row wins only if it has a time band or a context band.
                 stronger = [row for row in others if row.time_band is not None or row.context is not None]
                 holes = _sweep([*fit, *stronger], ranks, bands, verdict)
                 if holes:
@@ -94,7 +94,7 @@ def _check_group(
 def _sweep(
     fit: Sequence[PriceRow], ranks: Mapping[int, tuple[int, ...]], bands: frozenset[str], verdict: _Verdict
 ) -> list[Stretch]:
-    """Walk over the context sizes: note winners and ties, return the stretches that no row fits."""
+    """Walk over the context sizes: record winners and ties, and return the stretches that no row fits."""
     begins: dict[int, list[PriceRow]] = defaultdict(list)
     ends: dict[int, list[PriceRow]] = defaultdict(list)
     for row in fit:
@@ -123,7 +123,7 @@ def _sweep(
 
 
 def _covers(wide: PriceRow, narrow: PriceRow) -> bool:
-    """Whether a row of other patterns matches every text that the patterns of ``narrow`` match."""
+    """Return True if ``wide`` has other patterns and matches every text that the patterns of ``narrow`` match."""
     return wide.patterns != narrow.patterns and all(
         general == specific or (general.endswith(ANY) and specific.startswith(general[:-1]))
         for general, specific in zip(wide.patterns, narrow.patterns, strict=True)
@@ -131,7 +131,7 @@ def _covers(wide: PriceRow, narrow: PriceRow) -> bool:
 
 
 def _uncovered(holes: list[Stretch], rows: Sequence[PriceRow]) -> list[Stretch]:
-    """What is left of stretches after taking out the context bands of rows."""
+    """Return the parts of stretches that lie outside the context bands of all rows."""
     for row in rows:
         low, high = row.context or (0, None)
         left: list[Stretch] = []
@@ -200,7 +200,7 @@ def _findings(book: PriceBook, rows: Group, verdict: _Verdict) -> Iterator[Findi
 
 
 def _row_before(rows: Group, start: int) -> PriceRow:
-    """The row whose context band ends where a hole begins, or the first with a band."""
+    """Return the row whose context band ends where a hole begins, or the first row with a context band."""
     banded = [row for row in rows if row.context is not None]
     return next((row for row in banded if row.context is not None and row.context[1] == start), banded[0])
 

@@ -1,11 +1,18 @@
-"""Catalogue entries as storable bodies: JSON of strings, integers, lists and objects, with a digest, and back.
+"""Storable bodies of catalogue entries, with their digest: JSON of strings, integers, lists and objects.
 
-A body holds the meaning, not the text: defaults are filled in, comments, file and line are gone. A key whose value is
-absent (an open context, no time band) is left out; there are no nulls. Bodies of published versions are kept for ever,
-so what is written here stays readable: a change of shape raises ``body_version``. A body has the first version that can
-hold it: a program that does not know stacking, conditions of an adjustment or a minimum charge (2), or period rules and
-what a plan may have beyond standard tokens, pay_as_you_go and block (3), or that a plan is withdrawn (4), refuses such
-an entry instead of deciding without them, and the digests of entries without them stay.
+A body holds the meaning, not the text: defaults are filled in; comments, file and line are dropped. A key without a
+value (an open context, no time band) is left out; there are no nulls. Bodies of published versions are kept for ever,
+so every shape that was ever written stays readable, and a change of shape raises ``body_version``. A body has the
+lowest version that can hold it:
+
+- 2 for stacking, conditions of an adjustment or a minimum charge;
+- 3 for period rules, and for plans with windows, members, units other than standard tokens, packs, or a cap or consent
+  of overage;
+- 4 for a plan that is withdrawn;
+- 1 for everything else.
+
+A program that does not know a version refuses the entry instead of deciding without part of it. The digests of entries
+without the new parts do not change.
 """
 
 import hashlib
@@ -45,7 +52,10 @@ Body = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class CatalogEntry:
-    """One entry as it is stored. ``effective_from_us`` is None for what has no date. ``sha256`` is of the body."""
+    """One entry as stored.
+
+    ``effective_from_us`` is None for an entry without a date. ``sha256`` is the digest of the body.
+    """
 
     kind: str
     name: str
@@ -56,17 +66,17 @@ class CatalogEntry:
 
 
 def canonical_json(body: Mapping[str, Any]) -> bytes:
-    """A body as UTF-8 JSON with sorted keys and no blanks: the bytes that are hashed."""
+    """Return a body as UTF-8 JSON with sorted keys and no blanks: the bytes that are hashed."""
     return json.dumps(body, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
 def body_sha256(body: Mapping[str, Any]) -> str:
-    """The digest of a body, 64 hexadecimal digits."""
+    """Return the SHA-256 digest of a body, 64 hexadecimal digits."""
     return hashlib.sha256(canonical_json(body)).hexdigest()
 
 
 def to_entries(catalog: Catalog) -> tuple[CatalogEntry, ...]:
-    """Write every price book, plan and holiday table, sorted by kind, name and version."""
+    """Return the stored form of every price book, plan and holiday table, sorted by kind, name and version."""
     entries = [_entry(_holidays_body(table), None) for table in catalog.holidays]
     entries += [_entry(_plan_body(plan), None) for plan in catalog.plans]
     entries += [_entry(_book_body(book), book.effective_from_us) for book in catalog.price_books]
@@ -74,10 +84,10 @@ def to_entries(catalog: Catalog) -> tuple[CatalogEntry, ...]:
 
 
 def from_entries(bodies: Iterable[Mapping[str, Any]]) -> Catalog:
-    """Rebuild the catalogue that bodies were written from.
+    """Rebuild a catalogue from the bodies of its entries.
 
     Raises:
-        ValueError: a body of an unknown kind or shape.
+        ValueError: a body of an unknown kind or version.
     """
     books: list[PriceBook] = []
     plans: list[Plan] = []
@@ -301,7 +311,7 @@ def _overage(body: Mapping[str, Any]) -> Overage:
 
 
 def _plan_extras(plan: Plan) -> Body:
-    """What plans of the first body version do not have; empty where a plan needs none of it."""
+    """Return the keys of a plan's body that are written only if they differ from their defaults."""
     body: Body = {}
     if plan.activation != "purchase":
         body |= {"activation": plan.activation, "activate_within_days": plan.activate_within_days}

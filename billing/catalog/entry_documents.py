@@ -1,4 +1,8 @@
-"""Catalogue entries as people read them: the spelling of CONTRACT §3, defaults filled in. The HTTP API's documents."""
+"""JSON documents of catalogue entries for the HTTP API, with defaults filled in.
+
+Keys and values are spelled as in catalogue files (docs/reference/price-books.md, "Rows"; docs/reference/plans.md,
+"Fields").
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +16,7 @@ Json = dict[str, Any]
 
 
 def plan_object(plan: Plan) -> Json:
-    """A version of a plan."""
+    """Return the document of a version of a plan."""
     return {
         "name": plan.name,
         "version": plan.version,
@@ -76,7 +80,7 @@ def _overage(plan: Plan) -> Json:
 
 
 def book_head(book: PriceBook) -> Json:
-    """A version of a price book without its rows: what a list shows."""
+    """Return the document of a version of a price book without its rows, as lists show it."""
     return {
         "name": book.name,
         "version": book.version,
@@ -88,7 +92,7 @@ def book_head(book: PriceBook) -> Json:
 
 
 def book_object(book: PriceBook) -> Json:
-    """A version of a price book with its rows."""
+    """Return the document of a version of a price book with its rows."""
     price_pico = book.standard_token_price_pico_per_million
     return book_head(book) | {
         "standard_token_price": None if price_pico is None else format_pico(price_pico),

@@ -1,4 +1,4 @@
-"""What is wrong with a catalogue: where, what, and what to do about it. Never decides whether to go on."""
+"""Findings of a catalogue check: the place, the problem and its remedy. The caller decides whether findings stop it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ WARNING = "warning"
 
 @dataclass(frozen=True, slots=True, order=True)
 class Finding:
-    """One thing to repair (``error``) or to look at (``warning``), at a line (from 1) of a file."""
+    """One problem to repair (``error``) or to review (``warning``), at a line (from 1) of a file."""
 
     file: str
     line: int
@@ -23,7 +23,7 @@ class Finding:
 
 
 class CatalogError(Exception):
-    """A catalogue that cannot be used; ``findings`` holds every reason, in order of file and line."""
+    """Raised for a catalogue with errors; ``findings`` holds all of them, sorted by file and line."""
 
     def __init__(self, findings: Sequence[Finding]) -> None:
         self.findings: tuple[Finding, ...] = tuple(sorted(findings))

@@ -1,7 +1,7 @@
-"""A folder of catalogue files to a :class:`Catalog`, with every error at its line.
+"""Reader of a folder of catalogue files into a :class:`Catalog`, with every error at its line.
 
-Reading is not judging: whether entries make sense together, and what this version cannot do yet, is
-:mod:`billing.catalog.check`.
+Each entry is read on its own. :mod:`billing.catalog.check` finds entries that contradict each other and features that
+this version does not support.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ KINDS = ("price_book", "plan", "holidays", "agreement")
 
 @dataclass(slots=True)
 class _Read:
-    """The entries read so far."""
+    """Entries read so far."""
 
     price_books: list[PriceBook] = field(default_factory=list)
     plans: list[Plan] = field(default_factory=list)
@@ -31,7 +31,7 @@ class _Read:
 
 
 def read_folder(folder: Path | str) -> tuple[Catalog, list[Finding]]:
-    """Read every ``*.yaml`` and ``*.yml`` below a folder: the entries without error, and all findings."""
+    """Read every ``*.yaml`` and ``*.yml`` file below a folder: return the entries without error, and all findings."""
     root = Path(folder)
     if not root.is_dir():
         return Catalog(), [Finding(str(folder), 1, "folder", "is not a folder; name a folder of YAML files")]
@@ -50,7 +50,7 @@ def read_folder(folder: Path | str) -> tuple[Catalog, list[Finding]]:
 
 
 def _read_entry(source: Source, node: Node, read: _Read) -> None:
-    """Read one document and keep it unless something was wrong with it."""
+    """Read one document, and keep its entry if it has no findings."""
     before = len(source.findings)
     kind = _kind_of(node)
     entry: PriceBook | Plan | Holidays | Agreement
@@ -110,14 +110,14 @@ def assemble(
     holidays: Sequence[Holidays],
     agreements: Sequence[Agreement] = (),
 ) -> Catalog:
-    """Sort entries into a catalogue and give each time band the days of the holidays it excepts."""
+    """Sort entries into a catalogue, and give each time band the days of the holiday table that it excepts."""
 
     def order(entry: PriceBook | Plan | Holidays | Agreement) -> tuple[str, int]:
         return (entry.name, entry.version)
 
     tables: dict[str, Holidays] = {}
     for table in sorted(holidays, key=order):
-        tables[table.name] = table  # the latest version
+        tables[table.name] = table  # the latest version wins
     return Catalog(
         price_books=tuple(sorted((_with_holidays(book, tables) for book in price_books), key=order)),
         plans=tuple(sorted(plans, key=order)),

@@ -1,7 +1,8 @@
-"""The values of a catalogue: price books, plans, holidays; immutable, every number an integer in the unit of its name.
+"""Values of a catalogue: price books, plans and holiday tables.
 
-Built by :mod:`billing.catalog.load` from files and by :mod:`billing.catalog.entries` from stored bodies. ``file`` and
-``line`` say where a value was written and do not take part in equality: a book rebuilt from SQL equals the one read.
+They are immutable, and every number is an integer in the unit that its name ends with. :mod:`billing.catalog.load`
+builds them from files, :mod:`billing.catalog.entries` from stored bodies. ``file`` and ``line`` give the place where a
+value was written. They do not take part in equality: a book rebuilt from SQL equals the book that was read.
 """
 
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from billing.catalog.period_rules import PeriodRule
 
 
 class PlanKey(NamedTuple):
-    """The version of a plan that a bucket was granted under."""
+    """Plan version under which a bucket was granted."""
 
     plan: str
     version: int
@@ -22,23 +23,29 @@ class PlanKey(NamedTuple):
 
 
 TEXT_DIMENSIONS: tuple[str, ...] = ("model", "hardware_tier", "energy_source", "site", "channel", "service_tier")
-"""The dimensions of an event that a row, an adjustment or a scope matches by pattern, in the order of CONTRACT §3."""
+"""Dimensions of an event that a row, an adjustment or a scope matches by pattern, in order.
+
+The winner rule compares them in this order (docs/reference/price-books.md, "Winning row").
+"""
 STD_TOKEN = "STD_TOKEN"
 REQUEST = "REQUEST"
-"""Units of account with rules of their own; a currency is one too. All others have coefficients in price rows."""
+"""``STD_TOKEN`` and ``REQUEST`` are units of account with built-in rules, as is each currency.
+
+Every other unit takes its coefficients from price rows.
+"""
 DAYS: tuple[str, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 ALL_DAY_MINUTES = 24 * 60
 STACKING: tuple[str, ...] = ("multiply", "best_of", "replace")
-"""What several adjustments that match one event do together (:mod:`billing.pricing.adjust`)."""
+"""Ways of combining several adjustments that match one event (:mod:`billing.pricing.adjust`)."""
 MINIMUM_CHARGE = "minimum_charge"
-"""The line that lifts an event to its row's minimum; no meter may have this name."""
+"""Name of the line that raises an event to its row's minimum charge. No meter may have this name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Holidays:
-    """A dated table: ``off`` days are in no band that excepts it, ``work`` days count as Monday to Friday there.
+    """Holiday table: ``off`` days are in no band that excepts the table, ``work`` days count as Monday to Friday there.
 
-    Days are proleptic ordinals (``date.toordinal``), sorted.
+    Days are proleptic Gregorian ordinals (``date.toordinal``), sorted.
     """
 
     name: str
@@ -51,8 +58,11 @@ class Holidays:
 
 @dataclass(frozen=True, slots=True)
 class TimeBand:
-    """Hours of some weekdays in a zone. ``hours`` are minutes of the local day, end excluded; an end that is not after
-    its start lies on the next day. ``excepts`` names the holidays, whose days are carried along.
+    """Hours of some weekdays in a time zone.
+
+    ``days`` are numbers from 0 for Monday. ``hours`` are (start, end) in minutes of the local day, end excluded; an end
+    that is not after its start is on the next day. ``excepts`` names a holiday table, whose days are copied to ``off``
+    and ``work``.
     """
 
     name: str
@@ -67,14 +77,14 @@ class TimeBand:
 
 @dataclass(frozen=True, slots=True)
 class PriceRow:
-    """One row of a price book; ``index`` is its place from 0.
+    """One row of a price book.
 
-    A dimension's pattern is an exact text, ``prefix*`` or ``*``. ``context`` is (from, to) tokens, the end excluded or
-    None for open. ``price_pico`` is pico of the currency per unit of a meter, ``coefficient_micro`` micro standard
-    tokens per unit, default coefficients included. ``units`` are coefficients of other units of account, micro.
-    ``minimum_charge_pico`` is the least that an event costs, ``periods`` names the period rules of the book that price
-    it. ``stated`` are the meters whose coefficient the row itself
-    states; None where that is not known (a book rebuilt from SQL) or no coefficient has a default.
+    ``index`` is its position from 0. The pattern of a dimension is an exact text, ``prefix*`` or ``*``. ``context`` is
+    (from, to) in tokens, the end excluded or None for open. ``price_pico`` is pico of the currency per unit of a meter.
+    ``coefficient_micro`` is micro standard tokens per unit, default coefficients included. ``units`` are the
+    coefficients of other units of account, in micro. ``minimum_charge_pico`` is the least that an event costs.
+    ``periods`` names the period rules of the book that apply to the row. ``stated`` are the meters whose coefficient
+    the row itself states; it is None if that is not known (a book rebuilt from SQL) or if no coefficient has a default.
     """
 
     index: int
@@ -97,16 +107,17 @@ class PriceRow:
 
     @property
     def patterns(self) -> tuple[str, ...]:
-        """The patterns of the text dimensions, in the order of :data:`TEXT_DIMENSIONS`."""
+        """Patterns of the text dimensions, in the order of :data:`TEXT_DIMENSIONS`."""
         return (self.model, self.hardware_tier, self.energy_source, self.site, self.channel, self.service_tier)
 
 
 @dataclass(frozen=True, slots=True)
 class Adjustment:
-    """A factor on the price of events that match: one of the patterns of every dimension in ``scope``, one of the
-    time bands if there are any, the context band if there is one.
+    """Factor on the price of the events that it matches.
 
-    ``multiply_pico`` is the factor in 1e-12; it is on the prices of ``meters``, or of every meter without them.
+    An event matches if it fits one of the patterns of every dimension in ``scope``, lies in one of ``time_bands`` if
+    there are any, and lies in the context band if there is one. ``multiply_pico`` is the factor in 1e-12. It applies to
+    the prices of ``meters``, or of every meter if that is empty.
     """
 
     scope: Mapping[str, tuple[str, ...]]
@@ -120,10 +131,10 @@ class Adjustment:
 
 @dataclass(frozen=True, slots=True)
 class PriceBook:
-    """One immutable version of a price book, in force from ``effective_from_us`` until a later one begins.
+    """One immutable version of a price book, in force from ``effective_from_us`` until a later version begins.
 
     ``tax_rate_micro`` is in 1e-6; prices include the tax. ``standard_token_price_pico_per_million`` is pico of the
-    currency for a million standard tokens. ``meters`` are the meters this book declares beyond the built-in ones.
+    currency for a million standard tokens. ``meters`` are the meters that this book declares beyond the built-in ones.
     """
 
     name: str
@@ -143,13 +154,13 @@ class PriceBook:
 
     @property
     def label(self) -> str:
-        """The book's name on a rated event, ``name@version``."""
+        """Name of the book on a rated event: ``name@version``."""
         return f"{self.name}@{self.version}"
 
 
 @dataclass(frozen=True, slots=True)
 class Cycle:
-    """How long one cycle is: ``subscription_month``, ``calendar_month``, ``days`` (with ``days`` > 0) or ``once``."""
+    """Length of one cycle: ``subscription_month``, ``calendar_month``, ``days`` (with ``days`` > 0) or ``once``."""
 
     kind: str
     timezone: str
@@ -158,7 +169,7 @@ class Cycle:
 
 @dataclass(frozen=True, slots=True)
 class PlanBucket:
-    """What one cycle of a plan grants: ``amount_micro`` of ``unit`` (for money micro of the currency).
+    """Quota that one cycle of a plan grants: ``amount_micro`` of ``unit`` (for money, micro of the currency).
 
     ``scope`` is as in :class:`Adjustment`. ``fee_share_micro`` is this bucket's share of the fee in 1e-6.
     """
@@ -175,7 +186,10 @@ class PlanBucket:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A cap of micro standard tokens: ``rolling`` over ``hours``, or ``fixed`` for every ``week`` or ``month``."""
+    """Cap on burned standard tokens: ``rolling`` over ``hours``, or ``fixed`` for every ``week`` or ``month``.
+
+    ``cap_micro`` is in micro standard tokens.
+    """
 
     kind: str
     hours: int
@@ -186,11 +200,11 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Overage:
-    """What happens to usage that no bucket covers: ``pay_as_you_go``, ``block`` or ``auto_pack``.
+    """Rule for usage that no bucket covers: ``pay_as_you_go``, ``block`` or ``auto_pack``.
 
-    A pack is ``block_micro`` standard tokens for ``price_pico``, tax included, at most ``max_packs`` in a cycle of a
-    grant. ``cap_pico`` is what the wallet pays at most in a cycle of a grant (0: no cap); with ``consent_required`` it
-    pays only where the account agreed.
+    A pack is ``block_micro`` standard tokens for ``price_pico``, tax included; at most ``max_packs`` are bought in a
+    cycle of a grant. ``cap_pico`` is the most that the wallet pays in a cycle of a grant (0: no cap). With
+    ``consent_required`` the wallet pays only if the account has given its consent.
     """
 
     mode: str
@@ -203,8 +217,11 @@ class Overage:
 
 @dataclass(frozen=True, slots=True)
 class Members:
-    """Who shares a plan: at most ``seats`` members use a grant's buckets (0: any number), each at most ``cap_micro``
-    standard tokens of it (0: no cap). A grant is one cycle."""
+    """Limits for the members who share a plan.
+
+    At most ``seats`` members use the buckets of a grant (0: any number), each at most ``cap_micro`` standard tokens of
+    it (0: no cap). A grant is one cycle.
+    """
 
     seats: int
     cap_micro: int
@@ -212,12 +229,13 @@ class Members:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One immutable version of a plan. ``price_pico`` includes the tax; ``alerts_micro`` are shares used.
+    """One immutable version of a plan.
 
-    ``activation`` says when a purchase begins: with the ``purchase`` (or its ``starts_at``), or with the ``first_use``,
-    at the latest ``activate_within_days`` after it may begin (0: whenever). ``expiry_alert_days`` are days before the
-    end of a bucket, falling, on which its owner is told. ``withdrawn_from_us`` of the latest version ends the sale of
-    every version (None: it is sold); what was sold runs on.
+    ``price_pico`` includes the tax. ``alerts_micro`` are shares of a bucket (1e-6) whose use raises an alert.
+    ``activation`` decides when a purchase begins: at the ``purchase`` (or its ``starts_at``), or at the ``first_use``,
+    at the latest ``activate_within_days`` after the earliest start (0: no limit). ``expiry_alert_days`` are the numbers
+    of days before the end of a bucket, descending, at which its owner is alerted. ``withdrawn_from_us`` of the latest
+    version ends the sale of every version (None: on sale); grants sold before continue.
     """
 
     name: str
@@ -243,13 +261,13 @@ class Plan:
 
     @property
     def label(self) -> str:
-        """The plan's name with its version, ``name@version``."""
+        """Name of the plan with its version: ``name@version``."""
         return f"{self.name}@{self.version}"
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """An agreement that was read but that nothing uses yet."""
+    """Revenue-sharing agreement that was read. This version refuses it (:mod:`billing.catalog.unsupported`)."""
 
     name: str
     version: int
@@ -259,7 +277,7 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """Every entry, each kind sorted by name and version."""
+    """All catalogue entries, each kind sorted by name and version."""
 
     price_books: tuple[PriceBook, ...] = ()
     plans: tuple[Plan, ...] = ()
@@ -268,32 +286,32 @@ class Catalog:
 
     @property
     def books(self) -> tuple[str, ...]:
-        """The names of the price books, sorted."""
+        """Names of the price books, sorted."""
         return tuple(sorted({book.name for book in self.price_books}))
 
     def price_book_at(self, name: str, time_us: int) -> PriceBook | None:
-        """Find the version of a book in force at a time: the one that began last. None before the first."""
+        """Return the version of a book in force at a time, which is the one that began last; None before the first."""
         begun = (b for b in self.price_books if b.name == name and b.effective_from_us <= time_us)
         return max(begun, key=lambda book: (book.effective_from_us, book.version), default=None)
 
     def price_book(self, name: str, version: int) -> PriceBook | None:
-        """Find one version of a book."""
+        """Return one version of a book, or None."""
         return next((b for b in self.price_books if b.name == name and b.version == version), None)
 
     def plan(self, name: str, version: int | None = None) -> Plan | None:
-        """Find a version of a plan, or without one the latest."""
+        """Return a version of a plan, or the latest if no version is given; None if there is none."""
         found = (p for p in self.plans if p.name == name and version in (None, p.version))
         return max(found, key=lambda plan: plan.version, default=None)
 
     def declared_meters(self) -> frozenset[str]:
-        """The meters that price books declare beyond the built-in ones."""
+        """Return the meters that price books declare beyond the built-in ones."""
         return frozenset(meter for book in self.price_books for meter in book.meters)
 
     def plans_by_key(self) -> "dict[PlanKey, Plan]":
-        """Every version of every plan by the key that a bucket holds."""
+        """Return every version of every plan by the key that a bucket holds."""
         return {PlanKey(plan.name, plan.version): plan for plan in self.plans}
 
     def holidays_named(self, name: str) -> Holidays | None:
-        """Find the latest version of a holiday table."""
+        """Return the latest version of a holiday table, or None."""
         found = (table for table in self.holidays if table.name == name)
         return max(found, key=lambda table: table.version, default=None)

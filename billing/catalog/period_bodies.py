@@ -1,4 +1,4 @@
-"""Period rules as part of a stored price book, and back; see :mod:`billing.catalog.entries` for what a body is."""
+"""Storable bodies of period rules, which are part of a price book's body (:mod:`billing.catalog.entries`)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,11 +13,11 @@ _DEFAULTS: dict[str, int] = {
     "multiply_pico": ONE_PICO,
     "overflow_pico": ONE_PICO,
 }
-"""Numbers of a rule that are left out of its body where they are these."""
+"""Numbers of a rule with the values at which they are left out of its body."""
 
 
 def rule_body(rule: PeriodRule) -> Body:
-    """Write a rule."""
+    """Return the body of a rule."""
     body: Body = {"name": rule.name, "kind": rule.kind, "every": rule.every, "timezone": rule.timezone}
     if rule.count:
         body["count"] = list(rule.count)
@@ -27,7 +27,7 @@ def rule_body(rule: PeriodRule) -> Body:
 
 
 def rule_of(body: Mapping[str, Any]) -> PeriodRule:
-    """Rebuild a rule."""
+    """Rebuild a rule from its body."""
     return PeriodRule(
         name=body["name"],
         kind=body["kind"],

@@ -1,4 +1,4 @@
-"""The calendar periods in which a rule counts: local months, weeks and days. Reads no clock."""
+"""Calendar periods in which a rule counts: local months, weeks and days. Reads no clock."""
 
 from calendar import monthrange
 from datetime import UTC, date, datetime, time, timedelta
@@ -15,7 +15,7 @@ _LAST_DAY = date.max.toordinal()
 
 
 class Period(NamedTuple):
-    """A period, half-open, in microseconds UTC; ``first_day`` is its first local day, ``2026-11-01``."""
+    """Half-open period in microseconds UTC. ``first_day`` is its first local day, such as ``2026-11-01``."""
 
     first_day: str
     from_us: int
@@ -23,7 +23,7 @@ class Period(NamedTuple):
 
 
 def period_of(rule: PeriodRule, time_us: int) -> Period:
-    """The period of a rule that an instant belongs to: its local month, week from Monday, or day."""
+    """Return the period of a rule that contains an instant: its local month, week from Monday, or day."""
     day, _ = local_day_and_offset(zone_of(rule.timezone), time_us)
     return _period(rule.every, rule.timezone, day)
 

@@ -1,7 +1,7 @@
-"""The pricing rules that depend on a period, as values.
+"""Period rules of a price book as values: prices that depend on an account's usage in a month, week or day.
 
-What a rule does to an event is :mod:`billing.pricing.period_prices`; when its periods begin is
-:mod:`billing.catalog.period_calendar`, how it is written :mod:`billing.catalog.read_periods`.
+:mod:`billing.pricing.period_prices` applies a rule to an event, :mod:`billing.catalog.period_calendar` finds its
+periods, and :mod:`billing.catalog.read_periods` reads its YAML.
 """
 
 from collections.abc import Mapping
@@ -12,16 +12,18 @@ from schemas.units import PICO_DIGITS
 GRADUATED, VOLUME, BLOCKS, COMMITMENT = KINDS = ("graduated", "volume", "blocks", "commitment")
 EVERY: tuple[str, ...] = ("calendar_month", "week", "day")
 STANDARD_TOKENS = "standard_tokens"
-"""In place of meters in ``count``: what is counted are standard tokens."""
+"""Value of ``count`` for a rule that counts standard tokens instead of meters."""
 BLOCKS_LINE = "blocks"
-"""The line with the blocks that an event begins; no meter may have this name."""
+"""Name of the line with the blocks that an event begins. No meter may have this name."""
 ONE_PICO = 10**PICO_DIGITS
 
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """One tier: up to ``up_to`` counted units (excluded; None is open), at the row's prices times ``multiply_pico``
-    (1e-12), or for the meters of ``price_pico`` (pico of the currency per unit) at these prices instead.
+    """One tier of a rule: up to ``up_to`` counted units, excluded; None is open.
+
+    Units in the tier cost the row's prices times ``multiply_pico`` (1e-12). For the meters of ``price_pico`` they cost
+    these prices instead (pico of the currency per unit).
     """
 
     up_to: int | None
@@ -32,12 +34,12 @@ class Tier:
 
 @dataclass(frozen=True, slots=True)
 class PeriodRule:
-    """A rule of a price book that prices by what an account used so far in a period.
+    """Rule of a price book that prices an event by the account's usage so far in a period.
 
-    ``count`` are the meters that are counted together, or :data:`STANDARD_TOKENS` alone; none for a commitment, which
-    counts money. ``tiers`` are those of ``graduated`` and ``volume``; ``block_units`` and ``block_price_pico`` those of
-    ``blocks``; ``amount_pico`` is what is committed for each period, tax included, ``multiply_pico`` the factor (1e-12)
-    within it and ``overflow_pico`` above it.
+    ``count`` are the meters that are counted together, or :data:`STANDARD_TOKENS` alone; it is empty for a commitment,
+    which counts money. ``tiers`` belong to ``graduated`` and ``volume``; ``block_units`` and ``block_price_pico`` to
+    ``blocks``. For a commitment, ``amount_pico`` is the amount committed for each period, tax included,
+    ``multiply_pico`` the factor (1e-12) within it and ``overflow_pico`` the factor above it.
     """
 
     name: str
@@ -55,9 +57,9 @@ class PeriodRule:
 
     @property
     def counts_the_same(self) -> tuple[object, ...]:
-        """What may not change while a counter of this name goes on from one version of a book to the next."""
+        """Fields that may not change while a counter of this name continues from one version of a book to the next."""
         return (self.kind, self.every, self.timezone, self.count)
 
     def counter(self, first_day: str) -> str:
-        """The key of an account's counter for the period that begins on a day."""
+        """Return the key of an account's counter for the period that begins on a day."""
         return f"{self.name}@{first_day}"

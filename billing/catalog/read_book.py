@@ -1,4 +1,4 @@
-"""The YAML of ``kind: price_book`` to a :class:`PriceBook`."""
+"""Reader of the YAML of ``kind: price_book`` into a :class:`PriceBook`."""
 
 import re
 from functools import lru_cache
@@ -55,7 +55,10 @@ _DEFAULT_TAX_RATE = {"CNY": "0.06"}
 
 
 def read_price_book(fields: Fields) -> PriceBook:
-    """Read a price book whose keys were checked. Its holidays are filled in later, when every file was read."""
+    """Read a price book from fields whose keys were checked.
+
+    Holidays are filled in later, after every file was read.
+    """
     currency = read_currency(fields)
     tax_rate_micro = parse_micro(_DEFAULT_TAX_RATE.get(currency, "0"))
     if "tax_rate" in fields:
@@ -191,7 +194,7 @@ def _read_row(
 
 
 def _read_by_meter(fields: Fields, key: str, known: frozenset[str], unit: str) -> dict[str, int]:
-    """Read decimals with six places by meter: a price per million in pico per unit, or a coefficient in micro."""
+    """Read decimals with six places by meter: prices per million as pico per unit, or coefficients in micro."""
     if key not in fields:
         return {}
     by_meter = fields.mapping(key)
@@ -206,7 +209,10 @@ def _read_by_meter(fields: Fields, key: str, known: frozenset[str], unit: str) -
 
 @lru_cache(maxsize=65_536)
 def _plain_micro(text: str | None) -> int | None:
-    """A number as it should be, kept since prices repeat. None: read it the long way, which says what is wrong."""
+    """Return a well-formed number in micro, cached because prices repeat.
+
+    None for any other text: the slower :meth:`Fields.scaled` reads it and reports the error.
+    """
     try:
         value = parse_micro(text or "")
     except InexactError:

@@ -1,4 +1,4 @@
-"""Readings that several kinds of entry share: names, currencies, patterns, scopes, dates."""
+"""Readers that several kinds of entry share: names, currencies, time zones, patterns, scopes, dates."""
 
 import re
 from datetime import date
@@ -17,7 +17,7 @@ _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 
 def read_name(fields: Fields, key: str = "name") -> str:
-    """Read the name of an entry: letters, digits, ``_``, ``.``, ``-``, so that ``name@version`` is unambiguous."""
+    """Read the name of an entry: letters, digits, ``_``, ``.`` and ``-``, so that ``name@version`` is unambiguous."""
     value = fields.text(key)
     if value and not _NAME.fullmatch(value):
         fields.fail(key, f"is {value!r}; write letters, digits, '_', '.' and '-'")
@@ -46,24 +46,24 @@ def read_timezone(fields: Fields, default: str = "") -> str:
 
 
 def is_meter_name(text: str) -> bool:
-    """Whether a text can be the name of a meter."""
+    """Return True if a text can be the name of a meter."""
     return _METER.fullmatch(text) is not None
 
 
 def check_pattern(fields: Fields, key: str, pattern: str) -> str:
-    """Report a pattern with ``*`` elsewhere than at its end."""
+    """Return a pattern, and report it if ``*`` stands anywhere but at its end."""
     if ANY in pattern[:-1]:
         fields.fail(key, f"is {pattern!r}; '*' may only stand at the end, as in 'ascend-*', or alone")
     return pattern
 
 
 def read_scope(fields: Fields, keys: tuple[str, ...] = TEXT_DIMENSIONS) -> dict[str, tuple[str, ...]]:
-    """Read dimensions with one pattern or a list of patterns each, in the order of the dimensions."""
+    """Read dimensions with one pattern or a list of patterns each, in the order of ``keys``."""
     return {key: tuple(check_pattern(fields, key, p) for p in fields.texts(key)) for key in keys if key in fields}
 
 
 def read_dates(fields: Fields, key: str) -> tuple[int, ...]:
-    """Read a list of dates as sorted ordinals; none twice."""
+    """Read a list of dates as sorted ordinals, and report a date that occurs twice."""
     days = [_read_date(fields, node, name) for node, name in fields.items(key)]
     if len(set(days)) != len(days) and not fields.failed:
         fields.fail(key, "has a date twice; write each date once")

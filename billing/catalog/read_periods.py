@@ -1,7 +1,7 @@
-"""The key ``periods`` of a price book to :class:`~billing.catalog.period_rules.PeriodRule` values.
+"""Reader of the key ``periods`` of a price book into :class:`~billing.catalog.period_rules.PeriodRule` values.
 
-Errors are collected at their lines, as everywhere in reading; whether rows and rules fit together is
-:mod:`billing.catalog.check_periods`.
+Errors are collected at their lines, as in every reader. :mod:`billing.catalog.check_periods` checks that rows and rules
+fit together.
 """
 
 from collections.abc import Callable
@@ -20,18 +20,18 @@ OF_KIND: dict[str, tuple[str, ...]] = {
     "blocks": ("count", "block"),
     "commitment": ("amount", "multiply", "overflow_multiply"),
 }
-"""The keys of a rule beyond the common ones."""
+"""Keys of a rule by its kind, beyond the common ones."""
 _REQUIRED_OF_KIND = {"graduated": 2, "volume": 2, "blocks": 2, "commitment": 1}
 TIER_KEYS = ("up_to", "multiply", "per_million")
 BLOCK_KEYS = ("units", "price")
 _EVERY_KEY = tuple(dict.fromkeys(key for keys in OF_KIND.values() for key in keys))
 
 ReadPrices = Callable[[Fields, str], dict[str, int]]
-"""Reads a mapping of meters to prices per million."""
+"""Function that reads a mapping of meters to prices per million."""
 
 
 def read_periods(fields: Fields, known: frozenset[str], read_prices: ReadPrices) -> dict[str, PeriodRule]:
-    """Read the rules by name; ``known`` are the meters of the book."""
+    """Read the rules by name. ``known`` are the meters of the book."""
     if "periods" not in fields:
         return {}
     rules = fields.mapping("periods")
@@ -74,7 +74,7 @@ def _factor(fields: Fields, key: str) -> int:
 
 
 def _read_count(fields: Fields, known: frozenset[str]) -> tuple[str, ...]:
-    """The meters that are counted, sorted, or :data:`STANDARD_TOKENS`."""
+    """Read the meters to count, sorted, or :data:`STANDARD_TOKENS`."""
     count = fields.texts("count")
     for meter in count:
         if meter == STANDARD_TOKENS and len(count) > 1:

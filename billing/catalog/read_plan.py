@@ -1,4 +1,4 @@
-"""The YAML of ``kind: plan`` to a :class:`Plan`."""
+"""Reader of the YAML of ``kind: plan`` into a :class:`Plan`."""
 
 from billing.catalog.model import TEXT_DIMENSIONS, Cycle, Members, Overage, Plan, PlanBucket, Window
 from billing.catalog.nodes import Node
@@ -30,7 +30,7 @@ _TIMEZONE = "Asia/Shanghai"
 
 
 def read_plan(fields: Fields) -> Plan:
-    """Read a plan whose keys were checked."""
+    """Read a plan from fields whose keys were checked."""
     price_pico, currency, tax_rate_micro = _read_price(fields)
     nodes = fields.items("buckets")
     return Plan(
@@ -174,7 +174,7 @@ def _read_activation(plan: Fields) -> str:
 
 
 def _read_alerts(plan: Fields) -> tuple[int, ...]:
-    """Shares of a bucket, at most all of it: "80" for "0.8" would never be told."""
+    """Read the shares of a bucket that raise alerts, at most 1: an alert at "80" instead of "0.8" would never occur."""
     shares = {
         plan.scaled_of(node, name, MICRO_DIGITS, positive=True, maximum=MILLION) for node, name in plan.items("alerts")
     }

@@ -1,7 +1,7 @@
-"""YAML files as nodes that know their file and line, and readers that collect every error instead of the first.
+"""YAML files as nodes with file and line, and readers that collect every error instead of stopping at the first.
 
 Every scalar stays the text that was written: ``0.10`` is never a binary number, ``2026-11-01`` never a date, ``no``
-never a boolean. This module knows YAML and text, not what a catalogue means.
+never a boolean. This module reads YAML and text; it does not interpret a catalogue.
 """
 
 from collections.abc import Collection, Iterator
@@ -16,11 +16,11 @@ from schemas.units import InexactError, format_scaled, parse_scaled
 
 INT64_MAX = 2**63 - 1
 BALANCE_MAX = 10**36
-"""The greatest amount a balance column (``numeric(38,0)``) is filled with from a catalogue."""
+"""Greatest amount that a catalogue may put into a balance column (``numeric(38,0)``)."""
 
 
 class Source:
-    """One file and what was found wrong in it."""
+    """One file and the findings in it."""
 
     __slots__ = ("file", "findings")
 
@@ -34,7 +34,7 @@ class Source:
         self.findings.append(Finding(self.file, line, key, message, severity))
 
     def documents(self, content: bytes) -> list[Node]:
-        """Parse the file's YAML documents; what cannot be parsed is a finding and ends the file."""
+        """Parse the YAML documents of the file. A parse error becomes a finding and ends the file."""
         try:
             text = content.decode("utf-8-sig")
         except UnicodeDecodeError as error:
@@ -50,13 +50,13 @@ class Source:
 
 
 def catalog_files(folder: Path) -> list[Path]:
-    """List the YAML files of a folder and its sub-folders, in a fixed order."""
+    """Return the YAML files of a folder and its sub-folders, sorted by path."""
     found = (path for path in folder.rglob("*") if path.suffix in (".yaml", ".yml") and path.is_file())
     return sorted(found, key=lambda path: path.relative_to(folder).parts)
 
 
 def shape(node: Node) -> str:
-    """What a node is, in words for a message."""
+    """Return a description of a node for a message."""
     if is_null(node):
         return "nothing"
     if isinstance(node, Scalar):
@@ -65,10 +65,11 @@ def shape(node: Node) -> str:
 
 
 class Fields:
-    """A mapping that was read: each key at most once, none unknown, none of the required ones missing.
+    """Reader of one mapping: each key at most once, none unknown, none of the required ones missing.
 
-    A getter of a key that is absent or wrong returns an empty value of its type. What is wrong is in the findings, and
-    whoever builds a value from the fields looks there first (:attr:`failed`).
+    Every violation becomes a finding. A getter returns an empty or default value for a key that is absent or wrong, so
+    a value can always be built; :mod:`billing.catalog.load` drops an entry that has findings. Readers check
+    :attr:`failed` before they report an error that may only follow from another.
     """
 
     __slots__ = ("_nodes", "_since", "node", "path", "source")
@@ -109,7 +110,7 @@ class Fields:
 
     @property
     def failed(self) -> bool:
-        """Whether anything was reported since these fields were opened."""
+        """True if anything was reported since these fields were opened."""
         return len(self.source.findings) > self._since
 
     def __contains__(self, key: str) -> bool:
@@ -122,15 +123,15 @@ class Fields:
         return len(self._nodes)
 
     def at(self, key: str) -> str:
-        """The full name of a key, for a message."""
+        """Return the full name of a key, for a message."""
         return f"{self.path}.{key}" if self.path else key
 
     def where(self, key: str) -> Node:
-        """The node of a key, or of the mapping where the key is absent."""
+        """Return the node of a key, or of the mapping if the key is absent."""
         return self._nodes.get(key, self.node)
 
     def fail(self, key: str, message: str) -> None:
-        """Report that a key's value is wrong."""
+        """Report that the value of a key is wrong."""
         self._fail(self.where(key), self.at(key), message)
 
     def fail_at(self, node: Node, name: str, message: str) -> None:
@@ -138,11 +139,14 @@ class Fields:
         self._fail(node, name, message)
 
     def mapping(self, key: str, required: tuple[str, ...] = (), optional: tuple[str, ...] = ()) -> "Fields":
-        """Read a nested mapping; without names every key is allowed. The key must be present."""
+        """Read a nested mapping, whose key must be present.
+
+        Without ``required`` and ``optional`` every key is allowed.
+        """
         return Fields(self.source, self._nodes[key], self.at(key), required, optional)
 
     def items(self, key: str) -> list[tuple[Node, str]]:
-        """Read a list: its nodes with their full names; empty where the key is absent."""
+        """Read a list as its nodes with their full names; empty if the key is absent."""
         node = self._nodes.get(key)
         if node is None:
             return []
@@ -152,7 +156,7 @@ class Fields:
         return [(item, f"{self.at(key)}[{index}]") for index, item in enumerate(node.nodes)]
 
     def text_of(self, node: Node, name: str) -> str:
-        """Read a node as text that is not empty and has no blanks around it."""
+        """Read a node as printable text that is not empty and has no blanks around it."""
         if not isinstance(node, Scalar) or is_null(node):
             self._fail(node, name, f"is {shape(node)}; write text")
             return ""
@@ -168,7 +172,7 @@ class Fields:
         return default if node is None else self.text_of(node, self.at(key))
 
     def texts(self, key: str) -> tuple[str, ...]:
-        """Read one text, or a list of at least one without repetition."""
+        """Read one text, or a list of at least one text without repetition."""
         node = self._nodes.get(key)
         if node is None:
             return ()
@@ -204,7 +208,10 @@ class Fields:
         return default if node is None else self.integer_of(node, self.at(key), minimum, maximum)
 
     def scaled(self, key: str, digits: int, *, positive: bool = False, maximum: int = INT64_MAX, unit: str = "") -> int:
-        """Read a decimal, not negative, as an integer of ``10**-digits``; what is finer is an error, never rounded."""
+        """Read a non-negative decimal as an integer of ``10**-digits``.
+
+        A finer value is an error; nothing is rounded.
+        """
         node = self._nodes.get(key)
         if node is None:
             return 0
@@ -248,7 +255,7 @@ class Fields:
 
 @cache
 def _known_keys(required: tuple[str, ...], optional: tuple[str, ...]) -> dict[str, None]:
-    """The keys that a mapping may have, in order; none: every key."""
+    """Return the keys that a mapping may have, in order; empty if every key is allowed."""
     return dict.fromkeys((*required, *optional))
 
 

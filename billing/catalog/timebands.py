@@ -1,7 +1,8 @@
-"""When a time band applies. Reads no clock: the instant is an argument.
+"""Rule for when a time band applies. Reads no clock: the instant is an argument.
 
-Hours are wall-clock times of the band's zone, half-open. A stretch past midnight belongs to the day it starts on, so on
-the morning after a holiday's eve it still applies, and on the morning after the holiday it does not.
+Hours are wall-clock times of the band's zone, half-open. Hours past midnight belong to the day on which they start. So
+the hours that start on the eve of a holiday still apply on the holiday's morning, and the hours of the holiday do not
+apply on the morning after it.
 """
 
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ _LAST_US = (datetime(9999, 12, 29, tzinfo=UTC) - _EPOCH) // _MICROSECOND
 
 @cache
 def zone_of(name: str) -> ZoneInfo:
-    """The IANA zone of a name.
+    """Return the IANA time zone of a name.
 
     Raises:
         ValueError: there is no such zone.
@@ -35,7 +36,7 @@ def zone_of(name: str) -> ZoneInfo:
 
 
 def day_counts(band: TimeBand, day: int) -> bool:
-    """Whether the hours of a band begin on a local day (an ordinal), by weekday and holidays.
+    """Return True if the hours of a band begin on a local day (an ordinal), by weekday and holidays.
 
     A ``work`` day that falls on a weekend is in a band with any of Monday to Friday, and in no band of weekends only.
     """
@@ -48,9 +49,9 @@ def day_counts(band: TimeBand, day: int) -> bool:
 
 
 def local_day_and_offset(zone: ZoneInfo, time_us: int) -> tuple[int, int]:
-    """The local day (an ordinal) of an instant, and the microseconds of the wall clock since its midnight.
+    """Return the local day (an ordinal) of an instant, and the microseconds of the wall clock since its midnight.
 
-    An instant in the first or last two days that ``datetime`` knows is taken as the nearest one inside.
+    An instant in the first or last two days of the range of ``datetime`` is moved to the nearest one inside.
     """
     time_us = min(max(time_us, _FIRST_US), _LAST_US)
     local = (_EPOCH + timedelta(microseconds=time_us)).astimezone(zone)
@@ -59,7 +60,7 @@ def local_day_and_offset(zone: ZoneInfo, time_us: int) -> tuple[int, int]:
 
 
 def band_contains(band: TimeBand, time_us: int) -> bool:
-    """Whether an instant (microseconds UTC) lies in a band."""
+    """Return True if an instant (microseconds UTC) lies in a band."""
     day, into_us = local_day_and_offset(zone_of(band.timezone), time_us)
     for start, end in band.hours:
         start_us, end_us = start * MINUTE_US, end * MINUTE_US
@@ -73,7 +74,7 @@ def band_contains(band: TimeBand, time_us: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class BandReason:
-    """Why an instant is in a band or not: the local time that decided, the day whose hours were asked for."""
+    """Reason why an instant is in a band or not: the local time that decided, and the day whose hours were checked."""
 
     inside: bool
     local_time: str
@@ -82,7 +83,7 @@ class BandReason:
 
 
 def band_reason(band: TimeBand, time_us: int) -> BandReason:
-    """Say in words what :func:`band_contains` answers."""
+    """Return the answer of :func:`band_contains` with its reason in words."""
     zone = zone_of(band.timezone)
     today, into_us = local_day_and_offset(zone, time_us)
     local = (_EPOCH + timedelta(microseconds=min(max(time_us, _FIRST_US), _LAST_US))).astimezone(zone)
@@ -109,7 +110,7 @@ def _hours_text(start: int, end: int) -> str:
 
 
 def _day_text(band: TimeBand, day: int, inside: bool) -> str:
-    """Why the hours of a band begin on a day or not."""
+    """Return the reason why the hours of a band begin on a day or not."""
     name = DAYS[(day - 1) % 7]
     if day in band.off:
         return f"{date.fromordinal(day)} ({name}) is off in {band.excepts}"
@@ -122,10 +123,10 @@ def _day_text(band: TimeBand, day: int, inside: bool) -> str:
 
 
 def band_intervals(band: TimeBand, from_us: int, until_us: int) -> tuple[tuple[int, int], ...]:
-    """The instants of a band within ``[from_us, until_us)`` as sorted, separate, half-open UTC intervals.
+    """Return the instants of a band within ``[from_us, until_us)`` as sorted, separate, half-open UTC intervals.
 
-    The same answer as :func:`band_contains` at every instant, for whoever looks up many. Zone changes are found at
-    whole seconds.
+    Agrees with :func:`band_contains` at every instant, and is meant for callers that look up many. Zone changes are
+    found at whole seconds.
     """
     edges = sorted({from_us, *(edge for edge in _edges(band, from_us, until_us) if from_us < edge < until_us)})
     intervals: list[tuple[int, int]] = []
@@ -140,7 +141,7 @@ def band_intervals(band: TimeBand, from_us: int, until_us: int) -> tuple[tuple[i
 
 
 def _edges(band: TimeBand, from_us: int, until_us: int) -> Iterator[int]:
-    """Every instant at which membership may change: wall-clock edges of each local day, and changes of the zone."""
+    """Yield every instant at which membership may change: wall-clock edges of local days, and changes of the zone."""
     zone = zone_of(band.timezone)
     minutes = {minute % ALL_DAY_MINUTES for hours in band.hours for minute in hours} | {0}
     first_day, _ = local_day_and_offset(zone, from_us)
@@ -156,7 +157,7 @@ def _edges(band: TimeBand, from_us: int, until_us: int) -> Iterator[int]:
 
 
 def _zone_change(zone: ZoneInfo, from_us: int, until_us: int) -> Iterator[int]:
-    """The second at which the zone's offset changes between two instants, if it does."""
+    """Yield the second at which the zone's offset changes between two instants, if it does."""
 
     def offset(time_us: int) -> timedelta | None:
         return (_EPOCH + timedelta(microseconds=time_us)).astimezone(zone).utcoffset()
@@ -176,7 +177,7 @@ def _zone_change(zone: ZoneInfo, from_us: int, until_us: int) -> Iterator[int]:
 
 @lru_cache(maxsize=64)
 def band_sets(bands: tuple[TimeBand, ...], spans: tuple[tuple[int, int], ...]) -> frozenset[frozenset[str]]:
-    """Every set of bands that applies at some instant of the spans, the empty set included where it occurs."""
+    """Return every set of bands that applies at some instant of the spans, with the empty set where it occurs."""
     found: set[frozenset[str]] = set()
     for from_us, until_us in spans:
         starts: dict[int, list[str]] = {from_us: []}

@@ -1,6 +1,6 @@
-"""What CONTRACT §3 defines and this version does not do yet: read, then refused by name, never ignored.
+"""Documented features of catalogue files that this version does not support. They are read and refused, never ignored.
 
-The whole list is here. Whoever builds one of these removes its line.
+The whole list is here. A change that adds support for one of them removes its line.
 """
 
 from collections.abc import Iterator
@@ -12,12 +12,12 @@ _REFUSED = "not supported by this version: "
 
 
 def refusal(what: str, instead: str) -> str:
-    """The message for something that is not supported, and what to do instead."""
+    """Return the message for an unsupported feature, with the remedy."""
     return f"{_REFUSED}{what}; {instead}"
 
 
 def unsupported(catalog: Catalog) -> Iterator[Finding]:
-    """Find every use of what this version does not do."""
+    """Find every use of an unsupported feature."""
     for agreement in catalog.agreements:
         yield Finding(agreement.file, agreement.line, "kind", refusal("agreements", "take this entry out"))
     for plan in catalog.plans:

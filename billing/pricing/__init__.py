@@ -1,5 +1,7 @@
-"""Pricing: which row of a price book an event meets (:mod:`.match`), what it then costs (:mod:`.rate`, with the
-adjustments of :mod:`.adjust`), and why (:mod:`.explain`).
+"""Pricing of usage events by the rows of a price book.
+
+:mod:`.match` finds the row, :mod:`.rate` computes the amount with the adjustments of :mod:`.adjust`, and
+:mod:`.explain` gives the reasons.
 """
 
 from billing.pricing.adjust import Moment

@@ -1,6 +1,6 @@
-"""What the adjustments of a price book do to a unit price: which match an event, which of those count, the new price.
+"""Adjustments of a price book applied to a unit price: which match an event, which of those count, the new price.
 
-Stacking is declared by the book (``stacking``, docs/price-books.md), for each meter on its own:
+The book declares how they stack (``stacking``, docs/price-books.md), for each meter on its own:
 
 - ``multiply``: every adjustment that matches, one factor after the other;
 - ``best_of``: of those that match the one with the lowest factor, the first of several equal ones;
@@ -20,25 +20,28 @@ from schemas.units import PICO_DIGITS, divide_half_even
 
 
 class Moment(NamedTuple):
-    """What changes from one request of a combination to the next, as far as it decides a price."""
+    """Time and context of an event: the values that change between requests of one combination and decide a price."""
 
     time_us: int
     context_tokens: int
 
 
 def is_momentary(adjustment: Adjustment) -> bool:
-    """Whether it takes more than the combination to tell if an adjustment matches."""
+    """Return True if the combination alone does not decide whether an adjustment matches."""
     return bool(adjustment.time_bands) or adjustment.context is not None
 
 
 def matching_texts(book: PriceBook, combination: Combination) -> tuple[Adjustment, ...]:
-    """The adjustments whose scope matches a combination, as written: all that can match an event of it."""
+    """Return the adjustments whose scope matches a combination, in the order of the book.
+
+    No other adjustment can match an event of it.
+    """
     dimensions = combination._asdict()
     return tuple(a for a in book.adjustments if scope_matches(a.scope, dimensions))
 
 
 def moment_fits(book: PriceBook, adjustment: Adjustment, moment: Moment) -> bool:
-    """Whether a moment lies in one of an adjustment's time bands and in its context band, where it names any."""
+    """Return True if a moment lies in one of an adjustment's time bands and in its context band, if it names any."""
     if not in_context(adjustment.context, moment.context_tokens):
         return False
     bands = adjustment.time_bands
@@ -46,7 +49,7 @@ def moment_fits(book: PriceBook, adjustment: Adjustment, moment: Moment) -> bool
 
 
 def counting(stacking: str, matching: Sequence[Adjustment], meter: str) -> tuple[Adjustment, ...]:
-    """Of the adjustments that match an event, those that count for a meter's price, in the order of the book."""
+    """Return the adjustments that count for a meter's price, of those that match an event, in the order of the book."""
     on_meter = tuple(a for a in matching if not a.meters or meter in a.meters)
     if stacking == "best_of" and on_meter:
         return (min(on_meter, key=lambda adjustment: adjustment.multiply_pico),)
@@ -56,7 +59,7 @@ def counting(stacking: str, matching: Sequence[Adjustment], meter: str) -> tuple
 
 
 def factor_of(adjustments: Sequence[Adjustment]) -> tuple[int, int]:
-    """The product of factors as (integer, its number of decimal places), exact."""
+    """Return the exact product of the factors as (integer, number of decimal places)."""
     factor, digits = 1, 0
     for adjustment in adjustments:
         factor *= adjustment.multiply_pico
@@ -65,7 +68,7 @@ def factor_of(adjustments: Sequence[Adjustment]) -> tuple[int, int]:
 
 
 def adjusted_price(price_pico: int, adjustments: Sequence[Adjustment], factors_pico: Sequence[int] = ()) -> int:
-    """A unit price after adjustments and further factors (of a tier, of a commitment), rounded once."""
+    """Return a unit price after adjustments and further factors (of a tier, of a commitment), rounded once."""
     factor, digits = factor_of(adjustments)
     for more_pico in factors_pico:
         factor, digits = factor * more_pico, digits + PICO_DIGITS

@@ -1,7 +1,7 @@
-"""Prices that differ too much between one version of a book and the next, for a person to look at before publishing.
+"""Check for prices that change too much from one version of a book to the next, for review before publication.
 
-Compared is what an event is charged per unit, after adjustments, not how rows are written: for every row of either
-version one event that it fits, at an instant of its time band and at the low end of its context band.
+It compares the charge per unit after adjustments, not how rows are written. For every row of either version it prices
+one event that the row fits, at an instant of its time band and at the low end of its context band.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from schemas.times import DAY_US, format_time_us
 from schemas.units import MICRO_DIGITS, MILLION, format_scaled
 
 _SEARCH_DAYS = 16
-"""A band of weekly hours applies within so many days, holidays of a week and a bit included."""
+"""Days within which a band of weekly hours applies at least once, even after holidays of more than a week."""
 
 
 def price_changes(catalog: Catalog, most_micro: int) -> list[Finding]:
@@ -61,12 +61,12 @@ def _between(before: PriceBook, book: PriceBook, most_micro: int) -> Iterator[Fi
 
 
 def _sample(pattern: str) -> str:
-    """A text that a pattern matches and that no other pattern of a book is likely to mean."""
+    """Return a text that a pattern matches and that no other pattern of a book is likely to match."""
     return f"{pattern[:-1]}~" if pattern.endswith(ANY) else pattern
 
 
 def _moment_us(book: PriceBook, name: str, from_us: int) -> int:
-    """An instant of a time band soon after another one."""
+    """Return an instant of a time band soon after another instant, or that instant itself if there is none."""
     band = book.time_bands[name]
     found: Sequence[tuple[int, int]] = band_intervals(band, from_us, from_us + _SEARCH_DAYS * DAY_US)
     return found[0][0] if found else from_us

@@ -1,9 +1,9 @@
-"""Why an event costs what it costs: the rows that were looked at, the winner, every factor, every coefficient.
+"""Explanation of the price of an event: the rows considered, the winner, every factor, every coefficient.
 
-An explanation is made from the event, the book and, for period rules, the account's counters before the event; so it
-can be made again at any time, and it says nothing that :func:`billing.pricing.rate.rate` does not do: the same
-functions find the row, the adjustments and the tiers. It is plain JSON
-values, decimals as strings; :mod:`billing.pricing.explain_text` puts it into sentences.
+An explanation is computed from the event, the book and, for period rules, the account's counters before the event, so
+it can be computed again at any time. It agrees with :func:`billing.pricing.rate.rate`, because the same functions find
+the row, the adjustments and the tiers. It is plain JSON values, decimals as strings;
+:mod:`billing.pricing.explain_text` puts it into sentences.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ from schemas.units import PICO_DIGITS, format_micro, format_pico, format_scaled
 from schemas.usage import UsageEvent
 
 LOST_MAX = 20
-"""Rows that lost and are told one by one, best first; of the others only the number is told."""
+"""Number of losing rows that are listed one by one, best first. Of the others only the number is given."""
 
 Json = dict[str, Any]
 
@@ -40,14 +40,21 @@ Json = dict[str, Any]
 def explain(
     event: UsageEvent, index: RowIndex, counters: Counters = NOTHING_COUNTED, clock: Clock | None = None
 ) -> Json:
-    """Explain what :func:`billing.pricing.rate.rate` answers for an event and the book of an index.
+    """Explain the result of :func:`billing.pricing.rate.rate` for an event and the book of an index.
 
-    Keys: ``price_book`` (which version, where written), ``time``, ``combination`` and ``context`` (what of the event
-    decided), ``time_bands`` (the local time in each that mattered), ``row`` (the winner or None), ``lost`` (``why``),
-    ``lost_more`` and ``other_models`` (numbers of rows), ``adjustments`` (as written; ``applies`` or ``why`` not),
-    ``prices`` (by meter, and by tier where a meter is split: list price, factors that count, price, coefficient and
-    where it is from), ``periods`` where the winner has period rules (what they count, before and after),
-    ``minimum_charge`` where the winner has one.
+    Keys of the explanation:
+
+    - ``price_book``: the version, and where it is written
+    - ``time``, ``combination``, ``context``: the values of the event that decided
+    - ``time_bands``: the local time in each band that mattered
+    - ``row``: the winner, or None
+    - ``lost``: losing rows with the reason (``why``)
+    - ``lost_more``, ``other_models``: numbers of further losing rows, and of rows of other models
+    - ``adjustments``: as written, with ``applies``, and ``why`` if one does not apply
+    - ``prices``: by meter, and by tier if a meter is split: list price, factors that count, price, coefficient and its
+      origin
+    - ``periods``, if the winner has period rules: their counters before and after
+    - ``minimum_charge``, if the winner has one
     """
     book = index.book
     combination, moment = combination_of(event), moment_of(event)
@@ -113,7 +120,7 @@ def _book(book: PriceBook) -> Json:
 
 
 def _row(row: PriceRow) -> Json:
-    """A row by what it fixes, as it is written in the book."""
+    """Return a row by the dimensions that it fixes, as written in the book."""
     told: Json = {"index": row.index}
     if row.line:
         told["line"] = row.line
@@ -132,7 +139,7 @@ def _row(row: PriceRow) -> Json:
 def _why_lost(
     book: PriceBook, row: PriceRow, winner: PriceRow | None, combination: Combination, moment: Moment
 ) -> list[str]:
-    """Each thing that does not match; if everything does, the first thing in which the winner is better."""
+    """Return every mismatch of a row; if there is none, the first criterion in which the winner is better."""
     why = [
         f"{name} {value!r} does not match {pattern!r}"
         for name, pattern, value in zip(TEXT_DIMENSIONS, row.patterns, combination[:6], strict=True)
@@ -148,7 +155,7 @@ def _why_lost(
 
 
 def _why_lower(row: PriceRow, winner: PriceRow) -> str:
-    """What decides between two rows that fit, in the order of the winner rule."""
+    """Return the criterion that decides between two rows that fit, in the order of the winner rule."""
     mine, its = row_rank(row), row_rank(winner)
     if mine == its:
         return "ranks the same and stands later in the book"
@@ -163,7 +170,7 @@ def _why_lower(row: PriceRow, winner: PriceRow) -> str:
 
 
 def _time_bands(book: PriceBook, rows: Sequence[PriceRow], combination: Combination, time_us: int) -> list[Json]:
-    """The bands that a row of the combination or an adjustment of it asks for, in the order of the book."""
+    """Return the bands that a row or an adjustment of the combination names, in the order of the book."""
     asked = {row.time_band for row in rows if text_fits(row, combination)}
     for adjustment in book.adjustments:
         if scope_matches(adjustment.scope, combination._asdict()):

@@ -1,6 +1,6 @@
-"""How the prices of an event came about: each meter's way from the list price to the amount, and what was counted.
+"""Explanation of the prices of an event: the steps of each meter from list price to amount, and the counters.
 
-Part of :mod:`billing.pricing.explain`, which says what an explanation is.
+Part of :mod:`billing.pricing.explain`, which defines an explanation.
 """
 
 from collections.abc import Sequence
@@ -30,9 +30,10 @@ Json = dict[str, Any]
 def explain_prices(
     event: UsageEvent, prices: RowPrices, counters: Counters, clock: Clock | None
 ) -> tuple[list[Json], list[Json]]:
-    """Every part of an event with its price, and every counter before and after it.
+    """Return every part of an event with its price, and every counter before and after it.
 
-    Of an event that is rejected only the meters that the row prices are told, at the row's prices, and no counter.
+    If a meter has no price, or the period is no longer counted, the parts are the meters that the row prices, at the
+    row's prices, and there are no counters.
     """
     base = prices(None, ONE_PICO)
     known = [(meter, quantity) for meter, quantity in event.counts if meter in base]
@@ -46,7 +47,7 @@ def explain_prices(
 
 
 def _counted(prices: RowPrices, item: Counted, parts: Sequence[Part]) -> Json:
-    """A period rule: what it counts and in which period, its tiers, its counter before and after the event."""
+    """Return a period rule with its period, its tiers, and its counter before and after the event."""
     rule = item.rule
     told: Json = {"name": rule.name, "kind": rule.kind}
     if rule.line:
@@ -86,7 +87,7 @@ def _factor(factor_pico: int) -> str:
 
 
 def _price(prices: RowPrices, part: Part) -> Json:
-    """One part's way from the list price to the amount."""
+    """Return the steps of one part from list price to amount."""
     book, row = prices.book, prices.row
     meter = part.meter
     told: Json = {"meter": meter, "quantity": part.quantity}
@@ -124,7 +125,7 @@ def _price(prices: RowPrices, part: Part) -> Json:
 
 
 def _period_factors(prices: RowPrices, part: Part) -> tuple[int, ...]:
-    """The factors of a part's tier and of a commitment; 0 for what a block covers."""
+    """Return the factors of a part's tier and of a commitment; 0 for units that a block covers."""
     if part.in_block:
         return (0,)
     _, commitment = prices.rules
@@ -134,7 +135,7 @@ def _period_factors(prices: RowPrices, part: Part) -> tuple[int, ...]:
 
 
 def _coefficient(book: PriceBook, row: PriceRow, meter: str, priced: str) -> tuple[int, str]:
-    """The coefficient of a meter in micro, and where it is from."""
+    """Return the coefficient of a meter in micro, and its origin."""
     origin = ""
     if meter not in row.coefficient_micro and priced != meter:
         meter, origin = priced, "output's, "

@@ -1,6 +1,6 @@
-"""An explanation as text for a person: English, with the Chinese word beside each term (docs/GLOSSARY.md).
+"""Text form of an explanation: English, with the Chinese word beside each term (docs/GLOSSARY.md).
 
-Decides nothing: every figure is one of the rated line or of :func:`billing.pricing.explain.explain`.
+Decides nothing: every figure comes from the rated line or from :func:`billing.pricing.explain.explain`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ _PERIOD_KINDS = {"graduated": "阶梯", "volume": "总量", "blocks": "整包", 
 
 
 def explain_as_text(line: Json) -> str:
-    """Write a line of ``tokenbill rate --explain`` as text, one fact per line, ending with a newline."""
+    """Return a line of ``tokenbill rate --explain`` as text, one fact per line, ending with a newline."""
     return "\n".join(_lines(line)) + "\n"
 
 

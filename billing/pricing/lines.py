@@ -1,7 +1,7 @@
-"""One line of output for one line of input, as ``tokenbill rate`` has them: the plain path, and what the core equals.
+"""Output lines of ``tokenbill rate``, one for each input line, by the plain rules that the compiled core must equal.
 
-Decides nothing but the version of the book, by the event's time; knows no time limits or duplicates, and of accounts
-only what period rules counted since the first line.
+Decides only which version of the book applies, by the event's time. Knows no time limits and no duplicates. The only
+state of an account is its counters of period rules since the first line.
 """
 
 import json
@@ -16,7 +16,7 @@ from schemas.usage import UsageEvent, parse_usage
 
 
 class BookRater:
-    """Prices the events of a file by the versions of one book, each by the version in force at its time."""
+    """Rater of the events of a file by one book, each by the version in force at the event's time."""
 
     def __init__(self, catalog: Catalog, name: str) -> None:
         self.name = name
@@ -27,11 +27,14 @@ class BookRater:
         self._declared = frozenset(meter for book in versions for meter in book.meters)
         self._raters = {book.version: Rater(book) for book in versions}
         self._counters: dict[str, Counters] = {}
-        """Of the accounts that were priced by a period rule; the one memory that grows with a stream."""
+        """Counters of the accounts that a period rule has priced. Nothing else in memory grows with the input."""
 
     def line(self, value: bytes, *, explained: bool = False, only: str | None = None) -> dict[str, object]:
-        """The line of output for a line of input; explained with the key ``explain``, where a book is in force and the
-        id is ``only`` (None: any)."""
+        """Return the output line of an input line.
+
+        With ``explained`` it has the key ``explain``, if a book is in force and the event's id is ``only`` (None: any
+        id).
+        """
         event = parse_usage(value, declared_meters=self._declared)
         if isinstance(event, Refusal):
             self.rejected += 1
@@ -50,12 +53,12 @@ class BookRater:
         return line
 
     def _rater(self, event: UsageEvent) -> Rater | None:
-        """The version in force at an event's time."""
+        """Return the rater of the version in force at an event's time, or None."""
         book = self._catalog.price_book_at(self.name, event.time_us)
         return None if book is None else self._raters[book.version]
 
     def none_in_force(self, time: str) -> str:
-        """The sentence about a time before the first version."""
+        """Return the message for a time before the first version."""
         first = min(book.effective_from_us for book in self._catalog.price_books if book.name == self.name)
         return f"no version of {self.name} is in force at {time}; the first begins at {format_time_us(first)}"
 
@@ -68,5 +71,5 @@ class BookRater:
 
 
 def encode_line(document: dict[str, object]) -> bytes:
-    """A line of output."""
+    """Return an output line as bytes."""
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"

@@ -1,6 +1,6 @@
-"""Which row of a price book prices an event: the winner rule of CONTRACT §3, plain and obvious.
+"""Rule for the row of a price book that prices an event (docs/reference/price-books.md, "Winning row"), in plain code.
 
-This is the specification that a compiled lookup is held to. It never computes an amount.
+It is the specification of the compiled lookup. It never computes an amount.
 """
 
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from schemas.usage import UsageEvent
 
 
 class Combination(NamedTuple):
-    """The dimensions of an event that do not change from one request to the next; with time and context, all of them.
+    """Dimensions of an event that do not change from one request to the next: all but time and context.
 
     The first six are :data:`billing.catalog.model.TEXT_DIMENSIONS`, in that order.
     """
@@ -32,24 +32,24 @@ _COMBINATION_FIELDS = attrgetter(*Combination._fields)
 
 
 def combination_of(event: UsageEvent) -> Combination:
-    """The combination of an event."""
+    """Return the combination of an event."""
     return Combination._make(_COMBINATION_FIELDS(event))
 
 
 def text_fits(row: PriceRow, combination: Combination) -> bool:
-    """Whether a row's patterns and outcomes match a combination."""
+    """Return True if a row's patterns and outcomes match a combination."""
     return combination.outcome in row.outcome and all(
         pattern_matches(pattern, value) for pattern, value in zip(row.patterns, combination[:6], strict=True)
     )
 
 
 def context_fits(row: PriceRow, context_tokens: int) -> bool:
-    """Whether a context of so many tokens lies in a row's context band."""
+    """Return True if a number of context tokens lies in a row's context band."""
     return in_context(row.context, context_tokens)
 
 
 def in_context(context: tuple[int, int | None] | None, context_tokens: int) -> bool:
-    """Whether a context of so many tokens lies in a context band; without one it always does."""
+    """Return True if a number of context tokens lies in a context band, or if there is no band."""
     if context is None:
         return True
     low, high = context
@@ -57,31 +57,34 @@ def in_context(context: tuple[int, int | None] | None, context_tokens: int) -> b
 
 
 def time_fits(book: PriceBook, row: PriceRow, time_us: int) -> bool:
-    """Whether an instant lies in a row's time band."""
+    """Return True if an instant lies in a row's time band, or if the row has none."""
     return row.time_band is None or band_contains(book.time_bands[row.time_band], time_us)
 
 
 def candidates(book: PriceBook, combination: Combination) -> tuple[PriceRow, ...]:
-    """The rows that match a combination, best first; the first whose context and time band fit wins.
+    """Return the rows that match a combination, best first. The first whose context and time band fit wins.
 
-    Rows of equal rank, of which a published book has no two for one event, keep the order of the book.
+    Rows of equal rank keep the order of the book. A published book has no two such rows for one event.
     """
     return _best_first(row for row in book.rows if text_fits(row, combination))
 
 
 def first_fitting(book: PriceBook, rows: Iterable[PriceRow], time_us: int, context_tokens: int) -> PriceRow | None:
-    """The first row whose context band and time band fit."""
+    """Return the first row whose context band and time band fit, or None."""
     return next((r for r in rows if context_fits(r, context_tokens) and time_fits(book, r, time_us)), None)
 
 
 def context_edges(book: PriceBook) -> tuple[int, ...]:
-    """The contexts, rising, at which the row or the adjustments of an event may change; between two nothing does."""
+    """Return the contexts, ascending, at which an event's row or adjustments may change.
+
+    Between two nothing changes.
+    """
     contexts = [row.context for row in book.rows] + [adjustment.context for adjustment in book.adjustments]
     return tuple(sorted({edge for context in contexts if context is not None for edge in context if edge}))
 
 
 def winning_row(book: PriceBook, combination: Combination, time_us: int, context_tokens: int) -> PriceRow | None:
-    """The row that prices an event of a combination at a time with so many context tokens; None where none does."""
+    """Return the row that prices an event of a combination at a time and a number of context tokens, or None."""
     return first_fitting(book, candidates(book, combination), time_us, context_tokens)
 
 
@@ -90,10 +93,10 @@ def _best_first(rows: Iterable[PriceRow]) -> tuple[PriceRow, ...]:
 
 
 class RowIndex:
-    """The rows of a book by what their patterns fix, so that :func:`candidates` need not look at every row.
+    """Index of a book's rows by the dimensions that their patterns fix, so that a search need not look at every row.
 
-    Rows that fix the same dimensions, prefixes at the same length, differ only in texts, so one of them is found by the
-    texts of a combination cut to those lengths. A book has few such shapes, however many rows it has.
+    Rows that fix the same dimensions, with prefixes of the same lengths, differ only in texts. They are found by the
+    texts of a combination, cut to those lengths. A book has few such shapes, however many rows it has.
     """
 
     __slots__ = ("_models", "_shapes", "book")
@@ -114,13 +117,13 @@ class RowIndex:
             self._shapes.setdefault(tuple(shape), {}).setdefault(tuple(texts), []).append(row)
 
     def of_model(self, model: str) -> tuple[PriceRow, ...]:
-        """The rows whose model pattern matches, best first: all that a person would expect to be looked at."""
+        """Return the rows whose model pattern matches, best first: all that a person would expect to be considered."""
         patterns = dict.fromkeys([model, *(model[:length] + ANY for length in range(len(model) + 1))])
         found = [row for pattern in patterns for row in self._models.get(pattern, ())]
         return _best_first(sorted(found, key=lambda row: row.index))
 
     def candidates(self, combination: Combination) -> tuple[PriceRow, ...]:
-        """The same rows in the same order as :func:`candidates`."""
+        """Return the same rows in the same order as :func:`candidates`."""
         found: list[PriceRow] = []
         for shape, rows_by_texts in self._shapes.items():
             rows = rows_by_texts.get(tuple([combination[place][:length] for place, length in shape]))
@@ -131,4 +134,4 @@ class RowIndex:
 
 
 _Shape = tuple[tuple[int, int | None], ...]
-"""The places of the dimensions that a row fixes, each with the length of its prefix, None for an exact text."""
+"""Positions of the dimensions that a row fixes, each with the length of its prefix, None for an exact text."""

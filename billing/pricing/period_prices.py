@@ -1,7 +1,8 @@
-"""What period rules do to an event: how its units are split over tiers, blocks and a commitment, and what is counted.
+"""Period rules applied to an event: its units are split over tiers, blocks and a commitment, and counted.
 
 Pure: the counters of the account go in, the parts and the counters after the event come out. Everything is exact: units
-are whole, and a unit belongs to the tier (or to the commitment) in which it begins. What a unit costs, the caller says.
+are whole, and a unit belongs to the tier (or to the commitment) in which it begins. The caller provides the price of a
+unit.
 
 An event is counted in the period of its own time, in the order in which events are decided. Its meters are counted one
 after the other, in the order of its counts.
@@ -27,24 +28,32 @@ from schemas.times import HOUR_US
 from schemas.units import MILLION
 
 COMMITMENT_GRACE_US = 24 * HOUR_US
-"""Log time from the end of a period until what is missing to its commitment is charged; late usage draws until then."""
+"""Log time between the end of a period and the charge for the unused part of its commitment.
+
+Late usage draws on the commitment until then.
+"""
 
 Counters = Mapping[str, Counter]
-"""By :meth:`~billing.catalog.period_rules.PeriodRule.counter`."""
+"""Counters of an account by their key (:meth:`~billing.catalog.period_rules.PeriodRule.counter`)."""
 NOTHING_COUNTED: Counters = {}
 
 
 class Clock(NamedTuple):
-    """The log's time of a decision, and up to when periods may have ended and still be counted (None: always)."""
+    """Log time of a decision, and the limit for late usage.
+
+    A period that ended at or before ``oldest_us`` is no longer counted (None: there is no limit).
+    """
 
     now_us: int
     oldest_us: int | None = None
 
 
 class Part(NamedTuple):
-    """Units of one meter that cost the same. ``tier`` is the number of the tier from 0, None where none applies;
-    ``committed`` whether they draw a commitment, None without one. For blocks the meter is ``blocks``; ``in_block`` are
-    units that a block covers, which cost nothing themselves.
+    """Units of one meter that cost the same.
+
+    ``tier`` is the number of the tier from 0, None without one. ``committed`` is True if the units draw on a
+    commitment, False if they are above it, None without one. For blocks the meter is ``blocks``. ``in_block`` is True
+    for units that a block covers, which cost nothing themselves.
     """
 
     meter: str
@@ -58,7 +67,7 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What an event did to one counter. ``after`` is None where the commitment of the period was settled before."""
+    """Effect of an event on one counter. ``after`` is None if the commitment of the period was settled before."""
 
     rule: PeriodRule
     period: Period
@@ -67,41 +76,44 @@ class Counted:
 
     @property
     def key(self) -> str:
-        """The counter's key."""
+        """Key of the counter."""
         return self.rule.counter(self.period.first_day)
 
 
 class PriceOf(Protocol):
-    """What a unit of each meter costs: (pico per unit, micro standard tokens per unit), adjustments included."""
+    """Price of one unit of each meter: (pico per unit, micro standard tokens per unit), adjustments included."""
 
     def __call__(self, tier: int | None, factor_pico: int) -> Mapping[str, tuple[int, int]]:
-        """In a tier of the counting rule (None: at the row's prices), times a commitment's factor."""
+        """Return the prices in a tier of the counting rule (None: the row's prices), times a commitment's factor."""
 
     def block(self, factor_pico: int) -> int:
-        """What a block costs, in pico."""
+        """Return the price of a block, in pico."""
 
 
 def rules_of(book: PriceBook, row: PriceRow) -> tuple[PeriodRule | None, PeriodRule | None]:
-    """The rule that counts usage and the commitment that price a row."""
+    """Return the rule that counts usage and the commitment of a row, each None if the row has none."""
     rules = [book.periods[name] for name in row.periods]
     counting = next((rule for rule in rules if rule.kind != COMMITMENT), None)
     return counting, next((rule for rule in rules if rule.kind == COMMITMENT), None)
 
 
 def new_counter(rule: PeriodRule, period: Period) -> Counter:
-    """The counter of a rule at the beginning of a period."""
+    """Return the counter of a rule at the beginning of a period."""
     due_us = period.until_us + COMMITMENT_GRACE_US if rule.kind == COMMITMENT else NOT_DUE_US
     return Counter(0, period.until_us, due_us)
 
 
 def without_past(counters: Counters, oldest_us: int) -> dict[str, Counter]:
-    """The counters without those of periods that are not counted any more; commitments stay until they are settled."""
+    """Return the counters without those of periods that are no longer counted.
+
+    Commitments stay until they are settled.
+    """
     return {key: counter for key, counter in counters.items() if counter.due_us or counter.until_us > oldest_us}
 
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """Units of a meter in a tier, before a commitment. ``free`` are units that a block covers."""
+    """Units of a meter in a tier, before a commitment. ``free`` is True for units that a block covers."""
 
     meter: str
     quantity: int
@@ -118,7 +130,10 @@ def split(
     counters: Counters,
     clock: Clock,
 ) -> tuple[list[Part], list[Counted]] | Period:
-    """Split the counts of an event, whose meters are all priced; the period where that is closed for counting."""
+    """Split the counts of an event into parts, and return them with the counters before and after.
+
+    Every meter of the event must have a price. Returns the period instead if the counting rule no longer counts it.
+    """
     counting, commitment = rules
     counted: list[Counted] = []
     runs = [_Run(meter, quantity, None) for meter, quantity in counts]
@@ -142,14 +157,14 @@ def split(
 
 
 def is_counted(rule: PeriodRule, row: PriceRow, meter: str) -> bool:
-    """Whether a rule counts a meter of a row; reasoning that is charged as output is counted as output."""
+    """Return True if a rule counts a meter of a row. Reasoning that is charged as output counts as output."""
     if rule.count == (STANDARD_TOKENS,) or meter in rule.count:
         return True
     return meter == "reasoning" and "reasoning" not in row.price_pico and "output" in rule.count
 
 
 def _weight(rule: PeriodRule, row: PriceRow, meter: str, coefficient_micro: int) -> int:
-    """By how many micro units a unit of a meter raises the counter; 0 for what is not counted."""
+    """Return the micro units by which one unit of a meter raises the counter; 0 if the meter is not counted."""
     if not is_counted(rule, row, meter):
         return 0
     return coefficient_micro if rule.count == (STANDARD_TOKENS,) else MILLION
@@ -158,7 +173,7 @@ def _weight(rule: PeriodRule, row: PriceRow, meter: str, coefficient_micro: int)
 def _count(
     rule: PeriodRule, counts: Iterable[tuple[str, int]], weights: Mapping[str, int], used: int
 ) -> tuple[list[_Run], int]:
-    """The runs of an event, and the counter after it."""
+    """Return the runs of an event, and the counter after it."""
     if rule.kind == BLOCKS:
         return _count_blocks(rule, counts, weights, used)
     runs: list[_Run] = []
@@ -183,14 +198,17 @@ def _count(
 
 
 def tier_at(rule: PeriodRule, used: int) -> int:
-    """The number of the tier that a counter stands in."""
+    """Return the number of the tier in which a counter stands."""
     return next(n for n, tier in enumerate(rule.tiers) if tier.up_to is None or used < tier.up_to * MILLION)
 
 
 def _count_blocks(
     rule: PeriodRule, counts: Iterable[tuple[str, int]], weights: Mapping[str, int], left: int
 ) -> tuple[list[_Run], int]:
-    """As :func:`_count`, for blocks: what is counted is free, and the blocks that it begins are paid at the end."""
+    """Return the runs of an event and the counter after it, for blocks.
+
+    Counted units are free. The last run is the number of blocks that the event begins, if any.
+    """
     runs: list[_Run] = []
     needed = -left
     for meter, quantity in counts:
@@ -213,7 +231,7 @@ def _part(run: _Run, price_of: PriceOf, factor_pico: int, committed: bool | None
 
 
 def _draw(rule: PeriodRule, runs: Iterable[_Run], price_of: PriceOf, drawn: int) -> tuple[list[Part], int]:
-    """The parts within and above a commitment, and what is drawn of it afterwards."""
+    """Return the parts within and above a commitment, and the amount drawn from it afterwards."""
     parts: list[Part] = []
     for run in runs:
         within = _part(run, price_of, rule.multiply_pico, True)

@@ -1,11 +1,11 @@
-"""What an event costs and how many standard tokens it uses: the pricing rule of CONTRACT §3, exact, in plain Python.
+"""Price and standard tokens of a usage event: the exact rule (docs/reference/price-books.md, "Price") in plain Python.
 
-The only roundings are the adjusted unit price (:mod:`billing.pricing.adjust`) and the tax, both half even to 1e-12.
-Where a row has period rules, the price depends on the account's counters too: they go in and come out, and whoever
-accepts the event keeps what came out.
+The only roundings are the adjusted unit price (:mod:`billing.pricing.adjust`) and the tax, both half even to 1e-12. If
+a row has period rules, the price depends on the account's counters too. They go in and come out, and the caller that
+accepts the event stores the new ones.
 
-Whoever prices many events asks :func:`fixed_prices` what a combination costs whatever the time and the context. Where
-that is None the answer is different from event to event, and :class:`Rater` gives it.
+To price many events, :func:`fixed_prices` returns the unit prices of a combination that hold at any time and in any
+context. If it returns None, prices differ from event to event, and :class:`Rater` computes them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,10 +30,10 @@ from schemas.usage import UsageEvent
 
 @dataclass(frozen=True, slots=True)
 class RatedLine:
-    """One meter of a rated event, or the part of it in one tier. ``price_pico`` is per unit, after adjustments.
+    """One meter of a rated event, or its part in one tier. ``price_pico`` is per unit, after adjustments.
 
-    A line may be of the "meter" ``blocks``: the blocks that the event begins. The last line may be of the "meter"
-    ``minimum_charge``: one unit at the price of what was missing to the minimum.
+    The "meter" of a line can be ``blocks``: the blocks that the event begins. The "meter" of the last line can be
+    ``minimum_charge``: one unit at the price of the amount missing to the minimum.
     """
 
     meter: str
@@ -45,10 +45,12 @@ class RatedLine:
 
 @dataclass(frozen=True, slots=True)
 class Rated:
-    """A priced event. ``amount_pico`` includes the tax, ``net_pico`` does not; both and the sum of standard tokens fit
-    64 bits, and the lines add up to them. ``price_book`` is ``name@version``; lines are in the order of the event's
-    counts, those of blocks and of a minimum charge after them. ``counted`` is what the event does to counters.
-    ``units_micro`` is what the event needs in the row's other units of account, micro of each.
+    """Priced event.
+
+    ``amount_pico`` includes the tax, ``net_pico`` does not. Both and ``standard_micro`` fit 64 bits. The lines add up
+    to ``amount_pico`` and ``standard_micro``; they are in the order of the event's counts, those of blocks and of a
+    minimum charge after them. ``price_book`` is ``name@version``. ``counted`` is the effect of the event on counters.
+    ``units_micro`` is the need of the event in the row's other units of account, in micro of each.
     """
 
     price_book: str
@@ -62,12 +64,12 @@ class Rated:
 
     @property
     def counters(self) -> dict[str, Counter]:
-        """The counters that are as the event leaves them."""
+        """Counters as the event leaves them, without those of settled commitments."""
         return {counted.key: counted.after for counted in self.counted if counted.after is not None}
 
 
 def unit_prices(book: PriceBook, row: PriceRow, combination: Combination, moment: Moment | None = None) -> UnitPrices:
-    """What a unit of each meter costs in a row for a combination at a moment: adjusted prices and coefficients.
+    """Return the unit prices of a row for a combination at a moment: adjusted prices and coefficients.
 
     Raises:
         ValueError: no moment is given, but the combination alone does not decide what an event costs by this row.
@@ -81,12 +83,12 @@ def unit_prices(book: PriceBook, row: PriceRow, combination: Combination, moment
 
 
 def fixed_prices(book: PriceBook, combination: Combination, index: RowIndex | None = None) -> UnitPrices | None:
-    """The unit prices of a combination where it alone decides; None where each event needs :func:`rate` of its own.
+    """Return the unit prices of a combination if it alone decides them; None if each event needs :func:`rate`.
 
-    None: no row matches; the best row has a context band, a time band, a minimum charge or period rules; an adjustment
-    that matches the combination has a context band or a time band. Otherwise an event costs Σ count × unit price,
-    nothing else, and is rejected (``no_price``) for a meter that is not in the answer. With an index the rows are found
-    at once.
+    The result is None if no row matches; if the best row has a context band, a time band, a minimum charge or period
+    rules; or if an adjustment that matches the combination has a context band or a time band. Otherwise an event costs
+    exactly Σ count × unit price, and is rejected (``no_price``) for a meter that is not in the result. An index makes
+    the search for rows fast.
     """
     rows = candidates(book, combination) if index is None else index.candidates(combination)
     if not rows or not _is_decided(rows[0]):
@@ -98,8 +100,10 @@ def fixed_prices(book: PriceBook, combination: Combination, index: RowIndex | No
 def moment_prices(
     book: PriceBook, combination: Combination, moment: Moment, index: RowIndex | None = None
 ) -> UnitPrices | None:
-    """The unit prices of a combination at a moment; None where :func:`rate` must say (no row, a minimum charge, period
-    rules)."""
+    """Return the unit prices of a combination at a moment; None if each event needs :func:`rate`.
+
+    The result is None if no row matches, or if the row has a minimum charge or period rules.
+    """
     rows = candidates(book, combination) if index is None else index.candidates(combination)
     row = first_fitting(book, rows, *moment)
     if row is None or row.minimum_charge_pico or row.periods:
@@ -108,7 +112,7 @@ def moment_prices(
 
 
 def _is_decided(row: PriceRow) -> bool:
-    """Whether the best row of a combination wins whatever the time and the context."""
+    """Return True if the best row of a combination wins at any time and in any context."""
     return row.context is None and row.time_band is None
 
 
@@ -119,10 +123,11 @@ def _is_fixed(row: PriceRow, matching: Iterable[Adjustment]) -> bool:
 def rate(
     event: UsageEvent, book: PriceBook, counters: Counters = NOTHING_COUNTED, clock: Clock | None = None
 ) -> Rated | Refusal:
-    """Price an event by a book: ``no_price`` where no row or no meter price applies, ``overflow`` beyond 64 bits,
-    ``time_too_old`` where a period rule does not count its period any more.
+    """Price an event by a book.
 
-    ``counters`` are those of the event's account; without a clock the event is decided at its own time.
+    Rejects with ``no_price`` if no row or no meter price applies, with ``overflow`` beyond 64 bits, and with
+    ``time_too_old`` if a period rule no longer counts the event's period. ``counters`` are those of the event's
+    account. Without a clock the event is decided at its own time.
     """
     combination, moment = combination_of(event), moment_of(event)
     row = first_fitting(book, candidates(book, combination), *moment)
@@ -133,23 +138,23 @@ def rate(
 
 
 def moment_of(event: UsageEvent) -> Moment:
-    """The time and the context of an event."""
+    """Return the time and the context of an event."""
     return Moment(event.time_us, context_tokens(event.counts))
 
 
 def no_row(event: UsageEvent, book: PriceBook) -> Refusal:
-    """The rejection of an event that no row matches."""
+    """Return the rejection of an event that no row matches."""
     return event.refuse("no_price", no_row_detail(book, combination_of(event), context_tokens(event.counts)))
 
 
 def no_row_detail(book: PriceBook, combination: Combination, context: int) -> str:
-    """The sentence about a combination and a context that no row matches."""
+    """Return the message for a combination and a context that no row matches."""
     dimensions = ", ".join(f"{name} {value!r}" for name, value in combination._asdict().items())
     return f"no row of {book.label} matches {dimensions}, context {context}; add a row that does"
 
 
 def no_meter_detail(book: PriceBook, row: PriceRow, meter: str, quantity: int) -> str:
-    """The sentence about a meter that the winning row does not price."""
+    """Return the message for a meter that the winning row does not price."""
     return (
         f"row {row.index} of {book.label} has no price for the meter {meter!r}, counted {quantity}; "
         f"it prices {', '.join(row.price_pico)}"
@@ -209,14 +214,17 @@ def _sum_up(
 
 
 def _unit_need(event: UsageEvent, coefficients: Mapping[str, int]) -> int:
-    """What an event needs in a unit of account, micro; ``reasoning`` without a coefficient has that of ``output``."""
+    """Return the need of an event in a unit of account, in micro.
+
+    ``reasoning`` without a coefficient takes that of ``output``.
+    """
     fallback = {"reasoning": coefficients.get("output", 0)}
     return sum(count * coefficients.get(meter, fallback.get(meter, 0)) for meter, count in event.counts)
 
 
 @dataclass(slots=True)
 class _Known:
-    """What was looked up for a combination: its rows, the adjustments that may match, and prices by row and those."""
+    """Lookup results for a combination: its rows, the adjustments that may match, and prices by row and adjustments."""
 
     rows: tuple[PriceRow, ...]
     adjustments: tuple[Adjustment, ...]
@@ -225,7 +233,7 @@ class _Known:
 
 
 class Rater:
-    """:func:`rate` for many events of one book: what a combination needs is looked up once."""
+    """Rater for many events of one book, with the same results as :func:`rate`. Looks up each combination once."""
 
     __slots__ = ("_known", "book", "index")
 
@@ -235,7 +243,7 @@ class Rater:
         self._known: dict[Combination, _Known] = {}
 
     def fixed(self, combination: Combination) -> UnitPrices | None:
-        """The same answer as :func:`fixed_prices`."""
+        """Return the same result as :func:`fixed_prices`."""
         known = self._known.get(combination) or self._look_up(combination)
         if not known.rows or not _is_decided(known.rows[0]) or not _is_fixed(known.rows[0], known.adjustments):
             return None
@@ -244,7 +252,7 @@ class Rater:
     def rate(
         self, event: UsageEvent, counters: Counters = NOTHING_COUNTED, clock: Clock | None = None
     ) -> Rated | Refusal:
-        """The same answer as :func:`rate`."""
+        """Return the same result as :func:`rate`."""
         book = self.book
         combination, moment = combination_of(event), moment_of(event)
         known = self._known.get(combination) or self._look_up(combination)
@@ -275,8 +283,7 @@ class Rater:
 
 
 class Raters:
-    """Who prices by each book of a catalogue, made when first needed: a large book's rows are not searched for each
-    event. :class:`Rater` says what :func:`rate` says."""
+    """Raters of the books of a catalogue, created on first use, so that a large book is not searched for each event."""
 
     def __init__(self) -> None:
         self._raters: dict[str, Rater] = {}
@@ -288,11 +295,11 @@ class Raters:
         return rater
 
 
-_KNOWN_MAX = 65_536  # a worker that invents site names must not fill the memory
+_KNOWN_MAX = 65_536  # bounds memory if a worker sends ever new site names
 
 
 def rated_as_json(event: UsageEvent, rated: Rated | Refusal) -> dict[str, object]:
-    """The line of ``tokenbill rate`` for an event (CONTRACT §5)."""
+    """Return the output line of ``tokenbill rate`` for an event (docs/reference/command-line.md)."""
     if isinstance(rated, Refusal):
         return rejection_as_json(rated)
     return {
@@ -318,7 +325,7 @@ def rated_as_json(event: UsageEvent, rated: Rated | Refusal) -> dict[str, object
 
 
 def rejection_as_json(rejection: Refusal) -> dict[str, object]:
-    """The line of ``tokenbill rate`` for an event that is not priced."""
+    """Return the output line of ``tokenbill rate`` for an event that is not priced."""
     return {
         "source": rejection.source,
         "id": rejection.id,

@@ -1,4 +1,4 @@
-"""What a unit of each meter costs in a row: its list prices times tiers, adjustments and a commitment, rounded once."""
+"""Price of one unit of each meter in a row: list price times tier, adjustment and commitment factors, rounded once."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,16 +9,16 @@ from billing.pricing.adjust import adjusted_price, counting
 from billing.pricing.period_prices import rules_of
 
 UnitPrices = dict[str, tuple[int, int]]
-"""Meter → (pico of the currency per unit after adjustments, micro standard tokens per unit)."""
+"""By meter: pico of the currency per unit after adjustments, and micro standard tokens per unit."""
 
 
 def prices_after(
     book: PriceBook, row: PriceRow, matching: Sequence[Adjustment], factors_pico: Sequence[int] = ()
 ) -> UnitPrices:
-    """What a unit of each meter costs in a row under the adjustments that match an event, and further factors.
+    """Return the unit prices of a row under the adjustments that match an event, and further factors.
 
-    A row that prices ``output`` and not ``reasoning`` gives ``reasoning`` output's price, as adjusted, and its
-    coefficient unless the row states one of its own.
+    A row that prices ``output`` and not ``reasoning`` gives ``reasoning`` the adjusted price of output, and the
+    coefficient of output unless the row states one for ``reasoning``.
     """
     coefficients = row.coefficient_micro
     prices = {
@@ -35,9 +35,9 @@ def prices_after(
 
 
 class RowPrices:
-    """The unit prices of a row under the adjustments that match, in any tier; each table is made once.
+    """Unit prices of a row under the adjustments that match, in any tier. Each table is computed once.
 
-    A :class:`billing.pricing.period_prices.PriceOf`.
+    Implements :class:`billing.pricing.period_prices.PriceOf`.
     """
 
     __slots__ = ("_tables", "book", "matching", "row", "rules")
@@ -50,7 +50,7 @@ class RowPrices:
         self._tables: dict[tuple[int | None, int], UnitPrices] = {}
 
     def __call__(self, tier: int | None, factor_pico: int) -> UnitPrices:
-        """See :class:`billing.pricing.period_prices.PriceOf`."""
+        """Return the unit prices in a tier; see :class:`billing.pricing.period_prices.PriceOf`."""
         table = self._tables.get((tier, factor_pico))
         if table is None:
             row, factors_pico = self.priced(tier), (self.tier_factor(tier), factor_pico)
@@ -59,24 +59,24 @@ class RowPrices:
         return table
 
     def block(self, factor_pico: int) -> int:
-        """See :class:`billing.pricing.period_prices.PriceOf`; adjustments of certain meters are not on it."""
+        """Return the price of a block in pico. Adjustments that name meters do not apply to it."""
         counted = counting(self.book.stacking, self.matching, BLOCKS_LINE)
         return adjusted_price(self.block_list_pico, counted, (factor_pico,))
 
     @property
     def block_list_pico(self) -> int:
-        """What a block costs before adjustments, in pico."""
+        """Price of a block before adjustments, in pico."""
         rule, _ = self.rules
         return 0 if rule is None else rule.block_price_pico
 
     def priced(self, tier: int | None) -> PriceRow:
-        """The row with the list prices that it has in a tier."""
+        """Return the row with the list prices that it has in a tier."""
         rule, _ = self.rules
         if rule is None or tier is None or not rule.tiers[tier].price_pico:
             return self.row
         return replace(self.row, price_pico={**self.row.price_pico, **rule.tiers[tier].price_pico})
 
     def tier_factor(self, tier: int | None) -> int:
-        """The factor of a tier, in 1e-12."""
+        """Return the factor of a tier, in 1e-12."""
         rule, _ = self.rules
         return ONE_PICO if rule is None or tier is None else rule.tiers[tier].multiply_pico

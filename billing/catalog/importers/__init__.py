@@ -1,5 +1,6 @@
-"""Price lists of others as price books: LiteLLM's map (:mod:`.litellm`), the sheet of a finance office (:mod:`.sheet`).
+"""Importers of other price lists as price books.
 
-Values in; text and a list of what could not be expressed out. Nothing here opens a file or asks for the time, and no
-price is converted by an exchange rate.
+:mod:`.litellm` imports LiteLLM's price map, :mod:`.sheet` the price sheet of a finance office. An importer takes values
+and returns the rows of a book, and for LiteLLM also a list of the fields that no row expresses. Nothing here opens a
+file or reads a clock, and no price is converted by an exchange rate.
 """

@@ -1,11 +1,11 @@
-"""LiteLLM's price map as one price book ``litellm`` in US dollars, and the list of what no row expresses.
+"""Importer of LiteLLM's price map as one price book ``litellm`` in US dollars, with a list of the fields left out.
 
-Pure: text in, values out. A key becomes rows of ``model: KEY``: one for any service tier, and one for each tier, hour
-and prompt size that costs something else. Every price field of every key is either in a row or in the list.
+Pure: text in, values out. A key becomes rows of ``model: KEY``: one for any service tier, and one for each tier,
+off-peak band and prompt size with different prices. Every price field of every key is either in a row or in the list.
 
-What "0" means: a key whose prices are all 0 is not imported, and a 0 for tokens beside a price for something else
-(a rerank model priced per query) is not a price either. A 0 beside a price of its own kind is one: the output of an
-embedding, a cache that is free to read.
+Meaning of "0": a key whose prices are all 0 is not imported. A 0 for tokens beside a price for something else (a rerank
+model priced per query) is not a price either. A 0 beside a price of its own kind is one: the output of an embedding, a
+cache that is free to read.
 """
 
 from collections.abc import Iterable, Mapping
@@ -53,7 +53,10 @@ _NO_BLOCK: Mapping[str, Any] = {}
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """A book that was made of a source, what it leaves out, and how many of the source's keys it holds."""
+    """Result of an import: the book, the fields left out, and how much of the source was imported.
+
+    ``keys`` counts all keys of the source. ``imported_fields`` counts the price fields expressed by rows.
+    """
 
     book: BookText | None
     left_out: tuple[LeftOut, ...]
@@ -64,7 +67,7 @@ class Imported:
 
 @dataclass(slots=True)
 class _Bands:
-    """The time bands of the book by what they say, named in the order they are met."""
+    """Time bands of the book, numbered in the order in which they are found."""
 
     names: dict[BandText, str] = field(default_factory=dict)
 
@@ -73,7 +76,7 @@ class _Bands:
 
 
 def import_price_map(text: str, effective_from: str = DEFAULT_EFFECTIVE_FROM, version: int = 1) -> Imported:
-    """Read a price map and make a version of the book.
+    """Import a price map as one version of the book.
 
     Raises:
         SourceError: the text is not a price map.
@@ -111,7 +114,7 @@ def import_price_map(text: str, effective_from: str = DEFAULT_EFFECTIVE_FROM, ve
 
 
 def _rows(entry: Entry, bands: _Bands) -> list[RowText]:
-    """The rows of a key; what is left out is noted in the entry."""
+    """Return the rows of a key, and record in the entry the fields left out."""
     names = entry.price_fields()
     if entry.key in _TEMPLATES:
         entry.leave_out("*", TEMPLATE)
@@ -144,7 +147,7 @@ def _rows(entry: Entry, bands: _Bands) -> list[RowText]:
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """Which events a set of prices is for: a service tier or any, and a time band or any time."""
+    """Events that a set of prices applies to: a service tier or any, and a time band or any time."""
 
     service_tier: str = ANY
     time_band: str = ""
@@ -153,11 +156,11 @@ class _Kind:
 _ANY_TIER = _Kind()
 _BATCH = _Kind("batch")
 _Sizes = list[tuple[int, Rates]]
-"""Prices by the prompt size they begin at, ascending from 0."""
+"""Prices by the prompt size at which they begin, ascending from 0."""
 
 
 def _token_sets(entry: Entry, bands: _Bands) -> dict[_Kind, _Sizes]:
-    """The prices of tokens for each kind of event that has prices of its own."""
+    """Return the token prices of each kind of event that has its own prices."""
     starts = (0, *sizes(entry))
     suffixes = {ANY: ""}
     for suffix in TIER_SUFFIXES:
@@ -182,13 +185,13 @@ def _token_sets(entry: Entry, bands: _Bands) -> dict[_Kind, _Sizes]:
         sets[_Kind(_FAST)] = [(low, multiplied(rates, fast)) for low, rates in sets[_ANY_TIER]]
     batch = [(low, batch_rates(entry, low or 1)) for low in starts]
     kept = [(low, rates) for low, rates in batch if rates is not None]
-    for band in ("", *hours) if kept else ():  # a batch costs the same at every hour
+    for band in ("", *hours) if kept else ():  # batch prices have no off-peak hours
         sets[_Kind(_BATCH.service_tier, band)] = kept
     return {kind: sets[kind] for kind in sets if not _same_as_wider(kind, sets)}
 
 
 def _same_as_wider(kind: _Kind, sets: Mapping[_Kind, _Sizes]) -> bool:
-    """Whether prices of a tier add nothing: they are those of any tier, at every hour."""
+    """Return True if the prices of a service tier are those of any tier at every hour, so that its rows add nothing."""
     if kind.service_tier == ANY:
         return False
     tier = {other.time_band: prices for other, prices in sets.items() if other.service_tier == kind.service_tier}
@@ -197,7 +200,7 @@ def _same_as_wider(kind: _Kind, sets: Mapping[_Kind, _Sizes]) -> bool:
 
 
 def _fast_factor(entry: Entry) -> Decimal | None:
-    """Anthropic's factor for ``speed: fast``, which an event tells as the service tier ``fast``."""
+    """Return Anthropic's factor for ``speed: fast``, which is the service tier ``fast`` of an event."""
     specific = entry.fields.get("provider_specific_entry")
     if entry.provider != "anthropic" or not isinstance(specific, Mapping):
         return None
@@ -205,7 +208,10 @@ def _fast_factor(entry: Entry) -> Decimal | None:
 
 
 def _write(entry: Entry, sets: Mapping[_Kind, _Sizes], units: Units, batch_units: Units) -> list[RowText]:
-    """The rows of a key. If any kind of event has context bands all have, so that none wins by having more of them."""
+    """Return the rows of a key.
+
+    If any kind of event has context bands, every kind gets them, so that no row wins only by fixing one more dimension.
+    """
     merged = {kind: _merge(prices) for kind, prices in sets.items()}
     sized = any(len(prices) > 1 for prices in merged.values())
     reported: set[str] = set()
@@ -215,7 +221,7 @@ def _write(entry: Entry, sets: Mapping[_Kind, _Sizes], units: Units, batch_units
         ends = [low for low, _ in prices[1:]] + [None]
         for (low, rates), high in zip(prices, ends, strict=True):
             by_meter = _texts(entry, rates, others, reported)
-            if not by_meter:  # a row that is missing would leave its events to a wider one, at a wrong price
+            if not by_meter:  # without this row a wider one would price its events wrongly
                 entry.leave_out("*", TOO_FINE, f"no price of the service tier {kind.service_tier!r} is left")
                 return []
             dimensions = [("model", entry.key)]
@@ -228,19 +234,19 @@ def _write(entry: Entry, sets: Mapping[_Kind, _Sizes], units: Units, batch_units
 
 
 def _merge(prices: _Sizes) -> _Sizes:
-    """Join neighbouring sizes that cost the same."""
+    """Join neighbouring sizes with the same prices."""
     return [(low, rates) for i, (low, rates) in enumerate(prices) if i == 0 or rates != prices[i - 1][1]]
 
 
 def _texts(entry: Entry, rates: Rates, units: Units, reported: set[str]) -> tuple[tuple[str, str], ...]:
-    """The prices of a row as text. What is too fine is reported once and stays unpriced."""
+    """Return the prices of a row as text. A price that is too fine is reported once and left out."""
     texts: dict[str, str] = {}
     fine = [meter for meter, price in rates.items() if price is not None and per_million(price) is None]
     for meter, price in rates.items():
         if price is not None and meter not in fine:
             texts[meter] = per_million(price) or "0"
     if "reasoning" in fine:
-        texts.pop("output", None)  # else reasoning would take its price
+        texts.pop("output", None)  # else reasoning would be charged as output
     elif texts.get("reasoning") == texts.get("output"):
         texts.pop("reasoning", None)
     for price in sorted({price for meter in fine if (price := rates[meter]) is not None}):
@@ -255,7 +261,7 @@ def _texts(entry: Entry, rates: Rates, units: Units, reported: set[str]) -> tupl
 
 
 def _report_token(entry: Entry, price: Decimal, reported: set[str]) -> None:
-    """Name the fields that a price which is too fine comes from: it is theirs, or half of theirs in a batch."""
+    """Report the fields that a too fine token price comes from: its own, or those of which it is half in a batch."""
     whole = [name for name, value in entry.prices.items() if value == price]
     halves = [name for name, value in entry.prices.items() if halved(value) == price]
     for name in whole or [f"half of {name} in a batch" for name in halves] or ["tokens"]:
@@ -269,7 +275,7 @@ def _report(entry: Entry, name: str, detail: str, reported: set[str]) -> None:
 
 
 def _note_untold(entry: Entry) -> None:
-    """Note the fields that depend on what no event tells."""
+    """Record the fields that depend on data that no usage event carries."""
     for name in entry.price_fields():
         for start, detail in _UNTOLD.items():
             if name.startswith(start) and not (name == "tiered_pricing" and _has_ranges(entry)):
@@ -286,7 +292,7 @@ def _has_ranges(entry: Entry) -> bool:
 
 
 def _note_unread(entry: Entry, priced: bool) -> None:
-    """Note every price field that nothing has read: none is dropped in silence."""
+    """Record every price field that was not read, so that none is dropped silently."""
     for name in entry.unread():
         value = entry.fields[name]
         if name in entry.prices:
@@ -299,7 +305,7 @@ def _note_unread(entry: Entry, priced: bool) -> None:
 
 
 def _zero_fields(entry: Entry, units: Units) -> Iterable[str]:
-    """The fields of tokens that say 0 in a key whose tokens have no price."""
+    """Return the token fields with a price of 0 in a key whose tokens have no price."""
     of_units = {name for name, _ in units.values()}
     listed = {out.field for out in entry.left_out}
     return [
@@ -314,7 +320,7 @@ def _zero_fields(entry: Entry, units: Units) -> Iterable[str]:
 
 
 def _without_zero(entry: Entry, units: Units) -> Units:
-    """Prices without the zeros, which are noted."""
+    """Return the prices that are not zero, and record the others."""
     for name, price in units.values():
         if not price:
             entry.leave_out(name, ZERO)

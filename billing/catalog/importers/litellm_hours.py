@@ -1,8 +1,8 @@
-"""LiteLLM's ``off_peak_pricing`` windows as time bands.
+"""Conversion of LiteLLM's ``off_peak_pricing`` windows into time bands.
 
-LiteLLM reads hours in UTC, and the weekday of the instant itself on the calendar of ``weekday_timezone``. A time band
-reads both in one zone, and a stretch past midnight belongs to the day it starts on. So the hours are moved into the
-calendar's zone, which must keep its distance to UTC, and cut at its midnights.
+LiteLLM reads hours in UTC, and the weekday of that instant on the calendar of ``weekday_timezone``. A time band reads
+both in one zone, and hours past midnight belong to the day on which they start. So the hours are moved into the
+calendar's zone, whose offset from UTC must not change, and cut at its midnights.
 """
 
 import re
@@ -23,14 +23,14 @@ _YEARS = range(2020, 2038)
 
 
 class HoursError(ValueError):
-    """Off-peak hours that no time band expresses; the message says why."""
+    """Raised for off-peak hours that no time band can express; the message gives the reason."""
 
 
 def off_peak_bands(block: Mapping[str, Any]) -> tuple[BandText, ...]:
-    """The bands of a block, of which no two apply at once and which together are its hours.
+    """Return the bands of a block: no two apply at once, and together they are its hours.
 
     Raises:
-        HoursError: a window that is not understood, or a calendar that changes its distance to UTC.
+        HoursError: a window cannot be read, or the calendar's offset from UTC changes.
     """
     zone = str(block.get("weekday_timezone") or "UTC").strip()
     offset = _offset_minutes(zone)
@@ -66,7 +66,7 @@ def _offset_minutes(zone: str) -> int:
 
 
 def _utc_minutes(hours: object) -> Iterator[int]:
-    """The minutes of the UTC day in a window or a list of windows; equal ends are the whole day."""
+    """Yield the minutes of the UTC day in a window or a list of windows. Equal ends are the whole day."""
     for window in hours if isinstance(hours, list) else [hours]:
         match = _HOURS.fullmatch(window) if isinstance(window, str) else None
         if match is None:
@@ -95,7 +95,7 @@ def _weekday(day: object) -> int:
 
 
 def _hours(minutes: set[int]) -> Iterator[str]:
-    """Minutes of a day as stretches such as ``04:00-06:00``."""
+    """Yield minutes of a day as stretches such as ``04:00-06:00``."""
     starts = sorted(minute for minute in minutes if minute - 1 not in minutes)
     ends = sorted(minute + 1 for minute in minutes if minute + 1 not in minutes)
     for start, end in zip(starts, ends, strict=True):

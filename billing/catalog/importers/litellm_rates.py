@@ -1,8 +1,8 @@
-"""What LiteLLM 1.109.1 bills for one token of each kind, with all its fallbacks, as exact decimals.
+"""Price of one token of each kind as LiteLLM 1.109.1 bills it, with all its fallbacks, as exact decimals.
 
-Follows ``generic_cost_per_token`` and ``batch_cost_calculator``, in which a token without a price of its own takes the
-price of another. Two things differ on purpose. A price that is missing is None here and stays unpriced, where LiteLLM
-bills 0. And a price of the map that one provider's calculator overlooks counts here.
+Follows ``generic_cost_per_token`` and ``batch_cost_calculator``, in which a token without its own price takes the price
+of another. Two differences are intended. A missing price is None here and stays unpriced, where LiteLLM bills 0. And a
+price in the map counts here even if one provider's calculator ignores it.
 """
 
 import re
@@ -30,7 +30,7 @@ MEDIA_OUTPUT = {
     "video_output": "output_cost_per_video_token",
 }
 OWN_ONLY = {"cache_write_audio": "cache_creation_input_audio_token_cost", "citation_tokens": "citation_cost_per_token"}
-"""Meters that exist only where the map prices them."""
+"""Meters that exist only if the map prices them."""
 
 _SIZED = rf"({INPUT}|{OUTPUT}|{CACHE_READ}|{CACHE_WRITE}(_above_1hr|_above_12hr)?)_above_(?P<size>\d+k?)_tokens"
 _STANDARD_SIZE = re.compile(_SIZED)
@@ -42,7 +42,7 @@ Rates = dict[str, Decimal | None]
 
 
 def sizes(entry: Entry) -> tuple[int, ...]:
-    """Every number of prompt tokens at which a price of this entry may change, ascending."""
+    """Return every number of prompt tokens at which a price of this entry may change, ascending."""
     first = 0 if entry.provider in _INCLUSIVE else 1
     patterns = (_STANDARD_SIZE, _BATCH_SIZE, *_TIER_SIZE.values())
     found = {size + first for pattern in patterns for _, size in entry.thresholds(pattern)}
@@ -52,7 +52,11 @@ def sizes(entry: Entry) -> tuple[int, ...]:
 
 
 def standard_rates(entry: Entry, suffix: str, tokens: int, off_peak: Mapping[str, Any]) -> Rates:
-    """The price of a token by meter, for a service tier's suffix or "", a prompt size and the open off-peak block."""
+    """Return the price of a token by meter.
+
+    ``suffix`` is that of a service tier, or "". ``tokens`` is the prompt size. ``off_peak`` is the off-peak block that
+    applies, or empty.
+    """
     tier = _tier_at(entry, tokens)
     rates = _tiered(entry, tier) if tier is not None else _flat(entry, suffix, tokens)
     base = {
@@ -79,7 +83,10 @@ def standard_rates(entry: Entry, suffix: str, tokens: int, off_peak: Mapping[str
 
 
 def batch_rates(entry: Entry, tokens: int) -> Rates | None:
-    """The price of a token in a batch: the batch price, else half the standard one; None where there is neither."""
+    """Return the price of a token in a batch by meter.
+
+    It is the batch price, else half the standard price. The result is None if there is neither.
+    """
     batch_input = _batch_price(entry, INPUT, tokens)
     rates = _half_input(entry) if batch_input is None else _batch_input(entry, batch_input, tokens)
     output = _or(_batch_price(entry, OUTPUT, tokens), halved(entry.price(OUTPUT)))
@@ -137,7 +144,7 @@ def _cache_read(entry: Entry, suffix: str) -> Decimal | None:
 
 
 def _tiers(entry: Entry) -> list[tuple[int, int, Mapping[str, Any]]]:
-    """The tiers by prompt size that name their range, by where they start: LiteLLM's ``select_tier_for_input``."""
+    """Return the tiers that name a range of prompt sizes, sorted by start, like LiteLLM's ``select_tier_for_input``."""
     table = entry.fields.get("tiered_pricing")
     found: list[tuple[int, int, Mapping[str, Any]]] = []
     for tier in table if isinstance(table, list) else ():
@@ -150,7 +157,7 @@ def _tiers(entry: Entry) -> list[tuple[int, int, Mapping[str, Any]]]:
 
 
 def _tier_at(entry: Entry, tokens: int) -> Mapping[str, Any] | None:
-    """The tier of a prompt size; above and between all ranges it is the last."""
+    """Return the tier of a prompt size, the last tier outside all ranges; None if it has no input price."""
     tiers = _tiers(entry)
     if not tiers:
         return None
@@ -186,7 +193,7 @@ def _reasoning(entry: Entry, suffix: str, tier: Mapping[str, Any] | None, output
 def _explicit_read(
     entry: Entry, suffix: str, tier: Mapping[str, Any] | None, off_peak: Mapping[str, Any], read: Decimal | None
 ) -> Decimal | None:
-    """The price of reading a cache that was made on purpose; None where the map knows no such price."""
+    """Return the price of reading an explicitly created cache; None if the map has no such price."""
     own = entry.price_or_base(EXPLICIT_READ, suffix)
     of_tier = as_price(tier.get(EXPLICIT_READ)) if tier is not None else None
     of_hour = as_price(off_peak.get(EXPLICIT_READ))
@@ -197,7 +204,7 @@ def _explicit_read(
 
 
 def _batch_price(entry: Entry, name: str, tokens: int) -> Decimal | None:
-    """A batch price, of the greatest size exceeded that the same field names: ``get_batch_cost_rates``."""
+    """Return the batch price of a field for the greatest size exceeded, like LiteLLM's ``get_batch_cost_rates``."""
     flat = entry.price(name + BATCH_SUFFIX)
     own = re.compile(rf"{name}_above_(?P<size>\d+k?)_tokens{BATCH_SUFFIX}")
     for written, size in reversed(list(entry.thresholds(own))):
@@ -231,5 +238,5 @@ def _half_input(entry: Entry) -> Rates:
 
 
 def multiplied(rates: Rates, factor: Decimal) -> Rates:
-    """Every price times a factor, exactly."""
+    """Return every price times a factor, exactly."""
     return {meter: None if price is None else times(price, factor) for meter, price in rates.items()}

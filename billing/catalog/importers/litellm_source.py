@@ -1,6 +1,7 @@
-"""LiteLLM's price map as exact values: which entry holds which price, of which service tier, above which size.
+"""Reader of LiteLLM's price map into exact values: prices by field, with the service tier and prompt size of a field.
 
-The names are those of LiteLLM 1.109.1, ``model_prices_and_context_window_backup.json``. Knows nothing of price books.
+Field names are those of LiteLLM 1.109.1, ``model_prices_and_context_window_backup.json``. Does not depend on price
+books.
 """
 
 import json
@@ -19,14 +20,14 @@ _SPECIFIC = "provider_specific_entry"
 
 
 class SourceError(ValueError):
-    """A file that is not a price map at all."""
+    """Raised for a file that is not a price map."""
 
 
 def read_price_map(text: str) -> dict[str, dict[str, Any]]:
     """Parse a price map with numbers as exact decimals, exponents included.
 
     Raises:
-        SourceError: not JSON, a key given twice, NaN or infinity, or not an object of objects.
+        SourceError: not JSON, a key given twice, NaN or infinity, nested too deeply, or not an object of objects.
     """
     try:
         document = json.loads(
@@ -58,7 +59,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def as_price(value: object) -> Decimal | None:
-    """A price as LiteLLM accepts it, a number or its text; None for anything else."""
+    """Return a price from a number or its text, as LiteLLM accepts it; None for anything else."""
     if isinstance(value, Decimal):
         return value if value.is_finite() and value >= 0 else None
     if isinstance(value, str):
@@ -70,14 +71,14 @@ def as_price(value: object) -> Decimal | None:
 
 
 def is_price_field(name: str, value: object) -> bool:
-    """Whether a field says something about money: only these are imported or reported."""
+    """Return True if a field concerns money. Only these fields are imported or reported."""
     if name == _SPECIFIC:
         return isinstance(value, Mapping) and any(isinstance(item, Decimal) for item in value.values())
     return any(mark in name for mark in _MARKS) and not isinstance(value, bool)
 
 
 class Entry:
-    """One key of the map. It remembers which price fields were read, so that none is dropped in silence."""
+    """One key of the map. It records which price fields were read, so that none is dropped silently."""
 
     def __init__(self, key: str, fields: Mapping[str, Any]) -> None:
         self.key = key
@@ -89,38 +90,41 @@ class Entry:
         self._used: set[str] = set()
 
     def price(self, name: str) -> Decimal | None:
-        """The price of a field; None where it is absent or no number."""
+        """Return the price of a field; None if it is absent or not a number."""
         price = self.prices.get(name)
         if price is not None:
             self._used.add(name)
         return price
 
     def price_or_base(self, name: str, suffix: str) -> Decimal | None:
-        """The price of a field for a service tier, else the field's own: LiteLLM's ``get_cost_per_unit``."""
+        """Return the price of a field for a service tier, else the field's own: LiteLLM's ``get_cost_per_unit``."""
         price = self.price(name + suffix)
         return price if price is not None else self.price(name)
 
     def raw(self, name: str) -> Any:
-        """A field that is not a number, as it was parsed; None where it is absent."""
+        """Return a field that is not a price, as it was parsed; None if it is absent."""
         if name in self.fields:
             self._used.add(name)
         return self.fields.get(name)
 
     def leave_out(self, name: str, reason: str, detail: str = "") -> None:
-        """Note that a field is not expressed."""
+        """Record that a field is not expressed, and the reason."""
         self._used.add(name)
         self.left_out.append(LeftOut(self.key, name, reason, detail))
 
     def price_fields(self) -> list[str]:
-        """The names of all fields that say something about money."""
+        """Return the names of all fields that concern money."""
         return [name for name, value in self.fields.items() if is_price_field(name, value)]
 
     def unread(self) -> list[str]:
-        """The price fields that nothing read."""
+        """Return the price fields that were not read."""
         return [name for name in self.price_fields() if name not in self._used]
 
     def thresholds(self, pattern: re.Pattern[str]) -> Iterator[tuple[str, int]]:
-        """The sizes, as written and in tokens, in the names of fields that match; the first group is the size."""
+        """Yield the prompt sizes in the names of matching fields, as written and in tokens, ascending.
+
+        The group ``size`` of the pattern is the size.
+        """
         seen: dict[str, int] = {}
         for name in self.prices:
             match = pattern.fullmatch(name)

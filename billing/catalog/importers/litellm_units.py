@@ -1,6 +1,6 @@
-"""What LiteLLM's price map asks for things that are not tokens: images, seconds, characters, pages, searches.
+"""Prices of units other than tokens in LiteLLM's map: images, seconds, characters, pages, searches.
 
-One source field is one meter. Where the built-in meters do not tell two prices apart (videos of 720p and of 4k, images
+One source field is one meter. If the built-in meters cannot distinguish two prices (videos of 720p and of 4k, images
 received and made), the book declares meters of its own.
 """
 
@@ -37,11 +37,11 @@ _PER_PROMPT_PROVIDERS = ("gemini", "vertex_ai", "vertex_ai-language-models")
 _SEARCH = "search_context_cost_per_query"
 _SIZES = ("low", "medium", "high")
 Units = dict[str, tuple[str, Decimal]]
-"""Meter → (field it comes from, price of one unit)."""
+"""By meter: the field it comes from, and the price of one unit."""
 
 
 def unit_prices(entry: Entry) -> Units:
-    """The prices of an entry that are not of tokens; zero is among them only where the map says so."""
+    """Return the prices of an entry for units other than tokens. A price is zero only if the map states zero."""
     found: Units = {}
     for name, meter in _PER_UNIT.items():
         _add(found, meter, name, entry.price(name))
@@ -63,7 +63,7 @@ def unit_prices(entry: Entry) -> Units:
 
 
 def batch_unit_prices(entry: Entry) -> Units:
-    """The prices that are not of tokens and differ in a batch: pages."""
+    """Return the prices for units other than tokens that differ in a batch: those of pages."""
     found: Units = {}
     for name in ("ocr_cost_per_page", "annotation_cost_per_page"):
         _add(found, _PER_UNIT[name], name + BATCH_SUFFIX, entry.price(name + BATCH_SUFFIX))
@@ -80,7 +80,7 @@ def _of_millisecond(price: Decimal | None) -> Decimal | None:
 
 
 def _add_seconds(found: Units, entry: Entry) -> None:
-    """Output seconds where they cost something, else input seconds: LiteLLM never bills both."""
+    """Add the first price per second that is not zero, output before input: LiteLLM never bills both."""
     given = [(name, price) for name in _SECONDS if (price := entry.price(name)) is not None]
     if not given:
         return
@@ -92,7 +92,11 @@ def _add_seconds(found: Units, entry: Entry) -> None:
 
 
 def _add_images(found: Units, entry: Entry) -> None:
-    """``images`` are those made; those received where only they have a price, else ``input_images``."""
+    """Add the prices of images.
+
+    ``images`` are the images made. Images received are also ``images`` if only they have a price, else
+    ``input_images``.
+    """
     made, received = entry.price("output_cost_per_image"), entry.price("input_cost_per_image")
     if made is not None and (made or not received):
         _add(found, "images", "output_cost_per_image", made)
@@ -106,13 +110,13 @@ def _add_images(found: Units, entry: Entry) -> None:
         _add(found, "pixels", "input_cost_per_pixel", per_pixel)
     elif "images" in found and found["images"][1]:
         entry.leave_out("input_cost_per_pixel", REPLACED, found["images"][0])
-    else:  # the key itself says how many pixels an image has
+    else:  # the key contains the size of an image in pixels
         price = times(per_pixel, int(size[1]) * int(size[2]))
         _add(found, "images", "input_cost_per_pixel", price)
 
 
 def _add_searches(found: Units, entry: Entry) -> None:
-    """Per search, or per prompt that was grounded by any number of searches, as the provider counts them."""
+    """Add prices per search, or per prompt that was grounded by any number of searches, as the provider counts them."""
     per_prompt = entry.provider in _PER_PROMPT_PROVIDERS and entry.raw("web_search_billing_unit") != "per_query"
     _add(found, "searches", "input_cost_per_query", entry.price("input_cost_per_query"))
     maps = "google_maps_grounding_cost_per_query"

@@ -1,9 +1,9 @@
-"""A price sheet as a finance office keeps it, as versions of one price book.
+"""Importer of a finance office's price sheet as versions of one price book.
 
 Pure: cells in, values out. The first row holds headers, in English or Chinese. A sheet has either one price per row
 (columns meter and price) or one column per meter; ``examples/price-lists`` shows both. Every date on which a price
-begins is a version of the book, and a version holds every price in force then: a later row replaces the earlier one of
-the same model, dimensions and meter. Nothing is rounded, converted or guessed.
+begins makes a version of the book, and a version holds every price in force then: a price that begins later replaces
+the earlier one of the same model, dimensions, context band and meter. Nothing is rounded, converted or guessed.
 """
 
 import re
@@ -32,7 +32,10 @@ Context = tuple[int, int | None] | None
 
 @dataclass(frozen=True, slots=True)
 class SheetOptions:
-    """What a sheet leaves unsaid: ``timezone`` is where its dates begin, ``effective_from`` is for rows without one."""
+    """Settings that a sheet does not contain.
+
+    Dates in the sheet begin at midnight in ``timezone``; ``effective_from`` applies to rows without a date.
+    """
 
     name: str
     version: int = 1
@@ -44,7 +47,7 @@ class SheetOptions:
 
 @dataclass(frozen=True, slots=True)
 class _Price:
-    """One price and where it stands."""
+    """One price and the row it is from."""
 
     dimensions: Dimensions
     context: Context
@@ -57,7 +60,7 @@ class _Price:
 
 @dataclass(slots=True)
 class _Reader:
-    """The sheet that is read, and what was found wrong."""
+    """Sheet being read, and the errors and currencies found in it."""
 
     sheet: Sheet
     options: SheetOptions
@@ -69,10 +72,10 @@ class _Reader:
 
 
 def import_sheet(sheet: Sheet, options: SheetOptions) -> tuple[BookText, ...]:
-    """Make versions of a book, oldest first.
+    """Return the versions of a book, oldest first.
 
     Raises:
-        SheetProblem: with everything that is wrong, by row and column.
+        SheetProblem: with every error, by row and column.
     """
     reader = _Reader(sheet, options)
     prices: list[_Price] = []
@@ -94,7 +97,7 @@ def import_sheet(sheet: Sheet, options: SheetOptions) -> tuple[BookText, ...]:
 
 
 def _headers(reader: _Reader) -> tuple[Column, ...]:
-    """The columns by their headers; every error is noted."""
+    """Return the columns by their headers, and record every error."""
     number, cells = reader.sheet.rows[0]
     found: list[Column] = []
     for index, cell in enumerate(cells):
@@ -114,7 +117,7 @@ def _headers(reader: _Reader) -> tuple[Column, ...]:
 
 
 def _check_columns(reader: _Reader, number: int, found: list[Column]) -> None:
-    """Note what the columns lack together."""
+    """Record missing and contradictory columns."""
     roles = {column.role for column in found}
     meters = [column for column in found if column.meter]
     if "model" not in roles:
@@ -132,7 +135,7 @@ def _check_columns(reader: _Reader, number: int, found: list[Column]) -> None:
 
 
 def _texts(reader: _Reader, number: int, cells: tuple[str | BadCell, ...], known: tuple[Column, ...]) -> dict[int, str]:
-    """The text of each known column of a row; a cell outside of them is an error."""
+    """Return the text of each known column of a row. Content in any other cell is an error."""
     texts: dict[int, str] = {}
     indexes = {column.index for column in known}
     for index, cell in enumerate(cells):
@@ -146,7 +149,7 @@ def _texts(reader: _Reader, number: int, cells: tuple[str | BadCell, ...], known
 
 
 def _row_prices(reader: _Reader, number: int, texts: Mapping[int, str], known: tuple[Column, ...]) -> Iterator[_Price]:
-    """The prices of a row."""
+    """Yield the prices of a row."""
     by_role = {column.role: column for column in known if column.role}
 
     def text(role: str) -> str:
@@ -175,7 +178,7 @@ def _row_prices(reader: _Reader, number: int, texts: Mapping[int, str], known: t
     for column, meter, unit in priced:
         written = texts.get(column.index, "")
         if not written and column.meter:
-            continue  # a model without this meter
+            continue  # the model does not have this meter
         price = _per_million(reader, number, column, meter, written, unit)
         if price is not None:
             yield _Price(dimensions, context, meter, price, begins, source, number)
@@ -194,7 +197,7 @@ def _unit(reader: _Reader, number: int, by_role: Mapping[str, Column], text: str
 def _per_million(
     reader: _Reader, number: int, column: Column, meter: str, written: str, unit: Unit | None
 ) -> str | None:
-    """A price as currency per million units; None where it is wrong, which is noted."""
+    """Return a price in currency per million units; None, with an error recorded, if it is wrong."""
     if unit is None:
         return None
     if not _NUMBER.fullmatch(written):
@@ -215,7 +218,7 @@ def _per_million(
 def _context(
     reader: _Reader, number: int, by_role: Mapping[str, Column], low: str, high: str
 ) -> tuple[int, int | None] | None:
-    """The context band of a row: from (included) to (excluded), open where "to" is empty."""
+    """Return the context band of a row: from (included) to (excluded), open if "to" is empty."""
     if not low and not high:
         return None
     for role, text in ((columns.CONTEXT_FROM, low), (columns.CONTEXT_TO, high)):
@@ -229,7 +232,7 @@ def _context(
 
 
 def _effective_from(reader: _Reader, number: int, by_role: Mapping[str, Column], text: str) -> str:
-    """When a row begins, as RFC 3339: a date is its midnight in the time zone of the sheet."""
+    """Return the beginning of a row as RFC 3339. A date begins at midnight in the time zone of the sheet."""
     column = by_role[columns.EFFECTIVE_FROM].index if columns.EFFECTIVE_FROM in by_role else None
     if not text:
         if not reader.options.effective_from:
@@ -259,7 +262,7 @@ def _check_twice(reader: _Reader, prices: list[_Price]) -> None:
 
 
 def _currency(reader: _Reader) -> str:
-    """The one currency of the sheet and the options."""
+    """Return the one currency of the sheet and the options."""
     found = reader.currencies | ({reader.options.currency} if reader.options.currency else set())
     if len(found) > 1:
         message = f"there are prices in {' and '.join(sorted(found))}; a book has one currency, so split the sheet"
@@ -268,7 +271,7 @@ def _currency(reader: _Reader) -> str:
 
 
 def _versions(options: SheetOptions, currency: str, prices: list[_Price]) -> Iterator[BookText]:
-    """A version for each time at which a price begins, with everything in force then."""
+    """Yield a version for each time at which a price begins, with every price in force then."""
     begins = {parse_time_us(price.effective_from): price.effective_from for price in prices}
     for number, time_us in enumerate(sorted(begins)):
         rows: dict[tuple[Dimensions, Context], dict[str, _Price]] = {}

@@ -1,4 +1,4 @@
-"""A price sheet as text in cells, with what a message needs to point at one. Knows no prices."""
+"""Price sheet as text in cells, with the place of each cell for messages. Does not interpret prices."""
 
 import csv
 import io
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class BadCell:
-    """A cell whose content cannot be taken as text without guessing; ``problem`` says why."""
+    """Cell whose content cannot be read as text without guessing; ``problem`` gives the reason."""
 
     problem: str
 
@@ -18,7 +18,7 @@ Cell = str | BadCell
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """One sheet. ``rows`` are (number of the row in the file from 1, its cells); a row of empty cells is left out."""
+    """One sheet. ``rows`` are (number of the row in the file from 1, its cells); empty rows are left out."""
 
     name: str
     rows: tuple[tuple[int, tuple[Cell, ...]], ...]
@@ -26,7 +26,7 @@ class Sheet:
 
 @dataclass(frozen=True, slots=True)
 class SheetError:
-    """Something to correct: which sheet, row and column (as a spreadsheet names it), and what is wrong."""
+    """One error in a sheet. ``row`` is counted from 1 and ``column`` from 0; as text the column is a letter."""
 
     sheet: str
     row: int
@@ -39,7 +39,7 @@ class SheetError:
 
 
 class SheetProblem(ValueError):
-    """A sheet that cannot be imported; ``errors`` are all of them."""
+    """Raised for a sheet that cannot be imported; ``errors`` holds every error."""
 
     def __init__(self, errors: Sequence[SheetError]) -> None:
         super().__init__("\n".join(str(error) for error in errors))
@@ -47,7 +47,7 @@ class SheetProblem(ValueError):
 
 
 def column_letters(index: int) -> str:
-    """The name of a column: 0 is A, 26 is AA."""
+    """Return the name of a column: 0 is A, 26 is AA."""
     letters = ""
     index += 1
     while index:
@@ -57,16 +57,16 @@ def column_letters(index: int) -> str:
 
 
 def make_sheet(name: str, rows: Iterable[tuple[int, Iterable[Cell]]]) -> Sheet:
-    """A sheet of cells, blanks around their text taken away and empty rows left out."""
+    """Return a sheet of cells without the blanks around their text and without empty rows."""
     stripped = ((number, tuple(c.strip() if isinstance(c, str) else c for c in cells)) for number, cells in rows)
     return Sheet(name, tuple((number, cells) for number, cells in stripped if any(cells)))
 
 
 def read_csv(name: str, content: bytes) -> Sheet:
-    """Read comma or tab separated text in UTF-8, or in GB 18030 as a Chinese spreadsheet program saves it.
+    """Read comma or tab separated text in UTF-8, or in GB 18030 as Chinese spreadsheet programs save it.
 
     Raises:
-        SheetProblem: it is in neither encoding, or a quote is not closed.
+        SheetProblem: the text is in neither encoding, or is not CSV (a quote is not closed).
     """
     try:
         text = content.decode("utf-8-sig")

@@ -1,4 +1,4 @@
-"""The words of a price sheet: what a column header means, in English or Chinese, and the unit it is in."""
+"""Words of a price sheet in English and Chinese: column headers, meters, currencies and units."""
 
 import re
 import unicodedata
@@ -65,7 +65,7 @@ UNIT_HELP = "a currency and a number of units such as 元/百万, CNY/million or
 
 
 def plain_word(text: str) -> str:
-    """A header or word in one spelling: width, case and blanks do not matter."""
+    """Return a header or word in one spelling, independent of character width, case and blanks."""
     return re.sub(r"[\s\-]+", "_", unicodedata.normalize("NFKC", text).strip().casefold())
 
 
@@ -77,20 +77,20 @@ _WITH_UNIT = re.compile(r"(?P<name>[^()]+?)_?\((?P<unit>[^()]*)\)")
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What a price is for: a currency, and so many units of a meter; ``of_time`` where that is a second."""
+    """Unit of a price: a currency and a number of units of a meter. ``of_time`` is True if the unit is a second."""
 
     currency: str
     units: int
     of_time: bool = False
 
     def fits(self, meter: str) -> bool:
-        """Whether the unit can be one of a meter."""
+        """Return True if a meter can be priced in this unit."""
         return not self.of_time or meter in _OF_TIME
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column: its role, or the meter that it prices, and the unit in its header."""
+    """Column of a sheet: its role or the meter that it prices, and the unit in its header."""
 
     index: int
     header: str
@@ -100,7 +100,7 @@ class Column:
 
 
 def read_unit(text: str) -> Unit | None:
-    """Read a unit such as ``元/百万``; None where it is not one."""
+    """Return the unit of a text such as ``元/百万``; None if it is not one."""
     currency, slash, amount = plain_word(text).partition("/")
     if not slash or currency not in _CURRENCIES:
         return None
@@ -111,17 +111,17 @@ def read_unit(text: str) -> Unit | None:
 
 
 def read_meter(text: str) -> str | None:
-    """The built-in meter of a name in English or Chinese; None where there is none."""
+    """Return the built-in meter of a name in English or Chinese, or None."""
     return _METER_OF.get(plain_word(text))
 
 
 def read_currency(text: str) -> str:
-    """A currency code of a word: ``人民币`` is CNY; anything else is taken as a code."""
+    """Return the currency code of a word: ``人民币`` is CNY. Any other word is taken as a code."""
     return _CURRENCIES.get(plain_word(text), text.upper())
 
 
 def read_header(index: int, header: str) -> Column | str:
-    """What a column is, or what is wrong with its header."""
+    """Return the column of a header, or a message if the header is wrong."""
     word, unit = plain_word(header), None
     match = _WITH_UNIT.fullmatch(word)
     if match is not None:

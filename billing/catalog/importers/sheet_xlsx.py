@@ -1,8 +1,8 @@
-"""A price sheet in an XLSX workbook as text in cells.
+"""Reader of a price sheet in an XLSX workbook as text in cells.
 
-A spreadsheet keeps numbers in binary. One is taken as the shortest decimal that is the same binary number, and only
-where that has at most the 15 digits which a spreadsheet itself keeps and shows; a longer one is the trace of a formula
-such as 0.1+0.2, and what was meant would be a guess.
+A spreadsheet stores numbers in binary. Each is read as the shortest decimal that is the same binary number, and only if
+that has at most the 15 digits which a spreadsheet itself keeps and shows. A longer one is the trace of a formula such
+as 0.1+0.2, and its intended value would be a guess.
 """
 
 import io
@@ -20,11 +20,11 @@ from billing.catalog.importers.values import plain
 
 DIGITS = 15
 MAX_BYTES = 64 * 1024 * 1024
-"""The most that a workbook may unpack to."""
+"""Greatest size of an unpacked workbook."""
 
 
 def read_xlsx(name: str, content: bytes, sheet: str = "") -> Sheet:
-    """Read one sheet of a workbook; its name is needed where several hold something.
+    """Read one sheet of a workbook. ``sheet`` names it; it is needed if several sheets have content.
 
     Raises:
         SheetProblem: not a workbook, too large, or not clear which sheet is meant.
@@ -68,7 +68,7 @@ def _holds(sheet: Worksheet) -> bool:
 
 
 def _cell(value: object, formula: object, kind: str) -> Cell:
-    """A cell as text, or why it cannot be."""
+    """Return a cell as text, or the reason why it cannot be read."""
     if value is None:
         if formula is None:
             return ""

@@ -1,6 +1,6 @@
-"""What every importer gives back: the rows of a book as plain values, and what it left out with the reason.
+"""Values that every importer returns: the rows of a book as plain text, and the fields left out with the reason.
 
-Numbers are :class:`decimal.Decimal`, never binary ones. Rounding happens in :func:`per_million` alone.
+Numbers are :class:`decimal.Decimal`, never binary ones. Only :func:`per_million` rounds.
 """
 
 from collections import Counter
@@ -11,18 +11,18 @@ from decimal import Decimal, localcontext
 from schemas.units import PICO_DIGITS
 
 GREATEST_PRICE = Decimal(2**63 - 1).scaleb(-PICO_DIGITS)
-"""The greatest price of one unit that a price book can hold."""
-_EXACT_DIGITS = 400  # no number of a price list is longer; beyond it a price is refused, not rounded
+"""Greatest price of one unit that a price book can hold."""
+_EXACT_DIGITS = 400  # longer than any number of a price list; a longer price is refused, not rounded
 _TOLERANCE = Decimal("1e-9")
 _PICO = Decimal(1).scaleb(-PICO_DIGITS)
 
 Prices = Mapping[str, Decimal]
-"""Meter → price of one unit of the meter."""
+"""Price of one unit of each meter."""
 
 
 @dataclass(frozen=True, slots=True)
 class BandText:
-    """A time band as it is written: a zone, days such as ``mon``, hours such as ``09:00-12:00``."""
+    """Time band as it is written: a zone, days such as ``mon``, hours such as ``09:00-12:00``."""
 
     timezone: str
     days: tuple[str, ...]
@@ -31,7 +31,7 @@ class BandText:
 
 @dataclass(frozen=True, slots=True)
 class RowText:
-    """A row as it is written: ``dimensions`` in order, then the price of a million units of each meter."""
+    """Row as it is written: ``dimensions`` in order, then the price of a million units of each meter."""
 
     dimensions: tuple[tuple[str, str], ...]
     per_million: tuple[tuple[str, str], ...]
@@ -42,7 +42,10 @@ class RowText:
 
 @dataclass(frozen=True, slots=True)
 class BookText:
-    """One version of a price book as it is written. ``effective_from`` is RFC 3339; ``comments`` stand above it."""
+    """One version of a price book as it is written.
+
+    ``effective_from`` is an RFC 3339 time. ``comments`` are written above the version.
+    """
 
     name: str
     version: int
@@ -57,7 +60,7 @@ class BookText:
 
 @dataclass(frozen=True, slots=True, order=True)
 class LeftOut:
-    """One field of a source that no row expresses, and why. ``reason`` is of a short list, ``detail`` is free."""
+    """One field of a source that no row expresses. ``reason`` is one of a short list; ``detail`` is free text."""
 
     key: str
     field: str
@@ -69,14 +72,14 @@ class LeftOut:
 
 
 def count_by_reason(left_out: Iterable[LeftOut]) -> dict[str, int]:
-    """How many fields were left out, by reason, most first."""
+    """Return the number of fields left out by reason, most frequent first."""
     return dict(Counter(entry.reason for entry in left_out).most_common())
 
 
 def per_million(price: Decimal) -> str | None:
-    """The price of a million units as the plain decimal of a price book; None where it cannot be expressed.
+    """Return the price of a million units as the plain decimal of a price book; None if it cannot be expressed.
 
-    A price finer than 1e-12 per unit is rounded half even where that changes it by at most 1e-9 of itself.
+    A price finer than 1e-12 per unit is rounded half even if that changes it by at most 1e-9 of itself.
     """
     with localcontext() as context:
         context.prec = _EXACT_DIGITS
@@ -89,7 +92,7 @@ def per_million(price: Decimal) -> str | None:
 
 
 def plain(number: Decimal) -> str:
-    """A number without exponent and trailing zeros."""
+    """Return a number as text without exponent and trailing zeros."""
     text = f"{number:f}"
     if "." in text:
         text = text.rstrip("0").rstrip(".")
@@ -97,12 +100,12 @@ def plain(number: Decimal) -> str:
 
 
 def times(number: Decimal, factor: Decimal | int) -> Decimal:
-    """An exact product."""
+    """Return the exact product of a number and a factor."""
     with localcontext() as context:
         context.prec = _EXACT_DIGITS
         return number * factor
 
 
 def halved(number: Decimal | None) -> Decimal | None:
-    """Exactly half; nothing of nothing."""
+    """Return exactly half of a number; None for None."""
     return None if number is None else times(number, Decimal("0.5"))

@@ -1,4 +1,4 @@
-"""Price books as YAML text that :mod:`billing.catalog.load` reads back to the same values. Writes no file."""
+"""Writer of price books as YAML text that :mod:`billing.catalog.load` reads back to the same values. Writes no file."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,12 +9,12 @@ _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
 
 
 def write_books(books: Sequence[BookText]) -> str:
-    """Write versions as the documents of one file."""
+    """Return versions of a book as the YAML documents of one file."""
     return "---\n".join("\n".join(_book(book)) + "\n" for book in books)
 
 
 def quoted(text: str) -> str:
-    """A text in double quotes, whatever it holds; JSON's escapes are YAML's."""
+    """Return a text in double quotes. JSON's escapes are valid in YAML."""
     return json.dumps(text, ensure_ascii=False)
 
 
@@ -57,6 +57,6 @@ def _by_meter(values: Iterable[tuple[str, str]]) -> str:
 
 
 def _text(value: str) -> str:
-    """A dimension: bare where it can be nothing but a word."""
+    """Return the value of a dimension, without quotes only if it can be nothing but a word."""
     word = bool(value) and value[0].isalpha() and _PLAIN.issuperset(value)
     return value if word and value not in ("null", "true", "false", "yes", "no", "on", "off") else quoted(value)

@@ -1,4 +1,4 @@
-"""Short catalogues as text, and how tests read them."""
+"""Short catalogues as text, and functions that read them in tests."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ time_bands:
 
 
 def rows(*lines: str) -> str:
-    """The rows of a book, each the inside of a flow mapping without its price."""
+    """Return the rows of a book; each argument is the inside of a flow mapping without its price."""
     return "rows:\n" + "".join(f'  - {{{line}{", " if line else ""}per_million: {{input: "1"}}}}\n' for line in lines)
 
 
@@ -46,10 +46,10 @@ def load(folder: Path, *documents: str) -> Catalog:
 
 
 def findings(folder: Path, *documents: str) -> tuple[Finding, ...]:
-    """What is found in documents."""
+    """Return the findings in documents."""
     return lint_folder(write(folder, *documents))[1]
 
 
 def lines(folder: Path, *documents: str) -> list[str]:
-    """What is found in documents, as printed, with the file's name alone."""
+    """Return the findings in documents as printed, with the file's name alone."""
     return [str(finding).replace(f"{folder}/", "") for finding in findings(folder, *documents)]

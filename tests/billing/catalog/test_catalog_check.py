@@ -1,4 +1,4 @@
-"""What may not be published: ties that an event can reach, holes in context bands, versions that collide."""
+"""Tests of catalogues that must not be published: reachable ties, holes in context bands, equal versions."""
 
 import itertools
 import random
@@ -188,7 +188,7 @@ WEEK = range(parse_time_us("2026-06-01T00:00:00Z"), parse_time_us("2026-06-08T00
 
 
 def brute_force_tie(book: PriceBook, inside: list[frozenset[str]]) -> bool:
-    """Whether any event, out of all that can differ, meets two best rows."""
+    """Return True if some event has two best rows, searched among all events that can differ."""
     for model, site in itertools.product(["a", "ab", "abc", "b"], repeat=2):
         for outcome in ("completed", "partial"):
             fitting = [r for r in book.rows if text_fits(r, Combination(model, site=site, outcome=outcome))]
@@ -204,7 +204,7 @@ def brute_force_tie(book: PriceBook, inside: list[frozenset[str]]) -> bool:
 
 
 def test_ties_agree_with_trying_every_event(tmp_path: Path) -> None:
-    """Seeded: 150 random books against every event that can differ; about a sixth of them have a tie."""
+    """Seeded: 150 random books against every event that can differ; about a sixth of the books have a tie."""
     dice = random.Random(20260601)
     tied = 0
     (book,) = load(tmp_path, BOOK + BANDS + rows("")).price_books

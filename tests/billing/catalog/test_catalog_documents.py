@@ -1,4 +1,4 @@
-"""What the HTTP API shows of a plan is what its file says: written to a file again, it is the same plan."""
+"""Tests that the HTTP API shows a plan as its file states it: written to a file again, it is the same plan."""
 
 from pathlib import Path
 

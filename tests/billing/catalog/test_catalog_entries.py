@@ -1,4 +1,4 @@
-"""A catalogue can be stored and rebuilt: the same values, the same digest, whatever a file says around them."""
+"""Tests that a stored catalogue is rebuilt with the same values and the same digest, however its file is written."""
 
 import json
 from pathlib import Path
@@ -70,7 +70,7 @@ def test_the_digest_is_of_the_meaning_not_of_the_text(tmp_path: Path) -> None:
 
 
 def test_the_digest_of_a_body_never_changes(tmp_path: Path) -> None:
-    """Published versions are recognised by it: a change here needs a new ``body_version``."""
+    """Published versions are identified by the digest. A change here needs a new ``body_version``."""
     entries = to_entries(load(tmp_path, BOOK + BANDS + rows("model: m, time_band: peak, context: [0, 9]", ""), PLAN))
     golden = Path(__file__).with_name("golden") / "bodies.json"
     assert "".join(canonical_json(e.body).decode() + "\n" for e in entries) == golden.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A catalogue file is read to the letter: every error is found at its line, and nothing is guessed."""
+"""Tests that a catalogue file is read literally: every error is found at its line, and nothing is guessed."""
 
 from pathlib import Path
 

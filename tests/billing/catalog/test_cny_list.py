@@ -1,4 +1,4 @@
-"""The list in yuan prices what has a dated price in yuan, and names what has none instead of inventing one."""
+"""Tests that the price list in yuan has only dated prices in yuan, and names the models that have none."""
 
 import re
 from pathlib import Path
@@ -35,7 +35,7 @@ MODELS = [
     "wan3.0-video",
     "MiniMax-H3",
 ]
-"""The models that the market's price map names for Chinese makers."""
+"""Models of Chinese makers in the market's price map."""
 
 
 def test_every_model_is_priced_in_yuan_or_named_as_not_priced() -> None:

@@ -1,4 +1,4 @@
-"""Rows that cross, and rows that never win: what a book says and its author probably did not mean."""
+"""Tests of rows that cross and rows that never win, which the author of a book probably did not intend."""
 
 import random
 from itertools import product
@@ -29,11 +29,11 @@ def test_an_overlap_names_both_rows_and_what_they_share(tmp_path: Path) -> None:
         (("model: m, site: a", "model: m, channel: edge"), [1]),
         (("model: m, site: a", "model: m, channel: edge", "model: m, site: a, channel: edge"), []),
         (("model: m, site: a", "model: m, channel: edge", 'model: m, site: "a*", channel: "e*"'), [0, 1]),
-        (("model: m, site: a", 'model: m, site: "a*"', "model: m"), []),  # one within the other
+        (("model: m, site: a", 'model: m, site: "a*"', "model: m"), []),  # one is inside the other
         (("model: m, site: a", "model: m, site: b, channel: edge"), []),  # nothing in common
         (('model: m, site: "a*", channel: edge', 'model: m, site: ab, channel: "*"'), [1]),
         (("model: m, site: a", "model: n, channel: edge"), []),
-        (("model: m, site: a", 'model: "m*", channel: edge'), []),  # the model decides
+        (("model: m, site: a", 'model: "m*", channel: edge'), []),  # the more specific model decides
         (("model: m, site: a", "model: m, channel: edge, outcome: failed"), []),
         (("model: m, site: a", "model: m, time_band: peak"), [1]),
         (("model: m, time_band: peak, site: a", "model: m, time_band: night, channel: edge"), []),
@@ -104,7 +104,7 @@ def test_rows_that_never_win_agree_with_trying_every_event(tmp_path: Path) -> No
             winners |= {row.index for row in fitting if row_rank(row) == best}
         found = {f.key for f in check_rows(book) if "never wins" in f.message}
         told = {f"rows[{row.index}]" for row in book.rows if row.index not in winners}
-        # A row that several others cover only together, by patterns narrower than its own, is beyond the check.
+        # The check does not find a row that only several others together cover, by patterns narrower than its own.
         assert found <= told
         useless += len(found)
     assert useless > 30

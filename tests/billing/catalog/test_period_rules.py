@@ -1,4 +1,4 @@
-"""Period rules as they are written: what is read, what is refused and where, and that a stored book has them."""
+"""Tests of period rules in YAML: the values read, the errors with their lines, and the stored form of a book."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is refused and warned of in the newer keys of a plan, at its line."""
+"""Tests of errors and warnings, with their lines, for the optional keys of a plan."""
 
 from pathlib import Path
 

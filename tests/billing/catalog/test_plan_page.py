@@ -1,4 +1,4 @@
-"""What docs/plans.md shows can be used as it stands, and it has every key that a plan may have."""
+"""Tests that the examples in docs/plans.md load as they are, and that the page has every key of a plan."""
 
 import re
 from pathlib import Path

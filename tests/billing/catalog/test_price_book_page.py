@@ -1,4 +1,4 @@
-"""What docs/price-books.md shows can be used as it stands, and it has every key that a price book may have."""
+"""Tests that the examples in docs/price-books.md load as they are, and that the page has every key of a price book."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ PAGE = (ROOT / "docs" / "price-books.md").read_text(encoding="utf-8")
 
 def test_the_examples_of_the_page_are_a_book_without_findings(tmp_path: Path) -> None:
     book, bands, adjustments, periods = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
-    book = book.replace("deepseek-v3.2", '"*"')  # an adjustment names another model
+    book = book.replace("deepseek-v3.2", '"*"')  # any model, because an adjustment names another one
     holidays = (ROOT / "examples" / "catalog" / "holidays-cn.yaml").read_text(encoding="utf-8")
     (tmp_path / "catalog.yaml").write_text(book + bands + adjustments + "---\n" + holidays, encoding="utf-8")
     catalog, findings = lint_folder(tmp_path)

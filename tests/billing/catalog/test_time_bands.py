@@ -1,4 +1,4 @@
-"""When a time band applies: against an enumeration of a whole year that shares no code with the rule."""
+"""Tests of when a time band applies, against an enumeration of a whole year that shares no code with the rule."""
 
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -53,13 +53,13 @@ def test_every_minute_of_2026_with_holidays_and_make_up_days() -> None:
 
 
 def test_every_hour_of_2026_of_hours_past_midnight_and_of_weekends() -> None:
-    """A night of working days belongs to the day it starts on; a make-up day is no weekend, a holiday neither."""
+    """A night belongs to the working day on which it starts. A make-up day or a holiday is not a weekend day."""
     (book,) = load_folder(EXAMPLES).price_books
     peak = book.time_bands["peak"]
     night = replace(peak, name="night", hours=((22 * 60, 7 * 60),))
     weekend = replace(peak, name="weekend", days=(5, 6), hours=((0, 24 * 60),))
     in_night = in_weekend = 0
-    worked_yesterday = True  # 31 December 2025, a Wednesday that the table of 2026 says nothing about
+    worked_yesterday = True  # 31 December 2025, a Wednesday that is not in the table of 2026
     moment_us, day = YEAR[0], date(2026, 1, 1)
     while day.year == 2026:
         name, free = (day.month, day.day), day.strftime("%a") in ("Sat", "Sun")
@@ -127,7 +127,7 @@ def test_hours_are_wall_clock_hours_across_a_change_of_the_zone() -> None:
 
 
 def enumerate_minute(band: TimeBand, minute: datetime) -> bool:
-    """The rule again, said differently: list the local days' stretches and look whether the minute is in one."""
+    """Apply the rule in another way: list the stretches of the local days and search them for the minute."""
     local = minute.astimezone(ZoneInfo(band.timezone)).replace(tzinfo=None)
     for back in (0, 1):
         start_of_day = datetime(local.year, local.month, local.day) - timedelta(days=back)

@@ -1,9 +1,10 @@
-"""The golden files of explained charges: 200 events drawn with a seed, priced by two small books that use every rule of
-one event, and a dozen events of one account, priced one after the other by a book with every period rule.
+"""Golden files of explained charges.
 
-``PYTHONPATH=. .venv/bin/python tests/billing/pricing/explained_golden.py --update`` writes the files anew; look at
-their
-diff before it is committed: each changed line is a charge that somebody would see differently.
+One file holds 200 events drawn with a seed, priced by two small books that use every rule of one event. The other holds
+a dozen events of one account, priced one after the other by a book with every period rule.
+
+``PYTHONPATH=. .venv/bin/python tests/billing/pricing/explained_golden.py --update`` writes the files again. Review
+their diff before it is committed: each changed line is a changed charge.
 """
 
 import json
@@ -54,14 +55,14 @@ _METERS = ["input", "cache_read", "output", "reasoning", "image_input"]
 
 
 def books() -> tuple[PriceBook, ...]:
-    """The versions of the golden price book, by the day they begin; the file is named without its folder."""
+    """Return the versions of the golden price book, by the day they begin; the file is named without its folder."""
     catalog: Catalog = load_folder(GOLDEN / "catalog")
     found = (replace(book, file=Path(book.file).name) for book in catalog.price_books)
     return tuple(sorted(found, key=lambda book: book.effective_from_us))
 
 
 def events() -> list[UsageEvent]:
-    """The events, the same every time."""
+    """Return the events, the same every time."""
     dice = random.Random(_SEED)
     drawn: list[UsageEvent] = []
     for number in range(EVENTS):
@@ -90,7 +91,7 @@ def events() -> list[UsageEvent]:
 
 
 def render() -> str:
-    """The golden file as it should be: for each event the line of ``tokenbill rate --explain``."""
+    """Return the expected golden file: for each event the line of ``tokenbill rate --explain``."""
     versions = [RowIndex(book) for book in books()]
     lines = []
     for event in events():
@@ -104,7 +105,7 @@ def render() -> str:
 
 
 def render_periods() -> str:
-    """The golden file of period rules as it should be: each event is priced by what those before it left counted."""
+    """Return the expected golden file of period rules: each event is priced by the counters after those before it."""
     (book,) = load_folder(GOLDEN / "periods").price_books
     index = RowIndex(replace(book, file=Path(book.file).name))
     lines, counters = [], dict[str, Counter]()

@@ -42,7 +42,7 @@ EVENT = UsageEvent(
 
 
 def book_of(folder: Path, text: str, head: str = HEAD) -> PriceBook:
-    """Read one price book, without asking whether it may be published."""
+    """Read one price book without the checks for publication."""
     (folder / "book.yaml").write_text(head + text, encoding="utf-8")
     catalog, findings = read_folder(folder)
     assert not findings, [str(finding) for finding in findings]
@@ -51,5 +51,5 @@ def book_of(folder: Path, text: str, head: str = HEAD) -> PriceBook:
 
 
 def event(counts: dict[str, int], time_us: int = PEAK_US, **dimensions: str) -> UsageEvent:
-    """An event with these counts and dimensions."""
+    """Return an event with these counts and dimensions."""
     return replace(EVENT, counts=tuple(counts.items()), time_us=time_us, **dimensions)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Discounts of one event: which match, how they stack, what a minimum adds, and what a combination alone decides."""
+"""Tests of adjustments: the ones that match, stacking, the minimum charge, and prices fixed by a combination alone."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -39,7 +39,7 @@ NIGHT = HEAD + '  night: {timezone: Asia/Shanghai, days: [mon], hours: ["20:00-0
 
 
 def rated(of: UsageEvent, book: PriceBook) -> Rated:
-    """Rate an event both ways, which must agree, and expect a price."""
+    """Rate an event in both ways, which must agree, and expect a price."""
     result = rate(of, book)
     assert isinstance(result, Rated), result
     assert Rater(book).rate(of) == result
@@ -72,7 +72,10 @@ def test_multiply_is_the_default(tmp_path: Path) -> None:
 
 
 def test_an_adjustment_of_some_meters_leaves_the_others(tmp_path: Path) -> None:
-    """Gemini's way: the price of a cached token is not halved again by batch (DOMAIN 1.3)."""
+    """Test Gemini's rule: batch does not halve the price of a cached token again.
+
+    Source: docs/reference/field-practice.md, "Price dimensions".
+    """
     batch = 'adjustments: [{service_tier: batch, meters: [input, output], multiply: "0.5", reason: batch}]\n'
     book = book_of(tmp_path, ROW + batch)
     counts = {"input": 1, "cache_read": 1, "output": 1, "reasoning": 1}
@@ -177,7 +180,7 @@ def test_stored_books_keep_their_rules_and_older_ones_their_digest(tmp_path: Pat
 
 
 def test_the_worked_overlap_example_from_a_provider_s_usage_to_the_amount(tmp_path: Path) -> None:
-    """Issue 4: 1000 input of which 600 image, 300 cached, 200 both, 100 output; every token is charged once."""
+    """Issue 4: 1000 input of which 600 image, 300 cached, 200 both, 100 output. Every token is charged once."""
     prices = '{input: "1", image_input: "2", cache_read: "0.1", image_cache_read: "0.2", output: "8"}'
     book = book_of(tmp_path, f"rows: [{{per_million: {prices}}}]\n")
     value = b"""{"specversion":"1.0","type":"token.usage.v1","source":"s","id":"1","time":"2026-11-22T01:15:03Z",
@@ -211,7 +214,7 @@ ADJUSTMENT = st.builds(
 
 
 def by_hand(adjustments: list[Adjustment], stacking: str, meter: str, site: str, band: str, tokens: int) -> Fraction:
-    """The factor on a meter, worked out without the code that is tested."""
+    """Return the factor on a meter, computed without the code under test."""
     factors = []
     for each in adjustments:
         wrong_model = each.scope.get("model") == ("n",)
@@ -272,7 +275,10 @@ def test_every_policy_agrees_with_factors_worked_out_by_hand(  # type: ignore[no
 
 
 def test_every_hour_of_2026_at_the_peak_and_off_peak_price(tmp_path: Path) -> None:
-    """DeepSeek's hours in UTC (DOMAIN 1.3), public holidays and make-up days, as a row and as a discount: the same."""
+    """Compare DeepSeek's peak hours in UTC, with public holidays and make-up days, as a row and as a discount.
+
+    Source: docs/reference/field-practice.md, "Price dimensions".
+    """
     holidays = Path(__file__).parents[3] / "examples" / "catalog" / "holidays-cn.yaml"
     (tmp_path / "h.yaml").write_text(holidays.read_text(encoding="utf-8"), encoding="utf-8")
     head = HEAD.replace('"14:00-18:00"]}', '"14:00-18:00"], except: cn-holidays}')

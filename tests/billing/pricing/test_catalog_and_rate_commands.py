@@ -1,4 +1,4 @@
-"""``tokenbill catalog check`` and ``tokenbill rate`` as a person starts them."""
+"""Tests of ``tokenbill catalog check`` and ``tokenbill rate`` as a person starts them."""
 
 import json
 from pathlib import Path

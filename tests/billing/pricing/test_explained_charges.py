@@ -1,4 +1,4 @@
-"""Why an event costs what it costs: the golden charges, and that an explanation can be recomputed to the last digit."""
+"""Tests of explanations: the golden charges, and that each explanation can be recomputed to the last digit."""
 
 import json
 import random
@@ -23,8 +23,10 @@ EXAMPLES = Path(__file__).parents[3] / "examples"
 
 
 def test_200_explained_charges_are_the_golden_ones_byte_for_byte() -> None:
-    """After a change that is meant: ``python tests/billing/pricing/explained_golden.py --update``, and look at the
-    diff."""
+    """To update after an intended change: ``python tests/billing/pricing/explained_golden.py --update``.
+
+    Review the diff of the golden files.
+    """
     assert render() == EXPLAINED.read_text(encoding="utf-8")
 
 
@@ -56,7 +58,7 @@ def test_the_golden_charges_show_every_rule() -> None:
 
 
 def recompute(line: dict) -> None:  # type: ignore[type-arg]
-    """Work the amounts out again from what the explanation states, and nothing else."""
+    """Compute the amounts again from the statements of the explanation alone."""
     told = line["explain"]
     factors = {a["index"]: Fraction(a["multiply"]) for a in told["adjustments"] if a["applies"]}
     amounts, standard = [], Fraction(0)

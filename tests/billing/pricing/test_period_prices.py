@@ -1,4 +1,4 @@
-"""Prices that depend on a period: tiers, blocks and commitments against pricing every unit alone; the pure rule."""
+"""Tests of prices that depend on a period: tiers, blocks and commitments, compared with pricing every unit alone."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -35,19 +35,19 @@ PRICES = {"input": "2", "output": "3", "cache_read": "0.1"}
 
 
 def book_with(folder: Path, periods: Mapping[str, Any], row: Mapping[str, Any] | None = None, **rest: Any) -> PriceBook:
-    """A book of one row for every model that names all the rules."""
+    """Return a book with one row for every model, which names all the rules."""
     one = {"per_million": PRICES, "periods": list(periods)} | dict(row or {})
     return book_of(folder, yaml.safe_dump({"rows": [one], "periods": dict(periods)} | rest, sort_keys=False), HEAD)
 
 
 def lines(rated: Rated | Refusal) -> list[tuple[str, int, str]]:
-    """Meter, quantity and price per million of each line."""
+    """Return meter, quantity and price per million of each line."""
     assert isinstance(rated, Rated), rated
     return [(line.meter, line.quantity, format_scaled(line.price_pico, 6)) for line in rated.lines]
 
 
 def priced(book: PriceBook, *counts: dict[str, int], time_us: int = IN_NOVEMBER_US) -> list[list[tuple[str, int, str]]]:
-    """The lines of events of one account, one after the other; the two ways to rate say the same."""
+    """Rate events of one account one after the other in both ways, which must agree, and return their lines."""
     rater, counters, found = Rater(book), dict[str, Counter](), []
     for of in counts:
         one = event(of, time_us)
@@ -227,7 +227,7 @@ COMMITMENTS = st.builds(
 
 
 class UnitByUnit:
-    """Prices every unit alone, the obvious way, in fractions of the currency: the referee of the rule."""
+    """Reference for the rule: prices every unit alone, in fractions of the currency."""
 
     def __init__(self, counting: dict[str, Any] | None, deal: dict[str, Any] | None, weights: dict[str, str]) -> None:
         self.counting, self.deal, self.weights = counting, deal, weights
@@ -319,7 +319,7 @@ def test_splitting_equals_pricing_every_unit_alone(
 
 
 def check_explanation(of: UsageEvent, book: PriceBook, counters: Counters, rated: Rated) -> None:
-    """An explanation has the lines' prices, each recomputed from list price and factor, and the counters."""
+    """Check that an explanation has the lines' prices, each recomputed from list price and factor, and the counters."""
     told = explain(of, RowIndex(book), counters)
     assert [(p["meter"], p["quantity"], p["amount"], p["standard_tokens"]) for p in told["prices"]] == [
         (line["meter"], line["quantity"], line["amount"], line["standard_tokens"])

@@ -1,4 +1,4 @@
-"""Prices that changed by more than a stated factor between two versions: ``catalog check --max-price-change``."""
+"""Tests of the check for prices that change by more than a factor: ``catalog check --max-price-change``."""
 
 from pathlib import Path
 
@@ -52,13 +52,13 @@ def test_it_names_both_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("before", "after", "key"),
     [
-        # a row that is gone, so a wider one takes its events
+        # a removed row, so that a wider one prices its events
         (
             'rows: [{model: m, per_million: {input: "1"}}, {per_million: {input: "9"}}]\n',
             'rows: [{per_million: {input: "9"}}]\n',
             "rows[0].per_million.input",
         ),
-        # a new row for what a wider one priced
+        # a new row for events that a wider one priced
         (
             'rows: [{model: "m*", per_million: {input: "1"}}]\n',
             'rows: [{model: "m*", per_million: {input: "1"}}, {model: m, site: a, per_million: {input: "9"}}]\n',

@@ -1,4 +1,4 @@
-"""What events cost, computed by hand, and the laws that hold for all of them."""
+"""Tests of amounts computed by hand, and of properties that hold for all events."""
 
 import json
 from fractions import Fraction
@@ -23,7 +23,7 @@ GREEN = 'adjustments: [{energy_source: [solar, wind, hydro], multiply: "0.95", r
 
 
 def rated(of: UsageEvent, book: PriceBook) -> Rated:
-    """Rate an event both ways, which must agree, and expect a price."""
+    """Rate an event in both ways, which must agree, and expect a price."""
     result = rate(of, book)
     assert isinstance(result, Rated), result
     assert Rater(book).rate(of) == result
@@ -31,7 +31,7 @@ def rated(of: UsageEvent, book: PriceBook) -> Rated:
 
 
 def refused(of: UsageEvent, book: PriceBook) -> Refusal:
-    """Rate an event both ways, which must agree, and expect a rejection."""
+    """Rate an event in both ways, which must agree, and expect a rejection."""
     result = rate(of, book)
     assert isinstance(result, Refusal), result
     assert Rater(book).rate(of) == result
@@ -88,7 +88,10 @@ def test_the_event_of_the_contract(tmp_path: Path) -> None:
 
 
 def test_the_worked_overlap_example(tmp_path: Path) -> None:
-    """1000 input of which 600 image, 300 cached, 200 both; 100 output: disjoint, every token is charged once."""
+    """1000 input of which 600 image, 300 cached, 200 both; 100 output.
+
+    The counts are disjoint; every token is charged once.
+    """
     prices = '{input: "1", image_input: "2", cache_read: "0.1", image_cache_read: "0.2", output: "8"}'
     book = book_of(tmp_path, f"rows: [{{per_million: {prices}}}]\n")
     counts = {"input": 300, "cache_read": 100, "output": 100, "image_input": 400, "image_cache_read": 200}

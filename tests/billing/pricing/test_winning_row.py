@@ -1,4 +1,4 @@
-"""The winner rule of CONTRACT §3: as a table, and against a brute force that compares rows in pairs."""
+"""Tests of the winner rule (docs/reference/price-books.md, "Winning row"): a table, and a pairwise comparison."""
 
 from pathlib import Path
 
@@ -87,7 +87,7 @@ def test_outcomes_are_priced_only_where_a_row_says_so(tmp_path: Path) -> None:
 
 
 def beats(one: PriceRow, two: PriceRow) -> bool:
-    """The rule again in the words of CONTRACT, without a sort key; False for a tie."""
+    """Apply the rule as the page states it, without a sort key; False for a tie."""
 
     def more_specific(a: str, b: str) -> bool:
         if a.endswith("*") and b.endswith("*"):
@@ -154,5 +154,5 @@ def test_the_winner_agrees_with_comparing_every_pair(rows, combination, peak, to
     if not fitting:
         assert winner is None
     else:
-        assert winner is best[0]  # among tied rows, which a published book does not have, the first
+        assert winner is best[0]  # the first of tied rows, which a published book does not have
     assert RowIndex(book).candidates(combination) == candidates(book, combination)

@@ -1,8 +1,8 @@
-"""What an imported price book bills is what LiteLLM itself computes: every imported model, every tier, random usage.
+"""Tests that an imported price book bills what LiteLLM computes: every imported model, every tier, random usage.
 
-LiteLLM counts in binary floating point, so its cost is read back as the decimal it prints and the two may differ by
-2e-9 of the cost: half of that is the rounding that the importer may do. The entry of the map is handed to LiteLLM's
-rules, because its look-up by name sometimes prefers another key (``gemini/NAME`` for ``NAME``); the last test lets it
+LiteLLM counts in binary floating point, so its cost is read back as the decimal that it prints, and the two may differ
+by 2e-9 of the cost. Half of that is the rounding that the importer may do. The entry of the map is passed to LiteLLM's
+rules, because its look-up by name sometimes prefers another key (``gemini/NAME`` for ``NAME``). One test lets LiteLLM
 look up the name.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # before the import: else it asks the network for a newer map
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # before the import, else LiteLLM downloads a newer map
 
 import litellm
 from litellm._internal_context import pinned_billing_time
@@ -40,7 +40,7 @@ from billing.pricing import Rated, Rater
 from schemas.meters import canonical_counts
 from schemas.usage import UsageEvent
 
-pytestmark = pytest.mark.filterwarnings("ignore:Item:UserWarning")  # of LiteLLM's own types
+pytestmark = pytest.mark.filterwarnings("ignore:Item:UserWarning")  # raised by LiteLLM's own types
 SEED = 20261122
 TOLERANCE = Decimal("2e-9")
 MAP = Path(litellm.__file__).parent / "model_prices_and_context_window_backup.json"
@@ -52,13 +52,13 @@ IMPORTED_AT_LEAST = 4_300
 
 @pytest.fixture(scope="module")
 def entries() -> dict[str, dict[str, Any]]:
-    """The map as LiteLLM reads it."""
+    """Return the map as LiteLLM reads it."""
     return dict(json.loads(MAP.read_text(encoding="utf-8")))
 
 
 @pytest.fixture(scope="module")
 def book(tmp_path_factory: pytest.TempPathFactory) -> PriceBook:
-    """The book as a catalogue loads it."""
+    """Return the book as a catalogue loads it."""
     imported = import_price_map(MAP.read_text(encoding="utf-8"))
     assert imported.book is not None
     folder = tmp_path_factory.mktemp("litellm")
@@ -67,7 +67,7 @@ def book(tmp_path_factory: pytest.TempPathFactory) -> PriceBook:
 
 
 def kinds(book: PriceBook) -> dict[str, dict[str, set[str]]]:
-    """The meters each model prices in every row, by service tier."""
+    """Return the meters that each model prices in every row, by service tier."""
     found: dict[str, dict[str, set[str]]] = {}
     for row in book.rows:
         meters = set(row.price_pico) | ({"reasoning"} if "output" in row.price_pico else set())
@@ -77,9 +77,9 @@ def kinds(book: PriceBook) -> dict[str, dict[str, set[str]]]:
 
 
 def draw(rng: random.Random, meters: set[str], sized: bool) -> dict[str, int]:
-    """Random counts of the meters that a model prices, small and large."""
+    """Draw random counts of the meters that a model prices, small and large."""
     greatest = rng.choice((50, 3_000, 130_000, 600_000))
-    asked = (*INPUTS, *OUTPUTS, *(() if sized else ("audio_cache_read",)))  # it is no context (CONTRACT 3)
+    asked = (*INPUTS, *OUTPUTS, *(() if sized else ("audio_cache_read",)))  # not a context meter
     counts = {meter: rng.randint(1, greatest) for meter in asked if meter in meters and rng.random() < 0.5}
     if "input" in meters:
         counts.setdefault("input", 1)
@@ -87,7 +87,7 @@ def draw(rng: random.Random, meters: set[str], sized: bool) -> dict[str, int]:
 
 
 def as_usage(counts: Mapping[str, int]) -> Usage:
-    """Disjoint counts as LiteLLM's usage, in which parts are inside their totals."""
+    """Return disjoint counts as LiteLLM's usage, in which parts are included in their totals."""
     count = counts.get
     audio_read = count("audio_cache_read", 0)
     prompt = sum(count(meter, 0) for meter in INPUTS) + audio_read
@@ -120,7 +120,7 @@ def as_usage(counts: Mapping[str, int]) -> Usage:
 
 
 def ours(rater: Rater, model: str, tier: str, when: datetime, counts: Mapping[str, int]) -> Decimal:
-    """What the book bills."""
+    """Return the cost that the book bills."""
     texts = ("unknown", "unknown", "unknown", "cloud", tier, "completed")
     time_us = (when - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
     event = UsageEvent("s", "e", None, time_us, "a", model, *texts, None, None, None, None, canonical_counts(counts))
@@ -130,25 +130,25 @@ def ours(rater: Rater, model: str, tier: str, when: datetime, counts: Mapping[st
 
 
 def quantised(cost: tuple[float, float]) -> Decimal:
-    """LiteLLM's two binary numbers as the decimals they print."""
+    """Return LiteLLM's two binary numbers as the decimals that they print."""
     return sum((Decimal(repr(part)) for part in cost), Decimal(0))
 
 
 def agrees(left: Decimal, right: Decimal) -> bool:
-    """Whether two costs are the same but for rounding."""
+    """Return True if two costs are equal except for rounding."""
     return abs(left - right) <= max(left, right) * TOLERANCE
 
 
 def moments(rng: random.Random) -> Iterator[datetime]:
-    """Random instants of one month, so that every hour and weekday of off-peak windows is met."""
+    """Draw random instants of one month, so that every hour and weekday of off-peak windows occurs."""
     while True:
         yield datetime(2026, 11, 1, tzinfo=UTC) + timedelta(seconds=rng.randrange(30 * 86_400))
 
 
 def theirs(entry: dict[str, Any], key: str, tier: str, usage: Usage) -> Decimal:
-    """What LiteLLM's general rule computes from exactly this entry of its map."""
+    """Return the cost that LiteLLM's general rule computes from exactly this entry of its map."""
     provider = entry["litellm_provider"]
-    if tier == "batch":  # by its own name a provider may be unknown to LiteLLM; the rule only asks whether it is xai
+    if tier == "batch":  # LiteLLM may not know a provider by its own name; the rule only checks for xai
         known = "xai" if provider == "xai" else "openai"
         return quantised(batch_cost_calculator(usage, key, known, model_info=entry))
     specific = entry.get("provider_specific_entry") or {}
@@ -160,10 +160,10 @@ def theirs(entry: dict[str, Any], key: str, tier: str, usage: Usage) -> Decimal:
 
 
 def comparable(entry: dict[str, Any], tier: str, counts: dict[str, int]) -> dict[str, int]:
-    """Without what LiteLLM bills as free only because it knows no price, which the book does not repeat.
+    """Remove usage that LiteLLM bills as free only because it has no price, which the book does not repeat.
 
-    In a batch without batch prices these are cached tokens of a model without a price for them; models priced only by
-    a table of prompt sizes have no batch price at all, there or here.
+    In a batch without batch prices these are cached tokens of a model without a price for them. Models priced only by a
+    table of prompt sizes have no batch price, in LiteLLM or in the book.
     """
     if tier == "batch":
         if "input_cost_per_token_batches" not in entry:
@@ -200,7 +200,7 @@ def test_every_imported_model_costs_what_litellm_computes(book: PriceBook, entri
 
 
 def test_the_same_by_litellms_own_look_up_of_the_name(book: PriceBook, entries: dict[str, dict[str, Any]]) -> None:
-    """Providers whose calculator overlooks prices of the map are left out: perplexity bills no cache price."""
+    """Providers whose calculator ignores prices of the map are left out: perplexity bills no cache price."""
     rng = random.Random(SEED + 1)
     rater, times = Rater(book), moments(rng)
     sized = {row.model for row in book.rows if row.context is not None}
@@ -226,7 +226,7 @@ def test_the_same_by_litellms_own_look_up_of_the_name(book: PriceBook, entries: 
 
 
 def test_images_and_seconds_cost_what_litellm_computes(book: PriceBook, entries: dict[str, dict[str, Any]]) -> None:
-    """Images and seconds of video; where a key prices images received and made, LiteLLM's choice varies by provider."""
+    """Keys that price images received and made are excluded: there LiteLLM's choice varies by provider."""
     rng = random.Random(SEED + 2)
     rater, when = Rater(book), datetime(2026, 11, 22, tzinfo=UTC)
     compared = {"images": 0, "milliseconds": 0}

@@ -1,4 +1,4 @@
-"""``tokenbill catalog import-litellm`` and ``import-sheet`` as a person runs them."""
+"""Tests of ``tokenbill catalog import-litellm`` and ``import-sheet`` as a person runs them."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ MAP = {
 
 
 def run(*arguments: object) -> Result:
-    """Run a sub-command of ``catalog``; what a person is told comes as :class:`UserError`."""
+    """Run a sub-command of ``catalog``. An error message for the user is raised as :class:`UserError`."""
     result = CliRunner().invoke(catalog, [str(argument) for argument in arguments], standalone_mode=False)
     if result.exception is not None:
         raise result.exception

@@ -1,4 +1,4 @@
-"""LiteLLM's price map to rows: one small map for each kind of key, and what is left out with its reason."""
+"""Tests of the import of LiteLLM's price map: one small map for each kind of key, and fields left out with a reason."""
 
 import json
 from decimal import Decimal
@@ -21,24 +21,24 @@ TOKENS = {"litellm_provider": "x", "mode": "chat", "input_cost_per_token": 2e-06
 
 
 def imported(**fields: Any) -> Imported:
-    """The import of a map with one key ``m``."""
+    """Import a map with one key ``m``."""
     return import_price_map(json.dumps({"m": fields}))
 
 
 def rows(**fields: Any) -> list[tuple[str, str, tuple[int, int | None] | None, dict[str, str]]]:
-    """The rows of a key: service tier, time band, context and prices."""
+    """Return the rows of a key: service tier, time band, context and prices."""
     book = imported(**fields).book
     return [] if book is None else [of(row) for row in book.rows]
 
 
 def of(row: RowText) -> tuple[str, str, tuple[int, int | None] | None, dict[str, str]]:
-    """A row without its model."""
+    """Return a row without its model."""
     dimensions = dict(row.dimensions)
     return (dimensions.get("service_tier", "*"), dimensions.get("time_band", ""), row.context, dict(row.per_million))
 
 
 def prices(tier: str = "*", band: str = "", tokens: int = 1, **fields: Any) -> dict[str, str]:
-    """The prices of the one row of a tier, a band and a prompt size."""
+    """Return the prices of the only row with a tier, a band and a prompt size."""
     found = [
         by_meter
         for row_tier, row_band, context, by_meter in rows(**fields)
@@ -50,7 +50,7 @@ def prices(tier: str = "*", band: str = "", tokens: int = 1, **fields: Any) -> d
 
 
 def left_out(**fields: Any) -> dict[str, str]:
-    """Field to reason of what is left out of a key."""
+    """Return the reasons of the fields of a key that are left out, by field."""
     return {entry.field: entry.reason for entry in imported(**fields).left_out}
 
 
@@ -320,7 +320,7 @@ def test_reasoning_never_takes_the_price_of_output_for_one_that_is_too_fine() ->
 
 
 def test_a_key_is_left_out_where_a_wider_row_would_price_a_tier() -> None:
-    fine = {"litellm_provider": "x", "output_cost_per_token": 3.99625e-07}  # its half needs 13 places
+    fine = {"litellm_provider": "x", "output_cost_per_token": 3.99625e-07}  # half of it needs 13 decimal places
     assert rows(**fine) == []
     assert left_out(**fine)["*"] == litellm.TOO_FINE
 

@@ -1,4 +1,4 @@
-"""Price sheets: both forms, headers in two languages, versions by date, and errors that point at a cell."""
+"""Tests of price sheets: both forms, headers in two languages, versions by date, and errors that point at a cell."""
 
 from pathlib import Path
 
@@ -14,12 +14,12 @@ EXAMPLES = Path(__file__).parents[4] / "examples" / "price-lists"
 
 
 def books(text: str, **options: str) -> tuple[BookText, ...]:
-    """The versions in a CSV text."""
+    """Return the versions in a CSV text."""
     return import_sheet(read_csv("p.csv", text.encode()), SheetOptions("list", **options))
 
 
 def problems(text: str, **options: str) -> list[str]:
-    """What is wrong in a CSV text."""
+    """Return the errors in a CSV text."""
     with pytest.raises(SheetProblem) as caught:
         books(text, **options)
     return [str(error) for error in caught.value.errors]

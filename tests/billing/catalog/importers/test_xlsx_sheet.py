@@ -1,4 +1,4 @@
-"""Price sheets in XLSX: numbers without a guess, dates, and errors that name sheet, row and column."""
+"""Tests of price sheets in XLSX: exact numbers, dates, and errors that name sheet, row and column."""
 
 import io
 import zipfile
@@ -24,7 +24,7 @@ OPTIONS = SheetOptions("list", effective_from="2026-01-01T00:00:00Z")
 
 
 def workbook(*sheets: list[list[Any]]) -> bytes:
-    """A workbook with sheets ``one``, ``two`` of these cells."""
+    """Return a workbook whose sheets ``one`` and ``two`` have these cells."""
     book = openpyxl.Workbook()
     book.remove(book.worksheets[0])
     for title, rows in zip(("one", "two"), sheets, strict=False):
@@ -37,7 +37,7 @@ def workbook(*sheets: list[list[Any]]) -> bytes:
 
 
 def problems(content: bytes, sheet: str = "") -> list[str]:
-    """What is wrong in a workbook."""
+    """Return the errors in a workbook."""
     with pytest.raises(SheetProblem) as caught:
         import_sheet(read_xlsx("p.xlsx", content, sheet), OPTIONS)
     return [str(error) for error in caught.value.errors]
@@ -72,7 +72,7 @@ def test_what_needs_a_guess_is_refused_with_sheet_row_and_column(value: Any, mes
 
 
 def test_the_trace_of_a_formula_in_binary_is_refused() -> None:
-    """Excel stores the 17 digits of 0.1+0.2; openpyxl does not write them, so they are put into the file here."""
+    """Excel stores the 17 digits of 0.1+0.2. openpyxl does not write them, so the test puts them into the file."""
     source = zipfile.ZipFile(io.BytesIO(workbook([["model", "input(CNY/million)"], ["m", 0.3]])))
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as target:
