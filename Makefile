@@ -1,4 +1,4 @@
-# Tokenbill: every verb with one line of help. `make build` does all set-up; the others call it when it is needed.
+# Tokenbill: every target has one line of help. `make build` does all set-up; the other targets run it when needed.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -7,15 +7,15 @@ ARGS   ?=
 .DEFAULT_GOAL := help
 .PHONY: help build demo test up down check docs bench clean
 
-help: ## this list
+help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 
-build: $(VENV)/.built ## all set-up: packages with checked hashes, compiled core, Kafka; leaves .venv/bin/tokenbill
+build: $(VENV)/.built ## do all set-up: packages with checked hashes, compiled core, Kafka; creates .venv/bin/tokenbill
 
-demo: build ## all set-up, then the main job end to end on the embedded stack (ARGS="--json --events 200000")
+demo: build ## do all set-up, then run the main job end to end on the local stack (ARGS="--json --events 200000")
 	@$(BIN)/tokenbill demo $(ARGS)
 
-test: build $(VENV)/.litellm ## all set-up, then every test (ARGS="-k name" for some)
+test: build $(VENV)/.litellm ## do all set-up, then run every test (ARGS="-k name" for some)
 	@$(BIN)/python -m pytest $(ARGS)
 
 up: build ## start the local stack and leave it running (ARGS="--workers 2")
@@ -24,7 +24,7 @@ up: build ## start the local stack and leave it running (ARGS="--workers 2")
 down: build ## stop the local stack; its data stays
 	@$(BIN)/tokenbill down $(ARGS)
 
-check: build ## lint, types and import contracts only
+check: build ## check style, types and import contracts only
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
 docs: build ## these pages as a site in build/site, every link checked
@@ -34,14 +34,14 @@ docs: build ## these pages as a site in build/site, every link checked
 bench: build ## measure the core and the pipeline against their baselines
 	@$(BIN)/tokenbill bench kernel $(ARGS) && $(BIN)/tokenbill bench pipeline $(ARGS)
 
-# Only a test needs it, and it is large, so `build` does without. LiteLLM asks for a newer certifi than can be had with its
-# other demands; what it needs besides ours is pinned in a file of its own and installed as it stands there.
+# LiteLLM is large and only one test needs it, so `build` leaves it out. It requires a newer certifi than its other
+# requirements allow, so its packages are pinned in a file of their own and installed without dependency resolution.
 $(VENV)/.litellm: requirements/litellm.txt $(VENV)/.built
 	@echo "installing LiteLLM, which the importer is compared with (250 MB)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/litellm.txt
 	@touch $@
 
-clean: ## remove what build and tests made (not the data of the local stack)
+clean: ## remove the output of build and tests (not the data of the local stack)
 	rm -rf $(VENV) build *.egg-info cython_ext/*.so cython_ext/*.cpp .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/.built: requirements/dev.txt pyproject.toml setup.py $(wildcard cython_ext/*.pyx cython_ext/*.pxd cython_ext/*.hpp)

@@ -1,1 +1,1 @@
-"""What is measured, and how: ratios within one run, with conditions. Started by ``tokenbill bench``."""
+"""Benchmarks: ratios to a baseline of the same run, with the conditions. Started by ``tokenbill bench``."""

@@ -1,12 +1,14 @@
-"""The core alone, one core, no servers, over records as the consumer gives them.
+"""Benchmark of the core alone: one processor core, no servers, records as the consumer delivers them.
 
-``kernel.json`` is decode and apply: JSON decoded, routed, deduplicated, rated, burned, aggregated. Its sibling
-``kernel.json.outputs`` is the same and the effects of each batch taken: rated lines and balance events rendered and
-framed, rows ready for ``COPY``, postings and rollups. Both figures are of CPU time, because a busy machine stretches
-the clock on the wall; the figure by the wall clock stands in the conditions. The baseline is the plain reference
-calculator on the first events of the same list: the same calls in the same order, timed the same way. It renders rated
-lines in apply, which the core does when effects are taken: only ``kernel.json.outputs`` compares equal work. Last comes
-``rate.json`` over the same events (:mod:`benchmarks.rate`).
+``kernel.json`` measures decode and apply: JSON decoded, routed, deduplicated, rated, burned, aggregated.
+``kernel.json.outputs`` measures the same work and the effects of each batch: rated lines and balance events rendered
+and framed, rows ready for ``COPY``, postings and rollups. ``rate.json`` (:mod:`benchmarks.rate`) runs last, over the
+same events.
+
+Both kernel figures are CPU time, because a busy machine stretches wall-clock time; the wall-clock figure is in the
+conditions. The baseline is the plain reference calculator on the first events of the same list: the same calls in the
+same order, timed in the same way. The reference renders rated lines in apply, the core when effects are taken.
+Therefore only ``kernel.json.outputs`` compares equal work.
 """
 
 import resource
@@ -31,25 +33,25 @@ LOG_TIME_MS = workload.START_US // 1000 + 3_600_000
 
 @dataclass(slots=True)
 class Seconds:
-    """What a part of the work took, of this process and on the wall."""
+    """Accumulated CPU time of this process, and wall-clock time, of one part of the work."""
 
     cpu: float = 0.0
     wall: float = 0.0
 
     def begin(self) -> None:
-        """Start the clocks."""
+        """Start both clocks."""
         self.cpu -= time.process_time()
         self.wall -= time.perf_counter()
 
     def end(self) -> None:
-        """Stop them."""
+        """Stop both clocks."""
         self.wall += time.perf_counter()
         self.cpu += time.process_time()
 
 
 @dataclass(slots=True)
 class Measured:
-    """The three parts of a run over so many events."""
+    """The times of the three parts of a run."""
 
     events: int
     decode: Seconds
@@ -57,14 +59,14 @@ class Measured:
     effects: Seconds
 
     def rate(self, *parts: Seconds, wall: bool = False) -> float:
-        """Events a second of these parts together."""
+        """Return events per second of these parts together, by CPU time or by wall-clock time."""
         return self.events / sum(part.wall if wall else part.cpu for part in parts)
 
 
 def run(
     events: int = 1_000_000, accounts: int = 100_000, batch: int = 20_000, baseline_events: int = 20_000
 ) -> list[Result]:
-    """Measure; ``events`` in batches of ``batch`` over ``accounts`` accounts."""
+    """Measure ``events`` events on ``accounts`` accounts, in batches of ``batch``."""
     names = workload.account_names(accounts)
     values = workload.events(events, names, 0, 1)
     records = [record_of(offset, value) for offset, value in enumerate(values)]
@@ -115,7 +117,7 @@ def _result(metric: str, core: Measured, plain: Measured, outputs: bool, conditi
 
 
 def record_of(offset: int, value: bytes) -> Record:
-    """A record as the consumer gives it."""
+    """Return a record as the consumer delivers it."""
     record: Record = ConsumerRecord(
         topic="usage.events",
         partition=0,

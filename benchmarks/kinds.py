@@ -1,8 +1,9 @@
-"""The core alone on accounts that are not the easy kind: processor time for each event, against a package account's.
+"""Benchmark of the core on different kinds of accounts: CPU time per event, compared with an account with one package.
 
-``kernel.json`` is measured on accounts with one package, which the compiled loop decides whole. What is sold may be
-harder: old subscribers, gift money, shared plans, windows, prices by period. A kind whose events leave the loop costs
-some hundred times as much; this says which do. Decoding, deciding and rendering together, no servers.
+``kernel.json`` is measured on accounts with one package, which the compiled loop decides completely. Other products are
+harder: old subscribers, gift money, shared plans, windows, prices by period. A kind whose events leave the compiled
+loop costs about a hundred times as much; this benchmark shows which kinds do. It measures decoding, deciding and
+rendering together, without servers.
 """
 
 from collections.abc import Callable
@@ -29,12 +30,12 @@ _MUCH_PICO = 10**17
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of account, and what its events carry beyond those of the workload."""
+    """One kind of account, and the data that its events add to those of the workload."""
 
     metric: str
     make: Callable[[str, Catalog], Account]
     data: bytes = b'"reservation":null'
-    """What stands in an event's data in the place of ``"reservation":null``."""
+    """Text that replaces ``"reservation":null`` in the data of an event."""
 
 
 def _package(name: str, plans: Catalog, book: str = "bench") -> Account:
@@ -48,7 +49,7 @@ def _wallet(name: str, plans: Catalog, gift_pico: int = 0) -> Account:
 
 
 def _subscriber(name: str, plans: Catalog, plan: str = "monthly", ended: int = 0, gift_pico: int = 0) -> Account:
-    """A subscriber with so many cycles that have ended."""
+    """Return a subscriber with ``ended`` cycles that have ended."""
     by_key = plans.plans_by_key().__getitem__
     begun_us = workload.START_US - (ended * 31 * DAY_US if ended else 0)
     account = workload.subscriber(name, Subscription("s", plan, 1, "wallet", begun_us), _MUCH_PICO, by_key)
@@ -76,7 +77,7 @@ KINDS = (
 
 
 def run(events: int = 40_000, accounts: int = 4_000) -> list[Result]:
-    """Measure each kind; microseconds of processor time for each event, and the package account's divided by it."""
+    """Measure each kind: microseconds of CPU time per event. The ratio is the package account's time divided by it."""
     base, more = workload.catalog(), load_folder(CATALOG_DIR)
     plans = Catalog((*base.price_books, *more.price_books), (*base.plans, *more.plans))
     names = workload.account_names(accounts)

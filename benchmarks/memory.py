@@ -1,7 +1,8 @@
-"""What a worker's memory holds for each account: the growth of this process's resident memory while accounts are loaded
-into compiled calculators, one for each partition, as a worker loads them from SQL. No servers.
+"""Benchmark of a worker's memory per account, without servers.
 
-Twice: accounts that bought a package, and subscribers who pay from their wallets. The first stay while the second load.
+It measures the growth of this process's resident memory while accounts are loaded into compiled calculators, one per
+partition, as a worker loads them from SQL. Accounts that bought a package are loaded first, then subscribers who pay
+from their wallets; the first accounts stay in memory while the second are loaded.
 """
 
 import gc
@@ -23,12 +24,10 @@ _AT_ONCE = 20_000
 
 
 def run(accounts: int = 1_000_000) -> list[Result]:
-    """Load so many accounts of each kind; bytes of resident memory for each."""
+    """Load ``accounts`` accounts of each kind; the value is bytes of resident memory per account."""
     loads = [_Load("memory.account", workload.accounts), _Load("memory.subscriber", workload.subscribers)]
     for load in loads:
-        _Load(load.metric, load.kind).put(
-            _AT_ONCE
-        )  # what Python keeps of objects that came and went is not the accounts'
+        _Load(load.metric, load.kind).put(_AT_ONCE)  # warm-up: memory that Python keeps does not count
     return [_grown(load, accounts) for load in loads]
 
 
@@ -50,7 +49,7 @@ def _grown(load: "_Load", accounts: int) -> Result:
 
 
 class _Load:
-    """The calculators of every partition, and what is put into them."""
+    """The calculators of all partitions, and the accounts that are loaded into them."""
 
     def __init__(self, metric: str, kind: Callable[[list[str], Catalog], Iterator[Account]]) -> None:
         self.metric, self.kind = metric, kind
@@ -61,14 +60,14 @@ class _Load:
             calculator.set_catalog(self._plans)
 
     def put(self, accounts: int) -> None:
-        """Load so many accounts."""
+        """Load ``accounts`` accounts."""
         for start in range(0, accounts, _AT_ONCE):
             names = workload.account_names(min(_AT_ONCE, accounts - start), start)
             for account in self.kind(names, self._plans):
                 self._of(account.account).put_account(account, stored=True)
 
     def last(self, accounts: int) -> Account | None:
-        """The last of so many accounts, as it is held."""
+        """Return the last of ``accounts`` accounts, as the calculator holds it."""
         [name] = workload.account_names(1, accounts - 1)
         return self._of(name).account(name)
 

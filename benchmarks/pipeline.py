@@ -1,9 +1,9 @@
-"""The whole pipeline on the local stack: Kafka, Faust, core, PostgreSQL commit, relay, published topics.
+"""Benchmark of the whole pipeline on the local stack: Kafka, Faust, core, PostgreSQL commit, relay, published topics.
 
-The events are in Kafka before the workers start, so the emitter costs nothing in the figure. Measured is the time from
-the moment a worker has acquired its first partition to the moment when every output is published, and apart from it
-until everything was committed. The baseline (``benchmarks.plain_faust``)
-then reads the same topic in the same run, with nothing else busy.
+The events are in Kafka before the workers start, so the emitter costs nothing in the figure. The measured time starts
+when a worker has acquired its first partition, and ends when every output is published; the time until everything was
+committed is measured separately. The baseline (:mod:`benchmarks.plain_faust`) then reads the same topic in the same
+run, with nothing else running.
 """
 
 import re
@@ -40,20 +40,20 @@ _DEPTH: LiteralString = "SELECT count(*) FROM tokenbill.outbox"
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Seconds since the first partition was acquired."""
+    """Times of a run, in seconds since the first partition was acquired."""
 
     committed_seconds: float
     published_seconds: float
     warm_events_per_second: float
-    """Published, since a fifth of the events was committed: by then most accounts are in the worker's memory."""
+    """Events published per second after a fifth was committed, when most accounts are in the worker's memory."""
 
 
 class BenchFailed(Exception):
-    """The pipeline did not do the work: its figure would mean nothing."""
+    """Raised if the pipeline did not do the work, so that its figure would mean nothing."""
 
 
 def run(events: int = 1_000_000, accounts: int = 100_000, workers: int = 1) -> list[Result]:
-    """Measure in a stack of its own, which is removed afterwards."""
+    """Measure on a stack of its own, which is stopped and removed afterwards."""
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="tokenbill-bench-") as folder:
         data_dir = Path(folder)
@@ -124,7 +124,7 @@ def _write_events(started: StackInfo, events: int, names: list[str]) -> None:
 
 
 def _watch(started: StackInfo, events: int, epochs: int, console: Console) -> Measured:
-    """Wait until everything is committed and published."""
+    """Wait until everything is committed and published; return the times."""
     begun = warm = committed = 0.0
     warm_rated = 0
     deadline = time.monotonic() + PATIENCE_SECONDS

@@ -1,7 +1,8 @@
-"""The baseline of the pipeline: a plain Faust agent doing the same job the usual way, in a process of its own.
+"""The baseline of the pipeline: a plain Faust agent that does the same job the usual way, in a process of its own.
 
-One agent, one event at a time, Faust's own Kafka transport: decode the JSON, drop duplicates by a set, price by a
-dictionary, burn the account's package in a dictionary, add up. Nothing durable and nothing published, which favours it.
+One agent handles one event at a time, with Faust's own Kafka transport: it decodes the JSON, drops duplicates by a set,
+prices by a dictionary, burns the account's package in a dictionary, and adds up. Nothing is durable and nothing is
+published, which favours the baseline.
 
     python -m benchmarks.plain_faust KAFKA TOPIC EVENTS ACCOUNTS
 
@@ -23,7 +24,7 @@ from billing.pricing.rate import unit_prices
 
 
 class _Job:
-    """What the agent does with one event."""
+    """The work of the agent on each event, with its state in dictionaries."""
 
     def __init__(self, accounts: int) -> None:
         self._book = workload.catalog().price_books[0]
@@ -35,7 +36,7 @@ class _Job:
         self.first_at = 0.0
 
     def apply(self, event: dict) -> None:  # type: ignore[type-arg]
-        """Decode, dedupe, price, burn, add up."""
+        """Dedupe, price, burn and add up one decoded event."""
         if not self.done:
             self.first_at = time.perf_counter()
         self.done += 1
@@ -83,7 +84,7 @@ def main(kafka: str, topic_name: str, events: int, accounts: int) -> None:
             if job.done == events:
                 rate = events / (time.perf_counter() - job.first_at)
                 os.write(1, f"events_per_second {rate:.0f}\n".encode())
-                os._exit(0)  # Faust keeps an agent's SystemExit to itself, and there is nothing to save
+                os._exit(0)  # Faust swallows an agent's SystemExit; no state has to be saved
 
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)

@@ -1,7 +1,7 @@
-"""``tokenbill rate`` on one core: a file of JSON lines read, priced, and a file of rated lines written.
+"""Benchmark of ``tokenbill rate`` on one core: a file of JSON lines read and priced, and a file of rated lines written.
 
-The file lies in the page cache of a temporary folder. The figure is of CPU time, system calls included; the baseline is
-the plain path of the same command on the first lines of the same file, and its bytes must be those of the core.
+The file is in the page cache, in a temporary folder. The figure is CPU time, system calls included. The baseline is the
+plain path of the same command on the first lines of the same file; the core must write the same bytes.
 """
 
 import time
@@ -20,10 +20,10 @@ BOOK = "bench"
 
 
 def measure(values: list[bytes], baseline_events: int) -> Result:
-    """Measure with one event a line.
+    """Measure with one event per line.
 
     Raises:
-        WrongWork: not every event was priced, or the two paths wrote different bytes.
+        WrongWork: an event was not priced, or the two paths wrote different bytes.
     """
     catalog = workload.catalog()
     with TemporaryDirectory() as name:
@@ -67,7 +67,7 @@ def measure(values: list[bytes], baseline_events: int) -> Result:
 
 
 def _seconds(work: Callable[[], None]) -> tuple[float, float]:
-    """CPU time of this process and time on the wall."""
+    """Return the CPU time of this process and the wall-clock time that ``work`` took."""
     wall, cpu = time.perf_counter(), time.process_time()
     work()
     return time.process_time() - cpu, time.perf_counter() - wall

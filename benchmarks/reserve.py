@@ -1,9 +1,11 @@
-"""Reservations over HTTP on the local stack: sixteen clients that each wait for their answer before they ask again, at
-once or, at a given rate, when their next request is due (what is late counts from when it was due).
+"""Benchmark of reservations over HTTP on the local stack, from concurrent clients.
 
-Accounts with a package each go into PostgreSQL by COPY, as a commit writes them, but without commands, journal and
-commit rows: such a database is good for this measurement only. Each reservation is for another random account. The
-clients are one process with one event loop, so that they take as little of the shared processors as can be.
+Each client waits for its answer before its next request. Without a rate, the next request follows at once. With a rate,
+it follows when it is due, and the latency counts from the due time. Each reservation is for another random account. The
+clients share one process and one event loop, to take as little of the shared processors as possible.
+
+Accounts with one subscription each are written to PostgreSQL by COPY, as a commit writes them, but without commands,
+journal and commit rows. Such a database is good for this measurement only.
 """
 
 import asyncio
@@ -25,9 +27,9 @@ from rich.console import Console
 
 from benchmarks import workload
 from benchmarks.result import Result, machine
-from billing.commits.copy_rows import account_row, bucket_row
+from billing.commits.columns import ACCOUNT_COLUMNS, BUCKET_COLUMNS, column_names
+from billing.commits.copy_text import account_row, bucket_row
 from billing.store.api.keys import create_key
-from billing.store.commits.commit_rows import ACCOUNT_COLUMNS, BUCKET_COLUMNS
 from billing.store.database import Database
 from billing.store.store import Store
 from schemas.routing import partition_of
@@ -37,14 +39,16 @@ from tokenbill.stack import StackInfo
 PARTITIONS = 4
 GOAL_MS = 10.0
 WARM_PART = 4
-"""One answer of so many is not counted: those of the first seconds, in which a process of PostgreSQL that has just been
-started sees each page of its memory for the first time."""
+"""One part in this many, the first answers, is not counted.
+
+In the first seconds, a newly started PostgreSQL process touches each page of its memory for the first time.
+"""
 _AT_ONCE = 20_000
 
 
 @dataclass(slots=True)
 class Measured:
-    """Seconds of each answer after the warm-up, how many were refused, and processor seconds of the servers."""
+    """Latencies after the warm-up, number of refusals, and CPU time of the servers."""
 
     seconds: list[float] = field(default_factory=list)
     refused: int = 0
@@ -52,16 +56,16 @@ class Measured:
     api_cpu_seconds: float = 0.0
     database_cpu_seconds: float = 0.0
     stolen_part: float = 0.0
-    """What of the processors' time the host gave to others, as far as the system says it."""
+    """Share of CPU time that the host gave to other machines, if the system reports it."""
 
     def percentile_ms(self, part: float) -> float:
-        """The time in milliseconds that this part of the answers did not exceed."""
+        """Return the latency in milliseconds that this share of the answers did not exceed."""
         ordered = sorted(self.seconds)
         return 1000 * ordered[min(len(ordered) - 1, int(part * len(ordered)))]
 
 
 def run(requests: int = 60_000, accounts: int = 1_000_000, clients: int = 16, rate: int | None = None) -> list[Result]:
-    """Measure in a stack of its own, which is removed afterwards. ``rate``: requests a second, all clients together."""
+    """Measure on a stack of its own, removed afterwards. ``rate`` is requests per second of all clients together."""
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="tokenbill-bench-") as folder:
         data_dir = Path(folder)
@@ -103,7 +107,7 @@ def run(requests: int = 60_000, accounts: int = 1_000_000, clients: int = 16, ra
 
 
 def load_accounts(admin_database_url: str, names: list[str]) -> None:
-    """Copy open accounts with a subscription each into the tables, partition by partition."""
+    """Copy open accounts with one subscription each into the tables, partition by partition."""
     plans = workload.catalog()
     by_partition: list[list[str]] = [[] for _ in range(PARTITIONS)]
     for name in names:
@@ -115,12 +119,12 @@ def load_accounts(admin_database_url: str, names: list[str]) -> None:
             for start in range(0, len(mine), _AT_ONCE):
                 made = list(workload.subscribers(mine[start : start + _AT_ONCE], plans))
                 with connection.cursor() as cursor:
-                    with cursor.copy("COPY account (" + ACCOUNT_COLUMNS + ") FROM STDIN") as copy:
+                    with cursor.copy(f"COPY account ({', '.join(column_names(ACCOUNT_COLUMNS))}) FROM STDIN") as copy:
                         copy.write(b"".join(map(account_row, made)))
-                    with cursor.copy("COPY bucket (" + BUCKET_COLUMNS + ") FROM STDIN") as copy:
+                    with cursor.copy(f"COPY bucket ({', '.join(column_names(BUCKET_COLUMNS))}) FROM STDIN") as copy:
                         copy.write(b"".join(bucket_row(one.account, b) for one in made for b in one.buckets))
         connection.execute("VACUUM (ANALYZE) account, bucket")
-        connection.execute("CHECKPOINT")  # a million accounts are not written to disk while it is measured
+        connection.execute("CHECKPOINT")  # the loaded accounts must not be written to disk during the measurement
 
 
 def _libpq(url: str) -> str:
@@ -130,7 +134,7 @@ def _libpq(url: str) -> str:
 def measure(
     started: StackInfo, url: str, token: str, names: list[str], requests: int, clients: int, rate: int | None
 ) -> Measured:
-    """Reserve, ``clients`` at once; the first quarter of the answers is not counted."""
+    """Reserve with ``clients`` concurrent clients. The first quarter of the answers is not counted."""
     seconds = 0.0 if rate is None else clients / rate
     bodies = _bodies(names, requests, token, urlsplit(url).netloc)
     measured = Measured()
@@ -153,7 +157,7 @@ def measure(
 
 
 def _cpu(process: psutil.Process) -> float:
-    """Processor seconds of a process, of its children, and of those that ended."""
+    """Return the CPU seconds of a process and of its children that still run."""
     total = 0.0
     for one in (process, *process.children(recursive=True)):
         spent = one.cpu_times()
@@ -162,7 +166,7 @@ def _cpu(process: psutil.Process) -> float:
 
 
 def _stolen() -> float:
-    """Processor seconds that the host gave to others since it started; 0 where the system does not say."""
+    """Return the CPU seconds that the host gave to other machines since boot; 0 if the system does not report them."""
     return float(getattr(psutil.cpu_times(), "steal", 0.0))
 
 
@@ -185,8 +189,10 @@ def _bodies(names: list[str], requests: int, token: str, host: str) -> Iterator[
 
 
 class _Client(asyncio.Protocol):
-    """One client: sends the next request when the answer to the last one is complete and ``seconds`` have passed since
-    that was due."""
+    """One client, with at most one request at a time.
+
+    It sends a request when the previous answer is complete and ``seconds`` have passed since that request was due.
+    """
 
     def __init__(self, bodies: Iterator[bytes], limit: int | None, measured: Measured | None, seconds: float) -> None:
         self._bodies, self._left, self._measured, self._seconds = bodies, limit, measured, seconds
@@ -246,7 +252,7 @@ class _Client(asyncio.Protocol):
 async def _client(
     url: str, bodies: Iterator[bytes], limit: int | None, measured: Measured | None, seconds: float
 ) -> None:
-    """Send requests until there are no more, or ``limit`` of them."""
+    """Run one client until there are no more requests, or until ``limit`` requests are sent."""
     address = urlsplit(url)
     loop = asyncio.get_running_loop()
     host, port = address.hostname or "127.0.0.1", address.port or 80

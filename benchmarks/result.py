@@ -1,4 +1,4 @@
-"""One measured figure, as ``tokenbill bench --json`` writes it (CONTRACT §5)."""
+"""One measured figure, as ``tokenbill bench --json`` writes it (docs/reference/command-line.md)."""
 
 import os
 import platform
@@ -7,12 +7,12 @@ from typing import Any
 
 
 class WrongWork(Exception):
-    """The measured code did not do the work: its figure would mean nothing."""
+    """Raised if the measured code did not do the work, so that its figure would mean nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """``value`` in ``unit``; ``ratio_to_baseline`` against the baseline measured in the same run."""
+    """``value`` in ``unit``, and ``ratio_to_baseline`` against the baseline measured in the same run."""
 
     metric: str
     value: float
@@ -21,10 +21,10 @@ class Result:
     conditions: dict[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """The object of the JSON list."""
+        """Return the object of the JSON list."""
         return asdict(self)
 
 
 def machine() -> dict[str, Any]:
-    """What a figure means nothing without."""
+    """Return the properties of the machine that every figure depends on."""
     return {"cores": os.cpu_count(), "python": platform.python_version(), "machine": platform.machine()}

@@ -1,7 +1,7 @@
-"""The workload of every benchmark: numbered sources, 100,000 accounts with one package each, 12 combinations.
+"""The workload of every benchmark: numbered sources, accounts with one package each, 12 combinations.
 
-Seeded, so that two runs and two implementations see the same bytes. Sizes are drawn log-normally around the medians of
-a public trace (about 1,000 tokens in and 130 out).
+It is seeded, so that two runs and two implementations get the same bytes. Sizes are drawn from log-normal distributions
+around the medians of a public trace (about 1,000 tokens in and 130 out).
 """
 
 import random
@@ -32,17 +32,17 @@ COMBINATIONS = [
 
 
 def catalog() -> Catalog:
-    """The price book and plan of the benchmarks."""
+    """Return the price books and plans of the benchmarks."""
     return load_folder(CATALOG_DIR)
 
 
 def account_names(count: int, start: int = 0) -> list[str]:
-    """``acct-000000`` and so on, from the one with the number ``start``."""
+    """Return the names of ``count`` accounts, ``acct-000000`` and so on, from number ``start``."""
     return [f"acct-{number:06d}" for number in range(start, start + count)]
 
 
 def accounts(names: list[str], plans: Catalog) -> Iterator[Account]:
-    """One open account with one package for each name."""
+    """Yield one open account with one package for each name."""
     plan = _plan(plans, PLAN)
     for name in names:
         account = Account(name, "CNY", "bench", "prepaid", 0)
@@ -52,7 +52,7 @@ def accounts(names: list[str], plans: Catalog) -> Iterator[Account]:
 
 
 def subscribers(names: list[str], plans: Catalog) -> Iterator[Account]:
-    """One open account for each name, with a subscription in its first cycle that the wallet paid."""
+    """Yield one open account for each name, with a subscription in its first cycle, paid from the wallet."""
     plan = _plan(plans, MONTHLY_PLAN)
     for number, name in enumerate(names):
         subscription = Subscription(f"sub-{name}", plan.name, plan.version, "wallet", START_US + number * 997)
@@ -60,7 +60,7 @@ def subscribers(names: list[str], plans: Catalog) -> Iterator[Account]:
 
 
 def subscriber(name: str, subscription: Subscription, wallet_pico: int, plan_of: PlanOf) -> Account:
-    """An open account that began a subscription at its anchor, and nothing since."""
+    """Return an open account on which a subscription started at its anchor, with no change since."""
     account = Account(name, "CNY", "bench", "prepaid", 0, wallet_pico=wallet_pico)
     subscriptions.start(account, subscription, subscription.anchor_us, plan_of, Postings())
     account.next_due_us = next_due_us(account, plan_of)
@@ -75,7 +75,7 @@ def _plan(plans: Catalog, name: str) -> Plan:
 
 
 def commands(names: list[str]) -> Iterator[dict[str, object]]:
-    """The commands that open the accounts and buy their packages."""
+    """Yield the commands that open the accounts and buy their packages."""
     for name in names:
         envelope = {"specversion": "1.0", "source": "urn:bench", "time": "2026-11-22T00:00:00Z", "subject": name}
         yield envelope | {"type": "account.opened.v1", "id": f"open-{name}", "data": {"currency": "CNY"}}
@@ -84,7 +84,7 @@ def commands(names: list[str]) -> Iterator[dict[str, object]]:
 
 
 def event_data(chance: random.Random) -> bytes:
-    """The ``data`` of one event, as JSON."""
+    """Return the ``data`` of one event as JSON."""
     model, tier, energy = chance.choice(COMBINATIONS)
     tokens_in, tokens_out = int(chance.lognormvariate(6.9, 0.9)) + 1, int(chance.lognormvariate(4.9, 0.8)) + 1
     cached = tokens_in // 3
@@ -106,7 +106,7 @@ def event_data(chance: random.Random) -> bytes:
 
 
 def events(count: int, names: list[str], partition: int, partitions: int, seed: int = 1) -> list[bytes]:
-    """Structured usage events of one partition's accounts, from one numbered source, as Kafka values."""
+    """Return structured usage events of one partition's accounts, from one numbered source, as Kafka record values."""
     chance = random.Random(seed)
     own = [name for name in names if partition_of(name, partitions) == partition]
     values = []

@@ -1,1 +1,1 @@
-"""The rules: pricing, packages, ledger; then their SQL edge (``billing.store``). No Kafka, no HTTP, no clock."""
+"""Billing rules (pricing, packages, ledger) and their SQL layer (``billing.store``). No Kafka, no HTTP, no clock."""

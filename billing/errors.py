@@ -1,12 +1,12 @@
-"""The exceptions for what is broken. A refusal of usage or of a command is a value, not an exception.
+"""Exceptions for faults. A refusal of usage or of a command is a return value, not an exception.
 
 ::
 
-    BrokenInvariant             the worker stops, and a person looks
+    BrokenInvariant             the worker stops; an operator must investigate
     └── Fenced                  another writer owns the partition: this writer stops
-    StoreError                  the database did not do what was asked
+    StoreError                  a database operation failed
     ├── Fenced
-    ├── NotPrepared             no schema, or not this partition: `tokenbill prepare`
+    ├── NotPrepared             the schema or this partition is missing: run `tokenbill prepare`
     ├── DatabaseDown            no answer: reload from SQL and retry
     ├── CatalogMoved            decided with an old catalogue: decide again
     └── CatalogConflict         a catalogue cannot be published: the publisher corrects it
@@ -14,27 +14,27 @@
 
 
 class BrokenInvariant(RuntimeError):
-    """A condition that must always hold does not: the worker stops, and a person looks."""
+    """A condition that must always hold is violated: the worker stops, and an operator must investigate."""
 
 
 class StoreError(Exception):
-    """Failure of the store."""
+    """A database operation failed."""
 
 
 class Fenced(BrokenInvariant, StoreError):
-    """Another owner of the partition, or another position, is in the database: this writer's partition stops."""
+    """The database has another owner or another position for the partition: this writer stops the partition."""
 
 
 class NotPrepared(StoreError):
-    """The database was not prepared for this partition or schema; ``tokenbill up`` or ``prepare`` does it."""
+    """The database is not prepared for this schema or partition; ``tokenbill up`` or ``prepare`` prepares it."""
 
 
 class DatabaseDown(StoreError):
-    """The connection or the server failed; the transaction under way may or may not be committed. Reload and retry."""
+    """The connection or the server failed. A transaction in progress may or may not be committed: reload and retry."""
 
 
 class CatalogMoved(StoreError):
-    """The catalogue is at ``new_epoch``, another than the batch was decided with; nothing was written."""
+    """The catalogue is at ``new_epoch``, not at the epoch the batch was decided with; nothing was written."""
 
     def __init__(self, new_epoch: int) -> None:
         super().__init__(f"the catalogue moved to epoch {new_epoch}; decide the batch again")
@@ -42,7 +42,7 @@ class CatalogMoved(StoreError):
 
 
 class CatalogConflict(StoreError):
-    """A catalogue cannot be published: ``reasons`` says why, a sentence for each entry."""
+    """A catalogue cannot be published; ``reasons`` has one sentence per rejected entry."""
 
     def __init__(self, reasons: list[str]) -> None:
         super().__init__("; ".join(reasons))

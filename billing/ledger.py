@@ -1,7 +1,7 @@
-"""The journal's control accounts and balanced postings (double entry; debit positive, credit negative).
+"""Control accounts of the journal, and balanced postings (double entry; debit positive, credit negative).
 
-A negative customer deposit is a receivable: usage that happened is never refused, so a wallet may fall below zero.
-Owns: which control account a fact touches. Never: amounts, which the rules decide.
+A customer deposit below zero is a receivable: past usage is never refused, so a wallet may fall below zero. Amounts are
+decided by the rules that post them (docs/reference/principles.md, "Double entry").
 """
 
 from collections.abc import Iterable, Iterator
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Posting:
-    """One line of the journal: debit positive, credit negative, in pico of ``currency``."""
+    """One journal line in pico of ``currency``: debit positive, credit negative."""
 
     account_code: str
     currency: str
@@ -18,37 +18,37 @@ class Posting:
     """The dimension below the control account: a plan (``token-9.9@1``), a price book, or empty."""
     amount_pico: int
     concerns: str = ""
-    """The usage that a correction names, ``["SOURCE","ID"]``; empty for everything that is no correction."""
+    """The usage that a correction names, as ``["SOURCE","ID"]``; empty if the line is not a correction."""
 
 
 CASH = "cash"
 CUSTOMER_DEPOSITS = "customer_deposits"
 CONTRACT_LIABILITY = "contract_liability"
 OUTPUT_VAT_PENDING = "output_vat_pending"
-"""Tax in a prepaid fee that is not yet due (待转销项税额)."""
+"""VAT in a prepaid fee that is not yet due (待转销项税额)."""
 OUTPUT_VAT = "output_vat"
 REVENUE_USAGE = "revenue_usage"
 REVENUE_BREAKAGE = "revenue_breakage"
 REVENUE_COMMITMENT = "revenue_commitment"
-"""What was missing to a committed spend at the end of its period."""
+"""Shortfall of a committed spend at the end of its period."""
 PROMOTION_EXPENSE = "promotion_expense"
-"""Gift money put into wallets."""
+"""Gift money that the operator put into wallets."""
 ADJUSTMENTS = "adjustments"
-"""What corrections by hand gave (debit) or took (credit)."""
+"""Manual adjustments of balances: given to the account (debit) or taken from it (credit)."""
 TRANSFER_CLEARING = "transfer_clearing"
-"""Liability on its way between two accounts, by transfer; zero when nothing is on its way."""
+"""Liability in transit between two accounts, with the transfer id as detail; zero when nothing is in transit."""
 RECEIVABLES = "receivables"
-"""Bills that are not paid."""
+"""Unpaid bills."""
 ROUNDING = "rounding"
-"""What lies below the fen in a refund."""
+"""The part of a refund below one fen."""
 
 
 class UnbalancedError(ArithmeticError):
-    """Lines that do not add up to zero: a defect of a rule, never of its input."""
+    """Journal lines do not add up to zero: a defect in a rule, never in its input."""
 
 
 class Postings:
-    """Lines summed by (what they concern, control account, currency, detail); every fact added balances by itself."""
+    """Journal lines summed by (corrected usage, control account, currency, detail); each posting balances by itself."""
 
     __slots__ = ("_sums",)
 
@@ -56,7 +56,7 @@ class Postings:
         self._sums: dict[tuple[str, str, str, str], int] = {}
 
     def post(self, currency: str, *lines: tuple[str, str, int]) -> None:
-        """Add one balanced fact: lines of (control account, detail, amount in pico).
+        """Add one balanced posting: lines of (control account, detail, amount in pico).
 
         Raises:
             UnbalancedError: the lines do not add up to zero.
@@ -67,17 +67,17 @@ class Postings:
             self.add(code, currency, detail, amount_pico)
 
     def add(self, code: str, currency: str, detail: str, amount_pico: int, concerns: str = "") -> None:
-        """Add one side of a fact whose other side is added by the same caller."""
+        """Add one side of a posting; the caller must also add the other side."""
         key = (concerns, code, currency, detail)
         self._sums[key] = self._sums.get(key, 0) + amount_pico
 
     def merge_lines(self, lines: Iterable[Posting]) -> None:
-        """Add lines that were summed elsewhere."""
+        """Add lines that were summed by another ``Postings``."""
         for line in lines:
             self.add(line.account_code, line.currency, line.detail, line.amount_pico, line.concerns)
 
     def lines(self) -> Iterator[Posting]:
-        """The summed lines without zeros, sorted; those that concern nothing in particular come first.
+        """Yield the summed lines without zeros, sorted; lines that are not corrections come first.
 
         Raises:
             UnbalancedError: a currency does not add up to zero.

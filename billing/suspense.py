@@ -1,7 +1,7 @@
-"""Suspense as a person works through it: the place of a rejected record, what to do about a reason, what is sent again.
+"""Suspense of rejected records: their position, the advice for each reason, and the rules of a resubmission.
 
-Owns the rules of a resubmission. Never: SQL, Kafka, the clock. That a resubmitted event is rated once is not decided
-here but by the rules of identity, which treat it as any other record (``billing.calculator.dedupe``).
+A resubmitted event is rated once by the ordinary rules of identity, as any other record
+(``billing.calculator.dedupe``). No SQL, no Kafka, no clock.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ import base64
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from schemas.rejections import Rejection
+from schemas.refusals import Refusal
 from schemas.routing import partition_of
 from schemas.times import format_time_us
 from schemas.topics import FORWARD_NUMBER_HEADER, FORWARD_ORIGIN_HEADER
 from schemas.usage import UsageEvent, parse_usage
 
 OPEN, RESUBMITTED, RATED, REJECTED_AGAIN = "open", "resubmitted", "rated", "rejected_again"
-"""States: nobody sent it again; sent, not decided yet; taken, now or before (a duplicate); a newer row replaces it."""
+"""States: not resubmitted; resubmitted and not decided yet; rated, now or before (a duplicate); rejected again, which
+is replaced by a newer row."""
 STATES = (OPEN, RESUBMITTED, RATED, REJECTED_AGAIN)
 
 Headers = tuple[tuple[str, bytes | None], ...]
@@ -25,7 +26,7 @@ _OWN_HEADERS = frozenset((FORWARD_ORIGIN_HEADER, FORWARD_NUMBER_HEADER))
 
 
 class RecordPlace(NamedTuple):
-    """Where a record stood in Kafka when it was rejected, and by which it is called: ``usage.events/3/1042``."""
+    """Position of a rejected record in Kafka, which also names it: ``usage.events/3/1042``."""
 
     topic: str
     partition: int
@@ -36,10 +37,10 @@ class RecordPlace(NamedTuple):
 
 
 def parse_place(text: str) -> RecordPlace:
-    """Read ``TOPIC/PARTITION/OFFSET``.
+    """Parse ``TOPIC/PARTITION/OFFSET``.
 
     Raises:
-        ValueError: it is none; a sentence for a person.
+        ValueError: the text is not a position; the message is a sentence for people.
     """
     topic, *numbers = text.split("/")
     if not topic or len(numbers) != 2 or not all(one.isascii() and one.isdigit() for one in numbers):
@@ -52,7 +53,7 @@ def parse_place(text: str) -> RecordPlace:
 
 @dataclass(frozen=True, slots=True)
 class SuspendedRecord:
-    """A record in suspense: where it stood, what could be read of its identity, and its bytes."""
+    """A record in suspense: its position, the parts of its identity that could be read, and its bytes."""
 
     place: RecordPlace
     reason: str
@@ -67,10 +68,10 @@ class SuspendedRecord:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A record in suspense without its bytes, and what became of it."""
+    """A record in suspense without its bytes, with its state."""
 
     key: tuple[int, int, int]
-    """(partition, commit, row): the order of rejection in a partition."""
+    """(partition, commit, row): the order of rejection within a partition."""
     place: RecordPlace
     log_time_us: int
     """Kafka's LogAppendTime of the record."""
@@ -80,7 +81,7 @@ class Listed:
     id: str | None
     account: str | None
     size: int
-    """Bytes of the value."""
+    """Size of the value in bytes."""
     state: str
     sent_to: RecordPlace | None
     resolved_by: str | None
@@ -88,7 +89,7 @@ class Listed:
 
 
 def listed_object(one: Listed) -> dict[str, str | int | None]:
-    """How people and programs see it."""
+    """Return the JSON object of a listed record, for the command line and the HTTP API."""
     return {
         "place": str(one.place),
         "topic": one.place.topic,
@@ -109,7 +110,7 @@ def listed_object(one: Listed) -> dict[str, str | int | None]:
 
 
 def content_object(content: bytes | None) -> dict[str, str] | None:
-    """Bytes as ``text`` where a terminal can show it, else as ``base64``; None for a null of Kafka."""
+    """Return bytes as ``{"text": …}`` if a terminal can show them, else as ``{"base64": …}``; None for a null."""
     if content is None:
         return None
     try:
@@ -122,7 +123,7 @@ def content_object(content: bytes | None) -> dict[str, str] | None:
 
 
 def held_object(held: SuspendedRecord) -> dict[str, Any]:
-    """What a record holds: sequence, key, headers, bytes; and what to do about it."""
+    """Return the JSON object of a record's content: sequence, key, headers, value and advice."""
     return {
         "sequence": held.sequence,
         "key": content_object(held.key),
@@ -134,7 +135,7 @@ def held_object(held: SuspendedRecord) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class SentAgain:
-    """What a resubmission puts on ``usage.events``."""
+    """A record that a resubmission produces to ``usage.events``."""
 
     partition: int
     key: bytes | None
@@ -143,7 +144,10 @@ class SentAgain:
 
 
 def as_it_was(held: SuspendedRecord, partitions: int) -> SentAgain:
-    """The record with its key, headers and bytes; to the partition of its account, else to the one it stood on."""
+    """Return the record with its original key, headers and bytes, for the partition of its account.
+
+    If the account is not known, the partition is that of the original record.
+    """
     to = held.place.partition if held.account is None else partition_of(held.account, partitions)
     headers = tuple(header for header in held.headers if header[0] not in _OWN_HEADERS)
     return SentAgain(to, held.key, headers, held.value)
@@ -151,18 +155,19 @@ def as_it_was(held: SuspendedRecord, partitions: int) -> SentAgain:
 
 def repaired(
     held: SuspendedRecord, event: bytes, partitions: int, declared_meters: frozenset[str]
-) -> SentAgain | Rejection:
-    """The record with another event in its place: structured JSON; a binary one's own headers go.
+) -> SentAgain | Refusal:
+    """Return the record with a repaired event as structured JSON, or a refusal if the repair is not allowed.
 
-    The event keeps the identity that it repairs: under another one, a resend of the original would be rated too. Only
-    ``sequence_reused`` is repaired by another number (or source), and where nothing could be read anything goes.
+    The headers of a binary CloudEvent are dropped. The event must keep the identity of the rejected one; under another
+    identity, a resend of the original would be rated too. Only ``sequence_reused`` is repaired with another sequence
+    or source. A part of the identity that could not be read from the original may have any value.
     """
     read = parse_usage(event, declared_meters=declared_meters)
-    if isinstance(read, Rejection):
+    if isinstance(read, Refusal):
         return read
     other = _other_identity(held, read)
     if other is not None:
-        return Rejection("invalid_event", other, read.source, read.id, read.sequence, read.account)
+        return read.refuse("invalid_event", other)
     headers = tuple(
         (name, content)
         for name, content in held.headers
@@ -190,7 +195,7 @@ def _other_identity(held: SuspendedRecord, event: UsageEvent) -> str | None:
 
 
 class Advice(NamedTuple):
-    """What to do, in the two languages in which people see it."""
+    """Advice on how to repair a rejected record, in Chinese and English."""
 
     zh: str
     en: str
@@ -246,4 +251,4 @@ ADVICE: dict[str, Advice] = {
         "A number is larger than what can be held: ask the source what was used, and resubmit that with --with.",
     ),
 }
-"""By reason of CONTRACT §1."""
+"""Advice by reason of rejection (docs/reference/usage-events.md, "Rejections")."""

@@ -38,7 +38,7 @@ cdef int64_t MAX_TIME_US = 253402300800000000
 cdef enum:
     UNCHANGED = 0
     CHANGED = 1   # a bit: columns that usage changes
-    REPLACED = 2  # a bit: the terms too (billing.commits.copy_rows.account_terms, bucket_terms)
+    REPLACED = 2  # a bit: the terms too (billing.commits.copy_text.account_terms, bucket_terms)
 
 
 cdef inline uint8_t _account_difference(Account* a, Account* b) noexcept nogil:
@@ -536,7 +536,7 @@ cdef class AccountStore:
         frames.wrote(p)
 
     cdef void _put_account_row(self, TbBuffer* rows, Account* account) except *:
-        """billing.commits.copy_rows.account_row."""
+        """billing.commits.copy_text.account_row."""
         cdef bytes document = self._packer.document(self._extras(account)) if account.extras_size else b"{}"
         cdef const char* name = self.numbers.arena.data() + self.numbers.starts[account.number]
         cdef size_t size = self.numbers.starts[account.number + 1] - self.numbers.starts[account.number]
@@ -561,7 +561,7 @@ cdef class AccountStore:
         rows.wrote(p + 1)
 
     cdef void _put_bucket_row(self, TbBuffer* rows, Account* account, Bucket* bucket) noexcept nogil:
-        """billing.commits.copy_rows.bucket_row."""
+        """billing.commits.copy_text.bucket_row."""
         cdef const char* name = self.numbers.arena.data() + self.numbers.starts[account.number]
         cdef size_t size = self.numbers.starts[account.number + 1] - self.numbers.starts[account.number]
         cdef Rule* rule = &self.rules[bucket.rule]

@@ -1,1 +1,1 @@
-"""Facts and their wire form: event types, versions, money and quantity types. No I/O, no rules."""
+"""Events and commands in their wire form: types, versions, money and quantity types. No I/O, no rules."""

@@ -1,11 +1,12 @@
-"""The CloudEvents 1.0 envelope on Kafka: read it strictly, write it deterministically. Knows no event's meaning.
+"""The CloudEvents 1.0 envelope on Kafka: strict reading and deterministic writing, independent of the event type.
 
-Mode, as the Kafka binding has it: a ``content-type`` that begins with ``application/cloudevents`` means structured (the
-value is the whole event as JSON); so does a record with neither ``content-type`` nor ``ce_*`` headers, as a plain
-producer writes it. Everything else is binary: attributes are ``ce_*`` headers, the value is ``data`` as JSON.
+The mode follows the Kafka binding. A record is structured (the value is the whole event as JSON) if its
+``content-type`` begins with ``application/cloudevents``, or if it has neither ``content-type`` nor ``ce_*`` headers, as
+a plain producer writes it. All other records are binary: attributes are ``ce_*`` headers, the value is ``data`` as
+JSON.
 
-Checks run in this order and the first that fails decides: JSON of a structured value, attributes (specversion, type,
-source, id, time, subject, sequence), whether the type is wanted, JSON of a binary value, ``data`` is an object.
+Checks run in this order, and the first that fails decides: JSON of a structured value; the attributes specversion,
+type, source, id, time, subject, sequence; an accepted type; JSON of a binary value; ``data`` is an object.
 """
 
 import json
@@ -17,15 +18,15 @@ from pydantic import Field, PlainValidator, ValidationError, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from schemas.fields import JsonReal, Name, SequenceNumber, TimeUs, Wire, explain, show
-from schemas.rejections import Rejection
+from schemas.refusals import Refusal, record_refusal
 from schemas.times import format_time_us
 from schemas.upcast import current_type, upcast
 
 STRUCTURED_CONTENT_TYPE = "application/cloudevents+json; charset=UTF-8"
 MAX_DEPTH = 64
-"""Deepest nesting of objects and lists that is read; a fixed limit, so that every reader decides the same."""
+"""Deepest nesting of objects and lists that is accepted; a fixed limit, so that every reader decides the same."""
 _MAX_INTEGER_CHARACTERS = 40
-_HUGE = 1 << 128  # stands for every longer integer: far beyond all limits of ours, and cheap to make
+_HUGE = 1 << 128  # replaces every longer integer: it exceeds all limits and is cheap to make
 
 Headers = Sequence[tuple[str, bytes]]
 
@@ -37,24 +38,24 @@ def _check_specversion(value: object) -> str:
 
 
 class Attributes(Wire):
-    """The context attributes that are read; others (extensions) are ignored."""
+    """The context attributes that are read; extension attributes are ignored."""
 
     specversion: Annotated[str, PlainValidator(_check_specversion), WithJsonSchema({"const": "1.0"})] = Field(
         description='the CloudEvents version "1.0"'
     )
     type: Name = Field(description="the event type with its version, such as token.usage.v1")
-    source: Name = Field(description="what produced the event; with id its identity")
+    source: Name = Field(description="the producer of the event; source and id identify the event")
     id: Name = Field(description="the id of the event, unique within its source")
-    time: TimeUs = Field(description="when it happened, RFC 3339 with offset")
+    time: TimeUs = Field(description="the time of the event, RFC 3339 with offset")
     subject: Name = Field(description="the account")
     sequence: SequenceNumber | None = Field(
-        default=None, description="decimal digits from 1, one more per event of that source"
+        default=None, description="number of the event, decimal digits; counts from 1 within its source without gaps"
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """One event after upcasting: its attributes and its ``data`` object. ``time_us`` is microseconds UTC."""
+    """One event after upcasting: its attributes and its ``data`` object. ``time_us`` is in microseconds UTC."""
 
     type: str
     source: str
@@ -64,9 +65,13 @@ class Envelope:
     sequence: int | None
     data: dict[str, Any]
 
+    def refuse(self, code: str, detail: str) -> Refusal:
+        """Return a refusal of this event, with its identity."""
+        return record_refusal(code, detail, self.source, self.id, self.sequence, self.subject)
+
 
 class JsonProblem(ValueError):
-    """What is wrong with a JSON text, for a person."""
+    """A JSON text cannot be accepted; the message is for a person."""
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -103,7 +108,11 @@ def _depth_exceeds(value: object, limit: int) -> bool:
 
 
 def read_object(value: bytes | None, what: str) -> dict[str, Any]:
-    """Read a JSON object strictly: UTF-8, no duplicate keys, no NaN or Infinity, not too deep."""
+    """Read a JSON object strictly: UTF-8, no duplicate keys, no NaN or Infinity, at most ``MAX_DEPTH`` levels.
+
+    Raises:
+        JsonProblem: the value violates one of these; ``what`` names the expected object in the message.
+    """
     if value is None:
         raise JsonProblem(f"the record has no value: expected {what} as a JSON object")
     try:
@@ -122,8 +131,8 @@ def read_object(value: bytes | None, what: str) -> dict[str, Any]:
     return document
 
 
-def _header_attributes(headers: Headers) -> dict[str, str] | Rejection:
-    """Take the ``ce_*`` headers as attributes, without their prefix; names are compared in lower case."""
+def _header_attributes(headers: Headers) -> dict[str, str] | Refusal:
+    """Return the ``ce_*`` headers as attributes without their prefix; names are compared in lower case."""
     attributes: dict[str, str] = {}
     for key, content in headers:
         name = key.lower()
@@ -132,9 +141,9 @@ def _header_attributes(headers: Headers) -> dict[str, str] | Rejection:
         try:
             text = content.decode()
         except UnicodeDecodeError:
-            return Rejection("invalid_event", f"header {show(key)} is not UTF-8 text")
+            return record_refusal("invalid_event", f"header {show(key)} is not UTF-8 text")
         if attributes.setdefault(name[3:], text) != text:
-            return Rejection("invalid_event", f"header {show(key)} is given twice with different values")
+            return record_refusal("invalid_event", f"header {show(key)} is given twice with different values")
     return attributes
 
 
@@ -153,16 +162,16 @@ def _is_structured(headers: Headers) -> bool:
 
 def read_envelope(
     value: bytes | None, headers: Headers = (), *, types: Collection[str] | None = None
-) -> Envelope | Rejection:
-    """Read a record of either mode, lifted to the current version of its type.
+) -> Envelope | Refusal:
+    """Read a record of either mode and upcast it to the current version of its type.
 
     Args:
         value: the record's value; None (a tombstone) is ``invalid_json``.
         headers: the record's headers; a header without value is as if absent.
-        types: the types wanted, after upcasting; None accepts any.
+        types: the accepted types, after upcasting; None accepts any.
 
     Returns:
-        The envelope, or a rejection (``invalid_json``, ``invalid_event``) with what could be read of the identity.
+        The envelope, or a rejection (``invalid_json``, ``invalid_event``) with the identity fields that could be read.
     """
     structured = _is_structured(headers)
     raw: dict[str, Any]
@@ -170,10 +179,10 @@ def read_envelope(
         try:
             raw = read_object(value, "a CloudEvent")
         except JsonProblem as problem:
-            return Rejection("invalid_json", str(problem))
+            return record_refusal("invalid_json", str(problem))
     else:
         found = _header_attributes(headers)
-        if isinstance(found, Rejection):
+        if isinstance(found, Refusal):
             return found
         raw = dict(found)
     prefix = "" if structured else "ce_"
@@ -185,10 +194,11 @@ def read_envelope(
         right = {name: text for name, text in given.items() if name not in wrong}
         sequence = int(right["sequence"]) if "sequence" in right else None
         detail = explain(error, Attributes, prefix)
-        return Rejection("invalid_event", detail, right.get("source"), right.get("id"), sequence, right.get("subject"))
+        source, id, account = (right.get(name) for name in ("source", "id", "subject"))
+        return record_refusal("invalid_event", detail, source, id, sequence, account)
 
-    def reject(reason: str, detail: str) -> Rejection:
-        return Rejection(reason, detail, attributes.source, attributes.id, attributes.sequence, attributes.subject)
+    def reject(reason: str, detail: str) -> Refusal:
+        return record_refusal(reason, detail, attributes.source, attributes.id, attributes.sequence, attributes.subject)
 
     event_type = current_type(attributes.type)
     if types is not None and event_type not in types:
@@ -227,7 +237,7 @@ def write_structured(
     """Write an event as compact JSON; the same arguments give the same bytes.
 
     Key order: specversion, type, source, id, time, subject, sequence (if given), extensions by name, data.
-    ``datacontenttype`` is left out: the format's default is JSON.
+    ``datacontenttype`` is omitted, because JSON is the default of the format.
     """
     event: dict[str, Any] = {
         "specversion": "1.0",

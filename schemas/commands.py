@@ -1,7 +1,8 @@
-"""Account commands, topic ``account.commands``: orders that a rule may refuse later. Only their form is judged here.
+"""Account commands, topic ``account.commands`` (docs/reference/account-commands.md). This module checks only the form.
 
-Amounts become integers of 1e-12 (``…_pico``): of the currency for the wallet, of the bucket's unit where a bucket is
-meant. A null field is as if absent; unknown fields are ignored. ``starts_at`` defaults to the command's time.
+A rule may refuse a command later. Amounts become integers of 1e-12 (``…_pico``): of the currency for the wallet, of
+the bucket's unit for a bucket. A null field is treated as absent; unknown fields are ignored. ``starts_at`` and ``at``
+default to the command's time.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,6 @@ from pydantic import Field, PlainValidator, ValidationError, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from schemas.cloudevents import Envelope, read_envelope
-from schemas.counts import CountProblem
 from schemas.fields import (
     MONEY_SCHEMA,
     AmountPico,
@@ -29,7 +29,7 @@ from schemas.fields import (
     one_of,
 )
 from schemas.meters import METERS
-from schemas.rejections import Rejection
+from schemas.refusals import Refusal, Refused
 from schemas.times import format_time_us
 from schemas.usage import COUNT_SCHEMA, plain_counts
 
@@ -48,7 +48,7 @@ Effective = Annotated[str, one_of(*EFFECTIVE), _word(*EFFECTIVE)]
 
 
 def _optional_time(schema: dict[str, Any]) -> None:
-    """Say in the JSON Schema that the time may be left out; its default is the command's, not a constant."""
+    """Mark the time as optional in the JSON Schema; its default is the command's time, not a constant."""
     schema.pop("default", None)
     schema["type"] = ["string", "null"]
 
@@ -58,7 +58,7 @@ def _read_counts(value: object) -> tuple[tuple[str, int], ...]:
         raise PydanticCustomError("expected", "expected an object of counts by meter")
     try:
         return plain_counts(value)
-    except CountProblem as problem:
+    except Refused as problem:
         raise PydanticCustomError("count", "{detail}", {"detail": str(problem)}) from None
 
 
@@ -80,23 +80,23 @@ Counts = Annotated[
 
 
 class CommandData(Wire):
-    """The ``data`` of a command; its class names the command's type."""
+    """The ``data`` of a command; ``TYPE`` is the command's type."""
 
     TYPE: ClassVar[str]
 
 
 class OpenAccount(CommandData):
-    """Open an account; the price book is bound now and for good."""
+    """Open an account and bind its price book permanently."""
 
     TYPE: ClassVar[str] = "account.opened.v1"
     currency: Currency = Field(description="the currency of the account, such as CNY")
-    price_book: Name | None = Field(default=None, description="the book; needed where several fit")
+    price_book: Name | None = Field(default=None, description="the price book; required if several books fit")
     payment: Payment = Field(default="prepaid", description="prepaid or postpaid")
     credit_limit_pico: CreditPico | None = Field(
         default=None, alias="credit_limit", description="how far the wallet may fall below zero, currency"
     )
     bill_day: BillDay | None = Field(default=None, description="day of the month of a postpaid account's bill, 1 to 28")
-    due_days: DueDays | None = Field(default=None, description="days from a bill to its due day; default 30")
+    due_days: DueDays | None = Field(default=None, description="days from a bill to its due date; default 30")
 
 
 class TopUpWallet(CommandData):
@@ -105,7 +105,7 @@ class TopUpWallet(CommandData):
     TYPE: ClassVar[str] = "wallet.topped_up.v1"
     amount_pico: PositivePico = Field(alias="amount", description="the amount, currency, greater than 0")
     payment_ref: Name = Field(description="the payment, unique per account")
-    gift: Flag = Field(default=False, description="whether the operator gives it, so that nobody paid")
+    gift: Flag = Field(default=False, description="true if the operator gives the amount and no payment was made")
 
 
 class PurchasePackage(CommandData):
@@ -113,7 +113,7 @@ class PurchasePackage(CommandData):
 
     TYPE: ClassVar[str] = "package.purchased.v1"
     plan: Name = Field(description="the plan's name")
-    plan_version: VersionNumber | None = Field(default=None, description="its version; default: the one in force")
+    plan_version: VersionNumber | None = Field(default=None, description="plan version; default: the one in force")
     grant_id: Name = Field(description="the grant, unique per account")
     starts_at_us: TimeUs = Field(
         default=0,
@@ -125,7 +125,7 @@ class PurchasePackage(CommandData):
 
 
 class StartSubscription(CommandData):
-    """Renew a plan's buckets each cycle until cancelled."""
+    """Start a subscription: a plan whose buckets renew each cycle until it is cancelled."""
 
     TYPE: ClassVar[str] = "subscription.started.v1"
     plan: Name = Field(description="the plan's name")
@@ -140,7 +140,7 @@ class StartSubscription(CommandData):
 
 
 class CancelSubscription(CommandData):
-    """End a subscription at the end of the cycle that ``at`` lies in."""
+    """End a subscription at the end of the cycle that contains ``at``."""
 
     TYPE: ClassVar[str] = "subscription.cancelled.v1"
     subscription_id: Name = Field(description="the subscription")
@@ -151,36 +151,37 @@ class CancelSubscription(CommandData):
         json_schema_extra=_optional_time,
     )
     immediately: Flag = Field(
-        default=False, description="whether it ends now, with its buckets; no money is given back, and at is ignored"
+        default=False,
+        description="true: end it now, with its buckets; no money is refunded, and at is ignored",
     )
 
 
 class ChangeSubscription(CommandData):
-    """Change the plan of a subscription: from its next cycle on, or now, with fee and quota shared by time."""
+    """Change the plan of a subscription: from its next cycle on, or now with fee and quota prorated by time."""
 
     TYPE: ClassVar[str] = "subscription.changed.v1"
     subscription_id: Name = Field(description="the subscription")
     plan: Name = Field(description="the new plan's name")
-    plan_version: VersionNumber | None = Field(default=None, description="its version; default: the latest")
+    plan_version: VersionNumber | None = Field(default=None, description="plan version; default: the latest")
     effective: Effective = Field(default="cycle_end", description="cycle_end: from the next cycle on; or now")
 
 
 class SuspendSubscription(CommandData):
-    """Take the buckets of a subscription out of use; they go on ending in their time, and it does not renew."""
+    """Suspend a subscription: its buckets cannot be used but still expire at their end, and it does not renew."""
 
     TYPE: ClassVar[str] = "subscription.suspended.v1"
     subscription_id: Name = Field(description="the subscription")
 
 
 class ResumeSubscription(CommandData):
-    """Put a suspended subscription into use again; a cycle that began meanwhile is granted now."""
+    """Resume a suspended subscription; a cycle that began during the suspension is granted now."""
 
     TYPE: ClassVar[str] = "subscription.resumed.v1"
     subscription_id: Name = Field(description="the subscription")
 
 
 class RefundPackage(CommandData):
-    """Take a grant back and return what is due."""
+    """Refund a grant: end it now and pay back the unused part of its fee."""
 
     TYPE: ClassVar[str] = "package.refunded.v1"
     grant_id: Name = Field(description="the grant")
@@ -188,7 +189,7 @@ class RefundPackage(CommandData):
 
 
 class TransferPackage(CommandData):
-    """Give part of a grant to another account."""
+    """Transfer part of a grant to another account."""
 
     TYPE: ClassVar[str] = "package.transferred.v1"
     grant_id: Name = Field(description="the grant")
@@ -197,7 +198,7 @@ class TransferPackage(CommandData):
 
 
 class AdjustBalance(CommandData):
-    """Correct a balance by hand, with two names."""
+    """Correct a balance by hand; one person requests it, another approves it."""
 
     TYPE: ClassVar[str] = "balance.adjusted.v1"
     target: Name = Field(description='"wallet" or a grant id')
@@ -208,7 +209,7 @@ class AdjustBalance(CommandData):
 
 
 class VoidUsage(CommandData):
-    """Take back one usage event."""
+    """Void one usage event."""
 
     TYPE: ClassVar[str] = "usage.voided.v1"
     source: Name = Field(description="the source of the usage event")
@@ -217,36 +218,36 @@ class VoidUsage(CommandData):
 
 
 class CorrectUsage(CommandData):
-    """Replace the counts of one usage event; ``usage`` becomes canonical counts of any meters."""
+    """Replace the counts of one usage event; ``usage`` is read as canonical counts of any meters."""
 
     TYPE: ClassVar[str] = "usage.corrected.v1"
     source: Name = Field(description="the source of the usage event")
     id: Name = Field(description="the id of the usage event")
-    usage: Counts = Field(description="the right counts by disjoint meter")
+    usage: Counts = Field(description="the correct counts by disjoint meter")
     reason: Name = Field(description="why")
 
 
 class ConsentOverage(CommandData):
-    """Agree to pay for usage beyond a plan's quota, where the plan asks for consent."""
+    """Consent to pay for usage beyond a plan's quota, for a plan that requires consent."""
 
     TYPE: ClassVar[str] = "overage.consented.v1"
     plan: Name = Field(description="the plan's name")
     until_us: TimeUs | None = Field(
         default=None,
         alias="until",
-        description="first instant that it is not for; default: no end; one that has passed takes the consent back",
+        description="end of the consent, excluded; default: no end; a time in the past withdraws the consent",
     )
 
 
 class SetWalletAlert(CommandData):
-    """Tell the account's owner when the wallet falls below an amount; without one, no more."""
+    """Set the amount below which the wallet triggers an alert; without an amount, alerts stop."""
 
     TYPE: ClassVar[str] = "wallet.alert_set.v1"
     below_pico: AmountPico | None = Field(default=None, alias="below", description="the amount, currency")
 
 
 class PassTime(CommandData):
-    """Apply what time alone has changed: sent by a scheduler for accounts that nothing else touches."""
+    """Apply changes that depend on time alone; the scheduler sends it for accounts without other input."""
 
     TYPE: ClassVar[str] = "time.passed.v1"
 
@@ -263,16 +264,16 @@ class CollectBill(CommandData):
 
     TYPE: ClassVar[str] = "bill.collected.v1"
     bill_id: Name = Field(description="the bill")
-    amount_pico: PositivePico = Field(alias="amount", description="what was paid, currency, greater than 0")
+    amount_pico: PositivePico = Field(alias="amount", description="the amount paid, currency, greater than 0")
     payment_ref: Name = Field(description="the payment, unique per account")
 
 
 class ChargeBackBill(CommandData):
-    """Say that what was collected went back to the payer."""
+    """Record that a collected amount went back to the payer."""
 
     TYPE: ClassVar[str] = "bill.charged_back.v1"
     bill_id: Name = Field(description="the bill")
-    amount_pico: PositivePico = Field(alias="amount", description="what went back, currency, greater than 0")
+    amount_pico: PositivePico = Field(alias="amount", description="the amount that went back, currency, greater than 0")
     reason: Name = Field(description="why")
 
 
@@ -308,11 +309,14 @@ COMMANDS: dict[str, type[CommandData]] = {
         CloseAccount,
     )
 }
-"""Every command by its type: those of CONTRACT §2, and ours."""
+"""Every public command by its type (docs/reference/account-commands.md)."""
 
 
 class ReceivePackage(CommandData):
-    """The in half of a transfer: what another account sent. Texts were checked when that account's command was."""
+    """The receiving half of a transfer: quota that another account sent.
+
+    Texts are not checked again: the check of the sender's command covers them.
+    """
 
     TYPE: ClassVar[str] = "package.received.v1"
     transfer_id: str
@@ -332,7 +336,7 @@ class ReceivePackage(CommandData):
 
 
 class ReturnPackage(CommandData):
-    """A transfer that could not be received: what was sent comes back."""
+    """The return of a transfer that could not be received."""
 
     TYPE: ClassVar[str] = "package.returned.v1"
     transfer_id: str
@@ -345,7 +349,7 @@ class ReturnPackage(CommandData):
 
 
 MESSAGES: dict[str, type[CommandData]] = {model.TYPE: model for model in (ReceivePackage, ReturnPackage)}
-"""What partitions send each other by ``commands.forwarded``; no command of anybody else."""
+"""Internal commands by type, which partitions send each other on ``commands.forwarded``; refused from elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,7 +365,7 @@ class Command:
     data: CommandData
 
 
-def read_command(envelope: Envelope) -> Command | Rejection:
+def read_command(envelope: Envelope) -> Command | Refusal:
     """Read the command in an envelope of a type of :data:`COMMANDS` or :data:`MESSAGES`; see :func:`parse_command`."""
     model = COMMANDS.get(envelope.type) or MESSAGES[envelope.type]
     given = {name: value for name, value in envelope.data.items() if value is not None}
@@ -370,8 +374,7 @@ def read_command(envelope: Envelope) -> Command | Rejection:
     try:
         data = model.model_validate(given)
     except ValidationError as error:
-        detail = explain(error, model, "data.")
-        return Rejection("invalid_event", detail, envelope.source, envelope.id, envelope.sequence, envelope.subject)
+        return envelope.refuse("invalid_event", explain(error, model, "data."))
     return Command(
         envelope.type, envelope.source, envelope.id, envelope.sequence, envelope.time_us, envelope.subject, data
     )
@@ -379,14 +382,15 @@ def read_command(envelope: Envelope) -> Command | Rejection:
 
 def parse_command(
     value: bytes | None, headers: Sequence[tuple[str, bytes]] = (), *, messages: bool = False
-) -> Command | Rejection:
-    """Decode one record of ``account.commands``, structured or binary; ``messages`` are read only where they come from
-    a partition.
+) -> Command | Refusal:
+    """Decode one record of ``account.commands``, structured or binary.
+
+    With ``messages`` types of :data:`MESSAGES` are accepted too; only records from a partition may be read so.
 
     Returns:
-        The command, or a rejection, ``invalid_json`` or ``invalid_event``; an unknown type is the latter.
+        The command, or a rejection with ``invalid_json`` or ``invalid_event`` (also for an unknown type).
     """
     envelope = read_envelope(value, headers, types=COMMANDS | MESSAGES if messages else COMMANDS)
-    if isinstance(envelope, Rejection):
+    if isinstance(envelope, Refusal):
         return envelope
     return read_command(envelope)

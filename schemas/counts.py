@@ -1,27 +1,21 @@
-"""One count of a usage object: what is accepted, and why one is refused. Knows no dialect."""
+"""Check of one count of a usage object, for all dialects."""
 
 from schemas.fields import show
 from schemas.meters import MAX_COUNT
-
-
-class CountProblem(ValueError):
-    """A count that cannot be billed: ``reason`` is one of REASONS, the message is for a person."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
+from schemas.refusals import Refused
 
 
 def check_count(field: str, value: object) -> int:
-    """Accept one count.
+    """Return one count if it is valid.
 
     Raises:
-        CountProblem: not an integer, negative, or greater than 2^63-1.
+        Refused: it is not an integer (``invalid_event``), negative (``usage_mismatch``), or greater than 2^63-1
+            (``overflow``).
     """
     if type(value) is not int:
-        raise CountProblem("invalid_event", f"{field} is {show(value)}: expected an integer from 0")
+        raise Refused("invalid_event", f"{field} is {show(value)}: expected an integer from 0")
     if value < 0:
-        raise CountProblem("usage_mismatch", f"{field} is {value}: a count cannot be negative")
+        raise Refused("usage_mismatch", f"{field} is {value}: a count cannot be negative")
     if value > MAX_COUNT:
-        raise CountProblem("overflow", f"{field} is {show(value)}: a count is at most {MAX_COUNT}")
+        raise Refused("overflow", f"{field} is {show(value)}: a count is at most {MAX_COUNT}")
     return value

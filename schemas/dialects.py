@@ -1,36 +1,38 @@
-"""Usage objects as providers write them, made disjoint: the parts add up to the dialect's total and none is negative.
+"""Conversion of providers' usage objects to disjoint meters: the parts add up to the total, and none is negative.
 
-Providers count a cached token once more inside the input, a reasoning token once more inside the output, and leave out
-what they do not know. Each function here knows one provider's rule of inclusion; two others do the splitting.
+Providers include cached tokens in the input count and reasoning tokens in the output count, and omit what they do not
+know. Each dialect function here applies one provider's rule of inclusion; two shared functions do the splitting
+(docs/reference/usage-events.md, "Dialects").
 
-- An absent or null count is 0; a missing detail means uncached, not reasoning, text.
+- An absent or null count is 0. Tokens without details count as uncached text that is not reasoning.
 - Negative counts, parts greater than their total, totals that do not add up, and two names of the same count with
-  different values are ``usage_mismatch``. An object without any of its dialect's totals is too, unless it is empty.
-- Where cached tokens meet images, sounds or video, and nothing says which of them were cached, they are taken from the
-  text first. If the text cannot hold them all, the overlap cannot be known: ``usage_mismatch``.
-- Cached video has no built-in meter: it is ``video_cache_read``, unknown unless a book declares it.
-- Fields that measure the same tokens in another unit (characters, images, seconds of LiteLLM) are ignored, because they
-  would be charged twice; web searches are extra and become ``searches``.
-- Streaming usage is cumulative: the emitter sends the last object. Nothing is summed here.
+  different values are ``usage_mismatch``. So is an object without any of its dialect's totals, unless it is empty.
+- If an object has cached tokens and image, audio or video tokens, and no detail says which of them were cached, the
+  cached tokens are taken from the text first. If the text has fewer, the overlap is unknown: ``usage_mismatch``.
+- Cached video has no built-in meter. It becomes ``video_cache_read``, which is unknown unless a book declares it.
+- Fields that measure the same tokens in another unit (characters, images, seconds of LiteLLM) are ignored, because
+  otherwise they would be charged twice. Web searches are additional and become ``searches``.
+- Streaming usage is cumulative, and the emitter sends the last object. Nothing is summed here.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from schemas.counts import CountProblem, check_count
+from schemas.counts import check_count
 from schemas.fields import show
 from schemas.meters import canonical_counts
+from schemas.refusals import Refused
 
 Counts = tuple[tuple[str, int], ...]
 
 
-def _mismatch(detail: str) -> CountProblem:
-    return CountProblem("usage_mismatch", detail)
+def _mismatch(detail: str) -> Refused:
+    return Refused("usage_mismatch", detail)
 
 
 class _Object:
-    """One object of a usage, with its path for messages."""
+    """One JSON object inside a usage object, with its path for messages."""
 
     def __init__(self, path: str, body: dict[str, Any]) -> None:
         self.path = path
@@ -44,7 +46,7 @@ class _Object:
         return None if value is None else check_count(self.at(name), value)
 
     def count(self, *names: str) -> int:
-        """Read one count that may go by several names; zeros are as if absent, other values must agree."""
+        """Return one count that may have several names; zeros are treated as absent, other values must agree."""
         return _agree(*((self.at(name), self.find(name) or 0) for name in names))
 
     def part(self, name: str) -> "_Object":
@@ -52,17 +54,17 @@ class _Object:
         if value is None:
             return _Object(self.at(name), {})
         if not isinstance(value, dict):
-            raise CountProblem("invalid_event", f"{self.at(name)} is {show(value)}: expected an object of counts")
+            raise Refused("invalid_event", f"{self.at(name)} is {show(value)}: expected an object of counts")
         return _Object(self.at(name), value)
 
     def need_one(self, *names: str) -> None:
-        """Refuse an object that is not of this dialect: it has fields, but none of these."""
+        """Refuse an object of another dialect: one that has fields, but none of these."""
         if self.body and not any(name in self.body for name in names):
             raise _mismatch(f"{self.path} has none of {', '.join(names)}, which its dialect counts")
 
 
 def _agree(*found: tuple[str, int]) -> int:
-    """Take the one value that several names of the same count have."""
+    """Return the value on which several names of the same count agree; zeros are treated as absent."""
     given = [(name, count) for name, count in found if count]
     for name, count in given[1:]:
         if count != given[0][1]:
@@ -71,17 +73,17 @@ def _agree(*found: tuple[str, int]) -> int:
 
 
 def _need_total(field: str, total: int | None, expected: int, parts: str) -> None:
-    """Refuse a total that is given and is not the sum of its parts."""
+    """Refuse a total that is present and differs from the sum of its parts."""
     if total is not None and total != expected:
         raise _mismatch(f"{field} is {total}: {parts} add up to {expected}")
 
 
 @dataclass(frozen=True, slots=True)
 class _Input:
-    """What a dialect says of the input. ``total`` includes everything else; ``text`` None means not told.
+    """Input counts of a dialect. ``total`` includes all others; ``text`` is None if it is not given.
 
-    ``cached_*`` say which of the ``cached`` tokens were of that modality; ``cached_text`` None means not told.
-    ``text_leaves_out_cache`` allows a ``text`` that counts only what was neither read from nor written to a cache.
+    ``cached_*`` are the parts of ``cached`` by modality; ``cached_text`` is None if it is not given.
+    ``text_leaves_out_cache`` allows a ``text`` that excludes tokens read from or written to a cache.
     """
 
     name: str
@@ -153,7 +155,7 @@ def _split_input(given: _Input) -> dict[str, int]:
 
 
 def _split_output(name: str, total: int, details: _Object, reasoning: int) -> dict[str, int]:
-    """Split an inclusive output total; a told text part may or may not include the reasoning."""
+    """Split an inclusive output total; a text part, if given, may or may not include the reasoning."""
     audio, image = details.count("audio_tokens"), details.count("image_tokens")
     video, text = details.count("video_tokens"), details.count("text_tokens")
     media = audio + image + video
@@ -179,7 +181,7 @@ def _split_output(name: str, total: int, details: _Object, reasoning: int) -> di
 
 
 def _openai_input(name: str, total: int, details: _Object, **more: Any) -> _Input:
-    """Read input details in OpenAI's words, with the cached part by kind where it is told."""
+    """Read input details with OpenAI's field names, with the cached part by modality if it is given."""
     kinds = details.part("cached_tokens_details")
     text = kinds.find("text_tokens")
     fields: dict[str, Any] = {
@@ -200,7 +202,7 @@ def _openai_input(name: str, total: int, details: _Object, **more: Any) -> _Inpu
 
 
 def _chat(usage: _Object, *, reasoning: int = 0, **more: Any) -> dict[str, int]:
-    """Split a usage in the words of OpenAI's chat API, to which a dialect adds what it says elsewhere."""
+    """Split a usage with the field names of OpenAI's chat API; arguments add what a dialect has in other fields."""
     usage.need_one("prompt_tokens", "completion_tokens", "total_tokens")
     prompt, completion = usage.count("prompt_tokens"), usage.count("completion_tokens")
     _need_total(
@@ -215,12 +217,12 @@ def _chat(usage: _Object, *, reasoning: int = 0, **more: Any) -> dict[str, int]:
 
 
 def _openai_chat(usage: _Object) -> dict[str, int]:
-    """Cached is part of prompt_tokens, reasoning of completion_tokens."""
+    """OpenAI chat: cached tokens are part of prompt_tokens, reasoning tokens of completion_tokens."""
     return _chat(usage)
 
 
 def _openai_responses(usage: _Object) -> dict[str, int]:
-    """As chat, in other words: input_tokens and output_tokens, both inclusive."""
+    """OpenAI responses: like chat, but the inclusive totals are input_tokens and output_tokens."""
     usage.need_one("input_tokens", "output_tokens", "total_tokens")
     received, made = usage.count("input_tokens"), usage.count("output_tokens")
     _need_total(usage.at("total_tokens"), usage.find("total_tokens"), received + made, "input_tokens and output_tokens")
@@ -231,7 +233,7 @@ def _openai_responses(usage: _Object) -> dict[str, int]:
 
 
 def _written(total_name: str, total: int, lives: _Object) -> tuple[int, int]:
-    """Read tokens written to a cache and those of them for an hour; the rest lives five minutes."""
+    """Return the tokens written to a cache, and how many of them live one hour; the rest live five minutes."""
     short, hour = lives.find("ephemeral_5m_input_tokens"), lives.find("ephemeral_1h_input_tokens")
     parts = (short or 0) + (hour or 0)
     if not total:
@@ -242,7 +244,7 @@ def _written(total_name: str, total: int, lives: _Object) -> tuple[int, int]:
 
 
 def _anthropic(usage: _Object) -> dict[str, int]:
-    """input_tokens leaves out what was read from and written to the cache; output_tokens includes the thinking."""
+    """Anthropic: input_tokens excludes tokens read from or written to the cache; output_tokens includes thinking."""
     usage.need_one("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
     fresh, made, read = (usage.count(name) for name in ("input_tokens", "output_tokens", "cache_read_input_tokens"))
     name = "cache_creation_input_tokens"
@@ -259,7 +261,7 @@ def _anthropic(usage: _Object) -> dict[str, int]:
 
 
 def _deepseek(usage: _Object) -> dict[str, int]:
-    """As chat; prompt_cache_hit_tokens + prompt_cache_miss_tokens = prompt_tokens."""
+    """DeepSeek: like chat; prompt_cache_hit_tokens + prompt_cache_miss_tokens = prompt_tokens."""
     usage.need_one("prompt_tokens", "completion_tokens", "total_tokens")
     prompt = usage.count("prompt_tokens")
     hit, miss = usage.find("prompt_cache_hit_tokens"), usage.find("prompt_cache_miss_tokens")
@@ -279,7 +281,7 @@ def _deepseek(usage: _Object) -> dict[str, int]:
 
 
 def _vllm(usage: _Object) -> dict[str, int]:
-    """As chat; details only with --enable-prompt-tokens-details, media under multimodal_tokens."""
+    """vLLM: like chat; details only with --enable-prompt-tokens-details, media under multimodal_tokens."""
     details = usage.part("prompt_tokens_details")
     media = details.part("multimodal_tokens")
     for kind in media.body:
@@ -295,12 +297,15 @@ def _vllm(usage: _Object) -> dict[str, int]:
 
 
 def _sglang(usage: _Object) -> dict[str, int]:
-    """As chat; reasoning_tokens stands at the top, details only with --enable-cache-report."""
+    """SGLang: like chat; reasoning_tokens is at the top level, details only with --enable-cache-report."""
     return _chat(usage, reasoning=usage.count("reasoning_tokens"))
 
 
 def _otel(usage: _Object) -> dict[str, int]:
-    """Attributes ``gen_ai.usage.*``: cached and reasoning are parts; older and Sentry's names are accepted too."""
+    """OpenTelemetry attributes ``gen_ai.usage.*``: cached and reasoning tokens are parts of the totals.
+
+    Older names and Sentry's names are accepted too.
+    """
     root = "gen_ai.usage."
     received_names = (f"{root}input_tokens", f"{root}prompt_tokens")
     made_names = (f"{root}output_tokens", f"{root}completion_tokens")
@@ -323,7 +328,10 @@ def _otel(usage: _Object) -> dict[str, int]:
 
 
 def _litellm(usage: _Object) -> dict[str, int]:
-    """As chat; prompt_tokens includes what was read from and written to the cache, told once or twice."""
+    """LiteLLM: like chat; prompt_tokens includes tokens read from or written to the cache.
+
+    The cache counts may appear once or under several names.
+    """
     details = usage.part("prompt_tokens_details")
     cached = _agree(
         (details.at("cached_tokens"), details.count("cached_tokens")),
@@ -361,19 +369,19 @@ DIALECTS: tuple[str, ...] = tuple(_READERS)
 
 
 def disjoint_counts(dialect: str, usage: dict[str, Any], path: str = "data.usage") -> Counts:
-    """Turn a provider's usage object into disjoint counts, canonical order, zeros left out.
+    """Convert a provider's usage object to disjoint counts in canonical order, without zeros.
 
     Args:
         dialect: one of :data:`DIALECTS`.
-        usage: the object as it came; unknown fields are ignored.
-        path: where the object stands, for messages.
+        usage: the object as received; unknown fields are ignored.
+        path: the path of the object, for messages.
 
     Raises:
-        CountProblem: ``invalid_event`` (dialect not known, a count that is not an integer), ``usage_mismatch``,
+        Refused: ``invalid_event`` (unknown dialect, a count that is not an integer), ``usage_mismatch`` or
             ``overflow``.
     """
     reader = _READERS.get(dialect)
     if reader is None:
         known = ", ".join(DIALECTS)
-        raise CountProblem("invalid_event", f"data.usage_dialect is {show(dialect)}: expected one of {known}")
+        raise Refused("invalid_event", f"data.usage_dialect is {show(dialect)}: expected one of {known}")
     return canonical_counts(reader(_Object(path, usage)))

@@ -1,7 +1,7 @@
-"""The field types of everything that arrives: what is accepted, what a refusal says, and their JSON Schema.
+"""Field types of all input: their checks, their error messages, and their JSON Schema.
 
-Each type is strict (nothing is coerced) and its refusal names what was expected; :func:`explain` turns pydantic's first
-error into one sentence with field, value and expectation.
+Each type is strict (no coercion), and its error states the expected form. :func:`explain` turns pydantic's first error
+into one sentence with field, value and expectation.
 """
 
 import json
@@ -18,8 +18,8 @@ from schemas.units import PICO_DIGITS, InexactError, parse_scaled
 MAX_TEXT_BYTES = 256
 """Longest identity or text field, in UTF-8 bytes."""
 MAX_TIME_US = 253_402_300_800_000_000
-"""First instant after the year 9999 UTC, in microseconds since 1970; times lie in [0, this)."""
-_MAX_MONEY_PICO = 10**38 - 1  # what numeric(38,0) holds
+"""End of the year 9999 UTC, in microseconds since 1970, excluded; times start at 0."""
+_MAX_MONEY_PICO = 10**38 - 1  # the maximum of numeric(38,0)
 _SHOWN = 80
 
 SEQUENCE_PATTERN = "^[1-9][0-9]{0,18}$"
@@ -39,7 +39,7 @@ class Wire(BaseModel):
 
 
 class JsonReal:
-    """A JSON number with a fraction or exponent: kept as its text, because no field of ours may be one."""
+    """A JSON number with a fraction or exponent, kept as text for messages, because no field accepts one."""
 
     __slots__ = ("text",)
 
@@ -48,7 +48,7 @@ class JsonReal:
 
 
 def show(value: object) -> str:
-    """Write a received value for a person: JSON, one line, at most 80 characters, always encodable."""
+    """Format a received value for a message: JSON on one line, cut after 80 characters, always encodable."""
     if isinstance(value, JsonReal):
         text = value.text
     elif isinstance(value, dict):
@@ -63,7 +63,7 @@ def show(value: object) -> str:
 
 
 def explain(error: ValidationError, model: type[BaseModel], prefix: str) -> str:
-    """Say in one sentence what pydantic found first: field, value, and what was expected."""
+    """Describe pydantic's first error in one sentence: field, value, and expected form."""
     first = error.errors(include_url=False)[0]
     field = ".".join(str(part) for part in first["loc"])
     if first["type"] == "count":
@@ -97,17 +97,17 @@ def _expected_text(minimum: int) -> PydanticCustomError:
 
 
 def check_name(value: object) -> str:
-    """Accept an identity or a name: text that is not empty."""
+    """Return a valid identity or name: text that is not empty."""
     return _check_text(value, 1)
 
 
 def check_text(value: object) -> str:
-    """Accept a text field, which may be empty."""
+    """Return a valid text field, which may be empty."""
     return _check_text(value, 0)
 
 
 def check_time_us(value: object) -> int:
-    """Accept an RFC 3339 time with offset; returns microseconds since 1970 UTC."""
+    """Return an RFC 3339 time with offset as microseconds since 1970 UTC."""
     what = "an RFC 3339 time with offset between 1970 and 9999 such as 2026-11-22T01:15:03.412Z"
     if not isinstance(value, str):
         raise _expected(what)
@@ -121,14 +121,14 @@ def check_time_us(value: object) -> int:
 
 
 def check_sequence(value: object) -> int:
-    """Accept a sequence number: a string of decimal digits, 1 to 2^63-1, without leading zeros."""
+    """Return a sequence number from a string of decimal digits, 1 to 2^63-1, without leading zeros."""
     if not isinstance(value, str) or _SEQUENCE.fullmatch(value) is None or int(value) > MAX_COUNT:
         raise _expected(f"a string of decimal digits from 1 to {MAX_COUNT} without leading zeros")
     return int(value)
 
 
 def check_currency(value: object) -> str:
-    """Accept a currency code: three upper-case letters."""
+    """Return a valid currency code: three upper-case letters."""
     if not isinstance(value, str) or _CURRENCY.fullmatch(value) is None:
         raise _expected("a currency of three upper-case letters such as CNY")
     return value
@@ -152,36 +152,36 @@ def _check_scaled(value: object, minimum: int | None) -> int:
 
 
 def check_amount_pico(value: object) -> int:
-    """Accept an amount of either sign; returns pico."""
+    """Return an amount of either sign in pico."""
     return _check_scaled(value, None)
 
 
 def check_positive_pico(value: object) -> int:
-    """Accept an amount greater than 0; returns pico."""
+    """Return an amount greater than 0 in pico."""
     return _check_scaled(value, 1)
 
 
 def check_credit_pico(value: object) -> int:
-    """Accept an amount of 0 or more; returns pico."""
+    """Return an amount of 0 or more in pico."""
     return _check_scaled(value, 0)
 
 
 def check_flag(value: object) -> bool:
-    """Accept true or false."""
+    """Return a JSON boolean."""
     if not isinstance(value, bool):
         raise _expected("true or false")
     return value
 
 
 def check_version(value: object) -> int:
-    """Accept a version: an integer from 1 to 2^31-1."""
+    """Return a valid version: an integer from 1 to 2^31-1."""
     if type(value) is not int or not 1 <= value < 2**31:
         raise _expected("a version, an integer from 1")
     return value
 
 
 def one_of(*choices: str) -> Any:
-    """Make the annotations of a field that takes one of these words."""
+    """Return the validator of a field that accepts one of these words."""
 
     def check(value: object) -> str:
         if not isinstance(value, str) or value not in choices:
@@ -194,9 +194,9 @@ def one_of(*choices: str) -> Any:
 _TEXT_SCHEMA = {"maxLength": MAX_TEXT_BYTES, "pattern": TEXT_PATTERN}
 
 Name = Annotated[str, PlainValidator(check_name), WithJsonSchema({"type": "string", "minLength": 1, **_TEXT_SCHEMA})]
-"""Text that may not be empty: identities and names."""
+"""Text that must not be empty: identities and names."""
 Text = Annotated[str, PlainValidator(check_text), WithJsonSchema({"type": ["string", "null"], **_TEXT_SCHEMA})]
-"""Text with a default: null is as if absent."""
+"""Text with a default: null is treated as absent."""
 TimeUs = Annotated[int, PlainValidator(check_time_us), WithJsonSchema({"type": "string", "format": "date-time"})]
 SequenceNumber = Annotated[
     int,

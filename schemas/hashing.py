@@ -1,7 +1,8 @@
-"""The hashes of dedupe: 128 bits for an identity, 32 bits for an ``id`` and for an event's content. Never Python's own.
+"""Hashes for deduplication: 128 bits for an identity, 32 bits for an ``id`` and for the content of an event.
 
 All are MurmurHash3 x64 128 (public domain, Austin Appleby) with seed 0 over UTF-8 bytes, so that the compiled core, the
-plain rules and a rebuild on another machine agree. These hashes are stored: the recipe may not change.
+plain rules and a rebuild on another machine agree; Python's own hash differs between processes. The hashes are stored,
+so the algorithm must not change.
 """
 
 import struct
@@ -13,7 +14,7 @@ _MASK = 2**64 - 1
 _C1 = 0x87C37B91114253D5
 _C2 = 0x4CF5AD432745937F
 SEPARATOR = b"\x1f"
-"""Joins texts before hashing; no text of an event can contain a control character."""
+"""Separator of texts before hashing; no text of an event can contain a control character."""
 
 
 def _rotate(value: int, bits: int) -> int:
@@ -37,7 +38,7 @@ def _mix_second(word: int) -> int:
 
 
 def murmur3_x64_128(data: bytes) -> tuple[int, int]:
-    """MurmurHash3 x64 128 with seed 0: the two unsigned 64-bit halves (h1, h2)."""
+    """Return MurmurHash3 x64 128 with seed 0 as its two unsigned 64-bit halves (h1, h2)."""
     length = len(data)
     whole = length - length % 16
     h1 = h2 = 0
@@ -55,27 +56,27 @@ def murmur3_x64_128(data: bytes) -> tuple[int, int]:
 
 
 def identity_hash(source: str, id: str) -> bytes:
-    """The 16 bytes under which an unnumbered event is remembered: h1 then h2, little-endian, of source, 0x1f, id."""
+    """Return the 16-byte identity hash of an unnumbered event: h1 then h2, little-endian, of source, 0x1f, id."""
     return struct.pack("<QQ", *murmur3_x64_128(source.encode() + SEPARATOR + id.encode()))
 
 
 def id_hash32(id: str) -> int:
-    """The low 32 bits of h1 of the id: tells a resend from a reused number."""
+    """Return the low 32 bits of h1 of the id; they distinguish a resend from a reused number."""
     return murmur3_x64_128(id.encode())[0] & 0xFFFFFFFF
 
 
 @lru_cache(maxsize=65_536)
 def text_hash64(*parts: str) -> int:
-    """h1 of the parts, joined with 0x1f."""
+    """Return h1 of the parts joined with 0x1f."""
     return murmur3_x64_128(SEPARATOR.join(part.encode() for part in parts))[0]
 
 
 def content_hash32(event: UsageEvent) -> int:
-    """The low 32 bits of h1 over what decides the money of an event.
+    """Return the low 32 bits of h1 over the fields that decide the price of an event.
 
-    Hashed are 64-bit little-endian words: time_us, h1 of the account, h1 of the seven dimensions (model, hardware tier,
-    energy source, site, channel, service tier, outcome) joined with 0x1f, and for each count, in canonical order, h1 of
-    the meter's name and the count.
+    The input is a sequence of 64-bit little-endian words: time_us, h1 of the account, h1 of the seven dimensions
+    (model, hardware tier, energy source, site, channel, service tier, outcome) joined with 0x1f, and for each count, in
+    canonical order, h1 of the meter's name and the count.
     """
     words = [
         event.time_us,

@@ -1,4 +1,4 @@
-"""The meters a usage event may count, and their one canonical order. Never prices anything."""
+"""The meters that a usage event may count, and their canonical order. Never: prices."""
 
 from collections.abc import Iterable, Mapping
 
@@ -19,7 +19,7 @@ TOKEN_METERS: tuple[str, ...] = (
     "video_output",
     "sensor_input",
 )
-"""Meters that count tokens. They are disjoint, so they add up."""
+"""Meters that count tokens. They are disjoint, so their counts may be added."""
 
 METERS: tuple[str, ...] = (
     *TOKEN_METERS,
@@ -33,11 +33,12 @@ METERS: tuple[str, ...] = (
     "gb_hours",
     "seats",
 )
-"""Every built-in meter in the order of CONTRACT §1: the order of counts, lines and columns."""
+"""All built-in meters in canonical order, the order of counts, lines and columns
+(docs/reference/usage-events.md, "Meters")."""
 
 
 def is_context_meter(meter: str) -> bool:
-    """Tell whether a meter counts for the context band: "input + cache_* + *_input" to the letter, declared meters too.
+    """Return True if a meter counts for the context band: "input + cache_* + *_input" literally, declared meters too.
 
     So ``audio_cache_read`` and ``image_cache_read`` do not count (docs/decisions/readings-of-the-contract.md).
     """
@@ -45,7 +46,7 @@ def is_context_meter(meter: str) -> bool:
 
 
 CONTEXT_METERS: tuple[str, ...] = tuple(meter for meter in METERS if is_context_meter(meter))
-"""Built-in meters whose counts add up to the size that selects a price row's context band."""
+"""Built-in meters whose counts add up to the context size, which selects a price row's context band."""
 
 MAX_COUNT = 2**63 - 1
 """The greatest count of one meter in one event; more is ``overflow``."""
@@ -54,11 +55,11 @@ _RANK: dict[str, int] = {meter: rank for rank, meter in enumerate(METERS)}
 
 
 def canonical_counts(counts: Mapping[str, int] | Iterable[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
-    """Drop zero counts and sort: built-in meters in the order of :data:`METERS`, then declared ones by name."""
+    """Return counts without zeros: built-in meters in the order of :data:`METERS`, then declared meters by name."""
     pairs = counts.items() if isinstance(counts, Mapping) else counts
     return tuple(sorted(((m, n) for m, n in pairs if n), key=lambda pair: (_RANK.get(pair[0], len(METERS)), pair[0])))
 
 
 def context_tokens(counts: Iterable[tuple[str, int]]) -> int:
-    """Add up the tokens that select a context band."""
+    """Return the context size: the sum of the counts that select a context band."""
     return sum(count for meter, count in counts if is_context_meter(meter))

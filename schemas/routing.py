@@ -1,4 +1,4 @@
-"""Which partition an account belongs to: the hash of Kafka's Java client, so that every producer can agree. No I/O."""
+"""Assignment of accounts to partitions, with the hash of Kafka's Java client, so that all producers agree. No I/O."""
 
 _MASK = 0xFFFFFFFF
 _M = 0x5BD1E995
@@ -23,10 +23,10 @@ def murmur2(data: bytes) -> int:
 
 
 def partition_of(account: str, partitions: int) -> int:
-    """Name the partition of an account: the positive hash of its UTF-8 bytes modulo the number of partitions.
+    """Return the partition of an account: the positive hash of its UTF-8 bytes modulo the number of partitions.
 
     Raises:
-        ValueError: there are no partitions.
+        ValueError: ``partitions`` is less than 1.
     """
     if partitions < 1:
         raise ValueError(f"{partitions} is not a number of partitions")

@@ -1,8 +1,7 @@
-"""JSON Schema of every event and one AsyncAPI document of all topics, generated from the models.
+"""Generator of the JSON Schema of every event and of one AsyncAPI document of all topics, from the models.
 
-``python -m schemas.schema_documents [FOLDER]`` writes them, to ``docs/schemas`` of the checkout unless told
-otherwise. A test
-compares what is on disk with what the models say. Topics that only workers read (``*.forwarded``) are not described.
+``python -m schemas.schema_documents [FOLDER]`` writes them, by default to ``docs/schemas`` of the checkout. A test
+compares the files on disk with the models. Topics that only workers read (``*.forwarded``) are not described.
 """
 
 import json
@@ -24,18 +23,18 @@ _HEADERS_FILE = "usage.rejected.headers.json"
 Schema = dict[str, Any]
 
 _TOPICS: tuple[tuple[str, str, str, str], ...] = (
-    ("usage.events", "receive", "the account", "Usage of AI tokens, as it happened."),
-    ("account.commands", "receive", "the account", "Orders about accounts, wallets, packages and usage."),
+    ("usage.events", "receive", "the account", "Usage of AI tokens."),
+    ("account.commands", "receive", "the account", "Commands for accounts, wallets, packages and usage."),
     ("usage.rated", "send", "the partition", "Usage that was rated and paid, in commit order."),
-    ("package.balance", "send", "the account", "The whole state of an account; compacted."),
+    ("package.balance", "send", "the account", "The complete state of an account; compacted."),
     (
         "account.events",
         "send",
         "the account",
         "Outcome of each command, thresholds reached, packs bought, buckets ended.",
     ),
-    ("settlement.entries", "send", "the party", "What each commit earned each party."),
-    ("usage.rejected", "send", "as it came", "Usage that is not billed, byte for byte, with the reason in headers."),
+    ("settlement.entries", "send", "the party", "The share of each party in the usage of each commit."),
+    ("usage.rejected", "send", "as received", "Usage that is not billed, byte for byte, with the reason in headers."),
 )
 
 
@@ -44,7 +43,7 @@ def _model_schema(model: type[BaseModel]) -> Schema:
 
 
 def event_schema(event_type: str, model: type[BaseModel], *, output: bool = False) -> Schema:
-    """Make the JSON Schema of a whole structured CloudEvent of one type; ``output`` promises a sequence."""
+    """Return the JSON Schema of a complete structured CloudEvent of one type; ``output`` makes sequence required."""
     data = _model_schema(model)
     definitions = data.pop("$defs", None)
     envelope = _model_schema(Attributes)
@@ -70,7 +69,7 @@ def event_schema(event_type: str, model: type[BaseModel], *, output: bool = Fals
 
 
 def event_schemas() -> dict[str, Schema]:
-    """Make the JSON Schema of every event type, by type."""
+    """Return the JSON Schema of every event type, by type."""
     schemas = {USAGE_TYPE: event_schema(USAGE_TYPE, UsageData)}
     schemas |= {name: event_schema(name, model) for name, model in COMMANDS.items()}
     schemas |= {name: event_schema(name, model, output=True) for name, model in OUTPUTS.items()}
@@ -98,14 +97,14 @@ def _reference(event_type: str) -> Schema:
 
 
 def asyncapi() -> Schema:
-    """Make the AsyncAPI 3.0 document of all public topics; "receive" is what Tokenbill reads."""
+    """Return the AsyncAPI 3.0 document of all public topics; Tokenbill reads "receive" topics, writes "send" topics."""
     channels: Schema = {}
     operations: Schema = {}
     messages = {event_type: _message(event_type) for event_type in event_schemas()}
     rejected = {
         "name": "usage.rejected",
         "headers": {"$ref": f"./{_HEADERS_FILE}"},
-        "payload": {"description": "The original value, whatever it was."},
+        "payload": {"description": "The original value, unchanged."},
     }
     messages["usage.rejected"] = rejected
     for topic, action, key, text in _TOPICS:
@@ -136,7 +135,7 @@ def asyncapi() -> Schema:
 
 
 def documents() -> dict[str, str]:
-    """Make every document: file name to text, the same text for the same models."""
+    """Return every document by file name; the same models give the same text."""
     made: dict[str, Schema] = {f"{name}.json": schema for name, schema in event_schemas().items()}
     made[_HEADERS_FILE] = {"$schema": DIALECT, **_model_schema(UsageRejectedHeaders)}
     made["asyncapi.json"] = asyncapi()
@@ -144,7 +143,7 @@ def documents() -> dict[str, str]:
 
 
 def main(arguments: list[str]) -> None:
-    """Write the documents into a folder."""
+    """Write the documents to a folder."""
     folder = Path(arguments[0]) if arguments else Path(__file__).resolve().parents[1] / "docs" / "schemas"
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in documents().items():

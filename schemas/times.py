@@ -16,10 +16,10 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def parse_time_us(text: str) -> int:
-    """Read an RFC 3339 instant with offset; digits finer than a microsecond are cut off.
+    """Return an RFC 3339 instant with offset as microseconds since 1970 UTC; finer digits are cut off.
 
     Raises:
-        ValueError: not such an instant (an offset is required), or a date that does not exist.
+        ValueError: the text is not such an instant (an offset is required), or its date does not exist.
     """
     match = _RFC3339.fullmatch(text)
     if match is None:
@@ -38,11 +38,11 @@ def parse_time_us(text: str) -> int:
 
 
 def format_time_us(value_us: int) -> str:
-    """Write an instant in UTC with ``Z``, and microseconds only if not zero."""
+    """Return an instant as RFC 3339 text in UTC with ``Z``, with microseconds only if they are not zero."""
     second, micros = divmod(value_us, SECOND_US)
     return f"{_second_text(second)}.{micros:06d}Z" if micros else f"{_second_text(second)}Z"
 
 
-@lru_cache(maxsize=4096)  # many things happen in one second
+@lru_cache(maxsize=4096)  # many instants share a second
 def _second_text(second: int) -> str:
     return (_EPOCH + timedelta(seconds=second)).isoformat()[: -len("+00:00")]

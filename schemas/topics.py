@@ -13,7 +13,7 @@ COMMAND_FORWARDED_TOPIC = "commands.forwarded"
 
 
 INPUT_TOPICS = (COMMAND_TOPIC, COMMAND_FORWARDED_TOPIC, USAGE_TOPIC, USAGE_FORWARDED_TOPIC)
-"""Input topics in the order in which one commit applies them (DESIGN 3)."""
+"""Input topics in the order in which a commit applies them (docs/reference/principles.md, "Commit")."""
 
 
 FORWARD_TOPIC = {
@@ -46,4 +46,4 @@ FORWARD_ORIGIN_HEADER = "tb_origin_partition"
 
 
 FORWARD_NUMBER_HEADER = "tb_forward_number"
-"""Headers of a forwarded record: decimal digits; numbers rise by one per (input topic kind, origin, target)."""
+"""Headers of a forwarded record, in decimal digits; numbers rise by one per (forward topic, origin, target)."""

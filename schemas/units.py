@@ -1,8 +1,8 @@
 """Exact numbers: scaled integers and their decimal strings, and the one rounding rule.
 
 Money is integer pico (1e-12) of the currency, quota integer micro (1e-6) of a standard token, energy integer
-milliwatt-hours. On the wire an amount is a decimal string without exponent, trailing zeros or minus zero.
-This module never touches a binary floating-point number.
+milliwatt-hours. On the wire an amount is a decimal string without exponent, trailing zeros or minus zero
+(docs/reference/principles.md, "Units"). This module never uses a binary floating-point number.
 """
 
 import re
@@ -15,20 +15,21 @@ FEN_PICO = 10**10
 """One fen (0.01 of the currency) in pico."""
 MILLION = 10**6
 MICRO_PICO = 10**6
-"""One micro of a unit in pico of it."""
+"""One micro of a unit, in pico of that unit."""
 
 _DECIMAL = re.compile(r"(-?)(0|[1-9][0-9]*)(?:\.([0-9]+))?")
 
 
 class InexactError(ValueError):
-    """A decimal string is malformed, or finer than the unit it is read into."""
+    """A decimal string is malformed, or has more decimal places than its unit."""
 
 
 def parse_scaled(text: str, digits: int) -> int:
-    """Read a decimal string as an integer of ``10**-digits``, exactly.
+    """Return a decimal string as an exact integer of ``10**-digits``.
 
     Raises:
-        InexactError: not a plain decimal (exponent, plus sign, spaces, leading zeros), or finer than ``digits`` places.
+        InexactError: the text is not a plain decimal (exponent, plus sign, spaces, leading zeros), or has more than
+            ``digits`` decimal places.
     """
     match = _DECIMAL.fullmatch(text)
     if match is None:
@@ -41,7 +42,7 @@ def parse_scaled(text: str, digits: int) -> int:
 
 
 def format_scaled(value: int, digits: int) -> str:
-    """Write an integer of ``10**-digits`` as a decimal string without trailing zeros; zero is ``"0"``."""
+    """Return an integer of ``10**-digits`` as a decimal string without trailing zeros; zero is ``"0"``."""
     sign = "-" if value < 0 else ""
     whole, fraction = divmod(abs(value), 10**digits)
     if fraction == 0:
@@ -50,27 +51,27 @@ def format_scaled(value: int, digits: int) -> str:
 
 
 def parse_pico(text: str) -> int:
-    """Read money as pico of the currency."""
+    """Return money as pico of the currency."""
     return parse_scaled(text, PICO_DIGITS)
 
 
 def format_pico(value: int) -> str:
-    """Write pico of a currency as a decimal string of the currency."""
+    """Return pico of a currency as a decimal string of the currency."""
     return format_scaled(value, PICO_DIGITS)
 
 
 def parse_micro(text: str) -> int:
-    """Read a quantity of standard tokens as micro."""
+    """Return a quantity of standard tokens as micro."""
     return parse_scaled(text, MICRO_DIGITS)
 
 
 def format_micro(value: int) -> str:
-    """Write micro of a standard token as a decimal string of standard tokens."""
+    """Return micro of a standard token as a decimal string of standard tokens."""
     return format_scaled(value, MICRO_DIGITS)
 
 
 def divide_half_even(numerator: int, denominator: int) -> int:
-    """Divide integers, rounding half to even: the rounding of every rule that CONTRACT names.
+    """Divide integers, rounding half to even: the rounding of all rules except those that round to fen.
 
     Raises:
         ZeroDivisionError: the denominator is not positive.
@@ -85,7 +86,13 @@ def divide_half_even(numerator: int, denominator: int) -> int:
 
 
 def divide_half_up(numerator: int, denominator: int) -> int:
-    """Divide integers, rounding half away from zero: the split of a fee to fen (DOMAIN 6.1)."""
+    """Divide integers, rounding half away from zero: the rounding of fees, taxes and refunds to fen.
+
+    See docs/reference/field-practice.md, "Fees and fen".
+
+    Raises:
+        ZeroDivisionError: the denominator is not positive.
+    """
     if denominator <= 0:
         raise ZeroDivisionError("divide_half_up needs a positive denominator")
     magnitude = (2 * abs(numerator) + denominator) // (2 * denominator)
@@ -93,5 +100,5 @@ def divide_half_up(numerator: int, denominator: int) -> int:
 
 
 def part_to_fen(whole_pico: int, part: int, of: int) -> int:
-    """``whole_pico`` x part / of, half up to fen; nothing of nothing."""
+    """Return ``whole_pico`` x ``part`` / ``of`` in pico, rounded to fen, half away from zero; 0 if ``of`` is 0."""
     return divide_half_up(whole_pico * part, of * FEN_PICO) * FEN_PICO if of else 0

@@ -1,7 +1,7 @@
-"""Old wire versions become new ones here, as plain bodies, before any object exists.
+"""Conversion of old wire versions to the current one, on plain JSON bodies, before any model is built.
 
 A type on the wire ends in its version, ``token.usage.v1``. An upcaster takes the ``data`` of one version and returns
-the ``data`` of the next; it is tiny, pure, and never edited once an event of its version was accepted anywhere.
+the ``data`` of the next. It is small and pure, and is never edited once an event of its version was accepted anywhere.
 """
 
 import re
@@ -12,13 +12,13 @@ Body = dict[str, Any]
 Upcaster = Callable[[Body], Body]
 
 UPCASTERS: MutableMapping[tuple[str, int], Upcaster] = {}
-"""``(name without version, version)`` to the function that makes the next version. Version 1 is the only one yet."""
+"""(name without version, version) to the upcaster to the next version; empty while every type has version 1 only."""
 
 _VERSIONED = re.compile(r"(.+)\.v(0|[1-9][0-9]{0,8})", re.DOTALL | re.ASCII)
 
 
 def current_type(event_type: str) -> str:
-    """Name the type that an event of this type has after upcasting; a type without version is left as it is."""
+    """Return the type after upcasting; a type without version is returned unchanged."""
     match = _VERSIONED.fullmatch(event_type)
     if match is None:
         return event_type
@@ -29,7 +29,7 @@ def current_type(event_type: str) -> str:
 
 
 def upcast(event_type: str, body: Body) -> tuple[str, Body]:
-    """Lift ``data`` of any known version to the current one; returns the current type and its body."""
+    """Upcast ``data`` of any known version; return the current type and its body."""
     match = _VERSIONED.fullmatch(event_type)
     if match is None:
         return event_type, body

@@ -1,9 +1,10 @@
-"""The usage event ``token.usage.v1``: the plain reference decoder, and the value everything else works on. No rules.
+"""The usage event ``token.usage.v1``: its model, its reference decoder, and the decoded value. No rules.
 
-Checks run in this order and the first that fails decides: envelope (:mod:`schemas.cloudevents`), fields of ``data`` in
-the order of :class:`UsageData`, then the counts in the order they were written: is it an integer (``invalid_event``),
-is it negative (``usage_mismatch``), does it fit 2^63-1 (``overflow``). Last, the meters of counts that are not 0, in
-canonical order: is it known (``unknown_meter``). A count of 0 is as if absent, even of a meter nobody knows.
+Checks run in this order, and the first that fails decides: the envelope (:mod:`schemas.cloudevents`); the fields of
+``data`` in the order of :class:`UsageData`; the counts in the order they were written, each an integer
+(``invalid_event``), not negative (``usage_mismatch``) and at most 2^63-1 (``overflow``); the meters of nonzero counts
+in canonical order, each a known one (``unknown_meter``). A count of 0 is treated as absent, even of an unknown meter
+(docs/reference/usage-events.md).
 """
 
 from collections.abc import Sequence
@@ -14,13 +15,14 @@ from pydantic import ConfigDict, Field, PlainValidator, ValidationError, WithJso
 from pydantic_core import PydanticCustomError
 
 from schemas.cloudevents import Envelope, read_envelope
-from schemas.counts import CountProblem, check_count
+from schemas.counts import check_count
 from schemas.dialects import DIALECTS, disjoint_counts
 from schemas.fields import Name, Text, Wire, check_text, explain, one_of, show
 from schemas.meters import MAX_COUNT, METERS, canonical_counts
-from schemas.rejections import REASONS, Rejection
+from schemas.refusal_codes import REASONS
+from schemas.refusals import Refusal, Refused, record_refusal
 
-__all__ = ["OUTCOMES", "REASONS", "USAGE_TYPE", "Rejection", "UsageData", "UsageEvent", "parse_usage", "read_usage"]
+__all__ = ["OUTCOMES", "REASONS", "USAGE_TYPE", "Refusal", "UsageData", "UsageEvent", "parse_usage", "read_usage"]
 
 USAGE_TYPE = "token.usage.v1"
 OUTCOMES = ("completed", "partial", "failed")
@@ -45,26 +47,26 @@ _DIALECT_GIVEN: dict[str, Any] = {"required": ["usage_dialect"], "properties": {
 
 
 class UsageData(Wire):
-    """The ``data`` of a usage event as it is written. A field with a default may be absent or null."""
+    """The ``data`` of a usage event as written on the wire. A field with a default may be absent or null."""
 
     model_config = ConfigDict(json_schema_extra={"if": _DIALECT_GIVEN, "else": _PLAIN_SCHEMA})
 
-    model: Name = Field(description="the model that served")
-    hardware_tier: Text = Field(default="unknown", description="chip and form, such as ascend-910c.supernode384")
-    energy_source: Text = Field(default="unknown", description="where the power came from, such as solar")
+    model: Name = Field(description="the model that served the request")
+    hardware_tier: Text = Field(default="unknown", description="chip and system, such as ascend-910c.supernode384")
+    energy_source: Text = Field(default="unknown", description="source of the electricity, such as solar")
     site: Text = Field(default="unknown", description="the computing site")
-    channel: Text = Field(default="cloud", description="how it was sold: cloud, edge, ...")
+    channel: Text = Field(default="cloud", description="sales channel: cloud, edge, ...")
     service_tier: Text = Field(default="standard", description="standard, batch, priority, ...")
     outcome: Annotated[
         str, one_of(*OUTCOMES), WithJsonSchema({"enum": [*OUTCOMES, None], "type": ["string", "null"]})
-    ] = Field(default="completed", description="how the request ended")
-    requested_model: Text | None = Field(default=None, description="the model that was asked for")
-    member: Text | None = Field(default=None, description="who used it, within the account")
-    request_id: Text | None = Field(default=None, description="the request, for a person who looks for it")
+    ] = Field(default="completed", description="outcome of the request")
+    requested_model: Text | None = Field(default=None, description="the model named in the request")
+    member: Text | None = Field(default=None, description="the member of the account who made the request")
+    request_id: Text | None = Field(default=None, description="id of the request, for tracing")
     reservation: Text | None = Field(default=None, description="the hold that this usage closes")
     usage_dialect: Annotated[
         str | None, PlainValidator(check_text), WithJsonSchema({"enum": [*DIALECTS, None], "type": ["string", "null"]})
-    ] = Field(default=None, description="whose usage object `usage` is; none: disjoint meters")
+    ] = Field(default=None, description="dialect of `usage`, such as openai.chat; absent: disjoint meters")
     usage: Annotated[
         dict[str, Any],
         PlainValidator(_check_usage),
@@ -74,10 +76,10 @@ class UsageData(Wire):
 
 @dataclass(frozen=True, slots=True)
 class UsageEvent:
-    """One usage event, ready to be decided.
+    """One decoded usage event.
 
-    ``time_us`` is when the request completed, microseconds UTC. ``account`` pays. ``counts`` holds the counts that are
-    not zero, each 1 to 2^63-1, in canonical meter order, meters declared by a book after the built-in ones by name.
+    ``time_us`` is the completion time of the request in microseconds UTC. ``account`` pays. ``counts`` are the nonzero
+    counts, each 1 to 2^63-1, in canonical order: built-in meters, then meters declared by a book, sorted by name.
     """
 
     source: str
@@ -98,12 +100,16 @@ class UsageEvent:
     reservation: str | None
     counts: tuple[tuple[str, int], ...]
 
+    def refuse(self, code: str, detail: str) -> Refusal:
+        """Return a refusal of this event, with its identity."""
+        return record_refusal(code, detail, self.source, self.id, self.sequence, self.account)
+
 
 def plain_counts(usage: dict[str, Any], path: str = "data.usage") -> tuple[tuple[str, int], ...]:
-    """Read a usage of disjoint meters: canonical order, zeros left out, any meter name.
+    """Return the counts of a usage object of disjoint meters in canonical order, without zeros. Accepts any meter name.
 
     Raises:
-        CountProblem: ``invalid_event``, ``usage_mismatch`` or ``overflow`` of the first count that is wrong.
+        Refused: ``invalid_event``, ``usage_mismatch`` or ``overflow`` of the first invalid count.
     """
     return canonical_counts([(meter, check_count(f"{path}.{_shown(meter)}", count)) for meter, count in usage.items()])
 
@@ -118,28 +124,25 @@ def _check_meters(counts: tuple[tuple[str, int], ...], declared_meters: frozense
             detail = (
                 f"data.usage counts {count} of {show(meter)}: expected a built-in meter or one a price book declares"
             )
-            raise CountProblem("unknown_meter", detail)
+            raise Refused("unknown_meter", detail)
 
 
-def read_usage(envelope: Envelope, *, declared_meters: frozenset[str] = frozenset()) -> UsageEvent | Rejection:
+def read_usage(envelope: Envelope, *, declared_meters: frozenset[str] = frozenset()) -> UsageEvent | Refusal:
     """Read the usage event in an envelope of type :data:`USAGE_TYPE`; see :func:`parse_usage`."""
-
-    def reject(reason: str, detail: str) -> Rejection:
-        return Rejection(reason, detail, envelope.source, envelope.id, envelope.sequence, envelope.subject)
 
     given = {name: value for name, value in envelope.data.items() if value is not None}
     try:
         data = UsageData.model_validate(given)
     except ValidationError as error:
-        return reject("invalid_event", explain(error, UsageData, "data."))
+        return envelope.refuse("invalid_event", explain(error, UsageData, "data."))
     try:
         if data.usage_dialect is None:
             counts = plain_counts(data.usage)
         else:
             counts = disjoint_counts(data.usage_dialect, data.usage)
         _check_meters(counts, declared_meters)
-    except CountProblem as problem:
-        return reject(problem.reason, str(problem))
+    except Refused as problem:
+        return envelope.refuse(problem.refusal.code, problem.refusal.detail)
     return UsageEvent(
         source=envelope.source,
         id=envelope.id,
@@ -166,19 +169,19 @@ def parse_usage(
     headers: Sequence[tuple[str, bytes]] = (),
     *,
     declared_meters: frozenset[str] = frozenset(),
-) -> UsageEvent | Rejection:
-    """Decode one record of ``usage.events``, structured or binary: the specification every faster decoder must meet.
+) -> UsageEvent | Refusal:
+    """Decode one record of ``usage.events``, structured or binary. Faster decoders must equal this function.
 
     Args:
-        value: the record's value as it came.
-        headers: the record's headers as they came.
-        declared_meters: meters that price books declare beyond the built-in ones.
+        value: the record's value as received.
+        headers: the record's headers as received.
+        declared_meters: meters that price books declare in addition to the built-in ones.
 
     Returns:
-        The event, or a rejection with one of ``invalid_json``, ``invalid_event``, ``usage_mismatch``,
-        ``unknown_meter``, ``overflow``. Nothing is repaired by guess.
+        The event, or a rejection with ``invalid_json``, ``invalid_event``, ``usage_mismatch``, ``unknown_meter`` or
+        ``overflow``. Invalid input is never repaired by guessing.
     """
     envelope = read_envelope(value, headers, types=(USAGE_TYPE,))
-    if isinstance(envelope, Rejection):
+    if isinstance(envelope, Refusal):
         return envelope
     return read_usage(envelope, declared_meters=declared_meters)

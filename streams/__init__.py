@@ -1,1 +1,1 @@
-"""Kafka and Faust: transport, agents, partition writers, relay, emitters. No billing rules."""
+"""Kafka and Faust code: transport, agents, partition writers, relay, producers and readers. Holds no billing rules."""

@@ -1,4 +1,4 @@
-"""The two pages that a process without a web view of its own serves: ``/health`` and ``/metrics``."""
+"""HTTP server for ``/health`` and ``/metrics``, for processes that have no other web server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 def serve_pages(
     host: str, port: int, health: Callable[[], dict[str, object]], registry: CollectorRegistry
 ) -> ThreadingHTTPServer:
-    """Serve ``/health`` (200 when ready, else 503) and ``/metrics`` from a daemon thread until ``shutdown()``."""
+    """Serve ``/health`` (200 when ready, else 503) and ``/metrics`` from a daemon thread until ``shutdown()``.
+
+    ``health`` returns the JSON body of ``/health``; its ``ready`` entry decides the status.
+    """
 
     class Pages(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -33,7 +36,7 @@ def serve_pages(
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Requests are not logged."""
+            """Discard the line: requests are not logged."""
 
     server = ThreadingHTTPServer((host, port), Pages)
     threading.Thread(target=server.serve_forever, name="web", daemon=True).start()

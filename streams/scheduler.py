@@ -1,7 +1,8 @@
-"""Lets time pass where nothing else happens: sends a command for what is due on a partition whose log stands still.
+"""Scheduler: sends a time-passed command to each partition that has overdue accounts but receives no records.
 
-A command moves the log's time, and the writer then rolls everything that is due by it (DESIGN 12); so one command a
-partition and tick is enough, however many accounts are due. Decides nothing; the clock only chooses when to send.
+The command advances the partition's log time, and the writer then rolls forward every account that is due by then
+(docs/reference/principles.md, "Time-driven change"). One command per partition and tick is enough, however many
+accounts are due. The scheduler makes no billing decision; the wall clock only determines when it sends.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ log = logging.getLogger("tokenbill.scheduler")
 SOURCE = "urn:tokenbill:scheduler"
 TICK_SECONDS = 2.0
 PATIENCE_SECONDS = 3
-"""What is due for less is left to the writer: on a partition with traffic it comes by itself."""
+"""An account must be overdue by this long before a command is sent; with traffic, the writer handles it earlier."""
 _FLUSH_SECONDS = 30.0
 
 
@@ -31,11 +32,14 @@ class DueStore(Protocol):
     """The part of ``billing.store.Store`` that the scheduler uses."""
 
     def first_due(self, before_us: int, /) -> list[tuple[int, str]]:
-        """By partition the account that is due first, where one was due before a time."""
+        """Return (partition, account due first) for each partition with an account due before ``before_us``."""
 
 
 class Scheduler:
-    """One at a time is enough; two send twice, which changes nothing."""
+    """Sends the commands at a fixed interval.
+
+    One scheduler is enough. A second one sends further commands, which do not change any result.
+    """
 
     def __init__(self, kafka: str, store: DueStore) -> None:
         self._store = store
@@ -43,21 +47,21 @@ class Scheduler:
         self._ended = threading.Event()
 
     def end(self) -> None:
-        """Let :meth:`run` return soon."""
+        """Make :meth:`run` return after the current tick."""
         self._ended.set()
 
     def run(self) -> None:
         """Tick until :meth:`end`.
 
         Raises:
-            DatabaseDown: the database is away; whoever supervises the process starts it anew.
+            DatabaseDown: the database is unreachable; the process supervisor restarts the process.
         """
         while not self._ended.wait(TICK_SECONDS):
             self.tick(time.time_ns() // 1000)
         self._producer.flush(_FLUSH_SECONDS)
 
     def tick(self, now_us: int) -> int:
-        """Send a command to each partition where something has been due for a while; how many were sent."""
+        """Send a command to each partition with an account overdue by ``PATIENCE_SECONDS``; return the number sent."""
         due = self._store.first_due(now_us - PATIENCE_SECONDS * 1_000_000)
         for partition, account in due:
             command = write_structured(PassTime.TYPE, SOURCE, f"{account}@{now_us}", now_us, account, {})

@@ -1,7 +1,8 @@
-"""The topics of the pipeline: created once, and refused when they are not what the pipeline stands on.
+"""Creation and verification of the pipeline's topics.
 
-Inputs are dense logs with the broker's clock (``LogAppendTime``); outputs are read with ``read_committed``. The
-partition count is the number of shards and can never change (KAFKA_FAUST, DESIGN 2).
+Input topics have dense offsets and the broker's timestamps (``LogAppendTime``). Output topics are read with
+``read_committed``. The partition count is fixed at creation (docs/reference/principles.md, "Log and writer";
+docs/reference/kafka-and-faust.md, "Topics").
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ _CHECKED = ("cleanup.policy", "message.timestamp.type", "retention.ms")
 
 
 class TopicMismatch(Exception):
-    """A topic exists that the pipeline cannot stand on: what is wrong, and what to do."""
+    """A topic is missing or has a setting that the pipeline cannot work with.
+
+    ``what`` names the problem, ``fix`` the remedy.
+    """
 
     def __init__(self, what: str, fix: str) -> None:
         super().__init__(f"{what}. {fix}")
@@ -30,7 +34,7 @@ class TopicMismatch(Exception):
 
 
 def topic_config(topic: str) -> dict[str, str]:
-    """The settings with which ``topic`` is created."""
+    """Return the topic configuration with which ``topic`` is created."""
     if topic in INPUT_TOPICS:
         retention = -1 if topic == COMMAND_TOPIC else INPUT_RETENTION_MS
         return {
@@ -43,12 +47,12 @@ def topic_config(topic: str) -> dict[str, str]:
 
 
 def ensure_topics(kafka: str, partitions: int, *, replication: int = -1, prefix: str = "") -> None:
-    """Create the topics that are missing and check those that exist; ``prefix`` stands before each name.
+    """Create the missing topics and check the existing ones; ``prefix`` is prepended to each name.
 
     Raises:
-        TopicMismatch: another partition count, or an input topic without LogAppendTime, with compaction, or (for
-            commands) with limited retention.
-        KafkaException: the broker refused or did not answer.
+        TopicMismatch: a topic has another partition count, or an input topic is compacted, does not use
+            LogAppendTime or (the command topic) has limited retention.
+        KafkaException: the broker refused the request or did not answer.
     """
     admin = AdminClient({"bootstrap.servers": kafka, "socket.timeout.ms": int(_TIMEOUT_SECONDS * 1000)})
     existing = admin.list_topics(timeout=_TIMEOUT_SECONDS).topics
@@ -70,7 +74,7 @@ def ensure_topics(kafka: str, partitions: int, *, replication: int = -1, prefix:
 
 
 def _wait_for_metadata(admin: AdminClient, topics: list[str]) -> dict[str, int]:
-    # A broker may not list yet what it has created, or what another `up` is creating.
+    # A broker may not list a topic yet that it has just created, or that a concurrent `up` is creating.
     deadline = time.monotonic() + _TIMEOUT_SECONDS
     while True:
         existing = admin.list_topics(timeout=_TIMEOUT_SECONDS).topics
@@ -113,10 +117,10 @@ def _check_input(topic: str, found: Mapping[str, str], must: Mapping[str, str]) 
 
 
 def partition_count(kafka: str, *, prefix: str = "") -> int:
-    """How many partitions the pipeline's topics have.
+    """Return the number of partitions of the pipeline's topics.
 
     Raises:
-        TopicMismatch: a topic is missing, or the counts differ.
+        TopicMismatch: a topic is missing, or the topics have different partition counts.
         KafkaException: the broker did not answer.
     """
     admin = AdminClient({"bootstrap.servers": kafka})

@@ -1,6 +1,7 @@
-"""What every test may use: one Kafka and one PostgreSQL for the whole session, and the rule that nothing is skipped.
+"""Fixtures for all tests: one Kafka and one PostgreSQL for the session, and the rule that no test is skipped.
 
-Tests marked ``docker`` need a Docker engine and are collected only with ``--docker``; a run without it says so.
+Tests marked ``docker`` need a Docker engine. They are collected only with ``--docker``; a run without it reports how
+many were left out.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ DOCKER_LEFT_OUT = pytest.StashKey[int]()
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """Empty servers; each test makes its own database and its own topics there."""
+    """Addresses of empty servers. Each test makes its own database and its own topics on them."""
 
     kafka: str
     admin_database_url: str
@@ -30,8 +31,8 @@ class Servers:
 
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Servers]:
-    """One Kafka and one PostgreSQL for the session."""
-    # Not pytest's folder: as root the database runs as another user, who must be able to reach its files.
+    """Start one Kafka and one PostgreSQL for the session."""
+    # Not in pytest's folder: as root, PostgreSQL runs as another user, who must be able to reach its files.
     folder = Path(tempfile.mkdtemp(prefix="tokenbill-tests-"))
     try:
         running = stack.start(folder, only_servers=True)
@@ -39,7 +40,7 @@ def servers() -> Iterator[Servers]:
             raise RuntimeError("the stack started without addresses")
         yield Servers(running.kafka, running.admin_database_url, folder)
     finally:
-        gc.collect()  # A Kafka client that still lives would go on saying that it lost its broker, after the summary.
+        gc.collect()  # A live Kafka client would log that it lost its broker, after pytest's summary.
         stack.stop(folder)
         shutil.rmtree(folder, ignore_errors=True)
 

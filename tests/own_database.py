@@ -1,4 +1,4 @@
-"""A database of the test's own on the session's server: made, prepared, dropped; and its address in every role."""
+"""A database for one test on the session's server: created, prepared and dropped, with its address for every role."""
 
 import uuid
 from collections.abc import Iterator
@@ -13,13 +13,13 @@ from billing.store.seed import seed
 
 
 def in_database(url: str, name: str) -> str:
-    """The address of another database of the same server."""
+    """Return the address of another database on the same server."""
     return make_url(url).set(database=name).render_as_string(hide_password=False)
 
 
 @contextmanager
 def dropped_afterwards(server_url: str) -> Iterator[str]:
-    """The superuser's address of a database that does not exist yet."""
+    """Yield the superuser's address of a database that does not exist yet, and drop the database afterwards."""
     name = f"tb_test_{uuid.uuid4().hex[:12]}"
     try:
         yield in_database(server_url, name)
@@ -35,13 +35,16 @@ class PreparedDatabase:
     admin_url: str
 
     def url_as(self, role: str) -> str:
-        """The address under a role. By option, so that no password of a running stack has to change."""
+        """Return the address under a role.
+
+        The role is set by an option of the connection, so that no password of a running stack has to change.
+        """
         url = make_url(self.admin_url).update_query_dict({"options": f"-c role={role}"})
         return url.render_as_string(hide_password=False)
 
     @contextmanager
     def login_of_worker(self) -> Iterator[str]:
-        """The address of a login of its own that has the rights of the application by membership."""
+        """Yield the address of a temporary login that has the rights of the application by membership."""
         name, password = f"tb_test_{uuid.uuid4().hex[:12]}", uuid.uuid4().hex
         self.run(f"CREATE ROLE {name} LOGIN PASSWORD '{password}' IN ROLE {APP}")
         try:
@@ -58,7 +61,7 @@ class PreparedDatabase:
         return self.url_as(REPORT)
 
     def connect(self, role: str | None = None) -> psycopg.Connection:
-        """A connection in autocommit with our schema in the search path."""
+        """Open a connection in autocommit mode with our schema in the search path."""
         connection = psycopg.connect(self.admin_url, autocommit=True)
         connection.execute("SET search_path = tokenbill")
         if role is not None:
@@ -66,7 +69,7 @@ class PreparedDatabase:
         return connection
 
     def run(self, *statements: str) -> list[tuple]:
-        """Run statements as superuser; the rows of the last."""
+        """Run statements as superuser and return the rows of the last one."""
         with self.connect() as connection:
             for statement in statements:
                 cursor = connection.execute(statement)
@@ -75,7 +78,7 @@ class PreparedDatabase:
 
 @contextmanager
 def prepared_database(server_url: str, partitions: int) -> Iterator[PreparedDatabase]:
-    """A prepared database with nothing in it."""
+    """Yield a prepared, empty database."""
     with dropped_afterwards(server_url) as url:
         migrate(url, None, None)
         seed(url, partitions)

@@ -1,4 +1,4 @@
-"""A simulation that can be asked what it published, commit by commit."""
+"""A simulation that keeps its commits, so that a test can read what each one published."""
 
 import json
 from typing import Any
@@ -21,11 +21,11 @@ class RecordedSimulation(Simulation):
         super()._take(record)
 
     def published(self, topic: str) -> list[dict[str, Any]]:
-        """The events of an output topic in order."""
+        """Return the events of an output topic in order."""
         return [event for record in self.records for event, _ in published(record, topic)]
 
     def outcomes(self) -> list[str]:
-        """``accepted``, or the reason of the refusal, of each command in order."""
+        """Return ``accepted`` or the reason of the refusal, for each command in order."""
         return [
             event["data"].get("reason", "accepted")
             for event in self.published(ACCOUNT_EVENT_TOPIC)
@@ -34,7 +34,7 @@ class RecordedSimulation(Simulation):
 
 
 def published(record: CommitRecord, topic: str) -> list[tuple[dict[str, Any], Frame]]:
-    """The events that one commit publishes to a topic of JSON, with their frames."""
+    """Return the events that one commit publishes to a JSON topic, with their frames."""
     found: list[tuple[dict[str, Any], Frame]] = []
     for row in record.outbox:
         if row.topic == topic:

@@ -1,3 +1,3 @@
-"""What a person or a program starts: command line and local stack. No billing rules."""
+"""Programs of Tokenbill: command line, HTTP API, webhooks, demo and local stack. Holds no billing rules."""
 
 __version__ = "0.1.0"

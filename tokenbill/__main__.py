@@ -1,4 +1,4 @@
-"""``python -m tokenbill``."""
+"""Entry point of ``python -m tokenbill``."""
 
 from tokenbill.cli import main
 

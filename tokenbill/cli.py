@@ -1,6 +1,6 @@
-"""The command ``tokenbill``: finds the subcommand, prints errors meant for people without a traceback.
+"""The command ``tokenbill``: dispatches to subcommands and prints user errors without a traceback.
 
-Subcommands are imported when they are used, so that ``tokenbill --help`` needs neither Kafka nor SQL libraries.
+A subcommand's module is imported on first use, so that commands load only the libraries they need.
 """
 
 import importlib
@@ -33,7 +33,7 @@ _COMMANDS = {
     "demo": "demo",
     "bench": "bench",
 }
-"""Subcommand to the module below ``tokenbill.commands`` that has it."""
+"""Module below ``tokenbill.commands`` of each subcommand, in the order of ``tokenbill --help``."""
 
 
 class _Commands(click.Group):
@@ -58,15 +58,18 @@ def cli() -> None:
 
     \b
     Start here:
-      tokenbill up                  the local stack: Kafka, PostgreSQL, workers, relay
-      tokenbill status              what runs, and how far behind it is
+      tokenbill up                  start the local stack: Kafka, PostgreSQL, workers, relay, HTTP API
+      tokenbill status              show what runs and how many records wait
       tokenbill catalog check DIR   check price books and plans
-      tokenbill simulate ...        what a file of commands and usage leads to, without servers
+      tokenbill simulate ...        bill a file of commands and usage, without servers
     """
 
 
 def main() -> None:
-    """Run the command line. Exit codes: 0 done, 1 a check failed, 2 wrong use or a setting to put right."""
+    """Run the command line.
+
+    Exit codes: 0 done, 1 a check failed, 2 wrong usage or a setting that must be corrected.
+    """
     try:
         cli(prog_name="tokenbill")
     except UserError as error:

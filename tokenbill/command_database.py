@@ -1,4 +1,4 @@
-"""Which database a command reads: that of ``--data-dir``, of ``TOKENBILL_DATABASE_URL``, else of the default stack."""
+"""Database of a command: that of ``--data-dir``, else ``TOKENBILL_DATABASE_URL``, else that of the default stack."""
 
 import os
 from collections.abc import Iterator
@@ -13,10 +13,10 @@ DATABASE_VARIABLE = "TOKENBILL_DATABASE_URL"
 
 
 def database_url(data_dir: Path | None) -> str:
-    """The address of the database.
+    """Return the URL of the database.
 
     Raises:
-        UserError: there is none.
+        UserError: no database is known.
     """
     named = os.environ.get(DATABASE_VARIABLE)
     if data_dir is None and named:
@@ -35,14 +35,14 @@ def database_url(data_dir: Path | None) -> str:
 
 @contextmanager
 def opened(data_dir: Path | None) -> Iterator[Database]:
-    """The database of a short command, with :func:`explained` around what is done in it."""
+    """Open the database of a short command, with :func:`explained` around the body of the ``with`` statement."""
     with explained(), closing(Database(database_url(data_dir), pool_size=1)) as database:
         yield database
 
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Turn a database that does not answer, or is not prepared, into an error for a person."""
+    """Convert errors of an unreachable or unprepared database into a UserError."""
     try:
         yield
     except DatabaseDown as error:

@@ -1,14 +1,14 @@
-"""The one exception that is meant for a person: what happened, why, and what to do.
+"""The exception for errors that the user can correct: the problem, its reason and its remedy.
 
-`tokenbill.cli.main` prints it without a traceback and ends with exit code 2. It never carries a bug of ours: those keep
-their own type and their traceback.
+`tokenbill.cli.main` prints it without a traceback and exits with code 2. It is never used for bugs, which keep their
+own exception type and their traceback.
 """
 
 from __future__ import annotations
 
 
 class UserError(Exception):
-    """Something a person can put right: `what` happened, `why`, and the `fix`."""
+    """An error that the user can correct: `what` happened, `why`, and the `fix`."""
 
     def __init__(self, what: str, why: str = "", fix: str = "") -> None:
         super().__init__(what, why, fix)
@@ -18,12 +18,12 @@ class UserError(Exception):
 
     @property
     def message(self) -> str:
-        """What happened and why, in one text."""
+        """The problem and its reason, in one text."""
         return f"{self.what}: {self.why}" if self.why else self.what
 
     @property
     def hint(self) -> str:
-        """What the reader can do about it; empty when there is nothing to add."""
+        """The remedy; empty if there is none to suggest."""
         return self.fix
 
     def __str__(self) -> str:

@@ -1,6 +1,7 @@
-"""Makes servers ready for Tokenbill: schema and roles, the partition count, the topics. Idempotent.
+"""Preparation of Kafka and PostgreSQL for Tokenbill: schema, roles, partition count and topics. Idempotent.
 
-The partition count is fixed by the first preparation and stored in the database (DESIGN 2).
+The first preparation fixes the partition count and stores it in the database (docs/reference/principles.md,
+"Log and writer").
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from tokenbill.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class PreparedStack:
-    """What is fixed once prepared: how many partitions, and the application's address of the database."""
+    """Result of a preparation: the partition count, and the database URL of the application role."""
 
     partitions: int
     database_url: str
@@ -26,10 +27,11 @@ def prepare(
     app_password: str | None,
     report_password: str | None,
 ) -> PreparedStack:
-    """Prepare database, then topics. ``partitions`` None takes the count that is stored.
+    """Prepare the database, then the topics; with ``partitions`` None the stored count is used.
 
     Raises:
-        UserError: the stored count is another, none is stored, or the database cannot be reached.
+        UserError: another partition count is stored, none is known, a server cannot be reached, or the existing topics
+            do not fit.
     """
     try:
         migrate(admin_database_url, app_password, report_password)

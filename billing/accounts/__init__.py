@@ -1,1 +1,1 @@
-"""State of an account: wallet, buckets, subscriptions, bills, counters, and the order in which buckets pay."""
+"""Account state: wallet, buckets, subscriptions, bills, counters, and the deduction order of buckets."""

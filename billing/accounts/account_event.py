@@ -1,11 +1,11 @@
-"""The event that an account's owner is notified of."""
+"""Notification event for the owner of an account."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class AccountEvent:
-    """Something the account's owner should know, for the topic ``account.events``."""
+    """An event for the topic ``account.events``, which notifies the account's owner."""
 
     account: str
     type: str

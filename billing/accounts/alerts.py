@@ -1,7 +1,8 @@
-"""What an account's owner is told before something ends: a bucket's last days, a wallet that runs low.
+"""Alerts to an account's owner: a bucket that is about to end, a wallet that runs low.
 
-Each is told once: for a bucket once in each cycle it is valid for, for a wallet once until it is filled again. (Shares
-of a bucket that are used up are told where they are burned: :mod:`billing.burning.burn`.) Never: the clock.
+An expiry alert is sent once per threshold, and again if the bucket is carried over. A wallet alert is sent once until
+the wallet is back at its threshold. Alerts on used shares of a bucket are sent by :mod:`billing.burning.deduct`. No
+clock.
 """
 
 from billing.accounts.account import ACTIVE, LIVE, Account, Bucket
@@ -11,7 +12,10 @@ from schemas.times import DAY_US
 
 
 def wallet_alert(account: Account) -> list[AccountEvent]:
-    """Tell that the wallet fell below the amount its owner named; again only after it was back at that amount."""
+    """Return the event ``wallet.low.v1`` if the wallet fell below the owner's threshold.
+
+    The alert is repeated only after the wallet was back at the threshold or above.
+    """
     extras = account.extras
     if extras.wallet_alert_pico is None:
         return []
@@ -25,7 +29,10 @@ def wallet_alert(account: Account) -> list[AccountEvent]:
 
 
 def near_end_us(account: Account, bucket: Bucket, plan: Plan) -> int | None:
-    """When the next alert that a bucket ends is due; None where none is left, or it is being taken back."""
+    """Return the time of a bucket's next expiry alert, or None.
+
+    None if no alert is left, or if the bucket is not active, is being refunded or was ended early.
+    """
     sent = account.extras.expiry_alerts.get(bucket.grant_id, 0)
     if bucket.status != ACTIVE or sent >= len(plan.expiry_alert_days) or bucket.grant_id in account.extras.refunds:
         return None
@@ -36,7 +43,7 @@ def near_end_us(account: Account, bucket: Bucket, plan: Plan) -> int | None:
 
 
 def near_end(account: Account, bucket: Bucket, plan: Plan) -> AccountEvent:
-    """Tell that a bucket ends in so many days."""
+    """Return the event ``expiry.near.v1`` of a bucket, and count it as sent."""
     sent = account.extras.expiry_alerts.get(bucket.grant_id, 0)
     account.extras.expiry_alerts[bucket.grant_id] = sent + 1
     return AccountEvent(
@@ -53,7 +60,7 @@ def near_end(account: Account, bucket: Bucket, plan: Plan) -> AccountEvent:
 
 
 def forget_ended(account: Account) -> None:
-    """Drop the counts of buckets that have no alert to come."""
+    """Drop the alert counts of buckets that have ended."""
     if account.extras.expiry_alerts:
         live = {bucket.grant_id for bucket in account.buckets if bucket.status in LIVE}
         for grant_id in account.extras.expiry_alerts.keys() - live:

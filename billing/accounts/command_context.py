@@ -1,6 +1,7 @@
-"""What the rule of a command works with: the scene it is decided on, and the refusal that it may return. Plain values.
+"""Values that a command's rule works with: its context, and the messages it sends.
 
-Never: a rule. Those are in the modules that :data:`billing.decide.command_rules.RULES` names.
+The rules are in the modules that :data:`billing.decide.command_rules.RULES` names. A rule that refuses a command
+returns a :class:`schemas.refusals.Refusal`.
 """
 
 from collections.abc import Callable
@@ -16,21 +17,18 @@ from schemas.commands import Command
 from schemas.units import PICO_DIGITS
 
 WALLET_MAX_PICO = 10 ** (18 + PICO_DIGITS)
-"""No command lifts a wallet above this: what SQL (38 digits) and the core (128 bits) hold must never be in doubt."""
+"""Largest balance of a wallet; a command that would exceed it is refused.
 
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a command was refused: a reason for programs, a sentence for people."""
-
-    reason: str
-    detail: str
+The limit keeps every balance within SQL (38 digits) and the compiled core (128 bits).
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A command of ours to an account that may live on another partition; ``type`` is one of
-    :data:`schemas.commands.MESSAGES`, (``source``, ``id``) its identity."""
+    """A command from one account to another, which may be on another partition.
+
+    ``type`` is one of :data:`schemas.commands.MESSAGES`; (``source``, ``id``) is the identity of the command.
+    """
 
     type: str
     source: str
@@ -41,18 +39,21 @@ class Message:
 
 @dataclass(slots=True)
 class CommandContext:
-    """What a command is decided on: the account as it stands (None: never opened), rolled forward to ``now_us``;
-    and what the rule adds to postings, messages and events."""
+    """Input and output of a command's rule.
+
+    The input includes the account, rolled forward to ``now_us`` (None: never opened). The rule adds to postings,
+    messages and events.
+    """
 
     command: Command
     account: Account | None
     catalog: Catalog
     now_us: int
     payment_known: Callable[[str, str], bool]
-    """Whether (account, payment_ref) was used before."""
+    """Returns True if (account, payment_ref) was used before."""
     postings: Postings
     plan_of: PlanOf
     messages: list[Message] = field(default_factory=list)
-    """What the rule sends to other accounts, in order."""
+    """Messages that the rule sends to other accounts, in order."""
     events: list[AccountEvent] = field(default_factory=list)
-    """What the account's owner should know besides the outcome."""
+    """Events for the account's owner besides the outcome of the command."""

@@ -1,4 +1,4 @@
-"""The order in which buckets pay, and which buckets match an event."""
+"""Deduction order of buckets, and the match of a bucket and an event."""
 
 from collections.abc import Callable
 
@@ -11,19 +11,22 @@ PlanOf = Callable[[PlanKey], Plan]
 
 
 def deduction_order(bucket: Bucket, plan_of: PlanOf) -> tuple[int, int, bool, int, str]:
-    """Sort key: priority, earliest expiry, periodic before total, earliest start, grant id."""
+    """Return the sort key: priority, earliest expiry, periodic before total, earliest start, grant id."""
     rule = plan_of(bucket.plan_key).buckets[bucket.bucket_no - 1]
     return (rule.priority, bucket.valid_until_us, rule.kind != "periodic", bucket.valid_from_us, bucket.grant_id)
 
 
 def sort_buckets(account: Account, plan_of: PlanOf) -> None:
-    """Put an account's buckets into deduction order."""
+    """Sort an account's buckets into deduction order."""
     account.buckets.sort(key=lambda bucket: deduction_order(bucket, plan_of))
 
 
 def belongs(bucket: Bucket, event: UsageEvent, plan: Plan) -> bool:
-    """Whether an event matches a bucket by time and scope, empty, lapsed or not; a suspended one matches nothing, nor
-    one that was given away before its first use, for it has no time."""
+    """Return True if an event matches a bucket by time and scope, even if the bucket is empty or has expired.
+
+    A suspended bucket matches nothing. A bucket that was given away whole before its first use matches nothing either,
+    because it has no validity period.
+    """
     if bucket.status == USED_UP and never_begun(bucket, plan):
         return False
     if bucket.status == SUSPENDED or not bucket.valid_from_us <= event.time_us < bucket.valid_until_us:

@@ -1,7 +1,7 @@
-"""What accounts have beyond a wallet and buckets, kept as one JSON document in the account's row.
+"""Additional account state beyond wallet and buckets, stored as one JSON document in the account's row.
 
-Owns: the form of that document. Usage that it has a say in (:attr:`Extras.wallet_floor_bits`, and what a bucket's plan
-says of windows or members) is decided by the plain rule, event by event. Never: rules.
+This module defines the form of the document. Usage that depends on it (:attr:`Extras.wallet_floor_bits`, and plans with
+windows or members) is decided by the plain rule, event by event. The rules are in other modules.
 """
 
 from dataclasses import dataclass, field
@@ -11,15 +11,15 @@ from pydantic import TypeAdapter
 
 NOT_DUE_US = 0
 FROM_ANY_WALLET, FROM_NO_WALLET = -1, 127
-"""See :attr:`Extras.wallet_floor_bits`."""
+"""Special values of :attr:`Extras.wallet_floor_bits`."""
 
 
 class Counter(NamedTuple):
-    """What an account used in one period of one period rule (:mod:`billing.pricing.period_prices`).
+    """Usage of an account in one period of one period rule (:mod:`billing.pricing.period_prices`).
 
-    ``used`` is in micro units (of meters or of standard tokens); for ``blocks`` it is what is left of the block that
-    was begun, for a commitment it is pico of the currency. ``due_us`` is when a commitment is settled, by log time; 0
-    for other rules.
+    ``used`` is in micro units (of meters or of standard tokens). For ``blocks`` it is the unused rest of the current
+    block; for a commitment it is in pico of the currency. ``until_us`` is the end of the period. ``due_us`` is the log
+    time at which a commitment is settled, and 0 for other rules.
     """
 
     used: int
@@ -29,18 +29,18 @@ class Counter(NamedTuple):
 
 @dataclass(slots=True)
 class Refund:
-    """What a bucket that is refunded, or was, is paid back by: the fee of its grant, and how that was paid."""
+    """Basis of the refund of a bucket, pending or paid: the fee of its grant and how the fee was paid."""
 
     fee_pico: int
     net_pico: int
     """The fee without tax."""
     gift_pico: int | None = None
-    """What of the fee was gift money of the wallet; None: the fee was paid elsewhere."""
+    """The part of the fee paid with gift money of the wallet; None: the fee was paid elsewhere."""
 
 
 @dataclass(slots=True)
 class Consent:
-    """From when until when (excluded) an account agreed to pay for overage of a plan."""
+    """Time in which an account agrees to pay for overage of a plan: ``from_us`` included, ``until_us`` excluded."""
 
     from_us: int
     until_us: int
@@ -48,61 +48,62 @@ class Consent:
 
 @dataclass(slots=True)
 class Subscription:
-    """A plan that renews (:mod:`billing.packages.subscriptions`). Cycles are numbered from 1; times in microseconds."""
+    """A plan that renews (:mod:`billing.packages.subscriptions`); its cycles are numbered from 1."""
 
     subscription_id: str
     plan: str
     plan_version: int
     pay_from: str
     anchor_us: int
-    """When cycle ``anchor_cycle`` began: later ones are counted from it."""
+    """Start of cycle ``anchor_cycle``; later cycles are computed from it."""
     anchor_cycle: int = 1
     cycle: int = 0
-    """The cycle that began last."""
+    """The current cycle: the one that began last."""
     granted: bool = False
-    """Whether that cycle was granted: not where the wallet could not pay it, or while suspended."""
+    """True if the current cycle is granted; False if the wallet could not pay it, or it began while suspended."""
     status: str = "active"
     """``active``, ``unpaid``, ``suspended`` or ``ended``."""
     last_cycle: int = 0
-    """The cycle with which a cancelled subscription ends; 0 where it renews until cancelled."""
+    """The last cycle of a cancelled subscription; 0 if it renews until cancelled."""
     next_plan: str = ""
-    """The plan from the next cycle on; empty where it stays."""
+    """The plan from the next cycle on; empty if it does not change."""
     next_plan_version: int = 0
     paid_pico: int = 0
-    """What was paid, tax included, for the cycle since ``paid_from_us``: all of it, or the rest after a change."""
+    """Fee paid, tax included, for the part of the cycle since ``paid_from_us``: all of it, or the rest after a change
+    of plan."""
     paid_from_us: int = 0
     next_bucket: int = 1
-    """Number of the next bucket of this cycle."""
+    """Number of the next bucket granted in this cycle."""
     cut_short: list[str] = field(default_factory=list)
-    """Buckets that were ended before their cycle."""
+    """Ids of buckets that were ended before the end of their cycle."""
 
     @property
     def grant(self) -> str:
-        """The grant of the cycle that began last."""
+        """Id of the current cycle's grant."""
         return f"{self.subscription_id}/{self.cycle}"
 
 
 @dataclass(slots=True)
 class Bill:
-    """What a postpaid account owed when a period closed (:mod:`billing.invoicing.bills`)."""
+    """Amount that a postpaid account owed at the end of a billing period (:mod:`billing.invoicing.bills`)."""
 
     bill_id: str
     amount_pico: int
     from_us: int
     until_us: int
-    """The end of the period, when the bill was issued."""
+    """End of the period, which is the time of issue."""
     due_us: int
     paid_pico: int = 0
 
     @property
     def open_pico(self) -> int:
-        """What is not paid."""
+        """The unpaid part."""
         return self.amount_pico - self.paid_pico
 
 
 @dataclass(slots=True)
 class BillTerms:
-    """When a postpaid account is billed; ``since_us`` is when the running period began, ``next_us`` when it closes."""
+    """Billing terms of a postpaid account; the current period is from ``since_us`` to ``next_us``."""
 
     bill_day: int
     due_days: int
@@ -112,51 +113,56 @@ class BillTerms:
 
 @dataclass(slots=True)
 class Extras:
-    """Fields are plain values (integers, texts, lists, dictionaries with text keys, dataclasses of those), each with a
-    default that means "none": what equals its default is not written. Money in pico, quota in micro, times in
-    microseconds."""
+    """Additional state of an account: money in pico, quota in micro, times in microseconds.
+
+    Fields are plain values (integers, texts, lists, dictionaries with text keys, dataclasses of those). The default of
+    each field means "none", and a field that equals its default is not written.
+    """
 
     gift_pico: int = 0
-    """What of the wallet was given by the operator; it is spent first (:mod:`billing.accounts.wallet`)."""
+    """The part of the wallet that the operator gave; it is spent first (:mod:`billing.accounts.wallet`)."""
     wallet_paid_pico: dict[str, int] = field(default_factory=dict)
-    """Grants whose fee the wallet paid, and what of each fee was gift money; kept until their buckets have ended."""
+    """Grants and packs paid from the wallet: id → the part of the fee that was gift money; kept until the buckets
+    have ended."""
     refunds: dict[str, Refund] = field(default_factory=dict)
-    """Buckets that are refunded when they end, or were (:mod:`billing.packages.refunds`)."""
+    """Bucket id → its refund, pending or paid (:mod:`billing.packages.refunds`)."""
     counters: dict[str, Counter] = field(default_factory=dict)
-    """Of period rules, by rule and first day (``monthly@2026-11-01``), sorted. What is over is dropped."""
+    """Counters of period rules, by rule and first day (``monthly@2026-11-01``), sorted. Counters of periods that are no
+    longer counted are dropped."""
     burns: dict[str, dict[str, str]] = field(default_factory=dict)
-    """When standard tokens of plans with windows were burned: plan → hour → text (:mod:`billing.burning.windows`)."""
+    """Burn times of plans with windows: plan → hour → text (:mod:`billing.burning.windows`)."""
     members: dict[str, dict[str, int]] = field(default_factory=dict)
-    """Of shared plans: grant → member → micro standard tokens burned (:mod:`billing.burning.members`)."""
+    """Shared plans: grant → member → micro standard tokens burned (:mod:`billing.burning.members`)."""
     overage_pico: dict[str, int] = field(default_factory=dict)
-    """Of plans whose overage has a cap: grant → what the wallet paid (:mod:`billing.burning.overage`)."""
+    """Plans with an overage cap: grant → amount that the wallet paid (:mod:`billing.burning.overage`)."""
     consents: dict[str, Consent] = field(default_factory=dict)
-    """Of plans whose overage needs consent: plan → when it was given for (:mod:`billing.burning.overage`)."""
+    """Plans whose overage needs consent: plan → period of consent (:mod:`billing.packages.consent`)."""
     received: dict[str, str] = field(default_factory=dict)
-    """Buckets that another account gave, and which (:mod:`billing.packages.transfers`)."""
+    """Buckets received by transfer: bucket id → sending account (:mod:`billing.packages.transfers`)."""
     subscriptions: list[Subscription] = field(default_factory=list)
-    """In the order in which they were started; those that ended too."""
+    """Subscriptions in the order of their start, including ended ones."""
     expiry_alerts: dict[str, int] = field(default_factory=dict)
-    """How many alerts that its end is near a bucket has had, by grant id; only where there were any."""
+    """Bucket id → number of expiry alerts sent, if any."""
     wallet_alert_pico: int | None = None
-    """Below which amount of the wallet its owner is told."""
+    """Threshold of the wallet alert: the owner is notified when the wallet falls below it; None: no alert."""
     wallet_alert_sent: bool = False
-    """Whether that was told since the wallet was last at the amount or above it."""
+    """True if the alert was sent since the wallet was last at the threshold or above."""
     bill_terms: BillTerms | None = None
     bills: list[Bill] = field(default_factory=list)
-    """In the order in which they were issued; paid ones too, which may be charged back."""
+    """Bills in the order of issue, including paid ones, which may be charged back."""
 
     @property
     def empty(self) -> bool:
-        """Whether the account has nothing beyond wallet and buckets."""
+        """True if the account has no additional state."""
         return self == _NOTHING
 
     @property
     def wallet_floor_bits(self) -> int:
-        """The wallet may pay as long as it keeps 2 to the power of this pico, and nothing here has a say.
+        """Exponent of the wallet floor: the core may charge the wallet if at least 2**bits pico remain in it.
 
-        ``FROM_ANY_WALLET`` where nothing ever has, ``FROM_NO_WALLET`` where gift money is spent first. Above the amount
-        below which its owner is told, a power of two will do.
+        Otherwise the event is decided by the plain rule. ``FROM_ANY_WALLET`` means that no floor applies,
+        ``FROM_NO_WALLET`` that the core never charges the wallet, because gift money is spent first. With a wallet
+        alert, the floor is the next power of two above the alert's threshold.
         """
         if self.gift_pico:
             return FROM_NO_WALLET
@@ -168,23 +174,23 @@ class Extras:
 _FORM = TypeAdapter(Extras)
 _NOTHING = Extras()
 NO_EXTRAS = "{}"
-"""The document of an account that has nothing beyond wallet and buckets."""
+"""Document of an account without additional state."""
 
 
 def extras_json(extras: Extras) -> str:
-    """The document: keys in the order of the fields, only what is not its default."""
+    """Return the document: keys in the order of the fields, without fields that equal their default."""
     return NO_EXTRAS if extras.empty else _FORM.dump_json(extras, exclude_defaults=True).decode()
 
 
 def parse_extras(document: str) -> Extras:
-    """Read a document that :func:`extras_json` wrote.
+    """Parse a document that :func:`extras_json` wrote.
 
     Raises:
-        ValueError: it is not one.
+        ValueError: the document is not valid.
     """
     return Extras() if document == NO_EXTRAS else _FORM.validate_json(document, strict=True)
 
 
 def copied(extras: Extras) -> Extras:
-    """An equal value that shares nothing that changes: by its document, in a quarter of ``deepcopy``'s time."""
+    """Return a deep copy, made through the document, which takes a quarter of the time of ``deepcopy``."""
     return parse_extras(extras_json(extras))

@@ -1,21 +1,23 @@
-"""Money in and out of a wallet: what people paid, and what the operator gave (gift money, spent first). Plain rules.
+"""Money in and out of a wallet: paid money, and gift money of the operator, which is spent first.
 
-Never: the journal (gift and principal are one deposit there), prices, SQL.
+In the journal both are one customer deposit; this module posts nothing. No prices, no SQL.
 """
 
 from billing.accounts.account import SUSPENDED, Account
 
 
 def put_in(account: Account, amount_pico: int, *, gift: bool) -> None:
-    """Add money that was paid, or given. What is owed is covered before anything counts as a gift that is left."""
+    """Add paid or gift money. Debt of the wallet is covered first; only the rest of a gift counts as gift money."""
     account.wallet_pico += amount_pico
     if gift:
         account.extras.gift_pico = max(0, min(account.extras.gift_pico + amount_pico, account.wallet_pico))
 
 
 def can_pay(account: Account, amount_pico: int) -> bool:
-    """Whether the wallet, less what is billed and open, with its credit limit, holds what something costs that may be
-    refused. A suspended account may not spend; what costs nothing, or gives money back, any wallet can pay."""
+    """Return True if the wallet, less open bills and plus the credit limit, covers a cost that may be refused.
+
+    A suspended account may not spend. A cost of zero or below can always be paid.
+    """
     if amount_pico <= 0:
         return True
     billed_pico = sum(bill.open_pico for bill in account.extras.bills)
@@ -23,10 +25,12 @@ def can_pay(account: Account, amount_pico: int) -> bool:
 
 
 def take_out(account: Account, amount_pico: int) -> int:
-    """Take money for usage or a fee: gift first. The wallet may fall below zero; whether it may, others decide.
+    """Take money for usage or a fee, gift money first.
+
+    The wallet may fall below zero; the caller decides if that is allowed.
 
     Returns:
-        What of it was gift money.
+        The part of the amount that was gift money.
     """
     gift_pico = min(account.extras.gift_pico, amount_pico)
     account.wallet_pico -= amount_pico

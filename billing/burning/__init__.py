@@ -1,1 +1,1 @@
-"""Payment of a rated event: buckets, windows, member caps, overage."""
+"""Payment for a rated event: deduction from buckets, windows, member caps, overage."""

@@ -1,8 +1,8 @@
-"""What pays for a rated event: buckets in deduction order, then overage (CONTRACT §3). The plain, obvious rule.
+"""Payment for a rated event: buckets in deduction order, then overage (docs/reference/plans.md, "Deduction order").
 
-Owns: deduction order, and which buckets an event belongs to. Taking from one bucket is :mod:`billing.burning.deduct`,
-what no
-bucket covers :mod:`billing.burning.overage`. Never: prices, SQL, the clock.
+This is the plain specification of the rule. Deduction from one bucket is :mod:`billing.burning.deduct`, usage that no
+bucket covers is :mod:`billing.burning.overage`, the order itself is :mod:`billing.accounts.deduction_order`. No prices,
+no SQL, no clock.
 """
 
 from billing.accounts.account import Account
@@ -23,10 +23,10 @@ def burn(
     now_us: int,
     postings: Postings,
 ) -> Burned:
-    """Pay one rated event from the account, changing it, and post the journal lines.
+    """Pay for one rated event from the account, update the account, and post the journal lines.
 
-    The account must have been rolled forward to the log's time ``now_us``. Never refuses: usage that happened is
-    recorded. A bucket whose unit the event does not need is not for it.
+    The account must have been rolled forward to log time ``now_us``. The payment is never refused, because the usage
+    has already happened. A bucket does not match if the event needs nothing in the bucket's unit.
     """
     payment = Payment(account, event, rated, tax_rate_micro, plan_of, now_us, postings)
     matching = [

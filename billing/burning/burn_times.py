@@ -1,9 +1,10 @@
-"""When standard tokens were burned, within one hour: the text ``SUM OFFSET:MICRO OFFSET:MICRO …``, by offset.
+"""Burn times of one hour: how many standard tokens were burned when, as text ``SUM OFFSET:MICRO OFFSET:MICRO …``.
 
-Owns: that text. Offsets are microseconds from the hour's start. A burn is known to the microsecond while the hour has
-at most :data:`MOST_OF_AN_HOUR`; beyond that, and where :func:`merged` was asked for, the burns of a second (a quarter
-of an hour) are one, at the time of the last of them: a window that begins among them still counts them all, so usage
-after them never gets more than the cap. Never: which windows there are.
+Entries are sorted by offset, in microseconds from the start of the hour. Burns are kept to the microsecond while the
+hour has at most :data:`MOST_OF_AN_HOUR` of them. Beyond that the burns of each second are merged into one entry, at the
+time of the last of them; :func:`merged` does the same for a coarser grain, such as a quarter of an hour. A window that
+begins within merged burns counts all of them, so later usage never gets more than the cap. Windows are
+:mod:`billing.burning.windows`.
 """
 
 from bisect import bisect_left, bisect_right
@@ -14,23 +15,23 @@ from schemas.times import HOUR_US, MINUTE_US
 
 SECOND_US = 1_000_000
 QUARTER_US = 15 * MINUTE_US
-"""Every zone's midnight is on a quarter of an hour: windows of weeks and months are exact with these too."""
+"""A quarter of an hour. Midnight of every time zone falls on one, so merging by it keeps fixed windows exact."""
 MOST_OF_AN_HOUR = 2 * HOUR_US // SECOND_US
-"""Of one hour: two a second. Their text is at most 200 kB."""
+"""Maximum number of separate burns in one hour: two per second. The text is then at most 200 kB."""
 
 
 def sum_micro(text: str) -> int:
-    """All that was burned in the hour."""
+    """Return the total burned in the hour, in micro."""
     return int(text[: text.index(" ")])
 
 
 def burns(text: str) -> int:
-    """How many burns the hour knows apart."""
+    """Return the number of separate burns in the hour."""
     return text.count(":")
 
 
 def between_micro(text: str, first_us: int, last_us: int) -> int:
-    """What was burned between two offsets, both included."""
+    """Return the micro burned between two offsets, both included."""
     if first_us <= 0 and last_us >= _last(text)[0]:
         return sum_micro(text)
     offsets, sums = _entries(text)
@@ -38,7 +39,7 @@ def between_micro(text: str, first_us: int, last_us: int) -> int:
 
 
 def noted(text: str | None, offset_us: int, micro: int) -> str:
-    """The hour with one burn more."""
+    """Return the text with one more burn; ``text`` is None for an hour without burns."""
     if text is None:
         return f"{micro} {offset_us}:{micro}"
     last_us, last_micro = _last(text)
@@ -52,7 +53,7 @@ def noted(text: str | None, offset_us: int, micro: int) -> str:
 
 
 def merged(text: str, grain_us: int) -> str:
-    """The hour with the burns of each grain as one, at the time of the last of them."""
+    """Return the text with the burns of each grain merged into one, at the time of the last of them."""
     return _written(_pairs(text), grain_us)
 
 
@@ -73,7 +74,9 @@ def _written(pairs: list[tuple[int, int]], grain_us: int = 1) -> str:
 
 @lru_cache(maxsize=64)
 def _entries(text: str) -> tuple[list[int], list[int]]:
-    """Offsets, and for each how much was burned before it; last, all. Remembered: the hour that a rolling window begins
-    in is asked for again and again."""
+    """Return the offsets and the cumulative micro burned before each of them, with the total as the last element.
+
+    Cached, because the hour in which a rolling window begins is read repeatedly.
+    """
     pairs = _pairs(text)
     return [offset_us for offset_us, _ in pairs], list(accumulate((micro for _, micro in pairs), initial=0))

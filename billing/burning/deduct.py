@@ -1,8 +1,8 @@
-"""Taking from one bucket for one event: how much, the revenue it earns, the alerts it fires (CONTRACT §3). Plain rules.
+"""Deduction from one bucket for one event: quantity, revenue, alerts (docs/reference/plans.md, "Deduction order").
 
-Owns: what an event needs in each unit of account, the exact share of it that nothing covered yet, splitting, revenue of
-a burn, alert thresholds. Never: which bucket is next and what happens to the rest (:mod:`billing.burning.burn`,
-:mod:`billing.burning.overage`), prices, SQL, the clock.
+This module computes the quantity that an event needs in each unit of account, the exact share of the event that is not
+covered yet, the split of an event that empties a bucket, the revenue of a burn and the alert thresholds. The order of
+buckets is :mod:`billing.burning.burn`, the uncovered rest :mod:`billing.burning.overage`. No prices, no SQL, no clock.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ from schemas.usage import UsageEvent
 
 @dataclass(frozen=True, slots=True)
 class Deduction:
-    """What one bucket gave, micro of its unit, and the revenue that earns."""
+    """A deduction from one bucket, in micro of its unit, and the revenue it earns."""
 
     grant_id: str
     unit: str
@@ -35,32 +35,35 @@ class Deduction:
 
 @dataclass(slots=True)
 class Burned:
-    """How one event was paid. Amounts in pico include tax except revenue; absorbed is micro standard tokens."""
+    """How one event was paid.
+
+    Amounts in pico include tax, except net amounts and revenue. ``absorbed_micro`` is in standard tokens.
+    """
 
     deductions: list[Deduction] = field(default_factory=list)
     charged_pico: int = 0
-    """What the wallet paid, tax included."""
+    """Amount that the wallet paid, tax included."""
     charged_net_pico: int = 0
     absorbed_micro: int = 0
     absorbed_pico: int = 0
     begun: bool = False
-    """Whether a grant that waited for its first use began."""
+    """True if the event began a grant that waited for its first use."""
     events: list[AccountEvent] = field(default_factory=list)
 
     @property
     def revenue_pico(self) -> int:
-        """Tax-excluded revenue this event earned."""
+        """Revenue earned by this event, without tax."""
         return self.charged_net_pico + sum(deduction.revenue_pico for deduction in self.deductions)
 
     @property
     def burned_micro(self) -> int:
-        """Standard tokens taken from buckets of standard tokens."""
+        """Standard tokens deducted from buckets of standard tokens."""
         return sum(deduction.taken_micro for deduction in self.deductions if deduction.unit == STD_TOKEN)
 
 
 @dataclass(slots=True)
 class Payment:
-    """One rated event being paid by its account. ``share`` is what of it nothing has covered yet, exactly."""
+    """Payment in progress for one rated event; ``share`` is the exact fraction of it that is not covered yet."""
 
     account: Account
     event: UsageEvent
@@ -74,17 +77,20 @@ class Payment:
 
     @property
     def uncovered_pico(self) -> int:
-        """The price of what is not covered, half even to 1e-12."""
+        """Price of the uncovered share, rounded half even to 1e-12."""
         return divide_half_even(self.rated.amount_pico * self.share.numerator, self.share.denominator)
 
     @property
     def uncovered_micro(self) -> int:
-        """The standard tokens of what is not covered, half even to 1e-6."""
+        """Standard tokens of the uncovered share, rounded half even to 1e-6."""
         return divide_half_even(self.rated.standard_micro * self.share.numerator, self.share.denominator)
 
 
 def need_pico(unit: str, event: UsageEvent, rated: Rated) -> int:
-    """What a whole event needs in a unit, in 1e-12 of it; 0: no bucket of that unit is for this event."""
+    """Return the quantity that the whole event needs in a unit, in 1e-12 of it.
+
+    0 means that no bucket of that unit matches the event.
+    """
     if unit == STD_TOKEN:
         return rated.standard_micro * MILLION
     if unit == REQUEST:
@@ -95,7 +101,10 @@ def need_pico(unit: str, event: UsageEvent, rated: Rated) -> int:
 
 
 def limit_micro(payment: Payment, bucket: Bucket, plan: Plan) -> int:
-    """What the plan's windows and its members' caps leave of a bucket, whatever remains in it; never below 0."""
+    """Return the quantity that the plan's windows and member caps allow, regardless of what remains in the bucket.
+
+    Never below 0. Only standard tokens are capped; for other units a member needs only a seat.
+    """
     account, event = payment.account, payment.event
     if bucket.unit != STD_TOKEN:
         return windows.NO_LIMIT_MICRO if members.has_seat(account, bucket, plan, event.member) else 0
@@ -106,7 +115,10 @@ def limit_micro(payment: Payment, bucket: Bucket, plan: Plan) -> int:
 
 
 def take(payment: Payment, bucket: Bucket) -> None:
-    """Cover as much of what is left of an event as a bucket can: all of it, half even to 1e-6, or what it has."""
+    """Cover as much of the uncovered share as the bucket can.
+
+    Deducts the quantity of the whole share, rounded half even to 1e-6, or all that the bucket may give.
+    """
     if bucket.status not in (ACTIVE, PENDING) or bucket.remaining_micro == 0 or payment.share == 0:
         return
     plan = payment.plan_of(bucket.plan_key)
@@ -129,9 +141,9 @@ def take(payment: Payment, bucket: Bucket) -> None:
 
 
 def alert_floor_micro(bucket: Bucket, alerts_micro: Sequence[int]) -> int:
-    """What may remain at most when the bucket's next alert is due; -1 where no alert is left.
+    """Return the largest remainder at which the bucket's next alert is due; -1 if all alerts were fired.
 
-    ``alerts_micro`` are the plan's thresholds, as millionths of the bucket's amount that are used.
+    ``alerts_micro`` are the plan's thresholds: used shares of the bucket's amount, in millionths.
     """
     if bucket.alerts_fired >= len(alerts_micro):
         return -1

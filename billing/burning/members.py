@@ -1,7 +1,7 @@
-"""Who shares a plan's grant: seats, and what each member burned of it in its cycle. Plain rules.
+"""Members of a shared plan: seats, and the quota that each member burned of a grant.
 
-Owns: ``Account.extras.members``. A grant is one cycle, so its counts end with it. Usage that names no member counts as
-the member ``""``. Never: usage of plans that are not shared, SQL, the clock.
+Stored in ``Account.extras.members``. A grant is one cycle, so its counts end with it. Usage without a member counts
+as the member ``""``. Plans without ``members`` are not counted. No SQL, no clock.
 """
 
 from billing.accounts.account import Account, Bucket
@@ -10,7 +10,7 @@ from billing.catalog.model import Plan
 
 
 def has_seat(account: Account, bucket: Bucket, plan: Plan, member: str | None) -> bool:
-    """Whether a member uses this grant already, or a seat is free."""
+    """Return True if the member already has a seat of this grant, or a seat is free."""
     if plan.members is None or not plan.members.seats:
         return True
     used = account.extras.members.get(bucket.grant, {})
@@ -18,7 +18,7 @@ def has_seat(account: Account, bucket: Bucket, plan: Plan, member: str | None) -
 
 
 def room_micro(account: Account, bucket: Bucket, plan: Plan, member: str | None) -> int:
-    """What a member may still burn of a grant's standard tokens; 0 without a seat."""
+    """Return the standard tokens that a member may still burn of a grant; 0 without a seat."""
     if not has_seat(account, bucket, plan, member):
         return 0
     if plan.members is None or not plan.members.cap_micro:
@@ -28,7 +28,7 @@ def room_micro(account: Account, bucket: Bucket, plan: Plan, member: str | None)
 
 
 def count(account: Account, bucket: Bucket, plan: Plan, member: str | None, burned_micro: int, now_us: int) -> None:
-    """Note what a member burned of a grant; counts of grants that lapsed are dropped."""
+    """Add to the count of what a member burned of a grant; drop the counts of expired grants."""
     if plan.members is None:
         return
     by_grant = account.extras.members

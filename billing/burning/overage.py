@@ -1,7 +1,7 @@
-"""What happens to usage that no bucket covers: the wallet pays, a pack is bought, or it is absorbed (CONTRACT §3).
+"""Overage: usage that no bucket covers is charged to the wallet, covered by a pack, or absorbed.
 
-Owns: the overage rule of a plan with its cap, packs, charging a wallet for usage. Plain rules. Never: which
-rule applies is asked of the last bucket that matches; prices, SQL, the clock.
+The rule is in docs/reference/plans.md, "Overage". This module applies a plan's overage rule with its cap and consent,
+buys packs, and charges the wallet for usage. The rule of the last matching bucket applies. No prices, no SQL, no clock.
 """
 
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ from schemas.units import divide_half_even
 
 
 def settle_overage(payment: Payment, matching: Sequence[Bucket]) -> None:
-    """Settle what is left of an event by the rule of the last bucket that matches, empty or not.
+    """Settle the uncovered share of an event by the overage rule of the last matching bucket, empty or not.
 
-    Without one, or where the event has no standard tokens, the wallet pays.
+    The wallet pays if no bucket matches, or if the event has no standard tokens.
     """
     if not matching or payment.rated.standard_micro == 0:
         charge_wallet(payment, payment.uncovered_pico)
@@ -36,7 +36,7 @@ def settle_overage(payment: Payment, matching: Sequence[Bucket]) -> None:
 
 
 def charge_wallet(payment: Payment, amount_pico: int) -> None:
-    """Let the wallet pay for usage; it may fall below zero."""
+    """Charge usage to the wallet, which may fall below zero, and post revenue and tax."""
     account, burned, price_book = payment.account, payment.burned, payment.rated.price_book
     net_pico = net_of_tax(amount_pico, payment.tax_rate_micro)
     take_out(account, amount_pico)
@@ -58,7 +58,7 @@ def _absorb(payment: Payment, uncovered_micro: int, uncovered_pico: int) -> None
 
 
 def _pay_as_you_go(payment: Payment, bucket: Bucket, plan: Plan) -> None:
-    """The wallet pays, up to the cap of the grant's cycle and only with consent; what is more is absorbed."""
+    """Charge the wallet up to the cap for the grant's cycle, only with consent if required; absorb the rest."""
     due_pico, due_micro = payment.uncovered_pico, payment.uncovered_micro
     if plan.overage.consent_required and not consented(payment.account, plan.name, payment.event.time_us):
         _absorb(payment, due_micro, due_pico)
@@ -77,7 +77,7 @@ def _pay_as_you_go(payment: Payment, bucket: Bucket, plan: Plan) -> None:
 
 
 def _buy_packs(payment: Payment, bucket: Bucket, plan: Plan) -> None:
-    """Buy packs from the wallet while something is uncovered, the wallet can pay, and a pack may be burned at all."""
+    """Buy packs from the wallet while the event is not covered, the wallet can pay, and a new pack could be burned."""
     account, rule = payment.account, plan.overage
     packs = [other for other in account.buckets if other.grant == bucket.grant and other.is_pack]
     bought = sum(pack.status != CANCELLED for pack in packs)
@@ -100,7 +100,10 @@ def _buy_packs(payment: Payment, bucket: Bucket, plan: Plan) -> None:
 
 
 def _pack(extended: Bucket, plan: Plan, number: int) -> Bucket:
-    """A pack beside the bucket it extends: same scope, plan and validity. It fires no alerts: its grant did already."""
+    """Return a pack with the scope, plan and validity of the bucket it extends.
+
+    A pack fires no alerts, because its grant has already fired them.
+    """
     net_pico, _ = split_fee(plan.overage.price_pico, plan.tax_rate_micro)
     return Bucket(
         grant_id=f"{extended.grant}/{PACK}{number}",
@@ -145,6 +148,6 @@ def _post_sale(payment: Payment, plan: Plan, pack: Bucket) -> None:
 
 
 def consented(account: Account, plan_name: str, time_us: int) -> bool:
-    """Whether the account agreed to pay for overage of a plan at the time of the usage."""
+    """Return True if the account's consent to pay for overage of a plan covers the time of the usage."""
     consent = account.extras.consents.get(plan_name)
     return consent is not None and consent.from_us <= time_us < consent.until_us

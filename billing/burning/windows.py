@@ -1,11 +1,11 @@
-"""Windows: how much of a plan's standard tokens may be burned within some hours, a week or a month (CONTRACT §3).
+"""Windows: caps on the standard tokens of a plan that are burned within hours, a week or a month.
 
-Owns: ``Account.extras.burns``, when each standard token of a plan with windows was burned: by plan name, then by hour
-since 1970, in the words of :mod:`billing.burning.burn_times`. Windows of every version of a plan see what was burned
-of any
-grant of that plan name, but for versions without windows, whose burns are not noted. An hour is dropped when it is
-older than the longest window and 35 days more; where a plan has more than :data:`MOST_BURNS`, the oldest hours that
-only late usage can reach are known to a quarter of an hour. Never: SQL, the clock.
+The rule is in docs/reference/plans.md, "Windows". ``Account.extras.burns`` stores when standard tokens of plans with
+windows were burned: by plan name, then by hour since 1970, as text of :mod:`billing.burning.burn_times`. The windows of
+all versions of a plan count the burns of every grant of that plan name, except grants of versions without windows,
+whose burns are not recorded. An hour is dropped when it is older than the longest window plus 35 days. If a plan has
+more than :data:`MOST_BURNS` burns, the oldest hours that only late usage can reach are coarsened to quarters of an
+hour. No SQL, no clock.
 """
 
 from calendar import monthrange
@@ -21,18 +21,18 @@ from billing.packages.cycles import cycle_start_us
 from schemas.times import DAY_US, HOUR_US
 
 NO_LIMIT_MICRO = 2**127
-"""More than any bucket holds."""
+"""Value for "no limit": more than any bucket holds."""
 LATE_US = TimeLimits().past_us
-"""How late usage still finds what its windows counted (the default of the limit for unnumbered usage)."""
+"""Age up to which late usage finds the burns of its windows: the default limit for usage of unnumbered sources."""
 MOST_BURNS = 10_000
-"""How many burns of a plan an account knows to the microsecond, beyond those that usage on time can reach."""
+"""Number of burns of a plan that an account keeps to the microsecond, besides those that usage on time can reach."""
 _LONGEST_FIXED_US = {"week": 8 * DAY_US, "month": 32 * DAY_US}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
 def room_micro(account: Account, bucket: Bucket, plan: Plan, time_us: int) -> int:
-    """What the windows of a bucket's plan leave for usage at a time; never below 0."""
+    """Return the standard tokens that the windows of a bucket's plan leave for usage at ``time_us``; at least 0."""
     room = NO_LIMIT_MICRO
     hours = account.extras.burns.get(plan.name, {})
     for window in plan.windows:
@@ -42,10 +42,10 @@ def room_micro(account: Account, bucket: Bucket, plan: Plan, time_us: int) -> in
 
 
 def span_us(window: Window, account: Account, bucket: Bucket, plan: Plan, time_us: int) -> tuple[int, int]:
-    """The window that usage at a time falls into: first and last microsecond.
+    """Return the first and last microsecond of the window that contains usage at ``time_us``.
 
-    Rolling: the hours up to the usage, (t - hours, t]. Fixed: from Monday, or from the cycle's day of a month, 00:00 of
-    the plan's zone, up to the next.
+    A rolling window is (t - hours, t]. A fixed window begins at 00:00 in the plan's zone, on Monday or on the cycle's
+    day of the month, and ends before the next one begins.
     """
     if window.kind == "rolling":
         return time_us - window.hours * HOUR_US + 1, time_us
@@ -62,7 +62,7 @@ def span_us(window: Window, account: Account, bucket: Bucket, plan: Plan, time_u
 
 
 def burned_micro(hours: dict[str, str], begins_us: int, ends_us: int) -> int:
-    """What was burned between two microseconds, both included."""
+    """Return the standard tokens burned between two times, both included."""
     first, last = begins_us // HOUR_US, ends_us // HOUR_US
     if last - first < len(hours):
         reached = [(hour, text) for hour in range(first, last + 1) if (text := hours.get(str(hour)))]
@@ -79,7 +79,7 @@ def burned_micro(hours: dict[str, str], begins_us: int, ends_us: int) -> int:
 def count(
     account: Account, plan: Plan, time_us: int, added_micro: int, now_us: int, plan_of: Callable[[PlanKey], Plan]
 ) -> None:
-    """Note what usage at a time burned of a plan with windows."""
+    """Record the standard tokens that usage at ``time_us`` burned of a plan with windows."""
     if not plan.windows or not added_micro:
         return
     hours = account.extras.burns.setdefault(plan.name, {})
@@ -94,14 +94,14 @@ def count(
 
 
 def _drop_old(hours: dict[str, str], now_us: int, windows: list[Window]) -> None:
-    """Drop the hours that no window reaches."""
+    """Drop the hours that no window can reach."""
     oldest = (now_us - max(map(_length_us, windows)) - LATE_US) // HOUR_US
     for name in [name for name in hours if int(name) < oldest]:
         del hours[name]
 
 
 def _merge_old(hours: dict[str, str], now_us: int, windows: list[Window]) -> None:
-    """Know less of the oldest hours, of those that only late usage can reach, where there is too much to hold."""
+    """Coarsen the oldest hours that only late usage can reach, if the number of burns exceeds its bound."""
     too_many = sum(map(burns, hours.values())) - MOST_BURNS
     if too_many <= 0:
         return
@@ -118,11 +118,11 @@ def _length_us(window: Window) -> int:
 
 
 def _cycle_day(account: Account, bucket: Bucket, plan: Plan, zone: ZoneInfo) -> int:
-    """The day of the month on which a grant's months begin: of a subscription's, on which its cycles do, whenever a
-    change within the cycle gave this bucket.
+    """Return the day of the month on which monthly windows of a grant begin.
 
-    A bucket whose subscription is another account's, or has other cycles now, may have begun on a shorter month's last
-    day: its end then tells.
+    For a subscription this is the day on which its cycles begin, also for a bucket granted by a change within a cycle.
+    A bucket received from another account, or whose subscription has changed to other cycles, may have begun on the
+    last day of a shorter month; then the day of its end is used if it is later.
     """
     if plan.cycle.kind == "calendar_month":
         return 1

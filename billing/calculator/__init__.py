@@ -1,1 +1,1 @@
-"""Application of usage to the memory of a partition: the plain calculator and the compiled one."""
+"""Calculators that apply usage to the accounts of one partition: the plain one and the compiled one."""

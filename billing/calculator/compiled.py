@@ -1,8 +1,8 @@
-"""The compiled calculator: the one door to ``cython_ext``. It equals :class:`PlainCalculator` and holds no rule itself.
+"""The compiled calculator: the interface to ``cython_ext``. It equals :class:`PlainCalculator` and holds no rule.
 
-The loop of :mod:`cython_ext.usage` decides the common case. What it does not know it asks for here: the price of a
-combination and the scope of a bucket, looked up by the plain functions once; and any other event, alone and in order,
-is decided by :class:`PlainCalculator` on a plain copy of its account, over the same memory of identities.
+The loop of :mod:`cython_ext.usage` decides the common case. It stops where it needs an answer from this module: the
+price of a combination or the scope of a bucket, which plain functions look up once. Any other event is decided by
+:class:`PlainCalculator`, alone and in order, on a plain copy of its account and over the same memory of identities.
 """
 
 from collections import defaultdict
@@ -31,13 +31,13 @@ from cython_ext.decode import Decoder, EventColumns
 from cython_ext.dedupe import Memory
 from cython_ext.usage import Usage
 from schemas.json_text import dump_json
-from schemas.rejections import Rejection
+from schemas.refusals import Refusal
 from schemas.usage import UsageEvent, parse_usage
 
 __all__ = ["CompiledCalculator"]
 
 _NEEDS_SCOPE, _NEEDS_PLAIN, _ALL_DONE = 3, 4, 5  # cython_ext.usage
-_NAMES_RESERVATION = 2  # mark of a row in CompiledDecoded.mine that belongs here
+_NAMES_RESERVATION = 2  # mark in CompiledDecoded.mine: a row of this partition that names a reservation
 _LOOK_NEW, _LOOK_DUPLICATE, _LOOK_CONFLICT, _LOOK_REUSED, _LOOK_NO_NUMBER = range(5)  # cython_ext.dedupe
 _MARK_NUMBER = 987_654_321_012_345_678
 _MARK_SUBJECT, _MARK_DATA = "<the subject>", b"<the data>"
@@ -45,21 +45,25 @@ _MARK_SUBJECT, _MARK_DATA = "<the subject>", b"<the data>"
 
 @dataclass(slots=True)
 class CompiledDecoded:
-    """A decoded batch: columns, which rows belong to this partition, and what the plain decoder refused."""
+    """A decoded batch: columns, one mark per row, and the rejections of the plain decoder.
+
+    ``mine`` has one byte per row: 1 for a readable row of this partition, 2 if such a row names a reservation, else 0.
+    ``elsewhere`` lists (row, target partition).
+    """
 
     batch: UsageBatch
     columns: EventColumns
     mine: bytes
     elsewhere: list[tuple[int, int]]
-    rejections: dict[int, Rejection]
+    rejections: dict[int, Refusal]
     reservations: dict[int, str]
-    """What rows name: where such a row is rated, its hold ends."""
+    """Row to the reservation that it names; the hold ends when the row is rated."""
 
 
 class _CompiledDedupe(Dedupe):
-    """The plain face of the compiled memory, for the row that is being decided the plain way.
+    """Adapter of the compiled memory to :class:`Dedupe`, for the row that the plain calculator decides.
 
-    The memory answers which case it is; the sentences are those of :class:`Dedupe`.
+    The compiled memory determines the case. The texts of rejections and findings are those of the plain module.
     """
 
     def __init__(self, memory: Memory) -> None:
@@ -71,7 +75,7 @@ class _CompiledDedupe(Dedupe):
     def numbered(self, event: UsageEvent) -> bool:
         return self.memory.is_numbered(self.columns, self.row)
 
-    def look(self, event: UsageEvent, findings: list[Finding]) -> str | Rejection:
+    def look(self, event: UsageEvent, findings: list[Finding]) -> str | Refusal:
         seen = self.memory.look_at(self.columns, self.row)
         if seen == _LOOK_NEW:
             return NEW
@@ -86,14 +90,14 @@ class _CompiledDedupe(Dedupe):
     def rated(self, event: UsageEvent) -> None:
         self.memory.set_rated(self.columns, self.row)
 
-    def refused(self, rejection: Rejection) -> None:
-        if rejection.source is None or rejection.sequence is None or rejection.reason == "sequence_reused":
+    def refused(self, rejection: Refusal) -> None:
+        if rejection.source is None or rejection.sequence is None or rejection.code == "sequence_reused":
             return
         self.memory.set_refused(rejection.source, rejection.sequence)
 
 
 class _PlainCopies(dict[str, Account]):
-    """Accounts of the compiled store as plain copies; the one that was asked for last is kept to be stored back."""
+    """Plain copies of accounts of the compiled store, made when requested and kept to be stored back."""
 
     def __init__(self, store: AccountStore) -> None:
         super().__init__()
@@ -108,7 +112,7 @@ class _PlainCopies(dict[str, Account]):
 
 
 class _RareCases(PlainCalculator):
-    """The plain calculator over the compiled memories: decides one event, and tells what came of it."""
+    """The plain calculator over the compiled memories; decides one event at a time."""
 
     def __init__(self, memory: Memory, store: AccountStore) -> None:
         super().__init__()
@@ -117,8 +121,12 @@ class _RareCases(PlainCalculator):
 
     def decide(
         self, event: UsageEvent, offset: int, limits: TimeLimits | None, outcome: UsageOutcome
-    ) -> tuple[Rejection | None, list[Account], list[bytes]]:
-        """The rejection, if any; the accounts to store back; the lines to append."""
+    ) -> tuple[Refusal | None, list[Account], list[bytes]]:
+        """Decide one event.
+
+        Returns:
+            The rejection or None, the accounts to store back, and the rated lines to append.
+        """
         refused = self._decide(event, offset, limits, outcome)
         changed = [self._accounts[name] for name in self._touched]
         lines = self._lines
@@ -127,23 +135,23 @@ class _RareCases(PlainCalculator):
         return refused, changed, lines
 
     def _rows(self, account: Account | None) -> Rows:
-        """None: the compiled store compares when the account is put back."""
+        """Return no rows; the compiled store compares when the account is put back."""
         return {}
 
     def _note_changes(self, account: Account, before: Rows) -> None:
-        """Nothing: notes here would never be cleared."""
+        """Do nothing: notes kept here would never be cleared."""
 
     def plan(self, key: PlanKey) -> Plan:
-        """A plan version of the catalogue."""
+        """Return a plan version of the catalogue."""
         return self._plans[key]
 
     @property
     def declared_meters(self) -> frozenset[str]:
-        """Meters that price books declare beyond the built-in ones."""
+        """Meters that price books declare in addition to the built-in ones."""
         return self._declared
 
     def take(self) -> tuple[Postings, dict[tuple[object, ...], list[int]], dict[str, int]]:
-        """Journal, rollups and book times of the rare cases since the last call."""
+        """Return and clear the postings, rollups and book times of events decided here since the last call."""
         taken = self._postings, dict(self._rollups), self._book_times
         self._postings, self._book_times = Postings(), {}
         self._rollups.clear()
@@ -151,7 +159,7 @@ class _RareCases(PlainCalculator):
 
 
 class CompiledCalculator:
-    """See :class:`billing.calculator.interface.Calculator`."""
+    """Calculator over columns, see :class:`billing.calculator.interface.Calculator`."""
 
     def __init__(self) -> None:
         self._decoder = Decoder()
@@ -175,12 +183,12 @@ class CompiledCalculator:
 
     def decode(self, batch: UsageBatch) -> CompiledDecoded:
         columns = self._decoder.decode(batch.records)
-        rejections: dict[int, Rejection] = {}
+        rejections: dict[int, Refusal] = {}
         reservations = columns.reservations()
         for row in columns.unread():
             record = batch.records[row]
             item = parse_usage(record.value, record.headers, declared_meters=self._rare.declared_meters)
-            if isinstance(item, Rejection):
+            if isinstance(item, Refusal):
                 rejections[row] = item
                 columns.refuse(row)
                 continue
@@ -235,7 +243,7 @@ class CompiledCalculator:
         limits = None if batch.limits is None else (batch.limits.future_us, batch.limits.past_us)
         outcome = UsageOutcome(forwarded=list(decoded.elsewhere))
         usage.start(batch.log_time_us)
-        closed: list[tuple[int, str]] = []  # what plainly decided rows named
+        closed: list[tuple[int, str]] = []  # (row, reservation) of rows decided by the plain calculator
         row = 0
         while True:
             row, need = usage.run(decoded.columns, decoded.mine, row, limits)
@@ -280,10 +288,10 @@ class CompiledCalculator:
         return self._decoder.accounts[columns.as_tuple(row)[4]].decode()
 
     def _reread(self, record: Record) -> UsageEvent:
-        """The event whole, with what has no column: who used it, which reservation it closes."""
+        """Parse the record of an event again, for the fields that have no column, such as member and reservation."""
         event = parse_usage(record.value, record.headers, declared_meters=self._rare.declared_meters)
-        if isinstance(event, Rejection):
-            raise BrokenInvariant(f"offset {record.offset}: the core read an event that is {event.reason}")
+        if isinstance(event, Refusal):
+            raise BrokenInvariant(f"offset {record.offset}: the core read an event that is {event.code}")
         return event
 
     def _look_up_scope(self, rule: int, number: int) -> None:
@@ -316,7 +324,7 @@ class CompiledCalculator:
     def _add_sums(
         self, postings: Postings, rollups: dict[tuple[object, ...], list[int]], book_times: dict[str, int]
     ) -> None:
-        """Add what the loop summed up to what the rare cases did."""
+        """Add the sums of the compiled loop to those of the events decided in plain Python."""
         summed: defaultdict[tuple[object, ...], list[int]] = defaultdict(lambda: [0] * len(ROLLUP_SUMS))
         for hour_us, version, number, sums in self._usage.take_sums():
             book = self._prices.book(version)
@@ -342,14 +350,14 @@ class CompiledCalculator:
 
 
 def _rated_pieces(stamp: Stamp) -> list[bytes]:
-    """A rated event without its number and lines: what stands before, between and after them."""
+    """Return a ``usage.rated.v1`` event without sequence and lines: the bytes before, between and after them."""
     data = rated_data([_MARK_DATA])
     event = output_event("usage.rated.v1", stamp, _MARK_NUMBER, str(stamp.partition), data)
     return _split(event, str(_MARK_NUMBER).encode(), _MARK_DATA)
 
 
 def _balance_pieces(stamp: Stamp) -> list[bytes]:
-    """A balance event without its number, subject and data: what stands before, between and after them."""
+    """Return a ``package.balance.v1`` event without sequence, subject and data: the bytes around them."""
     event = output_event("package.balance.v1", stamp, _MARK_NUMBER, _MARK_SUBJECT, _MARK_DATA)
     return _split(event, str(_MARK_NUMBER).encode(), dump_json(_MARK_SUBJECT), _MARK_DATA)
 

@@ -1,8 +1,8 @@
-"""What the core's price tables ask for, answered by the plain rules of :mod:`billing.pricing`, once for each case.
+"""Prices for the core's price tables, looked up with the plain rules of :mod:`billing.pricing`, once for each case.
 
-A combination whose price only the combination decides is asked for once a version; where context or time decide, once
-for each stretch between two context edges and each set of time bands that hold together. Shared by the calculator and
-the rater of the core.
+The tables request a price once per combination and version if the combination alone decides it. If context or time
+decide it, they request it once per segment between two context edges and per set of time bands in force together.
+The compiled calculator and the compiled rater share this module.
 """
 
 from collections.abc import Callable, Iterable
@@ -17,7 +17,7 @@ from cython_ext.decode import Decoder
 from cython_ext.prices import PriceTables
 from schemas.json_text import dump_json
 from schemas.meters import METERS
-from schemas.rejections import Rejection
+from schemas.refusals import record_refusal
 from schemas.times import DAY_US, MINUTE_US
 from schemas.units import MILLION, format_pico
 
@@ -31,10 +31,10 @@ MARK_NUMBER, _MARK_METER = "987654321012345678", "the meter"
 
 
 class CorePrices:
-    """The price books of a catalogue in the core's tables.
+    """The price books of a catalogue, loaded into the core's price tables.
 
-    ``word`` gives names of books and currencies the numbers by which the user of the tables knows them. With
-    ``refuses`` the tables know the sentences of ``no_price`` too; else the plain rule says them.
+    ``word`` maps names of books and currencies to the numbers that the user of the tables gives them. With ``refuses``
+    the tables also hold the texts of ``no_price`` rejections; otherwise the plain rule writes them.
     """
 
     def __init__(self, decoder: Decoder, word: Callable[[str], int], *, refuses: bool = False) -> None:
@@ -48,7 +48,7 @@ class CorePrices:
         self._bands: dict[tuple[str, ...], int] = {}
 
     def set_books(self, books: Iterable[PriceBook]) -> None:
-        """Price by these versions from now on."""
+        """Replace the price book versions."""
         self.tables.clear()
         for book in sorted(books, key=lambda book: (book.effective_from_us, book.version)):
             head = b'","currency":' + dump_json(book.currency) + b',"amount":"'
@@ -60,14 +60,14 @@ class CorePrices:
             self._versions.append((book, RowIndex(book), edges))
 
     def book(self, version: int) -> PriceBook:
-        """The price book version of a number of the tables."""
+        """Return the price book version that has this number in the tables."""
         return self._versions[version][0]
 
     def look_up(self, need: int) -> None:
-        """Answer what the tables ask for.
+        """Look up what the tables need: a price, a price at a moment, or the time bands of a day.
 
         Raises:
-            ValueError: it is no question of prices.
+            ValueError: ``need`` is none of these.
         """
         if need == _NEEDS_PRICE:
             self._look_up_price(*self.tables.wanted_price)
@@ -79,7 +79,7 @@ class CorePrices:
             raise ValueError(f"the price tables do not ask for {need}")
 
     def _look_up_price(self, version: int, number: int) -> None:
-        """Resolve what a combination costs in a version, or say that context and time decide."""
+        """Set the unit prices of a combination in a version, or mark them as dependent on context and time."""
         book, index, edges = self._versions[version]
         combination = Combination(*self._decoder.combination(number))
         prices = fixed_prices(book, combination, index)
@@ -89,9 +89,10 @@ class CorePrices:
             self.tables.set_price(version, number, _MOMENTARY_PRICE if len(edges) <= _MOST_EDGES else _PLAIN_PRICE)
 
     def _look_up_bands(self, version: int, slot: int) -> None:
-        """Resolve which time bands each quarter of a day's hours lies in, where it lies in each wholly or not at all.
+        """Set the time bands of each quarter-hour of the day that contains ``slot``.
 
-        A day at a time: a band's edges of one day are found together.
+        A quarter-hour that is only partly inside a band is marked as mixed. A whole day is set at once, because the
+        edges of a band within one day are found together.
         """
         first = slot - slot % _SLOTS_A_DAY
         from_us = first * _SLOT_US
@@ -110,7 +111,7 @@ class CorePrices:
             self.tables.set_bands(version, first + place, number)
 
     def _look_up_moment(self, version: int, number: int, segment: int, bands: int, slot: int) -> None:
-        """Resolve what a combination costs between two context edges in a set of time bands: that of a slot."""
+        """Set the unit prices of a combination between two context edges, in the set of time bands of a slot."""
         book, index, edges = self._versions[version]
         moment = Moment(slot * _SLOT_US, edges[segment - 1] if segment else 0)
         combination = Combination(*self._decoder.combination(number))
@@ -124,7 +125,7 @@ class CorePrices:
         self.tables.set_price_at(version, number, segment, bands, price)
 
     def _no_row_number(self, version: int, number: int, combination: Combination) -> int:
-        """What stands for the price of a combination that no row matches."""
+        """Return the table number that stands for a combination without a matching row; it carries the rejection."""
         known = self._no_rows.get((version, number))
         if known is None:
             detail = no_row_detail(self.book(version), combination, int(MARK_NUMBER))
@@ -133,7 +134,10 @@ class CorePrices:
         return known
 
     def _price_number(self, prices: UnitPrices, book: PriceBook, row: PriceRow) -> int:
-        """The number of unit prices in the tables; with the sentence of a meter they lack, they are of one row."""
+        """Return the table number of unit prices, adding them if they are new.
+
+        With ``refuses`` the number belongs to one row, because the rejection of a meter without a price names the row.
+        """
         key: tuple[object, ...] = tuple((meter, *price) for meter, price in prices.items())
         refusal: list[bytes] = []
         if self._refuses:
@@ -153,8 +157,8 @@ class CorePrices:
 
 
 def refusal_pieces(reason: str, detail: str, *marks: str) -> list[bytes]:
-    """The line of a refused event from after its id, cut at the last place of each mark in its detail."""
-    line = dump_json(rejection_as_json(Rejection(reason, detail, "", ""))) + b"\n"
+    """Return the output line of a rejected event after its id, split at the last occurrence of each mark."""
+    line = dump_json(rejection_as_json(record_refusal(reason, detail, "", ""))) + b"\n"
     _, _, rest = line.partition(b'"id":"')
     pieces: list[bytes] = []
     for mark in reversed(marks):
@@ -164,5 +168,5 @@ def refusal_pieces(reason: str, detail: str, *marks: str) -> list[bytes]:
 
 
 def _line_piece(price_pico: int) -> bytes:
-    """The JSON of a rated line's meter between its quantity and its amount."""
+    """Return the JSON between the quantity and the amount of one meter of a rated line."""
     return b',"per_million":"' + format_pico(price_pico * MILLION).encode() + b'","amount":"'

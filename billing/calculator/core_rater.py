@@ -1,6 +1,6 @@
-"""The compiled path of ``tokenbill rate``, a door to ``cython_ext``: it equals :class:`BookRater`, and holds no rule.
+"""The compiled path of ``tokenbill rate``. It equals :class:`BookRater` and holds no rule.
 
-Lines that the core cannot read or price go, one by one and in their place, through :class:`BookRater`. Does no I/O.
+Lines that the core cannot read or price are rated by :class:`BookRater`, one by one and in their place. No I/O.
 """
 
 from billing.calculator.core_prices import MARK_NUMBER, CorePrices, refusal_pieces
@@ -14,9 +14,9 @@ _MOST_COMBINATIONS = 65_536
 
 
 class CompiledRater:
-    """Prices lines of JSON events by one book of a catalogue, a buffer of lines at a time.
+    """Rater of JSON lines by one price book, one buffer of lines at a time.
 
-    What it remembers is bounded: a stream may be of any size.
+    Its memory is bounded, so a stream may have any length.
     """
 
     def __init__(self, catalog: Catalog, name: str) -> None:
@@ -27,7 +27,7 @@ class CompiledRater:
 
     def _start(self) -> None:
         decoder = Decoder()
-        self._prices = CorePrices(decoder, lambda _: 0, refuses=True)  # one book; nobody asks for a currency's number
+        self._prices = CorePrices(decoder, lambda _: 0, refuses=True)  # one book; currency numbers are not used
         self._prices.set_books(self._versions)
         self._prices.tables.set_outside(
             *refusal_pieces("no_price_book", self._plain.none_in_force(MARK_NUMBER), MARK_NUMBER)
@@ -41,16 +41,17 @@ class CompiledRater:
 
     @property
     def rejected(self) -> int:
-        """Lines refused so far."""
+        """Lines rejected so far."""
         return self._rejected_before + self._lines.rejected + self._plain.rejected
 
     def rate(self, text: bytearray, size: int, *, ended: bool) -> tuple[int, memoryview | bytes]:
-        """Price the whole lines of the first ``size`` bytes; ``text`` is at least one byte longer, and stays as it is.
+        """Rate the complete lines among the first ``size`` bytes of ``text``.
 
-        With ``ended`` what follows the last newline is a line too; else it is left for the next call.
+        ``text`` must be at least one byte longer than ``size``; it is not changed. With ``ended`` the bytes after the
+        last newline are a line too; otherwise they are left for the next call.
 
         Returns:
-            How many bytes were priced, and what to write for them: read it before the next call.
+            The number of bytes rated and the output for them, which is valid until the next call.
         """
         if len(self._lines.decoder.combinations) > _MOST_COMBINATIONS:
             self._rated_before += self._lines.rated

@@ -1,7 +1,6 @@
-"""Kafka's record batches, read and written by the compiled core: a door to ``cython_ext`` beside
-:mod:`billing.calculator.compiled`.
+"""Kafka record batches, read and written by the compiled core.
 
-Holds no rule: what the records mean is the calculators', what a frame is :mod:`billing.commits.outbox_frames` says.
+Holds no rule: the calculators interpret the records, and :mod:`billing.commits.outbox_frames` defines frames.
 """
 
 import zstandard
@@ -21,10 +20,12 @@ __all__ = ["PackedRecord", "PackedRecords", "pack_batches"]
 
 
 def pack_batches(frames: bytes, first_sequence: int) -> bytes:
-    """The payload of an outbox row from concatenated frames: record batches, compressed, sequences in their places.
+    """Return the payload of an outbox row: the frames as compressed record batches, with their sequences filled in.
+
+    ``frames`` are concatenated frames; their sequences count from ``first_sequence``.
 
     Raises:
-        ValueError: a frame is not whole.
+        ValueError: a frame is incomplete.
     """
     compress = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL).compress
     batch_bytes = BATCH_BYTES
@@ -32,4 +33,4 @@ def pack_batches(frames: bytes, first_sequence: int) -> bytes:
         payload = batches.pack_batches(frames, first_sequence, SEQUENCE_MARK, ZSTANDARD, compress, batch_bytes)
         if all(len(batch) <= LARGEST_BATCH or count == 1 for batch, count in split_batches(payload)):
             return payload
-        batch_bytes //= 2  # What was rejected may be noise that does not compress.
+        batch_bytes //= 2  # Bytes of rejected records may not compress.

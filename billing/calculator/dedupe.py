@@ -1,7 +1,8 @@
-"""Which events were seen before (DESIGN 7): numbered sources by number, unnumbered ones by hash. The plain rule.
+"""Recognition of duplicates in plain Python: by sequence number for numbered sources, by hash for the others.
 
-Owns: the partition's memory of identities. Never: prices, SQL. An event occupies its identity only when it is rated;
-the number of a rejected event counts as seen but stays ratable.
+Owns: the partition's memory of identities. Never: prices, SQL. An event occupies its identity only when it is rated.
+The number of a rejected event counts as seen, but an event with that number can still be rated
+(docs/reference/principles.md, "Identity").
 """
 
 import struct
@@ -12,16 +13,16 @@ from dataclasses import dataclass, field
 from billing.commits.commit_record import Finding, PartitionState
 from billing.commits.identities import DedupeChange, HashHour, RecentNumbers, SourceState
 from schemas.hashing import content_hash32, id_hash32, identity_hash
-from schemas.rejections import Rejection
+from schemas.refusals import Refusal
 from schemas.times import HOUR_US
 from schemas.usage import UsageEvent
 
 RECENT_NUMBERS = 65_536
-"""How many of a source's highest numbers keep the hash of their id and content."""
+"""Count of a source's highest numbers whose id hash and content hash are kept."""
 RECENT = struct.Struct("<QII")
 HASHED = struct.Struct("<16sI")
 HELD_BYTES = 160
-"""About what one identity takes in a dictionary of Python."""
+"""Approximate memory of one identity in a Python dictionary, in bytes."""
 DUPLICATE = "duplicate"
 NEW = "new"
 
@@ -40,7 +41,7 @@ class NumberRuns:
         return at >= 0 and number <= self.last[at]
 
     def add(self, number: int) -> None:
-        """Add one number; joins runs that become adjacent."""
+        """Add one number and join runs that become adjacent."""
         at = bisect_right(self.first, number) - 1
         if at >= 0 and number <= self.last[at]:
             return
@@ -58,7 +59,7 @@ class NumberRuns:
             self.last.insert(at + 1, number)
 
     def runs(self) -> tuple[tuple[int, int], ...]:
-        """The runs in order, as (first, last)."""
+        """Return the runs in order, as (first, last)."""
         return tuple(zip(self.first, self.last, strict=True))
 
 
@@ -68,7 +69,7 @@ class _Source:
     seen: NumberRuns
     refused: set[int]
     recent: "OrderedDict[int, tuple[int, int]]" = field(default_factory=OrderedDict)
-    """Number to (id hash, content hash), of numbers not below highest - RECENT_NUMBERS + 1."""
+    """Number to (id hash, content hash). Numbers up to ``highest - RECENT_NUMBERS`` are ignored and removed in bulk."""
     highest: int = 0
 
     def remember(self, number: int, id_hash: int, content_hash: int) -> None:
@@ -84,7 +85,10 @@ class _Source:
 
 
 class Dedupe:
-    """The memory of one partition. Decide with :meth:`look`, then tell with :meth:`rated` or :meth:`refused`."""
+    """The memory of identities of one partition.
+
+    Check an event with :meth:`look`; after the decision call :meth:`rated` or :meth:`refused`.
+    """
 
     def __init__(self, state: PartitionState | None = None) -> None:
         self._sources: dict[str, _Source] = {}
@@ -100,14 +104,14 @@ class Dedupe:
                 self._sources[recent.source].remember(number, id_hash, content_hash)
 
     def numbered(self, event: UsageEvent) -> bool:
-        """Whether the event's source is numbered: by its first event, which may be this one."""
+        """Return True if the event's source is numbered, as its first event decides; that may be this event."""
         known = self._sources.get(event.source)
         return event.sequence is not None if known is None else known.numbered
 
     def missing_hours(self, events: list[UsageEvent]) -> list[int]:
-        """Hours of event time that unnumbered events may need and that are not in memory.
+        """Return the hours of event time that unnumbered events may need and that are not in memory, sorted.
 
-        A source that is not known yet counts: whether it is numbered is decided by its first event, in order.
+        Events of unknown sources count too: the first event of a source, in order, decides if the source is numbered.
         """
         hours = set()
         for event in events:
@@ -117,22 +121,25 @@ class Dedupe:
         return sorted(hours - self._hours.keys())
 
     def put_hour(self, hour_us: int, stored: list[HashHour]) -> None:
-        """Take one hour of identities into memory: everything SQL has of it."""
+        """Load one hour of identities: everything that SQL holds for it."""
         hashes = self._hours[hour_us] = {}
         for part in stored:
             for identity, content_hash in HASHED.iter_unpack(part.payload):
                 hashes[identity] = content_hash
 
     def hours_held(self) -> list[tuple[int, int]]:
-        """(hour_us, bytes in memory, about) of each hour of identities, sorted."""
+        """Return (hour_us, approximate bytes in memory) for each hour of identities, sorted."""
         return sorted((hour_us, len(hour) * HELD_BYTES) for hour_us, hour in self._hours.items())
 
     def drop_hour(self, hour_us: int) -> None:
-        """Forget an hour of identities that SQL has; whoever needs it again puts it."""
+        """Remove an hour of identities that is stored in SQL; :meth:`put_hour` loads it again when needed."""
         del self._hours[hour_us]
 
-    def look(self, event: UsageEvent, findings: list[Finding]) -> str | Rejection:
-        """``NEW``, ``DUPLICATE`` or a rejection; may add a finding. Changes nothing but a source's kind."""
+    def look(self, event: UsageEvent, findings: list[Finding]) -> str | Refusal:
+        """Return ``NEW``, ``DUPLICATE`` or a rejection, and append a finding where there is one.
+
+        The only change is that an unknown source becomes known, as numbered or unnumbered.
+        """
         source = self._sources.get(event.source)
         if source is None:
             source = self._sources[event.source] = _Source(event.sequence is not None, NumberRuns(), set())
@@ -159,7 +166,7 @@ class Dedupe:
         return DUPLICATE
 
     def rated(self, event: UsageEvent) -> None:
-        """The event was rated: its identity is taken for good."""
+        """Record that the event was rated; its identity is occupied permanently."""
         source = self._sources[event.source]
         if source.numbered and event.sequence is not None:
             number, id_hash, content_hash = event.sequence, id_hash32(event.id), content_hash32(event)
@@ -173,12 +180,13 @@ class Dedupe:
         self._hours.setdefault(hour_us, {})[identity] = content_hash
         self._hashed.setdefault(hour_us, []).append(HASHED.pack(identity, content_hash))
 
-    def refused(self, rejection: Rejection) -> None:
-        """The event was rejected: its number, where one could be read, counts as seen and stays ratable.
+    def refused(self, rejection: Refusal) -> None:
+        """Record that an event was rejected.
 
-        A reused number stays taken.
+        Its number, if one could be read, counts as seen, but an event with that number can still be rated. A number
+        refused as ``sequence_reused`` stays occupied.
         """
-        if rejection.source is None or rejection.sequence is None or rejection.reason == "sequence_reused":
+        if rejection.source is None or rejection.sequence is None or rejection.code == "sequence_reused":
             return
         source = self._sources.get(rejection.source)
         if source is None:
@@ -190,7 +198,7 @@ class Dedupe:
         self._touched.setdefault(rejection.source, [])
 
     def take_change(self) -> DedupeChange:
-        """What changed since the last call, for the commit."""
+        """Return the changes since the last call, for the commit."""
         change = DedupeChange()
         for name in sorted(self._touched):
             source, packed = self._sources[name], self._touched[name]
@@ -202,19 +210,19 @@ class Dedupe:
         return change
 
 
-def number_missing(event: UsageEvent) -> Rejection:
-    """The rejection of an event without a number from a source that numbers its events."""
+def number_missing(event: UsageEvent) -> Refusal:
+    """Return the rejection of an event without a number from a numbered source."""
     detail = f"sequence: missing; source {event.source!r} numbers its events, so each needs its number"
-    return Rejection("invalid_event", detail, event.source, event.id, None, event.account)
+    return event.refuse("invalid_event", detail)
 
 
-def number_reused(event: UsageEvent, findings: list[Finding]) -> Rejection:
-    """The rejection of an event whose number another id of its source has; an alarm too, so a finding is added."""
+def number_reused(event: UsageEvent, findings: list[Finding]) -> Refusal:
+    """Return the rejection of an event whose number belongs to another id of its source, and add a finding."""
     detail = f"sequence: {event.sequence} of source {event.source!r} was used before by another id than {event.id!r}"
     findings.append(Finding("sequence_reused", detail))
-    return Rejection("sequence_reused", detail, event.source, event.id, event.sequence, event.account)
+    return event.refuse("sequence_reused", detail)
 
 
 def identity_conflict(event: UsageEvent) -> Finding:
-    """The finding that a resend has other content than the event that was rated."""
+    """Return the finding that a resend differs in content from the event that was rated."""
     return Finding("identity_conflict", f"source {event.source!r} id {event.id!r} was sent again with other content")

@@ -1,9 +1,8 @@
-"""What applies usage to a partition's memory: the interface that the plain and the compiled calculator both fulfil.
+"""The calculator interface, which the plain and the compiled calculator implement.
 
-:class:`billing.calculator.plain.PlainCalculator` is the specification;
-:class:`billing.calculator.compiled.CompiledCalculator`
-equals it under random input. A calculator holds accounts and identities of one partition and does no I/O: whoever
-calls it asks for what is missing first.
+:class:`billing.calculator.plain.PlainCalculator` is the specification.
+:class:`billing.calculator.compiled.CompiledCalculator` equals it under random input. A calculator holds the accounts
+and identities of one partition and does no I/O: the caller first loads the accounts and hours that it reports missing.
 """
 
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from billing.commits.input_batch import Record
 from billing.commits.output_documents import Stamp
 from billing.ledger import Posting
 from billing.log_time import TimeLimits
-from schemas.rejections import Rejection
+from schemas.refusals import Refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +26,8 @@ class UsageBatch:
     """Records of one usage topic of one partition, in offset order.
 
     ``log_time_us`` is the partition's log time before the batch. The log time of a record is its timestamp made
-    monotone: ``log_time = max(log_time, timestamp * 1000)``. With ``limits`` None (``simulate``) there is no log: the
-    time of a decision is the greatest event time of the account so far, kept in ``Account.clock_us``.
+    monotone: ``log_time = max(log_time, timestamp * 1000)``. If ``limits`` is None (``simulate``), there is no log:
+    the time of a decision is the greatest event time of the account so far, kept in ``Account.clock_us``.
     """
 
     partition: int
@@ -40,38 +39,41 @@ class UsageBatch:
 
 @dataclass(slots=True)
 class UsageOutcome:
-    """What became of a batch. Indexes point into its records; every record is in exactly one of five places."""
+    """Result of applying a batch; indexes refer to its records.
+
+    Each record is either rated, a duplicate, rejected or forwarded.
+    """
 
     rated: int = 0
     duplicate: int = 0
-    rejected: list[tuple[int, Rejection]] = field(default_factory=list)
+    rejected: list[tuple[int, Refusal]] = field(default_factory=list)
     forwarded: list[tuple[int, int]] = field(default_factory=list)
-    """(index, target partition) of events whose account lives on another partition."""
+    """(index, target partition) of events whose account belongs to another partition."""
     log_time_us: int = 0
     account_events: list[AccountEvent] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     reservations: list[tuple[str, str]] = field(default_factory=list)
-    """(account, reservation) that rated events named: their holds end with the commit (DESIGN 16)."""
+    """(account, reservation) named by rated events; the commit closes these holds
+    (docs/reference/principles.md, "Holds")."""
 
 
 @dataclass(slots=True)
 class Effects:
-    """All that calls since the last :meth:`Calculator.take_effects` changed, ready to be committed.
+    """All changes since the last :meth:`Calculator.take_effects`, ready to be committed.
 
-    ``*_frames`` are concatenated, uncompressed frames (:func:`billing.commits.outbox_frames.encode_frame`) and their
-    number:
-    ``usage.rated`` in decision order, at most 1,000 lines a record, key = partition in decimal digits;
-    ``package.balance`` one record an account touched, sorted by account, key = account.
+    ``*_frames`` are concatenated, uncompressed frames (:func:`billing.commits.outbox_frames.encode_frame`), and
+    ``*_records`` is their number. ``usage.rated`` is in decision order, at most 1,000 lines per record, keyed by the
+    partition in decimal digits. ``package.balance`` has one record per touched account, sorted and keyed by account.
     """
 
     changes: AccountChanges
-    """Rows of touched accounts and buckets of which some column changed since the last call, or that are new."""
+    """Rows of accounts and buckets that are new or have a changed column since the last call."""
     rated_records: int
     rated_frames: bytes
     balance_records: int
     balance_frames: bytes
     postings: list[Posting]
-    """Of usage and roll-forward, sorted; not those of commands."""
+    """Postings of usage and of the roll-forward before it, sorted; those of commands are not included."""
     rollups: list[RollupRow]
     """Sorted by their first ten fields."""
     dedupe: DedupeChange
@@ -79,45 +81,46 @@ class Effects:
 
 
 Decoded: TypeAlias = Any
-"""A batch that was decoded, opaque to the caller: columns in the core, plain events in the reference."""
+"""A decoded batch, opaque to the caller: columns in the compiled calculator, events in the plain one."""
 
 
 class Calculator(Protocol):
     """Applies decoded usage to accounts, in order."""
 
     def load(self, state: PartitionState) -> None:
-        """Take the memory of identities as SQL has it. Called once, before anything else."""
+        """Load the memory of identities from SQL's state. Called once, before any other method."""
 
     def set_catalog(self, catalog: Catalog) -> None:
-        """Price by this catalogue from now on."""
+        """Use this catalogue from now on."""
 
     def decode(self, batch: UsageBatch) -> Decoded:
-        """Read and route the records of a batch; changes nothing that is committed."""
+        """Decode and route the records of a batch; change nothing that is committed."""
 
     def missing_accounts(self, decoded: Decoded) -> list[str]:
-        """Accounts of this partition that the batch names and that are not in memory."""
+        """Return the accounts of this partition that the batch names and that are not in memory."""
 
     def missing_hours(self, decoded: Decoded) -> list[int]:
-        """Hours of identities of unnumbered sources that the batch needs and that are not in memory."""
+        """Return the hours of identities of unnumbered sources that the batch needs and that are not in memory."""
 
     def put_hour(self, hour_us: int, stored: list[HashHour]) -> None:
-        """Take one hour of identities into memory."""
+        """Load one hour of identities into memory."""
 
     def hours_held(self) -> list[tuple[int, int]]:
-        """(hour_us, bytes in memory) of each hour of identities, sorted."""
+        """Return (hour_us, bytes in memory) for each hour of identities, sorted."""
 
     def drop_hour(self, hour_us: int) -> None:
-        """Forget an hour of identities, nothing of which is pending; it is asked for again when it is needed."""
+        """Remove an hour of identities that has no pending change; it is reported missing when it is needed again."""
 
     def account_ids(self) -> list[str]:
-        """All accounts in memory, sorted."""
+        """Return the ids of all accounts in memory, sorted."""
 
     def account(self, account_id: str) -> Account | None:
-        """A copy of an account in memory; None where it is not there."""
+        """Return a copy of an account in memory, or None if it is not there."""
 
     def put_account(self, account: Account, *, stored: bool) -> None:
-        """Put an account into memory: as SQL has it (``stored``), or created or changed by a command (to be committed).
+        """Put an account into memory.
 
+        With ``stored`` the account is as in SQL. Otherwise a command created or changed it, and it is to be committed.
         Buckets need not be sorted.
         """
 
@@ -125,4 +128,4 @@ class Calculator(Protocol):
         """Decide each event in order: time limits, dedupe, account, price, roll-forward, burn."""
 
     def take_effects(self, stamp: Stamp) -> Effects:
-        """Hand over, and forget as pending, everything that changed."""
+        """Return everything that changed since the last call; it is no longer pending afterwards."""

@@ -1,6 +1,7 @@
-"""Extras in few bytes, as the core holds them: their document, compressed against documents like it.
+"""Compression of account extras for the core's memory, with typical documents as the compression dictionary.
 
-A subscription takes some 70 bytes so, and 1,700 as a value. Only for memory: what is packed is never stored.
+A subscription takes about 70 bytes packed and 1,700 bytes as Python values. Packed bytes are only for memory: they are
+never stored.
 """
 
 from functools import partial
@@ -21,13 +22,16 @@ from billing.accounts.extras import (
 )
 
 _LONGEST = 4096
-"""A longer document (:mod:`billing.burning.windows`) stays as it is: it would be compressed again with every event."""
+"""Longest document that is compressed, in bytes.
+
+A longer one (:mod:`billing.burning.windows`) changes with every event and would be compressed each time.
+"""
 _FIRST_OF_DOCUMENT = ord("{")
-"""No frame begins with it: a bit that Zstandard reserves is set."""
+"""First byte of an uncompressed document. No compressed frame begins with it: a bit reserved by Zstandard is set."""
 
 
 class ExtrasPacker:
-    """Packs and unpacks; for one thread at a time."""
+    """Compressor of extras, for one thread at a time."""
 
     def __init__(self) -> None:
         common = zstandard.ZstdCompressionDict(
@@ -43,7 +47,7 @@ class ExtrasPacker:
         self._decompressor = zstandard.ZstdDecompressor(dict_data=common, format=form)
 
     def pack(self, extras: Extras) -> bytes:
-        """The same extras give the same bytes; none give none."""
+        """Return the packed bytes of extras: the same bytes for equal extras, and no bytes for empty extras."""
         text = extras_json(extras)
         if text == NO_EXTRAS:
             return b""
@@ -51,18 +55,18 @@ class ExtrasPacker:
         return document if len(document) > _LONGEST else self._compressor.compress(document)
 
     def document(self, packed: bytes) -> bytes:
-        """The document (:func:`billing.accounts.extras.extras_json`) of what was packed."""
+        """Return the JSON document (:func:`billing.accounts.extras.extras_json`) of packed extras."""
         if not packed:
             return NO_EXTRAS.encode()
         return packed if packed[0] == _FIRST_OF_DOCUMENT else self._decompressor.decompress(packed)
 
     def unpack(self, packed: bytes) -> Extras:
-        """What was packed, as a value of its own."""
+        """Return packed extras as a new value."""
         return parse_extras(self.document(packed).decode())
 
 
 def _typical() -> list[Extras]:
-    """What documents have in common, the commonest last."""
+    """Return typical extras for the compression dictionary, the most common last."""
     at_us, money = 1_793_462_400_000_000, 9_900_000_000_000
     sub = partial(Subscription, plan_version=1, anchor_us=at_us)
     paid = partial(sub, granted=True, paid_pico=money, paid_from_us=at_us, next_bucket=2)

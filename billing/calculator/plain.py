@@ -1,4 +1,4 @@
-"""The plain calculator: the specification that the compiled one equals. One event at a time."""
+"""The plain calculator: the specification that the compiled one equals. It decides one event at a time."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -11,8 +11,9 @@ from billing.accounts.deduction_order import sort_buckets
 from billing.calculator.dedupe import DUPLICATE, Dedupe
 from billing.calculator.interface import Effects, UsageBatch, UsageOutcome
 from billing.catalog.model import Catalog, Plan, PlanKey
+from billing.commits.columns import account_terms, bucket_terms
 from billing.commits.commit_record import AccountChanges, PartitionState, RollupRow
-from billing.commits.copy_rows import account_row, account_terms, bucket_row, bucket_terms
+from billing.commits.copy_text import account_row, bucket_row
 from billing.commits.identities import HashHour
 from billing.commits.outbox_frames import Frame, encode_frame
 from billing.commits.output_documents import (
@@ -28,7 +29,7 @@ from billing.ledger import Postings
 from billing.log_time import TimeLimits, decided_at, time_refusal
 from billing.pricing.rate import Raters
 from schemas.json_text import dump_json
-from schemas.rejections import Rejection
+from schemas.refusals import Refusal
 from schemas.routing import partition_of
 from schemas.usage import UsageEvent, parse_usage
 
@@ -36,7 +37,7 @@ __all__ = ["PlainCalculator"]
 
 
 def batched(items: list[bytes], size: int) -> Iterator[list[bytes]]:
-    """Slices of at most ``size`` items."""
+    """Yield slices of at most ``size`` items."""
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
@@ -44,7 +45,7 @@ Rows: TypeAlias = dict[str | None, tuple[bytes, object]]
 
 
 def rows_of(account: Account | None) -> Rows:
-    """Row and terms of an account under None, of each bucket under its grant id; nothing of an unknown account."""
+    """Return row and terms of an account (key None) and of each bucket (key: grant id); empty if it is unknown."""
     if account is None:
         return {}
     rows: Rows = {None: (account_row(account), account_terms(account))}
@@ -55,18 +56,18 @@ def rows_of(account: Account | None) -> Rows:
 
 @dataclass(slots=True)
 class PlainDecoded:
-    """A decoded batch: each record as an event, a rejection, or the partition it belongs to."""
+    """A decoded batch: each record as an event, a rejection, or the number of the partition it belongs to."""
 
     batch: UsageBatch
-    read: list[UsageEvent | Rejection | int]
+    read: list[UsageEvent | Refusal | int]
 
     def events(self) -> list[UsageEvent]:
-        """The events of this partition."""
+        """Return the events of this partition."""
         return [item for item in self.read if isinstance(item, UsageEvent)]
 
 
 class PlainCalculator:
-    """See :class:`billing.calculator.interface.Calculator`."""
+    """Calculator in plain Python, see :class:`billing.calculator.interface.Calculator`."""
 
     def __init__(self) -> None:
         self._plans: dict[PlanKey, Plan] = {}
@@ -77,8 +78,8 @@ class PlainCalculator:
         self._stored_buckets: set[tuple[str, str]] = set()
         self._touched: set[str] = set()
         self._dirty: dict[tuple[str, str | None], str] = {}
-        """Rows that are not as before, (account, None) or (account, grant id): ``changed``, or ``replaced`` where their
-        terms are not either."""
+        """(account, None) or (account, grant id) to ``changed``, or to ``replaced`` if the terms changed too
+        (:class:`billing.commits.commit_record.AccountChanges`)."""
         self._dedupe = Dedupe()
         self._lines: list[bytes] = []
         self._postings = Postings()
@@ -94,7 +95,7 @@ class PlainCalculator:
         self._declared = catalog.declared_meters()
 
     def decode(self, batch: UsageBatch) -> PlainDecoded:
-        read: list[UsageEvent | Rejection | int] = []
+        read: list[UsageEvent | Refusal | int] = []
         for record in batch.records:
             item = parse_usage(record.value, record.headers, declared_meters=self._declared)
             if isinstance(item, UsageEvent):
@@ -145,7 +146,7 @@ class PlainCalculator:
             if isinstance(item, int):
                 outcome.forwarded.append((index, item))
                 continue
-            refused = item if isinstance(item, Rejection) else None
+            refused = item if isinstance(item, Refusal) else None
             if isinstance(item, UsageEvent):
                 refused = self._decide(item, record.offset, batch.limits, outcome)
             if refused is not None:
@@ -155,32 +156,29 @@ class PlainCalculator:
 
     def _decide(
         self, event: UsageEvent, offset: int, limits: TimeLimits | None, outcome: UsageOutcome
-    ) -> Rejection | None:
-        """Decide one event; the rejection where it is refused."""
-
-        def reject(reason: str, detail: str) -> Rejection:
-            return Rejection(reason, detail, event.source, event.id, event.sequence, event.account)
+    ) -> Refusal | None:
+        """Decide one event; return the rejection if it is rejected, else None."""
 
         if limits is not None:
             late = time_refusal(event, self._dedupe.numbered(event), outcome.log_time_us, limits)
             if late is not None:
-                return reject(*late)
+                return late
         seen = self._dedupe.look(event, outcome.findings)
-        if isinstance(seen, Rejection):
+        if isinstance(seen, Refusal):
             return seen
         if seen == DUPLICATE:
             outcome.duplicate += 1
             return None
         account = self._accounts.get(event.account)
         if account is None:
-            return reject("unknown_account", f"subject: account {event.account!r} was never opened")
+            return event.refuse("unknown_account", f"subject: account {event.account!r} was never opened")
         if account.status == CLOSED:
-            return reject("account_closed", f"subject: account {event.account!r} is closed")
+            return event.refuse("account_closed", f"subject: account {event.account!r} is closed")
         now_us = max(account.clock_us, event.time_us) if limits is None else outcome.log_time_us
         before = self._rows(account)
         billed = bill_usage(account, event, decided_at(now_us, limits), self._rules, self._postings)
         if not isinstance(billed, Billed):
-            return reject(*billed)
+            return billed
         outcome.account_events += billed.events
         outcome.rated += 1
         if event.reservation is not None:
@@ -234,11 +232,11 @@ class PlainCalculator:
         return effects
 
     def _rows(self, account: Account | None) -> Rows:
-        """The rows of an account, to be compared with when it has changed."""
+        """Return the rows of an account before a change, for comparison."""
         return rows_of(account)
 
     def _note_changes(self, account: Account, before: Rows) -> None:
-        """Remember which rows of an account are not as they were before."""
+        """Mark the rows of an account that differ from ``before``."""
         for grant_id, (row, terms) in rows_of(account).items():
             old_row, old_terms = before.get(grant_id, (b"", None))
             if old_terms != terms:

@@ -1,1 +1,1 @@
-"""Values of one commit: what it reads, what it writes, and the form of both."""
+"""Values of one commit: its input records, its output rows, and their serialized forms. No I/O and no rules."""

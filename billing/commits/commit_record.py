@@ -1,7 +1,6 @@
-"""The values that cross the edge between rules and SQL: what one commit reads, and everything it writes.
+"""Values passed between the rules and SQL: the state that a partition is loaded from, and the record of one commit.
 
-A :class:`CommitRecord` is complete: the store writes it in one transaction and adds nothing of its own but digests.
-No I/O here.
+A :class:`CommitRecord` is complete: the store writes it in one transaction and adds only the digests. No I/O here.
 """
 
 from dataclasses import dataclass, field
@@ -9,31 +8,35 @@ from dataclasses import dataclass, field
 from billing.commits.identities import DedupeChange, RecentNumbers, SourceState
 from billing.commits.input_batch import PositionMove, Record
 from billing.ledger import Posting
-from schemas.rejections import Rejection
+from schemas.refusals import Refusal
 
 
 @dataclass(slots=True)
 class CommitCounts:
-    """What became of the records of one commit. Usage: in = rated + duplicate + rejected + forwarded + dropped."""
+    """Counts of the records of one commit by outcome.
+
+    Usage records in = rated + duplicate + rejected + forwarded + dropped. Command records in = accepted + rejected +
+    duplicate + forwarded + dropped.
+    """
 
     rated: int = 0
     duplicate: int = 0
     rejected: int = 0
     forwarded: int = 0
     dropped: int = 0
-    """Forwarded records that had already been applied (a relay that sent them again)."""
+    """Forwarded records that were applied before: the relay sent them again."""
     commands_accepted: int = 0
     commands_rejected: int = 0
     commands_duplicate: int = 0
     commands_forwarded: int = 0
     commands_dropped: int = 0
     messages_sent: int = 0
-    """Messages to accounts, put among the forwarded commands; no records that came in."""
+    """Messages to accounts, sent as forwarded commands. They are output, so they are not part of the records in."""
 
 
 @dataclass(frozen=True, slots=True)
 class RollupRow:
-    """Usage of one commit summed by hour of event time and combination."""
+    """Usage of one commit, summed by hour of event time, price book, currency and combination."""
 
     hour_us: int
     price_book: str
@@ -47,7 +50,7 @@ class RollupRow:
     outcome: str
     events: int
     tokens: int
-    """Raw tokens: sum of the token meters."""
+    """Raw tokens: the sum of the token meters."""
     standard_micro: int
     amount_pico: int
     net_pico: int
@@ -60,10 +63,9 @@ class RollupRow:
 
 @dataclass(frozen=True, slots=True)
 class OutboxRow:
-    """Output of this commit for one topic: ``payload`` as :mod:`billing.commits.outbox_frames` packs it, ``records``
-    records.
+    """Output of one commit for one topic: ``records`` records, packed by :mod:`billing.commits.outbox_frames`.
 
-    The first record has sequence ``first_sequence`` of (topic, partition), the others follow by one.
+    The first record has the sequence ``first_sequence`` of (topic, partition); each later one is greater by one.
     """
 
     topic: str
@@ -74,7 +76,7 @@ class OutboxRow:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something a person should look at that stops nothing: kind, where, and the facts."""
+    """A problem that an operator should look at and that stops nothing. ``detail`` names the place and the facts."""
 
     kind: str
     detail: str
@@ -82,24 +84,27 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Suspended:
-    """A usage record that this commit rejected: where it stood, as it came, and why. Kept for good."""
+    """A usage record that this commit rejected: its topic, its bytes as received, and the reason. Kept permanently."""
 
     topic: str
     record: Record
-    rejection: Rejection
+    rejection: Refusal
 
 
 @dataclass(slots=True)
 class AccountChanges:
     """Accounts and buckets after this commit, as PostgreSQL ``COPY`` text (tab-separated, ``\\N`` for null).
 
-    ``accounts``: account, currency, price_book, payment, credit_limit, wallet, absorbed, absorbed_amount, status,
-    clock_us, next_due_us, extras. ``buckets``: account, grant_id, plan, plan_version, bucket_no, unit, amount,
-    remaining, liability, valid_from_us, valid_until_us, lapse_at_us, alerts_fired, status, carried_cycles. Money in
-    pico, quota in micro. A row whose key is new is in ``*_new``. One of which only what follows the hyphen changed is
-    in ``*_changed``: account - wallet, absorbed, absorbed_amount, status, clock_us, next_due_us;
-    (account, grant_id) - remaining, liability, alerts_fired, status. One whose terms changed too is in ``*_replaced``:
-    credit_limit, extras; amount, valid_until_us, lapse_at_us, carried_cycles.
+    Columns of ``accounts_*``: account, currency, price_book, payment, credit_limit, wallet, absorbed, absorbed_amount,
+    status, clock_us, next_due_us, extras. Columns of ``buckets_*``: account, grant_id, plan, plan_version, bucket_no,
+    unit, amount, remaining, liability, valid_from_us, valid_until_us, lapse_at_us, alerts_fired, status,
+    carried_cycles. Money is in pico, quota in micro. The key is account, or (account, grant_id).
+
+    - ``*_new``: rows whose key is new.
+    - ``*_changed``: rows in which only balances changed. Of an account: wallet, absorbed, absorbed_amount, status,
+      clock_us, next_due_us. Of a bucket: remaining, liability, alerts_fired, status.
+    - ``*_replaced``: rows whose terms changed too. Of an account: credit_limit, extras. Of a bucket: amount,
+      valid_from_us, valid_until_us, lapse_at_us, carried_cycles.
     """
 
     accounts_new: bytes = b""
@@ -112,47 +117,47 @@ class AccountChanges:
 
 @dataclass(slots=True)
 class CommitRecord:
-    """Everything one commit of one partition writes, besides epoch and digests."""
+    """Everything that one commit of one partition writes, except the epoch and the digests."""
 
     partition: int
     commit_no: int
-    """The partition's commits are numbered from 1 without holes."""
+    """Number of the commit in its partition: from 1, without gaps."""
     catalog_epoch: int
     log_time_us: int
-    """The partition's monotone log time after the commit."""
+    """The monotone log time of the partition after the commit."""
     positions: list[PositionMove]
     counts: CommitCounts
     changes: AccountChanges
     postings: list[Posting]
-    """Balanced per currency, sorted."""
+    """Journal lines, balanced in each currency and sorted."""
     rollups: list[RollupRow]
     dedupe: DedupeChange
     commands_seen: list[tuple[str, str, str]]
-    """(source, id, outcome) of commands decided here, unique for ever."""
+    """(source, id, outcome) of the commands that this commit accepted; (source, id) is unique forever."""
     payments: list[tuple[str, str]]
-    """(account, payment_ref) used here, unique for ever."""
+    """(account, payment_ref) pairs that this commit used; each is unique forever."""
     outbox: list[OutboxRow]
-    """Output topics, and the forward topics (their payload frames carry the target partition)."""
+    """Rows of the output topics and of the forward topics. Frames of a forward topic carry their target partition."""
     next_sequences: dict[str, int]
-    """Topic to the sequence its next record of this partition gets."""
+    """Next sequence of this partition, by topic."""
     forward_next: dict[tuple[str, int], int]
-    """(forward topic, target partition) to the next forward number, where this commit forwarded."""
+    """Next forward number by (forward topic, target partition), where this commit forwarded records."""
     forward_cursors: dict[tuple[str, int], int]
-    """(forward topic, origin partition) to the next number expected, where this commit applied forwarded records."""
+    """Next expected number by (forward topic, origin partition), where this commit applied forwarded records."""
     findings: list[Finding]
     book_times: dict[str, int]
-    """Price book name to the greatest event time rated under it in this commit (back-dating guard)."""
+    """Greatest event time rated in this commit, by price book name. Later versions of the book must begin after it."""
     limits: dict[str, int]
-    """The settings that decided: future_limit_us, past_limit_us."""
+    """Time limits that the commit was decided with: future_limit_us, past_limit_us. Empty if there were none."""
     reservations_closed: list[tuple[str, str]] = field(default_factory=list)
-    """(account, reservation) whose hold ends with this commit: usage naming it was rated. Not in the digest."""
+    """(account, reservation) pairs whose hold this commit closes, because usage naming them was rated. Not digested."""
     suspense: list[Suspended] = field(default_factory=list)
     """Every usage record counted as rejected, in the order of decision."""
 
 
 @dataclass(slots=True)
 class PartitionState:
-    """What a partition is loaded from: everything but accounts, which are loaded when first needed."""
+    """State that a partition is loaded from. Accounts are not part of it: each is loaded when it is first needed."""
 
     partition: int
     partitions: int

@@ -1,14 +1,14 @@
-"""The identities that one commit remembers, for deduplication."""
+"""Identities of usage events that a commit stores for deduplication."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
 class SourceState:
-    """What a partition remembers of one numbered or unnumbered source.
+    """Deduplication state of one numbered or unnumbered source in one partition.
 
-    ``seen_runs`` are the numbers seen, as sorted disjoint closed runs; ``refused`` the seen numbers whose event was
-    rejected (a resend of those is rated once). Both are empty for an unnumbered source.
+    ``seen_runs`` holds the numbers seen, as sorted, disjoint, closed ranges. ``refused`` holds those seen numbers whose
+    event was rejected; if such an event is sent again, it is rated once. Both are empty for an unnumbered source.
     """
 
     source: str
@@ -19,8 +19,10 @@ class SourceState:
 
 @dataclass(frozen=True, slots=True)
 class RecentNumbers:
-    """Hashes of recently rated numbers of one source: ``payload`` is packed little-endian
-    (sequence u64, id hash u32, content hash u32) per event, in commit order."""
+    """Hashes of the recently rated numbers of one source.
+
+    ``payload`` packs (sequence u64, id hash u32, content hash u32) for each event, little-endian, in commit order.
+    """
 
     source: str
     highest: int
@@ -29,8 +31,10 @@ class RecentNumbers:
 
 @dataclass(frozen=True, slots=True)
 class HashHour:
-    """Identities of unnumbered sources filed under one hour of event time: ``payload`` packs 16-byte identity hash
-    and u32 content hash (little-endian) per event."""
+    """Identities of events of unnumbered sources within one hour of event time.
+
+    ``payload`` packs a 16-byte identity hash and a u32 content hash (little-endian) for each event.
+    """
 
     hour_us: int
     payload: bytes
@@ -38,9 +42,9 @@ class HashHour:
 
 @dataclass(slots=True)
 class DedupeChange:
-    """What one commit adds to the partition's memory of identities."""
+    """Identities that one commit adds to the deduplication state of its partition."""
 
     sources: list[SourceState] = field(default_factory=list)
-    """New complete state of each source this commit touched."""
+    """The complete new state of each source that this commit changed."""
     recent: list[RecentNumbers] = field(default_factory=list)
     hours: list[HashHour] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""The input of one commit: records and positions of the input topics."""
+"""Input of one commit: records of the input topics, and the moves of their positions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,11 +6,11 @@ from typing import Protocol
 
 
 class Record(Protocol):
-    """One Kafka record as the consumer gives it (aiokafka's ``ConsumerRecord`` has this shape)."""
+    """Interface of one Kafka record as the consumer returns it. aiokafka's ``ConsumerRecord`` satisfies it."""
 
     @property
     def offset(self) -> int:
-        """Place in its topic and partition."""
+        """Offset of the record in its topic and partition."""
 
     @property
     def timestamp(self) -> int:
@@ -18,20 +18,20 @@ class Record(Protocol):
 
     @property
     def key(self) -> bytes | None:
-        """The record's key."""
+        """Key of the record."""
 
     @property
     def value(self) -> bytes | None:
-        """The record's value."""
+        """Value of the record."""
 
     @property
     def headers(self) -> Sequence[tuple[str, bytes]]:
-        """The record's headers."""
+        """Headers of the record, in order."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlainRecord:
-    """A record that did not come from Kafka (``simulate``, tests)."""
+    """A record of plain values, for input that is not the consumer's: ``simulate``, quotes, replays, tests."""
 
     offset: int
     timestamp: int
@@ -42,7 +42,7 @@ class PlainRecord:
 
 @dataclass(frozen=True, slots=True)
 class InputBatch:
-    """Consecutive records ``[start, end)`` of one input topic of the partition; dense, in offset order."""
+    """Consecutive records ``[start, end)`` of one input topic of the partition, in offset order and without gaps."""
 
     topic: str
     start: int
@@ -52,7 +52,7 @@ class InputBatch:
 
 @dataclass(frozen=True, slots=True)
 class PositionMove:
-    """The partition's position in one input topic moves from ``start`` to ``end`` (both are next offsets)."""
+    """Move of the partition's position in one input topic from ``start`` to ``end``. Both are next offsets."""
 
     topic: str
     start: int

@@ -1,12 +1,13 @@
-"""How one outbox row packs its records.
+"""Payload formats of an outbox row.
 
-The core and the engine write frames: four length-prefixed parts: key, headers (a JSON list of [name, text] pairs),
-value, and the target partition as a signed integer (-1: the partition of the commit). Where records are forwarded, each
-to a partition of its own, a row holds the frames, compressed with Zstandard. Everything else goes to the partition of
-the commit, and a row holds what Kafka will store: record batches (format 2), compressed once, their sequences written
-where :data:`SEQUENCE_MARK` stood (``billing.calculator.core_records.pack_batches``); nobody unpacks them before a
-consumer does
-(docs/decisions/outbox-as-record-batches.md).
+The core and the engine write each record as a frame: the target partition as a signed integer (-1: the partition of
+the commit), the lengths of three parts, then the parts: key, headers (a JSON list of [name, text] pairs) and value.
+
+- Forwarded records each have a target partition of their own. Their row holds the frames, compressed with Zstandard.
+- All other output goes to the partition of the commit. Its row holds the record batches (format 2) that Kafka stores,
+  compressed once. The sequence of each record replaces :data:`SEQUENCE_MARK`
+  (:func:`billing.calculator.core_records.pack_batches`). Only consumers unpack these batches
+  (docs/decisions/outbox-as-record-batches.md).
 """
 
 import json
@@ -17,26 +18,29 @@ from typing import NamedTuple
 import zstandard
 
 SEQUENCE_MARK = b"\x00SEQ\x00"
-"""Stands in a frame's value where the record's sequence belongs; a JSON text cannot contain NUL."""
+"""Placeholder for the sequence of the record in the value of a frame. A JSON text cannot contain NUL."""
 BATCH_BYTES = 1 << 20
-"""A record batch ends with the record that reaches this size, uncompressed."""
+"""Uncompressed size of a record batch: the record that reaches it is the last of its batch."""
 LARGEST_BATCH = 1_000_000
-"""No record batch of several records is larger when it is packed: brokers take 1,048,588 bytes by default."""
+"""Largest packed size of a record batch that holds several records. By default a broker accepts 1,048,588 bytes."""
 ZSTANDARD = 4
-"""Kafka's number of the codec."""
+"""Kafka's number of the Zstandard codec."""
 BATCH_HEAD = struct.Struct(">qiibIhiqqqhii")
-"""Of a record batch: base offset, length, leader epoch, format, checksum, attributes, last offset delta, first and
-greatest timestamp, producer, its epoch, base sequence, number of records."""
+"""Header of a record batch.
+
+Fields: base offset, length, leader epoch, format, checksum, attributes, last offset delta, first timestamp, greatest
+timestamp, producer id, producer epoch, base sequence, number of records.
+"""
 LENGTH_COUNTS_FROM = 12
-"""Where in a record batch the bytes begin that its length counts."""
+"""Offset in a record batch of the first byte that its length field counts."""
 
 _HEAD = struct.Struct("<iIII")
 COMPRESSION_LEVEL = 1
-"""Of Zstandard: higher ones take more time than the bytes they save are worth."""
+"""Zstandard level. Higher levels cost more processor time than the bytes they save are worth."""
 
 
 class Frame(NamedTuple):
-    """One record to publish: ``key``, ``value`` or a header's content may be None, a null of Kafka."""
+    """One record to publish. ``key``, ``value`` and the content of a header may be None, which is null in Kafka."""
 
     key: bytes | None
     value: bytes | None
@@ -52,7 +56,7 @@ def _part(data: bytes | None) -> tuple[int, bytes]:
 
 
 def encode_frame(frame: Frame) -> bytes:
-    """One frame, uncompressed; the compiled core writes the same bytes."""
+    """Encode one frame, uncompressed. The compiled core writes the same bytes."""
     key_length, key = _part(frame.key)
     value_length, value = _part(frame.value)
     pairs = [[name, None if content is None else content.decode("latin-1")] for name, content in frame.headers]
@@ -61,20 +65,20 @@ def encode_frame(frame: Frame) -> bytes:
 
 
 def compress(frames: bytes) -> bytes:
-    """The payload of an outbox row from its concatenated frames."""
+    """Compress concatenated frames into the payload of an outbox row."""
     return zstandard.ZstdCompressor(level=COMPRESSION_LEVEL).compress(frames)
 
 
 def pack_frames(frames: Iterable[Frame]) -> bytes:
-    """Pack frames, in order, into one payload."""
+    """Pack frames, in order, into the payload of an outbox row."""
     return compress(b"".join(map(encode_frame, frames)))
 
 
 def split_batches(payload: bytes) -> Iterator[tuple[bytes, int]]:
-    """The record batches of one payload, whole and in order, each with the number of its records.
+    """Yield the complete record batches of one payload, in order, each with its number of records.
 
     Raises:
-        ValueError: the payload is not whole.
+        ValueError: the payload is truncated.
     """
     at = 0
     while at < len(payload):
@@ -89,10 +93,12 @@ def split_batches(payload: bytes) -> Iterator[tuple[bytes, int]]:
 
 
 def unpack_batches(payload: bytes) -> Iterator[Frame]:
-    """The records of one payload, in order, their sequences in them: how a consumer reads what was packed.
+    """Yield the records of one payload of record batches, in order, as a consumer reads them.
+
+    Their values hold the sequences.
 
     Raises:
-        ValueError: the payload is not whole.
+        ValueError: the payload is truncated.
     """
     for batch, count in split_batches(payload):
         data = zstandard.ZstdDecompressor().decompress(batch[BATCH_HEAD.size :])
@@ -107,14 +113,14 @@ def unpack_batches(payload: bytes) -> Iterator[Frame]:
 
 
 class _Varints:
-    """Reads the parts of a record one after the other."""
+    """Reader of the variable-length fields of a record."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.at = 0
 
     def number(self) -> int:
-        """A number in base 128, the lowest digits first; the lowest bit says whether it is negative."""
+        """Read an integer in base 128, lowest digits first, in zigzag encoding: the lowest bit is the sign."""
         value = shift = 0
         while True:
             byte = self.data[self.at]
@@ -125,7 +131,7 @@ class _Varints:
             shift += 7
 
     def part(self) -> bytes | None:
-        """Bytes with their length before them; -1 for none."""
+        """Read bytes that follow their length; a length of -1 means null."""
         length = self.number()
         if length < 0:
             return None
@@ -134,10 +140,10 @@ class _Varints:
 
 
 def unpack_frames(payload: bytes) -> Iterator[Frame]:
-    """The frames of one payload, in order.
+    """Yield the frames of one payload of forwarded records, in order.
 
     Raises:
-        ValueError: the payload is not whole.
+        ValueError: the payload is truncated.
     """
     data = zstandard.ZstdDecompressor().decompress(payload)
     position = 0

@@ -1,7 +1,8 @@
-"""The JSON that people and systems read about events and accounts: one place for every field name of the outputs.
+"""JSON documents of rated events and accounts: the one place that defines the field names of the outputs.
 
-Owns: the rated line (CONTRACT §5 ``rate`` plus how it was paid), the account object of ``simulate`` and
-``package.balance``, and the CloudEvents envelope around outputs. The compiled core writes the same bytes.
+Owns: the rated line (the line of ``tokenbill rate``, docs/reference/command-line.md, plus the payment), the account
+object of ``simulate`` and ``package.balance``, and the CloudEvents envelope of outputs. The compiled core writes the
+same bytes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ from schemas.units import format_micro, format_pico
 from schemas.usage import UsageEvent
 
 RATED_PER_RECORD = 1_000
-"""Rated lines in one ``usage.rated`` record, at most (CONTRACT §4)."""
+"""Maximum number of rated lines in one ``usage.rated`` record (docs/reference/topics.md)."""
 
 
 NOTHING_RESERVED: Mapping[str, int] = MappingProxyType({})
@@ -29,7 +30,7 @@ NOTHING_RESERVED: Mapping[str, int] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """Where and when the outputs of a commit come from; part of each output event's identity."""
+    """Partition, number and log time of the commit that writes an output; part of the identity of each output event."""
 
     partition: int
     commit_no: int
@@ -37,7 +38,7 @@ class Stamp:
 
 
 def paid_line(event: UsageEvent, rated: Rated, offset: int, burned: Burned) -> dict[str, Any]:
-    """One priced and paid event, as ``usage.rated`` carries it."""
+    """Return the ``usage.rated`` line of one priced and paid event."""
     return rated_as_json(event, rated) | {
         "offset": offset,
         "burned": [_burned_object(deduction) for deduction in burned.deductions],
@@ -47,7 +48,7 @@ def paid_line(event: UsageEvent, rated: Rated, offset: int, burned: Burned) -> d
 
 
 def _burned_object(deduction: Deduction) -> dict[str, str]:
-    """What one bucket gave: ``standard_tokens``, or ``amount`` and ``unit`` where it counts something else."""
+    """Return the quota burned from one bucket: ``standard_tokens``, or ``amount`` and ``unit`` for another unit."""
     if deduction.unit == STD_TOKEN:
         return {"grant_id": deduction.grant_id, "standard_tokens": format_micro(deduction.taken_micro)}
     return {
@@ -59,8 +60,11 @@ def _burned_object(deduction: Deduction) -> dict[str, str]:
 
 
 def bucket_object(bucket: Bucket, reserved_micro: int = 0) -> dict[str, str | None]:
-    """One bucket of ``simulate``'s account object. Holds are no part of a commit: only who reads them says what is
-    reserved (``report balance``, the HTTP API)."""
+    """Return one bucket of the account object.
+
+    Holds are not part of a commit, so only callers that read holds (``report balance``, the HTTP API) pass
+    ``reserved_micro``.
+    """
     return {
         "grant_id": bucket.grant_id,
         "plan": bucket.plan,
@@ -75,7 +79,7 @@ def bucket_object(bucket: Bucket, reserved_micro: int = 0) -> dict[str, str | No
 
 
 def account_object(account: Account, reserved_micro: Mapping[str, int] = NOTHING_RESERVED) -> dict[str, Any]:
-    """The account object of ``simulate``: buckets sorted by grant id; ``reserved_micro`` by grant id."""
+    """Return the account object of ``simulate``. Buckets are sorted by grant id; ``reserved_micro`` is by grant id."""
     return {
         "currency": account.currency,
         "wallet": format_pico(account.wallet_pico),
@@ -89,7 +93,7 @@ def account_object(account: Account, reserved_micro: Mapping[str, int] = NOTHING
 
 
 def balance_object(account: Account, reserved_micro: Mapping[str, int] = NOTHING_RESERVED) -> dict[str, Any]:
-    """The data of ``package.balance``."""
+    """Return the data of a ``package.balance`` event."""
     return {"account": account.account} | account_object(account, reserved_micro)
 
 
@@ -97,7 +101,10 @@ _FORMAT_OF_SUFFIX = {"_micro": format_micro, "_pico": format_pico, "_us": format
 
 
 def account_event_data(event: AccountEvent) -> dict[str, Any]:
-    """The data of an ``account.events`` record: scaled integers become strings and lose their unit suffix."""
+    """Return the data of an ``account.events`` record.
+
+    Scaled integers become strings, and their names lose the unit suffix.
+    """
     data: dict[str, Any] = {}
     for name, value in event.data.items():
         for suffix, write in _FORMAT_OF_SUFFIX.items():
@@ -110,10 +117,10 @@ def account_event_data(event: AccountEvent) -> dict[str, Any]:
 
 
 def output_event(type_name: str, stamp: Stamp, number: int, subject: str, data: bytes) -> bytes:
-    """The CloudEvent around one output; its ``sequence`` is put in when the commit's output is packed.
+    """Return the CloudEvent of one output; its ``sequence`` is filled in when the output of the commit is packed.
 
-    ``number`` is the output's place among those of its topic in its commit, from 0: (source, id) is unique because one
-    commit of one partition is written once.
+    ``number`` is the index of the output among those of its topic in its commit, from 0. (source, id) is unique because
+    a commit of a partition is written once.
     """
     short_name = type_name.rsplit(".", 1)[0]
     return b"".join(
@@ -136,12 +143,12 @@ def output_event(type_name: str, stamp: Stamp, number: int, subject: str, data: 
 
 
 def rated_data(lines: Sequence[bytes]) -> bytes:
-    """The data of one ``usage.rated`` record from rendered lines."""
+    """Return the data of one ``usage.rated`` record, built from serialized lines."""
     return b'{"events":[' + b",".join(lines) + b"]}"
 
 
 def trial_balance_object(balances_pico: Mapping[tuple[str, str], int]) -> dict[str, str]:
-    """Control account to amount; with several currencies the account's name carries ``:CURRENCY``."""
+    """Return the amount of each control account. With several currencies, ``:CURRENCY`` is appended to the names."""
     currencies = {currency for _, currency in balances_pico}
     return {
         (code if len(currencies) <= 1 else f"{code}:{currency}"): format_pico(amount_pico)

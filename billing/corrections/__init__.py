@@ -1,1 +1,1 @@
-"""Void and correction of usage by deciding an account again from its opening."""
+"""Voiding and correction of usage: the account is replayed from its opening and the difference is posted."""

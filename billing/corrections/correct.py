@@ -1,9 +1,9 @@
-"""Usage that is voided or corrected (CONTRACT §3): its account is decided again from the opening, and what differs is
-posted.
+"""Voiding and correction of usage: the account is replayed from its opening, and only the difference is posted.
 
-Every line that is posted names the usage, in ``Posting.concerns``. The identity of the usage stays taken: a resend of
-it is a duplicate. Where the history does not lead to the account as it is, nothing is done. Never: how an account is
-decided again (:mod:`billing.corrections.replay`), SQL, Kafka, the clock.
+Every posting names the usage in ``Posting.concerns``. The identity of the usage stays occupied: a resend is a
+duplicate. If the replayed history does not lead to the account as it is, the correction is refused
+(docs/reference/plans.md, "Void and correction"). Never: the replay itself (:mod:`billing.corrections.replay`), SQL,
+Kafka, the clock.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,6 @@ from typing import Any
 
 from billing.accounts.account import NO_END_US, Account
 from billing.accounts.account_event import AccountEvent
-from billing.accounts.command_context import Refusal
 from billing.accounts.deduction_order import PlanOf, sort_buckets
 from billing.catalog.model import Catalog
 from billing.commits.commit_record import RollupRow
@@ -24,28 +23,29 @@ from billing.ledger import Posting, Postings
 from billing.log_time import DecidedAt
 from schemas.commands import Command, CorrectUsage, VoidUsage
 from schemas.json_text import dump_json
+from schemas.refusals import Refusal
 from schemas.units import format_pico
 
 MAX_STEPS = 100_000
-"""More steps than this of one account are not decided again while its partition waits."""
+"""Longest history of one account, in steps, that is replayed; the partition waits during the replay."""
 LINES_PER_EVENT = 1_000
-"""Usage in one ``correction.posted.v1``, at most."""
+"""Maximum of usage events in one ``correction.posted.v1``."""
 CORRECTION_POSTED = "correction.posted.v1"
 HISTORY_DIFFERS = "history_differs"
 TOLD_BY_FACTS = frozenset(("bill.issued.v1", "refund.paid.v1", "account.suspended.v1", "account.resumed.v1"))
-"""Told of what cannot be taken back, which is the same after a correction."""
+"""Types of account events about irreversible facts. A correction keeps these facts, so they are not published again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Corrected:
-    """What a correction changes."""
+    """Result of a correction."""
 
     account: Account
     postings: tuple[Posting, ...]
     rollups: tuple[RollupRow, ...]
-    """Differences of sums; the usage stays counted in ``events``: it came in."""
+    """Differences of the sums. ``events`` is 0: a voided event still counts as received."""
     events: list[AccountEvent]
-    """What is told to the account's owner for the first time."""
+    """Account events that exist only with the correction, to be published now."""
     outcomes: list[dict[str, Any]]
     """Data of ``correction.posted.v1``."""
 
@@ -59,9 +59,10 @@ def correct(
     catalog: Catalog,
     plan_of: PlanOf,
 ) -> Corrected | Refusal:
-    """Void or correct usage of an account that was rolled forward to ``at``; ``rule`` decides the other commands.
+    """Void or correct usage of an account that is rolled forward to ``at``; ``rule`` decides the replayed commands.
 
-    The account that comes back is another one; the one that was given is not changed.
+    Returns:
+        The corrected account as a new value, with what to post and publish; or the refusal. ``account`` is unchanged.
     """
     data = command.data
     if not isinstance(data, VoidUsage | CorrectUsage):
@@ -78,7 +79,7 @@ def correct(
         before, after = replay.run()
         replay.roll(at, catalog, plan_of)
     except Conflict as conflict:
-        return Refusal(conflict.reason, f"without {named} as it was, {conflict}; nothing was changed")
+        return Refusal(conflict.refusal.code, f"without {named} as it was, {conflict}; nothing was changed")
     if after is before or after.account is None:
         return Refusal("unknown_usage", f"{named} was not rated on account {command.account!r}")
     if _compared(before.account, plan_of) != _compared(account, plan_of):
@@ -116,7 +117,10 @@ def _is_voided(data: VoidUsage | CorrectUsage, history: AccountHistory) -> bool:
 
 
 def _compared(account: Account | None, plan_of: PlanOf) -> Account | None:
-    """What must agree. The clock does not: commands that were refused move it, too."""
+    """Return the part of an account that the replay must reproduce.
+
+    The clock is left out: refused commands move it too, and they are not in the history.
+    """
     if account is not None:
         account = replace(account, clock_us=0, next_due_us=NO_END_US, buckets=list(account.buckets))
         sort_buckets(account, plan_of)
@@ -126,7 +130,7 @@ def _compared(account: Account | None, plan_of: PlanOf) -> Account | None:
 def _outcomes(
     command: Command, data: VoidUsage | CorrectUsage, posted: Sequence[Posting], before: Timeline, after: Timeline
 ) -> list[dict[str, Any]]:
-    """The data of ``correction.posted.v1``: what was posted, and all usage that is paid otherwise than before."""
+    """Return the data of ``correction.posted.v1``: the postings, and all usage that is now paid differently."""
     changed: list[dict[str, Any]] = []
     for identity, new in after.billed.items():
         old = before.billed[identity]

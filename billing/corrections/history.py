@@ -1,8 +1,7 @@
-"""What was decided for an account since it was opened, step by step: what a correction replays.
+"""History of an account since its opening, step by step: the input of a correction.
 
-Owns: the steps, and how they are found in the commits of a partition. A commit says itself what came of its records:
-``usage.rated`` names the usage that was rated, ``commands_seen`` the commands that were accepted. Never: rules, SQL,
-Kafka.
+Owns: the steps, and how to find them in the commits of a partition. Each commit records the outcome of its input:
+``usage.rated`` names the rated usage, ``commands_seen`` the accepted commands. Never: rules, SQL, Kafka.
 """
 
 import json
@@ -24,28 +23,20 @@ Identity: TypeAlias = tuple[str, str]
 """(source, id) of an event."""
 
 
-class HistoryUnavailable(Exception):
-    """What was decided for an account cannot be had now. ``reason`` is a word for programs."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
-
-
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A usage event that was rated, or a command that was accepted: by which catalogue, and when by the log."""
+    """A rated usage event or an accepted command, with its catalogue epoch and the time of its decision."""
 
     epoch: int
     at: DecidedAt
     item: UsageEvent | Command
     offset: int = 0
-    """Of a usage event's record."""
+    """Offset of the record of a usage event."""
 
 
 @dataclass(frozen=True, slots=True)
 class AccountHistory:
-    """All steps of one account in the order of their decision, and the catalogues that they name, by epoch."""
+    """All steps of one account in decision order, and the catalogues they refer to, by epoch."""
 
     steps: Sequence[Step]
     catalogs: Mapping[int, Catalog]
@@ -53,20 +44,20 @@ class AccountHistory:
 
 @dataclass(frozen=True, slots=True)
 class DecidedBatches:
-    """One commit: its input, by what it was decided, and what it says of it."""
+    """One commit: its input, the catalogue and limits that decided it, and its outcome."""
 
     epoch: int
     catalog: Catalog
     limits: TimeLimits | None
     log_time_us: int
-    """The partition's log time before it."""
+    """The partition's log time before the commit, microseconds UTC."""
     batches: Sequence[InputBatch]
     accepted: frozenset[Identity]
-    """Commands that it accepted."""
+    """Accepted commands."""
     rated: Sequence[bytes]
-    """Its output for ``usage.rated``, packed."""
+    """Packed output for ``usage.rated``."""
     rejected: frozenset[tuple[str, int]] = frozenset()
-    """Topic and offset of the records that it rejected: a repaired event has the identity of one."""
+    """(topic, offset) of rejected records. One commit may hold a rejected event and its repair under one identity."""
 
 
 def decided_batches(
@@ -77,7 +68,7 @@ def decided_batches(
     batches: Sequence[InputBatch],
     record: CommitRecord,
 ) -> DecidedBatches:
-    """What a history needs of a commit; ``log_time_us`` is the partition's before it."""
+    """Extract from a commit what a history needs; ``log_time_us`` is the partition's log time before the commit."""
     accepted = frozenset((source, id_) for source, id_, _ in record.commands_seen)
     rated = [row.payload for row in record.outbox if row.topic == RATED_TOPIC]
     rejected = frozenset((one.topic, one.record.offset) for one in record.suspense)
@@ -85,7 +76,7 @@ def decided_batches(
 
 
 def histories(commits: Iterable[DecidedBatches], accounts: Collection[str]) -> dict[str, AccountHistory]:
-    """The history of each of these accounts, from all commits of its partition."""
+    """Return the history of each account, from all commits of its partition."""
     reader = HistoryReader(accounts)
     for commit in commits:
         reader.read(commit)
@@ -94,24 +85,24 @@ def histories(commits: Iterable[DecidedBatches], accounts: Collection[str]) -> d
 
 @dataclass(slots=True)
 class HistoryReader:
-    """Finds the steps of some accounts in the commits of a partition, which are read one after the other."""
+    """Collector of the steps of some accounts from the commits of a partition, read in order."""
 
     accounts: Collection[str]
     steps: dict[str, list[Step]] = field(init=False)
     catalogs: dict[int, Catalog] = field(default_factory=dict)
     _clock_us: dict[str, int] = field(default_factory=dict)
-    """Where there is no log: the greatest time of each account."""
+    """Greatest time of each account so far, used if there is no log (``simulate``)."""
     _accepted: set[Identity] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.steps = {name: [] for name in self.accounts}
 
     def histories(self) -> dict[str, AccountHistory]:
-        """What was found so far."""
+        """Return the histories found so far."""
         return {name: AccountHistory(steps, self.catalogs) for name, steps in self.steps.items()}
 
     def read(self, commit: DecidedBatches) -> None:
-        """Take the steps of the next commit."""
+        """Add the steps of the next commit."""
         self.catalogs[commit.epoch] = commit.catalog
         rated = self._rated(commit.rated)
         meters = commit.catalog.declared_meters()
@@ -128,15 +119,17 @@ class HistoryReader:
                     self._read_usage(commit, record, log_time_us, rated, meters)
 
     def _may_concern(self, record: Record) -> bool:
-        """Whether a record may be one of these accounts', looked at quickly: a name that is not written as it is has a
-        backslash, or is in a header."""
+        """Return True if a record may belong to one of the accounts, without parsing it.
+
+        A name that does not appear literally in the value is escaped with a backslash, or it is in a header.
+        """
         value = record.value or b""
         if b"\\" in value or any(name.startswith("ce_") for name, _ in record.headers):
             return True
         return any(name.encode() in value for name in self.accounts)
 
     def _rated(self, payloads: Iterable[bytes]) -> set[Identity]:
-        """Usage of these accounts that a commit rated."""
+        """Return the identities of the accounts' usage that a commit rated."""
         marks = [b'"account":' + dump_json(name) for name in self.accounts]
         found: set[Identity] = set()
         for payload in payloads:
@@ -157,7 +150,7 @@ class HistoryReader:
         at = self._at(commit, command.account, command.time_us, log_time_us)
         opened = bool(self.steps[command.account]) or identity in commit.accepted
         if at.simulated and opened:
-            self._clock_us[command.account] = at.now_us  # a refused command lets time pass, too
+            self._clock_us[command.account] = at.now_us  # a refused command moves the clock too
         if identity in commit.accepted:
             self._accepted.add(identity)
             self.steps[command.account].append(Step(commit.epoch, at, command))
@@ -170,7 +163,7 @@ class HistoryReader:
             return
         if (event.source, event.id) not in rated:
             return
-        rated.remove((event.source, event.id))  # what follows in the commit under this identity is a resend
+        rated.remove((event.source, event.id))  # a later event of the commit with this identity is a resend
         at = self._at(commit, event.account, event.time_us, log_time_us)
         if at.simulated:
             self._clock_us[event.account] = at.now_us

@@ -1,9 +1,9 @@
-"""Decides an account again from its opening, as it was decided and as it would have been with usage corrected.
+"""Replay of an account from its opening, as it was decided and as it would have been with usage corrected.
 
-A *timeline* is the account with the first n corrections made from the beginning; timeline n is what happened from the
-n-th correction on. Timelines that are alike are kept once and part where a correction names the usage. What cannot be
-taken back is the same in all of them, as it happened: bills that were issued, cash that was paid out, the standing of
-the account, alerts that were given. What differs because of that goes to the wallet. Never: SQL, Kafka, the clock.
+Timeline n is the account decided with the first n corrections applied from the beginning. It is what happened after
+the n-th correction was made. Identical timelines are kept once; they are split at the usage that a correction names.
+Irreversible facts are the same in all timelines, as they happened: issued bills, cash paid out, the status of the
+account, alerts already sent. The resulting difference goes to the wallet. Never: SQL, Kafka, the clock.
 """
 
 from collections import defaultdict
@@ -15,7 +15,7 @@ from typing import TypeAlias, cast
 from billing import ledger
 from billing.accounts.account import CANCELLED, NO_END_US, Account
 from billing.accounts.account_event import AccountEvent
-from billing.accounts.command_context import WALLET_MAX_PICO, CommandContext, Message, Refusal
+from billing.accounts.command_context import WALLET_MAX_PICO, CommandContext, Message
 from billing.accounts.deduction_order import PlanOf, sort_buckets
 from billing.catalog.model import Catalog
 from billing.corrections.history import AccountHistory, Identity, Step
@@ -26,42 +26,45 @@ from billing.ledger import Postings
 from billing.log_time import DecidedAt
 from billing.pricing.rate import Raters
 from schemas.commands import ChangeSubscription, Command, CorrectUsage, PurchasePackage, StartSubscription, VoidUsage
+from schemas.refusals import Refusal, Refused
 from schemas.usage import UsageEvent
 
 Counts: TypeAlias = tuple[tuple[str, int], ...]
 Sums: TypeAlias = dict[tuple[object, ...], list[int]]
 _WAIVED_PICO = 2 * WALLET_MAX_PICO
 _PAID_FOR = (PurchasePackage, StartSubscription, ChangeSubscription)
-"""Commands that a wallet that cannot pay would refuse; these were accepted, so they are carried out all the same."""
+"""Commands that a wallet without money would refuse. They were accepted, so a replay carries them out regardless."""
 
 
-class Conflict(Exception):
-    """What happened afterwards cannot be decided again with the correction: a sentence for a person, and the reason
-    where it is the corrected usage itself that is rejected."""
+class Conflict(Refused):
+    """A later step cannot be decided again with the correction.
 
-    def __init__(self, detail: str, reason: str = "correction_conflict") -> None:
-        super().__init__(detail)
-        self.reason = reason
+    The message is for a person. ``reason`` is ``correction_conflict``, or the rejection's reason if the corrected usage
+    itself is rejected.
+    """
+
+    def __init__(self, detail: str, code: str = "correction_conflict") -> None:
+        super().__init__(code, detail)
 
 
 @dataclass(slots=True)
 class Timeline:
-    """One or several timelines that are alike so far: of the first ``first`` to ``last`` corrections."""
+    """Timelines ``first`` to ``last``, which are identical so far."""
 
     first: int
     last: int
     account: Account | None = None
     cash_pico: int = 0
-    """What the account ever brought in cash, less what it was paid."""
+    """Cash received from the account so far, minus cash paid out to it, in pico."""
     postings: Postings = field(default_factory=Postings)
     rollups: Sums = field(default_factory=lambda: defaultdict(lambda: [0] * len(ROLLUP_SUMS)))
     billed: dict[Identity, tuple[Billed, int] | None] = field(default_factory=dict)
-    """Usage since the first timelines parted, and the offset of its record; None where it is voided."""
+    """Usage since the first split, with the offset of its record; None if it is voided."""
     events: dict[tuple[object, ...], list[AccountEvent]] = field(default_factory=lambda: defaultdict(list))
-    """What was told, by what it is about."""
+    """Account events by their subject (:func:`_about`)."""
 
     def part(self, number: int) -> "Timeline":
-        """Those from ``number`` on, as timelines of their own."""
+        """Split off the timelines from ``number`` on, as a copy."""
         other = replace(
             self,
             first=number,
@@ -75,23 +78,23 @@ class Timeline:
         return other
 
     def tell(self, events: Sequence[AccountEvent]) -> None:
-        """Remember what was told."""
+        """Record account events."""
         for event in events:
             self.events[_about(event)].append(event)
 
     def told_beyond(self, other: "Timeline") -> list[AccountEvent]:
-        """What was told here and not there; what was told there more often than here cannot be taken back."""
+        """Return the events that this timeline has beyond ``other``; surplus events of ``other`` stay published."""
         return [event for about, events in self.events.items() for event in events[len(other.events.get(about, ())) :]]
 
 
 def _about(event: AccountEvent) -> tuple[object, ...]:
-    """What an event is about, whatever its figures are."""
+    """Return the subject of an event: its type and identifying fields, without amounts."""
     named = ("grant_id", "threshold_micro", "subscription_id", "cycle", "bill_id", "days", "commitment", "first_day")
     return (event.type, *(event.data.get(name) for name in named))
 
 
 class Replay:
-    """An account's history with ``corrections`` made, the last of which is the one in question."""
+    """Replay of one account's history with all its corrections and one more, ``correction``."""
 
     def __init__(self, history: AccountHistory, correction: Command, rule: Rule) -> None:
         self._history = history
@@ -105,14 +108,14 @@ class Replay:
             self._edits[self._corrected].append((number, counts))
         self._timelines = [Timeline(0, len(self._corrections))]
         self._made = 0
-        """Corrections that were made by the step that is decided."""
+        """Count of corrections made before the current step."""
         self._rules: dict[int, UsageRules] = {}
 
     def run(self) -> tuple[Timeline, Timeline]:
-        """The account as it is, and as it is with the last correction, each after the last step.
+        """Decide all steps and return the timeline without and with the last correction.
 
         Raises:
-            Conflict: something that happened afterwards cannot have happened so.
+            Conflict: a later step cannot be decided again with a correction.
         """
         for step in self._history.steps:
             if _corrects(step.item):
@@ -127,7 +130,7 @@ class Replay:
         return self._timelines[0], self._timelines[-1]
 
     def roll(self, at: DecidedAt, catalog: Catalog, plan_of: PlanOf) -> None:
-        """Let time pass in the timelines that are left."""
+        """Roll the accounts of the remaining timelines forward to ``at``."""
         for timeline in self._timelines:
             if timeline.account is not None:
                 postings = Postings()
@@ -135,8 +138,10 @@ class Replay:
                 self._keep_facts(timeline, postings, plan_of)
 
     def make_correction(self, plan_of: PlanOf) -> None:
-        """From here on the next timeline is what happened; buckets that are not in it were published, so they stay,
-        cancelled."""
+        """Make the next timeline the one that happened.
+
+        Buckets that it lacks were published before, so they are kept with the status cancelled.
+        """
         before = self._timelines[0].account
         self._made += 1
         self._timelines = [timeline for timeline in self._timelines if timeline.last >= self._made]
@@ -153,7 +158,7 @@ class Replay:
         return rules
 
     def _part(self, event: UsageEvent) -> None:
-        """Part the timelines between which a correction of this usage lies."""
+        """Split the timelines at each correction of this usage."""
         for number, _ in self._edits.get((event.source, event.id), ()):
             for place, timeline in enumerate(self._timelines):
                 if timeline.first < number <= timeline.last:
@@ -163,7 +168,7 @@ class Replay:
     def _decide(self, step: Step) -> None:
         sent: list[Message] = []
         if isinstance(step.item, Command):
-            # Before its rule: a bill that was issued on the way can be paid by it, in every timeline.
+            # Before the command's rule: the command may pay a bill issued until then, in every timeline.
             rules = self._rules_of(step.epoch)
             self.roll(step.at, rules.catalog, rules.plan_of)
         for timeline in self._timelines:
@@ -192,8 +197,11 @@ class Replay:
         return done.messages
 
     def _rule_again(self, scene: CommandContext) -> Account | Refusal:
-        """The rule of a command that was accepted before: its fee was paid, whatever the wallet holds here. What time
-        brings asks the wallet as ever."""
+        """Apply the rule of a command that was accepted before.
+
+        Its fee was paid, so the wallet of a timeline cannot refuse it: the credit limit is raised during the rule.
+        Renewals that fall due by time are still checked against the wallet.
+        """
         if scene.account is None or not isinstance(scene.command.data, _PAID_FOR):
             return self._rule(scene)
         scene.account.credit_limit_pico += _WAIVED_PICO
@@ -219,11 +227,10 @@ class Replay:
         event = event if counts is event.counts else replace(event, counts=counts)
         billed = bill_usage(account, event, step.at, rules, postings)
         if not isinstance(billed, Billed):
-            reason, detail = billed
             itself = identity == self._corrected
             raise Conflict(
-                f"usage {event.id!r} of {event.source!r} would be rejected: {detail}",
-                *((reason,) if itself else ()),
+                f"usage {event.id!r} of {event.source!r} would be rejected: {billed.detail}",
+                *((billed.code,) if itself else ()),
             )
         timeline.tell(billed.events)
         self._keep(timeline, identity, (billed, step.offset))
@@ -232,11 +239,14 @@ class Replay:
             sums[place] += value
 
     def _keep(self, timeline: Timeline, identity: Identity, billed: tuple[Billed, int] | None) -> None:
-        if len(self._timelines) > 1:  # before that it is the same in all of them
+        if len(self._timelines) > 1:  # before the first split the timelines cannot differ
             timeline.billed[identity] = billed
 
     def _keep_facts(self, timeline: Timeline, postings: Postings, plan_of: PlanOf) -> None:
-        """Take over from what happened what cannot be taken back, and keep the lines of the step."""
+        """Copy the irreversible facts from the timeline that happened, and add the postings of the step.
+
+        The facts are issued bills, cash, bill terms, status and alerts sent. The wallet takes the difference.
+        """
         happened, account = self._timelines[0], timeline.account
         timeline.cash_pico += _cash_pico(postings)
         if timeline is not happened and account is not None and happened.account is not None:
@@ -269,7 +279,7 @@ def _cash_pico(postings: Postings) -> int:
 
 
 def _owe(account: Account, amount_pico: int, code: str, postings: Postings) -> None:
-    """Put into the wallet, or take out of it, what a fact differs by."""
+    """Post the difference of a fact against the wallet: add ``amount_pico`` to it, with ``code`` as the other side."""
     if amount_pico:
         account.wallet_pico += amount_pico
         account.extras.gift_pico = max(0, min(account.extras.gift_pico, account.wallet_pico))
@@ -277,7 +287,7 @@ def _owe(account: Account, amount_pico: int, code: str, postings: Postings) -> N
 
 
 def _keep_alerts(account: Account, fact: Account) -> None:
-    """An alert that was given is not given again."""
+    """Mark the alerts already sent, so that they are not sent again."""
     given = {bucket.grant_id: bucket.alerts_fired for bucket in fact.buckets}
     for bucket in account.buckets:
         bucket.alerts_fired = max(bucket.alerts_fired, given.get(bucket.grant_id, 0))
@@ -287,7 +297,7 @@ def _keep_alerts(account: Account, fact: Account) -> None:
 
 
 def _keep_names(account: Account, before: Account, plan_of: PlanOf) -> None:
-    """Buckets that were published and are not there any more stay: cancelled, whole, for no usage at all."""
+    """Keep published buckets that the account no longer has: cancelled, unused, and valid for no usage."""
     known = {bucket.grant_id for bucket in account.buckets}
     for bucket in before.buckets:
         if bucket.grant_id in known:
@@ -307,7 +317,7 @@ def _keep_names(account: Account, before: Account, plan_of: PlanOf) -> None:
 def difference(
     before: Mapping[tuple[object, ...], Sequence[int]], after: Mapping[tuple[object, ...], Sequence[int]]
 ) -> Sums:
-    """What ``after`` has more than ``before``, sum by sum; only what is not zero."""
+    """Return ``after`` minus ``before``, sum by sum; rows without any difference are left out."""
     found: Sums = {}
     for key in sorted(before.keys() | after.keys()):
         nothing = [0] * len(ROLLUP_SUMS)

@@ -1,1 +1,1 @@
-"""Decision of one step of one account: the passing of time, a usage event, a command."""
+"""Decision of one step of one account: time-driven change, a usage event or a command."""

@@ -1,8 +1,8 @@
-"""What one usage event does to its account: its price, what time has changed meanwhile, who pays, what is told.
+"""Billing of one usage event: price, time-driven changes, payment, notifications.
 
-Owns: the order of these, once, for whoever decides usage in plain Python, for the first time or again
-(:mod:`billing.corrections.replay`); and how usage is summed up for the rollup. Never: identity, time limits, SQL, the
-clock.
+This module defines the order of these steps for all plain Python callers, including replay
+(:mod:`billing.corrections.replay`), and the columns of an event in the rollup. Identity and time limits are checked
+before (:mod:`billing.calculator.plain`). No SQL, no clock.
 """
 
 from dataclasses import dataclass, fields
@@ -22,6 +22,7 @@ from billing.log_time import DecidedAt
 from billing.pricing.period_prices import Clock
 from billing.pricing.rate import Rated, Raters
 from schemas.meters import TOKEN_METERS
+from schemas.refusals import Refusal
 from schemas.times import HOUR_US
 from schemas.usage import UsageEvent
 
@@ -32,7 +33,7 @@ ROLLUP_SUMS = tuple(column.name for column in fields(RollupRow))[10:]
 
 @dataclass(frozen=True, slots=True)
 class UsageRules:
-    """What usage is decided by: a catalogue, its plans, and who prices by its books."""
+    """Rules for deciding usage: the catalogue, its plans, and the raters of its price books."""
 
     catalog: Catalog
     plan_of: PlanOf
@@ -41,25 +42,25 @@ class UsageRules:
 
 @dataclass(frozen=True, slots=True)
 class Billed:
-    """One usage event that was priced and paid."""
+    """A usage event that was priced and paid."""
 
     event: UsageEvent
     rated: Rated
     burned: Burned
     events: list[AccountEvent]
-    """What the account's owner should know, in order."""
+    """Events for the account's owner, in order."""
     book: PriceBook
 
     @property
     def rollup_key(self) -> tuple[object, ...]:
-        """Hour of the event's own time and combination: the first ten columns of a rollup row."""
+        """The first ten columns of a rollup row: hour of the event's own time, price book, currency, combination."""
         hour_us = self.event.time_us - self.event.time_us % HOUR_US
         dimensions = (getattr(self.event, name) for name in ROLLUP_KEY[3:])
         return (hour_us, self.rated.price_book, self.rated.currency, *dimensions)
 
     @property
     def rollup_sums(self) -> tuple[int, ...]:
-        """What the event adds to the other columns."""
+        """The amounts that the event adds to the other columns of the rollup row."""
         return (
             1,
             sum(count for meter, count in self.event.counts if meter in _TOKENS),
@@ -76,14 +77,14 @@ class Billed:
 
 def bill_usage(
     account: Account, event: UsageEvent, at: DecidedAt, rules: UsageRules, postings: Postings
-) -> Billed | tuple[str, str]:
-    """Price an event and let its account pay; or reason and sentence of its rejection, and nothing changed."""
+) -> Billed | Refusal:
+    """Price an event and pay for it from its account; if the event is refused, change nothing."""
     book = rules.catalog.price_book_at(account.price_book, event.time_us)
     if book is None:
-        return "no_price_book", f"time: no version of price book {account.price_book!r} is in force then"
+        return event.refuse("no_price_book", f"time: no version of price book {account.price_book!r} is in force then")
     rated = rules.rater(book).rate(event, account.extras.counters, Clock(at.now_us, at.oldest_us))
     if not isinstance(rated, Rated):
-        return rated.reason, rated.detail
+        return rated
     if at.simulated:
         account.clock_us = at.now_us
     plan_of = rules.plan_of

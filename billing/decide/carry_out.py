@@ -1,8 +1,7 @@
-"""What one command does to its account: what time has changed meanwhile, its rule, what is told.
+"""Application of one command to its account: time-driven changes, the rule of the command, notifications.
 
-Owns: the order of these, once, for whoever decides commands, for the first time or again
-(:mod:`billing.corrections.replay`).
-Never: identity, forwarding, SQL, the clock.
+This module defines the order of these steps for all callers, including replay (:mod:`billing.corrections.replay`).
+Identity and forwarding are decided in :mod:`billing.engine`. No SQL, no clock.
 """
 
 from collections.abc import Callable
@@ -11,29 +10,30 @@ from dataclasses import dataclass
 from billing.accounts.account import Account
 from billing.accounts.account_event import AccountEvent
 from billing.accounts.alerts import wallet_alert
-from billing.accounts.command_context import CommandContext, Message, Refusal
+from billing.accounts.command_context import CommandContext, Message
 from billing.accounts.deduction_order import PlanOf, sort_buckets
 from billing.catalog.model import Catalog
 from billing.decide.roll_forward import roll_forward
 from billing.ledger import Postings
 from billing.log_time import DecidedAt
 from schemas.commands import Command
+from schemas.refusals import Refusal
 
 Rule = Callable[[CommandContext], Account | Refusal]
 
 
 @dataclass(frozen=True, slots=True)
 class CarriedOut:
-    """What came of a command."""
+    """Result of applying a command."""
 
     account: Account | None
-    """As it is now: rolled forward where the command was refused; None where there is none."""
+    """The account after the command; only rolled forward if the command was refused; None if it does not exist."""
     refusal: Refusal | None
     messages: list[Message]
     of_time: list[AccountEvent]
-    """What time alone had brought before; told before the outcome."""
+    """Events of time-driven changes before the command; published before the outcome."""
     events: list[AccountEvent]
-    """What else the account's owner should know, in order; told after the outcome."""
+    """Other events for the account's owner, in order; published after the outcome."""
 
 
 def carry_out(
@@ -46,7 +46,7 @@ def carry_out(
     payment_known: Callable[[str, str], bool],
     postings: Postings,
 ) -> CarriedOut:
-    """Let ``rule`` decide a command on its account as it stands at a log time."""
+    """Roll the account forward to log time and apply a command to it by ``rule``."""
     of_time: list[AccountEvent] = []
     if account is not None:
         if at.simulated:
@@ -58,7 +58,7 @@ def carry_out(
         return CarriedOut(account, decided, scene.messages, of_time, [])
     if at.simulated:
         decided.clock_us = at.now_us
-    # A grant may be bought for a time whose grace is over: it lapses at once.
+    # A grant may be bought for a past period whose grace is over; then it expires at once.
     lapsed = roll_forward(decided, at.now_us, plan_of, postings, catalog)
     low = wallet_alert(decided)
     sort_buckets(decided, plan_of)

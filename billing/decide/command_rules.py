@@ -1,7 +1,7 @@
-"""What account commands do: opening, top-up, purchase, closing, and the table of every command's rule.
+"""Rules of account commands: opening, top-up, purchase, closing, and the table of the rules of all commands.
 
-A rule takes the command's data, the account and the scene, and returns the account after the command, or a refusal,
-which is a value with a reason; nothing of a refused command is applied. Never: SQL, Kafka, the clock.
+A rule takes the command's data, the account and the command's context, and returns the account after the command or a
+refusal with a reason. A refused command changes nothing. No SQL, no Kafka, no clock.
 """
 
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from typing import Any
 
 from billing import ledger
 from billing.accounts.account import CLOSED, SUSPENDED, Account, has_room
-from billing.accounts.command_context import WALLET_MAX_PICO, CommandContext, Refusal
+from billing.accounts.command_context import WALLET_MAX_PICO, CommandContext
 from billing.accounts.wallet import put_in
 from billing.decide.roll_forward import next_due_us
 from billing.invoicing.bills import change_credit, charge_back, collect, terms
@@ -53,6 +53,7 @@ from schemas.commands import (
     TopUpWallet,
     TransferPackage,
 )
+from schemas.refusals import Refusal
 from schemas.times import format_time_us
 from schemas.units import format_pico
 
@@ -60,8 +61,10 @@ Rule = Callable[[Any, Account, CommandContext], Account | Refusal]
 
 
 def decide(scene: CommandContext) -> Account | Refusal:
-    """The account after the scene's command, or why it is refused. Changes the scene only when it is accepted; but a
-    transfer that is refused is sent back."""
+    """Apply the command of a context and return the account, or the refusal.
+
+    A refused command changes nothing in the context, except that a refused transfer adds the message that returns it.
+    """
     data, decided = scene.command.data, _decide(scene)
     if isinstance(decided, Account):
         decided.next_due_us = next_due_us(decided, scene.plan_of)
@@ -143,7 +146,7 @@ def _purchase(data: PurchasePackage, account: Account, scene: CommandContext) ->
     if isinstance(plan, Refusal):
         return plan
     names = {bucket.grant for bucket in account.buckets}
-    # A subscription's later cycles will have names below its own.
+    # Ids of a subscription's later cycles begin with its own id and must stay free.
     renewing = tuple(f"{subscription.subscription_id}/" for subscription in account.extras.subscriptions)
     if data.grant_id in names or data.grant_id.startswith(renewing):
         return Refusal("duplicate_grant_id", f"grant {data.grant_id!r} exists on this account")
@@ -164,7 +167,7 @@ def _set_wallet_alert(data: SetWalletAlert, account: Account, scene: CommandCont
 
 
 def _pass_time(data: PassTime, account: Account, scene: CommandContext) -> Account | Refusal:
-    return account  # as for every command, it was rolled forward before
+    return account  # the caller has already rolled the account forward
 
 
 def _close(data: CloseAccount, account: Account, scene: CommandContext) -> Account | Refusal:
@@ -193,9 +196,12 @@ RULES: dict[type[CommandData], Rule] = {
     ChargeBackBill: charge_back,
     CloseAccount: _close,
 }
-"""The rule of each command for an account that exists and is open. The opening is a rule of its own, and usage that is
-voided or corrected is :mod:`billing.corrections.correct`, which needs more than a scene."""
+"""Rule of each command for an existing account.
+
+``account.opened.v1`` is handled separately. Void and correction of usage are in :mod:`billing.corrections.correct`,
+because they need more than a :class:`~billing.accounts.command_context.CommandContext`.
+"""
 WHEN_CLOSED = (ReturnPackage, CollectBill, ChargeBackBill)
-"""What is carried out on a closed account too."""
+"""Commands that are also allowed on a closed account."""
 NOT_WHEN_SUSPENDED = (PurchasePackage, StartSubscription, TransferPackage)
-"""What an account with a bill past due may not do."""
+"""Commands that are refused for an account with a bill past due."""

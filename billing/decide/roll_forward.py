@@ -1,9 +1,8 @@
-"""What time alone does to an account: buckets begin, are carried over, end; subscriptions renew; commitments settle;
-bills are issued and fall due.
+"""Time-driven changes of an account (docs/reference/principles.md, "Time-driven change").
 
-Owns: which moment comes next, and the order of moments: by time, so that an account rolled once over a year is what it
-would be had it been rolled every day. Never: usage, commands, SQL, the clock (``now_us`` is the log's time, given by
-the caller).
+Buckets begin, are carried over and end; subscriptions renew; commitments are settled; bills are issued and fall due.
+Changes are applied in order of time, so an account rolled forward once over a year equals one rolled forward every
+day. No usage, no commands, no SQL, no clock: the caller passes log time as ``now_us``.
 """
 
 from collections.abc import Iterable, Iterator
@@ -37,7 +36,7 @@ from billing.packages.refunds import bucket_ended, pay_back
 from billing.packages.subscriptions import cycle_start, renew, renewal_us
 
 _BEGIN, _NEAR_END, _LAPSE, _SETTLE, _BILL, _RENEW = range(6)
-"""What happens at a moment; at the same time in this order."""
+"""Kinds of change, in the order in which changes at the same time are applied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +44,10 @@ class _Moment:
     due_us: int
     what: int
     name: str
-    """Grant or subscription id: the order of what is alike."""
+    """Id of the bucket, counter, account or subscription; orders changes of the same kind at the same time."""
     subject: Bucket | Subscription | None = None
     by_usage: bool = False
-    """Whether usage whose own time is ahead of the log's brings it about: it gives usage its bucket."""
+    """True if usage with a time ahead of the log also triggers the change, because the change gives it a bucket."""
 
     @property
     def place(self) -> tuple[int, int, str]:
@@ -58,9 +57,9 @@ class _Moment:
 def roll_forward(
     account: Account, now_us: int, plan_of: PlanOf, postings: Postings, catalog: Catalog, event_us: int = 0
 ) -> list[AccountEvent]:
-    """Apply what time alone has changed up to log time ``now_us``.
+    """Apply all time-driven changes up to log time ``now_us`` and return their events.
 
-    ``event_us`` is the own time of usage that is about to be decided: a cycle that begins by then is granted too.
+    ``event_us`` is the own time of the usage that is decided next; a cycle that begins by then is granted too.
     """
     events: list[AccountEvent] = []
     begun_us = max(now_us, event_us)
@@ -90,12 +89,12 @@ def roll_forward(
 
 
 def next_due_us(account: Account, plan_of: PlanOf) -> int:
-    """Log time at which the account next changes by itself; ``NO_END_US`` where it never will."""
+    """Return the log time of the account's next time-driven change; ``NO_END_US`` if there is none."""
     return min((moment.due_us for moment in _moments(account, account.buckets, plan_of)), default=NO_END_US)
 
 
 def _moments(account: Account, buckets: Iterable[Bucket], plan_of: PlanOf) -> Iterator[_Moment]:
-    """Everything that will happen next to one of these buckets or a subscription."""
+    """Yield the next time-driven changes of these buckets and of the account's counters, bills and subscriptions."""
     for bucket in buckets:
         if bucket.status not in LIVE:
             continue
@@ -141,8 +140,8 @@ def _apply(account: Account, moment: _Moment, now_us: int, plan_of: PlanOf, post
 
 
 def _end(account: Account, bucket: Bucket, plan: Plan, plan_of: PlanOf, postings: Postings) -> list[AccountEvent]:
-    """What a bucket's end plus its grace brings: it is paid back, or carried over, or lapses."""
-    if bucket.remaining_micro == 0:  # suspended when it was used up
+    """End a bucket after its grace: refund it, carry it over, or let it expire."""
+    if bucket.remaining_micro == 0:  # the bucket was used up and then suspended
         bucket.status = USED_UP
         return []
     if bucket.grant_id in account.extras.refunds:
@@ -158,7 +157,7 @@ def _end(account: Account, bucket: Bucket, plan: Plan, plan_of: PlanOf, postings
 
 
 def _lapse(account: Account, bucket: Bucket, status: str, postings: Postings) -> AccountEvent:
-    """End a bucket: what is left of its liability is revenue by breakage."""
+    """End a bucket and post its remaining liability as breakage revenue."""
     detail = str(bucket.plan_key)
     lapsed_pico = bucket.liability_pico
     bucket.status = status
@@ -174,12 +173,12 @@ def _lapse(account: Account, bucket: Bucket, status: str, postings: Postings) ->
 def _carry_over(
     account: Account, bucket: Bucket, plan: Plan, cycles: int, subscription: Subscription | None, plan_of: PlanOf
 ) -> AccountEvent:
-    """Make what is left valid ``cycles`` more cycles; the liability stays with it."""
+    """Extend the validity of a bucket's remainder by ``cycles`` cycles; its liability is unchanged."""
     if subscription is None:
         ends_us = cycle_end_us(plan.cycle, bucket.valid_from_us, 1 + cycles)
     elif bucket.cycle_number >= subscription.anchor_cycle:
         ends_us = cycle_start(subscription, bucket.cycle_number + cycles + 1, plan_of)
-    else:  # a plan with other cycles has taken its place
+    else:  # the subscription has changed to a plan with other cycles
         ends_us = cycle_end_us(plan.cycle, bucket.valid_until_us, cycles)
     bucket.carried_cycles = cycles
     bucket.valid_until_us = ends_us

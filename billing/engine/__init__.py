@@ -1,1 +1,1 @@
-"""Decision of one commit of one partition, and the same engine for simulation, quotes and past balances."""
+"""The engine that decides one commit of one partition; simulation, quotes and past balances use it too."""

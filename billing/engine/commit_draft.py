@@ -1,7 +1,6 @@
-"""What one commit gathers while it is decided, and how that becomes a complete ``CommitRecord``: outcomes, rejections,
-forwarded records and their numbers, the outbox.
+"""The draft of a commit: outcomes, rejections, forwarded records and outbox rows, until it is a ``CommitRecord``.
 
-Never: what is decided (:mod:`billing.engine.partition_engine` and the rules), SQL, Kafka, the clock.
+Never: the decisions (:mod:`billing.engine.partition_engine` and the rules), SQL, Kafka, the clock.
 """
 
 from collections import defaultdict
@@ -32,7 +31,7 @@ from billing.log_time import TimeLimits
 from schemas.cloudevents import write_structured
 from schemas.commands import MESSAGES, Command
 from schemas.json_text import dump_json
-from schemas.rejections import Rejection
+from schemas.refusals import Refusal
 from schemas.routing import partition_of
 from schemas.topics import (
     ACCOUNT_EVENT_TOPIC,
@@ -47,25 +46,27 @@ from schemas.topics import (
 )
 
 REJECTED_HEADERS = frozenset(("reason", "detail", "topic", "partition", "offset"))
-"""Headers that ``usage.rejected`` adds; of a resubmitted record they replace those of its last rejection."""
+"""Headers that ``usage.rejected`` adds; on a resubmitted record they replace those of its last rejection."""
 
 
 @dataclass(slots=True)
 class CommitDraft:
-    """What a commit under decision has gathered so far, besides what the calculator holds. ``state`` is the partition
-    before it."""
+    """Contents of the commit that is being decided, except the effects held by the calculator.
+
+    ``state`` is the partition before the commit.
+    """
 
     state: PartitionState
     counts: CommitCounts = field(default_factory=CommitCounts)
     frames: dict[str, list[Frame]] = field(default_factory=dict)
     postings: Postings = field(default_factory=Postings)
     told: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
-    """``account.events``, in the order in which they came about: account, type, data."""
+    """(account, type, data) of each record for ``account.events``, in order."""
     posted: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
-    """What the command that is being decided corrected; told after its outcome."""
+    """``correction.posted.v1`` events of the current command; they are published after its outcome."""
     rollups: list[RollupRow] = field(default_factory=list)
     accepted: dict[str, list[Step]] = field(default_factory=lambda: defaultdict(list))
-    """Commands that were accepted, by account."""
+    """Steps of accepted commands, by account."""
     commands_seen: list[tuple[str, str, str]] = field(default_factory=list)
     payments: list[tuple[str, str]] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
@@ -75,14 +76,20 @@ class CommitDraft:
     forward_cursors: dict[tuple[str, int], int] = field(default_factory=dict)
 
     def undropped(self, batch: InputBatch, dropped_count: str) -> Sequence[Record]:
-        """The records to apply: of forwarded ones only those that the cursor of their origin has not passed."""
+        """Return the records to apply, without forwarded records that the cursor of their origin has passed.
+
+        Dropped records are added to the count named ``dropped_count``.
+
+        Raises:
+            BrokenInvariant: a forward number is missing, so a forwarded record was lost.
+        """
         if batch.topic not in (USAGE_FORWARDED_TOPIC, COMMAND_FORWARDED_TOPIC):
             return batch.records
         fresh: list[Record] = []
         for record in batch.records:
             forward = forward_number(record)
             if forward is None:
-                # Nobody but a relay may write here; what did not come from one has no number to be known by.
+                # Only the relay may write to this topic; a record from elsewhere has no number to deduplicate by.
                 self.findings.append(
                     Finding("foreign_forward", f"{batch.topic}[{self.state.partition}] offset {record.offset}")
                 )
@@ -106,14 +113,14 @@ class CommitDraft:
     def outcome(
         self,
         account: str,
-        command: Command | Rejection,
+        command: Command | Refusal,
         command_type: str | None,
         reason: str | None,
         detail: str | None,
     ) -> None:
-        """Tell what became of a command; without a reason it was accepted."""
+        """Add the outcome of a command to ``account.events``: accepted if ``reason`` is None, else rejected."""
         if command_type in MESSAGES:
-            return  # Nobody sent it who would wait for an outcome; its rule says what its account should know.
+            return  # A message has no outcome event: its rule emits the events for its account.
         data = {
             "account": account,
             "command_type": command_type,
@@ -127,16 +134,16 @@ class CommitDraft:
         self.posted.clear()
 
     def tell(self, events: Iterable[AccountEvent]) -> None:
-        """Tell accounts' owners what came about."""
+        """Add account events, in order."""
         self.told += [
             (event.account, event.type, {"account": event.account} | account_event_data(event)) for event in events
         ]
 
-    def reject(self, topic: str, record: Record, rejection: Rejection) -> None:
-        """Publish a rejected usage record as it came, and keep it in suspense."""
+    def reject(self, topic: str, record: Record, rejection: Refusal) -> None:
+        """Publish a rejected usage record with its original bytes, and keep it in suspense."""
         headers = (
             *((name, content) for name, content in record.headers if name not in REJECTED_HEADERS),
-            ("reason", rejection.reason.encode()),
+            ("reason", rejection.code.encode()),
             ("detail", rejection.detail.encode()),
             ("topic", topic.encode()),
             ("partition", str(self.state.partition).encode()),
@@ -146,13 +153,13 @@ class CommitDraft:
         self.suspense.append(Suspended(topic, record, rejection))
 
     def forward(self, topic: str, record: Record, target: int) -> None:
-        """Hand a record over to the partition that it belongs to."""
+        """Forward a record to the partition of its account."""
         own = {FORWARD_ORIGIN_HEADER, FORWARD_NUMBER_HEADER}
         headers = tuple((name, value) for name, value in record.headers if name not in own)
         self._hand_over(FORWARD_TOPIC[topic], target, record.key, record.value, headers)
 
     def send(self, message: Message, now_us: int) -> None:
-        """Put a message among the forwarded commands of its account's partition, which may be this one."""
+        """Add a message to the forwarded commands of its account's partition, which may be this one."""
         value = write_structured(message.type, message.source, message.id, now_us, message.account, message.data)
         target = partition_of(message.account, self.state.partitions)
         self._hand_over(COMMAND_FORWARDED_TOPIC, target, message.account.encode(), value, ())
@@ -184,7 +191,7 @@ class CommitDraft:
         catalog_epoch: int,
         limits: TimeLimits | None,
     ) -> CommitRecord:
-        """The whole commit, with what the calculator did (``effects``)."""
+        """Return the complete commit, including the calculator's ``effects``."""
         state = self.state
         self.frames[ACCOUNT_EVENT_TOPIC] = list(self._account_event_frames(stamp))
         packed = {topic: (len(frames), b"".join(map(encode_frame, frames))) for topic, frames in self.frames.items()}
@@ -229,7 +236,7 @@ class CommitDraft:
 
 
 def forward_number(record: Record) -> tuple[int, int] | None:
-    """(origin partition, forward number) of a forwarded record; None where a relay did not write it."""
+    """Return (origin partition, forward number) of a forwarded record, or None if no relay wrote it."""
     headers = dict(record.headers)
     origin, number = headers.get(FORWARD_ORIGIN_HEADER), headers.get(FORWARD_NUMBER_HEADER)
     if origin is None or number is None:

@@ -1,71 +1,33 @@
-"""What one commit decides: input batches of one partition in, a complete ``CommitRecord`` out.
+"""The engine of one partition: input batches in, a complete ``CommitRecord`` out.
 
 Owns: the order within a commit (commands, forwarded commands, usage, forwarded usage), forwarding and its numbers,
-command identities, what is loaded before it is needed, and the outbox rows. Never: Kafka, SQL (a loader fetches what is
-missing), the clock. The rules are elsewhere: commands in ``billing.decide.command_rules``, usage in a calculator.
+command identities, and loading of what a decision needs. Never: Kafka, SQL (a loader fetches what is missing), the
+clock. The rules are elsewhere: for commands in ``billing.decide.command_rules``, for usage in a calculator.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Sequence
 
-from pydantic_core import PydanticCustomError
-
-from billing.accounts.account import Account
-from billing.accounts.command_context import CommandContext, Refusal
 from billing.calculator.interface import Calculator, UsageBatch
 from billing.catalog.model import Catalog
-from billing.commits.commit_record import CommitRecord, Finding, PartitionState
-from billing.commits.identities import HashHour
+from billing.commits.commit_record import CommitRecord, PartitionState
 from billing.commits.input_batch import InputBatch, PositionMove
 from billing.commits.output_documents import Stamp
-from billing.corrections.correct import CORRECTION_POSTED, HISTORY_DIFFERS, correct
-from billing.corrections.history import AccountHistory, HistoryUnavailable, Step
-from billing.decide.carry_out import carry_out
-from billing.decide.command_rules import decide
 from billing.decide.roll_forward import roll_forward
-from billing.engine.commit_draft import CommitDraft, forward_number
+from billing.engine.apply_commands import CommandApplier
+from billing.engine.commit_draft import CommitDraft
+from billing.engine.loader import Loader, load_accounts, load_missing
 from billing.errors import BrokenInvariant
-from billing.log_time import DecidedAt, TimeLimits, decided_at
-from schemas.commands import CollectBill, Command, CorrectUsage, TopUpWallet, VoidUsage, parse_command
-from schemas.fields import check_name
-from schemas.rejections import Rejection
-from schemas.routing import partition_of
+from billing.log_time import TimeLimits
 from schemas.times import HOUR_US
 from schemas.topics import COMMAND_FORWARDED_TOPIC, COMMAND_TOPIC, INPUT_TOPICS, USAGE_FORWARDED_TOPIC, USAGE_TOPIC
 
-_CORRECTING = (VoidUsage.TYPE.encode(), CorrectUsage.TYPE.encode())
 IDENTITY_MEMORY_BYTES = 512 << 20
-"""What identities of unnumbered sources take at most in a worker that holds every partition (DESIGN 7)."""
-ACCEPTED = "accepted"
-UNKNOWN_SUBJECT = "unknown"
-"""Subject of the outcome of a command that names no account, in its event or in its record's key."""
-
-
-class Loader(Protocol):
-    """Fetches what a partition's memory lacks. ``billing.store.Store`` is one; ``simulate`` has nothing stored."""
-
-    def load_accounts(self, ids: Sequence[str]) -> list[Account]:
-        """The accounts that exist among ``ids``."""
-
-    def known_commands(self, ids: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
-        """(source, id) to outcome of the commands decided before."""
-
-    def known_payments(self, pairs: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
-        """The (account, payment_ref) used before."""
-
-    def load_hours(self, partition: int, hours: Sequence[int]) -> list[HashHour]:
-        """All identities stored under these hours."""
-
-    def histories(self, state: PartitionState, accounts: Sequence[str]) -> dict[str, AccountHistory]:
-        """What was decided for these accounts, as far as it is known, by all commits of the partition so far.
-
-        Raises:
-            HistoryUnavailable: it cannot be had now.
-        """
+"""Memory limit for identities of unnumbered sources in a worker that holds every partition, in bytes
+(docs/reference/principles.md, "Identity")."""
 
 
 class PartitionEngine:
-    """One partition's memory and decisions. Thrown away after any failed or uncertain commit."""
+    """One partition's memory and decisions. It is discarded after any failed or uncertain commit."""
 
     def __init__(
         self,
@@ -78,47 +40,38 @@ class PartitionEngine:
         identity_memory_bytes: int = IDENTITY_MEMORY_BYTES,
     ) -> None:
         self._state = state
-        self._catalog_epoch = catalog_epoch
-        self._catalog = catalog
         self._loader = loader
         self._calculator = calculator
-        self._limits = limits
         self._identity_bytes = identity_memory_bytes // state.partitions
         self._undecided: CommitRecord | None = None
-        self._prepared: dict[str, AccountHistory] | HistoryUnavailable = {}
+        self._commands = CommandApplier(state, loader, calculator)
         calculator.load(state)
-        calculator.set_catalog(catalog)
-        self._plan_of = catalog.plans_by_key().__getitem__
+        self._decide_by(catalog_epoch, catalog, limits)
 
-    @property
-    def positions(self) -> dict[str, int]:
-        """Next offset of each input topic, after the commits so far."""
-        return self._state.positions
-
-    def continue_with(self, catalog_epoch: int, catalog: Catalog, limits: TimeLimits) -> None:
-        """Decide by this catalogue and these limits from now on: a replay of commits that were decided by several."""
+    def _decide_by(self, catalog_epoch: int, catalog: Catalog, limits: TimeLimits | None) -> None:
         self._catalog_epoch, self._catalog, self._limits = catalog_epoch, catalog, limits
         self._plan_of = catalog.plans_by_key().__getitem__
         self._calculator.set_catalog(catalog)
+        self._commands.decide_by(catalog_epoch, catalog, limits)
+
+    @property
+    def positions(self) -> dict[str, int]:
+        """The next offset of each input topic, after the commits so far."""
+        return self._state.positions
+
+    def continue_with(self, catalog_epoch: int, catalog: Catalog, limits: TimeLimits) -> None:
+        """Use this catalogue and these limits from now on, for a replay of commits decided under several of them."""
+        self._decide_by(catalog_epoch, catalog, limits)
 
     def prepare(self, batches: Sequence[InputBatch]) -> None:
-        """Fetch what deciding these batches needs and what may take seconds: the history of accounts whose usage is
-        corrected. It may be left out; then :meth:`decide` does it."""
-        named: list[Command] = []
-        for batch in batches:
-            if batch.topic in (COMMAND_TOPIC, COMMAND_FORWARDED_TOPIC):
-                may_correct = (one for one in batch.records if any(mark in (one.value or b"") for mark in _CORRECTING))
-                parsed = (parse_command(record.value, record.headers) for record in may_correct)
-                named += [one for one in parsed if isinstance(one, Command)]
-        known = self._loader.known_commands([(one.source, one.id) for one in named]) if named else {}
-        self._prepared = {}
-        self._prepared = self._histories(one for one in named if (one.source, one.id) not in known)
+        """Read data of these batches that may take seconds to read. Optional: :meth:`decide` reads what is missing."""
+        self._commands.prepare(batches)
 
     def decide(self, batches: Sequence[InputBatch], due: Sequence[str] = ()) -> CommitRecord:
-        """Decide batches of one commit, in the order of ``INPUT_TOPICS``, each contiguous with the position.
+        """Decide the batches of one commit, in the order of ``INPUT_TOPICS``, each contiguous with its position.
 
-        ``due`` are accounts that time alone has changed: they are rolled forward to the log time of the commit, which
-        is what their next event would do first.
+        Accounts in ``due`` have a change that depends on time alone. They are rolled forward to the log time of the
+        commit, as their next event would do first.
 
         Raises:
             BrokenInvariant: batches out of order or not contiguous, or the commit before was not confirmed.
@@ -130,7 +83,7 @@ class PartitionEngine:
         moves = self._moves(batches)
         for batch in batches:
             if batch.topic in (COMMAND_TOPIC, COMMAND_FORWARDED_TOPIC):
-                log_time_us = self._apply_commands(batch, log_time_us, draft)
+                log_time_us = self._commands.apply(batch, log_time_us, draft)
         for batch in batches:
             if batch.topic in (USAGE_TOPIC, USAGE_FORWARDED_TOPIC):
                 log_time_us = self._apply_usage(batch, log_time_us, draft)
@@ -139,11 +92,15 @@ class PartitionEngine:
         return self._undecided
 
     def committed(self) -> None:
-        """The record last decided is in SQL: the next one follows it."""
+        """Confirm that the last decided record is committed in SQL, and advance to the next one.
+
+        Raises:
+            BrokenInvariant: no record was decided.
+        """
         record = self._undecided
         if record is None:
             raise BrokenInvariant("nothing was decided that could have been committed")
-        self._prepared = {}
+        self._commands.forget_prepared()
         state = self._state
         state.commit_no = record.commit_no
         state.log_time_us = record.log_time_us
@@ -156,9 +113,9 @@ class PartitionEngine:
             self._bound_identities(record.log_time_us - self._limits.past_us)
 
     def _bound_identities(self, oldest_us: int) -> None:
-        """Forget identities of unnumbered sources that no event can name any more, and the oldest beyond the bound.
+        """Drop hours of identities that no acceptable event can fall in, and the oldest hours beyond the memory limit.
 
-        What is forgotten is in SQL, and is loaded again for an event of its hour: memory decides no result.
+        A dropped hour is in SQL and is loaded again for an event of that hour, so the limit changes no decision.
         """
         held = self._calculator.hours_held()
         total_bytes = sum(held_bytes for _, held_bytes in held)
@@ -169,14 +126,14 @@ class PartitionEngine:
             total_bytes -= held_bytes
 
     def roll_all(self, now_us: int) -> CommitRecord:
-        """Roll every account in memory forward to ``now_us``, as a commit of its own (the end of ``simulate``)."""
+        """Roll every account in memory forward to ``now_us``, as a separate commit (the end of ``simulate``)."""
         draft = CommitDraft(self._state)
         self._roll(self._calculator.account_ids(), now_us, draft)
         self._undecided = self._record([], self._state.log_time_us, draft)
         return self._undecided
 
     def _roll(self, names: Sequence[str], now_us: int, draft: CommitDraft) -> None:
-        self._load_accounts(names)
+        load_missing(self._loader, self._calculator, names)
         for name in names:
             account = self._calculator.account(name)
             if account is not None and account.next_due_us <= now_us:
@@ -201,139 +158,6 @@ class PartitionEngine:
             next_offsets[batch.topic] = batch.end
         return list(moves.values())
 
-    # Commands
-
-    def _apply_commands(self, batch: InputBatch, log_time_us: int, draft: CommitDraft) -> int:
-        records = draft.undropped(batch, "commands_dropped")
-        forwarded = batch.topic == COMMAND_FORWARDED_TOPIC
-        parsed = [
-            parse_command(record.value, record.headers, messages=forwarded and forward_number(record) is not None)
-            for record in records
-        ]
-        mine = [
-            command
-            for command in parsed
-            if isinstance(command, Command) and self._target(command.account) == self._state.partition
-        ]
-        self._load_accounts(command.account for command in mine)
-        known = self._loader.known_commands([(command.source, command.id) for command in mine])
-        known.update(((source, id_), outcome) for source, id_, outcome in draft.commands_seen)
-        histories = self._histories(command for command in mine if (command.source, command.id) not in known)
-        refs = [
-            (command.account, command.data.payment_ref)
-            for command in mine
-            if isinstance(command.data, TopUpWallet | CollectBill)
-        ]
-        payments = self._loader.known_payments(refs) | set(draft.payments)
-        for record, command in zip(records, parsed, strict=True):
-            log_time_us = max(log_time_us, record.timestamp * 1000)
-            if isinstance(command, Rejection):
-                draft.counts.commands_rejected += 1
-                subject = command.account or _name_in(record.key) or UNKNOWN_SUBJECT
-                draft.outcome(subject, command, None, command.reason, command.detail)
-                continue
-            target = self._target(command.account)
-            if target != self._state.partition:
-                draft.forward(batch.topic, record, target)
-                draft.counts.commands_forwarded += 1
-            elif (command.source, command.id) in known:
-                draft.counts.commands_duplicate += 1
-            elif self._apply_command(command, log_time_us, payments, histories, draft):
-                known[command.source, command.id] = ACCEPTED
-                draft.commands_seen.append((command.source, command.id, ACCEPTED))
-        return log_time_us
-
-    def _apply_command(
-        self,
-        command: Command,
-        log_time_us: int,
-        payments: set[tuple[str, str]],
-        histories: dict[str, AccountHistory] | HistoryUnavailable,
-        draft: CommitDraft,
-    ) -> bool:
-        """Decide one command; whether it was accepted. Only then it occupies its identity (CONTRACT §1 and §2): a
-        refused one, sent again when what it lacked is there, is carried out."""
-        account = self._calculator.account(command.account)
-        now_us = log_time_us
-        if self._limits is None:
-            now_us = max(command.time_us, account.clock_us if account else 0)
-        at = decided_at(now_us, self._limits)
-
-        def rule(scene: CommandContext) -> Account | Refusal:
-            if isinstance(command.data, VoidUsage | CorrectUsage):
-                return self._correct(scene, at, histories, draft)
-            return decide(scene)
-
-        done = carry_out(
-            command,
-            account,
-            at,
-            rule,
-            self._catalog,
-            self._plan_of,
-            lambda owner, ref: (owner, ref) in payments,
-            draft.postings,
-        )
-        draft.tell(done.of_time)
-        for message in done.messages:
-            draft.send(message, now_us)
-        if done.account is not None:
-            self._calculator.put_account(done.account, stored=False)
-        if done.refusal is not None:
-            draft.counts.commands_rejected += 1
-            draft.outcome(command.account, command, command.type, done.refusal.reason, done.refusal.detail)
-            return False
-        draft.counts.commands_accepted += 1
-        if isinstance(command.data, TopUpWallet | CollectBill):
-            payments.add((command.account, command.data.payment_ref))
-            draft.payments.append((command.account, command.data.payment_ref))
-        draft.accepted[command.account].append(Step(self._catalog_epoch, at, command))
-        draft.outcome(command.account, command, command.type, None, None)
-        draft.tell(done.events)
-        return True
-
-    def _histories(self, commands: Iterable[Command]) -> dict[str, AccountHistory] | HistoryUnavailable:
-        """What was decided before this commit for the accounts whose usage is to be corrected."""
-        if isinstance(self._prepared, HistoryUnavailable):
-            return self._prepared
-        wanted = {one.account for one in commands if isinstance(one.data, VoidUsage | CorrectUsage)}
-        names = sorted(name for name in wanted - self._prepared.keys() if self._target(name) == self._state.partition)
-        try:
-            return self._prepared | (self._loader.histories(self._state, names) if names else {})
-        except HistoryUnavailable as error:
-            return error
-
-    def _correct(
-        self,
-        scene: CommandContext,
-        at: DecidedAt,
-        histories: dict[str, AccountHistory] | HistoryUnavailable,
-        draft: CommitDraft,
-    ) -> Account | Refusal:
-        """Void or correct usage: what its rule posts, sums up and tells goes into the commit."""
-        name = scene.command.account
-        if scene.account is None:
-            return Refusal("unknown_account", f"account {name!r} was never opened")
-        if isinstance(histories, HistoryUnavailable):
-            return Refusal(histories.reason, str(histories))
-        known = histories.get(name)
-        if known is None:
-            return Refusal("history_unavailable", f"what was decided for account {name!r} is not known here")
-        catalogs = {**known.catalogs, self._catalog_epoch: self._catalog}
-        history = AccountHistory([*known.steps, *draft.accepted[name]], catalogs)
-        corrected = correct(scene.command, scene.account, history, at, decide, self._catalog, self._plan_of)
-        if isinstance(corrected, Refusal):
-            if corrected.reason == HISTORY_DIFFERS:
-                draft.findings.append(Finding(HISTORY_DIFFERS, corrected.detail))
-            return corrected
-        scene.postings.merge_lines(corrected.postings)
-        scene.events += corrected.events
-        draft.rollups += corrected.rollups
-        draft.posted += [(name, CORRECTION_POSTED, {"account": name} | data) for data in corrected.outcomes]
-        return corrected.account
-
-    # Usage
-
     def _apply_usage(self, batch: InputBatch, log_time_us: int, draft: CommitDraft) -> int:
         state, calculator = self._state, self._calculator
         records = draft.undropped(batch, "dropped")
@@ -341,7 +165,7 @@ class PartitionEngine:
         decoded = calculator.decode(usage)
         missing = calculator.missing_accounts(decoded)
         if missing:
-            self._put_accounts(missing)
+            load_accounts(self._loader, calculator, missing)
         hours = calculator.missing_hours(decoded)
         if hours:
             stored = self._loader.load_hours(state.partition, hours)
@@ -362,28 +186,6 @@ class PartitionEngine:
         draft.reservations += outcome.reservations
         return outcome.log_time_us
 
-    # What both share
-
-    def _target(self, account: str) -> int:
-        return partition_of(account, self._state.partitions)
-
-    def _load_accounts(self, names: Iterable[str]) -> None:
-        missing = sorted({name for name in names if self._calculator.account(name) is None})
-        if missing:
-            self._put_accounts(missing)
-
-    def _put_accounts(self, names: Sequence[str]) -> None:
-        for account in self._loader.load_accounts(names):
-            self._calculator.put_account(account, stored=True)
-
     def _record(self, moves: list[PositionMove], log_time_us: int, draft: CommitDraft) -> CommitRecord:
         stamp = Stamp(self._state.partition, self._state.commit_no + 1, log_time_us)
         return draft.record(self._calculator.take_effects(stamp), stamp, moves, self._catalog_epoch, self._limits)
-
-
-def _name_in(key: bytes | None) -> str | None:
-    """The account that a record's key names; None where it is no name."""
-    try:
-        return check_name((key or b"").decode())
-    except (UnicodeDecodeError, PydanticCustomError):
-        return None

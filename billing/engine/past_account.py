@@ -1,7 +1,7 @@
-"""What an account was at a time in the past, and how it came there: the log's records, decided again commit by commit.
+"""An account at a time in the past, and its history: the log's records are decided again, commit by commit.
 
-The log is the truth and a replay decides the same (DESIGN 2 and 4), so the answer is exact whatever has happened since.
-Never: SQL, Kafka, the clock; whoever calls brings commits, catalogues and who reads records.
+A replay of the log decides the same, so the result is exact regardless of later events (docs/reference/principles.md,
+"Log and writer" and "Log time"). Never: SQL, Kafka, the clock; the caller supplies commits, catalogues and records.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,12 +19,12 @@ from billing.log_time import TimeLimits
 from schemas.topics import INPUT_TOPICS
 
 _NO_BOUND = 1 << 60
-"""Identities are never forgotten: there is no SQL to load them from again."""
+"""Memory limit that is never reached: identities cannot be loaded again, because there is no SQL."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecidedCommit:
-    """How one commit was decided: by which catalogue, under which limits, from which records."""
+    """One past commit: its catalogue epoch, time limits and position moves."""
 
     catalog_epoch: int
     limits: TimeLimits
@@ -33,8 +33,11 @@ class DecidedCommit:
 
 @dataclass(frozen=True, slots=True)
 class PartitionHistory:
-    """Everything that decided a partition. ``catalogs`` are by epoch. ``read`` gives the records of a move, of those
-    that it begins with, up to the time in question; it is asked in the order of the commits."""
+    """All input of a partition's decisions up to a time.
+
+    ``catalogs`` maps epochs to catalogues. ``read`` returns the records of a position move from its start up to the
+    time in question; it is called in the order of the commits.
+    """
 
     partition: int
     partitions: int
@@ -44,8 +47,10 @@ class PartitionHistory:
 
 
 class _Watching(Remembering):
-    """A loader that knows the history of the accounts in question. Usage of others is not corrected in a replay: what
-    they are is not asked."""
+    """A loader that knows the history of some accounts only.
+
+    The replay does not correct usage of other accounts, because their state is not requested.
+    """
 
     def __init__(self, accounts: Sequence[str]) -> None:
         super().__init__(keep_history=False)
@@ -57,7 +62,7 @@ class _Watching(Remembering):
 
 
 def account_in_past(history: PartitionHistory, account: str, calculator: Calculator) -> Account | None:
-    """The account after all of the history's records; None where it was not open by then."""
+    """Return the account after all records of the history, or None if it was not open then."""
     histories_of(history, [account], calculator)
     return calculator.account(account)
 
@@ -65,7 +70,7 @@ def account_in_past(history: PartitionHistory, account: str, calculator: Calcula
 def histories_of(
     history: PartitionHistory, accounts: Sequence[str], calculator: Calculator
 ) -> dict[str, AccountHistory]:
-    """The history of each of these accounts. They are in the calculator, rolled forward to the last log time."""
+    """Return the history of each account; afterwards the calculator holds the accounts, rolled to the last log time."""
     loader = _Watching(accounts)
     engine: PartitionEngine | None = None
     decided_by: tuple[int, TimeLimits] | None = None
@@ -90,7 +95,7 @@ def histories_of(
 
 
 def _batches(commit: DecidedCommit, read: Callable[[PositionMove], Sequence[Record]]) -> list[InputBatch]:
-    """The records of a commit, without those that came after the time in question."""
+    """Return the batches of a commit, without records after the time in question."""
     found: list[InputBatch] = []
     for move in sorted(commit.moves, key=lambda one: INPUT_TOPICS.index(one.topic)):
         records = read(move)

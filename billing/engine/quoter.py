@@ -1,7 +1,6 @@
-"""What a usage event would cost and who would pay it, without changing anything: one event through the plain rules.
+"""Quotes: the price of a usage event and who would pay it, decided by the plain rules without changing anything.
 
-An account is decided on a copy, so a quote says what the pipeline would do with it at this moment. Never: SQL, Kafka,
-the clock.
+The account is a copy, so a quote is what the pipeline would decide at this moment. Never: SQL, Kafka, the clock.
 """
 
 import json
@@ -19,20 +18,20 @@ from billing.commits.output_documents import Stamp, account_object
 from billing.pricing.explain import explain
 from billing.pricing.match import RowIndex
 from schemas.cloudevents import write_structured
-from schemas.rejections import Rejection
+from schemas.refusals import Refusal, record_refusal
 from schemas.units import format_pico
 from schemas.usage import USAGE_TYPE, parse_usage
 
 SOURCE = "urn:tokenbill:quote"
 _PAYER = "quoted"
 _MEMORY = 1_000
-"""Quotes until the calculator's memory is begun anew: it keeps a little of each account that it saw."""
+"""Quotes after which a new calculator is made, because it keeps a small amount of memory for each quote."""
 _PAID = ("burned", "charged", "absorbed")
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a quote is asked for: ``data`` as in a usage event, ``account`` as stored, or None for the price alone."""
+    """A request for a quote: ``data`` as in a usage event, ``account`` as stored, or None for the price alone."""
 
     price_book: str
     time_us: int
@@ -41,7 +40,7 @@ class Asked:
 
 
 class Quoter:
-    """Quotes by one catalogue. Not for several threads at once."""
+    """Maker of quotes from one catalogue. Not thread-safe."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
@@ -50,18 +49,22 @@ class Quoter:
         self._calculator = self._new_calculator()
         self._made = 0
 
-    def quote(self, asked: Asked, *, explained: bool) -> dict[str, Any] | Rejection:
-        """The rated line of CONTRACT §5 without identity; with an account also who pays (``burned``, ``charged``,
-        ``absorbed``, ``absorbed_amount``) and the account ``after`` it; ``explain`` where wanted."""
+    def quote(self, asked: Asked, *, explained: bool) -> dict[str, Any] | Refusal:
+        """Return the quote, or the rejection of the event.
+
+        A quote is a rated line (docs/reference/command-line.md, "Rated line") without identity. With an account it also
+        has ``burned``, ``charged``, ``absorbed``, ``absorbed_amount`` and the account ``after`` the event; if
+        ``explained``, also ``explain``.
+        """
         value = write_structured(USAGE_TYPE, SOURCE, f"q-{self._made}", asked.time_us, _PAYER, asked.data)
         event = parse_usage(value, declared_meters=self._declared)
-        if isinstance(event, Rejection):
+        if isinstance(event, Refusal):
             return event
         book = self._catalog.price_book_at(asked.price_book, asked.time_us)
         if book is None:
-            return Rejection("no_price_book", f"no version of price book {asked.price_book!r} is in force then")
+            return record_refusal("no_price_book", f"no version of price book {asked.price_book!r} is in force then")
         decided = self._decide(value, self._payer(asked, book))
-        if isinstance(decided, Rejection):
+        if isinstance(decided, Refusal):
             return decided
         line, after = decided
         quote = {name: line[name] for name in line if name not in ("source", "id", "account", "offset", *_PAID)}
@@ -78,7 +81,7 @@ class Quoter:
             return replace(asked.account, account=_PAYER)
         return Account(_PAYER, book.currency, book.name, "prepaid", 0)
 
-    def _decide(self, value: bytes, payer: Account) -> tuple[dict[str, Any], Account] | Rejection:
+    def _decide(self, value: bytes, payer: Account) -> tuple[dict[str, Any], Account] | Refusal:
         if self._made % _MEMORY == 0:
             self._calculator = self._new_calculator()
         self._made += 1

@@ -1,6 +1,7 @@
-"""Usage and commands in file order through the same engine, with no servers: the oracle of every balance.
+"""Simulation: usage and commands of a file, decided in order by the same engine, without servers.
 
-Owns: how lines become batches, and the one JSON document of ``tokenbill simulate`` (CONTRACT §5).
+It is the reference for every balance. Owns: how lines become batches, and the JSON document of ``tokenbill simulate``
+(docs/reference/command-line.md, "tokenbill simulate").
 """
 
 import hashlib
@@ -18,12 +19,12 @@ from billing.commits.identities import HashHour
 from billing.commits.input_batch import InputBatch, PlainRecord
 from billing.commits.outbox_frames import Frame, unpack_batches, unpack_frames
 from billing.commits.output_documents import account_object, trial_balance_object
-from billing.corrections.history import AccountHistory, DecidedBatches, HistoryUnavailable, decided_batches, histories
+from billing.corrections.history import AccountHistory, DecidedBatches, decided_batches, histories
 from billing.engine.partition_engine import PartitionEngine
 from schemas.cloudevents import read_envelope
 from schemas.commands import COMMANDS, TransferPackage
 from schemas.json_text import dump_json
-from schemas.rejections import Rejection
+from schemas.refusals import Refusal
 from schemas.topics import ACCOUNT_EVENT_TOPIC, COMMAND_FORWARDED_TOPIC, COMMAND_TOPIC, REJECTED_TOPIC, USAGE_TOPIC
 from schemas.units import format_pico
 
@@ -32,7 +33,7 @@ DEFAULT_OPERATOR = "operator"
 
 
 class NothingStored:
-    """A loader for a partition that begins empty."""
+    """A loader for a partition that starts empty."""
 
     def load_accounts(self, ids: Sequence[str]) -> list[Account]:
         return []
@@ -46,13 +47,12 @@ class NothingStored:
     def load_hours(self, partition: int, hours: Sequence[int]) -> list[HashHour]:
         return []
 
-    def histories(self, state: PartitionState, accounts: Sequence[str]) -> dict[str, AccountHistory]:
+    def histories(self, state: PartitionState, accounts: Sequence[str]) -> dict[str, AccountHistory] | Refusal:
         return histories([], accounts)
 
 
 class Remembering(NothingStored):
-    """Remembers command identities and payments across the commits of one run in memory, and with ``keep_history`` the
-    commits themselves."""
+    """A loader that keeps command identities and payments of one run in memory; with ``keep_history`` also commits."""
 
     def __init__(self, *, keep_history: bool) -> None:
         self.commands: dict[tuple[str, str], str] = {}
@@ -66,34 +66,36 @@ class Remembering(NothingStored):
         return self.payments.intersection(pairs)
 
     def remember(self, record: CommitRecord) -> None:
-        """Take identities and payments of a commit."""
+        """Add the command identities and payments of a commit."""
         self.commands.update(((source, id_), outcome) for source, id_, outcome in record.commands_seen)
         self.payments.update(record.payments)
 
     def keep(self, commit: DecidedBatches) -> None:
-        """Take what a history needs of a commit."""
+        """Add a commit to the history, if histories are kept."""
         if self._commits is not None:
             self._commits.append(commit)
 
-    def histories(self, state: PartitionState, accounts: Sequence[str]) -> dict[str, AccountHistory]:
+    def histories(self, state: PartitionState, accounts: Sequence[str]) -> dict[str, AccountHistory] | Refusal:
         if self._commits is None:
-            raise HistoryUnavailable("history_not_kept", "this run was told that no usage is corrected, and keeps none")
+            return Refusal("history_not_kept", "this run was told that no usage is corrected, and keeps none")
         return histories(self._commits, accounts)
 
 
 @dataclass(slots=True)
 class Simulation:
-    """A run in progress. Feed lines, then take the document."""
+    """A simulation in progress: call :meth:`feed` with lines, then :meth:`document`."""
 
     catalog: Catalog
     calculator: Calculator
     operator: str = DEFAULT_OPERATOR
     lines_per_commit: int = LINES_PER_COMMIT
     keep_history: bool = True
-    """Whether lines stay in memory, which void and correction of usage need."""
+    """Keep all lines in memory, as voiding and correction of usage require."""
     account_event: Callable[[int, bytes], object] | None = None
-    """Takes each event of ``account.events``, with the time of the line that brought it about. Then each line is a
-    commit of its own: events come in the order of the file."""
+    """Called with each event of ``account.events`` and the time of the line that caused it, microseconds UTC.
+
+    If set, each line is a commit of its own, so that events come in the order of the file.
+    """
     counts: CommitCounts = field(default_factory=CommitCounts)
     rejections: Counter[str] = field(default_factory=Counter)
     _balances: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -110,7 +112,7 @@ class Simulation:
         )
 
     def feed(self, lines: Iterable[bytes]) -> None:
-        """Apply lines (one CloudEvent as JSON each; blank lines are passed over) in order."""
+        """Apply lines in order; each is one CloudEvent as JSON, and blank lines are skipped."""
         topic, run = USAGE_TOPIC, list[bytes]()
         for line in lines:
             if not line.strip():
@@ -120,16 +122,16 @@ class Simulation:
                 self._commit(topic, run)
                 topic, run = line_topic, []
             run.append(line)
-            # What it sends is received, and what it brings about is told, before the next line is decided.
+            # Deliver its messages and report its account events before the next line is decided.
             if sends or self.account_event is not None:
                 self._commit(topic, run)
                 run = []
         self._commit(topic, run)
 
     def _look(self, line: bytes) -> tuple[str, bool]:
-        """The topic a line belongs to, and whether it may send a message to another account; notes its time."""
+        """Record the time of a line; return its topic, and True if it may send a message to another account."""
         envelope = read_envelope(line)
-        if not isinstance(envelope, Rejection):
+        if not isinstance(envelope, Refusal):
             self._greatest_us, self._line_us = max(self._greatest_us, envelope.time_us), envelope.time_us
             is_command = envelope.type in COMMANDS
             return COMMAND_TOPIC if is_command else USAGE_TOPIC, envelope.type == TransferPackage.TYPE
@@ -148,7 +150,7 @@ class Simulation:
             frames = self._decide(COMMAND_FORWARDED_TOPIC, frames)
 
     def _decide(self, topic: str, frames: Sequence[Frame]) -> list[Frame]:
-        """One commit; the messages that it sends."""
+        """Decide one commit and return the messages that it sends."""
         start = self._positions.get(topic, 0)
         records = [PlainRecord(start + n, 0, frame.key, frame.value, _present(frame)) for n, frame in enumerate(frames)]
         self._positions[topic] = start + len(records)
@@ -175,7 +177,7 @@ class Simulation:
                     self.account_event(self._line_us, frame.value or b"")
 
     def document(self, as_of_us: int | None = None) -> dict[str, object]:
-        """Roll every account to ``as_of_us`` (default: the greatest time fed) and write the document."""
+        """Roll every account forward to ``as_of_us`` (default: the greatest time fed) and return the document."""
         self._line_us = self._greatest_us if as_of_us is None else as_of_us
         self._take(self._engine.roll_all(self._line_us))
         accounts = {}
@@ -206,5 +208,5 @@ class Simulation:
 
 
 def _present(frame: Frame) -> list[tuple[str, bytes]]:
-    """A frame's headers as a consumer sees them."""
+    """Return a frame's headers that have a value."""
     return [(name, content) for name, content in frame.headers if content is not None]

@@ -1,1 +1,1 @@
-"""Postpaid bills and committed spend."""
+"""Postpaid bills and spend commitments."""

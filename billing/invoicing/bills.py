@@ -1,9 +1,9 @@
-"""Postpaid accounts: bills on their day, collected elsewhere (with the phone bill), and arrears. Plain rules.
+"""Bills of postpaid accounts: issue on the bill day, collection, chargeback, arrears.
 
-On the bill day at 00:00 (:data:`BILL_ZONE`), by log time, what the wallet owes, in whole fen, leaves the wallet and
-becomes a bill: an amount receivable that is due some days later. A bill is paid by the confirmation of who collects it
-and opened again by a chargeback. While a bill is past due the account is suspended: it may not buy and not reserve, but
-usage that happened is billed as ever. Never: usage, SQL, the clock.
+Bills are collected elsewhere, for example with the phone bill. On the bill day at 00:00 (:data:`BILL_ZONE`), by log
+time, the debt of the wallet in whole fen moves from the wallet to a bill: an amount receivable that is due some days
+later. The collector's confirmation pays a bill; a chargeback reopens it. While a bill is past due, the account is
+suspended: it may not buy or reserve, but its usage is still billed. No usage, no SQL, no clock.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -12,28 +12,29 @@ from zoneinfo import ZoneInfo
 from billing import ledger
 from billing.accounts.account import CLOSED, NO_END_US, OPEN, SUSPENDED, Account
 from billing.accounts.account_event import AccountEvent
-from billing.accounts.command_context import CommandContext, Refusal
+from billing.accounts.command_context import CommandContext
 from billing.accounts.extras import Bill, BillTerms
 from billing.accounts.wallet import put_in
 from billing.ledger import Postings
 from schemas.commands import ChangeCredit, ChargeBackBill, CollectBill
+from schemas.refusals import Refusal
 from schemas.times import DAY_US
 from schemas.units import FEN_PICO, format_pico
 
 BILL_ZONE = ZoneInfo("Asia/Shanghai")
-"""Where a bill day begins."""
+"""Time zone of the bill day."""
 DUE_DAYS = 30
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
 def terms(bill_day: int, due_days: int | None, now_us: int) -> BillTerms:
-    """The terms of an account that is opened now: its first period begins now and ends on the next bill day."""
+    """Return the terms of an account opened at ``now_us``: its first period ends on the next bill day."""
     return BillTerms(bill_day, DUE_DAYS if due_days is None else due_days, now_us, next_bill_us(bill_day, now_us))
 
 
 def next_bill_us(bill_day: int, after_us: int) -> int:
-    """The first beginning of a bill day after a time."""
+    """Return the start of the first bill day after ``after_us``."""
     local = _local(after_us)
     year, month = local.year, local.month
     day = datetime(year, month, bill_day, tzinfo=BILL_ZONE)
@@ -43,7 +44,10 @@ def next_bill_us(bill_day: int, after_us: int) -> int:
 
 
 def next_due_us(account: Account) -> int:
-    """When time next does something here: a bill day, or the due day of a bill that is open."""
+    """Return the next bill day or due time of an open bill; ``NO_END_US`` if there is none.
+
+    Due times matter only while the account is open.
+    """
     due_us = NO_END_US if account.extras.bill_terms is None else account.extras.bill_terms.next_us
     if account.status == OPEN:
         due_us = min([due_us, *(bill.due_us for bill in account.extras.bills if bill.open_pico)])
@@ -51,7 +55,7 @@ def next_due_us(account: Account) -> int:
 
 
 def roll_bills(account: Account, now_us: int, postings: Postings) -> list[AccountEvent]:
-    """A bill whose day has come, and the suspension of an account with a bill past due."""
+    """Issue a bill if the bill day has come, and suspend an account with a bill past due."""
     events: list[AccountEvent] = []
     if account.extras.bill_terms is not None and account.extras.bill_terms.next_us <= now_us:
         events += _issue(account, account.extras.bill_terms, postings)
@@ -65,10 +69,10 @@ def roll_bills(account: Account, now_us: int, postings: Postings) -> list[Accoun
 def _issue(account: Account, agreed: BillTerms, postings: Postings) -> list[AccountEvent]:
     from_us, until_us = agreed.since_us, agreed.next_us
     owed_pico = max(0, -account.wallet_pico)
-    amount_pico = owed_pico - owed_pico % FEN_PICO  # What lies below the fen stays in the wallet, for the next bill.
+    amount_pico = owed_pico - owed_pico % FEN_PICO  # The part below one fen stays in the wallet for the next bill.
     agreed.since_us, agreed.next_us = until_us, next_bill_us(agreed.bill_day, until_us)
     if account.status == CLOSED:
-        account.extras.bill_terms = None  # That was the last one.
+        account.extras.bill_terms = None  # This was the last bill.
     if amount_pico == 0:
         return []
     put_in(account, amount_pico, gift=False)
@@ -86,7 +90,7 @@ def _issue(account: Account, agreed: BillTerms, postings: Postings) -> list[Acco
 
 
 def collect(data: CollectBill, account: Account, scene: CommandContext) -> Account | Refusal:
-    """A bill, or a part of it, was paid; the last one past due lets the account go on."""
+    """Apply ``bill.collected.v1``: pay a bill or part of it; resume the account if no bill is past due any more."""
     bill = _bill(account, data.bill_id)
     if bill is None:
         return _unknown(data.bill_id)
@@ -106,7 +110,7 @@ def collect(data: CollectBill, account: Account, scene: CommandContext) -> Accou
 
 
 def charge_back(data: ChargeBackBill, account: Account, scene: CommandContext) -> Account | Refusal:
-    """What was collected went back to the payer: the bill is open again, due when it was."""
+    """Apply ``bill.charged_back.v1``: reopen a bill whose payment was returned; its due date does not change."""
     bill = _bill(account, data.bill_id)
     if bill is None:
         return _unknown(data.bill_id)
@@ -121,7 +125,7 @@ def charge_back(data: ChargeBackBill, account: Account, scene: CommandContext) -
 
 
 def change_credit(data: ChangeCredit, account: Account, scene: CommandContext) -> Account | Refusal:
-    """How far the wallet, with what is billed and open, may fall below zero from now on."""
+    """Apply ``credit.changed.v1``: set the credit limit, which covers wallet debt and open bills together."""
     account.credit_limit_pico = data.credit_limit_pico
     return account
 

@@ -1,7 +1,6 @@
-"""The counters of an account's period rules: what usage leaves in them, and commitments, which begin and are settled.
+"""Counters of an account's period rules, and the start and settlement of spend commitments.
 
-What an event does to a counter is :mod:`billing.pricing.period_prices`. Never: SQL, the clock (``now_us`` is the
-log's time).
+The effect of an event on a counter is :mod:`billing.pricing.period_prices`. No SQL, no clock: ``now_us`` is log time.
 """
 
 from billing import ledger
@@ -18,18 +17,21 @@ from billing.tax import net_of_tax
 
 
 def count_usage(account: Account, counters: Counters, oldest_us: int | None) -> None:
-    """Keep the counters that an event changed; drop those of periods that ended by ``oldest_us`` (None: none)."""
+    """Store the counters that an event changed, and drop those of periods that ended by ``oldest_us``.
+
+    With ``oldest_us`` None nothing is dropped. Commitments are kept until they are settled.
+    """
     kept = {**account.extras.counters, **counters}
     _keep(account, kept if oldest_us is None else without_past(kept, oldest_us))
 
 
 def _keep(account: Account, counters: dict[str, Counter]) -> None:
-    """Replace the counters of an account; their order tells nothing, so it is that of the keys."""
+    """Replace the counters of an account, sorted by key so that equal counters give equal documents."""
     account.extras.counters = dict(sorted(counters.items()))
 
 
 def begin_commitments(account: Account, now_us: int, catalog: Catalog) -> None:
-    """Begin the commitments of an account's price book with the period that holds ``now_us``."""
+    """Begin the commitments of an account's price book with the period that contains ``now_us``."""
     book = catalog.price_book_at(account.price_book, now_us)
     rules = [] if book is None else [rule for rule in book.periods.values() if rule.kind == COMMITMENT]
     periods = [(rule, period_of(rule, now_us)) for rule in rules]
@@ -38,10 +40,10 @@ def begin_commitments(account: Account, now_us: int, catalog: Catalog) -> None:
 
 
 def settle_commitments(account: Account, now_us: int, postings: Postings, catalog: Catalog) -> list[AccountEvent]:
-    """Charge what is missing to the commitments of periods whose grace is over, and begin the periods after them.
+    """Charge the shortfall of commitments whose period and grace are over, and begin the next periods.
 
-    What counts is the version of the book in force at the end of the period: its amount, its tax rate, and whether
-    it has the commitment at all.
+    The price book version in force at the end of the period determines the committed amount and the tax rate. If it
+    has no such commitment, nothing is charged and the commitment ends.
     """
     counters = account.extras.counters
     events: list[AccountEvent] = []
@@ -67,7 +69,7 @@ def settle_commitments(account: Account, now_us: int, postings: Postings, catalo
 def _settle(
     account: Account, book: PriceBook, rule: PeriodRule, first_day: str, counter: Counter, postings: Postings
 ) -> AccountEvent:
-    """Charge what is missing to one commitment: the wallet pays it, tax included; it is revenue of its own kind."""
+    """Charge the shortfall of one commitment to the wallet, tax included, and post it as ``revenue_commitment``."""
     missing_pico = max(0, rule.amount_pico - counter.used)
     if missing_pico:
         net_pico = net_of_tax(missing_pico, book.tax_rate_micro)

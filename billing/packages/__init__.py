@@ -1,1 +1,1 @@
-"""Plans that are bought: grants, cycles, fees, subscriptions, refunds, transfers."""
+"""Purchased plans: grants, cycles, fees, subscriptions, proration, refunds, transfers."""

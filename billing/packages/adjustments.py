@@ -1,24 +1,26 @@
-"""A balance corrected by hand, asked for by one person and approved by another. Plain rules.
+"""Manual balance adjustments, requested by one person and approved by another.
 
-The wallet may be corrected below zero, and a correction counts as money that was paid; what is taken is taken from
-gifts first. Of a bucket the amount and what remains change together, so that what was used stays what it was; its
-liability stays too and is earned over what is left, unless nothing is left. Never: SQL, the clock.
+A wallet may be adjusted below zero. A positive adjustment counts as paid money; a negative one takes gift money first.
+For a bucket, the granted amount and the remainder change together, so that the used quantity stays the same. The
+bucket's contract liability also stays, and is earned over the new remainder; if nothing remains, the liability is
+posted to the control account ``adjustments``. No SQL, no clock.
 """
 
 from billing import ledger
 from billing.accounts.account import ACTIVE, PENDING, USED_UP, Account, Bucket, never_begun
-from billing.accounts.command_context import WALLET_MAX_PICO, CommandContext, Refusal
+from billing.accounts.command_context import WALLET_MAX_PICO, CommandContext
 from billing.accounts.wallet import put_in, take_out
 from schemas.commands import AdjustBalance
+from schemas.refusals import Refusal
 from schemas.units import MICRO_DIGITS, MICRO_PICO, format_micro, format_pico
 
 WALLET = "wallet"
 BUCKET_MAX_MICRO = 10 ** (18 + MICRO_DIGITS)
-"""No command lifts a bucket above this, which is the most a plan may grant."""
+"""Largest amount of a bucket, and the most that a plan may grant; a command that would exceed it is refused."""
 
 
 def adjust(data: AdjustBalance, account: Account, scene: CommandContext) -> Account | Refusal:
-    """Correct the wallet, or a bucket (by its id, or by its grant where that has one bucket)."""
+    """Adjust the wallet, or a bucket named by its id or by a grant that has only one bucket."""
     if data.requested_by.strip().casefold() == data.approved_by.strip().casefold():
         return Refusal("same_person", f"{data.requested_by!r} asked for it and approved it: another must approve")
     if data.amount_pico == 0:
@@ -63,7 +65,7 @@ def _adjust_bucket(bucket: Bucket, change_micro: int, account: Account, scene: C
         return Refusal("overflow", f"a bucket holds at most {format_micro(BUCKET_MAX_MICRO)}")
     resize(bucket, change_micro, scene)
     if bucket.status == USED_UP:
-        # No burn will earn it any more, and a bucket that is used up owes nothing.
+        # No later burn can earn this liability, and a used-up bucket must not carry any.
         detail, left_pico = str(bucket.plan_key), bucket.liability_pico
         bucket.liability_pico = 0
         scene.postings.post(
@@ -75,7 +77,7 @@ def _adjust_bucket(bucket: Bucket, change_micro: int, account: Account, scene: C
 
 
 def one_bucket(account: Account, name: str) -> Bucket | Refusal:
-    """The one bucket that a name means: a bucket's id, or a grant that has only one."""
+    """Return the bucket with this id, or the only bucket of this grant; refuse an unknown or ambiguous name."""
     found = account.granted(name)
     if not found:
         return Refusal("unknown_grant", f"there is no grant {name!r} on this account")
@@ -86,7 +88,7 @@ def one_bucket(account: Account, name: str) -> Bucket | Refusal:
 
 
 def whole_micro(amount_pico: int) -> int | Refusal:
-    """A quantity of a bucket's unit in micro; finer than that no bucket counts."""
+    """Convert a quantity from pico to micro of a bucket's unit; refuse a quantity finer than 1e-6."""
     micro, finer = divmod(amount_pico, MICRO_PICO)
     if finer:
         return Refusal("invalid_amount", f"amount: {format_pico(amount_pico)} is finer than 1e-6 of the bucket's unit")
@@ -94,7 +96,7 @@ def whole_micro(amount_pico: int) -> int | Refusal:
 
 
 def resize(bucket: Bucket, change_micro: int, scene: CommandContext) -> None:
-    """Change what a bucket granted and what remains of it alike; its status follows from what remains."""
+    """Change the granted amount and the remainder of a bucket by the same quantity, and update its status."""
     bucket.amount_micro += change_micro
     bucket.remaining_micro += change_micro
     if bucket.remaining_micro == 0:

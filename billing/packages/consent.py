@@ -1,15 +1,20 @@
-"""Consent to pay for overage: what ``overage.consented.v1`` does. Plain rules. Never: what overage costs."""
+"""Consent to pay for overage: the rule of the command ``overage.consented.v1``.
+
+Overage itself is :mod:`billing.burning.overage`.
+"""
 
 from billing.accounts.account import NO_END_US, Account
-from billing.accounts.command_context import CommandContext, Refusal
+from billing.accounts.command_context import CommandContext
 from billing.accounts.extras import Consent
 from schemas.commands import ConsentOverage
+from schemas.refusals import Refusal
 
 
 def consent_overage(data: ConsentOverage, account: Account, scene: CommandContext) -> Account | Refusal:
-    """The account agrees to pay for overage of a plan, for usage from the command's time until ``until``.
+    """Record that the account agrees to pay for overage of a plan, for usage from the command's time until ``until``.
 
-    What was agreed before keeps its beginning; an ``until`` that is not after it takes the consent back.
+    A consent that is in force at the command's time keeps its start. If ``until`` is not after the start, the consent
+    is withdrawn.
     """
     if scene.catalog.plan(data.plan) is None:
         return Refusal("unknown_plan", f"there is no plan {data.plan!r}")

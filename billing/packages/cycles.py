@@ -1,9 +1,11 @@
-"""When the cycles of a grant or subscription begin and end (CONTRACT §3 "Cycles"): half-open, in the plan's time zone.
+"""Start and end of each cycle of a grant or subscription (docs/reference/plans.md, "Cycles").
 
-Owns: the start of the n-th cycle of every kind. A later cycle begins at the first moment of its local day: where clocks
-skip midnight that is when they had been put forward, where midnight comes twice it is the first one. Every cycle is
-counted from the first, never from the one before, so a month end stays a month end (31, 28, 31). Never: what a cycle
-grants, the clock.
+Cycles are half-open intervals in the plan's time zone. Except for cycles of kind ``days``, a later cycle begins at the
+first moment of its local day. Where a clock change skips midnight, that is the moment after the change; where midnight
+occurs twice, it is the first one. Each cycle is computed from the first cycle, not from the previous one, so a month
+end stays a month end (31, 28, 31).
+
+What a cycle grants is :mod:`billing.packages.grants`. No clock.
 """
 
 from calendar import monthrange
@@ -19,18 +21,22 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _LAST_YEAR = 9998
 LAST_START_US = MAX_TIME_US - 36_600 * DAY_US
-"""A first cycle may begin before this: the longest (36,500 days) must end in a year that can be written."""
+"""Exclusive upper bound for the start of a first cycle.
+
+The longest cycle (36,500 days) must end in a year that can be written.
+"""
 
 
 def cycle_start_us(cycle: Cycle, first_us: int, number: int) -> int:
-    """When cycle ``number`` (from 1) begins, of cycles of which the first begins at ``first_us``.
+    """Return the start of cycle ``number`` (from 1), where the first cycle begins at ``first_us``.
 
-    ``subscription_month``: 00:00 on the day of the month that the first began on, or the month's last day where it
-    lacks it; ``calendar_month``: 00:00 on the first of the month; ``days``: that many times 24 hours after the one
-    before; ``once``: there is no second one. ``NO_END_US`` where a cycle would begin after the year 9998, or never.
+    By kind: ``subscription_month`` begins at 00:00 on the day of the month on which the first cycle began, or on the
+    last day of a shorter month; ``calendar_month`` at 00:00 on the first of the month; ``days`` that many times 24
+    hours after the previous cycle; ``once`` has no second cycle. Returns ``NO_END_US`` if the cycle does not exist or
+    would begin after the year 9998.
 
     Raises:
-        ValueError: a kind that does not exist, or a number below 1.
+        ValueError: the kind does not exist, or the number is below 1.
     """
     if number < 1:
         raise ValueError(f"there is no cycle {number}")
@@ -54,12 +60,12 @@ def cycle_start_us(cycle: Cycle, first_us: int, number: int) -> int:
 
 
 def cycle_end_us(cycle: Cycle, first_us: int, number: int) -> int:
-    """When cycle ``number`` ends: where the next one begins. ``NO_END_US`` where it has no end."""
+    """Return the end of cycle ``number``, which is the start of the next one; ``NO_END_US`` if it has no end."""
     return cycle_start_us(cycle, first_us, number + 1)
 
 
 def cycle_at(cycle: Cycle, first_us: int, time_us: int) -> int:
-    """The number of the cycle that a time lies in; 1 for a time before the first begins."""
+    """Return the number of the cycle that contains ``time_us``; 1 for a time before the first cycle."""
     if time_us < first_us or cycle.kind == "once":
         return 1
     if cycle.kind == "days":
@@ -67,7 +73,7 @@ def cycle_at(cycle: Cycle, first_us: int, time_us: int) -> int:
     else:
         zone = ZoneInfo(cycle.timezone)
         first, at = ((_EPOCH + us * _MICROSECOND).astimezone(zone) for us in (first_us, time_us))
-        # The cycle that begins in the month of the time, or the one before it.
+        # The cycle that begins in the same month as time_us; the loop below steps back if it begins later.
         number = 12 * (at.year - first.year) + at.month - first.month + 1
     while number > 1 and cycle_start_us(cycle, first_us, number) > time_us:
         number -= 1
@@ -75,12 +81,12 @@ def cycle_at(cycle: Cycle, first_us: int, time_us: int) -> int:
 
 
 def _first_moment_us(midnight: datetime, zone: ZoneInfo) -> int:
-    """The first moment at which the clocks of a zone show this local time or, where they skip it, a later one."""
-    # fold 0 is the offset before a change of the clocks, fold 1 the offset after it.
+    """Return the first moment at which the local time is ``midnight`` or, where that is skipped, later."""
+    # fold=0 uses the UTC offset before a clock change, fold=1 the offset after it.
     begins_us, before_us = (_utc_us(midnight.replace(tzinfo=zone, fold=fold)) for fold in (0, 1))
     if _wall(begins_us, zone) == midnight:
         return begins_us
-    while begins_us - before_us > 1:  # skipped: between the two the clocks were put forward
+    while begins_us - before_us > 1:  # midnight is skipped: search for the moment of the clock change
         middle_us = (before_us + begins_us) // 2
         if _wall(middle_us, zone) < midnight:
             before_us = middle_us

@@ -1,4 +1,4 @@
-"""Fees of packages: the amount with its tax, and taking or returning it."""
+"""Plan fees: the amount with its tax, a share of it, and taking or returning it."""
 
 from dataclasses import dataclass
 
@@ -13,31 +13,35 @@ from schemas.units import part_to_fen
 
 @dataclass(frozen=True, slots=True)
 class Fee:
-    """A fee with tax, in pico: ``net_pico`` is the part without it."""
+    """A fee in pico: ``gross_pico`` includes tax, ``net_pico`` does not."""
 
     gross_pico: int
     net_pico: int
 
     @property
     def tax_pico(self) -> int:
-        """The tax in it."""
+        """The tax part of the fee."""
         return self.gross_pico - self.net_pico
 
 
 def fee_of(plan: Plan, part: int = 1, whole: int = 1) -> Fee:
-    """The fee of a plan for ``part`` of ``whole`` of its cycle."""
+    """Return the fee of a plan for ``part`` of ``whole`` of its cycle."""
     return share_of(plan.price_pico, plan.tax_rate_micro, part, whole)
 
 
 def share_of(gross_pico: int, tax_rate_micro: int, part: int, whole: int) -> Fee:
-    """``part`` of ``whole`` of an amount with tax, half up to fen; all of it as it is."""
+    """Return ``part`` of ``whole`` of a tax-inclusive amount, rounded half up to fen; the whole is not rounded."""
     if part != whole:
         gross_pico = part_to_fen(gross_pico, part, whole)
     return Fee(gross_pico, split_fee(gross_pico, tax_rate_micro)[0])
 
 
 def sell(account: Account, plan: Plan, grant_id: str, fee: Fee, pay_from: str, now_us: int, postings: Postings) -> None:
-    """Take the fee of a grant, remembering what of it was gift money, and post it."""
+    """Take the fee of a grant, record how much of it was gift money, and post it.
+
+    A fee paid elsewhere (``pay_from`` other than ``wallet``) is posted as cash. Records of grants that have ended are
+    dropped.
+    """
     if pay_from == "wallet":
         paid_pico = account.extras.wallet_paid_pico
         for name in [name for name in paid_pico if _has_ended(account, name, now_us)]:
@@ -47,7 +51,7 @@ def sell(account: Account, plan: Plan, grant_id: str, fee: Fee, pay_from: str, n
 
 
 def give_back(account: Account, plan: Plan, fee: Fee, pay_from: str, gift_pico: int, postings: Postings) -> None:
-    """Give part of a fee back, so much of it as gift money."""
+    """Return part of a fee, ``gift_pico`` of it as gift money, and post it."""
     if pay_from == "wallet":
         put_in(account, fee.gross_pico - gift_pico, gift=False)
         put_in(account, gift_pico, gift=True)
@@ -59,7 +63,7 @@ def _has_ended(account: Account, grant_id: str, now_us: int) -> bool:
 
 
 def _post_fee(account: Account, plan: Plan, fee: Fee, pay_from: str, postings: Postings) -> None:
-    """A fee is liability, and tax that is not due yet."""
+    """Post a fee: its net part as contract liability, its tax as output VAT that is not yet due."""
     paid_by = ledger.CUSTOMER_DEPOSITS if pay_from == "wallet" else ledger.CASH
     postings.post(
         account.currency,
@@ -70,5 +74,5 @@ def _post_fee(account: Account, plan: Plan, fee: Fee, pay_from: str, postings: P
 
 
 def fee_payable(account: Account, pay_from: str, amount_pico: int) -> bool:
-    """Whether a fee can be taken: one paid elsewhere always, from the wallet within money and credit limit."""
+    """Return True if a fee can be taken: always if it is paid elsewhere, else within wallet and credit limit."""
     return pay_from != "wallet" or can_pay(account, amount_pico)

@@ -1,7 +1,8 @@
-"""What a fee buys: the buckets of one cycle, and the fee as liability and tax (CONTRACT §3). Plain rules.
+"""Grants: the buckets of one cycle, or of part of one, and their activation (docs/reference/plans.md).
 
-Owns: the split of a fee, the buckets of a purchase or of a part of a cycle, and the begin of those that wait for their
-first use. Never: when a cycle begins (:mod:`billing.packages.cycles`), renewal (:mod:`billing.packages.subscriptions`).
+This module creates the buckets of a purchase or of part of a cycle, and begins buckets that wait for their first use.
+The start of a cycle is :mod:`billing.packages.cycles`, the fee :mod:`billing.packages.fees`, renewal
+:mod:`billing.packages.subscriptions`.
 """
 
 from dataclasses import dataclass
@@ -18,14 +19,14 @@ from schemas.units import divide_half_even
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """From a time (included) until another (excluded)."""
+    """A half-open time interval: ``from_us`` is included, ``until_us`` is excluded."""
 
     from_us: int
     until_us: int
 
 
 def lapse_us(plan: Plan, ends_us: int) -> int:
-    """Log time at which what ends at ``ends_us`` lapses."""
+    """Return the log time at which a bucket that ends at ``ends_us`` expires: its end plus the plan's grace."""
     return NO_END_US if ends_us >= NO_END_US else ends_us + plan.grace_hours * HOUR_US
 
 
@@ -41,9 +42,9 @@ def add_buckets(
     part: int = 1,
     whole: int = 1,
 ) -> list[Bucket]:
-    """Add the buckets of a plan for ``part`` of ``whole`` of a cycle, numbered from ``number``; returns them.
+    """Add the buckets of a plan for ``part`` of ``whole`` of a cycle, numbered from ``number``, and return them.
 
-    An amount is cut half even to 1e-6, and never to nothing.
+    A partial amount is rounded half even to 1e-6, and is at least 1e-6.
     """
     added = [
         Bucket(
@@ -73,10 +74,11 @@ def add_buckets(
 def grant_package(
     account: Account, plan: Plan, grant_id: str, starts_at_us: int, now_us: int, pay_from: str, postings: Postings
 ) -> None:
-    """Add the buckets of one cycle to the account and post the sale.
+    """Add the buckets of one cycle to the account, take the fee and post the sale.
 
-    ``pay_from`` is ``external`` (the fee was paid elsewhere: cash) or ``wallet``. Buckets of a plan that begins with
-    its first use wait for it, from ``starts_at_us`` until they must begin.
+    ``pay_from`` is ``external`` (the fee was paid elsewhere and is posted as cash) or ``wallet``. Buckets of a plan
+    that begins with its first use are pending until then; they begin at the latest ``activate_within_days`` after
+    ``starts_at_us`` (0: no limit).
     """
     fee = fee_of(plan)
     span = Span(starts_at_us, cycle_end_us(plan.cycle, starts_at_us, 1))
@@ -91,7 +93,7 @@ def grant_package(
 
 
 def begin(account: Account, bucket: Bucket, plan: Plan, time_us: int) -> None:
-    """Begin the cycle of a grant that waited, all its buckets together."""
+    """Begin the cycle of a grant that waits for its first use; all its buckets begin together."""
     ends_us = cycle_end_us(plan.cycle, time_us, 1)
     for waiting in account.granted(bucket.grant):
         if waits_for_use(waiting, plan):

@@ -1,20 +1,23 @@
-"""Contract liability of a fee: its split over buckets, and the revenue that a burn earns."""
+"""Contract liability of a fee: its split between buckets, and the revenue that a burn earns."""
 
 from billing.catalog.model import Plan
 from schemas.units import FEN_PICO, MILLION, divide_half_even, divide_half_up
 
 
 def earned_pico(liability_pico: int, burned_micro: int, remaining_micro: int) -> int:
-    """Revenue of a burn: liability left x burned / remaining before it; the burn that empties takes what is left."""
+    """Return the revenue of a burn: liability left x burned / remaining before the burn, half even to 1e-12.
+
+    The burn that empties the bucket earns all of the liability that is left.
+    """
     if burned_micro == remaining_micro:
         return liability_pico
     return divide_half_even(liability_pico * burned_micro, remaining_micro)
 
 
 def share_liability(net_pico: int, plan: Plan) -> list[int]:
-    """The liability of each bucket of a plan by its fee share, to fen; the last bucket takes the rest.
+    """Split a net fee between the buckets of a plan by fee share, to fen; the last bucket takes the rest.
 
-    What is rounded is the sum up to and with each bucket, so that no bucket's part can be negative.
+    The cumulative sum is rounded (half up) after each bucket, so that no bucket's part can be negative.
     """
     parts: list[int] = []
     share_micro = 0

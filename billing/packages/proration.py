@@ -1,4 +1,4 @@
-"""A change of plan within a cycle: credit for the rest, fee for the rest."""
+"""Proration: change of a subscription's plan within a cycle, with a credit and a fee for the remaining time."""
 
 from billing.accounts.account import Account, Bucket
 from billing.accounts.deduction_order import PlanOf
@@ -15,12 +15,15 @@ from schemas.units import FEN_PICO, part_to_fen
 def change_now(
     account: Account, subscription: Subscription, new: Plan, now_us: int, plan_of: PlanOf, postings: Postings
 ) -> bool:
-    """Change the plan for the rest of the running, granted cycle; False, and nothing, where the wallet cannot pay it.
+    """Change the plan for the rest of the current cycle, which must be granted.
 
-    With t of the cycle's time T left: the new plan costs its fee x t / T, half up to fen, and grants amounts x t / T,
-    half even to 1e-6. What was paid since p is credited x t / (time from p to the end), half up to fen, but its part
-    without tax is at most what the buckets have not earned, down to fen: quota that was used is not given back. What
-    gift money paid comes back as gift money, in proportion.
+    Return False and change nothing if the wallet cannot pay the difference.
+
+    Let t be the remaining time and T the duration of the cycle. The new plan costs fee x t / T, rounded half up to fen,
+    and grants amount x t / T, rounded half even to 1e-6. The amount paid for the cycle since time p (its start, or the
+    last change) is credited x t / (time from p to the end of the cycle), rounded half up to fen. The net part of the
+    credit is at most the liability that the buckets have not earned, rounded down to fen: used quota is not credited.
+    The part of the fee that gift money paid is credited as gift money, in proportion.
     """
     old = plan_of_subscription(subscription, plan_of)
     cycle = span_of(subscription, plan_of)
@@ -61,6 +64,6 @@ def _credit(subscription: Subscription, old: Plan, replaced: list[Bucket], left_
     if by_time.net_pico <= unearned_pico:
         return by_time
     paid_net_pico = split_fee(subscription.paid_pico, old.tax_rate_micro)[0]
-    # The tax goes with the net: at most the share of the tax that was paid.
+    # The tax is reduced with the net part, in proportion to the tax that was paid.
     tax_pico = (subscription.paid_pico - paid_net_pico) * unearned_pico // (paid_net_pico * FEN_PICO) * FEN_PICO
     return Fee(unearned_pico + tax_pico, unearned_pico)

@@ -1,27 +1,30 @@
-"""Refund of what is unused of a grant: ordered by a command, paid back when the bucket ends. Plain rules.
+"""Refunds of the unused part of a grant: ordered by a command, paid after the grace period.
 
-The command ends the grant's buckets: usage from then on finds others. What is unused is paid back once, like breakage,
-at the bucket's end plus its grace by log time, so that late usage of before still burns it (CONTRACT §3). It goes back
-the way the fee came: to the wallet, gift money as gift money, or out of the cash the fee was paid into elsewhere.
-Never: which bucket ends when, SQL, the clock.
+The command ``package.refunded.v1`` ends the grant's buckets, so later usage burns other buckets. The unused part is
+paid once, like breakage, at the bucket's end plus grace by log time, so that late usage from before the command still
+burns it (docs/reference/plans.md, "Refund"). The refund is paid the way the fee was paid: to the wallet, with gift
+money as gift money, or from cash if the fee was paid elsewhere.
+
+The time at which a bucket ends is decided in :mod:`billing.decide.roll_forward`. No SQL, no clock.
 """
 
 from billing import ledger
 from billing.accounts.account import REFUNDED, Account, Bucket
 from billing.accounts.account_event import AccountEvent
-from billing.accounts.command_context import CommandContext, Refusal
+from billing.accounts.command_context import CommandContext
 from billing.accounts.extras import Refund
 from billing.accounts.wallet import put_in
 from billing.catalog.model import Plan, PlanKey
 from billing.ledger import Postings
 from billing.tax import split_fee
 from schemas.commands import RefundPackage
+from schemas.refusals import Refusal
 from schemas.times import HOUR_US
 from schemas.units import part_to_fen
 
 
 def refund(data: RefundPackage, account: Account, scene: CommandContext) -> Account | Refusal:
-    """End a grant now (or one bucket, where its id is given) and remember that its rest is to be paid back."""
+    """End a grant now, or one bucket if ``grant_id`` names a bucket, and record the refund that is due for it."""
     buckets = account.granted(data.grant_id)
     if not buckets:
         return Refusal("unknown_grant", f"there is no grant {data.grant_id!r} on this account")
@@ -33,7 +36,7 @@ def refund(data: RefundPackage, account: Account, scene: CommandContext) -> Acco
         return Refusal(
             "nothing_to_refund", f"grant {data.grant_id!r} is used up, has ended, or is being refunded already"
         )
-    for bucket in lasting:  # an empty one too ends now, for it says what becomes of overage
+    for bucket in lasting:  # empty buckets end too, because their plan would otherwise decide overage
         plan = scene.catalog.plan(bucket.plan, bucket.plan_version)
         if plan is None:
             return Refusal("unknown_plan", f"there is no plan {bucket.plan_key}")
@@ -48,7 +51,10 @@ def refund(data: RefundPackage, account: Account, scene: CommandContext) -> Acco
 
 
 def _fee_pico(account: Account, bucket: Bucket, plan: Plan) -> int:
-    """What was paid for the sale that a bucket is of: of a subscription's running cycle, since its plan changed."""
+    """Return the fee that was paid for the sale a bucket belongs to, tax included.
+
+    For the current plan in a subscription's current cycle, this is the amount paid since the plan last changed.
+    """
     if bucket.is_pack:
         return plan.overage.price_pico
     subscription = account.subscription_of(bucket)
@@ -58,8 +64,10 @@ def _fee_pico(account: Account, bucket: Bucket, plan: Plan) -> int:
 
 
 def pay_back(account: Account, ended: list[Bucket], postings: Postings) -> list[AccountEvent]:
-    """Pay back what is unused of buckets whose refund is due, together for each grant, a pack and each plan of a cycle
-    that changed its plan by itself; they become ``refunded``."""
+    """Pay the refunds that are due for the unused part of these buckets, whose status becomes ``refunded``.
+
+    One refund is paid per grant; each pack, and each plan of a cycle whose plan changed, has a refund of its own.
+    """
     by_sale: dict[tuple[str, PlanKey], list[Bucket]] = {}
     for bucket in ended:
         by_sale.setdefault((bucket.sale, bucket.plan_key), []).append(bucket)
@@ -102,7 +110,7 @@ def _pay_grant(account: Account, grant: str, buckets: list[Bucket], postings: Po
 
 
 def bucket_ended(account: Account, bucket: Bucket, breakage_pico: int) -> AccountEvent:
-    """That a bucket has ended, what of it was unused, and what that earned."""
+    """Return the event ``bucket.ended.v1``: the bucket, its unused quantity and its breakage revenue."""
     return AccountEvent(
         account.account,
         "bucket.ended.v1",

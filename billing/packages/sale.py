@@ -1,14 +1,15 @@
-"""Conditions of a sale: the plan version, room for buckets, funds."""
+"""Preconditions of a sale: the plan version, space for buckets, sufficient funds."""
 
 from billing.accounts.account import MOST_BUCKETS, TOO_MANY_BUCKETS, Account
-from billing.accounts.command_context import CommandContext, Refusal
+from billing.accounts.command_context import CommandContext
 from billing.catalog.model import Plan
+from schemas.refusals import Refusal
 from schemas.times import format_time_us
 from schemas.units import format_pico
 
 
 def no_room(account: Account) -> Refusal:
-    """The refusal of buckets beyond what an account may have."""
+    """Return the refusal of a grant that would exceed the account's maximum number of buckets."""
     return Refusal(
         TOO_MANY_BUCKETS,
         f"the account has {len(account.buckets)} buckets, and {MOST_BUCKETS} are the most; use another account",
@@ -16,7 +17,7 @@ def no_room(account: Account) -> Refusal:
 
 
 def insufficient_funds(account: Account, plan: Plan) -> Refusal:
-    """The refusal of a fee that the wallet cannot pay."""
+    """Return the refusal of a fee that the wallet cannot pay."""
     return Refusal(
         "insufficient_funds",
         f"plan {plan.label} costs {format_pico(plan.price_pico)}, the wallet holds {format_pico(account.wallet_pico)} "
@@ -25,9 +26,9 @@ def insufficient_funds(account: Account, plan: Plan) -> Refusal:
 
 
 def plan_for_sale(name: str, version: int | None, account: Account, scene: CommandContext) -> Plan | Refusal:
-    """The plan version that an account may buy; the latest where no version is given.
+    """Return the plan version that an account may buy, by default the latest.
 
-    Whether the plan is sold at all is said by its latest version: older ones never change.
+    The latest version decides whether the plan is on sale at all, because published versions never change.
     """
     plan, latest = scene.catalog.plan(name, version), scene.catalog.plan(name)
     if plan is None or latest is None:

@@ -1,10 +1,11 @@
-"""Whether a command about a subscription may be carried out, and that it is. A refusal changes nothing.
+"""Rules of the subscription commands: check whether a command is allowed, then apply it or refuse it.
 
-Never: what a subscription does (:mod:`billing.packages.subscriptions`), SQL, Kafka, the clock.
+A refused command changes nothing. The behaviour of a subscription is :mod:`billing.packages.subscriptions`. No SQL, no
+Kafka, no clock.
 """
 
 from billing.accounts.account import FIRST_USE, NO_END_US, SUSPENDED, Account, has_room
-from billing.accounts.command_context import CommandContext, Refusal
+from billing.accounts.command_context import CommandContext
 from billing.accounts.extras import Subscription
 from billing.catalog.model import Plan
 from billing.packages.cycles import LAST_START_US, cycle_at
@@ -29,14 +30,15 @@ from schemas.commands import (
     StartSubscription,
     SuspendSubscription,
 )
+from schemas.refusals import Refusal
 from schemas.times import format_time_us
 
 MOST_PAST_CYCLES = 1_000
-"""A subscription may begin so many cycles before now, at most: each is granted and ended at once."""
+"""Maximum number of begun cycles of a subscription that starts in the past; each is granted, and ended, at once."""
 
 
 def start_subscription(data: StartSubscription, account: Account, scene: CommandContext) -> Account | Refusal:
-    """``subscription.started.v1``: the first cycle is granted now, whenever it begins, as a purchase is."""
+    """Apply ``subscription.started.v1``: grant the first cycle now, even if it begins later, as for a purchase."""
     plan = _renewable_plan(data.plan, None, account, scene)
     if isinstance(plan, Refusal):
         return plan
@@ -60,7 +62,7 @@ def start_subscription(data: StartSubscription, account: Account, scene: Command
 
 
 def cancel_subscription(data: CancelSubscription, account: Account, scene: CommandContext) -> Account | Refusal:
-    """``subscription.cancelled.v1``."""
+    """Apply ``subscription.cancelled.v1``: end the subscription at the end of a cycle, or immediately."""
     subscription = _running(data.subscription_id, account)
     if isinstance(subscription, Refusal):
         return subscription
@@ -72,7 +74,7 @@ def cancel_subscription(data: CancelSubscription, account: Account, scene: Comma
 
 
 def change_subscription(data: ChangeSubscription, account: Account, scene: CommandContext) -> Account | Refusal:
-    """``subscription.changed.v1``."""
+    """Apply ``subscription.changed.v1``: change the plan now, with proration, or at the end of the cycle."""
     subscription = _running(data.subscription_id, account)
     if isinstance(subscription, Refusal):
         return subscription
@@ -105,7 +107,7 @@ def change_subscription(data: ChangeSubscription, account: Account, scene: Comma
 
 
 def suspend_subscription(data: SuspendSubscription, account: Account, scene: CommandContext) -> Account | Refusal:
-    """``subscription.suspended.v1``."""
+    """Apply ``subscription.suspended.v1``: suspend the subscription and its buckets."""
     subscription = _running(data.subscription_id, account)
     if isinstance(subscription, Refusal):
         return subscription
@@ -116,7 +118,7 @@ def suspend_subscription(data: SuspendSubscription, account: Account, scene: Com
 
 
 def resume_subscription(data: ResumeSubscription, account: Account, scene: CommandContext) -> Account | Refusal:
-    """``subscription.resumed.v1``."""
+    """Apply ``subscription.resumed.v1``: resume the subscription, and grant the current cycle if it is not granted."""
     subscription = _running(data.subscription_id, account)
     if isinstance(subscription, Refusal):
         return subscription

@@ -1,10 +1,11 @@
-"""Plans that renew: which cycle begins when, what it costs, and how suspension, cancellation and change work.
+"""Subscriptions: plans that renew each cycle, with renewal, suspension, cancellation and change of plan.
 
-A subscription's cycles are numbered by time from 1, granted or not; its buckets are ``SUBSCRIPTION/CYCLE/n``. One is
-granted when it begins, by log time, and its whole fee is taken then; one that the wallet cannot pay is missed until a
-top-up pays it, and only while it lasts. A cycle that was granted stays so. Never: what one cycle grants
-(:mod:`billing.packages.grants`), whether a command may be carried out
-(:mod:`billing.packages.subscription_commands`), SQL, the clock.
+Cycles are numbered by time from 1, whether granted or not; bucket ids are ``SUBSCRIPTION/CYCLE/n``. A cycle is granted
+when it begins, by log time, and its whole fee is taken then. A cycle that the wallet cannot pay stays unpaid until a
+top-up pays it, and can be paid only while it runs. A granted cycle stays granted.
+
+The buckets of a cycle are :mod:`billing.packages.grants`; the checks of a command are
+:mod:`billing.packages.subscription_commands`. No SQL, no clock.
 """
 
 from billing.accounts.account import (
@@ -34,24 +35,27 @@ RENEWAL_UNPAID = "renewal_unpaid"
 
 
 def plan_of_subscription(subscription: Subscription, plan_of: PlanOf) -> Plan:
-    """The plan of the cycle that began last."""
+    """Return the plan of the current cycle."""
     return plan_of(PlanKey(subscription.plan, subscription.plan_version))
 
 
 def cycle_start(subscription: Subscription, number: int, plan_of: PlanOf) -> int:
-    """When a cycle begins, not before the anchor; ``NO_END_US`` where there is none."""
+    """Return the start of cycle ``number``, which must not be before the anchor cycle; ``NO_END_US`` if none begins."""
     cycle = plan_of_subscription(subscription, plan_of).cycle
     return cycle_start_us(cycle, subscription.anchor_us, number - subscription.anchor_cycle + 1)
 
 
 def number_at(subscription: Subscription, time_us: int, plan_of: PlanOf) -> int:
-    """The number of the cycle that a time lies in; of the anchor's for a time before it."""
+    """Return the number of the cycle that contains ``time_us``; the anchor cycle's for a time before the anchor."""
     cycle = plan_of_subscription(subscription, plan_of).cycle
     return cycle_at(cycle, subscription.anchor_us, time_us) + subscription.anchor_cycle - 1
 
 
 def renewal_us(account: Account, subscription: Subscription, plan_of: PlanOf) -> int:
-    """When the next cycle begins or, of a cancelled subscription, would begin; ``NO_END_US`` where none will."""
+    """Return the start of the next cycle, also for a cancelled subscription; ``NO_END_US`` if none begins.
+
+    None begins after the subscription has ended or the account is closed.
+    """
     if subscription.status == ENDED or account.status == CLOSED:
         return NO_END_US
     return cycle_start(subscription, subscription.cycle + 1, plan_of)
@@ -60,7 +64,10 @@ def renewal_us(account: Account, subscription: Subscription, plan_of: PlanOf) ->
 def renew(
     account: Account, subscription: Subscription, now_us: int, plan_of: PlanOf, postings: Postings
 ) -> list[AccountEvent]:
-    """Begin the next cycle, or end the subscription where it was cancelled."""
+    """Begin the next cycle, or end the subscription if the current cycle is its last.
+
+    While the subscription is suspended the cycle begins without a grant.
+    """
     if 0 < subscription.last_cycle <= subscription.cycle:
         subscription.status = ENDED
         return [_ended(account, subscription)]
@@ -76,9 +83,9 @@ def renew(
 
 
 def take_plan(subscription: Subscription, key: PlanKey, starts_us: int, plan_of: PlanOf) -> None:
-    """Make a plan that of the cycle that begins at ``starts_us`` and of later ones.
+    """Switch to another plan from the cycle that begins at ``starts_us``.
 
-    Where its cycles are alike, they are counted on from the same day; else from this cycle.
+    If the new plan has the same cycle, the anchor stays; otherwise this cycle becomes the anchor.
     """
     if plan_of(key).cycle != plan_of_subscription(subscription, plan_of).cycle:
         subscription.anchor_us, subscription.anchor_cycle = starts_us, subscription.cycle
@@ -94,8 +101,11 @@ def grant_cycle(
     postings: Postings,
     paid_us: int | None = None,
 ) -> AccountEvent:
-    """Grant the cycle that began last, if its fee can be taken; tell what came of it. The fee is taken at ``paid_us``,
-    which is now unless told: an account that was not rolled for long is no other for that."""
+    """Grant the current cycle if its fee can be taken, and return the event of the renewal or of its failure.
+
+    ``paid_us`` is the time at which the fee is taken, by default ``now_us``. A renewal passes the start of the cycle,
+    so that the result does not depend on how often the account is rolled forward.
+    """
     plan = plan_of_subscription(subscription, plan_of)
     span = span_of(subscription, plan_of)
     data: dict[str, str | int | None] = {
@@ -119,7 +129,7 @@ def grant_cycle(
 
 
 def span_of(subscription: Subscription, plan_of: PlanOf) -> Span:
-    """The cycle that began last."""
+    """Return the time interval of the current cycle."""
     return Span(*(cycle_start(subscription, subscription.cycle + ahead, plan_of) for ahead in (0, 1)))
 
 
@@ -135,6 +145,7 @@ def grant_part(
     part: int = 1,
     whole: int = 1,
 ) -> None:
+    """Grant ``part`` of ``whole`` of the current cycle for ``span``: add the buckets, take the fee, activate."""
     grant_id = subscription.grant
     add_buckets(
         account,
@@ -154,14 +165,14 @@ def grant_part(
 
 
 def start(account: Account, subscription: Subscription, now_us: int, plan_of: PlanOf, postings: Postings) -> None:
-    """Add a subscription and grant its first cycle, whose fee was found payable."""
+    """Add a subscription and grant its first cycle; the caller has checked that the fee can be paid."""
     account.extras.subscriptions.append(subscription)
     subscription.cycle = subscription.anchor_cycle
     grant_cycle(account, subscription, now_us, plan_of, postings)
 
 
 def retry_unpaid(account: Account, now_us: int, plan_of: PlanOf, postings: Postings) -> list[AccountEvent]:
-    """After money came in: grant the running cycle of each unpaid subscription that can be paid now, oldest first."""
+    """Grant the current cycle of each unpaid subscription that can be paid now, oldest first; called after a top-up."""
     events: list[AccountEvent] = []
     for subscription in account.extras.subscriptions:
         price_pico = plan_of_subscription(subscription, plan_of).price_pico
@@ -171,7 +182,7 @@ def retry_unpaid(account: Account, now_us: int, plan_of: PlanOf, postings: Posti
 
 
 def suspend(account: Account, subscription: Subscription, now_us: int) -> None:
-    """Take the buckets out of use; they go on ending in their time, and no cycle is granted."""
+    """Suspend the subscription and its buckets. The buckets still end on time, and no cycle is granted meanwhile."""
     subscription.status = SUSPENDED
     for bucket in lasting_buckets(account, subscription, now_us):
         bucket.status = SUSPENDED
@@ -180,7 +191,7 @@ def suspend(account: Account, subscription: Subscription, now_us: int) -> None:
 def resume(
     account: Account, subscription: Subscription, now_us: int, plan_of: PlanOf, postings: Postings
 ) -> list[AccountEvent]:
-    """Put the buckets into use again; a cycle that began meanwhile is granted now, as a renewal is."""
+    """Put the buckets back into use, and grant the current cycle like a renewal if it is not granted."""
     for bucket in lasting_buckets(account, subscription, now_us):
         bucket.status = _in_use(bucket, now_us)
     subscription.status = ACTIVE
@@ -188,9 +199,9 @@ def resume(
 
 
 def cancel(account: Account, subscription: Subscription, at_us: int, plan_of: PlanOf) -> list[AccountEvent]:
-    """Let the subscription end with the cycle that ``at_us`` lies in, but not before one that has begun.
+    """End the subscription with the cycle that contains ``at_us``, at the earliest with the current cycle.
 
-    One that is not granted now, because nobody paid it, ends at once.
+    If that is the current cycle and it is not granted, the subscription ends at once.
     """
     last = number_at(subscription, at_us, plan_of)
     subscription.last_cycle = max(last, subscription.cycle)
@@ -201,16 +212,16 @@ def cancel(account: Account, subscription: Subscription, at_us: int, plan_of: Pl
 
 
 def cancel_now(account: Account, subscription: Subscription, now_us: int, plan_of: PlanOf) -> list[AccountEvent]:
-    """End the subscription and its buckets now; usage of before still burns them during their grace. No money moves."""
+    """End the subscription and its buckets now. Earlier usage still burns them during their grace. No money moves."""
     for bucket in lasting_buckets(account, subscription, now_us):
-        bucket.status = _in_use(bucket, now_us)  # a suspended one too has its grace
+        bucket.status = _in_use(bucket, now_us)  # a suspended bucket has its grace too
         cut_short(bucket, subscription, now_us, plan_of(bucket.plan_key))
     subscription.last_cycle, subscription.status = subscription.cycle, ENDED
     return [_ended(account, subscription)]
 
 
 def cut_short(bucket: Bucket, subscription: Subscription, now_us: int, plan: Plan) -> None:
-    """End a bucket now, not at the end of its cycle."""
+    """End a bucket now instead of at the end of its cycle."""
     bucket.valid_until_us = min(bucket.valid_until_us, max(now_us, bucket.valid_from_us))
     bucket.lapse_at_us = min(bucket.lapse_at_us, lapse_us(plan, bucket.valid_until_us))
     if bucket.grant_id not in subscription.cut_short:
@@ -218,14 +229,14 @@ def cut_short(bucket: Bucket, subscription: Subscription, now_us: int, plan: Pla
 
 
 def lasting_buckets(account: Account, subscription: Subscription, now_us: int) -> list[Bucket]:
-    """Buckets of the subscription that have not lapsed; empty ones too, which still say what becomes of overage."""
+    """Return the subscription's buckets that have not expired, including empty ones, whose plan decides overage."""
     return [
         bucket for bucket in account.buckets if bucket.lasts(now_us) and account.subscription_of(bucket) is subscription
     ]
 
 
 def _in_use(bucket: Bucket, now_us: int) -> str:
-    """The status of a bucket that has not lapsed and is not suspended."""
+    """Return the status of a bucket that has neither expired nor is suspended."""
     if bucket.remaining_micro == 0:
         return USED_UP
     return PENDING if now_us < bucket.valid_from_us else ACTIVE

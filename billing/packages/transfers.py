@@ -1,10 +1,10 @@
-"""A part of a bucket given to another account, perhaps on another partition: out, in, or back; never half-done. Rules.
+"""Transfers of part of a bucket to another account, which may be on another partition: out, in, or back.
 
-The sender's command takes quota and liability out, and puts the liability on the control account
-``transfer_clearing``. A message carries both to the target's partition, the way forwarded commands go: once, in order.
-There it becomes a bucket of its own, ``transfer-…/n``, with the plan, scope, validity and alerts of the sender's; or,
-where the target cannot take it, a message carries it back. Clearing holds what is on its way, by transfer, and nothing
-else. Never: SQL, Kafka, the clock.
+The sender's command takes quota and liability out of the bucket, and posts the liability to the control account
+``transfer_clearing``. A message carries both to the target's partition like a forwarded command: once, and in order.
+There they become a new bucket ``transfer-…/n`` with the plan, scope, validity and alerts of the sender's bucket. If the
+target cannot receive the transfer, another message returns it. ``transfer_clearing`` holds only the liability in
+transit, by transfer. No SQL, no Kafka, no clock.
 """
 
 from billing import ledger
@@ -21,12 +21,13 @@ from billing.accounts.account import (
     has_room,
 )
 from billing.accounts.account_event import AccountEvent
-from billing.accounts.command_context import CommandContext, Message, Refusal
+from billing.accounts.command_context import CommandContext, Message
 from billing.packages.adjustments import one_bucket, resize, whole_micro
 from billing.packages.liability import earned_pico
 from billing.packages.sale import no_room
 from schemas.commands import ReceivePackage, ReturnPackage, TransferPackage
 from schemas.hashing import identity_hash
+from schemas.refusals import Refusal
 from schemas.times import format_time_us
 from schemas.units import MICRO_PICO, format_micro, format_pico
 
@@ -34,7 +35,10 @@ SOURCE = "urn:tokenbill:transfer"
 
 
 def send(data: TransferPackage, account: Account, scene: CommandContext) -> Account | Refusal:
-    """The out half: quota and its part of the liability leave the bucket, whose last quota takes the rest of it."""
+    """Take the quota and its share of the liability out of the sender's bucket, and send them to the target.
+
+    The last of the quota takes all of the liability that is left.
+    """
     if data.to == account.account:
         return Refusal("same_account", f"account {data.to!r} cannot transfer to itself")
     bucket = one_bucket(account, data.grant_id)
@@ -78,7 +82,7 @@ def send(data: TransferPackage, account: Account, scene: CommandContext) -> Acco
 
 
 def receive(data: ReceivePackage, account: Account, scene: CommandContext) -> Account | Refusal:
-    """The in half: a bucket of its own on the account that receives it."""
+    """Add the transferred quota to the target account as a new bucket."""
     if data.currency != account.currency:
         return Refusal("currency_mismatch", f"the transfer is in {data.currency}, the account is {account.currency}")
     plan = scene.catalog.plan(data.plan, data.plan_version)
@@ -117,21 +121,24 @@ def receive(data: ReceivePackage, account: Account, scene: CommandContext) -> Ac
 
 
 def send_back(data: ReceivePackage, refusal: Refusal, scene: CommandContext) -> None:
-    """What cannot be received goes back to the account that sent it."""
+    """Return a refused transfer to the account that sent it."""
     body = {
         "transfer_id": data.transfer_id,
         "to": scene.command.account,
         "grant_id": data.grant_id,
         "amount": format_pico(data.amount_pico),
         "liability": format_pico(data.liability_pico),
-        "reason": refusal.reason,
+        "reason": refusal.code,
         "detail": refusal.detail,
     }
     scene.messages.append(Message(ReturnPackage.TYPE, scene.command.source, "back", data.sender, body))
 
 
 def take_back(data: ReturnPackage, account: Account, scene: CommandContext) -> Account | Refusal:
-    """The transfer undone: the bucket holds what it held. One that has ended meanwhile ends once more with it."""
+    """Put a returned transfer back into the sender's bucket.
+
+    A bucket that has ended meanwhile becomes active, and ends again with the returned quota.
+    """
     (bucket,) = (one for one in account.buckets if one.grant_id == data.grant_id)
     amount_micro = data.amount_pico // MICRO_PICO
     resize(bucket, amount_micro, scene)

@@ -10,7 +10,7 @@ from billing.catalog.model import Catalog
 from billing.pricing.explain import explain
 from billing.pricing.period_prices import NOTHING_COUNTED, Counters
 from billing.pricing.rate import Rated, Rater, rated_as_json, rejection_as_json
-from schemas.rejections import Rejection
+from schemas.refusals import Refusal
 from schemas.times import format_time_us
 from schemas.usage import UsageEvent, parse_usage
 
@@ -33,12 +33,12 @@ class BookRater:
         """The line of output for a line of input; explained with the key ``explain``, where a book is in force and the
         id is ``only`` (None: any)."""
         event = parse_usage(value, declared_meters=self._declared)
-        if isinstance(event, Rejection):
+        if isinstance(event, Refusal):
             self.rejected += 1
             return rejection_as_json(event)
         counters = self._counters.get(event.account, NOTHING_COUNTED)
         result = self._rate(event, counters)
-        if isinstance(result, Rejection):
+        if isinstance(result, Refusal):
             self.rejected += 1
         else:
             self.rated += 1
@@ -59,11 +59,11 @@ class BookRater:
         first = min(book.effective_from_us for book in self._catalog.price_books if book.name == self.name)
         return f"no version of {self.name} is in force at {time}; the first begins at {format_time_us(first)}"
 
-    def _rate(self, event: UsageEvent, counters: Counters) -> Rated | Rejection:
+    def _rate(self, event: UsageEvent, counters: Counters) -> Rated | Refusal:
         rater = self._rater(event)
         if rater is None:
             detail = self.none_in_force(format_time_us(event.time_us))
-            return Rejection("no_price_book", detail, event.source, event.id, event.sequence, event.account)
+            return event.refuse("no_price_book", detail)
         return rater.rate(event, counters)
 
 

@@ -22,7 +22,7 @@ from billing.pricing.period_prices import NOTHING_COUNTED, Clock, Counted, Count
 from billing.pricing.row_prices import RowPrices, UnitPrices, prices_after
 from billing.tax import net_of_tax
 from schemas.meters import context_tokens
-from schemas.rejections import Rejection
+from schemas.refusals import Refusal
 from schemas.times import format_time_us
 from schemas.units import PICO_DIGITS, format_micro, format_pico, format_scaled
 from schemas.usage import UsageEvent
@@ -118,7 +118,7 @@ def _is_fixed(row: PriceRow, matching: Iterable[Adjustment]) -> bool:
 
 def rate(
     event: UsageEvent, book: PriceBook, counters: Counters = NOTHING_COUNTED, clock: Clock | None = None
-) -> Rated | Rejection:
+) -> Rated | Refusal:
     """Price an event by a book: ``no_price`` where no row or no meter price applies, ``overflow`` beyond 64 bits,
     ``time_too_old`` where a period rule does not count its period any more.
 
@@ -137,9 +137,9 @@ def moment_of(event: UsageEvent) -> Moment:
     return Moment(event.time_us, context_tokens(event.counts))
 
 
-def no_row(event: UsageEvent, book: PriceBook) -> Rejection:
+def no_row(event: UsageEvent, book: PriceBook) -> Refusal:
     """The rejection of an event that no row matches."""
-    return _reject(event, "no_price", no_row_detail(book, combination_of(event), context_tokens(event.counts)))
+    return event.refuse("no_price", no_row_detail(book, combination_of(event), context_tokens(event.counts)))
 
 
 def no_row_detail(book: PriceBook, combination: Combination, context: int) -> str:
@@ -156,19 +156,18 @@ def no_meter_detail(book: PriceBook, row: PriceRow, meter: str, quantity: int) -
     )
 
 
-def apply_prices(event: UsageEvent, prices: RowPrices, counters: Counters, clock: Clock) -> Rated | Rejection:
+def apply_prices(event: UsageEvent, prices: RowPrices, counters: Counters, clock: Clock) -> Rated | Refusal:
     """Price an event by the row that won."""
     book, row = prices.book, prices.row
     base = prices(None, ONE_PICO)
     unpriced = next((count for count in event.counts if count[0] not in base), None)
     if unpriced is not None:
-        return _reject(event, "no_price", no_meter_detail(book, row, *unpriced))
+        return event.refuse("no_price", no_meter_detail(book, row, *unpriced))
     if not row.periods:
         return _sum_up(event, book, row, [(meter, count, *base[meter]) for meter, count in event.counts], ())
     found = split(event.counts, event.time_us, row, prices.rules, prices, counters, clock)
     if isinstance(found, Period):
-        return _reject(
-            event,
+        return event.refuse(
             "time_too_old",
             f"time: the price depends on what was used from {found.first_day} to {format_time_us(found.until_us)}, and "
             "that is not counted any more",
@@ -183,7 +182,7 @@ def _sum_up(
     row: PriceRow,
     parts: Iterable[tuple[str, int, int, int]],
     counted: Iterable[Counted],
-) -> Rated | Rejection:
+) -> Rated | Refusal:
     lines: list[RatedLine] = []
     amount_pico = standard_micro = 0
     for meter, quantity, price_pico, coefficient_micro in parts:
@@ -196,10 +195,9 @@ def _sum_up(
         lines.append(RatedLine(MINIMUM_CHARGE, 1, missing_pico, missing_pico, 0))
         amount_pico = row.minimum_charge_pico
     if amount_pico > INT64_MAX:
-        return _reject(event, "overflow", f"costs {format_pico(amount_pico)}, more than {format_pico(INT64_MAX)}")
+        return event.refuse("overflow", f"costs {format_pico(amount_pico)}, more than {format_pico(INT64_MAX)}")
     if standard_micro > INT64_MAX:
-        return _reject(
-            event,
+        return event.refuse(
             "overflow",
             f"uses {format_micro(standard_micro)} standard tokens, more than {format_micro(INT64_MAX)}",
         )
@@ -214,10 +212,6 @@ def _unit_need(event: UsageEvent, coefficients: Mapping[str, int]) -> int:
     """What an event needs in a unit of account, micro; ``reasoning`` without a coefficient has that of ``output``."""
     fallback = {"reasoning": coefficients.get("output", 0)}
     return sum(count * coefficients.get(meter, fallback.get(meter, 0)) for meter, count in event.counts)
-
-
-def _reject(event: UsageEvent, reason: str, detail: str) -> Rejection:
-    return Rejection(reason, detail, event.source, event.id, event.sequence, event.account)
 
 
 @dataclass(slots=True)
@@ -249,7 +243,7 @@ class Rater:
 
     def rate(
         self, event: UsageEvent, counters: Counters = NOTHING_COUNTED, clock: Clock | None = None
-    ) -> Rated | Rejection:
+    ) -> Rated | Refusal:
         """The same answer as :func:`rate`."""
         book = self.book
         combination, moment = combination_of(event), moment_of(event)
@@ -297,9 +291,9 @@ class Raters:
 _KNOWN_MAX = 65_536  # a worker that invents site names must not fill the memory
 
 
-def rated_as_json(event: UsageEvent, rated: Rated | Rejection) -> dict[str, object]:
+def rated_as_json(event: UsageEvent, rated: Rated | Refusal) -> dict[str, object]:
     """The line of ``tokenbill rate`` for an event (CONTRACT §5)."""
-    if isinstance(rated, Rejection):
+    if isinstance(rated, Refusal):
         return rejection_as_json(rated)
     return {
         "source": event.source,
@@ -323,10 +317,10 @@ def rated_as_json(event: UsageEvent, rated: Rated | Rejection) -> dict[str, obje
     }
 
 
-def rejection_as_json(rejection: Rejection) -> dict[str, object]:
+def rejection_as_json(rejection: Refusal) -> dict[str, object]:
     """The line of ``tokenbill rate`` for an event that is not priced."""
     return {
         "source": rejection.source,
         "id": rejection.id,
-        "rejected": {"reason": rejection.reason, "detail": rejection.detail},
+        "rejected": {"reason": rejection.code, "detail": rejection.detail},
     }

@@ -1,1 +1,1 @@
-"""Holds for usage that has not happened yet: authorisation, extension, release, settlement."""
+"""Holds on quota and money for future usage: reservation, extension, release, settlement."""

@@ -1,9 +1,8 @@
-"""What a reservation holds: quota of buckets and money of the wallet, for usage that has not happened yet. Plain rules.
+"""Amounts of a hold: quota of buckets and money of the wallet, reserved for future usage. Plain rules.
 
-A hold asks the same rule that burns (:mod:`billing.burning.burn`): the greatest usage is burned from a copy of the
-account of
-which everything that is already held was taken away, and what that burn takes is what is held. So order, scope and
-overage of a reservation are those of the usage that follows. Never: SQL, Kafka, the clock (``now_us`` is given).
+A hold uses the same rule as burning (:mod:`billing.burning.burn`): the greatest usage is burned from a copy of the
+account without the amounts already held, and the amounts that this burn takes are held. So order, scope and overage of
+a reservation equal those of the usage that follows. Never: SQL, Kafka, the clock (times are parameters).
 """
 
 from collections.abc import Mapping
@@ -19,27 +18,28 @@ from billing.decide.roll_forward import roll_forward
 from billing.ledger import Postings
 from billing.pricing.rate import Rated
 from billing.reservations.covering import covering_bucket
-from billing.reservations.tariff import Refused, Tariff
+from billing.reservations.tariff import Tariff
+from schemas.refusals import Refusal
 from schemas.units import format_micro, format_pico
 from schemas.usage import UsageEvent
 
 
 @dataclass(frozen=True, slots=True)
 class HeldAmounts:
-    """What is held of one account: micro of each bucket's unit by grant id, and pico of the wallet."""
+    """Amounts held of one account: micro of each bucket's unit by grant id, and pico of the wallet."""
 
     buckets_micro: Mapping[str, int] = field(default_factory=dict)
     wallet_pico: int = 0
 
     def plus(self, other: "HeldAmounts") -> "HeldAmounts":
-        """Both together."""
+        """Return the sum of both."""
         buckets = dict(self.buckets_micro)
         for grant_id, micro in other.buckets_micro.items():
             buckets[grant_id] = buckets.get(grant_id, 0) + micro
         return HeldAmounts(buckets, self.wallet_pico + other.wallet_pico)
 
     def minus(self, other: "HeldAmounts") -> "HeldAmounts":
-        """What is left of this without the other, nothing below zero."""
+        """Return this minus the other; no amount falls below zero."""
         left = {
             grant_id: micro - other.buckets_micro.get(grant_id, 0)
             for grant_id, micro in self.buckets_micro.items()
@@ -53,7 +53,7 @@ NOTHING = HeldAmounts()
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """A reservation that is granted: for which counts, what they cost at most, and what is held for them."""
+    """A granted reservation: its counts, their greatest price and standard tokens, and the amounts held for them."""
 
     counts: tuple[tuple[str, int], ...]
     amount_pico: int
@@ -62,7 +62,7 @@ class Granted:
 
 
 def credit_pico(account: Account) -> int | None:
-    """How far the wallet may fall below zero; None: without limit (a postpaid account that states no limit)."""
+    """Return how far the wallet may fall below zero, or None if there is no limit (postpaid, no limit stated)."""
     if account.payment == "postpaid" and account.credit_limit_pico == 0:
         return None
     return account.credit_limit_pico
@@ -70,22 +70,23 @@ def credit_pico(account: Account) -> int | None:
 
 def decide_hold(
     account: Account, held: HeldAmounts, event: UsageEvent, tariff: Tariff, accept_partial: bool = False
-) -> Granted | Refused:
-    """What is held for usage of at most ``event.counts`` at ``event.time_us``, where ``held`` is held already.
+) -> Granted | Refusal:
+    """Decide the hold for usage of at most ``event.counts`` at ``event.time_us``; ``held`` is held already.
 
-    With ``accept_partial`` the generated counts (all, where none is generated) are lowered to what can be paid for, if
-    that is anything at all. Changes nothing.
+    With ``accept_partial``, counts of generated tokens (all counts if there are none) are lowered to the greatest part
+    that can be paid for, if there is one. Changes nothing.
 
-    Refused with ``account_closed``, ``account_suspended`` (a bill is past due), ``no_price_book``, ``no_price``,
-    ``overflow``, ``package_exhausted`` (the overage rule is to block) or ``insufficient_balance`` (the wallet would
-    have to pay more than it may).
+    Returns:
+        The grant, or a refusal with ``account_closed``, ``account_suspended`` (a bill is past due), ``no_price_book``,
+        ``no_price``, ``overflow``, ``package_exhausted`` (the overage rule is block) or ``insufficient_balance`` (the
+        wallet would fall below its limit).
     """
     if account.status == CLOSED:
-        return Refused("account_closed", f"account {account.account!r} is closed")
+        return Refusal("account_closed", f"account {account.account!r} is closed")
     if account.status == SUSPENDED:
-        return Refused("account_suspended", f"account {account.account!r} has a bill past due")
+        return Refusal("account_suspended", f"account {account.account!r} has a bill past due")
     decided = _covered(account, held, event, tariff) or decide_by_burning(account, held, event, tariff)
-    if isinstance(decided, Refused) and accept_partial and decided.code in _LACKING:
+    if isinstance(decided, Refusal) and accept_partial and decided.code in _LACKING:
         return _largest_part(account, held, event, tariff) or decided
     return decided
 
@@ -94,9 +95,12 @@ _LACKING = ("package_exhausted", "insufficient_balance")
 
 
 def hold_for_used(account: Account, held: HeldAmounts, event: UsageEvent, tariff: Tariff) -> HeldAmounts:
-    """What is held for usage that happened until its commit burns it: as much of it as there is. Never refuses."""
+    """Return the amounts to hold for usage that has happened, until its commit burns it; at most what is available.
+
+    Never refuses: without a price nothing is held.
+    """
     priced = tariff.rate(account, event)
-    if isinstance(priced, Refused):
+    if isinstance(priced, Refusal):
         return NOTHING
     trial, needed, _ = _burned(account, held, event, priced, tariff)
     credit = credit_pico(account)
@@ -107,7 +111,10 @@ def hold_for_used(account: Account, held: HeldAmounts, event: UsageEvent, tariff
 
 
 def overcommitted(account: Account, held: HeldAmounts) -> bool:
-    """Whether more is held of some bucket than it has: usage burns in deduction order, whoever held what."""
+    """Return True if more is held of some bucket than remains in it.
+
+    This happens because usage burns in deduction order, regardless of which hold counted on a bucket.
+    """
     if not held.buckets_micro:
         return False
     remaining = {bucket.grant_id: bucket.remaining_micro for bucket in account.buckets}
@@ -115,7 +122,7 @@ def overcommitted(account: Account, held: HeldAmounts) -> bool:
 
 
 def _covered(account: Account, held: HeldAmounts, event: UsageEvent, tariff: Tariff) -> Granted | None:
-    """What :func:`decide_by_burning` says where one bucket pays for everything at a price that never changes."""
+    """Return the result of :func:`decide_by_burning` if one bucket pays for everything at a fixed price, else None."""
     cost = tariff.fixed_cost(account, event)
     if cost is None or not cost[1]:
         return None
@@ -123,21 +130,24 @@ def _covered(account: Account, held: HeldAmounts, event: UsageEvent, tariff: Tar
     return None if bucket is None else Granted(event.counts, *cost, HeldAmounts({bucket.grant_id: cost[1]}))
 
 
-def decide_by_burning(account: Account, held: HeldAmounts, event: UsageEvent, tariff: Tariff) -> Granted | Refused:
-    """:func:`decide_hold` of an account in order, for all of the counts: the rule itself."""
+def decide_by_burning(account: Account, held: HeldAmounts, event: UsageEvent, tariff: Tariff) -> Granted | Refusal:
+    """Decide the hold for all counts, by burning them from a copy of an account that is neither closed nor suspended.
+
+    :func:`decide_hold` lists the refusals.
+    """
     priced = tariff.rate(account, event)
-    if isinstance(priced, Refused):
+    if isinstance(priced, Refusal):
         return priced
     trial, needed, absorbed_micro = _burned(account, held, event, priced, tariff)
     if absorbed_micro:
-        return Refused(
+        return Refusal(
             "package_exhausted",
             f"the packages lack {format_micro(absorbed_micro)} standard tokens, and their overage rule is to block",
         )
     credit = credit_pico(account)
     if needed.wallet_pico and credit is not None and trial.wallet_pico + credit < 0:
         free_pico = max(0, trial.wallet_pico + needed.wallet_pico + credit)
-        return Refused(
+        return Refusal(
             "insufficient_balance",
             f"the wallet would have to hold {format_pico(needed.wallet_pico)} {account.currency}, "
             f"{format_pico(free_pico)} is free",
@@ -148,7 +158,12 @@ def decide_by_burning(account: Account, held: HeldAmounts, event: UsageEvent, ta
 def _burned(
     account: Account, held: HeldAmounts, event: UsageEvent, priced: tuple[PriceBook, Rated], tariff: Tariff
 ) -> tuple[Account, HeldAmounts, int]:
-    """Burn the event from what is free: the account after it, what was taken, and what nobody would pay."""
+    """Burn an event from a copy of the account without the held amounts.
+
+    Returns:
+        The copy afterwards, the amounts taken, and the absorbed micro of standard tokens, which no bucket or wallet
+        would pay.
+    """
     book, rated = priced
     trial = _copied(account)
     roll_forward(trial, event.time_us, tariff.plan, Postings(), tariff.catalog)
@@ -173,8 +188,10 @@ def _burned(
 
 
 def _copied(account: Account) -> Account:
-    """A copy that shares nothing that changes. Neither ``deepcopy`` nor ``replace``: they took a third of a
-    reservation's time."""
+    """Return a copy that shares no mutable state.
+
+    It uses neither ``deepcopy`` nor ``replace``: they took a third of a reservation's time.
+    """
     copy = Account(*_account_values(account))
     copy.buckets = [Bucket(*_bucket_values(bucket)) for bucket in account.buckets]
     copy.extras = copied(account.extras)
@@ -186,9 +203,9 @@ _bucket_values = attrgetter(*(field.name for field in fields(Bucket)))
 
 
 def _largest_part(account: Account, held: HeldAmounts, event: UsageEvent, tariff: Tariff) -> Granted | None:
-    """The greatest part of the usage that can be granted; None where that is nothing.
+    """Return the grant for the greatest part of the usage that can be granted, or None if there is none.
 
-    Found by halving: a part that is too dear is taken to mean that every greater part is.
+    Found by bisection, on the assumption that if a part is refused, every greater part is refused.
     """
     generated = [meter for meter, _ in event.counts if meter == "reasoning" or meter.endswith("output")]
     lowered = generated or [meter for meter, _ in event.counts]

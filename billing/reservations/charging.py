@@ -1,9 +1,9 @@
 """Charging sessions of a telecom gateway (3GPP TS 32.290, 32.291): quota by rating group, as holds. Plain rules.
 
-A session is a hold that holds nothing; each of its rating groups has one that holds what was granted last. Used units
-move to holds of their own, which their usage events name (:func:`billing.reservations.operations.settle`). A repeated
-invocation
-gets the answer of the first. Never: the JSON of 3GPP (:mod:`tokenbill.api.holds.nchf`), SQL, Kafka, the clock.
+A session is a hold with empty amounts; each of its rating groups has a hold for the quota granted last. Used units
+move to separate holds, which their usage events name (:func:`billing.reservations.operations.settle`). A repeated
+invocation returns the answer of the first. Never: the JSON of 3GPP (:mod:`tokenbill.api.holds.nchf`), SQL, Kafka, the
+clock.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,22 +13,25 @@ from typing import Any
 from billing.reservations.amounts import NOTHING
 from billing.reservations.hold import CHARGING, OPEN, RELEASED, Counts, Hold, Terms
 from billing.reservations.operations import HoldContext, Settled, gone, repeated, reserve, settle, with_step
-from billing.reservations.tariff import Refused
 from schemas.meters import canonical_counts
+from schemas.refusals import Refusal
 from schemas.times import DAY_US, MINUTE_US
 
 SESSION_US = DAY_US
-"""How long a session may be silent."""
+"""Lifetime of a session after its last invocation."""
 QUOTA_US = 5 * MINUTE_US
-"""How long a granted quota may be used (``validityTime``)."""
+"""Validity of a granted quota (``validityTime``)."""
 LATE_US = MINUTE_US
-"""How much longer it is held: a gateway reports when the validity has ended."""
+"""Extra time for which a quota is held, because a gateway reports usage after the validity has ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class GroupUsage:
-    """What a request says of one rating group: ``used`` since the last report (None: nothing was reported), and the
-    counts that are asked for (None: no quota is asked for)."""
+    """The part of a request for one rating group.
+
+    ``used`` are the counts since the last report (None: no report). ``wanted`` are the counts of the requested quota
+    (None: no quota requested).
+    """
 
     rating_group: int
     dimensions: Mapping[str, str]
@@ -38,37 +41,41 @@ class GroupUsage:
 
 @dataclass(frozen=True, slots=True)
 class GroupGrant:
-    """What became of one rating group: the hold of its quota, or why there is none (None: none was asked for)."""
+    """Result for one rating group: the hold of its quota, the refusal, or None if no quota was requested."""
 
     rating_group: int
-    result: Hold | Refused | None
+    result: Hold | Refusal | None
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """An invocation decided: its usage events, and what its answer says (kept for a repetition)."""
+    """The stored result of a repeated invocation: its usage events and its answer."""
 
     events: tuple[str, ...]
     answer: Mapping[str, Any]
 
 
 def group_id(session: str, rating_group: int) -> str:
-    """Id of the hold of a rating group."""
+    """Return the id of the hold of a rating group."""
     return f"{session}/{rating_group}"
 
 
 def wanted_holds(session: str, groups: Sequence[GroupUsage], invocation: int) -> list[str]:
-    """The holds that an invocation looks at."""
+    """Return the ids of the holds that an invocation reads."""
     names = [group_id(session, group.rating_group) for group in groups]
     return [session, *names, *(f"{name}/{invocation}" for name in names)]
 
 
-def open_session(scene: HoldContext, session: str, account: str, sha256: str) -> Hold | Refused:
-    """Begin a session; ``session_exists`` where it began before, ``unknown_account``."""
+def open_session(scene: HoldContext, session: str, account: str, sha256: str) -> Hold | Refusal:
+    """Open a session.
+
+    Returns:
+        The hold of the session, or a refusal with ``session_exists`` (the id is in use) or ``unknown_account``.
+    """
     if session in scene.holds:
-        return Refused("session_exists", f"session {session!r} began before")
+        return Refusal("session_exists", f"session {session!r} began before")
     if scene.account is None:
-        return Refused("unknown_account", f"account {account!r} was never opened")
+        return Refusal("unknown_account", f"account {account!r} was never opened")
     began = Hold(
         *(session, account, CHARGING, OPEN, NOTHING, Terms({})),
         *(scene.now_us, scene.now_us + SESSION_US),
@@ -86,27 +93,30 @@ def invoke(
     *,
     final: bool,
     debit: bool = False,
-) -> tuple[list[GroupGrant], list[str]] | Answered | Refused:
-    """Record used units and grant quota. ``final`` ends the session and gives back everything. ``debit`` (immediate
-    event charging) records what is granted as used: nobody will report it; it is granted whole or not at all.
+) -> tuple[list[GroupGrant], list[str]] | Answered | Refusal:
+    """Record used units and grant quota.
 
-    Returns the grants and the usage events of a new invocation; what was kept of a repeated one; or why it is refused:
-    ``unknown_session``, ``idempotency_key_reused`` (a repetition with another body). Usage of a session that ended is
-    recorded all the same.
+    ``final`` ends the session and releases all its holds. ``debit`` (immediate event charging) records the granted
+    counts as used, because no report follows; they are granted completely or not at all. Usage of a session that has
+    ended is recorded nevertheless.
+
+    Returns:
+        The grants and usage events of a new invocation, the stored result of a repeated one, or a refusal with
+        ``unknown_session`` or ``idempotency_key_reused`` (a repetition with another body).
     """
     found = scene.holds.get(session)
     if found is None:
-        return Refused("unknown_session", f"there is no charging session {session!r}")
+        return Refusal("unknown_session", f"there is no charging session {session!r}")
     known = repeated(found, str(invocation), sha256)
-    if isinstance(known, Refused):
+    if isinstance(known, Refusal):
         return known
     parts = [f"{group_id(session, group.rating_group)}/{invocation}" for group in groups]
     if known is not None:
         events = [part.event for name in parts if (part := scene.holds.get(name)) is not None]
         return Answered(tuple(event for event in events if event is not None), known["answer"])
-    for name in parts:  # of an invocation that the session no longer remembers
+    for name in parts:  # The session keeps its last invocations only; an older one is recognised by its holds.
         earlier = scene.holds.get(name)
-        if earlier is not None and isinstance(reused := repeated(earlier, "create", sha256), Refused):
+        if earlier is not None and isinstance(reused := repeated(earlier, "create", sha256), Refusal):
             return reused
     ended = gone(found, scene.now_us)
     sent: list[str] = []
@@ -129,7 +139,7 @@ def invoke(
 
 
 def keep_answer(scene: HoldContext, session: str, invocation: int, sha256: str, answer: Mapping[str, Any]) -> None:
-    """Remember what an invocation was answered."""
+    """Store the answer of an invocation, for a repetition."""
     scene.put(with_step(scene.holds[session], str(invocation), sha256, answer=answer))
 
 
@@ -138,7 +148,7 @@ def _settle_group(scene: HoldContext, session: Hold, group: GroupUsage, invocati
         return []
     name = group_id(session.reservation_id, group.rating_group)
     if name not in scene.holds:
-        # Units that were used without a quota: a hold that ended as it began carries them.
+        # Units used without a quota are settled on a hold that is released from the beginning.
         bare = Hold(
             *(name, session.account, CHARGING, RELEASED, NOTHING, Terms(group.dimensions)),
             *(scene.now_us, scene.now_us),
@@ -157,8 +167,8 @@ def _added(counts: Counts) -> Counts:
 
 def _grant(
     scene: HoldContext, session: Hold, group: GroupUsage, sha256: str, *, accept_partial: bool
-) -> Hold | Refused | None:
-    """Give back what is left of the group's quota and grant anew; the hold keeps its id."""
+) -> Hold | Refusal | None:
+    """Release the rest of the group's quota and grant a new one under the same hold id."""
     name = group_id(session.reservation_id, group.rating_group)
     before = scene.holds.get(name)
     if before is not None and group.wanted is not None:
@@ -168,6 +178,6 @@ def _grant(
         return None
     asked = Hold(name, session.account, CHARGING, OPEN, NOTHING, Terms(group.dimensions), 0, 0)
     granted = reserve(scene, asked, group.wanted, QUOTA_US + LATE_US, sha256, accept_partial)
-    if isinstance(granted, Refused) and before is not None:
+    if isinstance(granted, Refusal) and before is not None:
         scene.holds[name] = scene.changed[name]
     return granted

@@ -1,8 +1,8 @@
-"""Whether one bucket alone pays for an event, told without burning anything: what most reservations ask.
+"""Shortcut for reservations: find the bucket that alone pays for an event, without burning.
 
-A shortcut: where it does not know, the rule that burns (:mod:`billing.burning.burn`) says. Where it answers, that
-rule takes
-all of the event from this bucket, which a property test holds it to. Never: prices, SQL, the clock.
+Most reservations need no more. If the shortcut finds no answer, the burn rule (:mod:`billing.burning.burn`) decides.
+If it finds a bucket, that rule would take all of the event from this bucket; a property test checks this. Never:
+prices, SQL, the clock.
 """
 
 from collections.abc import Mapping
@@ -16,9 +16,9 @@ from schemas.usage import UsageEvent
 def covering_bucket(
     account: Account, held_micro: Mapping[str, int], event: UsageEvent, standard_micro: int, plan_of: PlanOf
 ) -> Bucket | None:
-    """The bucket that pays for all of ``standard_micro``, which an event needs; None where that needs a closer look.
+    """Return the bucket that pays all of an event's ``standard_micro``, or None if only burning can decide.
 
-    ``held_micro``, by grant id, is not there. The account need not have been rolled forward.
+    ``held_micro`` (by grant id) is not available. The account need not be rolled forward.
     """
     if event.time_us >= account.next_due_us:
         return None

@@ -1,4 +1,4 @@
-"""A hold on quota and money, its states, and the usage event that it stands for."""
+"""A hold on quota and money: its kinds, its states, and its usage as an event."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ OPEN, CLOSED, RELEASED = "open", "closed", "released"
 
 
 SOURCE = "urn:tokenbill:reservations"
-"""Source of the usage events that settlements become; their id is that of their own hold."""
+"""Source of the usage events of settlements; the id of such an event is that of the settlement's hold."""
 
 
 Counts = tuple[tuple[str, int], ...]
@@ -26,19 +26,19 @@ Counts = tuple[tuple[str, int], ...]
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What usage a hold is for: dimensions as in a usage event, and the greatest counts that were granted."""
+    """The usage that a hold is for: dimensions as in a usage event, the granted counts, and their greatest price."""
 
     dimensions: Mapping[str, str]
     counts: Counts = ()
     amount_pico: int = 0
     standard_micro: int = 0
     partial: bool = False
-    """Whether less was granted than was asked for."""
+    """True if less was granted than requested."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """One hold of one account. Times are the database's clock, microseconds since 1970."""
+    """One hold of one account. Times are by the database's clock, microseconds since 1970 UTC."""
 
     reservation_id: str
     account: str
@@ -49,21 +49,21 @@ class Hold:
     created_us: int
     expires_us: int
     steps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """What was done with it, by idempotency key: digest of the request, and the answer where one is kept."""
+    """Requests already applied, by idempotency key: digest of the request, and the answer if it is kept."""
     event: str | None = None
-    """The usage event that a settlement became, to be sent again unchanged."""
+    """The usage event of a settlement as JSON, kept so that a retry sends it unchanged."""
 
     def held_at(self, now_us: int) -> HeldAmounts:
-        """What it holds at a time: nothing once it is closed, released or expired."""
+        """Return the amounts held at a time: none once the hold is closed, released or expired."""
         return self.held if self.state == OPEN and now_us < self.expires_us else NOTHING
 
     def shown_state(self, now_us: int) -> str:
-        """Its state for a reader: ``open``, ``expired``, ``closed`` or ``released``."""
+        """Return the state to show: ``open``, ``expired``, ``closed`` or ``released``."""
         return "expired" if self.state == OPEN and self.expires_us <= now_us else self.state
 
 
 def usage_event(account: str, terms: Terms, counts: Counts, time_us: int) -> UsageEvent:
-    """The usage that a hold is for, as an event that can be priced and burned."""
+    """Return the usage of a hold as an event that can be priced and burned."""
     given = terms.dimensions
     return UsageEvent(
         source=SOURCE,
@@ -87,7 +87,7 @@ def usage_event(account: str, terms: Terms, counts: Counts, time_us: int) -> Usa
 
 
 def settlement_event(happened: UsageEvent, reservation_id: str) -> str:
-    """The usage event of a settlement, as JSON: its id is that of its own hold, which it names."""
+    """Return the usage event of a settlement as JSON; its id and its reservation are the settlement's hold."""
     names = (*TEXT_DIMENSIONS, "outcome", "member", "request_id")
     data: dict[str, Any] = {name: value for name in names if (value := getattr(happened, name)) is not None}
     data |= {"reservation": reservation_id, "usage": dict(happened.counts)}
@@ -95,7 +95,7 @@ def settlement_event(happened: UsageEvent, reservation_id: str) -> str:
 
 
 def hold_object(hold: Hold, now_us: int) -> dict[str, Any]:
-    """A hold as the HTTP API shows it: what is held now, decimal strings, times in UTC."""
+    """Return a hold as the HTTP API shows it: current amounts as decimal strings, times in UTC."""
     held = hold.held_at(now_us)
     return {
         "id": hold.reservation_id,

@@ -1,8 +1,8 @@
-"""What may be done with a hold: reserve, extend, release, settle, reconcile. Plain rules on the scene of one account.
+"""Operations on holds: reserve, extend, release, settle, reconcile. Plain rules on a :class:`HoldContext`.
 
-Owns: the states of a hold, what a repeated request gets, and the usage event that a settlement becomes. A hold counts
-while it is open and has not expired; the commit that burns usage naming it closes it. Usage that really happened is
-never refused: a settlement of a hold that is gone is recorded all the same. Never: SQL, Kafka, the clock.
+Owns: the states of a hold, the result of a repeated request, and the settlement of usage. A hold counts while it is
+open and has not expired; the commit that burns usage naming it closes it. Usage that has happened is never refused: a
+settlement on a closed or expired hold is recorded nevertheless. Never: SQL, Kafka, the clock.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -22,19 +22,23 @@ from billing.reservations.hold import (
     settlement_event,
     usage_event,
 )
-from billing.reservations.tariff import Refused, Tariff
+from billing.reservations.tariff import Tariff
 from schemas.meters import canonical_counts
+from schemas.refusals import Refusal
 from schemas.times import HOUR_US, format_time_us
 
 SETTLEMENT_US = HOUR_US
-"""How long settled usage stays on hold at most while its commit is waited for."""
+"""Longest time for which settled usage stays on hold until its commit."""
 _STEPS_KEPT = 32
 
 
 @dataclass(slots=True)
 class HoldContext:
-    """What an operation is decided on, all of one moment: the account (None: never opened), all that is held of it,
-    and the holds that were asked for by id. What an operation puts is written, or nothing of it is."""
+    """Input and output of an operation, read at one moment.
+
+    ``account`` is None if it was never opened. ``held`` is everything held of it, ``holds`` are the requested holds by
+    id. ``changed`` are the holds that the operation made or changed; all of them are written, or none.
+    """
 
     now_us: int
     account: Account | None
@@ -44,7 +48,7 @@ class HoldContext:
     changed: dict[str, Hold] = field(default_factory=dict)
 
     def put(self, hold: Hold) -> None:
-        """Make or change a hold."""
+        """Add or change a hold."""
         before = self.holds.get(hold.reservation_id)
         if before is not None:
             self.held = self.held.minus(before.held_at(self.now_us))
@@ -52,12 +56,14 @@ class HoldContext:
         self.holds[hold.reservation_id] = self.changed[hold.reservation_id] = hold
 
     def needs_allotting(self) -> bool:
-        """Whether what is held has to be decided anew, from every open hold (:meth:`allot`)."""
+        """Return True if the open holds must be decided again (:meth:`allot`), because a bucket is overcommitted."""
         return self.account is not None and overcommitted(self.account, self.held)
 
     def allot(self, open_holds: Iterable[Hold]) -> None:
-        """Decide anew what each open hold holds, the oldest first: usage that was burned meanwhile took what another
-        hold had counted on, and left what it held itself."""
+        """Decide the amounts of each open hold again, the oldest first.
+
+        Needed after a burn that took quota another hold had counted on, and left what its own hold had reserved.
+        """
         self.held = NOTHING
         for hold in sorted(open_holds, key=lambda hold: (hold.created_us, hold.reservation_id)):
             held = NOTHING
@@ -71,36 +77,39 @@ class HoldContext:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """Something to decide under the account's lock. ``wanted`` are the holds that :attr:`Scene.holds` must show."""
+    """An operation to decide under the account's lock.
+
+    ``wanted`` are the ids of the holds to load into :attr:`HoldContext.holds`.
+    """
 
     account: str
     wanted: tuple[str, ...]
     decide: Callable[[HoldContext], Any]
     fresh: bool = False
-    """Whether what is wanted has names drawn at random for this operation: only an earlier try of it has made them."""
+    """True if the wanted ids are freshly generated for this operation; only a retry of it can find them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """Usage that was settled: the hold it was settled on, its event, and why it did not come out of that hold."""
+    """Settled usage: the hold it was settled on, its event, and the problem if it did not come out of that hold."""
 
     hold: Hold
     event: str
-    problem: Refused | None
+    problem: Refusal | None
 
 
-def repeated(hold: Hold, step: str, sha256: str) -> Refused | Mapping[str, Any] | None:
-    """What is known of a step taken before: None where it was not, refused where it was with another body."""
+def repeated(hold: Hold, step: str, sha256: str) -> Refusal | Mapping[str, Any] | None:
+    """Return the stored result of a step, None if it is new, or a refusal if it was taken with another body."""
     known = hold.steps.get(step)
     if known is None:
         return None
     if known["sha256"] != sha256:
-        return Refused("idempotency_key_reused", f"the key of this request was used before with another body ({step})")
+        return Refusal("idempotency_key_reused", f"the key of this request was used before with another body ({step})")
     return known
 
 
 def with_step(hold: Hold, step: str, sha256: str, **answer: Any) -> Hold:
-    """The hold with a step taken; the oldest steps are forgotten, the making of the hold is not."""
+    """Return the hold with a step added; the creation of the hold and the latest 32 steps are kept."""
     steps = dict(hold.steps) | {step: {"sha256": sha256} | answer}
     for old in list(steps)[1 : max(1, len(steps) - _STEPS_KEPT)]:
         del steps[old]
@@ -109,21 +118,22 @@ def with_step(hold: Hold, step: str, sha256: str, **answer: Any) -> Hold:
 
 def reserve(
     scene: HoldContext, hold: Hold, counts: Counts, validity_us: int, sha256: str, accept_partial: bool
-) -> Hold | Refused:
-    """Make a hold for usage of at most ``counts``. ``hold`` brings identity, kind and dimensions; the rest is decided.
+) -> Hold | Refusal:
+    """Make a hold for usage of at most ``counts``. ``hold`` supplies identity, kind and dimensions.
 
-    Refused as :func:`billing.reservations.amounts.decide_hold` says, and with ``unknown_account`` or
-    ``idempotency_key_reused``.
+    Returns:
+        The hold, or a refusal of :func:`billing.reservations.amounts.decide_hold`, or one with ``unknown_account`` or
+        ``idempotency_key_reused``.
     """
     existing = scene.holds.get(hold.reservation_id)
     if existing is not None:
         known = repeated(existing, "create", sha256)
-        return known if isinstance(known, Refused) else existing
+        return known if isinstance(known, Refusal) else existing
     if scene.account is None:
-        return Refused("unknown_account", f"account {hold.account!r} was never opened")
+        return Refusal("unknown_account", f"account {hold.account!r} was never opened")
     event = usage_event(hold.account, hold.terms, counts, scene.now_us)
     granted = decide_hold(scene.account, scene.held, event, scene.tariff, accept_partial)
-    if isinstance(granted, Refused):
+    if isinstance(granted, Refusal):
         return granted
     partial = granted.counts != counts
     terms = Terms(hold.terms.dimensions, granted.counts, granted.amount_pico, granted.standard_micro, partial)
@@ -136,33 +146,33 @@ def reserve(
     return made
 
 
-def find(scene: HoldContext, reservation_id: str) -> Hold | Refused:
-    """A hold, whatever its state; ``unknown_reservation``."""
+def find(scene: HoldContext, reservation_id: str) -> Hold | Refusal:
+    """Return a hold in any state, or a refusal with ``unknown_reservation``."""
     hold = scene.holds.get(reservation_id)
-    return hold or Refused("unknown_reservation", f"there is no reservation {reservation_id!r}")
+    return hold or Refusal("unknown_reservation", f"there is no reservation {reservation_id!r}")
 
 
-def gone(hold: Hold, now_us: int) -> Refused | None:
-    """Why nothing is on hold any more: ``reservation_expired`` or ``reservation_closed``; None while it is open."""
+def gone(hold: Hold, now_us: int) -> Refusal | None:
+    """Return None if the hold is open, else a refusal with ``reservation_expired`` or ``reservation_closed``."""
     state = hold.shown_state(now_us)
     if state == "expired":
         expired = format_time_us(hold.expires_us)
-        return Refused("reservation_expired", f"reservation {hold.reservation_id!r} expired at {expired}")
+        return Refusal("reservation_expired", f"reservation {hold.reservation_id!r} expired at {expired}")
     if state != OPEN:
-        return Refused("reservation_closed", f"reservation {hold.reservation_id!r} is {state}")
+        return Refusal("reservation_closed", f"reservation {hold.reservation_id!r} is {state}")
     return None
 
 
 def extend(
     scene: HoldContext, reservation_id: str, more: Counts, validity_us: int | None, step: str, sha256: str
-) -> Hold | Refused:
-    """Hold more usage, longer, or both. What was held stays as it is where the extension is refused."""
+) -> Hold | Refusal:
+    """Extend a hold by more usage, by time, or both; a refused extension changes nothing."""
     hold = find(scene, reservation_id)
-    if isinstance(hold, Refused):
+    if isinstance(hold, Refusal):
         return hold
     known = repeated(hold, step, sha256)
     if known is not None:
-        return known if isinstance(known, Refused) else hold
+        return known if isinstance(known, Refusal) else hold
     refused = gone(hold, scene.now_us)
     if refused is not None:
         return refused
@@ -172,7 +182,7 @@ def extend(
             sums[meter] = sums.get(meter, 0) + count
         event = usage_event(hold.account, hold.terms, canonical_counts(sums), scene.now_us)
         granted = decide_hold(scene.account, scene.held.minus(hold.held), event, scene.tariff)
-        if isinstance(granted, Refused):
+        if isinstance(granted, Refusal):
             return granted
         hold = replace(
             hold,
@@ -190,10 +200,10 @@ def extend(
     return scene.holds[reservation_id]
 
 
-def release(scene: HoldContext, reservation_id: str) -> Hold | Refused:
-    """Give everything back. Of a hold that is gone nothing changes."""
+def release(scene: HoldContext, reservation_id: str) -> Hold | Refusal:
+    """Release everything that a hold reserves; a hold that is no longer open does not change."""
     hold = find(scene, reservation_id)
-    if isinstance(hold, Refused):
+    if isinstance(hold, Refusal):
         return hold
     if gone(hold, scene.now_us) is None:
         scene.put(replace(hold, state=RELEASED))
@@ -210,21 +220,24 @@ def settle(
     final: bool,
     outcome: str = "completed",
     time_us: int | None = None,
-) -> Settled | Refused:
+) -> Settled | Refusal:
     """Record usage that happened under a hold, once for each ``step``.
 
-    The used part moves from the hold to one of its own, which the event names and its commit closes; so what is free
-    never grows before the usage is burned. ``final`` gives the rest back. Refused only with ``unknown_reservation`` and
-    ``idempotency_key_reused``; of a hold that is gone the usage is recorded, and :attr:`Settled.problem` says so.
+    The used part moves from the hold to a separate hold, which the usage event names and its commit closes. So the free
+    amounts never grow before the usage is burned. ``final`` releases the rest of the hold. Usage of a hold that is no
+    longer open is recorded too, with :attr:`Settled.problem` set.
+
+    Returns:
+        The settled usage, or a refusal with ``unknown_reservation`` or ``idempotency_key_reused``.
     """
     hold = find(scene, reservation_id)
-    if isinstance(hold, Refused):
+    if isinstance(hold, Refusal):
         return hold
     part_id = f"{reservation_id}/{step}"
     part = scene.holds.get(part_id)
     if part is not None and part.event is not None:
         known = repeated(part, "create", sha256)
-        return known if isinstance(known, Refused) else Settled(hold, part.event, _problem_kept(known))
+        return known if isinstance(known, Refusal) else Settled(hold, part.event, _problem_kept(known))
     problem = gone(hold, scene.now_us)
     terms = replace(hold.terms, dimensions={**hold.terms.dimensions, "outcome": outcome}, counts=used, partial=False)
     happened = usage_event(hold.account, terms, used, scene.now_us if time_us is None else time_us)
@@ -244,25 +257,28 @@ def settle(
 
 
 def _lowered(scene: HoldContext, hold: Hold, held: HeldAmounts, used: Counts) -> Hold:
-    """The hold without a part that was used."""
+    """Return the hold without a part that was used, priced again."""
     gone_counts = dict(used)
     left = canonical_counts({meter: max(0, count - gone_counts.get(meter, 0)) for meter, count in hold.terms.counts})
     terms = replace(hold.terms, counts=left)
     if scene.account is not None:
         priced = scene.tariff.rate(scene.account, usage_event(hold.account, terms, left, scene.now_us))
-        if not isinstance(priced, Refused):
+        if not isinstance(priced, Refusal):
             terms = replace(terms, amount_pico=priced[1].amount_pico, standard_micro=priced[1].standard_micro)
     return replace(hold, held=hold.held.minus(held), terms=terms)
 
 
-def _problem_kept(step: Mapping[str, Any] | None) -> Refused | None:
+def _problem_kept(step: Mapping[str, Any] | None) -> Refusal | None:
     kept = None if step is None else step.get("problem")
-    return None if kept is None else Refused(*kept)
+    return None if kept is None else Refusal(*kept)
 
 
-def reconcile(scene: HoldContext, reservation_id: str) -> tuple[Hold, Refused | None] | Refused:
-    """An offline grant whose usage is being sent; its last event closes it. Says where it is gone already."""
+def reconcile(scene: HoldContext, reservation_id: str) -> tuple[Hold, Refusal | None] | Refusal:
+    """Return an offline grant whose usage is being sent, and a refusal if it is no longer open.
+
+    The last usage event of the grant closes it. Other ids are refused with ``unknown_grant``.
+    """
     hold = find(scene, reservation_id)
-    if isinstance(hold, Refused) or hold.kind != OFFLINE_GRANT:
-        return Refused("unknown_grant", f"there is no offline grant {reservation_id!r}")
+    if isinstance(hold, Refusal) or hold.kind != OFFLINE_GRANT:
+        return Refusal("unknown_grant", f"there is no offline grant {reservation_id!r}")
     return hold, gone(hold, scene.now_us)

@@ -1,26 +1,16 @@
-"""A catalogue prepared to price reservations."""
-
-from dataclasses import dataclass
+"""A catalogue prepared for pricing reservations."""
 
 from billing.accounts.account import Account
 from billing.catalog.model import Catalog, Plan, PlanKey, PriceBook
 from billing.catalog.source import INT64_MAX
 from billing.pricing.match import combination_of
 from billing.pricing.rate import Rated, Raters
-from schemas.rejections import Rejection
+from schemas.refusals import Refusal
 from schemas.usage import UsageEvent
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """Why a hold is refused or an operation on one is: a code for programs, a sentence for people."""
-
-    code: str
-    detail: str
-
-
 class Tariff:
-    """A catalogue made ready to price reservations: each book's rows and each plan are looked up once."""
+    """A catalogue prepared for pricing reservations: the rows of each book and each plan are looked up once."""
 
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
@@ -28,20 +18,26 @@ class Tariff:
         self._rater = Raters()
 
     def plan(self, key: PlanKey) -> Plan:
-        """A plan version."""
+        """Return a plan version."""
         return self._plans[key]
 
-    def rate(self, account: Account, event: UsageEvent) -> tuple[PriceBook, Rated] | Refused:
-        """Price an event by the account's book, in the tiers of its counters; ``no_price_book``, ``no_price``,
-        ``overflow``."""
+    def rate(self, account: Account, event: UsageEvent) -> tuple[PriceBook, Rated] | Refusal:
+        """Price an event by the account's book, with the tiers that its counters have reached.
+
+        Returns:
+            The book version and the rated event, or a refusal with ``no_price_book``, ``no_price`` or ``overflow``.
+        """
         book = self.catalog.price_book_at(account.price_book, event.time_us)
         if book is None:
-            return Refused("no_price_book", f"no version of price book {account.price_book!r} is in force")
+            return Refusal("no_price_book", f"no version of price book {account.price_book!r} is in force")
         rated = self._rater(book).rate(event, account.extras.counters)
-        return Refused(rated.reason, rated.detail) if isinstance(rated, Rejection) else (book, rated)
+        return rated if isinstance(rated, Refusal) else (book, rated)
 
     def fixed_cost(self, account: Account, event: UsageEvent) -> tuple[int, int] | None:
-        """Pico and micro standard tokens of an event, where its combination alone decides them; else None."""
+        """Return price (pico) and standard tokens (micro) of an event whose combination alone decides them, else None.
+
+        Also None if an amount exceeds 64 bits.
+        """
         book = self.catalog.price_book_at(account.price_book, event.time_us)
         prices = None if book is None else self._rater(book).fixed(combination_of(event))
         if prices is None:

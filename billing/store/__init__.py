@@ -1,1 +1,1 @@
-"""The SQL edge: one transaction a commit, and every query. SQLAlchemy and psycopg are imported only here."""
+"""SQL layer of billing: one transaction per commit, and every query. SQLAlchemy and psycopg are imported only here."""

@@ -1,4 +1,4 @@
-"""Reads accounts, and what makes a command or a payment a repetition. Never writes."""
+"""Queries for accounts, due accounts, and the identities of commands, payments and events. Never writes."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -8,36 +8,44 @@ from psycopg.rows import TupleRow
 
 from billing.accounts.account import NO_END_US, Account, Bucket
 from billing.accounts.extras import parse_extras
+from billing.commits.columns import ACCOUNT_COLUMNS, BUCKET_COLUMNS, Column, Form
 from billing.commits.identities import HashHour
 from billing.store.database import Database
 
-# Ids travel as one JSON text and balances come back as text: both several times faster in psycopg than a list of 20,000
-# texts and as many numerics (measured), and a text becomes an int without loss.
-ACCOUNTS: LiteralString = """
-SELECT account, currency, price_book, payment, credit_limit_pico::text, wallet_pico::text, absorbed_micro::text,
-    absorbed_pico::text, status, clock_us, next_due_us, extras::text
+
+def _selected(columns: tuple[Column, ...]) -> str:
+    return ", ".join(f"{one.name}::text" if one.form in (Form.EXACT, Form.EXTRAS) else one.name for one in columns)
+
+
+# Ids are sent as one JSON text and balances are returned as text. Both are several times faster in psycopg than a list
+# of 20,000 strings and as many numerics (measured), and a text converts to an int without loss.
+ACCOUNTS: LiteralString = f"""
+SELECT {_selected(ACCOUNT_COLUMNS)}
 FROM jsonb_array_elements_text(%s::jsonb) AS wanted (account) JOIN account USING (account) ORDER BY account
-"""
-BUCKETS: LiteralString = """
-SELECT account, grant_id, plan, plan_version, bucket_no, unit, amount_micro::text, remaining_micro::text,
-    liability_pico::text, valid_from_us, valid_until_us, lapse_at_us, alerts_fired, status, carried_cycles
+"""  # noqa: S608 (literals only)
+BUCKETS: LiteralString = f"""
+SELECT {_selected(BUCKET_COLUMNS)}
 FROM jsonb_array_elements_text(%s::jsonb) AS wanted (account) JOIN bucket USING (account) ORDER BY account, grant_id
-"""
+"""  # noqa: S608 (literals only)
 
 
 def load_accounts(database: Database, ids: Iterable[str]) -> list[Account]:
-    """The accounts that exist among ``ids``, sorted; buckets by grant id (the caller puts them in deduction order)."""
+    """Return the accounts that exist among ``ids``, sorted by id.
+
+    Buckets are sorted by grant id; the caller puts them in deduction order.
+    """
     wanted = json.dumps(sorted(set(ids)))
     with database.transaction() as connection:
         with connection.pipeline():
-            # One snapshot would not matter: only the owner of the partition changes these rows, and it is asking.
+            # The two statements need no common snapshot: only the owner of the partition changes these rows, and the
+            # owner is the caller.
             found = connection.execute(ACCOUNTS, (wanted,))
             granted = connection.execute(BUCKETS, (wanted,))
         return assemble(found.fetchall(), granted.fetchall())
 
 
 def assemble(account_rows: Iterable[TupleRow], bucket_rows: Iterable[TupleRow]) -> list[Account]:
-    """Accounts from rows of :data:`ACCOUNTS` and of :data:`BUCKETS`, which are of one snapshot."""
+    """Build accounts from rows of :data:`ACCOUNTS` and :data:`BUCKETS` that were read in one snapshot."""
     accounts = {row[0]: _account(*row) for row in account_rows}
     for account, *row in bucket_rows:
         accounts[account].buckets.append(_bucket(*row))
@@ -49,10 +57,10 @@ def _account(
     currency: str,
     price_book: str,
     payment: str,
-    credit_limit: str,
-    wallet: str,
-    absorbed: str,
-    absorbed_amount: str,
+    credit_limit_pico: str,
+    wallet_pico: str,
+    absorbed_micro: str,
+    absorbed_pico: str,
     status: str,
     clock_us: int,
     next_due_us: int | None,
@@ -63,10 +71,10 @@ def _account(
         currency,
         price_book,
         payment,
-        int(credit_limit),
-        int(wallet),
-        int(absorbed),
-        int(absorbed_amount),
+        int(credit_limit_pico),
+        int(wallet_pico),
+        int(absorbed_micro),
+        int(absorbed_pico),
         status,
         clock_us,
         _end_us(next_due_us),
@@ -81,9 +89,9 @@ def _bucket(
     plan_version: int,
     bucket_no: int,
     unit: str,
-    amount: str,
-    remaining: str,
-    liability: str,
+    amount_micro: str,
+    remaining_micro: str,
+    liability_pico: str,
     valid_from_us: int,
     valid_until_us: int | None,
     lapse_at_us: int | None,
@@ -97,9 +105,9 @@ def _bucket(
         plan_version,
         bucket_no,
         unit,
-        int(amount),
-        int(remaining),
-        int(liability),
+        int(amount_micro),
+        int(remaining_micro),
+        int(liability_pico),
         valid_from_us,
         _end_us(valid_until_us),
         _end_us(lapse_at_us),
@@ -114,7 +122,7 @@ def _end_us(value_us: int | None) -> int:
 
 
 def known_commands(database: Database, ids: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """Outcome of the commands among (source, id) that were decided before."""
+    """Return the outcome of the commands among (source, id) that were accepted before. Refused ones are not stored."""
     if not ids:
         return {}
     with database.transaction() as connection:
@@ -127,7 +135,7 @@ def known_commands(database: Database, ids: Sequence[tuple[str, str]]) -> dict[t
 
 
 def known_payments(database: Database, pairs: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
-    """Those of (account, payment_ref) that were used before."""
+    """Return those (account, payment_ref) pairs that were used before."""
     if not pairs:
         return set()
     with database.transaction() as connection:
@@ -140,7 +148,10 @@ def known_payments(database: Database, pairs: Sequence[tuple[str, str]]) -> set[
 
 
 def load_hours(database: Database, partition: int, hours: Iterable[int]) -> list[HashHour]:
-    """Identities filed under these hours, in commit order; an hour may come in several pieces or not at all."""
+    """Return the identities filed under these hours, in commit order.
+
+    An hour may be returned in several parts, or not at all.
+    """
     with database.transaction() as connection:
         rows = connection.execute(
             "SELECT hour_us, payload FROM dedupe_hour WHERE partition = %s AND hour_us = ANY(%s)"
@@ -152,7 +163,7 @@ def load_hours(database: Database, partition: int, hours: Iterable[int]) -> list
 
 
 def due_accounts(database: Database, partition: int, log_time_us: int, limit: int) -> list[str]:
-    """At most ``limit`` accounts of the partition that change by themselves at or before a log time, earliest first."""
+    """Return at most ``limit`` accounts of the partition with a change due at or before a log time, earliest first."""
     with database.transaction() as connection:
         rows = connection.execute(
             "SELECT account FROM account WHERE partition = %s AND next_due_us <= %s"
@@ -163,7 +174,7 @@ def due_accounts(database: Database, partition: int, log_time_us: int, limit: in
 
 
 def first_due(database: Database, before_us: int) -> list[tuple[int, str]]:
-    """(partition, account) of what is due first on each partition where an account was due before a time."""
+    """Return (partition, account) of the account due first, for each partition where one was due before a time."""
     with database.transaction() as connection:
         rows = connection.execute(
             "SELECT p.partition, d.account FROM partition_state AS p CROSS JOIN LATERAL ("

@@ -1,6 +1,6 @@
-"""Connections: one pool for each URL, transactions on psycopg's own connection, one error for a lost server.
+"""Connections to PostgreSQL: a pool, transactions on the psycopg connection, and the mapping of driver errors.
 
-Never decides what is read or written.
+Contains no queries.
 """
 
 from collections.abc import Iterator
@@ -34,37 +34,37 @@ ROWS_AT_ONCE = 5_000
 
 
 class IntegerLoader(Loader):
-    """Reads ``numeric`` as ``int``: every numeric column here has scale 0."""
+    """Loader that converts ``numeric`` to ``int``: every numeric column of the schema has scale 0."""
 
     def load(self, data: Buffer) -> int:
         return int(bytes(data))
 
 
 def driver_url(database_url: str) -> URL:
-    """The URL with the driver spelled out."""
+    """Return the URL with the driver named explicitly."""
     return make_url(database_url).set(drivername="postgresql+psycopg")
 
 
 def schema_url(database_url: str) -> URL:
-    """As :func:`driver_url`, and with our schema in the search path whatever role connects."""
+    """Return the URL of :func:`driver_url` with the schema ``tokenbill`` in the search path, for any role."""
     url = driver_url(database_url)
     options = str(url.query.get("options", ""))
     return url.update_query_dict({"options": f"{options} -c search_path={SCHEMA}".strip()})
 
 
 def connect(url: URL, autocommit: bool = False, application_name: str = "tokenbill") -> Connection:
-    """A connection outside any pool."""
+    """Open a connection outside any pool."""
     return psycopg.connect(autocommit=autocommit, **connection_parameters(url, application_name))
 
 
 def connection_parameters(url: URL, application_name: str) -> dict[str, Any]:
-    """What psycopg connects with. By parameters: libpq does not read a URL as SQLAlchemy writes it."""
+    """Return the connection parameters for psycopg. libpq does not parse a URL in the form that SQLAlchemy writes."""
     parameters: dict[str, Any] = url.translate_connect_args(username="user", database="dbname")
     return parameters | {"connect_timeout": CONNECT_SECONDS, "application_name": application_name} | dict(url.query)
 
 
 class Database:
-    """A pool of connections. Thread-safe; each transaction uses one connection of its own."""
+    """Connection pool. It is thread-safe; each transaction uses a connection of its own."""
 
     def __init__(
         self,
@@ -91,12 +91,12 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """One transaction: committed at the end, rolled back on any error.
+        """Run one transaction: it is committed at the end and rolled back on any error.
 
         Raises:
-            DatabaseDown: the server cannot be reached, went away, or gave up (a timeout, a full disk).
-            NotPrepared: a table, schema or right is missing.
-            BrokenInvariant: a constraint of the database refused what was written.
+            DatabaseDown: the server cannot be reached, closed the connection, or could not finish (timeout, full disk).
+            NotPrepared: a table, schema or privilege is missing.
+            BrokenInvariant: a constraint of the database was violated.
         """
         try:
             pooled = self.engine.raw_connection()
@@ -113,7 +113,7 @@ class Database:
         except (*_MISSING, psycopg.IntegrityError, psycopg.DataError) as error:
             _roll_back(connection, pooled)
             raise named_error(error) from error
-        except BaseException:  # Whatever it is goes on up; the pool must get a clean connection back first.
+        except BaseException:  # Raised again; the pool must first get a clean connection back.
             _roll_back(connection, pooled)
             raise
         finally:
@@ -121,7 +121,7 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sqlalchemy.Connection]:
-        """One read-only transaction for SQLAlchemy statements whose rows are streamed.
+        """Run one read-only transaction for SQLAlchemy statements with streamed rows.
 
         Raises:
             DatabaseDown, NotPrepared: as :meth:`transaction`.
@@ -144,7 +144,7 @@ class Database:
 
 
 def named_error(error: Exception) -> Exception:
-    """An error of the driver as what it means to us; itself where it means a defect."""
+    """Return the billing error that a driver error stands for. Any other error is a defect and is returned as it is."""
     if isinstance(error, _LOST):
         return DatabaseDown(_first_line(error))
     if isinstance(error, _MISSING):

@@ -1,7 +1,7 @@
-"""Brings a database to the newest schema: the database, the roles, then the Alembic revisions. Idempotent.
+"""Migration of a database to the newest schema: create the database and the roles, then run the Alembic revisions.
 
-Two at once are one after the other: both wait for an advisory lock in the server's maintenance database, because
-roles belong to the whole server. Never touches rows.
+Migration is idempotent. Concurrent migrations run one after the other: each takes an advisory lock in the maintenance
+database of the server, because roles belong to the whole server. This module writes no rows itself.
 """
 
 from collections.abc import Iterator
@@ -21,20 +21,20 @@ DEFAULT_DATABASE = "tokenbill"
 MAINTENANCE_DATABASE = "postgres"
 OWNER, APP, REPORT = "tokenbill_owner", "tokenbill_app", "tokenbill_report"
 _LOCK = 0x746B6E62  # "tknb"
-# A worker that was stopped in mid-transaction must not hold its partition for ever.
+# A worker that was stopped in the middle of a transaction must not lock its partition forever.
 _APP_SETTINGS = {"idle_in_transaction_session_timeout": "30s", "transaction_timeout": "10min"}
 
 
 def target_database(admin_database_url: str) -> str:
-    """The database that is migrated: the URL's own, or ``tokenbill`` where it names the maintenance database."""
+    """Return the database to migrate: the one in the URL, or ``tokenbill`` if that is the maintenance database."""
     named = make_url(admin_database_url).database
     return DEFAULT_DATABASE if named in (None, "", MAINTENANCE_DATABASE) else str(named)
 
 
 def role_url(admin_database_url: str, role: str, password: str | None) -> str:
-    """The URL under which a role of ours reaches the migrated database."""
+    """Return the URL with which a role connects to the migrated database."""
     admin = make_url(admin_database_url)
-    # Made anew: `set` keeps the administrator's password where the new one is None.
+    # Built from its parts: `set` would keep the administrator's password if the new one is None.
     url = URL.create(
         "postgresql", role, password, admin.host, admin.port, target_database(admin_database_url), admin.query
     )
@@ -42,7 +42,7 @@ def role_url(admin_database_url: str, role: str, password: str | None) -> str:
 
 
 def migrate(admin_database_url: str, app_password: str | None, report_password: str | None) -> None:
-    """Create what is missing: database, roles, schema, tables. A password of None leaves a role's as it is.
+    """Create the missing database, roles, schema and tables. If a password is None, that of the role is not changed.
 
     Raises:
         DatabaseDown: the server cannot be reached with this URL.
@@ -62,11 +62,11 @@ def _connect(url: URL, database: str | None) -> Connection:
 
 @contextmanager
 def _alone(url: URL) -> Iterator[None]:
-    """Hold the migration lock; create the database if it is missing."""
+    """Hold the migration lock, after creating the database if it is missing."""
     try:
         connection = _connect(url, MAINTENANCE_DATABASE)
     except psycopg.OperationalError:
-        connection = _connect(url, url.database)  # a server that shows us one database only
+        connection = _connect(url, url.database)  # the server permits access to one database only
     with connection:
         connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
         named = (url.database,)

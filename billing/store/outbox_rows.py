@@ -1,4 +1,4 @@
-"""The relay's side of the outbox: read in commit order, drop what is published, wait for more. Knows no Kafka."""
+"""The outbox as the relay uses it: read rows in commit order, delete published rows, wait for new ones. No Kafka."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from billing.store.database import Connection, Database, connect, schema_url
 
 _ROWS_AT_MOST = 4_096
 
-# Whole commits only: a commit is taken as long as what lies before it is within the limit.
+# Complete commits only: a commit is included if the size of the commits before it is below the limit.
 _READ: LiteralString = """
 SELECT o.commit_no, o.topic, o.records, o.first_sequence, o.payload
 FROM outbox AS o JOIN (
@@ -32,7 +32,10 @@ ORDER BY o.commit_no, o.row_no
 def outbox_read(
     database: Database, partition: int, after_commit_no: int, max_bytes: int
 ) -> list[tuple[int, OutboxRow]]:
-    """Output of whole commits after ``after_commit_no``, in publishing order; at least one commit if there is any."""
+    """Return the output of complete commits after ``after_commit_no``, in publishing order.
+
+    The result stops at the commit that reaches ``max_bytes``; it holds at least one commit if there is any.
+    """
     with database.transaction() as connection:
         rows = connection.execute(
             _READ,
@@ -43,7 +46,7 @@ def outbox_read(
 
 
 def outbox_delete(database: Database, partition: int, through_commit_no: int) -> None:
-    """Drop what was published, up to and with a commit, and remember that it was."""
+    """Delete the published rows up to and including a commit, and store that position."""
     with database.transaction() as connection, connection.pipeline():
         connection.execute(
             "DELETE FROM outbox WHERE partition = %s AND commit_no <= %s", (partition, through_commit_no)
@@ -55,23 +58,26 @@ def outbox_delete(database: Database, partition: int, through_commit_no: int) ->
 
 
 def published(database: Database, partition: int) -> int:
-    """The last commit whose output was published and dropped; the relay's own position in Kafka may be ahead of it."""
+    """Return the last commit whose output was published and deleted.
+
+    The position of the relay in Kafka may be ahead of it.
+    """
     with database.transaction() as connection:
         row = connection.execute("SELECT commit_no FROM relay_position WHERE partition = %s", (partition,)).fetchone()
     return 0 if row is None else int(row[0])
 
 
 class Listener:
-    """A connection of its own that hears of commits."""
+    """Dedicated connection that receives a notification of each commit."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def wait(self, timeout_seconds: float) -> set[int]:
-        """Partitions with new output; empty after the timeout. Read the outbox once before the first wait.
+        """Return the partitions with new output, empty after the timeout. Read the outbox once before the first wait.
 
         Raises:
-            DatabaseDown: the connection broke; listen again and read everything once.
+            DatabaseDown: the connection broke; listen again and read the outbox of every partition once.
         """
         try:
             heard = self._connection.notifies(timeout=timeout_seconds, stop_after=1)
@@ -82,7 +88,7 @@ class Listener:
 
 @contextmanager
 def listen(database: Database) -> Iterator[Listener]:
-    """Hear of commits from now on.
+    """Receive notifications of commits from now on.
 
     Raises:
         DatabaseDown: the server cannot be reached.

@@ -1,6 +1,6 @@
-"""Taking over a partition: the epoch rises, then everything but accounts is loaded. And positions, without owning.
+"""Acquisition of a partition: raise its epoch, then load its state without the accounts. Also reads positions.
 
-Rows of a partition are seeded when the database is prepared and never made up here.
+The rows of a partition are seeded when the database is prepared; this module never creates them.
 """
 
 from collections.abc import Iterable
@@ -16,12 +16,12 @@ from billing.store.commits.write_commit import session_name
 from billing.store.database import Connection, Database
 
 RECENT_NUMBERS = 65_536
-"""Of each numbered source, how many of the last numbers keep hashes (DESIGN 7)."""
+"""Number of the last numbers of each numbered source that keep hashes (docs/reference/principles.md, "Identity")."""
 PARTITION_COUNT_KEY = "partitions"
 HUNG_COMMIT_SECONDS = 10
-"""A commit of the former owner that takes longer is ended: a stopped process would hold the row for ever."""
+"""Time after which a commit of the former owner is terminated: a stopped process would hold the row lock forever."""
 
-# One snapshot of the window function: of each source only rows that reach into its last numbers.
+# Of each source, only the rows that reach into its last numbers.
 _RECENT: LiteralString = """
 SELECT source, highest, payload FROM (
     SELECT source, highest, payload, commit_no, row_no, max(highest) OVER (PARTITION BY source) AS last
@@ -31,11 +31,13 @@ SELECT source, highest, payload FROM (
 
 
 def acquire(database: Database, partition: int) -> tuple[int, PartitionState]:
-    """Raise the partition's epoch, after any commit in flight has ended, and load its state.
+    """Raise the epoch of the partition, after any commit in flight has ended, and load the state of the partition.
+
+    Returns the new epoch and the state.
 
     Raises:
         NotPrepared: the database has no rows for this partition.
-        DatabaseDown: the server cannot be reached, or a commit in flight did not end when told to.
+        DatabaseDown: the server cannot be reached, or a commit in flight did not end when it was terminated.
     """
     try:
         return _acquire(database, partition)
@@ -108,7 +110,7 @@ def _end_hung_commit(database: Database, partition: int) -> None:
 
 
 def positions(database: Database, partitions: Iterable[int]) -> dict[tuple[str, int], int]:
-    """Next offset of every input topic of these partitions, by (topic, partition); the epoch stays.
+    """Return the next offset of every input topic of these partitions, by (topic, partition). The epochs do not change.
 
     Raises:
         NotPrepared: a partition has no rows.
@@ -127,9 +129,11 @@ def positions(database: Database, partitions: Iterable[int]) -> dict[tuple[str, 
 
 
 def prune_identities(database: Database, partition: int, before_hour_us: int) -> int:
-    """Drop identities that can no longer matter: unnumbered ones filed before an hour, and numbers out of reach.
+    """Delete identities that no longer decide anything.
 
-    Returns the number of rows dropped. Call it from time to time; nothing depends on when.
+    These are identities of unnumbered sources filed before an hour, and hashes of numbers that are no longer among the
+    last :data:`RECENT_NUMBERS` of their source. Returns the number of rows deleted. Call it from time to time; no
+    decision depends on when.
     """
     with database.transaction() as connection:
         hours = connection.execute(

@@ -1,4 +1,4 @@
-"""How the commits of a partition were decided, as a replay needs it: positions, limits, catalogues. Never writes."""
+"""Inputs of the past commits of a partition, for a replay: positions, limits and catalogues. Never writes."""
 
 from billing.catalog import Catalog
 from billing.catalog.entries import from_entries
@@ -9,13 +9,13 @@ from billing.store.database import Database
 
 
 def decisions(database: Database, partition: int) -> tuple[list[DecidedCommit], dict[int, Catalog]]:
-    """The commits of a partition, in order, and the catalogues that decided them, by epoch."""
+    """Return the commits of a partition, in order, and the catalogues that they were decided with, by epoch."""
     commits = _decided_commits(database, partition)
     return commits, _catalogs_of(database, {commit.catalog_epoch for commit in commits})
 
 
 def _decided_commits(database: Database, partition: int) -> list[DecidedCommit]:
-    """The commits of a partition, in order."""
+    """Return the commits of a partition, in order."""
     with database.transaction() as connection:
         rows = connection.execute(
             "SELECT catalog_epoch, limits, positions FROM commit WHERE partition = %s ORDER BY commit_no",
@@ -32,7 +32,7 @@ def _decided_commits(database: Database, partition: int) -> list[DecidedCommit]:
 
 
 def _catalogs_of(database: Database, epochs: set[int]) -> dict[int, Catalog]:
-    """The catalogue of each of these epochs."""
+    """Return the catalogue of each of these epochs."""
     with database.transaction() as connection:
         rows = connection.execute("SELECT epoch, body FROM catalog_entry").fetchall()
     return {epoch: from_entries([body for since, body in rows if since <= epoch]) for epoch in epochs}

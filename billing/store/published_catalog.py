@@ -1,7 +1,8 @@
-"""The catalogue in SQL: immutable entries, one epoch, and who of the workers uses which. Never judges an entry itself.
+"""The catalogue in SQL: immutable entries, one epoch, and the epoch that each worker uses.
 
-A commit holds the catalogue's lock shared, a publication exclusively: when a publication reads what was committed, no
-commit under the former epoch can follow.
+A commit holds the catalogue lock in shared mode, a publication holds it exclusively. So no commit under the former
+epoch can follow once a publication has read the committed usage. The rules that check entries are those of
+:func:`billing.catalog.check`.
 """
 
 import time
@@ -25,9 +26,10 @@ PRICE_BOOK = "price_book"
 
 @dataclass(frozen=True, slots=True)
 class PublishResult:
-    """The epoch that holds afterwards, and what is new in it as ``kind name@version``.
+    """Result of a publication: the epoch after it, and the new entries as ``kind name@version``.
 
-    ``backdated`` says of each new version which usage, already billed under its name, it would price otherwise.
+    ``backdated`` has a sentence for each new version that begins before usage already billed under its name: it names
+    the usage that the version would price differently.
     """
 
     epoch: int
@@ -36,13 +38,13 @@ class PublishResult:
 
 
 def catalog_epoch(database: Database) -> int:
-    """The catalogue's epoch: 0 before the first publication."""
+    """Return the epoch of the catalogue: 0 before the first publication."""
     with database.transaction() as connection:
         return _epoch(connection)
 
 
 def read_catalog(database: Database) -> tuple[int, Catalog]:
-    """Epoch and entries, of one moment."""
+    """Return the epoch and the entries, read in one snapshot."""
     with database.transaction() as connection:
         row = connection.execute(
             "SELECT epoch, (SELECT coalesce(jsonb_agg(body), '[]') FROM catalog_entry) FROM catalog_state"
@@ -53,15 +55,15 @@ def read_catalog(database: Database) -> tuple[int, Catalog]:
 
 
 def publish(database: Database, catalog: Catalog, rerate: bool = False) -> PublishResult:
-    """Add the entries that are not there yet; the epoch rises if there are any.
+    """Add the entries that are not yet published, and raise the epoch if there are any.
 
-    Waits for commits in flight. A later version of a book that begins before usage committed under its name is refused
-    unless whoever publishes says so with ``rerate``: then it is published, and prices what is decided from now on. What
-    was billed keeps its version and price until it is rated anew, which this version of the program cannot do.
+    Waits for commits in flight. A later version of a price book that begins at or before usage committed under its name
+    is refused without ``rerate``. With ``rerate`` it is published and prices the usage decided from then on. Usage
+    already billed keeps its version and price: this version of the program cannot re-rate it.
 
     Raises:
-        CatalogConflict: a version exists with other content, a later version of a book is back-dated without
-            ``rerate``, or old and new entries contradict each other.
+        CatalogConflict: a version exists with different content, a later version of a price book is back-dated
+            without ``rerate``, or old and new entries contradict each other.
     """
     with database.transaction() as connection:
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (CATALOG_LOCK,))
@@ -113,7 +115,7 @@ def _new_entries(entries: Sequence[CatalogEntry], stored: dict[tuple[str, str, i
 
 
 def _backdated(new: Sequence[CatalogEntry], named: set[str], last_used_us: dict[str, int]) -> Iterator[str]:
-    """Which new version begins before which usage that is billed under its name."""
+    """Yield a sentence for each new price book version that begins at or before usage billed under its name."""
     for entry in new:
         begins_us, last_us = entry.effective_from_us, last_used_us.get(entry.name)
         if entry.kind != PRICE_BOOK or entry.name not in named or begins_us is None or last_us is None:
@@ -124,14 +126,14 @@ def _backdated(new: Sequence[CatalogEntry], named: set[str], last_used_us: dict[
 
 
 def _judge(bodies: Sequence[dict[str, Any]]) -> None:
-    """Old and new entries together must be a catalogue without errors: two versions in force at once are one."""
+    """Raise CatalogConflict if old and new entries together have errors, for example two versions in force at once."""
     errors = [f"{found.key}: {found.message}" for found in check(from_entries(bodies)) if found.severity == ERROR]
     if errors:
         raise CatalogConflict(errors)
 
 
 def worker_seen(database: Database, name: str, epoch: int) -> None:
-    """Note that a worker lives and which epoch of the catalogue it uses."""
+    """Store the heartbeat of a worker and the catalogue epoch that it uses."""
     with database.transaction() as connection:
         connection.execute(
             "INSERT INTO worker (name, catalog_epoch, seen_at) VALUES (%s, %s, clock_timestamp())"
@@ -141,7 +143,11 @@ def worker_seen(database: Database, name: str, epoch: int) -> None:
 
 
 def wait_for_workers(database: Database, epoch: int, timeout_seconds: float) -> list[str]:
-    """Wait until every worker seen lately uses ``epoch`` or a later one; the names of those that do not in time."""
+    """Wait until every live worker uses ``epoch`` or a later one.
+
+    A worker is live if its last heartbeat is less than :data:`WORKER_ALIVE_SECONDS` old. Returns the names of the
+    workers that use an earlier epoch when the timeout ends.
+    """
     deadline = time.monotonic() + timeout_seconds
     while True:
         with database.transaction() as connection:

@@ -1,4 +1,4 @@
-"""Seeds an installation: the partition count, fixed for ever, and the rows every partition starts from."""
+"""Seeding of an installation: the partition count, which never changes, and the first rows of every partition."""
 
 import psycopg
 
@@ -13,12 +13,13 @@ FIRST_SEQUENCE = 1
 
 
 def seed(admin_database_url: str, partitions: int | None) -> int:
-    """Store the partition count if there is none yet, and seed missing rows of partitions; the count that holds.
+    """Store the partition count if there is none, seed the missing rows of each partition, and return the stored count.
 
-    With another count than ``partitions`` in the database nothing changes: the caller compares. None asks only.
+    If another count than ``partitions`` is stored, it is kept, and the caller compares. If ``partitions`` is None, no
+    count is stored.
 
     Raises:
-        LookupError: None was given and nothing is stored.
+        LookupError: ``partitions`` is None and no count is stored.
         DatabaseDown: the server cannot be reached.
     """
     url = schema_url(admin_database_url).set(database=target_database(admin_database_url))

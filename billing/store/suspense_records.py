@@ -1,8 +1,7 @@
-"""Suspense in SQL: finds rejected records, says what became of them, and notes that they were sent again.
+"""Suspense in SQL: find rejected records, return their state, and store their resubmissions.
 
-``suspense`` is written by commits alone (:mod:`billing.store.commits.write_commit`). Nothing here changes a row; a
-resolution is a
-row of its own. Never sends.
+Only commits write ``suspense`` (:mod:`billing.store.commits.write_commit`). This module changes no row: a resolution is
+a row of its own. It never sends records to Kafka.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from billing.suspense import Listed, RecordPlace, SuspendedRecord
 AS_IT_WAS, REPAIRED = "as_it_was", "repaired"
 ROWS_AT_ONCE = 1_000
 PAGE_BYTES = 32 << 20
-"""A page of records to be sent again ends with the one that reaches this size."""
+"""Size of a page of records to resubmit: the record that reaches it is the last of its page."""
 _LOCK = 0x7462_7375  # "tbsu"
 
 _STATE: LiteralString = """
@@ -53,7 +52,7 @@ AT_PLACE: LiteralString = " WHERE s.topic = %s AND s.partition = %s AND s.record
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which rows: what is None does not choose. ``from_us`` is included, ``to_us`` is not."""
+    """Filter of rows. A field of None matches all rows. ``from_us`` is inclusive, ``to_us`` is exclusive."""
 
     reason: str | None = None
     account: str | None = None
@@ -62,12 +61,12 @@ class Wanted:
     only_open: bool = True
 
     def parameters(self) -> dict[str, str | int | None]:
-        """For the statements' WHERE."""
+        """Return the parameters of :data:`WHERE`."""
         return {"reason": self.reason, "account": self.account, "from_us": self.from_us, "to_us": self.to_us}
 
 
 def after_parameters(after: tuple[int, int, int], rows: int) -> dict[str, int]:
-    """For :data:`AFTER`: the key of the row before, and how many rows at most."""
+    """Return the parameters of :data:`AFTER`: the key of the preceding row, and the maximum number of rows."""
     return dict(zip(("after_partition", "after_commit", "after_row", "rows"), (*after, rows), strict=True))
 
 
@@ -79,7 +78,7 @@ SELECT s.partition, s.commit_no, s.row_no, s.topic, s.partition, s.record_offset
 
 
 def listed(database: Database, wanted: Wanted) -> Iterator[Listed]:
-    """Rows as they are asked for, oldest first; streamed.
+    """Yield the rows that match the filter, oldest first. The rows are streamed.
 
     Raises:
         DatabaseDown, NotPrepared: as :meth:`Database.transaction`.
@@ -93,7 +92,7 @@ def listed(database: Database, wanted: Wanted) -> Iterator[Listed]:
 
 
 def read_listed(row: Sequence[Any]) -> Listed:
-    """A row of :data:`LISTED`."""
+    """Convert a row of :data:`LISTED`."""
     sent_to = None if row[14] is None else RecordPlace(*row[14:17])
     about = [*row[6:14], sent_to, *row[17:19]]
     return Listed((row[0], row[1], row[2]), RecordPlace(*row[3:6]), *about)
@@ -101,7 +100,7 @@ def read_listed(row: Sequence[Any]) -> Listed:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A record in suspense with its bytes: its row, and whether it was sent again."""
+    """A record in suspense with its bytes. ``resolved`` is true if it was resubmitted."""
 
     key: tuple[int, int, int]
     """(partition, commit_no, row_no)."""
@@ -111,7 +110,7 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """One time that a record was sent again."""
+    """One resubmission of a record. ``repaired`` is the new value, or None if the record was resubmitted unchanged."""
 
     key: tuple[int, int, int]
     sent_to: RecordPlace
@@ -125,7 +124,7 @@ KEPT: LiteralString = (
 
 
 def read_kept(row: Sequence[Any]) -> Kept:
-    """A row of :data:`KEPT`."""
+    """Convert a row of :data:`KEPT`."""
     record_key, headers, packing, value = row[11:15]
     about = [*row[6:11], None if record_key is None else bytes(record_key), read_headers(headers)]
     about.append(read_value(packing, None if value is None else bytes(value)))
@@ -134,7 +133,7 @@ def read_kept(row: Sequence[Any]) -> Kept:
 
 
 def shown(database: Database, place: RecordPlace) -> tuple[Listed, Kept] | None:
-    """All that is known of one record; None where none was rejected at this place.
+    """Return one record with its state and its bytes; None if no record was rejected at this place.
 
     Raises:
         DatabaseDown, NotPrepared: as :meth:`Database.transaction`.
@@ -146,14 +145,15 @@ def shown(database: Database, place: RecordPlace) -> tuple[Listed, Kept] | None:
 
 
 class Resubmission:
-    """One transaction that finds records, while they are sent, and notes where they went. One at a time per database.
+    """One transaction that finds records, stays open while they are sent, and stores where they were sent.
 
-    What was sent and could not be noted (a crash between the two) is sent again the next time; identity absorbs that.
+    Only one resubmission runs at a time in a database. A record that was sent, but whose resubmission was not stored
+    because of a crash, is sent again the next time; deduplication rates it once.
     """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        # Kafka is waited for while the transaction is open.
+        # The transaction stays open while the caller waits for Kafka.
         connection.execute(
             "SELECT set_config('transaction_timeout', '0', true),"
             " set_config('idle_in_transaction_session_timeout', '0', true)"
@@ -161,23 +161,26 @@ class Resubmission:
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
 
     def partitions(self) -> int:
-        """How many partitions there are."""
+        """Return the number of partitions."""
         row = self._connection.execute("SELECT count(*) FROM partition_state").fetchall()
         return int(row[0][0])
 
     def commits(self) -> dict[int, int]:
-        """By partition its last commit: what is rejected afterwards is not of this resubmission."""
+        """Return the last commit by partition. Records rejected later are not part of this resubmission."""
         return dict(self._connection.execute("SELECT partition, commit_no FROM partition_state").fetchall())
 
     def places(self, places: Iterable[RecordPlace]) -> Iterator[Kept]:
-        """The records of these places, in their order; a place where none was rejected is left out."""
+        """Yield the records at these places, in the given order. A place where no record was rejected is skipped."""
         for place in places:
             found = self._connection.execute(KEPT + AT_PLACE, place).fetchone()
             if found is not None:
                 yield read_kept(found)
 
     def page(self, wanted: Wanted, commits: Mapping[int, int], after: tuple[int, int, int]) -> list[Kept]:
-        """Open records after one row, in the order of their commits, no later than ``commits``; empty at the end."""
+        """Return the next page of open records, in commit order; empty at the end.
+
+        The page begins after the row ``after`` and holds no record of a commit later than ``commits``.
+        """
         sizes = self._connection.execute(
             "SELECT s.partition, s.commit_no, s.row_no, s.size_bytes"
             + _FROM
@@ -199,7 +202,7 @@ class Resubmission:
         return [read_kept(row) for row in found]
 
     def note(self, resolutions: Sequence[Resolution], resolved_by: str) -> None:
-        """Keep where records went, and who sent them."""
+        """Store where records were sent, and who sent them."""
         with self._connection.cursor() as cursor:
             cursor.executemany(
                 "INSERT INTO suspense_resolution (partition, commit_no, row_no, how, resolved_by, sent_topic,"

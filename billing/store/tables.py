@@ -1,16 +1,24 @@
-"""The tables that reports read, as SQLAlchemy Core sees them; the schema is in the migrations, and a test compares."""
+"""SQLAlchemy Core definitions of the tables that reports read.
 
+The migrations define the schema; a test compares the two.
+"""
+
+from collections.abc import Iterable
 from decimal import Decimal
+from typing import Any
 
 from sqlalchemy import BigInteger, Boolean, Column, Dialect, Integer, MetaData, Numeric, Table, Text
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from billing.commits.columns import ACCOUNT_COLUMNS, BUCKET_COLUMNS, ChangedBy, Form
+from billing.commits.columns import Column as ListedColumn
 
 metadata = MetaData()
 
 
 class ExactInteger(TypeDecorator[int]):
-    """``numeric(38,0)`` as ``int``, in sums too; SQLAlchemy by itself knows decimals and floats only."""
+    """Column type ``numeric(38,0)`` read as ``int``, also in sums. SQLAlchemy itself returns decimals or floats."""
 
     impl = Numeric(38, 0)
     cache_ok = True
@@ -35,43 +43,24 @@ def _exact(name: str) -> Column[int]:
     return Column(name, ExactInteger, nullable=False)
 
 
-account = Table(
-    "account",
-    metadata,
-    _text("account", primary_key=True),
-    _text("currency"),
-    _text("price_book"),
-    _text("payment"),
-    _exact("credit_limit_pico"),
-    _exact("wallet_pico"),
-    _exact("absorbed_micro"),
-    _exact("absorbed_pico"),
-    _text("status"),
-    _big("clock_us"),
-    _big("next_due_us", nullable=True),
-    Column("extras", JSONB, nullable=False),
-    _integer("partition"),
-)
-bucket = Table(
-    "bucket",
-    metadata,
-    _text("account", primary_key=True),
-    _text("grant_id", primary_key=True),
-    _text("plan"),
-    _integer("plan_version"),
-    _integer("bucket_no"),
-    _text("unit"),
-    _exact("amount_micro"),
-    _exact("remaining_micro"),
-    _exact("liability_pico"),
-    _big("valid_from_us"),
-    _big("valid_until_us", nullable=True),
-    _big("lapse_at_us", nullable=True),
-    _integer("alerts_fired"),
-    _text("status"),
-    _integer("carried_cycles"),
-    _integer("partition"),
-)
+_TYPES: dict[Form, TypeEngine[Any]] = {
+    Form.TEXT: Text(collation="C"),
+    Form.INTEGER: Integer(),
+    Form.BIGINT: BigInteger(),
+    Form.EXACT: ExactInteger(),
+    Form.END: BigInteger(),
+    Form.EXTRAS: JSONB(),
+}
+
+
+def _listed(columns: Iterable[ListedColumn]) -> Iterable[Column[Any]]:
+    for one in columns:
+        key = one.changed_by is ChangedBy.KEY
+        yield Column(one.name, _TYPES[one.form], nullable=one.form is Form.END, primary_key=key)
+
+
+account = Table("account", metadata, *_listed(ACCOUNT_COLUMNS), _integer("partition"))
+bucket = Table("bucket", metadata, *_listed(BUCKET_COLUMNS), _integer("partition"))
 journal = Table(
     "journal",
     metadata,

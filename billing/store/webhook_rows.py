@@ -1,7 +1,8 @@
-"""Webhooks in SQL: who is told of account events, and every delivery until it arrived or was given up.
+"""Webhooks in SQL: subscribers of account events, and every delivery until it succeeds or fails for good.
 
-Operational state, outside journal and digest. An event becomes deliveries in the same transaction that moves the
-position behind it, so none is forgotten and none is filed twice; a delivery is sent at least once. Never sends.
+This is operational state, outside journal and digest. The transaction that turns events into deliveries also moves the
+position past them, so no event is lost and none is filed twice. A delivery is sent at least once. This module sends
+nothing.
 """
 
 import base64
@@ -16,15 +17,18 @@ from billing.store.database import Connection, Database
 
 PENDING, DELIVERED, FAILED = "pending", "delivered", "failed"
 LEASE_SECONDS = 60
-"""For so long nobody else takes a delivery that is being sent."""
+"""Time for which a delivery that was taken is not given to another sender."""
 SECRET_PREFIX = "whsec_"
-"""How the Standard Webhooks specification marks a secret: after it comes the base64 of the key that signs."""
+"""Prefix of a secret in the Standard Webhooks specification. The base64 of the signing key follows it."""
 _INTAKE_LOCK = 0x7462_7768  # "tbwh"
 
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """An address that is told. ``account`` None: of every account. ``types`` empty: of every type of event."""
+    """A subscriber of account events.
+
+    ``account`` of None subscribes to every account; empty ``types`` subscribe to every event type.
+    """
 
     webhook_id: str
     url: str
@@ -43,13 +47,13 @@ class FedEvent:
     account: str
     type: str
     event_id: str
-    """Unique over partitions: what a receiver recognises a repetition by."""
+    """Identity of the event, unique over all partitions. A receiver uses it to recognise repeated deliveries."""
     body: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One event on its way to one webhook."""
+    """The delivery of one event to one webhook."""
 
     delivery_id: int
     webhook_id: str
@@ -59,11 +63,11 @@ class Delivery:
     event_id: str
     body: bytes
     attempts: int
-    """Attempts that failed so far."""
+    """Number of failed attempts so far."""
 
 
 def add_webhook(database: Database, url: str, account: str | None, types: Sequence[str]) -> Webhook:
-    """Tell ``url`` of events from now on."""
+    """Create a webhook that delivers events to ``url`` from now on."""
     secret = SECRET_PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
     with database.transaction() as connection:
         row = connection.execute(
@@ -75,13 +79,13 @@ def add_webhook(database: Database, url: str, account: str | None, types: Sequen
 
 
 def list_webhooks(database: Database) -> list[Webhook]:
-    """Those that are told, oldest first."""
+    """Return the active webhooks, oldest first."""
     with database.transaction() as connection:
         return [_webhook(*row) for row in _webhooks(connection)]
 
 
 def remove_webhook(database: Database, webhook_id: str) -> bool:
-    """Tell it nothing more, what is pending included; False where there is none."""
+    """Remove a webhook and fail its pending deliveries. Returns False if there is no active webhook of this id."""
     with database.transaction() as connection:
         removed = connection.execute(
             "UPDATE webhook SET removed_at = now() WHERE webhook_id = %s AND removed_at IS NULL", (webhook_id,)
@@ -95,19 +99,19 @@ def remove_webhook(database: Database, webhook_id: str) -> bool:
 
 
 def take_intake_lock(connection: Connection) -> bool:
-    """Whether this session files events from now on; one does at a time, until its session ends."""
+    """Return True if this session may file events from now on. One session holds the lock at a time, until it ends."""
     row = connection.execute("SELECT pg_try_advisory_lock(%s)", (_INTAKE_LOCK,)).fetchone()
     return row is not None and bool(row[0])
 
 
 def feed_positions(database: Database) -> dict[int, int]:
-    """Next offset of ``account.events`` by partition, of those that were read before."""
+    """Return the next offset of ``account.events`` for each partition that was read before."""
     with database.transaction() as connection:
         return dict(connection.execute("SELECT partition, next_offset FROM webhook_position").fetchall())
 
 
 def file_events(database: Database, events: Sequence[FedEvent], positions: dict[int, int]) -> int:
-    """File events for the webhooks they concern, and move the positions behind them; returns the deliveries."""
+    """Create the deliveries of events, and move the positions past the events. Returns the number of deliveries."""
     with database.transaction() as connection:
         hooks = [_webhook(*row) for row in _webhooks(connection)]
         rows = [
@@ -143,15 +147,17 @@ RETURNING d.delivery_id, d.webhook_id, w.url, w.secret, d.account, d.event_id, d
 
 
 def take_due(database: Database, limit: int, except_of: Collection[str] = ()) -> list[Delivery]:
-    """Deliveries whose time has come, oldest first, at most so many of each webhook, none of some webhooks; for
-    :data:`LEASE_SECONDS` nobody else gets them."""
+    """Take the deliveries that are due, oldest first: at most ``limit`` of each webhook, none of ``except_of``.
+
+    No other sender gets them for :data:`LEASE_SECONDS`.
+    """
     with database.transaction() as connection:
         rows = connection.execute(_TAKE, (timedelta(seconds=LEASE_SECONDS), limit, list(except_of)))
         return sorted((Delivery(*row) for row in rows), key=lambda delivery: delivery.delivery_id)
 
 
 def give_back(database: Database, deliveries: Sequence[Delivery]) -> None:
-    """They were not sent after all: they are due again, before what is newer."""
+    """Return deliveries that were taken but not sent. They are due at once, before newer deliveries."""
     with database.transaction() as connection:
         connection.execute(
             "UPDATE webhook_delivery SET next_try_at = created_at WHERE delivery_id = ANY (%s) AND state = %s",
@@ -160,7 +166,7 @@ def give_back(database: Database, deliveries: Sequence[Delivery]) -> None:
 
 
 def delivered(database: Database, delivery_id: int) -> None:
-    """It arrived."""
+    """Store that a delivery succeeded."""
     with database.transaction() as connection:
         connection.execute(
             "UPDATE webhook_delivery SET state = %s, attempts = attempts + 1, finished_at = now(), last_error = NULL"
@@ -170,7 +176,7 @@ def delivered(database: Database, delivery_id: int) -> None:
 
 
 def not_delivered(database: Database, delivery_id: int, error: str, retry_after_seconds: float | None) -> None:
-    """It did not arrive: try again after so many seconds, or give it up (None)."""
+    """Store a failed attempt: retry after ``retry_after_seconds``, or fail the delivery for good if it is None."""
     with database.transaction() as connection:
         connection.execute(
             "UPDATE webhook_delivery SET attempts = attempts + 1, last_error = %s,"
@@ -185,7 +191,7 @@ def not_delivered(database: Database, delivery_id: int, error: str, retry_after_
 def list_deliveries(
     database: Database, webhook_id: str | None, state: str | None, limit: int
 ) -> list[dict[str, str | int | None]]:
-    """The newest deliveries, newest first."""
+    """Return at most ``limit`` deliveries, newest first; a filter of None matches all."""
     with database.transaction() as connection:
         cursor = connection.execute(
             "SELECT delivery_id, webhook_id, event_id, type, account, state, attempts, last_error FROM webhook_delivery"
@@ -198,7 +204,7 @@ def list_deliveries(
 
 
 def replay(database: Database, webhook_id: str, since: datetime | None, *, failed_only: bool) -> int:
-    """Send again what was delivered or given up, at once and from the first attempt; returns how many."""
+    """Make finished deliveries due again at once, with no attempts counted. Returns the number of deliveries."""
     with database.transaction() as connection:
         again = connection.execute(
             "UPDATE webhook_delivery SET state = %s, attempts = 0, next_try_at = now(), finished_at = NULL"
@@ -210,7 +216,10 @@ def replay(database: Database, webhook_id: str, since: datetime | None, *, faile
 
 
 def drop_finished(database: Database, older_than: timedelta) -> int:
-    """Forget deliveries that were finished so long ago; they cannot be replayed any more."""
+    """Delete deliveries that finished longer ago than ``older_than``. Returns their number.
+
+    They can no longer be replayed.
+    """
     with database.transaction() as connection:
         return connection.execute(
             "DELETE FROM webhook_delivery WHERE state <> %s AND finished_at < now() - %s", (PENDING, older_than)
@@ -218,7 +227,7 @@ def drop_finished(database: Database, older_than: timedelta) -> int:
 
 
 def fed_event(partition: int, offset: int, value: bytes) -> FedEvent:
-    """A record of ``account.events`` as what is filed."""
+    """Parse a record of ``account.events``."""
     event = json.loads(value)
     event_id = f"{event['source']}/{event['id']}"
     return FedEvent(partition, offset, event["subject"], event["type"], event_id, value)

@@ -1,1 +1,1 @@
-"""Readers of topics: account events, outcomes of commands, the input log."""
+"""Readers of topics: output topics, outcomes of commands, the input log."""

@@ -1,4 +1,4 @@
-"""Follows an output topic as any consumer may, ``read_committed``, from positions its caller keeps. Decides nothing."""
+"""Reader of an output topic: ``read_committed``, from positions that the caller keeps."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ _ANSWER_SECONDS = 30.0
 
 
 class Feed:
-    """Every record of a topic after given positions, for ever."""
+    """Endless reader of all records of a topic from given positions on."""
 
     def __init__(self, kafka: str, topic: str, positions: Mapping[int, int], *, from_end: bool = False) -> None:
-        """``positions`` are next offsets by partition; a partition that is not there is read from its beginning, or
-        with ``from_end`` from where it ends now.
+        """Start reading at ``positions``, the next offset by partition.
+
+        A partition without a position is read from its beginning, or with ``from_end`` from its current end.
 
         Raises:
             KafkaException: the broker does not answer, or has no such topic.
@@ -38,8 +39,8 @@ class Feed:
         try:
             fresh = [place for place in self._places(topic) if place.partition not in positions]
             self.fresh = {place.partition: self._end(place) if from_end else 0 for place in fresh}
-            """Where partitions are read from that had no position."""
-        except BaseException:  # Whatever it is goes on up; a consumer that nobody has must not stay.
+            """Start offset by partition, for the partitions that had no position."""
+        except BaseException:  # Re-raised; the caller has no object to close, so the consumer is closed here.
             self._consumer.close()
             raise
         begins = {**positions, **self.fresh}
@@ -55,10 +56,10 @@ class Feed:
         return self._consumer.get_watermark_offsets(place, timeout=_ANSWER_SECONDS)[1]
 
     def read(self, most: int, timeout_seconds: float) -> list[Message]:
-        """What has come, at most ``most`` records; empty after the timeout.
+        """Return up to ``most`` new records; empty after the timeout.
 
         Raises:
-            KafkaException: a broker error that does not mend itself.
+            KafkaException: a broker error that a retry cannot resolve.
         """
         messages = self._consumer.consume(most, timeout=timeout_seconds)
         for message in messages:
@@ -68,5 +69,5 @@ class Feed:
         return [message for message in messages if message.error() is None]
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the consumer."""
         self._consumer.close()

@@ -1,5 +1,7 @@
-"""Reads the inputs of one partition from their beginning, for a replay: in order, as they are asked for, and nothing
-twice. Belongs to no group."""
+"""Reader of the input topics of one partition from their beginning, for a replay.
+
+Records are returned in offset order, on request, each once. The reader joins no consumer group.
+"""
 
 from __future__ import annotations
 
@@ -20,19 +22,21 @@ _BUFFER_KBYTES = 32 << 10
 
 
 class LogTooShort(Exception):
-    """The log no longer reaches back to its first record."""
+    """The log no longer holds its first records."""
 
 
 class LogTooLong(Exception):
-    """There are more records than the caller wants to read, or they did not come in time."""
+    """The log holds more records than the caller's limit, or they did not arrive in time."""
 
 
 class InputLog:
-    """The input topics of one partition: those records whose log time is at most ``until`` (microseconds), or those
-    before the offset that ``until`` has for their topic. A context manager.
+    """Reader of the input topics of one partition; a context manager.
+
+    ``until`` limits the records: a log time in microseconds UTC (inclusive), or an end offset (exclusive) by topic.
 
     Raises:
-        LogTooShort, LogTooLong: as they say, here and while it is read.
+        LogTooShort: records are missing; raised on entry and by :meth:`read`.
+        LogTooLong: more than ``max_records`` records (on entry), or ``timeout_seconds`` have passed (:meth:`read`).
         KafkaException: the broker did not answer.
     """
 
@@ -60,7 +64,7 @@ class InputLog:
         with ExitStack() as opened:
             for topic, end in ends.items():
                 if end:
-                    # One for each: what is asked for later must not wait in the buffer of what is asked for now.
+                    # One consumer per topic, so that records needed later do not fill the buffer of those needed now.
                     consumer = opened.enter_context(closing(self._consumer()))
                     consumer.assign([TopicPartition(topic, self._partition, 0)])
                     self._topics[topic] = _Topic(consumer, topic, end)
@@ -73,7 +77,7 @@ class InputLog:
         self._open.close()
 
     def read(self, move: PositionMove) -> list[PlainRecord]:
-        """The records of a move that belong to what is read; moves of a topic follow one another."""
+        """Return the records of ``move`` below the end; the moves of a topic must be requested in sequence."""
         topic = self._topics.get(move.topic)
         return [] if topic is None else topic.read(move, self._deadline)
 
@@ -92,14 +96,14 @@ class InputLog:
 
 
 class _Topic:
-    """One input topic, read from offset 0 to its end."""
+    """Reader of one input topic from offset 0 to its end offset."""
 
     def __init__(self, consumer: Consumer, name: str, end: int) -> None:
         self._consumer = consumer
         self._name = name
         self._end = end
         self._held: list[PlainRecord] = []
-        """From the next offset that is asked for."""
+        """Records fetched but not yet requested, starting at the next offset to be requested."""
 
     def read(self, move: PositionMove, deadline: float) -> list[PlainRecord]:
         count = min(move.end, self._end) - move.start
@@ -119,7 +123,7 @@ class _Topic:
 
 
 def _ends(consumer: Consumer, partition: int, at_us: int) -> dict[str, int]:
-    """By topic the first offset after the time."""
+    """Return by topic the first offset after ``at_us``."""
     after = [TopicPartition(topic, partition, at_us // 1000 + 1) for topic in INPUT_TOPICS]
     ends: dict[str, int] = {}
     for place in consumer.offsets_for_times(after, timeout=_ANSWER_SECONDS):

@@ -1,6 +1,6 @@
-"""Hears what became of commands, as any consumer can: ``account.events``, ``read_committed``, from given positions on.
+"""Reader of command outcomes from ``account.events``: ``read_committed``, from given positions on.
 
-Belongs to no group and commits no offset: whoever listens keeps the positions it hands over. Never writes.
+It joins no consumer group and commits no offset: the caller stores the positions that it delivers. It never writes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _RETRY_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one command. ``reason`` and ``detail`` are None where it was accepted."""
+    """Outcome of one command; ``reason`` and ``detail`` are None if it was accepted."""
 
     source: str
     id: str
@@ -35,13 +35,13 @@ class Outcome:
 
 
 Deliver = Callable[[Mapping[int, int], Sequence[Outcome]], None]
-"""Takes the next offset of each partition that moved, and the outcomes before it; returns when they are kept."""
+"""Stores the next offset of each partition that moved, together with the outcomes before it."""
 
 
 class OutcomeReader:
-    """A thread that reads, beginning at ``positions``; a partition without one begins at its end.
+    """Thread that reads outcomes from ``positions`` on; a partition without a position starts at its end.
 
-    ``source_prefix`` chooses the commands that are told of.
+    Only outcomes of commands whose source begins with ``source_prefix`` are delivered.
     """
 
     def __init__(self, kafka: str, positions: Mapping[int, int], source_prefix: str, deliver: Deliver) -> None:
@@ -53,11 +53,11 @@ class OutcomeReader:
         self._thread = threading.Thread(target=self._run, name="outcomes", daemon=True)
 
     def start(self) -> None:
-        """Begin to read."""
+        """Start reading."""
         self._thread.start()
 
     def close(self) -> None:
-        """End; what was not handed over is read again by whoever starts from the kept positions."""
+        """Stop reading; undelivered outcomes are read again by the next reader that starts at the stored positions."""
         self._ending.set()
         self._thread.join()
 
@@ -72,7 +72,7 @@ class OutcomeReader:
     def _read(self) -> None:
         with closing(Feed(self._kafka, ACCOUNT_EVENT_TOPIC, self._positions, from_end=True)) as feed:
             if feed.fresh:
-                # Kept at once: what comes after this moment is never missed, whenever we are started again.
+                # Stored at once, so that no later outcome is missed after a restart.
                 self._hand_over(feed.fresh, ())
             while not self._ending.is_set():
                 self._take(feed.read(_BATCH, _WAIT_SECONDS))
@@ -98,8 +98,8 @@ class OutcomeReader:
 
 
 def read_outcome(value: bytes | None, source_prefix: str) -> Outcome | None:
-    """The outcome in a record of ``account.events``; None where it tells of something else."""
-    # Most records are of other commands: they are not even parsed.
+    """Return the outcome in a record of ``account.events``, or None if the record is another event or command."""
+    # Most records concern other commands; this test avoids parsing them.
     if value is None or source_prefix.encode() not in value:
         return None
     event = json.loads(value)

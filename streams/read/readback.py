@@ -1,4 +1,4 @@
-"""Reads a topic to its end as an independent consumer does: ``read_committed``, from the beginning. Writes nothing."""
+"""Reader of a whole topic as an independent consumer: ``read_committed``, from the beginning to its current end."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class ReadbackTimeout(Exception):
 def read_topic(
     kafka: str, topic: str, *, timeout_seconds: float = 60.0, committed_only: bool = True
 ) -> Iterator[Message]:
-    """Every record that is readable when the call begins, partition by partition in offset order, interleaved.
+    """Yield every record that is readable when reading begins: in offset order per partition, partitions interleaved.
 
     Raises:
-        ReadbackTimeout: not there after ``timeout_seconds``.
+        ReadbackTimeout: the end was not reached within ``timeout_seconds``.
         KafkaException: a broker error.
     """
     consumer = Consumer(
@@ -44,7 +44,7 @@ def _read(consumer: Consumer, topic: str, deadline: float) -> Iterator[Message]:
         raise KafkaException(found.error)
     ends: dict[int, int] = {}
     for number in found.partitions:
-        # With read_committed this is the last stable offset: what an open transaction wrote is not waited for.
+        # With read_committed this is the last stable offset, so records of an open transaction are not awaited.
         low, high = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=30.0)
         if high > low:
             ends[number] = high
@@ -56,7 +56,7 @@ def _read(consumer: Consumer, topic: str, deadline: float) -> Iterator[Message]:
             number = message.partition()
             if number in ends and (message.offset() or 0) < ends[number]:
                 yield message
-        # The position also passes what is not delivered: control records and aborted transactions.
+        # The position also advances over records that are not delivered: control records and aborted transactions.
         for place in consumer.position([TopicPartition(topic, number) for number in ends]):
             if place.offset >= ends[place.partition]:
                 del ends[place.partition]

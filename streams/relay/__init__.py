@@ -1,1 +1,1 @@
-"""The relay: publishes the outbox in Kafka transactions."""
+"""Relay: publishes the outbox in Kafka transactions."""

@@ -1,8 +1,9 @@
-"""Publishes record batches that are packed already, in Kafka transactions: aiokafka's producer behind plain calls.
+"""Transactional publisher of packed record batches: a synchronous interface to aiokafka's producer.
 
-librdkafka takes records one by one, and packs and compresses them again; aiokafka takes whole batches. Its event loop
-runs only inside a call, in the caller's thread, so that a publisher that failed can be left behind with all it had
-under way. Stands on private names of aiokafka's producer; ``tests/streams/relay/test_publisher_contract.py`` pins them.
+librdkafka accepts only single records, which it would pack and compress again; aiokafka accepts whole record batches.
+aiokafka's event loop runs only during a call, in the caller's thread, so that a failed publisher can be abandoned
+together with its unfinished work. This module relies on private names of aiokafka's producer;
+``tests/streams/relay/test_publisher_contract.py`` pins them.
 """
 
 from __future__ import annotations
@@ -37,15 +38,15 @@ T = TypeVar("T")
 
 
 class PublisherFailed(Exception):
-    """The broker did not do it, or nobody knows whether it did: open a new publisher and ask where it stands."""
+    """The transaction failed or its result is unknown; open a new publisher and read the committed position."""
 
 
 class PublisherFenced(Exception):
-    """Another publisher with this transactional id has begun."""
+    """Another publisher with this transactional id has started."""
 
 
 class ReadyBatch:
-    """One packed record batch, with what aiokafka's sender asks of a ``BatchBuilder``."""
+    """One packed record batch with the interface of aiokafka's ``BatchBuilder`` that its sender uses."""
 
     def __init__(self, packed: bytes, records: int, now_ms: int) -> None:
         self._data = bytearray(packed)
@@ -55,32 +56,32 @@ class ReadyBatch:
         _TIMES.pack_into(self._data, _TIMES_AT, now_ms, now_ms)
 
     def close(self) -> None:
-        """Nothing can be added anyway."""
+        """Do nothing: a packed batch is already complete."""
 
     def closed(self) -> bool:
-        """It is full as it is."""
+        """Return True: a packed batch takes no more records."""
         return True
 
     def size(self) -> int:
-        """In bytes."""
+        """Return the size in bytes."""
         return len(self._data)
 
     def record_count(self) -> int:
-        """How many sequence numbers of the producer it takes."""
+        """Return the number of records, which is the number of producer sequence numbers that the batch uses."""
         return self._records
 
     def _set_producer_state(self, producer_id: int, producer_epoch: int, base_sequence: int) -> None:
-        """Called once, before it is sent first."""
+        """Write the producer's identity and sequence into the batch; called once, before the first send."""
         _PRODUCER.pack_into(self._data, _PRODUCER_AT, producer_id, producer_epoch, base_sequence)
         _CRC.pack_into(self._data, _CRC_AT, calc_crc32c(memoryview(self._data)[_CHECKED_FROM:]))
 
     def _build(self) -> bytes:
-        """The bytes to send, again if need be."""
+        """Return the bytes to send; may be called again for a retry."""
         return bytes(self._data)
 
 
 class Publisher:
-    """Transactions of one transactional id; used by one thread."""
+    """Publisher of Kafka transactions under one transactional id; for use by one thread."""
 
     def __init__(self, kafka: str, transactional_id: str, transaction_timeout_seconds: float) -> None:
         self._kafka = kafka
@@ -90,24 +91,25 @@ class Publisher:
         self._producer: AIOKafkaProducer | None = None
 
     def open(self, timeout_seconds: float) -> None:
-        """Fence every earlier publisher of this id; what it left open is committed or aborted when this returns.
+        """Fence every earlier publisher of this id; its open transaction is committed or aborted when this returns.
 
         Raises:
             PublisherFailed: the broker does not answer.
+            PublisherFenced: another publisher of this id started at the same time.
         """
         self._run(self._start(), timeout_seconds)
 
     def publish(self, rows: Sequence[tuple[TopicPartition, bytes]], group: str, position: Mapping[Any, int]) -> None:
-        """Send payloads of outbox rows and a group's position: all of it or nothing, in the order of each topic.
+        """Publish payloads of outbox rows and the group's position in one transaction, in the given order per topic.
 
         Raises:
-            PublisherFailed: it may have been committed or not.
-            PublisherFenced: it was not committed, and this publisher may not go on.
+            PublisherFailed: the transaction may or may not have been committed.
+            PublisherFenced: the transaction was not committed, and this publisher must stop.
         """
         self._run(self._publish(rows, group, position), self._timeout_seconds)
 
     def close(self) -> None:
-        """Leave everything under way behind; the broker aborts what was not committed."""
+        """Abandon unfinished work and close; the broker aborts an uncommitted transaction."""
         producer, self._producer = self._producer, None
         if producer is not None:
             with suppress(KafkaError, TimeoutError, OSError):
@@ -146,7 +148,7 @@ class Publisher:
         by_place: dict[TopicPartition, list[bytes]] = {}
         for place, payload in rows:
             by_place.setdefault(place, []).append(payload)
-        # aiokafka commits even where a batch was refused: so each of them is waited for first.
+        # aiokafka commits even if a batch was refused, so every batch is awaited first.
         await asyncio.gather(*(_send(producer, place, payloads) for place, payloads in by_place.items()))
         await producer.send_offsets_to_transaction(dict(position), group)
         await producer.commit_transaction()
@@ -163,7 +165,11 @@ async def _send(producer: AIOKafkaProducer, place: TopicPartition, payloads: Seq
 
 
 def _complain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Of what nobody waited for; not of the batches of a transaction that failed, for the first of them was raised."""
+    """Report an exception that was never retrieved.
+
+    Kafka errors are logged for debugging only: they belong to batches of a failed transaction, whose first error was
+    raised to the caller.
+    """
     if isinstance(context.get("exception"), KafkaError):
         log.debug("%s: %r", context["message"], context["exception"])
     else:
@@ -171,7 +177,7 @@ def _complain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
 
 
 async def _leave(producer: AIOKafkaProducer) -> None:
-    """Stop without waiting for what is under way: the broker may be gone for good."""
+    """Stop without waiting for unfinished work, because the broker may never answer."""
     producer._closed = True
     task = producer._sender.sender_task
     if task is not None:

@@ -1,8 +1,9 @@
-"""Publishes the outbox: each record once, in commit order, in Kafka transactions that carry the relay's own position.
+"""Relay: publishes the outbox, each record exactly once and in commit order, in Kafka transactions.
 
-One thread and one transactional producer per partition. The position (the next commit to publish) is committed in the
-same Kafka transaction as the records, so a crash anywhere repeats nothing and skips nothing: what SQL still holds
-below Kafka's position is only dropped. Decides nothing and looks into no value: an outbox row is sent as it is.
+Each partition has one thread and one transactional producer. The position (the number of the next commit to publish) is
+committed in the same Kafka transaction as the records, so a crash at any point neither repeats nor skips a record: rows
+that SQL still holds below Kafka's position are deleted without being sent (docs/reference/principles.md,
+"Publishing"). The relay makes no decisions and does not read the payload: an outbox row is sent as it is.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ log = logging.getLogger("tokenbill.relay")
 
 GROUP = "tokenbill-relay"
 POSITION_TOPIC = OUTPUT_TOPICS[0]
-"""The group's offset of (this topic, partition) is the next commit number to publish; nobody consumes in the group."""
+"""Topic of the relay's position: the group's committed offset on (this topic, partition) is the number of the next
+commit to publish. No consumer belongs to the group."""
 FORWARD_TOPICS = frozenset(FORWARD_TOPIC.values())
 _TIMEOUT_SECONDS = 30.0
 _HUNG_MARGIN_SECONDS = 5.0
@@ -39,48 +41,48 @@ _WATCH_SECONDS = 1.0
 
 
 class Wakener(Protocol):
-    """``billing.store.outbox_rows.Listener``."""
+    """Notification of new output; implemented by ``billing.store.outbox_rows.Listener``."""
 
     def wait(self, timeout_seconds: float) -> set[int]:
-        """Partitions with new output, empty after the timeout; raises DatabaseDown."""
+        """Return the partitions with new output, empty after the timeout; raises DatabaseDown."""
 
 
 class OutboxStore(Protocol):
     """The part of ``billing.store.Store`` that the relay uses; blocking, thread-safe."""
 
     def outbox_read(self, partition: int, after_commit_no: int, max_bytes: int, /) -> list[tuple[int, OutboxRow]]:
-        """Output of whole commits after a commit, in publishing order."""
+        """Return (commit number, row) of the whole commits after ``after_commit_no``, in publishing order."""
 
     def outbox_delete(self, partition: int, through_commit_no: int, /) -> None:
-        """Drop what was published."""
+        """Delete the output of all commits up to ``through_commit_no``."""
 
     def published(self, partition: int, /) -> int:
-        """The last commit whose output was dropped."""
+        """Return the number of the last commit whose output was deleted."""
 
     def listen(self) -> AbstractContextManager[Wakener]:
-        """Hear of commits."""
+        """Subscribe to notifications of commits."""
 
 
 class Superseded(Exception):
-    """Another relay publishes this partition, or the broker says that this one must not go on."""
+    """The broker fenced this relay's publisher: another relay publishes the partition."""
 
 
 @dataclass(frozen=True, slots=True)
 class RelaySettings:
-    """How a relay process runs."""
+    """Settings of a relay process."""
 
     kafka: str
     partitions: int
     topic_prefix: str = ""
     max_transaction_bytes: int = 2 << 20
-    """As in SQL; one commit may exceed it."""
+    """Limit of payload bytes per transaction, as stored in SQL; a single commit may exceed it."""
     transaction_timeout_seconds: float = 10.0
     poll_seconds: float = 1.0
     backoff_seconds: tuple[float, float] = (0.1, 5.0)
 
 
 class PartitionRelay:
-    """Publishes one partition until stopped. Runs in a thread of its own."""
+    """Publisher of one partition's outbox; runs in a thread of its own until stopped."""
 
     def __init__(
         self,
@@ -94,10 +96,10 @@ class PartitionRelay:
         self.partition = partition
         self.wake = threading.Event()
         self.tried = threading.Event()
-        """Set when it has opened its publisher once, or could not."""
+        """Set after the first attempt to open a publisher, whether or not it succeeded."""
         self.why_not_ready = "not started"
         self.in_transaction_since: float | None = None
-        """Monotonic time at which the Kafka transaction under way began."""
+        """Monotonic time at which the current Kafka transaction began, or None."""
         self._settings = settings
         self._store = store
         self._metrics = metrics
@@ -117,10 +119,10 @@ class PartitionRelay:
         )
 
     def run(self) -> None:
-        """Publish until stopped; waits out a broker or database that is down.
+        """Publish until stopped; retry while the broker or the database is down.
 
         Raises:
-            Superseded: fenced by another relay.
+            Superseded: another relay fenced this one.
         """
         wait_seconds, longest = self._settings.backoff_seconds
         while not self._stop.is_set():
@@ -145,9 +147,10 @@ class PartitionRelay:
         self._stop.wait(seconds)
 
     def _open(self) -> Publisher:
-        """A publisher that has fenced every earlier one, and the position that is certain after that.
+        """Open a publisher, which fences every earlier one, and then read the position.
 
-        The order matters: opening completes or aborts what an earlier publisher left open.
+        The order matters: opening commits or aborts a transaction that an earlier publisher left open, and only then is
+        the position final.
         """
         publisher = Publisher(
             self._settings.kafka,
@@ -163,7 +166,7 @@ class PartitionRelay:
             self._published = max(found.offset - 1, in_sql)
             if self._published > in_sql:
                 self._store.outbox_delete(self.partition, self._published)
-        except BaseException:  # Whatever it is goes on up; a half-open publisher must not stay.
+        except BaseException:  # Re-raised; on any error the publisher must be closed.
             publisher.close()
             raise
         finally:
@@ -173,7 +176,7 @@ class PartitionRelay:
     def _publish_until_stopped(self, publisher: Publisher) -> None:
         while not self._stop.is_set():
             self.wake.clear()
-            self._offsets.poll(0)  # Lines of librdkafka's log wait for a poll.
+            self._offsets.poll(0)  # librdkafka delivers its log lines only during a poll.
             rows = self._store.outbox_read(self.partition, self._published, self._settings.max_transaction_bytes)
             if rows:
                 self._publish(publisher, rows)
@@ -181,10 +184,11 @@ class PartitionRelay:
                 self.wake.wait(self._settings.poll_seconds)
 
     def _publish(self, publisher: Publisher, rows: list[tuple[int, OutboxRow]]) -> None:
-        """The order of effects of one publication; crash safety is read here.
+        """Publish the rows. This method fixes the order of effects on which crash safety rests.
 
-        Forwards first, at least once: their target drops what it has. Then records and position together or not at
-        all. SQL forgets last: a crash before that finds Kafka's position beyond the rows and only drops them.
+        First the forwarded records are sent at least once; their target partition drops repeats. Then the records and
+        the position are committed in one Kafka transaction. The rows in SQL are deleted last: after a crash before
+        that, Kafka's position is beyond the rows, and they are deleted without being sent.
         """
         begun = time.perf_counter()
         last = rows[-1][0]
@@ -216,7 +220,7 @@ class PartitionRelay:
                 _send(self._forwarder, self._settings.topic_prefix + row.topic, frame)
         left = self._forwarder.flush(_TIMEOUT_SECONDS)
         if self._forward_failures or left:
-            self._forwarder = None  # What it still holds may arrive late and twice; the target drops it.
+            self._forwarder = None  # Records it still holds may arrive late or twice; the target drops repeats.
             raise KafkaException(next(iter(self._forward_failures), KafkaError(KafkaError._MSG_TIMED_OUT)))
 
     def _forward_failed(self, error: KafkaError | None, message: Message) -> None:
@@ -234,7 +238,7 @@ def _send(producer: Producer, topic: str, frame: Frame) -> None:
 
 
 class Relay:
-    """All partitions of a relay process: threads, wake-ups, and the first failure."""
+    """The partition relays of one process: their threads, wake-ups, and the first failure."""
 
     def __init__(
         self,
@@ -243,7 +247,7 @@ class Relay:
         metrics: RelayMetrics,
         leave: Callable[[int], object] = os._exit,
     ) -> None:
-        """``leave`` ends the process at once, without waiting for threads that will never end."""
+        """``leave`` ends the process at once, without waiting for threads that hang."""
         self.stop = threading.Event()
         self._leave = leave
         self.failure: BaseException | None = None
@@ -255,13 +259,13 @@ class Relay:
         ]
 
     def run(self) -> int:
-        """Publish until :attr:`stop` is set; returns the exit code."""
+        """Publish until :attr:`stop` is set; return the exit code."""
         threads = [threading.Thread(target=self._guard, args=(part.run,), name=f"relay-{part.partition}")
                    for part in self.parts]  # fmt: skip
         threads.append(threading.Thread(target=self._guard, args=(self._listen,), name="listen"))
         threads[0].start()
-        # A broker that was just made makes the topics of its coordinators when it is first asked for one. A hundred
-        # partitions that asked again and again kept it from that for a minute: so one asks, then the others.
+        # A new broker creates its internal coordinator topics at the first request for a coordinator. Repeated requests
+        # of a hundred partitions delayed this by a minute, so one partition asks first and the others follow.
         while not self.parts[0].tried.wait(_WATCH_SECONDS) and not self.stop.is_set():
             pass
         for thread in threads[1:]:
@@ -273,23 +277,23 @@ class Relay:
         return 0 if self.failure is None else 1
 
     def end(self) -> None:
-        """Let the publications under way end, then stop."""
+        """Stop after the publications in progress."""
         self.stop.set()
         for part in self.parts:
             part.wake.set()
 
     def health(self) -> dict[str, object]:
-        """Why the relay is not ready; ``ready`` when nothing is missing."""
+        """Return ``ready`` and ``missing``, the reasons why the relay is not ready."""
         missing = [f"partition {part.partition}: {part.why_not_ready}" for part in self.parts if part.why_not_ready]
         return {"ready": not missing, "missing": missing}
 
     def _leave_if_hung(self) -> None:
-        """End the process when a transaction does not end, whatever the client's own time limit says.
+        """End the process if a transaction does not end, in spite of the client's own time limit.
 
-        It happened with librdkafka (kill -9 of Kafka under load, in some runs). The broker has aborted such a
-        transaction long since, and the next process begins by fencing it.
+        This happened with librdkafka, in some runs, after a kill -9 of Kafka under load. The broker has already aborted
+        such a transaction, and the next process fences it when it starts.
         """
-        # The broker's own limit of a transaction, and the time a publisher takes to give up and to close.
+        # The broker's transaction timeout, plus the time a publisher takes to give up and to close.
         limit = 2 * self._settings.transaction_timeout_seconds + _HUNG_MARGIN_SECONDS
         for part in self.parts:
             since = part.in_transaction_since
@@ -300,7 +304,7 @@ class Relay:
     def _guard(self, work: Callable[[], None]) -> None:
         try:
             work()
-        except BaseException as error:  # Whatever it is ends the process; the supervisor starts it anew.
+        except BaseException as error:  # Any error ends the process; the supervisor restarts it.
             log.critical("relay stops: %s", error, exc_info=error)
             self.failure = self.failure or error
         finally:

@@ -1,4 +1,4 @@
-"""What the relay tells Prometheus."""
+"""Prometheus metrics of the relay."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _SECONDS = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.
 
 
 class RelayMetrics:
-    """One registry per process, so that tests can have several."""
+    """The metrics of one relay, in a registry of their own so that a test process can hold several."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -30,7 +30,7 @@ class RelayMetrics:
         )
 
     def published(self, partition: int, rows: list[tuple[int, OutboxRow]], seconds: float) -> None:
-        """Add what one transaction published."""
+        """Add the rows and the duration of one published transaction."""
         for _, row in rows:
             self.records.labels(row.topic).inc(row.records)
         self.transactions.inc()

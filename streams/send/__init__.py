@@ -1,1 +1,1 @@
-"""Producers of the input topics: usage, commands, resubmissions."""
+"""Producers of the input topics: usage, account commands, resubmissions."""

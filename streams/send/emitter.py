@@ -1,10 +1,11 @@
-"""Sends usage events the way an inference worker should: numbered per partition, idempotently, fast.
+"""Emitter of usage events for an inference worker: numbered per partition, with an idempotent producer.
 
     with Emitter("127.0.0.1:9092", "urn:worker:wuxi-tf01:node-17") as emitter:
         emitter.send("acct-000123", "2026-11-22T01:15:03.412Z", b'{"model":"deepseek-v3.2","usage":{"input":1200}}')
 
-One source per partition (``...node-17#p3``) with a sequence of its own, so the pipeline remembers what it has seen as
-one run of numbers and finds what never arrived. Never uses Kafka transactions: input topics must stay dense.
+Each partition has a source of its own (``...node-17#p3``) with its own sequence. The pipeline can therefore store the
+numbers it has seen as one run, and detect numbers that never arrived (docs/reference/principles.md, "Identity"). The
+emitter does not use Kafka transactions, because the offsets of input topics must stay dense.
 """
 
 from __future__ import annotations
@@ -25,11 +26,14 @@ _FLUSH_SECONDS = 60.0
 
 
 class DeliveryFailed(Exception):
-    """Kafka did not take some records, or not in time."""
+    """Kafka refused some records or did not acknowledge them in time."""
 
 
 def input_producer(kafka: str, on_failure: Callable[[KafkaError, Message], None]) -> Producer:
-    """A producer that keeps input topics dense and ordered: idempotent, all acks, no transaction, Java's hash."""
+    """Return a producer for input topics: idempotent, acks=all, no transactions, partitioned by Java's murmur2 hash.
+
+    With these settings the offsets of an input topic stay dense and its records ordered.
+    """
     return Producer(
         {
             "bootstrap.servers": kafka,
@@ -50,9 +54,10 @@ def input_producer(kafka: str, on_failure: Callable[[KafkaError, Message], None]
 
 
 class Emitter:
-    """One emitting process. Not for use by several threads at once.
+    """Producer of numbered usage events for one process; not safe for concurrent use by several threads.
 
-    ``source`` must be new for every run that cannot continue its numbers; ``first_sequences`` continues them.
+    ``source`` must be new for each run, unless ``first_sequences`` (next number by partition) continues the numbers of
+    the run before.
     """
 
     def __init__(
@@ -73,14 +78,17 @@ class Emitter:
         self.sent = 0
 
     def partition_of(self, account: str) -> int:
-        """The partition that owns the account (remembered: the hash is plain Python)."""
+        """Return the partition that owns the account; cached, because the hash is computed in Python."""
         partition = self._partition_by_account.get(account)
         if partition is None:
             partition = self._partition_by_account[account] = partition_of(account, self.partitions)
         return partition
 
     def send(self, account: str, time: str, data: bytes, *, event_id: str | None = None) -> tuple[int, bytes]:
-        """Number and send one event; ``data`` is rendered JSON. Returns its partition and its bytes (for a resend)."""
+        """Number and send one event; return its partition and its bytes, for sending it again.
+
+        ``data`` is the JSON of the event's data, ``time`` an RFC 3339 time.
+        """
         partition = self.partition_of(account)
         sequence = self.next_sequences[partition]
         self.next_sequences[partition] = sequence + 1
@@ -94,10 +102,10 @@ class Emitter:
         return partition, value
 
     def send_raw(self, partition: int, key: bytes | None, value: bytes) -> None:
-        """Send bytes as they are: a resend, a wrong partition, a malformed event.
+        """Send bytes unchanged, for example an event again, to a wrong partition, or malformed.
 
         Raises:
-            DeliveryFailed: an earlier record was not taken.
+            DeliveryFailed: Kafka refused an earlier record.
         """
         while True:
             try:
@@ -112,10 +120,10 @@ class Emitter:
             self._raise_failures()
 
     def flush(self) -> None:
-        """Return when Kafka has everything.
+        """Wait until Kafka has acknowledged every record.
 
         Raises:
-            DeliveryFailed: some record was refused, or not acknowledged within a minute.
+            DeliveryFailed: a record was refused, or not acknowledged within a minute.
         """
         left = self._producer.flush(_FLUSH_SECONDS)
         self._raise_failures()

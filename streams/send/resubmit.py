@@ -1,6 +1,6 @@
-"""Sends rejected records to ``usage.events`` once more, and says where each went. Never decides which.
+"""Resubmission of rejected records to ``usage.events``; the caller chooses the records.
 
-Never a transaction: input topics stay dense (:mod:`streams.send.emitter`).
+It uses no Kafka transactions, because the offsets of input topics must stay dense (:mod:`streams.send.emitter`).
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ log = logging.getLogger("tokenbill.resubmit")
 
 ACKNOWLEDGED_WITHIN_SECONDS = 30
 LARGEST_RECORD = 1_000_000_000
-"""What the broker took in it takes again: the broker's limit counts, not the client's own."""
+"""Client-side size limit, high enough that only the broker's limit applies: the broker accepted each record before."""
 
 
 def send_again(kafka: str, records: Sequence[SentAgain]) -> list[int | DeliveryFailed]:
-    """Send records, in order, and wait; for each its offset, or why Kafka did not acknowledge it.
+    """Send records in order and wait; return for each its offset, or the reason why Kafka did not acknowledge it.
 
     A record that was not acknowledged may still have been written.
     """

@@ -1,4 +1,7 @@
-"""Sends account commands and returns when Kafka has them: usage produced after that is decided after them."""
+"""Producer of account commands that returns when Kafka has acknowledged them.
+
+Usage produced after that is decided after the commands.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,10 @@ _FLUSH_SECONDS = 60.0
 
 
 def send_commands(kafka: str, commands: Iterable[Mapping[str, Any]], *, topic: str = COMMAND_TOPIC) -> int:
-    """Send CloudEvents (with ``subject`` as key, on the account's own partition); returns how many.
+    """Send CloudEvents with ``subject`` as key, to the account's own partition; return their number.
 
     Raises:
-        DeliveryFailed: Kafka refused one, or did not acknowledge all within a minute.
+        DeliveryFailed: Kafka refused a command, or did not acknowledge all of them within a minute.
     """
     failures: list[KafkaError] = []
 

@@ -1,6 +1,7 @@
-"""Sends single records to input topics and says what became of each: for a caller that waits for the acknowledgement.
+"""Sender of single records to input topics, for callers that await the acknowledgement of each record.
 
-Never a transaction: input topics stay dense (:mod:`streams.send.emitter`). The caller names the partition.
+The caller chooses the partition. No Kafka transactions are used, because the offsets of input topics must stay dense
+(:mod:`streams.send.emitter`).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _GRACE_SECONDS = 2
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """One record to be sent."""
+    """A record to send."""
 
     topic: str
     partition: int
@@ -37,7 +38,7 @@ class Outgoing:
 
 @dataclass(slots=True)
 class _Waiting:
-    """Records of one call: what is known of each, and who waits for all."""
+    """State of one :meth:`InputSender.send` call: the result of each record, and the future of the whole call."""
 
     results: list[int | DeliveryFailed | None]
     left: int
@@ -50,7 +51,7 @@ class _Waiting:
             self.results[at] = result
             self.left -= 1
             last = self.left == 0
-        # The loop may have ended with its process: then nobody waits.
+        # During shutdown the loop may already be closed; then no task waits for the result.
         if last and not self.loop.is_closed():
             self.loop.call_soon_threadsafe(self._end)
 
@@ -60,7 +61,7 @@ class _Waiting:
 
 
 class InputSender:
-    """A producer and the thread that hears its acknowledgements. For one process; safe for many tasks at once."""
+    """Producer with a thread that receives its acknowledgements; one per process, usable by concurrent tasks."""
 
     def __init__(self, kafka: str) -> None:
         self._kafka = kafka
@@ -71,7 +72,7 @@ class InputSender:
         self._thread.start()
 
     async def send(self, records: Sequence[Outgoing]) -> list[int | DeliveryFailed]:
-        """Send records, in order; for each its offset, or why Kafka did not acknowledge it within ten seconds.
+        """Send records in order; return for each its offset, or why Kafka did not acknowledge it within ten seconds.
 
         A record that was not acknowledged may still have been written.
         """
@@ -108,7 +109,7 @@ class InputSender:
             waiting.note(at, DeliveryFailed(f"Kafka did not take the record: {error.args[0]}"))
 
     def close(self) -> None:
-        """Send what waits, for a few seconds, and end."""
+        """Send the queued records, for up to five seconds, and stop."""
         self._producer.flush(_CLOSE_SECONDS)
         self._ending.set()
         self._thread.join()
@@ -120,7 +121,7 @@ class InputSender:
             if self._broken:
                 self._broken = False
                 self._producer = self._new_producer()
-                producer.flush(_CLOSE_SECONDS)  # Whoever waits for it hears that it failed.
+                producer.flush(_CLOSE_SECONDS)  # Reports the failure of each queued record to its caller.
 
     def _new_producer(self) -> Producer:
         return Producer(
@@ -138,6 +139,6 @@ class InputSender:
 
     def _failed(self, error: KafkaError) -> None:
         if error.fatal():
-            # An idempotent producer that lost its place takes nothing any more: a new one begins a new session.
+            # After a fatal error an idempotent producer accepts no records; a new one starts a new session.
             log.error("the producer is made anew: %s", error)
             self._broken = True

@@ -1,1 +1,1 @@
-"""The Faust worker: transport, agents, one writer per partition."""
+"""Faust worker: transport, agents, and one writer per partition."""

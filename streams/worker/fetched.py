@@ -1,8 +1,9 @@
-"""What aiokafka's fetcher keeps of a fetch, unpacked without an object for each record.
+"""Replacement for aiokafka's record unpacking: reads fetched record batches without a Python object per record.
 
-aiokafka makes ten Python objects of a record; a fetch of ten thousand took longer than deciding them. Here the batches
-of a fetch stay as they are: checked, decompressed, and read in place (``cython_ext.records``). Stands on private names
-of aiokafka's fetcher, like :mod:`streams.worker.transport`, and is tested with it.
+aiokafka creates ten Python objects per record; unpacking a fetch of ten thousand records took longer than deciding
+them. This module keeps each record batch as bytes: it verifies the checksum, decompresses the batch and reads the
+records in place (``cython_ext.records``). It relies on private names of aiokafka's fetcher, as
+:mod:`streams.worker.transport` does, and is covered by the same contract test.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from aiokafka.record.util import calc_crc32c
 from billing.calculator.core_records import PackedRecords
 
 _HEAD = struct.Struct(">qiibIhiqqqhii")
-"""Base offset, length, leader epoch, format, checksum, attributes, last offset delta, first and greatest timestamp,
-producer, its epoch, base sequence, number of records."""
+"""Kafka's record batch header: base offset, batch length, leader epoch, format (magic), checksum, attributes, last
+offset delta, first timestamp, greatest timestamp, producer id, producer epoch, base sequence, number of records."""
 _LENGTH = struct.Struct(">i")
 _LENGTH_AT, _LENGTH_COUNTS_FROM, _CHECKED_FROM = 8, 12, 21
 _FORMAT = 2
@@ -35,7 +36,7 @@ _DECODERS: dict[int, Callable[[bytes], bytes]] = {
 
 
 class KeptRecords(fetcher.MemoryRecords):  # type: ignore[misc]
-    """aiokafka's record set, which also keeps the bytes it was made from."""
+    """aiokafka's record set, extended to keep the bytes it was made from."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
@@ -43,10 +44,10 @@ class KeptRecords(fetcher.MemoryRecords):  # type: ignore[misc]
 
 
 class PackedFetch:
-    """The batches of one fetch of one partition, in the place of aiokafka's ``PartitionRecords``.
+    """The record batches of one fetch of one partition; replaces aiokafka's ``PartitionRecords``.
 
-    Iterating gives :class:`PackedRecords`, one for each batch, and moves ``next_fetch_offset``. Batches of Kafka itself
-    (the ends of transactions) are left out; on an input topic that is a hole, which the writer finds.
+    Iteration yields one :class:`PackedRecords` per batch and advances ``next_fetch_offset``. Control batches (Kafka's
+    transaction markers) are skipped; on an input topic the skipped offset is a hole, which the writer detects.
     """
 
     def __init__(self, place: object, data: bytes, fetch_offset: int, check_crcs: bool) -> None:
@@ -60,7 +61,7 @@ class PackedFetch:
         for next_offset, records in self._batches:
             wanted, self.next_fetch_offset = self.next_fetch_offset, next_offset
             if len(records) and records[0].offset < wanted:
-                # The first batch of a fetch begins before what was asked for.
+                # The first batch of a fetch may begin before the requested offset.
                 skipped = sum(1 for record in records if record.offset < wanted)
                 records = records[skipped:]
             if len(records):
@@ -69,7 +70,7 @@ class PackedFetch:
 
 
 class PackedResults(dict[Any, Any]):
-    """The fetcher's results by partition: what is put in is unpacked our way when it is taken."""
+    """The fetcher's results by partition; each result stored here is unpacked with :class:`PackedFetch`."""
 
     def __init__(self, results: dict[Any, Any], check_crcs: bool) -> None:
         super().__init__()
@@ -87,11 +88,11 @@ class PackedResults(dict[Any, Any]):
 
 
 def _batches(place: object, data: bytes, check_crcs: bool) -> Iterator[tuple[int, PackedRecords]]:
-    """(the offset after it, its records) of each batch that is whole: the broker cuts the last one off where it likes.
+    """Yield (offset after the batch, its records) for each complete batch; the broker may truncate the last one.
 
     Raises:
         CorruptRecordException: a checksum or a length is wrong.
-        UnsupportedVersionError: records of a format before Kafka 0.11.
+        UnsupportedVersionError: the records have a format older than Kafka 0.11.
     """
     at = 0
     while at + _HEAD.size <= len(data):
@@ -119,11 +120,11 @@ def _batches(place: object, data: bytes, check_crcs: bool) -> Iterator[tuple[int
 
 
 def install() -> None:
-    """Let aiokafka's fetchers keep the bytes of what they fetch; nothing else changes for another consumer."""
+    """Make aiokafka's fetchers keep the bytes they fetch; other consumers behave as before."""
     fetcher.MemoryRecords = KeptRecords
 
 
 def unpack_results(of: fetcher.Fetcher) -> None:
-    """Let one fetcher unpack our way from now on, what it has fetched already included."""
+    """Make one fetcher unpack with :class:`PackedFetch`, including the results it has already fetched."""
     if type(of._records) is not PackedResults:
         of._records = PackedResults(of._records, of._check_crcs)

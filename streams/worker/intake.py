@@ -1,28 +1,43 @@
-"""What one fetch brought from one partition, and the buffer that proves that nothing between two fetches is missing.
+"""Batches of fetched records, and the buffer that checks that consecutive batches leave no gap.
 
-Knows offsets only: no Kafka client, no SQL. Contiguity is the loss detector of the whole intake: whatever a consumer,
-a rebalance or a full queue drops shows here as a start beyond the next offset, and is read again.
+This module works with offsets only; it uses neither a Kafka client nor SQL. Contiguous offsets are how the whole input
+path detects loss: if a consumer, a rebalance or a full queue drops records, the next batch starts beyond the expected
+offset, and the missing records are read again.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
+from typing import Protocol
 
 from billing.calculator.core_records import PackedRecords
 from billing.commits.input_batch import InputBatch, Record
 
 InputPartition = tuple[str, int]
-"""(topic, partition)."""
+"""(topic, partition); the topic without the installation's prefix."""
 
 
 class BrokerDown(Exception):
-    """The broker did not answer; the question may be asked again."""
+    """The broker did not answer; the request may be retried."""
+
+
+class Log(Protocol):
+    """The partition's logs in Kafka; implemented by :class:`streams.worker.transport.BatchConsumer`."""
+
+    async def rewind(self, offsets: Mapping[InputPartition, int]) -> None:
+        """Read again from these offsets."""
+
+    async def end_offsets(self, places: Iterable[InputPartition]) -> Mapping[InputPartition, int]:
+        """Return log end offsets, read after the call began; raises BrokerDown."""
+
+    async def read_positions(self, places: Iterable[InputPartition]) -> Mapping[InputPartition, int]:
+        """Return the offsets that the consumer fetches next."""
 
 
 def joined(parts: Sequence[Sequence[Record]]) -> Sequence[Record]:
-    """Several runs of records as one; packed ones stay packed."""
+    """Return several runs of records as one; packed records stay packed."""
     if len(parts) == 1:
         return parts[0]
     packed = [part for part in parts if isinstance(part, PackedRecords)]
@@ -34,8 +49,8 @@ def joined(parts: Sequence[Sequence[Record]]) -> Sequence[Record]:
 class Batch:
     """Consecutive records of one fetch of one topic partition.
 
-    ``seeks`` is the number of seeks that the consumer had carried out on the partition when it took these records, so
-    that records read before a rewind are told from those read after it.
+    ``seeks`` is the number of seeks the consumer had done on the partition when it took these records. It
+    distinguishes records read before a rewind from records read after it.
     """
 
     __slots__ = ("end", "records", "seeks", "size_bytes", "start")
@@ -53,28 +68,28 @@ class Batch:
 
     @property
     def dense(self) -> bool:
-        """Whether every offset between start and end is there (input topics have no transactions)."""
+        """True if every offset from start to end is present (input topics have no transactions)."""
         return self.end - self.start == len(self.records)
 
     def from_offset(self, start: int) -> Batch:
-        """The records from ``start`` on; ``start`` lies inside."""
+        """Return the records from offset ``start`` on; ``start`` must be inside the batch."""
         return Batch(self.records[start - self.start :], self.seeks)
 
 
 class Offered(Enum):
-    """What became of an offered batch."""
+    """Result of offering a batch to an :class:`Intake`."""
 
     TAKEN = "taken"
     STALE = "stale"
-    """Nothing new in it, or read before the last rewind: dropped."""
+    """The batch was dropped: it holds no new records, or it was read before the last rewind."""
     GAP = "gap"
-    """It begins beyond the next offset: read again from :attr:`Intake.tail`."""
+    """The batch begins beyond the next offset; the caller must read again from :attr:`Intake.tail`."""
     HOLE = "hole"
-    """An offset is missing from the log itself: inside the batch, or still missing after the re-read."""
+    """The log itself lacks an offset: inside the batch, or still missing after the records were read again."""
 
 
 class Intake:
-    """The contiguous, not yet committed records of one input topic of one partition.
+    """Buffer of the contiguous, uncommitted records of one input topic of one partition.
 
     ``next`` is the position in SQL, ``tail`` the offset after the last buffered record.
     """
@@ -90,9 +105,9 @@ class Intake:
         self._rereading = False
 
     def offer(self, batch: Batch) -> Offered:
-        """Append what is new in the batch; say why not, if not.
+        """Append the new records of the batch and return the result.
 
-        After GAP the caller rewinds to ``tail``, and only batches read after that seek count.
+        After GAP the caller must rewind to ``tail``; batches read before that seek are then stale.
         """
         if batch.seeks < self._seeks_wanted or batch.end <= self.tail:
             return Offered.STALE
@@ -113,7 +128,7 @@ class Intake:
         return Offered.TAKEN
 
     def peek(self, limit: int, until: int | None = None) -> InputBatch | None:
-        """The next at most ``limit`` records below ``until``; they stay buffered until :meth:`committed`."""
+        """Return up to ``limit`` next records below offset ``until``; they stay buffered until :meth:`committed`."""
         end = min(self.tail if until is None else until, self.next + limit)
         if end <= self.next:
             return None
@@ -128,7 +143,7 @@ class Intake:
         return InputBatch(self.topic, self.next, end, joined(parts))
 
     def committed(self, end: int) -> None:
-        """Everything below ``end`` is in SQL: forget it."""
+        """Drop the records below ``end``, which are committed in SQL."""
         self.next = end
         while self._batches and self._batches[0].end <= end:
             done = self._batches.popleft()
@@ -136,7 +151,7 @@ class Intake:
             self.size_bytes -= done.size_bytes
 
     def reset(self, position: int) -> None:
-        """Forget what is buffered; the partition's position in SQL is ``position``."""
+        """Drop all buffered records and start from ``position``, the partition's position in SQL."""
         self._batches.clear()
         self.records = self.size_bytes = 0
         self.next = self.tail = position

@@ -1,13 +1,13 @@
-"""The Faust transport ``tokenbill``: one message per partition and fetch, and positions that come from SQL.
+"""The Faust transport ``tokenbill``: one message per partition and fetch, with positions from SQL.
 
-A plain Faust agent pays about 100 microseconds per Kafka message (four tasks and an event object for each); here an
-agent receives what one fetch brought from one partition as one :class:`~streams.worker.intake.Batch`. The only
-module, with
-:mod:`streams.worker.fetched`, that knows Faust's and aiokafka's consumer internals;
+A plain Faust agent costs about 100 microseconds per Kafka message (four tasks and an event object for each). With this
+transport an agent receives the records that one fetch returned for one partition as one
+:class:`~streams.worker.intake.Batch` (docs/reference/principles.md, "Faust"). Only this module and
+:mod:`streams.worker.fetched` use the internals of Faust's and aiokafka's consumers;
 ``tests/streams/worker/test_transport_contract.py`` pins the names they use.
 
-It commits nothing: where reading begins is asked of ``load_positions`` (SQL), and what Kafka's group remembers is
-written by :meth:`BatchConsumer.note_positions` as a hint for lag tools only.
+Reading starts at the positions that ``load_positions`` returns from SQL. The offsets in Kafka's consumer group are
+written by :meth:`BatchConsumer.note_positions` as a hint for lag tools and are never read back.
 """
 
 from __future__ import annotations
@@ -35,22 +35,23 @@ from streams.worker.intake import Batch, BrokerDown, InputPartition, joined
 log = logging.getLogger("tokenbill.transport")
 
 FETCH_WAIT_MS = 50
-"""aiokafka keeps one fetch per broker on its way: while idle topics hold it, a busy one is not refilled."""
+"""Longest time the broker holds a fetch. aiokafka keeps one fetch per broker in flight: while idle topics hold it, a
+busy topic is not fetched."""
 FETCH_BYTES = 32 << 20
 _FULL_POLL_SECONDS = 0.02
-"""How long a fetch waits while some partition is held back by a full buffer (it may have room again any moment)."""
+"""Wait of one poll while some partition is paused by a full buffer, because it may resume at any moment."""
 
 PositionLoader = Callable[[Iterable[InputPartition]], Awaitable[Mapping[InputPartition, int]]]
 
 
 class BatchThread(aio.AIOKafkaConsumerThread):
-    """Faust's consumer thread, assigning by range and handing out batches.
+    """Faust's consumer thread, with range assignment and batches as results.
 
-    Range keeps partition p of all input topics on one worker; Faust's own choice (round robin) does not.
+    Range assignment keeps partition p of all input topics on one worker; Faust's default (round robin) does not.
     """
 
     def __post_init__(self) -> None:
-        """Start without any seek."""
+        """Start with a seek count of zero for every partition."""
         super().__post_init__()
         self.seeks: dict[tuple[str, int], int] = defaultdict(int)
 
@@ -87,16 +88,16 @@ class BatchThread(aio.AIOKafkaConsumerThread):
         max_records: int | None = None,
     ) -> dict[TP, Batch]:
         fetched.unpack_results(consumer._fetcher)
-        # A copy: the main thread changes Faust's set while this waits.
+        # A copy, because the main thread changes Faust's set while this waits.
         found = await super()._fetch_records(consumer, set(active_partitions), timeout, max_records)
-        # No await between taking the records and reading the seeks, so the two belong together.
+        # There is no await between taking the records and reading the seek counts, so they are consistent.
         return {
             ensure_TP(tp): Batch(joined(parts), self.seeks[ensure_TP(tp)])
             for tp, parts in cast(Mapping[Any, list[PackedRecords]], found).items()
         }
 
     async def seek_now(self, offsets: Mapping[InputPartition, int]) -> None:
-        """Seek those that are still assigned; of the others the next owner positions itself."""
+        """Seek the partitions that are still assigned; the next owner positions the others."""
         consumer = self._ensure_consumer()
         for place, offset in offsets.items():
             tp = self._tp(place)
@@ -107,10 +108,10 @@ class BatchThread(aio.AIOKafkaConsumerThread):
             self.seeks[tp] += 1
 
     async def end_offsets(self, places: Iterable[InputPartition]) -> dict[InputPartition, int]:
-        """Where each log ends now.
+        """Return the current end offset of each partition's log.
 
         Raises:
-            BrokerDown: no answer.
+            BrokerDown: the broker did not answer.
         """
         wanted = {self._tp(place): place for place in places}
         try:
@@ -120,7 +121,7 @@ class BatchThread(aio.AIOKafkaConsumerThread):
         return {place: ends[tp] for tp, place in wanted.items()}
 
     async def note(self, offsets: Mapping[InputPartition, int]) -> None:
-        """Write the positions to the consumer group. Only lag tools read them, so a failure is a line in the log."""
+        """Commit the positions to the consumer group; a failure is only logged, because only lag tools read them."""
         consumer = self._ensure_consumer()
         held = consumer.assignment()
         hints = {tp: OffsetAndMetadata(end, "") for place, end in offsets.items() if (tp := self._tp(place)) in held}
@@ -132,7 +133,7 @@ class BatchThread(aio.AIOKafkaConsumerThread):
             log.info("positions not noted in Kafka: %r", error)
 
     async def positions(self, places: Iterable[InputPartition]) -> dict[InputPartition, int]:
-        """Where the consumer reads next, for those it holds and has positioned."""
+        """Return the consumer's next read offset of each partition that is assigned and positioned."""
         subscription = self._ensure_consumer()._subscription.subscription
         assignment = subscription.assignment if subscription is not None else None
         if assignment is None:
@@ -144,11 +145,14 @@ class BatchThread(aio.AIOKafkaConsumerThread):
         return TopicPartition(cast(Transport, self.transport).topic_prefix + place[0], place[1])
 
     def verify_event_path(self, now: float, tp: TP) -> None:
-        """Faust's own livelock guesses are off: progress is watched against SQL."""
+        """Disable Faust's livelock detection: the worker watches progress against SQL."""
 
 
 class _Forgetful(dict[TP, Any]):
-    """Faust's read offsets, never remembered: it would drop a re-read batch by its last offset (see Intake.offer)."""
+    """Faust's map of read offsets, kept empty.
+
+    With remembered offsets Faust would drop a batch that is read again, by its last offset (see ``Intake.offer``).
+    """
 
     def __getitem__(self, tp: TP) -> None:
         return None
@@ -157,11 +161,11 @@ class _Forgetful(dict[TP, Any]):
         return None
 
     def update(self, *_: Any, **__: Any) -> None:
-        """Remember nothing."""
+        """Store nothing."""
 
 
 class BatchConsumer(aio.Consumer):
-    """Delivers one message per (partition, fetch) and starts where SQL says."""
+    """Faust consumer that delivers one message per partition and fetch, and starts at the positions in SQL."""
 
     _thread: BatchThread
 
@@ -177,29 +181,32 @@ class BatchConsumer(aio.Consumer):
         return BatchThread(self, loop=self.loop, beacon=self.beacon)
 
     async def seek_to_committed(self) -> Mapping[Any, int]:
-        """Position what is assigned from SQL. Runs at every rebalance and whenever the flow was stopped."""
+        """Seek the assigned partitions to their positions in SQL.
+
+        Faust calls this at every rebalance and whenever the flow was stopped.
+        """
         transport = cast(Transport, self.transport)
         if transport.load_positions is None:
             raise RuntimeError("the transport was started without a source of positions")
         positions = await transport.load_positions([transport.place(tp) for tp in self.assignment()])
         await self.rewind(positions)
-        return {}  # What Faust would remember of it, it would use to drop what is read again.
+        return {}  # Faust would remember these offsets and drop records that are read again.
 
     async def rewind(self, offsets: Mapping[InputPartition, int]) -> None:
-        """Read again from these offsets; batches read from there on have seen one seek more."""
+        """Seek to these offsets; batches read afterwards carry a seek count that is higher by one."""
         await self._thread.call_thread(self._thread.seek_now, offsets)
 
     async def read_positions(self, places: Iterable[InputPartition]) -> dict[InputPartition, int]:
-        """Where the consumer reads next (not what was delivered)."""
+        """Return the consumer's next read offsets, which may be ahead of the delivered records."""
         result: dict[InputPartition, int] = await self._thread.call_thread(self._thread.positions, places)
         return result
 
     async def note_positions(self, offsets: Mapping[InputPartition, int]) -> None:
-        """Tell Kafka's group where SQL is, for lag tools."""
+        """Commit the positions of SQL to Kafka's consumer group, for lag tools."""
         await self._thread.call_thread(self._thread.note, offsets)
 
     async def end_offsets(self, places: Iterable[InputPartition]) -> dict[InputPartition, int]:
-        """Log ends, read after this call began. Callers that wait at the same time share one request."""
+        """Return log end offsets, read after this call began; concurrent callers share one request."""
         wanted = set(places)
         self._ends_wanted |= wanted
         if self._ends_next is None:
@@ -214,17 +221,17 @@ class BatchConsumer(aio.Consumer):
             return result
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Nothing is held back any more when everything is taken away."""
+        """Clear the set of paused partitions, then do what Faust does on revocation."""
         self._buffered_partitions.clear()
         await super().on_partitions_revoked(revoked)
 
     def on_buffer_drop(self, tp: TP) -> None:
-        """A held back partition has room again: fetch at once, not after Faust's second."""
+        """Fetch at once when a paused partition has room again, instead of after Faust's wait of one second."""
         super().on_buffer_drop(tp)
         self._room.set()
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
-        """What one fetch brought, one message per partition."""
+        """Yield the result of one fetch, one message per partition."""
         if self.flow_active and not self._get_active_partitions():
             self._room.clear()
             await self.wait_first(self._room.wait(), timeout=0.25)
@@ -235,7 +242,7 @@ class BatchConsumer(aio.Consumer):
         if batches is None or self.should_stop:
             return
         if not self.flow_active:
-            return  # What was fetched belongs to an assignment that is over; the next one is positioned anew.
+            return  # These records belong to a past assignment; the next assignment is positioned from SQL.
         for tp, batch in cast(Mapping[TP, Batch], batches).items():
             if not self.flow_active or generation != self.app.consumer_generation_id:
                 break
@@ -263,10 +270,10 @@ def _message(tp: TP, batch: Batch, generation: int) -> ConsumerMessage:
 
 
 class BatchSchema(Schema):  # type: ignore[type-arg]
-    """Hands a batch through undecoded."""
+    """Faust schema that passes a batch through without decoding it."""
 
     def compile(self, app: Any, **_: Any) -> Callable[..., Awaitable[Any]]:
-        """The decoder that Faust's conductor calls: none."""
+        """Return the decoder that Faust's conductor calls; it decodes nothing."""
         create_event = app.create_event
 
         async def decode(message: ConsumerMessage, *, propagate: bool = False) -> Any:
@@ -276,16 +283,16 @@ class BatchSchema(Schema):  # type: ignore[type-arg]
 
 
 class Transport(aio.Transport):
-    """``tokenbill://host:port``."""
+    """Faust transport for broker URLs of the form ``tokenbill://host:port``."""
 
     Consumer = BatchConsumer
     topic_prefix = ""
-    """Stands before every topic's name in Kafka, so that installations can share a broker."""
+    """Prefix of every topic name in Kafka, so that several installations can share a broker."""
     load_positions: PositionLoader | None = None
-    """Set by the application: next offsets from SQL; what is missing in the answer is positioned later, by a rewind."""
+    """Returns next offsets from SQL; set by the application. Partitions it omits are positioned later by a rewind."""
 
     def place(self, tp: TP) -> InputPartition:
-        """(topic, partition) as the rest of the pipeline names it."""
+        """Return (topic, partition) with the topic name that the rest of the pipeline uses, without the prefix."""
         return tp.topic.removeprefix(self.topic_prefix), tp.partition
 
 

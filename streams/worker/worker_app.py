@@ -1,7 +1,7 @@
-"""The Faust application of a worker: four topics, one agent each, timers and web pages. No rules, no Kafka internals.
+"""The Faust application of a worker: four input topics with one agent each, timers and web pages.
 
-Faust gives membership, agents, supervision, timers and the web server. Offsets are not Faust's business: topics are
-not acknowledged, and positions come from SQL.
+Faust provides group membership, agents, supervision, timers and the web server. It does not manage offsets: topics are
+not acknowledged, and positions come from SQL. This module holds no billing rules and no Kafka internals.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ HEARTBEAT_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """How one worker process runs."""
+    """Settings of one worker process."""
 
     kafka: str
     name: str
@@ -41,12 +41,12 @@ class WorkerSettings:
     group: str = GROUP
     topic_prefix: str = ""
     fetch_records: int = 10_000
-    """At most so many records in one batch."""
+    """Largest number of records in one batch."""
     writer: WriterSettings = field(default_factory=WriterSettings)
 
 
 def build_app(settings: WorkerSettings, store: PositionStore, make_engine: EngineMaker) -> faust.App:
-    """The application of one worker; run it with :func:`streams.worker.run_worker`."""
+    """Build the Faust application of one worker; run it with :func:`run_app`."""
     session = settings.session_timeout_seconds
     app = faust.App(
         settings.group,
@@ -94,7 +94,7 @@ def build_app(settings: WorkerSettings, store: PositionStore, make_engine: Engin
 
 
 def _add_agent(app: faust.App, topic: str, prefix: str, writers: PartitionWriters) -> None:
-    # Not acknowledged: what Faust thinks was processed is of no interest to anybody.
+    # acks=False, because positions come from SQL and Faust's record of processed offsets is not used.
     channel = app.topic(prefix + topic, schema=BatchSchema(key_serializer="raw", value_serializer="raw"), acks=False)
 
     async def hand_over(stream: Any) -> None:
@@ -154,11 +154,11 @@ def _add_pages(app: faust.App, writers: PartitionWriters, metrics: WorkerMetrics
 
 
 def run_app(app: faust.App) -> int:
-    """Run until SIGTERM or a crash; returns the exit code. Log lines go where ``logging`` was configured."""
+    """Run until SIGTERM or a crash and return the exit code; logging stays as configured by the caller."""
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     worker = faust.Worker(app, loop=loop, override_logging=False, quiet=True, redirect_stdouts=False)
-    worker.spinner = None  # It writes to the terminal even when quiet.
+    worker.spinner = None  # The spinner writes to the terminal even with quiet=True.
     try:
         worker.execute_from_commandline()
     except SystemExit as done:

@@ -1,4 +1,4 @@
-"""What a worker tells Prometheus. Names and labels only; every value is set where it arises."""
+"""Prometheus metrics of a worker: names and labels; the code that measures a value sets it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 
 
 class WorkerMetrics:
-    """One registry per process, so that tests can have several."""
+    """The metrics of one worker, in a registry of their own so that a test process can hold several."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.events = Counter(
-            "tokenbill_events", "Usage records committed, by what became of them", ["outcome"], registry=self.registry
+            "tokenbill_events", "Usage records committed, by outcome", ["outcome"], registry=self.registry
         )
         self.commands = Counter(
             "tokenbill_commands", "Account commands committed, by outcome", ["outcome"], registry=self.registry
@@ -34,17 +34,17 @@ class WorkerMetrics:
             registry=self.registry,
         )
         self.rewinds = Counter(
-            "tokenbill_rewinds", "Positions taken back to SQL's, by reason", ["reason"], registry=self.registry
+            "tokenbill_rewinds", "Rewinds to the position in SQL, by reason", ["reason"], registry=self.registry
         )
         self.database_failures = Counter(
             "tokenbill_database_failures", "Commits or loads that the database refused or lost", registry=self.registry
         )
         self.stopped = Gauge(
-            "tokenbill_partitions_stopped", "Partitions stopped until a person looks", registry=self.registry
+            "tokenbill_partitions_stopped", "Partitions stopped until an operator intervenes", registry=self.registry
         )
 
     def count(self, counts: CommitCounts) -> None:
-        """Add what one commit did."""
+        """Add the counts of one commit."""
         self.commits.inc()
         for outcome in ("rated", "duplicate", "rejected", "forwarded", "dropped"):
             self.events.labels(outcome).inc(getattr(counts, outcome))
@@ -52,5 +52,5 @@ class WorkerMetrics:
             self.commands.labels(outcome).inc(getattr(counts, f"commands_{outcome}"))
 
     def render(self) -> bytes:
-        """The page that Prometheus scrapes."""
+        """Return the page that Prometheus scrapes."""
         return generate_latest(self.registry)

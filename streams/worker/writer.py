@@ -1,8 +1,9 @@
-"""The one writer of a partition: a serial task that turns what was offered into commits.
+"""The writer of a partition: a serial task that decides the offered batches and commits the results.
 
-Takes batches of all four input topics, proves that nothing is missing, applies commands before the usage that was
-produced after them, and moves on only when SQL has the commit. Whatever fails, memory is thrown away and SQL asked
-again. Knows no Kafka client and no SQL: :class:`Log` and :class:`Store` are the edges.
+The writer takes batches of all four input topics, checks that no offset is missing, applies commands before the usage
+that was produced after them, and continues only when SQL has the commit. After any failure it discards its memory and
+reloads it from SQL (docs/reference/principles.md, "Commit"). It uses neither a Kafka client nor SQL directly:
+:class:`streams.worker.intake.Log` and :class:`Store` are its interfaces to them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -20,97 +21,76 @@ from billing.commits.commit_record import CommitRecord, PartitionState
 from billing.commits.input_batch import InputBatch
 from billing.errors import CatalogMoved, DatabaseDown
 from schemas.times import HOUR_US
-from schemas.topics import COMMAND_FORWARDED_TOPIC, COMMAND_TOPIC, INPUT_TOPICS, USAGE_FORWARDED_TOPIC, USAGE_TOPIC
-from streams.worker.intake import Batch, BrokerDown, InputPartition, Intake, Offered
+from schemas.topics import INPUT_TOPICS
+from streams.worker.fence import CommandFence, log_ends
+from streams.worker.intake import Batch, InputPartition, Intake, Log, Offered
 from streams.worker.worker_metrics import WorkerMetrics
 
 log = logging.getLogger("tokenbill.writer")
 
-COMMANDS = (COMMAND_TOPIC, COMMAND_FORWARDED_TOPIC)
-USAGE = (USAGE_TOPIC, USAGE_FORWARDED_TOPIC)
 T = TypeVar("T")
 
 
-class Log(Protocol):
-    """The partition's logs in Kafka, as :class:`streams.worker.transport.BatchConsumer` gives them."""
-
-    async def rewind(self, offsets: Mapping[InputPartition, int]) -> None:
-        """Read again from these offsets."""
-
-    async def end_offsets(self, places: Iterable[InputPartition]) -> Mapping[InputPartition, int]:
-        """Log ends, read after the call; raises BrokerDown."""
-
-    async def read_positions(self, places: Iterable[InputPartition]) -> Mapping[InputPartition, int]:
-        """Where the consumer fetches next."""
-
-
 class Engine(Protocol):
-    """The rules of one partition (``billing.engine.partition_engine.PartitionEngine``)."""
+    """The billing rules of one partition; implemented by ``billing.engine.partition_engine.PartitionEngine``."""
 
     def prepare(self, batches: Sequence[InputBatch]) -> None:
-        """Fetch what deciding needs and what may take long; blocking."""
+        """Load the state needed to decide the batches, which may take long; blocking."""
 
     def decide(self, batches: Sequence[InputBatch], due: Sequence[str] = ()) -> CommitRecord:
-        """Decide input in the given order, and roll forward the ``due`` accounts; blocking."""
+        """Decide the batches in the given order and roll forward the ``due`` accounts; blocking."""
 
     def committed(self) -> None:
-        """The last decision is in SQL."""
+        """Accept the last decision as committed in SQL."""
 
 
 class Store(Protocol):
     """The part of ``billing.store.Store`` that a writer uses; blocking, thread-safe."""
 
     def acquire(self, partition: int, /) -> tuple[int, PartitionState]:
-        """Raise the epoch and load."""
+        """Raise the partition's epoch and load its state; return both."""
 
     def commit(self, epoch: int, record: CommitRecord, /) -> None:
-        """All or nothing; raises Fenced, CatalogMoved, DatabaseDown."""
+        """Write the record in one transaction; raises Fenced, CatalogMoved, DatabaseDown."""
 
     def catalog(self) -> tuple[int, Any]:
-        """The catalogue in force and its epoch."""
+        """Return the epoch of the catalogue in force, and the catalogue."""
 
     def prune_identities(self, partition: int, before_hour_us: int, /) -> int:
-        """Drop identities that can no longer matter."""
+        """Delete the identities of hours before ``before_hour_us``, which no accepted event can have any more."""
 
     def due_accounts(self, partition: int, log_time_us: int, limit: int, /) -> list[str]:
-        """Accounts that time alone changes at or before a log time."""
+        """Return up to ``limit`` accounts with a time-driven change due at or before ``log_time_us``."""
 
 
 EngineMaker = Callable[[PartitionState, int, Any], Engine]
-"""(state, catalogue epoch, catalogue) to an engine."""
+"""Factory of engines: (state, catalogue epoch, catalogue) to an engine."""
 
 
 class LogBroken(Exception):
-    """The log lacks records that must be there: the partition stops until a person looks."""
+    """The log lacks records it must hold; the partition stops until an operator intervenes."""
 
 
 @dataclass(frozen=True, slots=True)
 class WriterSettings:
-    """Sizes and patience of a writer."""
+    """Sizes and time limits of a writer."""
 
     max_commit_records: int = 100_000
     first_commit_records: int = 20_000
-    """The size to begin with; it doubles while commits are quick and halves when one is slow."""
+    """Size of the first commit; the size doubles while commits are quick and halves after a slow one."""
     slow_commit_seconds: float = 5.0
-    """A rebalance waits for the commit in flight, so none may take long."""
+    """Duration above which a commit is slow. A rebalance waits for the commit in flight, so none may take long."""
     max_buffer_bytes: int = 64 << 20
-    """Per topic; one batch may exceed it."""
+    """Buffer limit per topic; one batch may exceed it."""
     commands_wait_seconds: float = 5.0
-    """How long commands below the fence may fail to arrive before they are read again."""
+    """Wait for commands below the fence, after which they are read again."""
     backoff_seconds: tuple[float, float] = (0.1, 5.0)
+    """First and longest wait between attempts while the database is down."""
     due_seconds: float = 1.0
-    """How often accounts are looked for that time alone has changed."""
+    """Interval of the search for accounts with a time-driven change that is due."""
     max_due_accounts: int = 1_000
     prune_seconds: float = 60.0
-    """How often identities out of reach are dropped from SQL."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Fence:
-    """Usage below ``usage`` may be decided once commands below ``commands`` were: both are (topic to offset)."""
-
-    usage: dict[str, int]
-    commands: dict[str, int]
+    """Interval of deleting identities beyond the time limit from SQL."""
 
 
 class PartitionWriter:
@@ -128,14 +108,14 @@ class PartitionWriter:
         settings: WriterSettings,
         turns: threading.Semaphore,
     ) -> None:
-        """``turns`` are shared by the writers of a process: how many may decide at the same time."""
+        """``turns`` is shared by the writers of a process; it limits how many decide at the same time."""
         self.partition = partition
         self.intakes = {topic: Intake(topic, 0) for topic in INPUT_TOPICS}
         self.positioned = False
-        """Whether memory and reading position are SQL's."""
+        """True if the state in memory and the reading positions agree with SQL."""
         self.catalog_epoch = 0
         self.waiting: dict[str, int] = dict.fromkeys(INPUT_TOPICS, 0)
-        """Offers held back by a full buffer, by topic."""
+        """Number of :meth:`offer` calls that wait for room in the buffer, by topic."""
         self._store = store
         self._log = kafka_log
         self._make_engine = make_engine
@@ -148,7 +128,7 @@ class PartitionWriter:
         self._limit = min(settings.first_commit_records, settings.max_commit_records)
         self._due_next = self._prune_next = 0.0
         self._engine: Engine | None = None
-        self._fence: _Fence | None = None
+        self._fence = CommandFence(partition, self.intakes, kafka_log, metrics, settings.commands_wait_seconds)
         self._stopping = False
         self._wanted_catalog_epoch = 0
         self._more = asyncio.Event()
@@ -156,10 +136,10 @@ class PartitionWriter:
         self._in_flight: asyncio.Future[Any] | None = None
         self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    # What others call.
+    # Public methods.
 
     async def offer(self, topic: str, batch: Batch) -> None:
-        """Take a batch, when there is room; drop what is stale; read again where something is missing."""
+        """Buffer a batch once there is room; drop a stale batch, and read again if records are missing before it."""
         intake = self.intakes[topic]
         self.waiting[topic] += 1
         try:
@@ -187,7 +167,7 @@ class PartitionWriter:
             self._more.set()
 
     async def stop(self, task: asyncio.Task[None]) -> None:
-        """Take nothing more, wait for the commit in flight, end ``task`` (which runs :meth:`run`)."""
+        """Accept no more batches, wait for the commit in flight, and cancel ``task`` (which runs :meth:`run`)."""
         self._stopping = True
         self._room.set()
         self._more.set()
@@ -197,20 +177,20 @@ class PartitionWriter:
         await asyncio.wait([task])
 
     def catalog_moved(self, epoch: int) -> None:
-        """A newer catalogue is in force: use it from the next commit on."""
+        """Use the catalogue of ``epoch`` from the next commit on, if it is newer."""
         if epoch > self._wanted_catalog_epoch:
             self._wanted_catalog_epoch = epoch
             self._more.set()
 
-    # The task.
+    # The writer's task.
 
     async def run(self) -> None:
-        """Commit what is offered until stopped.
+        """Commit the offered records until stopped.
 
         Raises:
             Fenced: another writer owns the partition.
             LogBroken: records are missing from the log.
-            Any other exception is a broken invariant.
+            Exception: any other exception is a broken invariant.
         """
         down_since: float | None = None
         wait_seconds, longest = self._settings.backoff_seconds
@@ -226,7 +206,7 @@ class PartitionWriter:
             except DatabaseDown as error:
                 down_since = down_since or time.monotonic()
                 self._metrics.database_failures.inc()
-                self.positioned = False  # A commit may be in SQL or not: only SQL knows the position now.
+                self.positioned = False  # The commit may or may not be in SQL, so the position must be read again.
                 lasting = time.monotonic() - down_since
                 log.warning("p%d: database down for %.1f s, retrying: %s", self.partition, lasting, error)
                 await asyncio.sleep(wait_seconds)
@@ -236,14 +216,14 @@ class PartitionWriter:
 
     async def _acquire(self) -> None:
         state = await self._in_thread(self._load)
-        keep = self.positioned  # Only after a moved catalogue: SQL refused the commit, so input and position hold.
+        keep = self.positioned  # True only after CatalogMoved: SQL refused the commit, so the buffers stay valid.
         moved = {}
         for topic, intake in self.intakes.items():
             position = state.positions.get(topic, 0)
             if not keep or intake.next != position:
                 intake.reset(position)
                 moved[topic, self.partition] = position
-        self._fence = None
+        self._fence.clear()
         if moved:
             await self._check_log_reaches(moved)
             await self._log.rewind(moved)
@@ -259,7 +239,7 @@ class PartitionWriter:
         return state
 
     async def _check_log_reaches(self, positions: Mapping[InputPartition, int]) -> None:
-        for place, end in (await self._ends(positions)).items():
+        for place, end in (await log_ends(self._log, self.partition, positions)).items():
             if positions[place] > end:
                 raise LogBroken(f"{place[0]} partition {place[1]} ends at {end}, but {positions[place]} was committed")
 
@@ -270,7 +250,7 @@ class PartitionWriter:
             if self._wanted_catalog_epoch > self.catalog_epoch:
                 raise CatalogMoved(self._wanted_catalog_epoch)
             self._more.clear()
-            batches = await self._next_input()
+            batches = await self._fence.next_input(self._limit, self._more)
             if batches:
                 record = await self._in_thread(lambda: self._apply(batches))  # noqa: B023 (awaited in this turn)
                 for batch in batches:
@@ -279,11 +259,12 @@ class PartitionWriter:
                 self._room.set()
 
     def _apply(self, batches: list[InputBatch]) -> CommitRecord:
-        """The order of effects of one commit; crash safety is read here.
+        """Decide and commit the batches. This method fixes the order of effects on which crash safety rests.
 
         Nothing is visible outside this process before ``store.commit`` returns, and all of it is afterwards: balances,
-        journal, positions and outbox are one transaction, guarded by epoch and start positions. A crash before it
-        loses memory only; a crash after it finds the new positions in SQL. Kafka learns of it from the outbox alone.
+        journal, positions and outbox are one transaction, guarded by epoch and start positions. A crash before the
+        commit loses only memory; after it, the next owner finds the new positions in SQL. Output reaches Kafka only
+        through the outbox.
         """
         if self._engine is None:
             raise RuntimeError("a commit without an acquired partition")
@@ -310,7 +291,7 @@ class PartitionWriter:
             self._limit = min(self._limit * 2, largest)
 
     def _due_accounts(self) -> list[str]:
-        # When this is asked changes no result: an account's next event would roll it forward all the same.
+        # The moment of this query changes no result: an account's next event rolls it forward in the same way.
         now = time.monotonic()
         if now < self._due_next:
             return []
@@ -320,7 +301,7 @@ class PartitionWriter:
         return due
 
     def _prune(self, record: CommitRecord) -> None:
-        # Nothing depends on when: what is dropped lies beyond the time limit that the commit was decided with.
+        # The moment changes no result: the deleted identities are beyond the time limit that the commit applied.
         now = time.monotonic()
         if now < self._prune_next or "past_limit_us" not in record.limits:
             return
@@ -328,61 +309,9 @@ class PartitionWriter:
         self._store.prune_identities(self.partition, oldest_us - oldest_us % HOUR_US)
         self._prune_next = now + self._settings.prune_seconds
 
-    # What goes into the next commit.
-
-    async def _next_input(self) -> list[InputBatch]:
-        """The next commit's input in the order of its topics; empty when there was none to wait for."""
-        limit = self._limit
-        if self._fence is None and any(self.intakes[topic].records for topic in USAGE):
-            self._fence = await self._read_fence(limit)
-        commands = [batch for topic in COMMANDS if (batch := self.intakes[topic].peek(limit))]
-        if self._fence is not None and self._reach(commands, self._fence.commands):
-            cut, self._fence = self._fence.usage, None
-            usage = [self.intakes[topic].peek(limit, until=end) for topic, end in cut.items()]
-            return commands + [batch for batch in usage if batch]
-        if not commands:
-            await self._wait_for_more()
-        return commands
-
-    async def _read_fence(self, limit: int) -> _Fence:
-        # The cut comes first: what these usage events could have followed was acknowledged before they were fetched.
-        cut = {
-            topic: min(intake.tail, intake.next + limit) for topic in USAGE if (intake := self.intakes[topic]).records
-        }
-        ends = await self._ends((topic, self.partition) for topic in COMMANDS)
-        return _Fence(cut, {topic: end for (topic, _), end in ends.items()})
-
-    def _reach(self, commands: list[InputBatch], fence: Mapping[str, int]) -> bool:
-        reached = {topic: self.intakes[topic].next for topic in COMMANDS} | {one.topic: one.end for one in commands}
-        return all(reached[topic] >= end for topic, end in fence.items())
-
-    async def _wait_for_more(self) -> None:
-        timeout = self._settings.commands_wait_seconds if self._fence is not None else None
-        try:
-            await asyncio.wait_for(self._more.wait(), timeout)
-        except TimeoutError:
-            fence = self._fence.commands if self._fence is not None else {}
-            late = {
-                (topic, self.partition): self.intakes[topic].tail
-                for topic, end in fence.items()
-                if self.intakes[topic].tail < end
-            }
-            log.warning("p%d: commands to %s did not arrive: reading again from %s", self.partition, fence, late)
-            self._metrics.rewinds.labels("commands_late").inc()
-            await self._log.rewind(late)
-
-    async def _ends(self, places: Iterable[InputPartition]) -> Mapping[InputPartition, int]:
-        wanted = list(places)
-        while True:
-            try:
-                return await self._log.end_offsets(wanted)
-            except BrokerDown as error:
-                log.warning("p%d: broker down, retrying: %s", self.partition, error)
-                await asyncio.sleep(0.5)
-
     def _full(self, intake: Intake) -> bool:
         settings = self._settings
-        # Two commits' worth: the next one is there, whole, when the one in flight ends.
+        # Room for two commits: the next one is completely buffered when the one in flight ends.
         return intake.records >= 2 * settings.max_commit_records or intake.size_bytes >= settings.max_buffer_bytes
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
@@ -390,7 +319,7 @@ class PartitionWriter:
             raise asyncio.CancelledError
         self._in_flight = asyncio.get_running_loop().run_in_executor(self._executor, work)
         try:
-            # Shielded: a cancelled task must not look finished while its thread still commits.
+            # Shielded, because a cancelled task must not appear finished while its thread still commits.
             return await asyncio.shield(self._in_flight)
         finally:
             if self._in_flight.done():

@@ -1,6 +1,6 @@
-"""All partitions a worker holds: who writes which, from one generation of the consumer group to the next.
+"""The writers of all partitions that a worker holds, through the generations of the consumer group.
 
-Every rebalance takes everything away and gives anew, so a writer lives exactly as long as one assignment.
+Every rebalance revokes all partitions and assigns them anew, so a writer lives exactly as long as one assignment.
 """
 
 from __future__ import annotations
@@ -15,40 +15,40 @@ from typing import Any, Protocol
 
 from billing.errors import DatabaseDown, Fenced
 from schemas.topics import INPUT_TOPICS
-from streams.worker.intake import Batch, BrokerDown, InputPartition
+from streams.worker.intake import Batch, BrokerDown, InputPartition, Log
 from streams.worker.worker_metrics import WorkerMetrics
-from streams.worker.writer import EngineMaker, Log, LogBroken, PartitionWriter, Store, WriterSettings
+from streams.worker.writer import EngineMaker, LogBroken, PartitionWriter, Store, WriterSettings
 
 log = logging.getLogger("tokenbill.writers")
 
 DECIDING_AT_ONCE = 2
-"""Partitions of a process that decide at once: one computes (the interpreter allows no more) while another waits
-for SQL to load accounts. More would only make each commit slower, and so smaller."""
+"""Number of partitions of a process that may decide at the same time: one computes (the interpreter runs one thread at
+a time) while another waits for SQL to load accounts. A higher number makes each commit slower and therefore smaller."""
 
 
 class PositionStore(Store, Protocol):
-    """What the worker as a whole asks of ``billing.store.Store``, besides what its writers do."""
+    """The part of ``billing.store.Store`` that a worker uses: the methods of its writers and its own."""
 
     def positions(self, partitions: list[int], /) -> Mapping[InputPartition, int]:
-        """(topic, partition) to the next offset; does not raise the epoch."""
+        """Return the next offset of each (topic, partition); does not raise the epoch."""
 
     def catalog_epoch(self) -> int:
-        """The catalogue epoch in force."""
+        """Return the epoch of the catalogue in force."""
 
     def worker_seen(self, name: str, epoch: int, /) -> None:
-        """This worker lives and uses that catalogue epoch."""
+        """Record that the worker ``name`` is alive and uses the catalogue epoch ``epoch``."""
 
 
 class PartitionSplit(Exception):
-    """The group gave partition p of some input topics to this worker and of others to another one."""
+    """The consumer group assigned partition p of only some of the input topics to this worker."""
 
 
 class StillAssigned(Exception):
-    """Another writer committed on a partition that the consumer group says is ours."""
+    """Another writer committed on a partition that the consumer group still assigns to this worker."""
 
 
 class PartitionWriters:
-    """The writers of the current assignment."""
+    """The partition writers of the current assignment."""
 
     def __init__(
         self,
@@ -62,8 +62,9 @@ class PartitionWriters:
     ) -> None:
         self.store = store
         self.joined = False
-        """Whether the group has answered at least once, with partitions or without."""
+        """True if the consumer group has answered at least once, with or without partitions."""
         self.stopped: dict[int, str] = {}
+        """Reason by partition, for the partitions that stopped."""
         self._make_engine = make_engine
         self._metrics = metrics
         self._settings = settings
@@ -77,10 +78,10 @@ class PartitionWriters:
         self._watching: set[asyncio.Task[None]] = set()
         self._seen: dict[InputPartition, tuple[int, int]] = {}
 
-    # From the application.
+    # Called by the application.
 
     async def revoke(self) -> None:
-        """Let go of every partition; returns when no commit is in flight."""
+        """Release every partition; return when no commit is in flight."""
         writers, tasks = self._writers, self._tasks
         self._writers, self._tasks = {}, {}
         await asyncio.gather(*(writer.stop(tasks[number]) for number, writer in writers.items()))
@@ -89,10 +90,10 @@ class PartitionWriters:
                 self._metrics.lag.remove(topic, str(number))
 
     async def assign(self, places: Iterable[InputPartition], kafka_log: Log) -> None:
-        """Take the partitions of one generation; each acquires and positions itself.
+        """Start a writer for each partition of one generation; each writer acquires and positions its partition.
 
         Raises:
-            PartitionSplit: a partition without all its input topics.
+            PartitionSplit: a partition was assigned without all of its input topics.
         """
         await self.revoke()
         topics: dict[int, set[str]] = defaultdict(set)
@@ -113,14 +114,14 @@ class PartitionWriters:
         self.joined = True
 
     async def offer(self, place: InputPartition, batch: Batch) -> None:
-        """Hand a batch to its partition's writer; without one it belongs to an assignment that is over."""
+        """Pass a batch to the writer of its partition; drop it if there is none, because its assignment has ended."""
         topic, number = place
         writer = self._writers.get(number)
         if writer is not None and number not in self.stopped:
             await writer.offer(topic, batch)
 
     async def load_positions(self, places: Iterable[InputPartition]) -> Mapping[InputPartition, int]:
-        """SQL's positions of these places; empty while SQL is down (each writer rewinds when it has acquired)."""
+        """Return the positions of SQL for ``places``; empty while SQL is down (each writer rewinds after acquiring)."""
         wanted = set(places)
         numbers = sorted({number for _, number in wanted})
         if not numbers:
@@ -132,19 +133,19 @@ class PartitionWriters:
             return {}
         return {place: offset for place, offset in found.items() if place in wanted}
 
-    # From timers.
+    # Called by timers.
 
     async def poll_catalog(self) -> None:
-        """Tell the writers when a newer catalogue is in force."""
+        """Read the catalogue epoch in force and pass it to the writers."""
         try:
             epoch = await self._in_thread(self.store.catalog_epoch)
         except DatabaseDown:
-            return  # Who has something to commit says so, and how long.
+            return  # A writer with records to commit logs the outage and how long it lasts.
         for writer in self._writers.values():
             writer.catalog_moved(epoch)
 
     async def heartbeat(self, name: str) -> None:
-        """Say in SQL that this worker lives, and the oldest catalogue epoch that one of its writers uses."""
+        """Record in SQL that this worker is alive, with the oldest catalogue epoch that one of its writers uses."""
         ready = [writer.catalog_epoch for writer in self._writers.values() if writer.positioned]
         try:
             epoch = min(ready) if ready else await self._in_thread(self.store.catalog_epoch)
@@ -154,9 +155,10 @@ class PartitionWriters:
             log.info("heartbeat not written: %s", error)
 
     async def watch_tail(self) -> None:
-        """Re-read what the consumer has passed but never delivered, and measure the lag against SQL.
+        """Read again the records that the consumer fetched but never delivered, and measure the lag against SQL.
 
-        A batch lost between fetch and writer shows as a gap when the next one comes; at the end of a log none comes.
+        A batch lost between fetch and writer shows as a gap when the next batch comes. At the end of a log no batch
+        follows, so the loss is detected here: two runs in a row find the same read position beyond the same buffer end.
         """
         kafka_log = self._log
         writers = {number: writer for number, writer in self._writers.items() if writer.positioned}
@@ -189,7 +191,7 @@ class PartitionWriters:
             await kafka_log.rewind(lost)
 
     def sql_positions(self) -> dict[InputPartition, int]:
-        """SQL's positions as the writers know them."""
+        """Return the positions of SQL that the positioned writers hold in memory."""
         return {
             (topic, number): intake.next
             for number, writer in self._writers.items()
@@ -198,14 +200,14 @@ class PartitionWriters:
         }
 
     def health(self) -> dict[str, Any]:
-        """Why this worker is not ready; ``ready`` when nothing is missing."""
+        """Return ``ready``, ``missing`` (the reasons why the worker is not ready) and the worker's ``partitions``."""
         waiting = [number for number, writer in self._writers.items() if not writer.positioned]
         missing = [] if self.joined else ["the consumer group has not answered yet"]
         missing += [f"partition {number} is not acquired and positioned yet" for number in waiting]
         missing += [f"partition {number} is stopped: {why}" for number, why in self.stopped.items()]
         return {"ready": not missing, "missing": missing, "partitions": sorted(self._writers)}
 
-    # Inside.
+    # Private methods.
 
     def _start(self, number: int, kafka_log: Log) -> None:
         writer = PartitionWriter(

@@ -1,4 +1,4 @@
-"""One pipeline for all tests of this folder: they kill its parts, and it has to be whole again for the next."""
+"""Fixtures of the integration tests: one pipeline for all tests, which must recover after each test."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WORKERS = 2
 @pytest.fixture(scope="session")
 def whole_pipeline() -> Iterator[Pipeline]:
     folder = Path(tempfile.mkdtemp(prefix="tokenbill-pipeline-"))
-    # Inherited by supervisor and workers, whenever they are started anew.
+    # Supervisor and workers inherit it whenever they are restarted.
     os.environ["TOKENBILL_SESSION_TIMEOUT"] = str(SESSION_SECONDS)
     pipeline = Pipeline(folder)
     try:
@@ -34,14 +34,14 @@ def whole_pipeline() -> Iterator[Pipeline]:
 
 @pytest.fixture
 def pipeline(whole_pipeline: Pipeline) -> Pipeline:
-    """The pipeline with two workers, everything serving."""
+    """Return the pipeline when it has two workers and every process is ready."""
     whole_pipeline.wait_serving(WORKERS)
     return whole_pipeline
 
 
 @pytest.fixture
 def traffic(pipeline: Pipeline, request: pytest.FixtureRequest) -> Iterator[Traffic]:
-    """Traffic named after the test."""
+    """Yield traffic whose accounts are named after the test."""
     found = Traffic(pipeline, "".join(one if one.isalnum() else "-" for one in request.node.name[5:45]))
     yield found
     found.close()
@@ -49,7 +49,7 @@ def traffic(pipeline: Pipeline, request: pytest.FixtureRequest) -> Iterator[Traf
 
 @pytest.fixture
 def make_traffic(pipeline: Pipeline) -> Iterator[Callable[..., Traffic]]:
-    """More traffic than one."""
+    """Yield a function that creates further traffic with its own price book."""
     made: list[Traffic] = []
 
     def make(name: str, book: str) -> Traffic:

@@ -1,6 +1,6 @@
-"""A whole pipeline under test, and traffic whose outcome is known: ``billing.engine.simulation`` over the same lines.
+"""A whole pipeline under test, and traffic whose expected result is ``billing.engine.simulation`` over the same lines.
 
-Never looks into the pipeline: it sends to Kafka, kills processes, and reads SQL and topics.
+The tests see the pipeline only from outside: they send to Kafka, kill processes, and read SQL and topics.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "catalog"
 
 
 def until(what: str, ready: Callable[[], bool], seconds: float = SETTLE_SECONDS, every: float = 0.2) -> None:
-    """Wait until something holds."""
+    """Wait until ``ready`` returns True; ``what`` describes the condition in the error message."""
     deadline = time.monotonic() + seconds
     while not ready():
         if time.monotonic() > deadline:
@@ -58,13 +58,13 @@ def until(what: str, ready: Callable[[], bool], seconds: float = SETTLE_SECONDS,
 
 @dataclass
 class Pipeline:
-    """One stack with its catalogue. Tests share it and tell their accounts apart by name."""
+    """A stack with its catalogue; tests share it and use accounts with different names."""
 
     folder: Path
     said: list[str] = field(default_factory=list)
 
     def start(self, workers: int) -> None:
-        """Bring it up, or change its number of workers; returns when all serve."""
+        """Start the stack, or change its number of workers; return when every process is ready."""
         self.info = stack.start(self.folder, workers=workers, partitions=PARTITIONS)
         self.info_books = committed_sums(self.database_url, self.said.append)
 
@@ -79,22 +79,22 @@ class Pipeline:
         return self.info.database_url
 
     def pid(self, name: str) -> int:
-        """The pid of a process, which is waited for where it is just being restarted."""
+        """Return the pid of a process; wait for it while it is being restarted."""
         until(f"{name} runs", lambda: name in stack.info(self.folder).pids, 60)
         return stack.info(self.folder).pids[name]
 
     def signal(self, name: str, number: signal.Signals) -> int:
-        """Send a signal to a process; returns its pid."""
+        """Send a signal to a process; return its pid."""
         pid = self.pid(name)
         os.kill(pid, number)
         return pid
 
     def kill(self, name: str) -> int:
-        """Kill a process with -9; returns its pid."""
+        """Kill a process with SIGKILL; return its pid."""
         return self.signal(name, signal.SIGKILL)
 
     def wait_serving(self, workers: int) -> None:
-        """Return when everything serves again, with so many workers."""
+        """Return when every process is ready again, with the given number of workers."""
         self.start(workers)
 
     def publish(self, catalog: Catalog) -> None:
@@ -104,19 +104,19 @@ class Pipeline:
             assert store.wait_for_workers(done.epoch, 60) == []
 
     def catalog(self) -> Catalog:
-        """What is published."""
+        """Return the published catalogue."""
         with Store(self.database_url) as store:
             return store.catalog()[1]
 
     def books(self) -> CommittedSums:
-        """Counts from now on."""
+        """Return committed sums that count from now on."""
         books = committed_sums(self.database_url, self.said.append)
         books.begin()
         return books
 
     @contextmanager
     def admin(self) -> Iterator[psycopg.Connection[Any]]:
-        """A superuser's connection, for locks and for ending the sessions of others."""
+        """Open a superuser's connection, for locks and for ending other sessions."""
         assert self.info.admin_database_url is not None
         with psycopg.connect(self.info.admin_database_url, autocommit=True) as connection:
             connection.execute("SET search_path TO tokenbill")
@@ -124,7 +124,7 @@ class Pipeline:
 
     @contextmanager
     def locked(self, table: str) -> Iterator[None]:
-        """Nobody can write the table meanwhile: commits hang where they are."""
+        """Lock a table against writes, so that every commit that writes to it hangs."""
         with self.admin() as connection, connection.transaction():
             connection.execute(f"LOCK TABLE {table} IN EXCLUSIVE MODE")
             yield
@@ -133,7 +133,7 @@ class Pipeline:
     def own_worker(
         self, name: str, port: int, argv: Sequence[str] = (), extra: Sequence[str] = ()
     ) -> Iterator[subprocess.Popen[bytes]]:
-        """A worker of the test's own, or another program that is one; ended with SIGTERM."""
+        """Run an additional worker, or the program ``argv`` as worker; it is stopped with SIGTERM."""
         servers = {"TOKENBILL_KAFKA": self.kafka, "TOKENBILL_DATABASE_URL": self.database_url}
         ours = [sys.executable, "-m", "tokenbill", "worker", "--name", name, "--web-port", str(port)]
         with (self.folder / "logs" / f"{name}.log").open("ab") as output:
@@ -151,28 +151,28 @@ class Pipeline:
             process.wait(60)
 
     def is_idle(self) -> bool:
-        """Whether everything in the input topics is decided, and everything decided is published."""
+        """True if every input record is decided and all output is published."""
         before = self.info_books.commits()
         lag = status.document(stack.info(self.folder))["lag"]
-        # A commit after the look at one topic may have forwarded to another: then the look proves nothing.
+        # A commit in between may have forwarded records to a topic that was read already, so no commit may be new.
         return not any(left != 0 for left in lag.values()) and self.info_books.commits() == before
 
     def audit_problems(self) -> list[str]:
-        """Checks of the audit that fail, with what they show."""
+        """Return the failed checks of the audit with their details."""
         found = patiently("the database", lambda: audit(self.database_url), (DatabaseDown,), self.said.append)
         return [f"{one.name}: {one.shown}" for one in found.checks if one.count]
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """What the pipeline put into ``usage.rejected``."""
+    """A record that the pipeline published to ``usage.rejected``."""
 
     reason: str
     value: bytes | None
 
 
 class Traffic:
-    """Commands and usage of one test: sends them, remembers them in order, and asks ``simulate`` what they lead to."""
+    """Commands and usage of one test: sends them, records them in order, and computes the result with ``simulate``."""
 
     def __init__(self, pipeline: Pipeline, name: str, *, book: str = "retail-cn") -> None:
         self.pipeline = pipeline
@@ -197,7 +197,7 @@ class Traffic:
         return f"{self.name}-{number}"
 
     def command(self, kind: str, account: str, data: dict[str, Any], *, partition: int | None = None) -> None:
-        """Send one command (without waiting) and remember it."""
+        """Send one command, without waiting, and record it."""
         self.commands_sent += 1
         body = {
             "specversion": "1.0",
@@ -211,7 +211,7 @@ class Traffic:
         self._send(COMMAND_TOPIC, account, json.dumps(body).encode(), partition)
 
     def open(self, number: int, plan: str = "token-9.9", top_up: str | None = "5") -> None:
-        """Open accounts with a package each and money in the wallet; returns when Kafka has the commands."""
+        """Open accounts with one package each and money in the wallet; return when Kafka has the commands."""
         for at in range(len(self.accounts), len(self.accounts) + number):
             account = self.account(at)
             self.open_one(account, plan, top_up)
@@ -220,7 +220,7 @@ class Traffic:
     def open_one(
         self, account: str, plan: str = "token-9.9", top_up: str | None = "5", partition: int | None = None
     ) -> None:
-        """The commands of one account, not waited for."""
+        """Send the commands that open one account, without waiting."""
         self.accounts.append(account)
         starts_at = format_time_us(self.began_us - 3_600_000_000)
         self.command("account.opened.v1", account, {"currency": "CNY", "price_book": self.book}, partition=partition)
@@ -230,7 +230,7 @@ class Traffic:
             self.command("wallet.topped_up.v1", account, {"amount": top_up, "payment_ref": "p"}, partition=partition)
 
     def event(self, number: int, account: str, **changes: Any) -> bytes:
-        """A usage event, numbered on its account's partition; ``changes`` replace fields of the envelope or data."""
+        """Return a usage event, numbered on its account's partition; ``changes`` replace fields of envelope or data."""
         partition = partition_of(account, PARTITIONS)
         self.sequences[partition] += 1
         sequence = self.sequences[partition]
@@ -263,12 +263,12 @@ class Traffic:
         remember: bool = True,
         headers: Sequence[tuple[str, bytes]] = (),
     ) -> None:
-        """Send usage as it is; ``remember`` tells the oracle of it."""
+        """Send usage unchanged; with ``remember`` it is also part of the simulation."""
         self.usage_sent += 1
         self._send(USAGE_TOPIC, account, value, partition, remember, headers)
 
     def use(self, number: int) -> list[bytes]:
-        """Send so many good events over all accounts; returns their bytes."""
+        """Send ``number`` valid events spread over all accounts; return their bytes."""
         sent = []
         for _ in range(number):
             at = self.usage_sent
@@ -280,7 +280,7 @@ class Traffic:
         return sent
 
     def flush(self) -> None:
-        """Return when Kafka has everything; a broker that is away is waited for."""
+        """Wait until Kafka has acknowledged everything, also while the broker is down for a time."""
         deadline = time.monotonic() + SETTLE_SECONDS
         while self._producer.flush(1.0):
             assert time.monotonic() < deadline, "Kafka does not take what is sent"
@@ -288,7 +288,7 @@ class Traffic:
 
     @contextmanager
     def streaming(self, per_second: int = 300) -> Iterator[None]:
-        """Send good events all the while, from a thread."""
+        """Send valid events from a thread until the block ends."""
         stop = threading.Event()
 
         def send() -> None:
@@ -304,33 +304,33 @@ class Traffic:
             thread.join()
 
     def stream_until(self, committed: int) -> None:
-        """Wait until so many events of this traffic were decided."""
+        """Wait until ``committed`` events of this traffic are decided."""
         until(f"{committed} events decided", lambda: self.books.counts().decided >= committed)
 
-    # What came of it
+    # Results
 
     def settle(self) -> None:
-        """Wait until everything sent was decided and published."""
+        """Wait until everything sent is decided and published."""
         self.flush()
 
         until("everything sent is decided and published", self.pipeline.is_idle, every=0.5)
 
     def expected(self) -> dict[str, Any]:
-        """The document of ``simulate`` over the same lines."""
+        """Return the document of ``simulate`` over the same lines."""
         simulation = Simulation(self.pipeline.catalog(), PlainCalculator())
         with self._lock:
             simulation.feed(self.lines)
         return simulation.document()
 
     def check(self, *, refused_elsewhere: int = 0) -> dict[str, Any]:
-        """Settle, then compare accounts and counts with ``simulate``: in SQL, and in the topic as a consumer sees it.
+        """Settle, then compare accounts and counts with ``simulate``, in SQL and in the topic as read by a consumer.
 
-        ``refused_elsewhere`` is the number of rejected events that the oracle was not told of.
+        ``refused_elsewhere`` is the number of rejected events that are not part of the simulation.
         """
         self.settle()
         expected = self.expected()
         counts = self.books.counts()
-        # A killed broker may have a record twice: Kafka's client repeats what was not acknowledged.
+        # After a kill the broker may have a record twice, because the client repeats unacknowledged records.
         repeated = (
             records_in(self.pipeline.kafka, USAGE_TOPIC, self.pipeline.said.append) - self._arrived - self.usage_sent
         )
@@ -352,7 +352,7 @@ class Traffic:
         return expected
 
     def refused(self) -> list[Refused]:
-        """This traffic's records in ``usage.rejected`` (those whose key is one of its accounts)."""
+        """Return the records of ``usage.rejected`` whose key is one of this traffic's accounts."""
 
         def read() -> list[Refused]:
             mine = {name.encode() for name in self.accounts}
@@ -365,7 +365,7 @@ class Traffic:
         return patiently("Kafka", read, (KafkaException, ReadbackTimeout), self.pipeline.said.append)
 
     def close(self) -> None:
-        """Let connections go; a producer that lives on would complain when the broker ends."""
+        """Close the connections; a producer that stays open logs errors when the broker stops."""
         self.books.close()
         del self._producer
 
@@ -395,5 +395,5 @@ class Traffic:
 
 
 def examples() -> Catalog:
-    """The catalogue that ships with the project."""
+    """Return the catalogue in the folder examples of the project."""
     return load_folder(EXAMPLES)

@@ -1,4 +1,4 @@
-"""A worker as ``tokenbill worker`` runs it, but with commits of at most so many records: NAME PORT RECORDS."""
+"""A worker like ``tokenbill worker``, but with at most RECORDS records per commit. Arguments: NAME PORT RECORDS."""
 
 import os
 import sys

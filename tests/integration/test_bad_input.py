@@ -1,4 +1,4 @@
-"""What arrives wrong: malformed between good, twice, and on the wrong partition."""
+"""Faulty input: malformed events between valid ones, events sent twice, and records on the wrong partition."""
 
 import json
 import random
@@ -16,7 +16,7 @@ MADE_BY_SENDER = ("unknown_account", "time_in_future")
 
 
 def poison(traffic: Traffic, account: str) -> list[tuple[str, bytes | None]]:
-    """Reason, and bytes that must be refused with it."""
+    """Return pairs of a reason and bytes that must be rejected with it."""
 
     def body(**changes: Any) -> dict[str, Any]:
         whole: dict[str, Any] = json.loads(traffic.event(1, account))
@@ -63,7 +63,7 @@ def test_every_kind_of_poison_between_good_events(pipeline: Pipeline, traffic: T
         else:
             traffic.send_usage(value, account, partition=partition)
     traffic.use(3)
-    traffic.send_usage(None, account)  # A tombstone, which simulate cannot be told of.
+    traffic.send_usage(None, account)  # a tombstone, which simulate cannot read from a file
     late = traffic.event(1, account, time="2099-01-01T00:00:00Z")
     traffic.send_usage(late, account, remember=False)  # simulate applies no time limits
     expected = traffic.check(refused_elsewhere=2)
@@ -147,7 +147,7 @@ def test_forwarding_survives_the_death_of_everybody(pipeline: Pipeline, traffic:
 
 
 def test_a_record_as_large_as_the_broker_takes_is_refused_and_published(pipeline: Pipeline, traffic: Traffic) -> None:
-    """Nobody's client has to have our limits: what the broker took in must go through, and out again."""
+    """Other clients may have other limits: a record that the broker accepted must be processed and published."""
     traffic.open(6)
     traffic.use(10)
     account = traffic.accounts[0]

@@ -1,4 +1,4 @@
-"""Where commits fall never changes a balance: workers that cut commits in different places give what simulate gives."""
+"""Commit boundaries never change a balance: workers with different commit sizes give the same result as simulate."""
 
 import random
 import sys
@@ -15,7 +15,7 @@ SCRIPT = Path(__file__).with_name("small_commits_worker.py")
 def test_commits_of_at_most(pipeline: Pipeline, traffic: Traffic, records: int) -> None:
     pipeline.start(0)
     try:
-        # A small package each, so that events are split where it ends, and wallets and absorption take over.
+        # Small packages, so that events are split at their end and wallets and absorption take over.
         traffic.open(6, plan="pack-1-yuan")
         traffic.open(6, plan="pack-30-days")
         traffic.use(3_000)

@@ -1,4 +1,4 @@
-"""Usage that is voided and corrected while everything runs: the same as ``simulate`` says, whatever is killed."""
+"""Usage voided and corrected in a running pipeline gives the result of ``simulate``, also if a worker is killed."""
 
 import json
 import time
@@ -10,7 +10,7 @@ from tokenbill.replays.past_balance import balance_in_past
 
 
 def named(event: bytes) -> tuple[str, dict[str, str]]:
-    """The account of a usage event, and what a correction of it begins with."""
+    """Return the account of a usage event, and the fields with which a correction names the event."""
     body = json.loads(event)
     return body["subject"], {"source": body["source"], "id": body["id"], "reason": "measured twice"}
 
@@ -26,7 +26,7 @@ def correct(traffic: Traffic, event: bytes, usage: dict[str, int]) -> None:
 
 
 def test_corrections_in_the_midst_of_usage(pipeline: Pipeline, traffic: Traffic) -> None:
-    """Packages that were burned, wallets that paid what was beyond; a void that comes to the wrong partition."""
+    """The events burned packages or were paid from wallets; one void arrives on the wrong partition."""
     traffic.open(12, plan="pack-1-yuan")
     first = traffic.use(240)
     traffic.settle()
@@ -40,7 +40,7 @@ def test_corrections_in_the_midst_of_usage(pipeline: Pipeline, traffic: Traffic)
     pipeline.kill("worker-1")
     traffic.use(120)
     traffic.settle()
-    void(traffic, first[5])  # what was corrected before
+    void(traffic, first[5])  # an event that was corrected before
     traffic.flush()
     expected = traffic.check()
     counts = traffic.books.counts()
@@ -55,7 +55,7 @@ def test_corrections_in_the_midst_of_usage(pipeline: Pipeline, traffic: Traffic)
         ).fetchall()
     assert lines > 10
     assert too_much == 0
-    assert concerns > 10  # what was absorbed posts nothing
+    assert concerns > 10  # not all: absorbed usage posts nothing
     account, _ = named(first[5])
     past = balance_in_past(pipeline.kafka, pipeline.database_url, account, time.time_ns() // 1000)
     assert {name: past[name] for name in ("wallet", "buckets")} == {

@@ -1,4 +1,4 @@
-"""The demo itself, small: its checks hold while the broker dies too, and its last line is what the contract says."""
+"""A small demo: its checks hold when broker and database are killed, and its last line has the documented form."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""kill -9 of any process while events stream: no total changes, and everything comes back by itself."""
+"""kill -9 of any process under traffic: no total changes, and every process recovers by itself."""
 
 import signal
 import time
@@ -39,7 +39,7 @@ def test_a_stopped_worker_loses_its_partitions_and_may_not_write_afterwards(
         zombie = pipeline.signal("worker-2", signal.SIGSTOP)
         try:
             decided = traffic.books.counts().decided
-            traffic.stream_until(decided + 4_000)  # The session ends, the other worker has all partitions.
+            traffic.stream_until(decided + 4_000)  # The session expires, and the other worker gets all partitions.
         finally:
             pipeline.signal("worker-2", signal.SIGCONT)
         time.sleep(3)
@@ -59,7 +59,7 @@ def test_a_worker_stopped_in_the_middle_of_a_commit_is_fenced(pipeline: Pipeline
         try:
             decided = traffic.books.counts().decided
             traffic.stream_until(decided + 4_000)
-            # Its transactions are over and its partitions are another's; now it finds out.
+            # By now its transactions have ended and another worker owns its partitions; it learns this on SIGCONT.
         finally:
             pipeline.signal("worker-2", signal.SIGCONT)
         time.sleep(3)

@@ -1,6 +1,7 @@
-"""The ways in which a stock Faust application loses events (KAFKA_FAUST 1.3, L1 to L8), as tests of ours.
+"""Tests of the situations L1 to L8 in which a plain Faust application loses events.
 
-Each puts the pipeline where Faust would have acknowledged what was not done, through the real database and broker.
+The situations are listed in docs/reference/kafka-and-faust.md, "Losses". Each test brings the pipeline into a state in
+which Faust would have acknowledged unfinished work, with the real database and broker.
 """
 
 import signal
@@ -13,7 +14,7 @@ from tokenbill import stack
 
 
 def break_commits(pipeline: Pipeline, seconds: float) -> int:
-    """End sessions that are committing, again and again; returns how many were ended."""
+    """Terminate committing database sessions repeatedly for some seconds; return the number of terminated sessions."""
     broken = 0
     deadline = time.monotonic() + seconds
     with pipeline.admin() as connection:
@@ -28,7 +29,7 @@ def break_commits(pipeline: Pipeline, seconds: float) -> int:
 
 
 def test_l1_to_l5_a_failing_batch_is_decided_again(pipeline: Pipeline, traffic: Traffic) -> None:
-    """L1 to L5: an exception while a batch is processed, with others behind it in every partition."""
+    """L1 to L5: an exception while a batch is processed, with further batches waiting in every partition."""
     traffic.open(24)
     with traffic.streaming(600):
         traffic.stream_until(100)
@@ -38,7 +39,7 @@ def test_l1_to_l5_a_failing_batch_is_decided_again(pipeline: Pipeline, traffic: 
 
 
 def test_l2_a_commit_that_cannot_be_written_for_a_while_loses_nothing(pipeline: Pipeline, traffic: Traffic) -> None:
-    """L2, L3: the whole batch fails, and so does its repetition, for longer than one attempt takes."""
+    """L2, L3: the whole batch and its repetitions fail, for longer than one attempt takes."""
     traffic.open(24)
     with traffic.streaming(300):
         traffic.stream_until(100)
@@ -62,7 +63,7 @@ def test_l6_sigterm_while_a_batch_is_processed(pipeline: Pipeline, traffic: Traf
 
 
 def test_l7_one_slow_partition_while_the_others_go_on(pipeline: Pipeline, traffic: Traffic) -> None:
-    """L7: later work finishes first, then the worker dies with the earlier work unfinished."""
+    """L7: later work finishes first, then the worker dies before the earlier work is finished."""
     traffic.open(24)
     traffic.use(48)
     traffic.settle()
@@ -87,7 +88,7 @@ def test_l8_what_cannot_be_decoded_is_kept_and_stops_nothing(pipeline: Pipeline,
 
 
 def test_a_rebalance_while_a_commit_is_in_flight(pipeline: Pipeline, traffic: Traffic) -> None:
-    """Partitions move while every one of them has a commit that hangs in the database."""
+    """Partitions are reassigned while each has a commit that hangs in the database."""
     traffic.open(24)
     with traffic.streaming(300):
         traffic.stream_until(100)

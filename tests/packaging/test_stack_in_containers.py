@@ -1,4 +1,4 @@
-"""``tokenbill up --docker``: official images instead of the embedded servers. Needs a Docker engine."""
+"""``tokenbill up --docker`` starts official images instead of the embedded servers. Needs a Docker engine."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Reads the scenarios of this folder: short lines of what happened, and what a person computed must be left."""
+"""Reader of the scenarios in this folder: short lines of steps, and the expected state, computed by hand."""
 
 import json
 from collections.abc import Iterator
@@ -78,7 +78,7 @@ ALWAYS: dict[str, dict[str, str]] = {
 
 
 class Record(NamedTuple):
-    """One record as it stands in Kafka's log."""
+    """One record as it is in Kafka's log."""
 
     log_us: int
     topic: str
@@ -88,35 +88,37 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One story of account ``a`` (and of others, ``b> ...``), and what a person computed must come of it."""
+    """The steps of account ``a`` (and of others, ``b> ...``), and the state they must lead to, computed by hand."""
 
     name: str
     steps: tuple[str, ...]
     as_of: str | None
-    """None: when the last step happens."""
+    """Time of the expected state; None for the time of the last step."""
     left: dict[str, str]
-    """Bucket to "remaining status" of account ``a``; packs that bought themselves are not named, and one that another
-    account gave is ``received/1``."""
+    """"remaining status" of each bucket of account ``a``, by bucket id.
+
+    Packs that were bought automatically are left out. A bucket that another account gave is ``received/1``.
+    """
     others: dict[str, list[str]]
-    """Account to the "remaining status" of each of its buckets."""
+    """"remaining status" of each bucket of the other accounts, by account."""
     wallets: dict[str, str]
-    """Account to wallet, of others whose wallet is not 0."""
+    """Wallets of the other accounts that are not 0, by account."""
     wallet: str
     absorbed: str
     absorbed_amount: str
     revenue: str
     breakage: str
     events: str
-    """Every usage event is rated, unless another count is told."""
+    """Counts of the usage events. By default, every event is rated."""
     rejected: list[str]
-    """Reasons of the usage events that are rejected."""
+    """Reasons of the rejected usage events."""
     refused: list[str]
-    """Reasons of the commands that are refused."""
+    """Reasons of the refused commands."""
     findings: list[str]
 
     @property
     def accounts(self) -> list[str]:
-        """Everybody the story tells of, ``a`` first."""
+        """All accounts of the scenario, ``a`` first."""
         names = {"a": None}
         for step in self.steps:
             account, verb, arguments = _words(step)
@@ -125,7 +127,10 @@ class Scenario:
         return list(names)
 
     def records(self, names: dict[str, str] | None = None, years: int = 0) -> list[Record]:
-        """The log of these steps, which never goes back; ``names`` replaces account names, ``years`` come on top."""
+        """Return the log of these steps, in which time never goes back.
+
+        ``names`` maps account names to other names; ``years`` are added to every time.
+        """
         log_us, found = 0, list[Record]()
         for number, step in enumerate(self.steps):
             time_us, topic, account, value = _record(step, number, names or {}, years)
@@ -134,14 +139,14 @@ class Scenario:
         return found
 
     def as_of_us(self, years: int = 0) -> int:
-        """The instant of which the numbers are told."""
+        """Return the time of the expected state."""
         if self.as_of is None:
             return self.records(years=years)[-1].log_us
         return parse_time_us(_time(self.as_of, years))
 
 
 def tick(account: str, log_us: int) -> Record:
-    """Nothing but time passes for the account."""
+    """Return a command that only lets time pass for the account."""
     value = write_structured(PassTime.TYPE, CLOCK, f"tick-{account}-{log_us}", log_us, account, {})
     return Record(log_us, COMMAND_TOPIC, account, value)
 
@@ -152,7 +157,7 @@ def _time(text: str, years: int) -> str:
 
 
 def _words(step: str) -> tuple[str, str, list[str]]:
-    """Account, verb and arguments."""
+    """Return the account, the verb and the arguments of a step."""
     _, _, *words = step.split()
     account = words.pop(0).removesuffix(">") if words[0].endswith(">") else "a"
     return account, words[0], words[1:]
@@ -183,7 +188,7 @@ def _record(step: str, number: int, names: dict[str, str], years: int) -> Record
 
 
 def scenarios() -> Iterator[Scenario]:
-    """Every scenario of ``burn_down.yaml``."""
+    """Yield every scenario of ``burn_down.yaml``."""
     nothing = dict.fromkeys(("wallet", "absorbed", "absorbed_amount", "revenue", "breakage"), "0")
     for item in yaml.safe_load((FOLDER / "burn_down.yaml").read_text(encoding="utf-8")):
         steps = tuple(item.pop("steps").strip().splitlines())
@@ -204,7 +209,7 @@ def scenarios() -> Iterator[Scenario]:
 
 
 def accounts_on(partitions: int) -> list[str]:
-    """For each partition the name of an account that lives there."""
+    """Return, for each partition, the name of an account that belongs to it."""
     found: dict[int, str] = {}
     number = 0
     while len(found) < partitions:
@@ -215,7 +220,7 @@ def accounts_on(partitions: int) -> list[str]:
 
 
 def catalogue() -> Catalog:
-    """The book of the scenarios and the plans of ``plans.yaml``, read as a publisher's folder is."""
+    """Return the price book of the scenarios and the plans of ``plans.yaml``, read as a publisher's folder is."""
     bucket = {"unit": "STD_TOKEN", "amount": "100", "kind": "periodic"}
     with TemporaryDirectory() as folder:
         Path(folder, "book.yaml").write_text(yaml.safe_dump(BOOK), encoding="utf-8")

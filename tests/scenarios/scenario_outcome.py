@@ -1,4 +1,4 @@
-"""What a run of a scenario came to, wherever it ran, and the one comparison with what a person computed."""
+"""Outcome of a scenario, from any implementation, and its comparison with the expected state."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COUNTED = ("rated", "duplicate", "rejected")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Accounts by their names in the scenario, as ``simulate`` writes them, and what else can be seen of a run."""
+    """The visible result of a run. ``accounts`` has the scenario's names, and documents as ``simulate`` writes them."""
 
     accounts: Mapping[str, Mapping[str, Any]]
     journal_pico: Mapping[str, int]
@@ -38,7 +38,7 @@ class Outcome:
 
 
 def check(scenario: Scenario, outcome: Outcome) -> None:
-    """Compare everything that the scenario tells."""
+    """Compare an outcome with everything that the scenario states."""
     account, others = outcome.accounts["a"], {**outcome.accounts}
     del others["a"]
     left = _left_of(account)
@@ -66,7 +66,7 @@ def _left_of(account: Mapping[str, Any]) -> dict[str, str]:
 
 
 def outcome_of(simulation: RecordedSimulation, as_of_us: int) -> Outcome:
-    """What a simulation came to."""
+    """Return the outcome of a simulation."""
     document: Any = simulation.document(as_of_us)
     journal_pico: Counter[str] = Counter()
     for record in simulation.records:
@@ -89,8 +89,10 @@ def outcome_in_sql(
     partitions: Sequence[int],
     told: Iterable[tuple[str, Frame]],
 ) -> Outcome:
-    """What is in SQL of a scenario that had its partitions for itself; ``names`` gives the accounts' names there,
-    ``told`` what was published."""
+    """Return the outcome of a scenario from SQL. The scenario must have had its partitions to itself.
+
+    ``names`` maps the scenario's account names to the stored ones; ``told`` holds the published records.
+    """
     stored = {account.account: account_object(account) for account in store.load_accounts(list(names.values()))}
     mine = (list(partitions),)
     sums = connection.execute(
@@ -110,7 +112,7 @@ def outcome_in_sql(
 
 
 def reasons(records: Iterable[tuple[str, Frame]]) -> dict[str, list[str]]:
-    """Why usage was ``rejected`` and commands ``refused``, from records of output topics."""
+    """Return the reasons of ``rejected`` usage and ``refused`` commands, from records of output topics."""
     found: dict[str, list[str]] = {"rejected": [], "refused": []}
     for topic, frame in records:
         if topic == REJECTED_TOPIC:
@@ -127,5 +129,5 @@ def _frames(row: OutboxRow) -> list[Frame]:
 
 
 def in_outbox(rows: Iterable[OutboxRow]) -> list[tuple[str, Frame]]:
-    """Records of output topics that are not published yet."""
+    """Return the records of output topics that are still in the outbox."""
     return [(row.topic, frame) for row in rows for frame in _frames(row)]

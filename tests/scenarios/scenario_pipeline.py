@@ -1,5 +1,7 @@
-"""A pipeline for the scenarios: topics whose log times the producer gives, a worker and a relay as they are started
-in production, and a database. Knows no scenario; never looks into the processes.
+"""A pipeline for the scenarios: topics, a worker and a relay as in production, and a database.
+
+The producer sets the log times of the topics. This module is independent of the scenarios and never looks into the
+processes.
 """
 
 from __future__ import annotations
@@ -40,17 +42,18 @@ _LOG_TIMES = {
     "message.timestamp.after.max.ms": _FOR_EVER_MS,
     "message.timestamp.before.max.ms": _FOR_EVER_MS,
     "retention.ms": "-1",
-    # Kafka would begin a new file wherever a week passes in the log.
+    # Otherwise Kafka starts a new segment file wherever a week passes in the log.
     "segment.ms": _FOR_EVER_MS,
 }
 
 
 @contextmanager
 def own_topics(kafka: str, partitions: int) -> Iterator[None]:
-    """The pipeline's topics on a broker that has none; into usage and commands the producer writes the log's time.
+    """Create the pipeline's topics on a broker that has none. The producer sets the log time of usage and commands.
 
-    They are made as always, and changed afterwards: production refuses such topics. Forwarded records keep the
-    broker's clock, because the relay sends them; far in the future of it, a partition's own log is what counts.
+    The topics are created as always and changed afterwards, because production refuses such topics. Forwarded records
+    keep the broker's clock, because the relay sends them. Where a partition's log is far in the future of that clock,
+    the partition's own log time counts.
     """
     ensure_topics(kafka, partitions)
     admin = AdminClient({"bootstrap.servers": kafka})
@@ -76,7 +79,7 @@ def own_topics(kafka: str, partitions: int) -> Iterator[None]:
 
 @dataclass
 class Pipeline:
-    """One worker and one relay."""
+    """A pipeline with one worker and one relay."""
 
     kafka: str
     partitions: int
@@ -93,7 +96,7 @@ class Pipeline:
 
     @contextmanager
     def processes(self) -> Iterator[None]:
-        """Serving inside."""
+        """Run the worker and the relay inside the ``with`` block."""
         ports: set[int] = set()
         try:
             for name in ("worker", "relay"):
@@ -110,7 +113,7 @@ class Pipeline:
                 process.wait(60)
 
     def decide(self, records: Sequence[Record]) -> None:
-        """Send commands, then usage; returns when all that follows from them is decided and published."""
+        """Send commands, then usage. Returns when all of it and everything that follows is decided and published."""
         for topic in (COMMAND_TOPIC, USAGE_TOPIC):
             for record in records:
                 if record.topic == topic:
@@ -122,7 +125,7 @@ class Pipeline:
         with self.database.connect() as connection:
 
             def is_idle() -> bool:
-                # One snapshot, and then the logs: what was committed before it was in the outbox or in Kafka.
+                # One SQL snapshot, then the log ends: what was committed before it is in the outbox or in Kafka.
                 query = "SELECT (SELECT sum(next_offset) FROM position), (SELECT count(*) FROM outbox)"
                 decided, unpublished = connection.execute(query).fetchone() or (0, 0)
                 return unpublished == 0 and decided >= self._sent and decided == self._log_ends()

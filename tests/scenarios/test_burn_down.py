@@ -1,4 +1,4 @@
-"""The table of hand-computed scenarios, through the plain calculator and the compiled one."""
+"""The scenarios, computed by hand, through the plain calculator and the compiled one."""
 
 from typing import Any
 

@@ -1,6 +1,6 @@
-"""The scenarios through the pipeline: Kafka, a worker, PostgreSQL, the relay, and the topics that others read.
+"""The scenarios through the whole pipeline: Kafka, a worker, PostgreSQL, the relay, and the output topics.
 
-Each account has a partition for itself, so that its log stands at the scenario's times, and all scenarios run at once.
+Each account has a partition to itself, so that its log has the scenario's times. All scenarios run at once.
 """
 
 from __future__ import annotations
@@ -26,8 +26,11 @@ from schemas.topics import ACCOUNT_EVENT_TOPIC, BALANCE_TOPIC, COMMAND_TOPIC, RA
 from streams.read.readback import read_topic
 
 YEARS = 400
-"""Scenarios happen so much later than they are written: the calendar repeats after 400 years, weekdays and leap days
-included. Forwarded records carry the broker's clock, and a partition's log never goes back."""
+"""Years added to every time of a scenario.
+
+The calendar repeats after 400 years, weekdays and leap days included. The times must be in the future, because
+forwarded records carry the broker's clock and a partition's log time never goes back.
+"""
 ALL = list(scenarios())
 PARTITIONS = sum(len(scenario.accounts) for scenario in ALL)
 
@@ -42,10 +45,11 @@ NAMES = list(_named())
 
 
 def rounds(scenario: Scenario, names: Mapping[str, str]) -> list[list[Record]]:
-    """What is sent together: before each round, everything that was sent is decided.
+    """Return the records in rounds. Before a round is sent, everything of the earlier rounds is decided.
 
-    Usage that follows a command in the log is decided after it, whenever it comes. A command that follows usage has to
-    wait. Where there are several accounts, each record has to wait, and time passes for those that have logs already.
+    Usage that follows a command in the log is decided after it in any case, so it can be sent in the same round. A
+    command that follows usage must wait. With several accounts, each record must wait, and time passes for the accounts
+    that already have a log.
     """
     found: list[list[Record]] = []
     begun: set[str] = set()
@@ -63,19 +67,19 @@ def rounds(scenario: Scenario, names: Mapping[str, str]) -> list[list[Record]]:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What a consumer of the output topics finds, by partition."""
+    """The content of the output topics, as a consumer reads them."""
 
     told: dict[int, list[tuple[str, Frame]]]
-    """Records of the topics that tell what was rejected, and what became of commands."""
+    """Records of the rejection and account event topics, by partition."""
     rated: dict[int, int]
-    """How many events."""
+    """Number of rated events, by partition."""
     balances: dict[str, Any]
-    """The last of each account."""
+    """Last balance of each account."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """The pipeline after everything was sent."""
+    """The pipeline after all records were sent."""
 
     database: PreparedDatabase
     store: Store

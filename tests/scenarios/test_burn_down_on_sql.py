@@ -1,4 +1,4 @@
-"""The scenarios through the compiled engine on real PostgreSQL, loaded anew every few records, by the log's time."""
+"""The scenarios through the compiled engine on real PostgreSQL, with the state loaded anew every few records."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from billing.store.proofs.audit import audit
 from billing.store.store import Store
 
 ALONE = [scenario for scenario in scenarios() if len(scenario.accounts) == 1]
-"""A transfer needs the relay between two partitions: it is in the pipeline's test, and has others of its own."""
+"""Scenarios with one account. A transfer needs the relay between two partitions, which only the pipeline test has."""
 NAMES = accounts_on(len(ALONE))
 RECORDS_PER_OWNER = 3
 
 
 class KeepingStore(Store):
-    """A store whose log is what was decided here, as a worker's is what Kafka has."""
+    """A store that keeps the decided batches, as Kafka keeps a worker's log."""
 
     def __init__(self, database_url: str) -> None:
         super().__init__(database_url)
@@ -45,14 +45,14 @@ def database(servers: Any) -> Iterator[PreparedDatabase]:
 
 @pytest.fixture(scope="module")
 def store(database: PreparedDatabase) -> Iterator[KeepingStore]:
-    """With the scenarios' catalogue."""
+    """The store with the scenarios' catalogue."""
     with KeepingStore(database.app_url) as opened:
         opened.publish(catalogue())
         yield opened
 
 
 def commit(store: KeepingStore, partition: int, records: Sequence[Record]) -> None:
-    """Decide records, each a commit of its own, by an owner that has just taken the partition over."""
+    """Decide records, one per commit, by an owner that has just acquired the partition."""
     epoch, state = store.acquire(partition)
     catalog_epoch, catalog = store.catalog()
     limits, log_time_us = TimeLimits(), state.log_time_us
@@ -70,7 +70,7 @@ def commit(store: KeepingStore, partition: int, records: Sequence[Record]) -> No
 @pytest.mark.parametrize("partition", range(len(ALONE)), ids=[scenario.name for scenario in ALONE])
 def test_what_is_left_in_sql(partition: int, database: PreparedDatabase, store: KeepingStore) -> None:
     scenario, names = ALONE[partition], {"a": NAMES[partition]}
-    # The log's time is in milliseconds: what happens at its last instant has happened.
+    # Log time is in milliseconds: a change at the last instant must be decided too.
     records = [*scenario.records(names), tick(names["a"], scenario.as_of_us())]
     for first in range(0, len(records), RECORDS_PER_OWNER):
         commit(store, partition, records[first : first + RECORDS_PER_OWNER])

@@ -1,4 +1,4 @@
-"""The page docs/customer-life.md is true: each line of the example leads to its wallet and tells what the page says."""
+"""The page docs/customer-life.md is true: each line of the example leads to the stated wallet and account events."""
 
 import json
 import re
@@ -65,7 +65,7 @@ def test_figures_of_the_page_are_those_of_the_run() -> None:
 
 
 def test_the_warning_about_boosters_holds() -> None:
-    """A 1 yuan pack that blocks, last in deduction order, decides what happens beyond the plan that would charge."""
+    """A blocking 1 yuan pack, last in deduction order, replaces the overage rule of the plan that would charge."""
     calculator = CompiledCalculator()
     simulation = Simulation(load_folder(ROOT / "examples" / "catalog"), calculator)
     pack = json.loads(LINES[8])

@@ -1,4 +1,4 @@
-"""``tokenbill simulate`` writes where it is told to, or says in a sentence why it cannot."""
+"""``tokenbill simulate`` writes to the given files, or reports in one sentence why it cannot."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is accepted as an account command."""
+"""Checks of account commands: accepted and refused forms."""
 
 from typing import Any
 
@@ -6,12 +6,12 @@ import pytest
 
 from schemas.cloudevents import write_binary, write_structured
 from schemas.commands import COMMANDS, Command, PurchasePackage, TopUpWallet, parse_command
-from schemas.rejections import Rejection
+from schemas.refusals import Refusal
 
 TIME_US = 1_795_310_103_412_000
 
 
-def parse(type_name: str, **data: Any) -> Command | Rejection:
+def parse(type_name: str, **data: Any) -> Command | Refusal:
     return parse_command(write_structured(type_name, "urn:crm", "cmd-1", TIME_US, "acct-1", data, 5))
 
 
@@ -88,13 +88,13 @@ def test_binary_mode_gives_the_same_command() -> None:
 )
 def test_a_wrong_command_is_an_invalid_event(type_name: str, data: dict[str, Any], start: str) -> None:
     rejection = parse(type_name, **data)
-    assert isinstance(rejection, Rejection)
-    assert rejection.reason == "invalid_event"
+    assert isinstance(rejection, Refusal)
+    assert rejection.code == "invalid_event"
     assert rejection.detail.startswith(start)
     assert (rejection.source, rejection.id, rejection.sequence, rejection.account) == ("urn:crm", "cmd-1", 5, "acct-1")
 
 
 def test_a_command_that_is_not_json_is_invalid_json() -> None:
     rejection = parse_command(b"nonsense")
-    assert isinstance(rejection, Rejection)
-    assert rejection.reason == "invalid_json"
+    assert isinstance(rejection, Refusal)
+    assert rejection.code == "invalid_json"

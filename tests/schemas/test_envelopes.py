@@ -1,11 +1,11 @@
-"""The CloudEvents envelope in both modes, and old versions lifted in place."""
+"""The CloudEvents envelope in both modes, and upcasting of old versions."""
 
 import json
 
 import pytest
 
 from schemas.cloudevents import Envelope, read_envelope, write_binary, write_structured
-from schemas.rejections import Rejection
+from schemas.refusals import Refusal
 from schemas.upcast import UPCASTERS, current_type, upcast
 from schemas.usage import UsageEvent, parse_usage
 
@@ -69,21 +69,21 @@ def test_the_mode_follows_content_type_and_headers(value: bytes, headers: list[t
 )
 def test_headers_that_cannot_be_trusted_are_refused(headers: list[tuple[str, bytes]], words: str) -> None:
     rejection = read_envelope(BINARY, headers)
-    assert isinstance(rejection, Rejection)
-    assert rejection.reason == "invalid_event"
+    assert isinstance(rejection, Refusal)
+    assert rejection.code == "invalid_event"
     assert words in rejection.detail
 
 
 def test_the_type_is_judged_before_a_binary_value_is_read() -> None:
     rejection = read_envelope(b"ARROW1", HEADERS, types=["u.v1"])
-    assert isinstance(rejection, Rejection)
+    assert isinstance(rejection, Refusal)
     assert rejection.detail == 'ce_type is "t.v1": expected u.v1'
 
 
 def test_an_injected_upcaster_lifts_old_events_on_the_parse_path(monkeypatch: pytest.MonkeyPatch) -> None:
     data = {"model": "m", "tokens_in": 5}
     old = write_structured("token.usage.v0", "s", "i", 0, "a", data)
-    assert isinstance(parse_usage(old), Rejection)
+    assert isinstance(parse_usage(old), Refusal)
 
     monkeypatch.setitem(
         UPCASTERS, ("token.usage", 0), lambda body: {"model": body["model"], "usage": {"input": body["tokens_in"]}}

@@ -1,4 +1,4 @@
-"""Golden examples of version 1, kept for ever: they validate against today's schemas and mean what they meant."""
+"""Golden examples of version 1, kept permanently: valid under current schemas, and read with equal results."""
 
 import dataclasses
 import json
@@ -38,7 +38,7 @@ def test_a_golden_input_still_means_what_it_meant(name: str) -> None:
     fields: dict[str, Any] = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
     if isinstance(result, Command):
         data = result.data.model_dump()
-        # A field that is younger than the example has its default.
+        # A field newer than the example has its default.
         for name_of_later in data.keys() - EXPECTED[name]["data"].keys():
             assert data.pop(name_of_later) == type(result.data).model_fields[name_of_later].default
         fields["data"] = data

@@ -1,4 +1,4 @@
-"""Exact numbers and instants: what is read is what is written."""
+"""Exact numbers and instants: reading and writing are inverse."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Accounts go where Kafka's Java client would send them."""
+"""Accounts are assigned to the same partitions as by Kafka's Java client."""
 
 import pytest
 from hypothesis import given

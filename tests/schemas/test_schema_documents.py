@@ -1,4 +1,4 @@
-"""The documents on disk are the ones the models make, and version 1 is never broken."""
+"""The documents on disk equal those generated from the models, and version 1 stays compatible."""
 
 import copy
 import json
@@ -59,7 +59,7 @@ def types_of(schema: Schema) -> set[str]:
 def breaks(
     old: Schema, new: Schema, *, output: bool, path: str = "", roots: tuple[Schema, Schema] | None = None
 ) -> list[str]:
-    """List what a reader (of an output) or a writer (of an input) of the old schema could no longer rely on."""
+    """Return the changes that break a reader (of an output) or a writer (of an input) of the old schema."""
     old_root, new_root = roots or (old, new)
     old, new = resolve(old, old_root), resolve(new, new_root)
     found: list[str] = []

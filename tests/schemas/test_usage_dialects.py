@@ -1,4 +1,4 @@
-"""Every provider's usage becomes disjoint meters that add up to its total, or is refused; never guessed."""
+"""Every provider's usage becomes disjoint meters that add up to its total, or is refused; it is never guessed."""
 
 from typing import Any
 
@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.counts import CountProblem
 from schemas.dialects import DIALECTS, disjoint_counts
 from schemas.meters import TOKEN_METERS
+from schemas.refusals import Refused
 
 CHAT = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}
 OVERLAP = {"cached_tokens": 300, "image_tokens": 600}
@@ -37,7 +37,7 @@ SHAPES: list[tuple[str, dict[str, Any], dict[str, int]]] = [
         prompt(cached_tokens=300, cache_write_tokens=700),
         {"cache_read": 300, "cache_write": 700, "output": 100},
     ),
-    # the worked example: 1000 input of which 600 image, 300 cached, 200 both
+    # worked example: 1000 input tokens, of which 600 are image, 300 cached and 200 both
     (
         "openai.chat",
         prompt(**OVERLAP, cached_tokens_details={"image_tokens": 200}),
@@ -48,7 +48,7 @@ SHAPES: list[tuple[str, dict[str, Any], dict[str, int]]] = [
         prompt(**OVERLAP, cached_image_tokens=200),
         {"input": 300, "cache_read": 100, "image_input": 400, "image_cache_read": 200, "output": 100},
     ),
-    # no detail: the cached tokens are text first
+    # without details, cached tokens are taken from text first
     ("openai.chat", prompt(**OVERLAP), {"input": 100, "cache_read": 300, "image_input": 600, "output": 100}),
     (
         "openai.chat",
@@ -181,9 +181,9 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
 
 @pytest.mark.parametrize(("dialect", "usage", "reason", "words"), REFUSED)
 def test_what_does_not_add_up_is_refused(dialect: str, usage: dict[str, Any], reason: str, words: str) -> None:
-    with pytest.raises(CountProblem) as problem:
+    with pytest.raises(Refused) as problem:
         disjoint_counts(dialect, usage)
-    assert problem.value.reason == reason
+    assert problem.value.refusal.code == reason
     assert words in str(problem.value)
 
 
@@ -209,7 +209,7 @@ OTHER_INPUT = objects(*MEDIA, "cache_write_tokens", cached_tokens_details=object
 
 @st.composite
 def provider_usages(draw: st.DrawFn) -> tuple[str, dict[str, Any], int]:
-    """A usage in some dialect, often inconsistent, and the total that its provider would bill."""
+    """Return usage in some dialect, often inconsistent, and the total that its provider would bill."""
     dialect = draw(st.sampled_from(DIALECTS))
     received, made = draw(TOTAL), draw(TOTAL)
     inclusive = (received or 0) + (made or 0)
@@ -249,8 +249,8 @@ def test_law_parts_add_up_to_the_total_and_none_is_negative(case: tuple[str, dic
     dialect, usage, total = case
     try:
         counts = disjoint_counts(dialect, usage)
-    except CountProblem as problem:
-        assert problem.reason in ("usage_mismatch", "overflow")
+    except Refused as problem:
+        assert problem.refusal.code in ("usage_mismatch", "overflow")
         return
     assert all(count > 0 for _, count in counts)
     assert sum(count for _, count in counts) == total

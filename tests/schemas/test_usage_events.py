@@ -1,4 +1,4 @@
-"""What the reference decoder accepts as a usage event, and what it says when it does not."""
+"""Usage events in the reference decoder: accepted forms, and the details of rejections."""
 
 import json
 from typing import Any
@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from schemas.cloudevents import write_binary, write_structured
 from schemas.meters import CONTEXT_METERS, METERS, TOKEN_METERS, canonical_counts, context_tokens
-from schemas.rejections import REASONS, Rejection
+from schemas.refusal_codes import REASONS
+from schemas.refusals import Refusal, record_refusal
 from schemas.usage import UsageEvent, parse_usage
 
 EVENT: dict[str, Any] = {
@@ -34,9 +35,9 @@ def accepted(event: dict[str, Any], **options: Any) -> UsageEvent:
     return result
 
 
-def refused(event: dict[str, Any] | bytes | None) -> Rejection:
+def refused(event: dict[str, Any] | bytes | None) -> Refusal:
     result = parse_usage(json.dumps(event).encode() if isinstance(event, dict) else event)
-    assert isinstance(result, Rejection), result
+    assert isinstance(result, Refusal), result
     return result
 
 
@@ -120,15 +121,15 @@ def test_times_are_instants(text: str, time_us: int) -> None:
 )
 def test_what_is_not_strict_json_is_invalid_json(value: bytes | None, words: str) -> None:
     rejection = refused(value)
-    assert rejection.reason == "invalid_json"
+    assert rejection.code == "invalid_json"
     assert words in rejection.detail
 
 
 def test_binary_mode_keeps_the_identity_of_a_value_that_is_not_json() -> None:
     _, headers = write_binary("token.usage.v1", "s", "i", 0, "acct", {}, 9)
     rejection = parse_usage(b"{", headers)
-    assert isinstance(rejection, Rejection)
-    assert (rejection.reason, rejection.source, rejection.id, rejection.sequence, rejection.account) == (
+    assert isinstance(rejection, Refusal)
+    assert (rejection.code, rejection.source, rejection.id, rejection.sequence, rejection.account) == (
         "invalid_json",
         "s",
         "i",
@@ -142,7 +143,7 @@ def test_binary_mode_keeps_the_identity_of_a_value_that_is_not_json() -> None:
 def test_a_required_attribute_is_named_when_missing(field: str, null: bool) -> None:
     event = {name: value for name, value in EVENT.items() if name != field}
     rejection = refused({**event, field: None} if null else event)
-    assert rejection.reason == "invalid_event"
+    assert rejection.code == "invalid_event"
     assert rejection.detail.startswith(f"{field} is missing")
 
 
@@ -186,7 +187,7 @@ def test_a_required_attribute_is_named_when_missing(field: str, null: bool) -> N
 )
 def test_a_wrong_attribute_is_an_invalid_event_that_names_it(field: str, value: object) -> None:
     rejection = refused({**EVENT, field: value})
-    assert rejection.reason == "invalid_event"
+    assert rejection.code == "invalid_event"
     assert rejection.detail.startswith(f"{field} is ")
     assert "expected" in rejection.detail
     for name, kept in (("source", rejection.source), ("id", rejection.id), ("subject", rejection.account)):
@@ -222,7 +223,7 @@ def test_a_wrong_attribute_is_an_invalid_event_that_names_it(field: str, value: 
 )
 def test_wrong_data_is_refused_with_field_value_and_reason(fields: dict[str, Any], reason: str, start: str) -> None:
     rejection = refused(with_data(**fields))
-    assert rejection.reason == reason
+    assert rejection.code == reason
     assert rejection.detail.startswith(start)
     if reason != "invalid_json":
         assert (rejection.id, rejection.sequence) == (EVENT["id"], 42)
@@ -242,7 +243,7 @@ def test_details_can_be_stored_and_sent_whatever_came() -> None:
 def test_a_rejection_has_one_of_the_reasons_of_the_contract() -> None:
     assert len(REASONS) == 12
     with pytest.raises(ValueError, match="not a reason"):
-        Rejection("because", "")
+        record_refusal("because", "")
 
 
 @given(st.dictionaries(st.sampled_from((*METERS, "zeta", "alpha")), st.integers(0, 2**63 - 1)))
@@ -262,9 +263,9 @@ _JSON = st.recursive(
 @given(st.sampled_from([*EVENT, "model", "usage", "site", "usage_dialect"]), _JSON)
 def test_no_value_of_a_field_raises(field: str, value: object) -> None:
     event = {**EVENT, field: value} if field in EVENT else with_data(**{field: value})
-    assert isinstance(parse_usage(json.dumps(event).encode()), UsageEvent | Rejection)
+    assert isinstance(parse_usage(json.dumps(event).encode()), UsageEvent | Refusal)
 
 
 @given(st.binary(), st.lists(st.tuples(st.sampled_from(["content-type", "ce_id", "ce_type", "x"]), st.binary())))
 def test_no_bytes_raise(value: bytes, headers: list[tuple[str, bytes]]) -> None:
-    assert isinstance(parse_usage(value, headers), Rejection)
+    assert isinstance(parse_usage(value, headers), Refusal)

@@ -1,4 +1,4 @@
-"""A real Kafka for the tests of this folder, and topics of their own on it."""
+"""Fixtures of the stream tests: the address of a real Kafka broker, and topics created for one test."""
 
 import os
 import uuid
@@ -13,14 +13,17 @@ from streams.topic_setup import ensure_topics
 
 @pytest.fixture(scope="session")
 def kafka_address(request: pytest.FixtureRequest) -> str:
-    """``TOKENBILL_TEST_KAFKA``, else the broker of the whole test run."""
+    """Return the address in ``TOKENBILL_TEST_KAFKA``, else that of the broker of the whole test run."""
     named = os.environ.get("TOKENBILL_TEST_KAFKA")
     return named or str(request.getfixturevalue("servers").kafka)
 
 
 @pytest.fixture
 def make_topics(kafka_address: str) -> Iterator[Callable[[int], str]]:
-    """Creates the pipeline's topics with so many partitions under a new prefix, which it returns."""
+    """Return a function that creates the pipeline's topics with a number of partitions and returns their prefix.
+
+    The topics are deleted after the test.
+    """
     prefixes: list[str] = []
 
     def make(partitions: int) -> str:

@@ -1,4 +1,4 @@
-"""Topics are created as the pipeline needs them, and refused when they are not."""
+"""Topics are created with the settings the pipeline needs, and refused if they have other settings."""
 
 import time
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def change(kafka: str, topic: str, name: str, value: str) -> None:
     resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
     admin = AdminClient({"bootstrap.servers": kafka})
     admin.incremental_alter_configs([resource])[resource].result()
-    while setting(kafka, topic, name) != value:  # The broker answers before it has taken the change in.
+    while setting(kafka, topic, name) != value:  # The broker answers before the change is effective.
         time.sleep(0.05)
 
 

@@ -1,6 +1,7 @@
-"""The rules of STYLE that a machine can check: each takes a text and returns what is wrong with it, line by line.
+"""The rules of docs/reference/code-style.md that a machine can check.
 
-A rule is a plain function, so that a canary can show that it still bites.
+Each rule is a plain function from a text to the violations in it, line by line, so that a canary can show that the rule
+still rejects.
 """
 
 import ast
@@ -15,21 +16,21 @@ Rule = Callable[[str], list[str]]
 
 
 def tracked_files() -> list[Path]:
-    """Every file that a commit would hold: what git knows, without what was deleted in the work tree."""
+    """Return every file that a commit would contain: tracked by git, and not deleted in the work tree."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True).stdout.decode()
     return sorted(path for name in listed.split("\0") if name and (path := ROOT / name).is_file())
 
 
 def python_files(*folders: str) -> list[Path]:
-    """The Python modules below some folders of the repository, tracked or not."""
+    """Return the Python modules below some folders of the repository, tracked or not."""
     return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
 
 
 def _tree(source: str) -> ast.Module:
-    """Parsed while nothing is collected.
+    """Parse a module with garbage collection disabled.
 
-    A finalizer that prints a traceback parses too, and CPython before 3.11.8 takes the depth of one parse for the
-    other's: ``SystemError: AST constructor recursion depth mismatch`` (gh-106905).
+    A finalizer that prints a traceback parses too, and CPython before 3.11.8 confuses the depths of the two parses:
+    ``SystemError: AST constructor recursion depth mismatch`` (gh-106905).
     """
     gc.disable()
     try:
@@ -47,7 +48,7 @@ def _is_text(node: ast.expr) -> bool:
 
 
 def _joins_paths(node: ast.BinOp) -> bool:
-    """``folder / "name"`` or ``folder / name / "x"``: one side says that it is a path."""
+    """True if a division joins paths, as in ``folder / "name"`` or ``folder / name / "x"``."""
     inner = node.left
     return (
         _is_text(node.right)
@@ -58,7 +59,7 @@ def _joins_paths(node: ast.BinOp) -> bool:
 
 
 def _seconds_to_wait(tree: ast.AST) -> set[int]:
-    """The nodes that say how long to wait, which is in no account: what a ``…_seconds`` is, or is set to."""
+    """Return the ids of the nodes that give a time to wait: value and type of a ``…_seconds``. They are not money."""
     parts: list[ast.AST | None] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.arg) and node.arg.endswith("_seconds"):
@@ -116,7 +117,7 @@ def _imported(node: ast.AST) -> Iterator[str]:
 
 
 def no_clock_or_randomness(source: str) -> list[str]:
-    """A decision reads the log's time and nothing else; the same input decides the same."""
+    """A decision reads no clock but the log's time and no randomness: the same input gives the same decision."""
     found = []
     for node in ast.walk(_tree(source)):
         for name in _imported(node):
@@ -136,7 +137,7 @@ def says_what_it_is(source: str) -> list[str]:
 
 
 def core_stays_behind_its_doors(source: str) -> list[str]:
-    """Only ``billing.calculator.compiled`` and the modules beside it whose names begin so import ``cython_ext``."""
+    """Only the interfaces of the core in ``billing.calculator`` (``compiled``, ``core_*``) import ``cython_ext``."""
     return [
         _at(node, f"imports {name}")
         for node in ast.walk(_tree(source))
@@ -146,7 +147,7 @@ def core_stays_behind_its_doors(source: str) -> list[str]:
 
 
 def broad_handlers_give_a_reason(source: str) -> list[str]:
-    """A handler of everything raises again, or says why not in a comment on its line or before its body."""
+    """A handler of every exception raises again, or gives the reason in a comment on its line or before its body."""
     lines = source.splitlines()
     found = []
     for node in ast.walk(_tree(source)):
@@ -166,7 +167,7 @@ def broad_handlers_give_a_reason(source: str) -> list[str]:
 
 
 def asserts_only_in_tests(source: str) -> list[str]:
-    """What must hold in production is raised: ``python -O`` takes an assert away."""
+    """Invariants of production code are raised: ``python -O`` removes asserts."""
     return [_at(node, "asserts; raise instead") for node in ast.walk(_tree(source)) if isinstance(node, ast.Assert)]
 
 
@@ -182,7 +183,7 @@ SKIPPING = {"skip", "skipif", "xfail", "importorskip", "skipIf", "skipUnless", "
 
 
 def nothing_is_skipped(source: str) -> list[str]:
-    """No test is left out or expected to fail."""
+    """No test is skipped or expected to fail."""
     found = []
     for node in ast.walk(_tree(source)):
         if isinstance(node, ast.Attribute) and node.attr in SKIPPING:
@@ -194,7 +195,7 @@ def nothing_is_skipped(source: str) -> list[str]:
 
 
 def nothing_is_mocked(source: str) -> list[str]:
-    """Tests run the real parts."""
+    """Tests use the real parts, not mocks."""
     found = []
     for node in ast.walk(_tree(source)):
         found += [_at(node, f"imports {n}") for n in _imported(node) if n.startswith(("unittest.mock", "mock"))]
@@ -217,9 +218,9 @@ _REAL = re.compile(r"\b(?:float|double)\b")
 
 
 def errors_and_money_survive_cython(source: str) -> list[str]:
-    """In Cython no function that may fail silently touches a binary fraction, and no signature has ``float``.
+    """In Cython, no ``noexcept`` function touches a binary fraction, and no signature has ``float``.
 
-    ``float`` is 32 bits there; with ``noexcept`` an error becomes 0.
+    ``float`` has 32 bits there; with ``noexcept``, an error becomes 0.
     """
     found = []
     for number, line in enumerate(source.splitlines(), 1):

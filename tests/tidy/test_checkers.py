@@ -1,4 +1,4 @@
-"""The checkers of ``make check``, each run once over the whole repository, so that ``make test`` covers them."""
+"""The checkers of ``make check``, each run once on the whole repository, so that ``make test`` includes them."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Every command says by example how it is called, and its examples are calls that the command line takes."""
+"""The help of every command has an example, and every documented call is accepted by the command line."""
 
 import re
 import shlex
@@ -30,7 +30,7 @@ def parse(words: list[str]) -> None:
     """Parse a call without running it.
 
     Raises:
-        click.UsageError: the command line does not take it.
+        click.UsageError: the command line does not accept the call.
     """
     command: click.Command = cli
     context, path = click.Context(cli), "tokenbill"
@@ -45,7 +45,7 @@ def parse(words: list[str]) -> None:
 
 
 def words_of(call: str) -> list[str]:
-    """A call as the shell gives it, without what it redirects."""
+    """Return the words of a call as the shell passes them, without redirections."""
     text = call.replace("\\\n", " ")
     return shlex.split(re.split(r"\s(?:>|\||&&)\s", text)[0])
 

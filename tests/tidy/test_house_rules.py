@@ -1,4 +1,4 @@
-"""House rules as tests: each rule over the files it is for, and each with a canary that it must reject."""
+"""The house rules as tests: each rule on its files, and each with a canary that it must reject."""
 
 import ast
 import gc
@@ -122,7 +122,7 @@ def test_what_is_allowed_passes(rule: Rule, source: str) -> None:
 
 
 class Parsing:
-    """Garbage that parses when it is collected, as one does that prints a traceback."""
+    """Garbage that parses when it is collected, as a finalizer does that prints a traceback."""
 
     def __init__(self) -> None:
         self.itself = self
@@ -144,7 +144,7 @@ def test_what_is_collected_meanwhile_does_no_harm() -> None:
 
 
 def missing_beside(folder: Path) -> list[str]:
-    """What is wrong in a folder of extensions, where each source has its interface and its compiled module."""
+    """Return the files missing in a folder of extensions, where each source has an interface and a compiled module."""
     sources = {path.stem for path in folder.glob("*.pyx")}
     interfaces = {path.stem for path in folder.glob("*.pyi")}
     suffix = importlib.machinery.EXTENSION_SUFFIXES[0]
@@ -175,12 +175,12 @@ def test_cython_sources_keep_errors_and_money() -> None:
 
 
 def test_docker_is_no_package() -> None:
-    """It would shadow the package of that name."""
+    """A package named ``docker`` would shadow the library of that name."""
     assert not list((ROOT / "docker").rglob("__init__.py"))
 
 
 def test_test_modules_have_names_of_their_own() -> None:
-    """Tests are no packages, so two modules of one name would be taken for each other."""
+    """The test folders are not packages, so two modules of the same name would be confused."""
     names = [path.name for path in python_files("tests") if path.name not in ("conftest.py", "__init__.py")]
     assert sorted(names) == sorted(set(names))
 

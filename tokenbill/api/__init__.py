@@ -1,2 +1,4 @@
-"""The HTTP API: what a billing system, a shop and an inference worker call. Never holds a rule, a statement of SQL, or
-a Kafka client: those are in ``billing``, ``billing.store`` and ``streams``."""
+"""The HTTP API for billing systems, shops and inference workers.
+
+Contains no rules, no SQL and no Kafka client: those are in ``billing``, ``billing.store`` and ``streams``.
+"""

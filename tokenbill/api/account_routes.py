@@ -1,4 +1,4 @@
-"""Accounts and their balances, as the last commit left them. Reads only: what changes an account is a command."""
+"""Routes that read accounts and their balances as of the last commit. Accounts are changed by commands only."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tokenbill.api.past_routes import balance_at
 router = APIRouter(prefix="/v1/accounts", tags=["accounts"])
 
 AccountId = Annotated[
-    str, Path(min_length=1, max_length=MAX_TEXT_BYTES, pattern=TEXT_PATTERN, description="the account")
+    str, Path(min_length=1, max_length=MAX_TEXT_BYTES, pattern=TEXT_PATTERN, description="account id")
 ]
 Reader = Annotated[Caller, Depends(needs("read"))]
 
@@ -32,26 +32,26 @@ Reader = Annotated[Caller, Depends(needs("read"))]
 class AccountBody(BaseModel):
     """An account without its buckets."""
 
-    account: str = Field(description="the account")
-    status: str = Field(description="open or closed")
+    account: str = Field(description="account id")
+    status: str = Field(description="`open`, `suspended` (a bill is past due) or `closed`")
     currency: str = Field(description="currency of the amounts")
-    price_book: str = Field(description="the price book it is bound to")
-    payment: str = Field(description="prepaid or postpaid")
-    credit_limit: Decimal = Field(description="how far the wallet may fall below zero, currency")
-    wallet: Decimal = Field(description="the wallet, may be negative")
-    absorbed: Decimal = Field(description="standard tokens that nobody paid")
-    absorbed_amount: Decimal = Field(description="their price, currency")
+    price_book: str = Field(description="price book that the account is bound to")
+    payment: str = Field(description="`prepaid` or `postpaid`")
+    credit_limit: Decimal = Field(description="amount by which the wallet may fall below zero")
+    wallet: Decimal = Field(description="wallet balance, may be negative")
+    absorbed: Decimal = Field(description="absorbed usage in standard tokens: recorded, not charged")
+    absorbed_amount: Decimal = Field(description="price of the absorbed usage")
 
 
 class AccountPage(BaseModel):
-    """A page of accounts by id."""
+    """A page of accounts, sorted by id."""
 
-    items: list[AccountBody] = Field(description="the accounts")
-    next_cursor: str | None = Field(description="`cursor` of the next page; null: this was the last")
+    items: list[AccountBody] = Field(description="accounts of this page")
+    next_cursor: str | None = Field(description="`cursor` of the next page; null on the last page")
 
 
 def account_body(account: Account) -> dict[str, Any]:
-    """The document of :class:`AccountBody`."""
+    """Return the document of :class:`AccountBody`."""
     money = account_object(account)
     del money["buckets"]
     return {
@@ -66,7 +66,7 @@ def account_body(account: Account) -> dict[str, Any]:
 
 
 def _can_exist(account: str) -> bool:
-    """Whether an account can have this id; the database need not be asked for one that cannot."""
+    """True if an account can have this id. The database is not asked about other ids."""
     try:
         check_name(account)
     except PydanticCustomError:
@@ -75,7 +75,7 @@ def _can_exist(account: str) -> bool:
 
 
 async def existing_account(shared: Context, caller: Caller, account: str) -> Account:
-    """An account that the caller may see.
+    """Return an account that the caller may see.
 
     Raises:
         Problem: ``other_account``, ``unknown_account``.
@@ -89,7 +89,7 @@ async def existing_account(shared: Context, caller: Caller, account: str) -> Acc
 
 @router.get("", response_model=AccountPage, responses=responses("invalid_cursor"))
 async def accounts(shared: Shared, caller: Reader, limit: Limit = 100, cursor: Cursor = None) -> Any:
-    """The accounts by id, in pages. A key for one account sees that one."""
+    """List accounts by id, in pages. A key that is bound to one account sees that account only."""
     after = read_cursor(cursor)
     if caller.account is not None:
         mine = await read_account(shared.database, caller.account) if caller.account > after else None
@@ -100,7 +100,7 @@ async def accounts(shared: Shared, caller: Reader, limit: Limit = 100, cursor: C
 
 @router.get("/{account}", response_model=AccountBody, responses=responses("unknown_account", "other_account"))
 async def account(shared: Shared, caller: Reader, account: AccountId) -> Any:
-    """One account."""
+    """Return one account."""
     return json_answer(account_body(await existing_account(shared, caller, account)))
 
 
@@ -115,12 +115,12 @@ async def balance(
     shared: Shared,
     caller: Reader,
     account: AccountId,
-    at: Annotated[str | None, Query(json_schema_extra={"format": "date-time"}, description="a past log time")] = None,
+    at: Annotated[str | None, Query(json_schema_extra={"format": "date-time"}, description="past log time")] = None,
 ) -> Any:
-    """Wallet and buckets of an account, as the last commit left them, and what is reserved now.
+    """Return the wallet and the buckets of an account as of the last commit, with the amounts that are reserved now.
 
-    With `at` as they were at that time: the log's records up to then are decided again. What was reserved then is not
-    kept.
+    With `at`, return the balances as of that log time: the records of the log up to it are decided again. Past
+    reservations are not kept, so `reserved` is 0 then.
     """
     found = await existing_account(shared, caller, account)
     if at is not None:

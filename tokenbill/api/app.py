@@ -1,4 +1,4 @@
-"""Puts the application together: servers, gate, routers, problems, the OpenAPI document."""
+"""Assembly of the HTTP application: servers, request gate, routers, problem documents and the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ ROUTERS = (
 
 
 def create_app(settings: ApiSettings) -> FastAPI:
-    """The application. Its servers are reached when it starts to serve, not before."""
+    """Create the application. It connects to its servers when it starts to serve, not before."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -91,9 +91,11 @@ def create_app(settings: ApiSettings) -> FastAPI:
 
 
 def served(app: FastAPI) -> ASGIApp:
-    """The application as a server runs it: what is asked for by the thousand a second goes through the gate and nothing
-    else. The way through the application (its layers, its routes one after the other, what a route depends on) takes
-    longer than such a handler, which reads its request by itself. It is a route as well: that describes it.
+    """Return the application as the server runs it: ``POST /v1/reservations`` bypasses FastAPI.
+
+    That route is requested thousands of times a second. It passes the gate and then its handler, which reads the
+    request by itself. The way through the application (middleware, route matching, dependencies) takes longer than the
+    handler. The route is registered in the application as well, so that the OpenAPI document describes it.
     """
 
     async def direct(scope: Scope, receive: Receive, send: Send) -> None:
@@ -121,7 +123,7 @@ def _verifier(app: FastAPI) -> Verify:
 
 
 def _document(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document: a key for everything, problems as they are really answered."""
+    """Return the OpenAPI document, with bearer keys as its security scheme and the problems that are really sent."""
     if app.openapi_schema is None:
         from fastapi.openapi.utils import get_openapi
 
@@ -134,7 +136,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
         document["security"] = [{"key": []}]
         for methods in document["paths"].values():
             for operation in methods.values():
-                # FastAPI documents an answer of its own for what it validates; ours is a problem with the status 400.
+                # FastAPI documents a 422 of its own for failed validation; this API answers with a problem, status 400.
                 if JSON in operation["responses"].get("422", {}).get("content", {}):
                     del operation["responses"]["422"]
         for unused in ("HTTPValidationError", "ValidationError"):

@@ -1,4 +1,4 @@
-"""The catalogue as this process last read it, and what is computed from it, in one thread beside the event loop."""
+"""Cache of the published catalogue, and quotes computed from it in one thread beside the event loop."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from billing.catalog.entries import from_entries
 from billing.engine.quoter import Asked, Quoter
 from billing.store.api.catalog_reads import read_bodies, read_epoch
 from billing.store.api.pool import ApiDatabase
-from schemas.rejections import Rejection
+from schemas.refusals import Refusal
 
 
 @dataclass(frozen=True, slots=True)
 class Edition:
-    """The catalogue of one epoch."""
+    """One epoch of the catalogue, with its quoter."""
 
     epoch: int
     catalog: Catalog
     quoter: Quoter
     declared_meters: frozenset[str]
-    """Meters that some price book declares beyond the built-in ones."""
+    """Meters that price books declare beyond the built-in ones."""
 
 
 class Catalogue:
-    """One per process. Every answer is by the epoch that is published at that moment."""
+    """The catalogue for all requests of a process. Each answer uses the epoch that is published at that moment."""
 
     def __init__(self, database: ApiDatabase) -> None:
         self._database = database
@@ -35,7 +35,7 @@ class Catalogue:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="catalogue")
 
     async def current(self) -> Edition:
-        """The catalogue that is published now."""
+        """Return the published catalogue. It is read again only if its epoch has changed."""
         known = self._edition
         if known is not None and known.epoch == await read_epoch(self._database):
             return known
@@ -45,13 +45,13 @@ class Catalogue:
             self._edition = edition
         return edition
 
-    async def quote(self, edition: Edition, asked: Asked, explained: bool) -> dict[str, Any] | Rejection:
-        """What usage would cost (:class:`billing.engine.quoter.Quoter`)."""
+    async def quote(self, edition: Edition, asked: Asked, explained: bool) -> dict[str, Any] | Refusal:
+        """Return what usage would cost (:class:`billing.engine.quoter.Quoter`), or why it would be rejected."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, lambda: edition.quoter.quote(asked, explained=explained))
 
     def close(self) -> None:
-        """End the thread."""
+        """Shut down the thread."""
         self._thread.shutdown(cancel_futures=True)
 
 

@@ -1,4 +1,4 @@
-"""What every handler shares, made once when the application starts. No state of a request."""
+"""State that all handlers share, created once when the application starts. Holds no state of a request."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tokenbill.api.outcomes import Outcomes
 
 @dataclass(frozen=True, slots=True)
 class ApiSettings:
-    """Where the servers are, how accounts are spread, and how many connections a process holds."""
+    """Addresses of the servers, number of partitions, and number of database connections of one process."""
 
     kafka: str
     database_url: str
@@ -27,7 +27,7 @@ class ApiSettings:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The servers as the handlers use them."""
+    """The servers and caches that the handlers use."""
 
     settings: ApiSettings
     database: ApiDatabase
@@ -36,18 +36,18 @@ class Context:
     outcomes: Outcomes
     catalogue: Catalogue
     sending: asyncio.Semaphore
-    """How many requests may hold a connection while they wait for Kafka."""
+    """Limits the requests that hold a database connection while they wait for Kafka."""
     replaying: asyncio.Semaphore
-    """How many balances of the past may be computed at once."""
+    """Limits the past balances that are computed at the same time."""
 
     @property
     def partitions(self) -> int:
-        """How many partitions accounts are spread over."""
+        """Number of partitions over which the accounts are distributed."""
         return self.settings.partitions
 
 
 def context_of(request: Request) -> Context:
-    """The context of the application that serves this request."""
+    """Return the context of the application that serves this request."""
     context: Context = request.app.state.context
     return context
 

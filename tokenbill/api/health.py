@@ -1,4 +1,4 @@
-"""Health pages, the only ones without a key. They say nothing about what is stored."""
+"""Health pages, the only routes without a key. They reveal nothing about stored data."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ router = APIRouter(tags=["health"])
 
 
 class Health(BaseModel):
-    """The process answers."""
+    """Answer of a health page."""
 
-    status: str = Field(description="ok", pattern="^ok$")
+    status: str = Field(description="always `ok`", pattern="^ok$")
 
 
 @router.get("/healthz", response_model=Health, openapi_extra={"security": []})
 async def live() -> Any:
-    """Whether the process lives. Says nothing about the servers it needs."""
+    """Return 200 while the process runs. Does not check the servers that the process needs."""
     return Health(status="ok")
 
 
@@ -32,7 +32,7 @@ async def live() -> Any:
     responses={status: text for status, text in responses("starting").items() if status == 503},
 )
 async def ready(shared: Shared) -> Any:
-    """Whether it serves: the database answers and is prepared."""
+    """Return 200 when the API can serve: the database answers and is prepared."""
     async with shared.database.connection() as connection:
         await connection.execute("SELECT 1 FROM api_key LIMIT 1")
     return Health(status="ok")

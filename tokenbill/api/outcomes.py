@@ -1,5 +1,8 @@
-"""Waits for what becomes of commands. The truth is in SQL; what is heard from Kafka only says when to look, and why a
-command was refused. So nothing is lost with a process, and any number of processes may run."""
+"""Waiting for the outcome of commands that were ordered over HTTP.
+
+The outcome is read from SQL. Records of ``account.events`` only signal when to read it, and bring the reason of a
+refusal. So no outcome is lost when a process dies, and any number of processes may run.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ _RETRY_SECONDS = 1.0
 
 
 class Outcomes:
-    """One per process."""
+    """Waiters for outcomes, and the reader that wakes them. One instance per process."""
 
     def __init__(self, kafka: str, database: ApiDatabase) -> None:
         self._kafka, self._database = kafka, database
@@ -31,11 +34,11 @@ class Outcomes:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to listen; a database that is away is waited for meanwhile."""
+        """Start to read ``account.events`` in the background. While the database is away, the start is retried."""
         self._task = asyncio.create_task(self._listen())
 
     async def close(self) -> None:
-        """Stop listening."""
+        """Stop reading."""
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -44,7 +47,7 @@ class Outcomes:
             await asyncio.to_thread(self._reader.close)
 
     async def wait(self, caller: str, key: str, seconds: float) -> Ordered | None:
-        """The order as it is when it was decided, or when the time is up."""
+        """Return the order once it is decided, or its state after ``seconds``; None if there is no such order."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         heard = asyncio.Event()
@@ -76,7 +79,7 @@ class Outcomes:
         loop = asyncio.get_running_loop()
 
         def deliver(moved: Mapping[int, int], outcomes: Sequence[Outcome]) -> None:
-            # The reader's thread waits until they are kept: it never runs ahead of SQL.
+            # The reader's thread waits until the outcomes are stored, so it never runs ahead of SQL.
             kept = asyncio.run_coroutine_threadsafe(self._keep(moved, outcomes), loop)
             with contextlib.suppress(asyncio.CancelledError):
                 kept.result()
@@ -85,7 +88,7 @@ class Outcomes:
         self._reader.start()
 
     async def _keep(self, moved: Mapping[int, int], outcomes: Sequence[Outcome]) -> None:
-        # Of two outcomes of one order the later one counts.
+        # If a batch brings two outcomes of one order, the later one counts.
         refused = {
             (one.source.removeprefix(SOURCE_PREFIX), one.id): (one.reason, one.detail or "")
             for one in outcomes

@@ -1,5 +1,7 @@
-"""Balances at a past time: starts the replay (:mod:`tokenbill.replays.past_balance`) beside this process, one at a
-time, bounded."""
+"""Balances at a past time, computed by a replay (:mod:`tokenbill.replays.past_balance`) in a child process.
+
+One replay runs at a time, for at most :data:`REPLAY_SECONDS`.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ REPLAY_SECONDS = 60
 
 
 async def balance_at(shared: Context, account: str, at: str) -> dict[str, Any]:
-    """The data of `package.balance` as it was.
+    """Return the data of ``package.balance`` as of the log time ``at``.
 
     Raises:
         Problem: ``invalid_time``, ``unknown_account``, ``history_not_kept``, ``history_too_long``, ``kafka_down``.
@@ -57,7 +59,7 @@ async def _replay(shared: Context, account: str, at_us: int) -> dict[str, Any]:
             detail = f"Deciding it again took more than {REPLAY_SECONDS} seconds."
             raise Problem("history_too_long", detail) from None
         finally:
-            # Also when the caller hung up: nobody waits for it any more.
+            # This also ends the replay of a caller that has disconnected.
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()

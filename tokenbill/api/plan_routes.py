@@ -1,4 +1,4 @@
-"""Plans and price books, every version. Reads only: the catalogue is published from files."""
+"""Routes that read all versions of plans and price books. The catalogue is published from files, not over HTTP."""
 
 from __future__ import annotations
 
@@ -22,91 +22,91 @@ router = APIRouter(prefix="/v1", tags=["catalogue"])
 
 Reader = Annotated[Caller, Depends(needs("read"))]
 EntryName = Annotated[
-    str, Path(min_length=1, max_length=MAX_TEXT_BYTES, pattern=TEXT_PATTERN, description="the entry's name")
+    str, Path(min_length=1, max_length=MAX_TEXT_BYTES, pattern=TEXT_PATTERN, description="name of the entry")
 ]
-VersionNumber = Annotated[int, Path(ge=1, lt=2**31, description="its version")]
+VersionNumber = Annotated[int, Path(ge=1, lt=2**31, description="version of the price book")]
 
 
 class PlanPrice(BaseModel):
     """The fee of one cycle."""
 
-    amount: Decimal = Field(description="the fee, tax included")
-    currency: str = Field(description="its currency")
-    tax_rate: Decimal = Field(description="the tax rate that it includes")
+    amount: Decimal = Field(description="fee, tax included")
+    currency: str = Field(description="currency of the fee")
+    tax_rate: Decimal = Field(description="tax rate that the fee includes")
 
 
 class PlanBody(BaseModel):
-    """One immutable version of a plan, spelled as in its file, defaults filled in."""
+    """One immutable version of a plan as written in its file, with defaults filled in."""
 
     model_config = ConfigDict(extra="allow")
 
-    name: str = Field(description="the plan")
-    version: int = Field(description="its version")
-    title: dict[str, str] = Field(description="what people call it, by language: zh, en")
-    price: PlanPrice = Field(description="the fee of one cycle")
-    cycle: dict[str, Any] = Field(description="how long a cycle is")
-    buckets: list[dict[str, Any]] = Field(description="what a cycle grants")
-    overage: dict[str, Any] = Field(description="what happens to usage that no bucket covers")
+    name: str = Field(description="plan name")
+    version: int = Field(description="version number")
+    title: dict[str, str] = Field(description="title by language: zh, en")
+    price: PlanPrice = Field(description="fee of one cycle")
+    cycle: dict[str, Any] = Field(description="length of a cycle")
+    buckets: list[dict[str, Any]] = Field(description="buckets that one cycle grants")
+    overage: dict[str, Any] = Field(description="rule for usage that no bucket covers")
     withdrawn_from: str = Field(
         default="",
-        description="only where it is withdrawn: from when no version of the plan is sold, by the latest one",
+        description="only in a version that withdraws the plan: time from which no version is sold; the latest decides",
     )
 
 
 class PlanPage(BaseModel):
     """A page of plans by name, each in its latest version."""
 
-    items: list[PlanBody] = Field(description="the plans")
-    next_cursor: str | None = Field(description="`cursor` of the next page; null: this was the last")
+    items: list[PlanBody] = Field(description="plans of this page")
+    next_cursor: str | None = Field(description="`cursor` of the next page; null on the last page")
 
 
 class PlanVersions(BaseModel):
     """Every version of one plan, latest first."""
 
-    name: str = Field(description="the plan")
-    versions: list[PlanBody] = Field(description="its versions")
+    name: str = Field(description="plan name")
+    versions: list[PlanBody] = Field(description="versions of the plan")
 
 
 class BookHead(BaseModel):
-    """One immutable version of a price book without its rows."""
+    """One immutable version of a price book, without its rows."""
 
     model_config = ConfigDict(extra="allow")
 
-    name: str = Field(description="the price book")
-    version: int = Field(description="its version")
-    currency: str = Field(description="the currency of its prices")
-    tax_rate: Decimal = Field(description="the tax rate that its prices include")
-    effective_from: str = Field(description="from when it is in force")
-    rows: int = Field(description="how many rows it has")
+    name: str = Field(description="price book name")
+    version: int = Field(description="version number")
+    currency: str = Field(description="currency of the prices")
+    tax_rate: Decimal = Field(description="tax rate that the prices include")
+    effective_from: str = Field(description="time from which the version is in force")
+    rows: int = Field(description="number of rows")
 
 
 class BookPage(BaseModel):
-    """A page of versions of price books, by name and version."""
+    """A page of price book versions, sorted by name and version."""
 
-    items: list[BookHead] = Field(description="the versions")
-    next_cursor: str | None = Field(description="`cursor` of the next page; null: this was the last")
+    items: list[BookHead] = Field(description="versions of this page")
+    next_cursor: str | None = Field(description="`cursor` of the next page; null on the last page")
 
 
 class BookBody(BaseModel):
-    """One immutable version of a price book with its rows, spelled as in its file, defaults filled in."""
+    """One immutable version of a price book with its rows, as written in its file, with defaults filled in."""
 
     model_config = ConfigDict(extra="allow")
 
-    name: str = Field(description="the price book")
-    version: int = Field(description="its version")
-    currency: str = Field(description="the currency of its prices")
-    rows: list[dict[str, Any]] = Field(description="its rows, in order")
-    adjustments: list[dict[str, Any]] = Field(description="its adjustments, in order")
+    name: str = Field(description="price book name")
+    version: int = Field(description="version number")
+    currency: str = Field(description="currency of the prices")
+    rows: list[dict[str, Any]] = Field(description="rows in order")
+    adjustments: list[dict[str, Any]] = Field(description="adjustments in order")
 
 
 def _place(book: PriceBook) -> str:
-    """Sorts as name and version do."""
+    """Return a text that sorts by name, then by version."""
     return f"{book.name}\x01{book.version:010d}"
 
 
 @router.get("/plans", response_model=PlanPage, responses=responses("invalid_cursor"))
 async def plans(shared: Shared, caller: Reader, limit: Limit = 100, cursor: Cursor = None) -> Response:
-    """The plans by name, each in its latest version."""
+    """List plans by name, each in its latest version."""
     catalog = (await shared.catalogue.current()).catalog
     after = read_cursor(cursor)
     latest = {plan.name: plan for plan in sorted(catalog.plans, key=lambda one: (one.name, one.version))}
@@ -116,7 +116,7 @@ async def plans(shared: Shared, caller: Reader, limit: Limit = 100, cursor: Curs
 
 @router.get("/plans/{name}", response_model=PlanVersions, responses=responses("unknown_plan"))
 async def plan(shared: Shared, caller: Reader, name: EntryName) -> Response:
-    """Every version of a plan, latest first."""
+    """Return every version of a plan, latest first."""
     catalog = (await shared.catalogue.current()).catalog
     found = sorted((plan for plan in catalog.plans if plan.name == name), key=lambda one: -one.version)
     if not found:
@@ -126,7 +126,7 @@ async def plan(shared: Shared, caller: Reader, name: EntryName) -> Response:
 
 @router.get("/price-books", response_model=BookPage, responses=responses("invalid_cursor"))
 async def price_books(shared: Shared, caller: Reader, limit: Limit = 100, cursor: Cursor = None) -> Response:
-    """Every version of every price book, without rows."""
+    """List every version of every price book, without rows."""
     catalog = (await shared.catalogue.current()).catalog
     after = read_cursor(cursor)
     books = sorted(catalog.price_books, key=lambda book: (book.name, book.version))
@@ -138,7 +138,7 @@ async def price_books(shared: Shared, caller: Reader, limit: Limit = 100, cursor
     "/price-books/{name}/versions/{version}", response_model=BookBody, responses=responses("unknown_price_book")
 )
 async def price_book(shared: Shared, caller: Reader, name: EntryName, version: VersionNumber) -> Response:
-    """One version of a price book with its rows."""
+    """Return one version of a price book with its rows."""
     found = (await shared.catalogue.current()).catalog.price_book(name, version)
     if found is None:
         raise Problem("unknown_price_book", f"There is no price book {name!r} version {version}.")

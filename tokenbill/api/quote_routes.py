@@ -1,4 +1,4 @@
-"""What usage would cost, and who would pay it. Changes nothing."""
+"""Route that quotes usage: its price, and who would pay it. Changes nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from billing.accounts.account import CLOSED, Account
 from billing.engine.quoter import Asked
 from schemas.fields import check_time_us, show
 from schemas.outputs import BurnedBucket, Decimal, RatedMeter
-from schemas.rejections import Rejection
+from schemas.refusals import Refusal
 from schemas.usage import UsageData
 from tokenbill.api.account_routes import existing_account
 from tokenbill.api.catalogue_routes import Edition
@@ -32,22 +32,22 @@ _NAME: Schema = {"type": "string", "minLength": 1, "maxLength": 256, "pattern": 
 
 
 class QuoteBody(BaseModel):
-    """The price of one usage event; with an account also who would pay it."""
+    """The price of one usage event and, if an account is given, what its buckets and wallet would pay."""
 
     model_config = ConfigDict(extra="allow")
 
-    currency: str = Field(description="currency of the amounts")
+    currency: str = Field(description="currency of all amounts")
     amount: Decimal = Field(description="price, tax included")
     net: Decimal = Field(description="price without tax")
     standard_tokens: Decimal = Field(description="standard tokens of the event")
-    price_book: str = Field(description="the book and its version")
+    price_book: str = Field(description="price book with its version, `NAME@VERSION`")
     lines: list[RatedMeter] = Field(description="one line per meter")
-    burned: list[BurnedBucket] | None = Field(default=None, description="what packages would cover, in deduction order")
-    charged: Decimal | None = Field(default=None, description="what the wallet would pay, currency")
-    absorbed: Decimal | None = Field(default=None, description="standard tokens that nobody would pay")
-    absorbed_amount: Decimal | None = Field(default=None, description="their price, currency")
-    after: dict[str, Any] | None = Field(default=None, description="the account after it")
-    explain: dict[str, Any] | None = Field(default=None, description="why it costs that")
+    burned: list[BurnedBucket] | None = Field(default=None, description="quota of buckets, in deduction order")
+    charged: Decimal | None = Field(default=None, description="amount that the wallet would pay")
+    absorbed: Decimal | None = Field(default=None, description="standard tokens that would be absorbed")
+    absorbed_amount: Decimal | None = Field(default=None, description="price of the absorbed usage")
+    after: dict[str, Any] | None = Field(default=None, description="account after this usage")
+    explain: dict[str, Any] | None = Field(default=None, description="derivation of the price")
 
 
 def _schema() -> Schema:
@@ -55,9 +55,9 @@ def _schema() -> Schema:
     return {
         "type": "object",
         "properties": {
-            "account": _NAME | {"description": "who would pay; its price book is taken"},
-            "price_book": _NAME | {"description": "without an account: the book to price by"},
-            "time": {"type": "string", "format": "date-time", "description": "when it is used; default: now"},
+            "account": _NAME | {"description": "account that would pay; its price book is used"},
+            "price_book": _NAME | {"description": "price book to use if no account is given"},
+            "time": {"type": "string", "format": "date-time", "description": "time of the usage; default: now"},
             "data": data,
         },
         "required": ["data"],
@@ -79,7 +79,7 @@ async def quote(
     request: Request,
     shared: Shared,
     caller: Reader,
-    explain: Annotated[bool, Query(description="say why it costs that")] = True,
+    explain: Annotated[bool, Query(description="include the derivation of the price")] = True,
 ) -> Response:
     """Price usage as the pipeline would at this moment: price, standard tokens, lines, buckets, wallet."""
     body = await read_json(request, _FIELDS)
@@ -91,8 +91,8 @@ async def quote(
     account = await _payer(shared, caller, body)
     book = account.price_book if account is not None else _book(edition, body)
     made = await shared.catalogue.quote(edition, Asked(book, _time_us(body), data, account), explain)
-    if isinstance(made, Rejection):
-        raise Problem(made.reason, f"{made.detail}.")
+    if isinstance(made, Refusal):
+        raise Problem(made.code, f"{made.detail}.")
     return json_answer(made)
 
 

@@ -1,4 +1,7 @@
-"""Rejected usage events. Reads only: an event is sent again by ``tokenbill suspense resubmit``, or to ``/v1/usage``."""
+"""Routes that read rejected usage events.
+
+An event is sent again with ``tokenbill suspense resubmit``, or to ``/v1/usage``.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from billing.store.api.suspense_reads import list_suspense, read_suspense
 from billing.store.suspense_records import Wanted
 from billing.suspense import STATES, Listed, RecordPlace, held_object, listed_object
 from schemas.fields import MAX_TEXT_BYTES, TEXT_PATTERN
-from schemas.rejections import REASONS
+from schemas.refusal_codes import REASONS
 from tokenbill.api.context import Shared
 from tokenbill.api.http.answers import json_answer
 from tokenbill.api.http.auth import Caller, needs
@@ -23,70 +26,72 @@ from tokenbill.api.http.problems import Problem, responses
 router = APIRouter(prefix="/v1/suspense", tags=["suspense"])
 
 Reader = Annotated[Caller, Depends(needs("read"))]
-Topic = Annotated[str, Path(min_length=1, max_length=MAX_TEXT_BYTES, pattern=TEXT_PATTERN, description="its topic")]
-Partition = Annotated[int, Path(ge=0, lt=2**31, description="its partition")]
-Offset = Annotated[int, Path(ge=0, lt=2**63, description="its offset")]
+Topic = Annotated[
+    str, Path(min_length=1, max_length=MAX_TEXT_BYTES, pattern=TEXT_PATTERN, description="topic of the record")
+]
+Partition = Annotated[int, Path(ge=0, lt=2**31, description="partition of the rejected record")]
+Offset = Annotated[int, Path(ge=0, lt=2**63, description="offset of the rejected record")]
 
 
 class SuspenseRow(BaseModel):
     """A rejected event without its bytes."""
 
-    place: str = Field(description="where it stood in Kafka, TOPIC/PARTITION/OFFSET: its id")
-    topic: str = Field(description="its topic")
-    partition: int = Field(description="its partition")
-    offset: int = Field(description="its offset")
-    time: str = Field(description="Kafka's time of it")
-    reason: str = Field(description="why it was rejected, a code", pattern=f"^({'|'.join(REASONS)})$")
-    detail: str = Field(description="why, for a person")
-    source: str | None = Field(description="its source, where it could be read")
-    id: str | None = Field(description="its id, where it could be read")
-    account: str | None = Field(description="its account, where it could be read")
-    bytes: int = Field(description="how large its value is")
+    place: str = Field(description="id of the rejected event: its place in Kafka, TOPIC/PARTITION/OFFSET")
+    topic: str = Field(description="topic of the record")
+    partition: int = Field(description="partition of the record")
+    offset: int = Field(description="offset of the record")
+    time: str = Field(description="Kafka timestamp of the record")
+    reason: str = Field(description="reason code of the rejection", pattern=f"^({'|'.join(REASONS)})$")
+    detail: str = Field(description="explanation of the reason")
+    source: str | None = Field(description="source of the event, if readable")
+    id: str | None = Field(description="id of the event, if readable")
+    account: str | None = Field(description="account of the event, if readable")
+    bytes: int = Field(description="size of the record's value in bytes")
     state: str = Field(
         description="open; resubmitted: not decided yet; rated: now or before; rejected_again: a new row replaces it",
         pattern=f"^({'|'.join(STATES)})$",
     )
-    sent_to: str | None = Field(description="the place to which it was sent again")
-    resolved_by: str | None = Field(description="who sent it again")
-    resolved_at: str | None = Field(description="when")
+    sent_to: str | None = Field(description="place in Kafka of the resubmitted record")
+    resolved_by: str | None = Field(description="person who resubmitted the event")
+    resolved_at: str | None = Field(description="time of the resubmission")
 
 
 class SuspensePage(BaseModel):
-    """A page of rejected events, by partition and in the order of rejection."""
+    """A page of rejected events, sorted by partition and by order of rejection."""
 
-    items: list[SuspenseRow] = Field(description="the events")
-    next_cursor: str | None = Field(description="`cursor` of the next page; null: this was the last")
+    items: list[SuspenseRow] = Field(description="events of this page")
+    next_cursor: str | None = Field(description="`cursor` of the next page; null on the last page")
 
 
 class Content(BaseModel):
-    """Bytes: as text where they are printable text, else as base64."""
+    """Bytes, as text if they are printable text, otherwise as base64."""
 
     text: str = Field(default="", description="as text")
     base64: str = Field(default="", description="as base64")
 
 
 class SuspenseHeader(BaseModel):
-    """A header of the record."""
+    """A header of the rejected record."""
 
-    name: str = Field(description="its name")
-    content: Content | None = Field(description="its content; null: none")
+    name: str = Field(description="header name")
+    content: Content | None = Field(description="header value; null if there is none")
 
 
 class Advice(BaseModel):
-    """What to do about the reason."""
+    """The recommended action for a rejection reason."""
 
     zh: str = Field(description="in Chinese")
     en: str = Field(description="in English")
 
 
 class SuspenseEvent(SuspenseRow):
-    """A rejected event with everything that is kept of it."""
+    """A rejected event with its bytes, headers and advice."""
 
-    sequence: int | None = Field(description="its number, where it could be read")
-    key: Content | None = Field(description="the record's key; null: none")
-    headers: list[SuspenseHeader] = Field(description="the record's headers")
-    value: Content | None = Field(description="the record's bytes as they came; null: none")
-    advice: Advice = Field(description="what to do about it")
+    sequence: int | None = Field(description="sequence number of the event, if readable")
+    key: Content | None = Field(description="key of the record; null if there is none")
+    headers: list[SuspenseHeader] = Field(description="headers of the record")
+    value: Content | None = Field(description="value of the record as received; null if there is none")
+    advice: Advice = Field(description="recommended action")
 
 
 def _name(row: Listed) -> str:
@@ -108,17 +113,17 @@ async def suspense(
     shared: Shared,
     caller: Reader,
     reason: Annotated[
-        str | None, Query(pattern=f"^({'|'.join(REASONS)})$", description="only with this reason")
+        str | None, Query(pattern=f"^({'|'.join(REASONS)})$", description="events with this reason")
     ] = None,
     account: Annotated[
         str | None,
-        Query(min_length=1, max_length=MAX_TEXT_BYTES, pattern=TEXT_PATTERN, description="only of this account"),
+        Query(min_length=1, max_length=MAX_TEXT_BYTES, pattern=TEXT_PATTERN, description="events of this account"),
     ] = None,
-    resolved: Annotated[bool, Query(description="also what was sent again")] = False,
+    resolved: Annotated[bool, Query(description="also resubmitted events")] = False,
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Response:
-    """Rejected usage events. A key for one account sees those that name it."""
+    """List rejected usage events. A key that is bound to one account sees only the events that name it."""
     if account is not None:
         caller.check_account(account)
     wanted = Wanted(reason, account or caller.account, only_open=not resolved)
@@ -133,7 +138,7 @@ async def suspense(
     responses=responses("unknown_suspense", "other_account"),
 )
 async def suspended(shared: Shared, caller: Reader, topic: Topic, partition: Partition, offset: Offset) -> Any:
-    """One rejected event with its bytes, and what to do about it."""
+    """Return one rejected event with its bytes and advice."""
     place = RecordPlace(topic, partition, offset)
     found = await read_suspense(shared.database, place) if "\0" not in topic else None
     if found is None:

@@ -1,5 +1,8 @@
-"""Takes usage over HTTP and hands it to Kafka as it came. Usage that happened is never refused for what the account is:
-it is recorded, and the answer warns."""
+"""Route that takes usage events and sends them to Kafka unchanged.
+
+Usage that happened is never refused because of the state of its account: it is recorded, and the answer carries a
+warning.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from pydantic import BaseModel, Field
 
 from billing.accounts.account import CLOSED
 from billing.store.api.catalog_reads import account_states
-from schemas.rejections import Rejection
+from schemas.refusals import Refusal
 from schemas.routing import partition_of
 from schemas.schema_documents import event_schema
 from schemas.topics import USAGE_TOPIC
@@ -25,7 +28,7 @@ from tokenbill.api.http.answers import json_answer
 from tokenbill.api.http.auth import Caller, needs
 from tokenbill.api.http.bodies import JSON, Schema
 from tokenbill.api.http.event_bodies import BATCH, MAX_EVENTS, STRUCTURED, Given, read_events
-from tokenbill.api.http.problems import URN, Problem, kind_of, responses
+from tokenbill.api.http.problems import URN, Problem, code_row, responses
 
 router = APIRouter(prefix="/v1", tags=["usage"])
 
@@ -34,53 +37,53 @@ _FIELD = re.compile(r"[a-z_]+(?:\.[a-z_0-9]+)*(?= is )")
 
 
 class Warning(BaseModel):
-    """What will keep a recorded event from being billed, unless it changes before the event is decided."""
+    """The reason why a recorded event will not be billed, unless its account changes before the event is decided."""
 
-    code: str = Field(description="unknown_account or account_closed")
-    detail: str = Field(description="in words")
+    code: str = Field(description="`unknown_account` or `account_closed`")
+    detail: str = Field(description="explanation")
 
 
 class Refused(BaseModel):
-    """Why an event was not taken."""
+    """The problem of an event that was not accepted."""
 
-    type: str = Field(description="urn:tokenbill:problem: and the code")
-    title: str = Field(description="the code in words")
-    status: int = Field(description="the HTTP status that it would be answered with alone")
-    code: str = Field(description="the code, for programs")
-    detail: str = Field(description="field, value and expectation")
-    field: str | None = Field(description="the field, where one is to blame")
+    type: str = Field(description="`urn:tokenbill:problem:` and the code")
+    title: str = Field(description="title of the code")
+    status: int = Field(description="HTTP status of the answer if the event were sent alone")
+    code: str = Field(description="problem code")
+    detail: str = Field(description="field, value and what was expected")
+    field: str | None = Field(description="field at fault, if any")
 
 
 class Taken(BaseModel):
-    """What became of one event."""
+    """The result of one event."""
 
-    index: int = Field(description="its place in the request, from 0", ge=0)
-    accepted: bool = Field(description="whether Kafka has it")
-    source: str | None = Field(description="its source, if it could be read")
-    id: str | None = Field(description="its id, if it could be read")
-    account: str | None = Field(description="its account, if it could be read")
-    partition: int | None = Field(description="where Kafka has it")
-    offset: int | None = Field(description="where Kafka has it")
-    warning: Warning | None = Field(description="it is recorded, but may not be billed")
-    problem: Refused | None = Field(description="why it was not taken")
+    index: int = Field(description="position of the event in the request, from 0", ge=0)
+    accepted: bool = Field(description="true if Kafka has acknowledged the event")
+    source: str | None = Field(description="source of the event, if readable")
+    id: str | None = Field(description="id of the event, if readable")
+    account: str | None = Field(description="account of the event, if readable")
+    partition: int | None = Field(description="Kafka partition of the event")
+    offset: int | None = Field(description="Kafka offset of the event")
+    warning: Warning | None = Field(description="set if the event is recorded but may not be billed")
+    problem: Refused | None = Field(description="set if the event was not accepted")
 
 
 class TakenBody(BaseModel):
-    """What became of each event of a request, in its order."""
+    """The results of the events of a request, in the order of the request."""
 
-    accepted: int = Field(description="how many Kafka has", ge=0)
-    refused: int = Field(description="how many were not taken", ge=0)
-    results: list[Taken] = Field(description="one for each event")
+    accepted: int = Field(description="number of events that Kafka has acknowledged", ge=0)
+    refused: int = Field(description="number of events that were not accepted", ge=0)
+    results: list[Taken] = Field(description="one result for each event")
 
 
 @dataclass(slots=True)
 class _Element:
-    """An event on its way. ``failure`` or ``sent`` says what became of it."""
+    """An event of a request. ``sent`` is its offset in Kafka, ``failure`` the code and detail of its problem."""
 
-    event: UsageEvent | Rejection
+    event: UsageEvent | Refusal
     outgoing: Outgoing | None = None
     sent: int | None = None
-    failure: tuple[str, str] | None = None
+    failure: Refusal | None = None
 
 
 def _content() -> dict[str, Any]:
@@ -106,11 +109,11 @@ def _header(name: str, description: str) -> Schema:
 _HEADERS = [
     _header("specversion", "1.0"),
     _header("type", USAGE_TYPE),
-    _header("source", "what produced the event"),
-    _header("id", "its id within the source"),
-    _header("time", "when it happened, RFC 3339"),
-    _header("subject", "the account"),
-    _header("sequence", "its number within the source"),
+    _header("source", "source of the event"),
+    _header("id", "id of the event within its source"),
+    _header("time", "time when the request completed, RFC 3339"),
+    _header("subject", "account id"),
+    _header("sequence", "sequence number within the source"),
 ]
 
 
@@ -118,10 +121,10 @@ _HEADERS = [
     "/usage",
     status_code=202,
     response_model=TakenBody,
-    response_description="Kafka has every event: each will be rated once, or kept with a reason",
+    response_description="Kafka has acknowledged every event: each is rated once, or kept in suspense with a reason",
     openapi_extra={"requestBody": {"required": True, "content": _content()}, "parameters": _HEADERS},
     responses={
-        207: {"model": TakenBody, "description": "A batch of which some events were not taken: look at each"},
+        207: {"model": TakenBody, "description": "Some events of the batch were not accepted: see `results`"},
         **responses(
             *("invalid_json", "invalid_event", "usage_mismatch", "unknown_meter", "overflow", "other_account"),
             *("too_many_events", "nothing_taken", "too_large", "unsupported_media_type", "kafka_down"),
@@ -129,9 +132,9 @@ _HEADERS = [
     },
 )
 async def usage(request: Request, shared: Shared, caller: Sender) -> Response:
-    """Send usage: a CloudEvent (structured or binary), or a batch of at most 1,000.
+    """Send usage: one CloudEvent (structured or binary), or a batch of at most 1,000.
 
-    Sending an event again, as it was, is safe: it is billed once.
+    An event may be sent again unchanged: it is billed once.
     """
     batch, given = await read_events(request)
     declared = (await shared.catalogue.current()).declared_meters
@@ -139,9 +142,8 @@ async def usage(request: Request, shared: Shared, caller: Sender) -> Response:
     states = await account_states(shared.database, [one.event.account for one in elements if one.event.account])
     await _send(shared, elements)
     if not batch and elements[0].failure is not None:
-        code, detail = elements[0].failure
-        raise Problem(code, detail)
-    if elements and all(one.failure is not None and one.failure[0] == "kafka_down" for one in elements):
+        raise Problem(elements[0].failure.code, f"{elements[0].failure.detail}.")
+    if elements and all(one.failure is not None and one.failure.code == "kafka_down" for one in elements):
         raise Problem("kafka_down", "Kafka took none of the events; send them again as they are.")
     results = [_result(at, one, states) for at, one in enumerate(elements)]
     refused = sum(1 for one in elements if one.failure is not None)
@@ -152,12 +154,12 @@ async def usage(request: Request, shared: Shared, caller: Sender) -> Response:
 
 
 def _judge(given: Given, caller: Caller, partitions: int, declared: frozenset[str]) -> _Element:
-    """An event, ready to be sent or with the reason why not: the same reader as the pipeline's."""
+    """Validate an event with the pipeline's parser; return it ready to be sent, or with the reason of its refusal."""
     event = parse_usage(given.value, given.headers, declared_meters=declared)
-    if isinstance(event, Rejection):
-        return _Element(event, failure=(event.reason, f"{event.detail}."))
+    if isinstance(event, Refusal):
+        return _Element(event, failure=event)
     if caller.account not in (None, event.account):
-        return _Element(event, failure=("other_account", f"The key is for account {caller.account!r} only."))
+        return _Element(event, failure=Refusal("other_account", f"The key is for account {caller.account!r} only"))
     partition = partition_of(event.account, partitions)
     return _Element(event, Outgoing(USAGE_TOPIC, partition, event.account.encode(), given.value, given.headers))
 
@@ -167,7 +169,7 @@ async def _send(shared: Context, elements: list[_Element]) -> None:
     sent = await shared.sender.send([one.outgoing for one in going if one.outgoing is not None])
     for element, result in zip(going, sent, strict=True):
         if isinstance(result, DeliveryFailed):
-            element.failure = ("kafka_down", f"{result}. It may have been written: send it again as it is.")
+            element.failure = Refusal("kafka_down", f"{result}. It may have been written: send it again as it is")
         else:
             element.sent = result
 
@@ -183,7 +185,7 @@ def _result(at: int, element: _Element, states: dict[str, str]) -> dict[str, Any
         "partition": element.outgoing.partition if element.outgoing is not None and sent is not None else None,
         "offset": sent,
         "warning": _warning(str(event.account), states) if sent is not None else None,
-        "problem": None if element.failure is None else _problem(*element.failure),
+        "problem": None if element.failure is None else _problem(element.failure),
     }
 
 
@@ -197,13 +199,14 @@ def _warning(account: str, states: dict[str, str]) -> dict[str, str] | None:
     return None
 
 
-def _problem(code: str, detail: str) -> dict[str, Any]:
-    kind, found = kind_of(code), _FIELD.match(detail)
+def _problem(refusal: Refusal) -> dict[str, Any]:
+    row, detail = code_row(refusal.code), f"{refusal.detail}."
+    found = _FIELD.match(detail)
     return {
-        "type": URN + code,
-        "title": kind.title,
-        "status": kind.status,
-        "code": code,
+        "type": URN + row.code,
+        "title": row.title,
+        "status": row.status,
+        "code": row.code,
         "detail": detail,
         "field": found[0] if found else None,
     }

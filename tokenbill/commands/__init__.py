@@ -1,1 +1,1 @@
-"""The command line, one module per group of commands; `tokenbill.cli` puts them together."""
+"""Subcommands of ``tokenbill``, one module per group; `tokenbill.cli` dispatches to them."""

@@ -1,4 +1,4 @@
-"""`tokenbill audit`: proves the books against themselves; exit 1 where one check fails."""
+"""`tokenbill audit`: verifies that the stored figures agree with each other; exit code 1 if a check fails."""
 
 import json
 import sys
@@ -12,13 +12,15 @@ from billing.store.proofs.audit import audit as run_audit
 from tokenbill.command_database import database_url, explained
 
 
-@click.command(epilog="Exit codes: 0 everything adds up (findings may be listed), 1 something does not.")
+@click.command(epilog="Exit codes: 0 every check holds (findings may be listed), 1 a check failed.")
 @click.option(
     "--data-dir", type=click.Path(file_okay=False, path_type=Path), help="Folder of the stack's data and logs."
 )
-@click.option("--json", "as_json", is_flag=True, help="Write one JSON document.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def audit(data_dir: Path | None, as_json: bool) -> None:
-    """Check sums, digest chain, gaps and sub-ledgers; findings are listed apart and fail nothing.
+    """Verify sums, digest chain, gaps and sub-ledgers of the database.
+
+    Findings are listed separately and do not make the audit fail.
 
     \b
     Example:

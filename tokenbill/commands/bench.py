@@ -1,4 +1,4 @@
-"""``tokenbill bench``: what the core and the pipeline do, as ratios to a baseline of the same run."""
+"""``tokenbill bench``: measurements of the core and the pipeline, each as a ratio to its baseline."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ SOME = click.IntRange(1)
 
 
 def _writable(_context: click.Context, _parameter: click.Parameter, file: Path | None) -> Path | None:
-    """Before minutes are spent on what could not be written."""
+    """Reject an output file whose folder does not exist, before minutes are spent on the measurement."""
     if file is not None and not file.parent.is_dir():
         raise click.BadParameter(f"there is no folder {file.parent}")
     return file
@@ -34,69 +34,78 @@ _JSON = click.option(
     "json_file",
     type=click.Path(path_type=Path, dir_okay=False, writable=True),
     callback=_writable,
-    help="Write the list of results here too.",
+    help="Also write the results to this file, as a JSON list.",
 )
 
 
 @click.group(epilog=EXAMPLE)
 def bench() -> None:
-    """Measure the core (kernel, kinds, memory), the whole pipeline and reservations (reserve) on the local stack."""
+    """Measure the core (kernel, kinds, memory), the pipeline and HTTP reservations (reserve).
+
+    pipeline and reserve run on the local stack; the others need no servers. Each result is a ratio to a baseline.
+    """
 
 
 @bench.command(epilog=EXAMPLE)
-@click.option("--events", type=SOME, default=1_000_000, show_default=True, help="Events to measure.")
-@click.option("--accounts", type=SOME, default=100_000, show_default=True, help="Active accounts.")
+@click.option("--events", type=SOME, default=1_000_000, show_default=True, help="Number of events to measure.")
+@click.option("--accounts", type=SOME, default=100_000, show_default=True, help="Number of active accounts.")
 @_JSON
 def kernel(events: int, accounts: int, json_file: Path | None) -> None:
-    """The core on one processor, without servers; baseline: the plain reference in Python."""
+    """Measure the core on one processor, without servers. Baseline: the plain reference in Python."""
     from benchmarks import kernel as measured
 
     _report(measured.run(events=events, accounts=accounts), json_file)
 
 
 @bench.command(epilog=EXAMPLE)
-@click.option("--events", type=SOME, default=1_000_000, show_default=True, help="Events to measure.")
-@click.option("--accounts", type=SOME, default=100_000, show_default=True, help="Active accounts.")
-@click.option("--workers", type=SOME, default=1, show_default=True, help="Faust workers.")
+@click.option("--events", type=SOME, default=1_000_000, show_default=True, help="Number of events to measure.")
+@click.option("--accounts", type=SOME, default=100_000, show_default=True, help="Number of active accounts.")
+@click.option("--workers", type=SOME, default=1, show_default=True, help="Number of Faust workers.")
 @_JSON
 def pipeline(events: int, accounts: int, workers: int, json_file: Path | None) -> None:
-    """Kafka to published topics with everything committed; baseline: a plain Faust agent doing the same job."""
+    """Measure the pipeline from Kafka to published topics. Baseline: a plain Faust agent doing the same job.
+
+    Every event is committed to PostgreSQL and every result is published.
+    """
     from benchmarks import pipeline as measured
 
     _report(measured.run(events=events, accounts=accounts, workers=workers), json_file)
 
 
 @bench.command(epilog=EXAMPLE)
-@click.option("--requests", type=SOME, default=60_000, show_default=True, help="Reservations to make.")
+@click.option("--requests", type=SOME, default=60_000, show_default=True, help="Number of reservations.")
 @click.option("--accounts", type=SOME, default=1_000_000, show_default=True, help="Accounts in the database.")
 @click.option(
-    "--clients", type=SOME, default=16, show_default=True, help="Clients at once, each with one request at a time."
+    "--clients", type=SOME, default=16, show_default=True, help="Concurrent clients, each with one request at a time."
 )
-@click.option("--rate", type=click.IntRange(1), help="Reservations a second of all clients  [default: no pause].")
+@click.option("--rate", type=click.IntRange(1), help="Reservations per second of all clients [default: no limit].")
 @_JSON
 def reserve(requests: int, accounts: int, clients: int, rate: int | None, json_file: Path | None) -> None:
-    """Reservations over HTTP on the local stack; baseline: 10 ms at the 99th percentile."""
+    """Measure reservations over HTTP on the local stack. Baseline: 10 ms at the 99th percentile."""
     from benchmarks import reserve as measured
 
     _report(measured.run(requests=requests, accounts=accounts, clients=clients, rate=rate), json_file)
 
 
 @bench.command(epilog=EXAMPLE)
-@click.option("--events", type=SOME, default=40_000, show_default=True, help="Events to measure, of each kind.")
-@click.option("--accounts", type=SOME, default=4_000, show_default=True, help="Active accounts, of each kind.")
+@click.option("--events", type=SOME, default=40_000, show_default=True, help="Number of events of each kind.")
+@click.option("--accounts", type=SOME, default=4_000, show_default=True, help="Active accounts of each kind.")
 @_JSON
 def kinds(events: int, accounts: int, json_file: Path | None) -> None:
-    """The core on each kind of account: old subscribers, gifts, families, windows; baseline: one package."""
+    """Measure the core on each kind of account. Baseline: accounts with one package.
+
+    The kinds are, for example, old subscribers, gifts, families and windows.
+    """
     from benchmarks import kinds as measured
 
     _report(measured.run(events=events, accounts=accounts), json_file)
 
 
 @bench.command(epilog=EXAMPLE)
-@click.option("--accounts", type=SOME, default=1_000_000, show_default=True, help="Accounts to load.")
+@click.option("--accounts", type=SOME, default=1_000_000, show_default=True, help="Number of accounts to load.")
 @_JSON
 def memory(accounts: int, json_file: Path | None) -> None:
-    """Memory of a worker for each account it has loaded, without servers; baseline: 400 bytes."""
+    """Measure the memory of a worker per loaded account, without servers. Baseline: 400 bytes."""
     from benchmarks import memory as measured
 
     _report(measured.run(accounts=accounts), json_file)

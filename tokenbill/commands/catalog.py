@@ -1,4 +1,4 @@
-"""``tokenbill catalog``: what is done with price books and plans. One sub-command each."""
+"""``tokenbill catalog``: checks, imports and publishes price books, plans and holidays."""
 
 from pathlib import Path
 
@@ -47,13 +47,14 @@ catalog.add_command(import_sheet_command)
     "--max-price-change",
     "most",
     metavar="FACTOR",
-    help="Also an error: a price that is more than FACTOR times, or less than 1/FACTOR of, that of the version before.",
+    help="Also report an error for each price that is more than FACTOR times the price of the previous version, or "
+    "less than 1/FACTOR of it.",
 )
 @click.pass_context
 def check(context: click.Context, folder: Path, most: str | None) -> None:
-    """Check every *.yaml file below DIR and print what is wrong, with file and line.
+    """Check every *.yaml file below DIR and print each problem with its file and line.
 
-    Exit code 0: fit to be published, perhaps with warnings. 1: not.
+    Exit codes: 0 the catalogue can be published (there may be warnings), 1 it has errors.
     """
     most_micro = None if most is None else _factor(most)
     entries, findings = lint_folder(folder)
@@ -71,19 +72,19 @@ def check(context: click.Context, folder: Path, most: str | None) -> None:
 @click.option(
     "--rerate",
     is_flag=True,
-    help="Publish a price book though it begins before usage that was billed under its name. That usage is named, and "
-    "keeps its price: rating it anew takes an archive of rated events, which is not kept yet.",
+    help="Publish a price book although it begins before usage that was billed under its name. The command names that "
+    "usage, which keeps its price: re-rating it needs an archive of rated events, which is not kept yet.",
 )
 @data_dir_option
 @click.pass_context
 def publish(context: click.Context, folder: Path, rerate: bool, data_dir: Path | None) -> None:
-    """Publish what is new in DIR, and return when every running worker uses it.
+    """Publish the new entries of DIR and return when every running worker uses them.
 
-    A version that is published is never changed: publishing it again with the same content does nothing, with other
-    content is refused. So is, without --rerate, a later version of a price book that begins before usage that was
-    billed under its name.
+    A published version never changes: publishing it again with the same content has no effect, and with other content
+    it is refused. A later version of a price book that begins before usage billed under its name is also refused,
+    unless --rerate is given.
 
-    Exit code 0: in use. 1: published, but some worker does not use it yet. 2: refused.
+    Exit codes: 0 in use, 1 published but not yet used by some worker, 2 refused.
     """
     from billing.errors import CatalogConflict
     from billing.store.store import Store
@@ -112,7 +113,7 @@ def publish(context: click.Context, folder: Path, rerate: bool, data_dir: Path |
 
 
 def _factor(text: str) -> int:
-    """A factor of at least 1, in 1e-6."""
+    """Parse a factor of at least 1; the result is in units of 1e-6."""
     try:
         factor_micro = parse_micro(text)
     except InexactError:
@@ -123,10 +124,10 @@ def _factor(text: str) -> int:
 
 
 def open_catalog(folder: Path) -> Catalog:
-    """Load a catalogue for a command that uses it.
+    """Load the catalogue of a command.
 
     Raises:
-        UserError: it has errors; all of them are in the message, by file and line.
+        UserError: the catalogue has errors; the message lists all of them by file and line.
     """
     try:
         return load_folder(folder)
@@ -137,7 +138,7 @@ def open_catalog(folder: Path) -> Catalog:
 
 
 def _summary(entries: Catalog, errors: int, warnings: int) -> str:
-    """What was read and found, in one line."""
+    """Return one line with the numbers of entries read, errors and warnings."""
     rows = sum(len(book.rows) for book in entries.price_books)
     read = ", ".join(
         (

@@ -1,6 +1,6 @@
-"""``tokenbill catalog import-litellm`` and ``import-sheet``: price lists of others as price books.
+"""``tokenbill catalog import-litellm`` and ``import-sheet``: conversion of external price lists to price books.
 
-The rules are in :mod:`billing.catalog.importers`; here files are read and written.
+The rules are in :mod:`billing.catalog.importers`; this module reads and writes the files.
 """
 
 import re
@@ -40,14 +40,14 @@ _ERRORS_SHOWN = 50
 @click.argument("file", metavar="FILE", type=_PATH)
 @click.option("--out", required=True, type=_PATH, help="Folder for litellm.yaml and litellm-left-out.txt.")
 @click.option(
-    "--effective-from", metavar="T", default=DEFAULT_EFFECTIVE_FROM, show_default=True, help="When it begins."
+    "--effective-from", metavar="T", default=DEFAULT_EFFECTIVE_FROM, show_default=True, help="Start of the prices."
 )
-@click.option("--version", type=click.IntRange(1), default=1, show_default=True, help="Version of the book.")
+@click.option("--version", type=click.IntRange(1), default=1, show_default=True, help="Version of the price book.")
 def import_litellm(file: Path, out: Path, effective_from: str, version: int) -> None:
-    """Make the price book "litellm" (USD) of LiteLLM's price map FILE.
+    """Convert LiteLLM's price map FILE to the price book "litellm" (USD).
 
-    Every price that a price book can express is in OUT/litellm.yaml. Each one that it cannot is in
-    OUT/litellm-left-out.txt, by key and field, with the reason.
+    Every price that a price book can express is written to OUT/litellm.yaml. Every other price is listed in
+    OUT/litellm-left-out.txt by key and field, with the reason.
     """
     begins = check_time(effective_from)
     try:
@@ -72,13 +72,13 @@ def import_litellm(file: Path, out: Path, effective_from: str, version: int) -> 
 @click.command("import-sheet", epilog=SHEET_EXAMPLE)
 @click.argument("file", metavar="FILE", type=_PATH)
 @click.option("--out", required=True, type=_PATH, help="Folder for NAME.yaml.")
-@click.option("--sheet", default="", help="Sheet of an XLSX workbook; needed where several hold something.")
-@click.option("--name", default="", help="Name of the price book; default: that of the file.")
-@click.option("--version", type=click.IntRange(1), default=1, show_default=True, help="The first version.")
-@click.option("--currency", default="", help="Currency such as CNY; default: the one that the sheet states.")
-@click.option("--effective-from", metavar="T", default="", help="When rows without a date begin.")
-@click.option("--timezone", default="Asia/Shanghai", show_default=True, help="Where the dates of the sheet begin.")
-@click.option("--tax-rate", default="", help="Tax that the prices include, such as 0.06; default: by the currency.")
+@click.option("--sheet", default="", help="Sheet of an XLSX workbook; required if several sheets have content.")
+@click.option("--name", default="", help="Name of the price book [default: the name of the file].")
+@click.option("--version", type=click.IntRange(1), default=1, show_default=True, help="Number of the first version.")
+@click.option("--currency", default="", help="Currency such as CNY [default: the currency stated in the sheet].")
+@click.option("--effective-from", metavar="T", default="", help="Start of the prices in rows without a date.")
+@click.option("--timezone", default="Asia/Shanghai", show_default=True, help="Time zone of the dates in the sheet.")
+@click.option("--tax-rate", default="", help="Tax rate included in the prices, such as 0.06 [default: by currency].")
 def import_sheet_command(
     file: Path,
     out: Path,
@@ -90,11 +90,11 @@ def import_sheet_command(
     timezone: str,
     tax_rate: str,
 ) -> None:
-    """Make a price book of the price sheet FILE (CSV or XLSX).
+    """Convert the price sheet FILE (CSV or XLSX) to a price book.
 
     The first row holds headers in English or Chinese, such as 模型, 硬件, 能源, 计量项, 单价(元/百万), 生效日期.
-    Prices stand in one column with their meter, or in one column for each meter. Each date is a version of the book.
-    Nothing is written unless every row is right.
+    Prices are either in one column, with the meter in another, or in one column per meter. Each date becomes a version
+    of the price book. If any row has an error, nothing is written.
     """
     options = SheetOptions(
         name=_matching(_NAME, name or file.stem, "a name of letters, digits, '_', '.' and '-'"),
@@ -121,11 +121,11 @@ def import_sheet_command(
 
 
 def _read_sheet(path: Path, sheet: str) -> Sheet:
-    """The sheet of a file.
+    """Read the sheet of a file.
 
     Raises:
-        UserError: it cannot be read, or is of another kind.
-        SheetProblem: its content is not that of a sheet.
+        UserError: the file cannot be read, or is neither XLSX nor CSV.
+        SheetProblem: the content is not a valid sheet.
     """
     if path.suffix.lower() == ".xlsx":
         return read_xlsx(path.name, _read_bytes(path), sheet)
@@ -160,15 +160,15 @@ def _tax_rate(text: str) -> str:
 
 
 def _left_out(imported: Imported) -> str:
-    """The list as text: key, field, reason and detail, separated by tabs."""
+    """Return the fields left out as text: key, field, reason and detail, separated by tabs."""
     return "key\tfield\treason\tdetail\n" + "".join(f"{entry}\n" for entry in imported.left_out)
 
 
 def check_time(text: str) -> str:
-    """A time with offset as it was written.
+    """Return ``text`` unchanged if it is a time with an offset.
 
     Raises:
-        UserError: it is not one.
+        UserError: the text is not a time with an offset.
     """
     try:
         parse_time_us(text)
@@ -179,10 +179,10 @@ def check_time(text: str) -> str:
 
 
 def read_text(path: Path) -> str:
-    """The text of a UTF-8 file.
+    """Return the text of a UTF-8 file.
 
     Raises:
-        UserError: it cannot be read, or is not UTF-8.
+        UserError: the file cannot be read, or is not UTF-8.
     """
     try:
         return _read_bytes(path).decode("utf-8-sig")
@@ -198,10 +198,10 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file, with its folder.
+    """Write a file, and create its folder if it is missing.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: the file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""``tokenbill demo``: the main job from end to end on the local stack, with a proof at the end."""
+"""``tokenbill demo``: an end-to-end run of the pipeline on the local stack, with verification of every figure."""
 
 import sys
 from pathlib import Path
@@ -16,20 +16,21 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "catalog"
 
 
 @click.command(
-    epilog="Exit codes: 0 every check holds, 1 one does not, 2 something to put right first.\n\n\b\n"
+    epilog="Exit codes: 0 every check holds, 1 a check failed, 2 a setting must be corrected.\n\n\b\n"
     "Example:\n  tokenbill demo --events 200000 --keep"
 )
 @data_dir_option
 @click.option(
-    "--events", type=click.IntRange(min=1), default=DEFAULT_EVENTS, show_default=True, help="Records to send."
+    "--events", type=click.IntRange(min=1), default=DEFAULT_EVENTS, show_default=True, help="Number of records to send."
 )
 @click.option(
-    "--accounts", type=click.IntRange(min=1), default=DEFAULT_ACCOUNTS, show_default=True, help="Accounts to open."
+    "--accounts", type=click.IntRange(min=1), default=DEFAULT_ACCOUNTS, show_default=True, help="Number of accounts."
 )
 @click.option(
     "--trace",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="CSV file with ContextTokens, GeneratedTokens [default: the trace beside the project, else built-in sizes].",
+    help="CSV file with the columns ContextTokens and GeneratedTokens [default: the trace beside the project, else "
+    "built-in sizes].",
 )
 @click.option(
     "--catalog",
@@ -38,8 +39,8 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "catalog"
     default=EXAMPLES,
     help="Folder of the catalogue [default: examples/catalog].",
 )
-@click.option("--keep", is_flag=True, help="Leave the stack running.")
-@click.option("--json", "as_json", is_flag=True, help="End with one line of JSON.")
+@click.option("--keep", is_flag=True, help="Leave the stack running afterwards.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one line of JSON at the end.")
 def demo(
     data_dir: Path | None,
     events: int,
@@ -49,10 +50,11 @@ def demo(
     keep: bool,
     as_json: bool,
 ) -> None:
-    """Send a million usage events through Kafka, Faust and PostgreSQL, kill a worker on the way, and prove the result.
+    """Bill a million usage events on the local stack, kill a worker meanwhile, and verify the result.
 
-    Two emitters in processes of their own send events shaped by a real trace, some of them twice, some to the wrong
-    partition, some malformed. At the end every figure is compared with what the emitters sent.
+    The events pass through Kafka, Faust and PostgreSQL. Two emitter processes send events shaped by a real trace: some
+    are sent twice, some go to the wrong partition, some are malformed. At the end every figure is compared with what
+    the emitters sent.
     """
     from tokenbill.demo.play import Wish, play
     from tokenbill.demo.summary import json_line, show

@@ -1,4 +1,4 @@
-"""``tokenbill explain``: why usage events cost what they cost, from the events and the catalogue alone."""
+"""``tokenbill explain``: explains the price of usage events from the events and the catalogue, without servers."""
 
 import sys
 from contextlib import ExitStack
@@ -24,21 +24,22 @@ _PATH = click.Path(path_type=Path)
 @click.command(epilog=EXAMPLE)
 @click.argument("events", metavar="EVENTFILE", type=_PATH)
 @click.option("--catalog", "catalog_dir", required=True, type=_PATH, help="Folder of the catalogue.")
-@click.option("--price-book", metavar="NAME", help="Price by this book; default: the only one of the catalogue.")
-@click.option("--id", "wanted", metavar="ID", help="Only the events with this id.")
+@click.option("--price-book", metavar="NAME", help="Price book to use [default: the only one of the catalogue].")
+@click.option("--id", "wanted", metavar="ID", help="Explain only the events with this id.")
 @click.option(
     "--format",
     "as_",
     type=click.Choice(["text", "json"]),
     default="text",
     show_default=True,
-    help="json: one line each.",
+    help="Output format; json prints one line per event.",
 )
 def explain(events: Path, catalog_dir: Path, price_book: str | None, wanted: str | None, as_: str) -> None:
-    """Say why each usage event of EVENTFILE (JSON lines; - is stdin) costs what it costs.
+    """Explain the price of each usage event of EVENTFILE (JSON lines; - is standard input).
 
-    Which version of the book, which row won and why the others did not, every adjustment, every coefficient, the local
-    time that decided. The JSON is that of rate --explain. What period rules count is counted from the first line on.
+    The explanation gives the version of the price book, the winning row and why the other rows did not win, every
+    adjustment, every coefficient, and the local time that applied. The JSON format is that of rate --explain. Usage for
+    period rules is counted from the first line on.
     """
     catalog = open_catalog(catalog_dir)
     rater = BookRater(catalog, choose_book(catalog, price_book))
@@ -48,7 +49,8 @@ def explain(events: Path, catalog_dir: Path, price_book: str | None, wanted: str
         for value in source:
             if not value.strip():
                 continue
-            line = rater.line(value, explained=True, only=wanted)  # a line that is not wanted counts for those after it
+            # Every line is rated, because period rules count it for the lines after it; `only` limits the explanation.
+            line = rater.line(value, explained=True, only=wanted)
             if wanted is not None and line["id"] != wanted:
                 continue
             text = encode_line(line) if as_ == "json" else (b"\n" if told else b"") + explain_as_text(line).encode()

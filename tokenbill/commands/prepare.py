@@ -1,4 +1,4 @@
-"""``tokenbill prepare``: makes servers that others run ready for Tokenbill. The local stack does this by itself."""
+"""``tokenbill prepare``: prepares existing servers for Tokenbill. `tokenbill up` does this for the local stack."""
 
 from pathlib import Path
 
@@ -17,27 +17,29 @@ Example:
 
 
 @click.command(epilog=EXAMPLE)
-@click.option("--kafka", envvar="TOKENBILL_KAFKA", required=True, help="Bootstrap address [TOKENBILL_KAFKA].")
+@click.option("--kafka", envvar="TOKENBILL_KAFKA", required=True, help="Kafka's address [TOKENBILL_KAFKA].")
 @click.option(
     "--admin-database-url",
     envvar="TOKENBILL_ADMIN_DATABASE_URL",
     required=True,
-    help="PostgreSQL as an administrator [TOKENBILL_ADMIN_DATABASE_URL].",
+    help="URL of the PostgreSQL database, with an administrator's login [TOKENBILL_ADMIN_DATABASE_URL].",
 )
 @click.option(
     "--app-password",
     envvar="TOKENBILL_APP_PASSWORD",
     required=True,
-    help="For workers and relay [TOKENBILL_APP_PASSWORD].",
+    help="Password of the database role of workers, relay and API [TOKENBILL_APP_PASSWORD].",
 )
 @click.option(
     "--report-password",
     envvar="TOKENBILL_REPORT_PASSWORD",
     required=True,
-    help="For readers [TOKENBILL_REPORT_PASSWORD].",
+    help="Password of the read-only database role for reports [TOKENBILL_REPORT_PASSWORD].",
 )
-@click.option("--partitions", type=click.IntRange(min=1), help="Fixed by the first run; then only checked.")
-@click.option("--catalog", "catalog_dir", type=click.Path(path_type=Path), help="Publish this catalogue too.")
+@click.option(
+    "--partitions", type=click.IntRange(min=1), help="Number of partitions; fixed by the first run, then only checked."
+)
+@click.option("--catalog", "catalog_dir", type=click.Path(path_type=Path), help="Also publish this catalogue folder.")
 def prepare(
     kafka: str,
     admin_database_url: str,
@@ -46,7 +48,11 @@ def prepare(
     partitions: int | None,
     catalog_dir: Path | None,
 ) -> None:
-    """Create or upgrade schema, roles and topics. Safe to repeat, and to run twice at once."""
+    """Create or upgrade the database schema, the database roles and the Kafka topics.
+
+    The command may be repeated, and two runs at the same time do no harm. `tokenbill up` does the same for the local
+    stack.
+    """
     prepared = prepare_servers(kafka, admin_database_url, partitions, app_password, report_password)
     click.echo(f"ready: {prepared.partitions} partitions")
     if catalog_dir is not None:

@@ -1,4 +1,4 @@
-"""What every long-running process sets up: servers, logging, memory, waiting for topics."""
+"""Setup shared by the long-running processes: server addresses, logging, memory, waiting for topics."""
 
 import ctypes
 import gc
@@ -30,7 +30,7 @@ CALCULATOR_VARIABLE = "TOKENBILL_CALCULATOR"
 BROKER_WAIT_SECONDS = 60.0
 
 
-# Numbers of glibc's mallopt.
+# Parameter numbers of glibc's mallopt.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 
 
@@ -38,20 +38,20 @@ _KEPT_BYTES = 512 << 20
 
 
 class OneLine(logging.Formatter):
-    """One line per event, a traceback included."""
+    """Log formatter that writes each record as one line, including its traceback."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s")
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
+        """Return the record as one line, with newlines escaped."""
         return super().format(record).replace("\n", "\\n")
 
 
 def relax_garbage_collection() -> None:
-    """Look for reference cycles less often: a fetch makes ten thousand record objects at once, none of them in a cycle.
+    """Run the garbage collector less often: a fetch creates ten thousand record objects, none of them in a cycle.
 
-    With the defaults of Python the search took a third of a busy worker's processor time (benchmarks: pipeline).
+    With Python's defaults the collector took a third of a busy worker's processor time (``tokenbill bench pipeline``).
     """
     gc.collect()
     gc.freeze()
@@ -59,21 +59,25 @@ def relax_garbage_collection() -> None:
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep what is freed: a commit's buffers of many megabytes are needed again by the next one.
+    """Make the C library keep freed memory, because the next commit needs buffers of many megabytes again.
 
-    With its defaults each buffer was mapped anew, and the kernel cleared every page of it: a tenth of both cores
-    (benchmarks: pipeline). Elsewhere than on glibc nothing happens.
+    With glibc's defaults each buffer was mapped anew and the kernel cleared every page of it, which took a tenth of
+    both cores (``tokenbill bench pipeline``). With another C library the function does nothing.
     """
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt"):
         library.mallopt(_M_MMAP_MAX, 0)
         library.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
-        # Only the first arena keeps what is on its top; those of other threads are unmapped when they are empty.
+        # Only the first arena keeps free memory at its top; the arenas of other threads are unmapped when empty.
         library.mallopt(_M_ARENA_MAX, 1)
 
 
 def servers(data_dir: Path | None) -> tuple[str, str]:
-    """Addresses of Kafka and of the application's database: from the environment, else from the stack's folder."""
+    """Return the Kafka address and the application's database URL: from the environment, else from the stack's folder.
+
+    Raises:
+        UserError: an address is in neither of them.
+    """
     kafka, database_url = os.environ.get(KAFKA_VARIABLE), os.environ.get(DATABASE_VARIABLE)
     if kafka is None or database_url is None:
         stack = info(data_dir)
@@ -88,7 +92,11 @@ def servers(data_dir: Path | None) -> tuple[str, str]:
 
 
 def wait_for_topics(kafka: str) -> int:
-    """The number of partitions; waits a minute for the broker."""
+    """Return the number of partitions; wait up to a minute for the broker.
+
+    Raises:
+        UserError: the broker does not answer, or the topics are missing or inconsistent.
+    """
     deadline = time.monotonic() + BROKER_WAIT_SECONDS
     while True:
         try:
@@ -103,7 +111,11 @@ def wait_for_topics(kafka: str) -> int:
 
 
 def session_timeout() -> float:
-    """Seconds of silence after which a worker loses its partitions."""
+    """Return the seconds without a heartbeat after which a worker loses its partitions.
+
+    Raises:
+        UserError: TOKENBILL_SESSION_TIMEOUT is not a number from 6 to 300.
+    """
     text = os.environ.get(SESSION_VARIABLE, "10")
     try:
         seconds = float(text)
@@ -115,7 +127,11 @@ def session_timeout() -> float:
 
 
 def calculator_class() -> type[Calculator]:
-    """The compiled calculator; the plain one only where TOKENBILL_CALCULATOR=reference asks for it."""
+    """Return the compiled calculator, or the plain one if TOKENBILL_CALCULATOR is ``reference``.
+
+    Raises:
+        UserError: TOKENBILL_CALCULATOR has another value.
+    """
     choice = os.environ.get(CALCULATOR_VARIABLE, "compiled")
     if choice == "compiled":
         from billing.calculator.compiled import CompiledCalculator
@@ -129,10 +145,11 @@ def calculator_class() -> type[Calculator]:
 
 
 def log_to_stderr() -> None:
-    """Write the log of a foreground process, one line an event."""
+    """Configure logging of a foreground process: to standard error, one line per record."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLine())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-    logging.getLogger("mode.timers").setLevel(logging.ERROR)  # A timer that is late is no news.
-    for library in ("faust", "mode", "aiokafka", "streams", "aiohttp"):  # "streams": services named after our modules
+    logging.getLogger("mode.timers").setLevel(logging.ERROR)  # Suppresses warnings about late timers.
+    # "streams" is included because Faust names its services after our modules.
+    for library in ("faust", "mode", "aiokafka", "streams", "aiohttp"):
         logging.getLogger(library).setLevel(logging.WARNING)

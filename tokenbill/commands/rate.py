@@ -1,4 +1,4 @@
-"""``tokenbill rate``: what each usage event of a file costs, without servers."""
+"""``tokenbill rate``: prices the usage events of a file, without servers."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -24,15 +24,15 @@ Example:
 """
 
 _LINES_PER_STEP = 1_000
-_BYTES_PER_STEP = 1 << 18  # with what is written for them they stay in the cache
+_BYTES_PER_STEP = 1 << 18  # small enough that input and output stay in the processor's cache
 _PATH = click.Path(path_type=Path)
 
 
 def choose_book(catalog: Catalog, name: str | None) -> str:
-    """The book to price by: the one named, else the only one.
+    """Return the name of the price book to use: ``name``, else the only one of the catalogue.
 
     Raises:
-        UserError: there is none of that name, or not exactly one.
+        UserError: no price book has that name, or the catalogue does not have exactly one.
     """
     books = ", ".join(catalog.books)
     if name is not None:
@@ -50,16 +50,16 @@ def choose_book(catalog: Catalog, name: str | None) -> str:
 
 @click.command(epilog=EXAMPLE)
 @click.option("--catalog", "catalog_dir", required=True, type=_PATH, help="Folder of the catalogue.")
-@click.option("--events", required=True, type=_PATH, help="JSON lines of usage events; - is stdin.")
-@click.option("--price-book", metavar="NAME", help="Price by this book; default: the only one of the catalogue.")
-@click.option("--out", type=_PATH, help="Write here instead of standard output.")
-@click.option("--explain", "explained", is_flag=True, help="Add to each line why it costs that.")
+@click.option("--events", required=True, type=_PATH, help="File of usage events, JSON lines; - is standard input.")
+@click.option("--price-book", metavar="NAME", help="Price book to use [default: the only one of the catalogue].")
+@click.option("--out", type=_PATH, help="Output file [default: standard output].")
+@click.option("--explain", "explained", is_flag=True, help="Add an explanation of the price to each line.")
 def rate(catalog_dir: Path, events: Path, price_book: str | None, out: Path | None, explained: bool) -> None:
-    """Price usage events: one JSON line for each, with the amount or the reason why there is none.
+    """Price usage events: one JSON line per event, with the amount or the reason of the rejection.
 
-    Needs no servers, applies no time limits and does not look for duplicates. Blank lines are left out. Where prices
-    depend on a period, usage is counted per account in the order of the file, from nothing at the first line, in
-    memory; what is missing to a commitment at the end of a period is not charged here (simulate does).
+    The command needs no servers, applies no time limits and does not detect duplicates. It skips blank lines. Where
+    prices depend on a period, usage is counted in memory, per account and in file order, from zero at the first line.
+    The shortfall of a commitment at the end of a period is not charged here (simulate charges it).
     """
     catalog = open_catalog(catalog_dir)
     name = choose_book(catalog, price_book)
@@ -76,10 +76,10 @@ def rate(catalog_dir: Path, events: Path, price_book: str | None, out: Path | No
 
 
 def open_file(stack: ExitStack, path: Path, mode: str) -> BinaryIO:
-    """Open a file that a person named; ``-`` is standard input.
+    """Open a file given on the command line; ``-`` is standard input.
 
     Raises:
-        UserError: it cannot be opened.
+        UserError: the file cannot be opened.
     """
     if str(path) == "-" and mode == "rb":
         return sys.stdin.buffer
@@ -93,14 +93,14 @@ def open_file(stack: ExitStack, path: Path, mode: str) -> BinaryIO:
 def rate_lines(
     rater: CompiledRater, source: BinaryIO, target: BinaryIO, advance: Callable[[int], None] = lambda _bytes: None
 ) -> None:
-    """Price the lines of a file of any size in bounded memory; a line longer than the buffer makes it wider."""
+    """Price the lines of a file of any size in bounded memory; the buffer grows to hold the longest line."""
     text = bytearray(_BYTES_PER_STEP)
     held = 0
     while True:
         if 2 * (held + 1) > len(text):
             text.extend(bytes(len(text)))
         with memoryview(text) as room:
-            read = source.readinto1(room[held:-1])  # type: ignore[attr-defined]  # the last byte is the rater's
+            read = source.readinto1(room[held:-1])  # type: ignore[attr-defined]  # the rater needs the last byte
         held += read
         taken, output = rater.rate(text, held, ended=not read)
         target.write(output)
@@ -113,7 +113,7 @@ def rate_lines(
 
 
 def explain_lines(rater: BookRater, source: BinaryIO, target: BinaryIO, advance: Callable[[int], None]) -> None:
-    """Price the lines of a file the plain way, and say why each costs that."""
+    """Price the lines of a file with the plain rater and add an explanation to each."""
     done = 0
     for number, line in enumerate(source, 1):
         done += len(line)
@@ -128,7 +128,7 @@ def explain_lines(rater: BookRater, source: BinaryIO, target: BinaryIO, advance:
 
 @contextmanager
 def _progress(events: Path) -> Iterator[Callable[[int], None]]:
-    """A bar over the bytes of the file, on standard error, where that is a terminal."""
+    """Show a progress bar over the bytes of the file on standard error, if that is a terminal."""
     console = Console(stderr=True)
     if not console.is_terminal or not events.is_file():
         yield lambda _bytes: None

@@ -1,4 +1,4 @@
-"""`tokenbill report`: balances, usage, revenue and the trial balance, read from the database."""
+"""`tokenbill report`: balances, usage, revenue, bills and the trial balance, read from the database."""
 
 import json
 import sys
@@ -25,12 +25,12 @@ Examples:
 
 
 class Dimensions(click.ParamType):
-    """Names of dimensions, comma-separated."""
+    """Option type of a comma-separated list of usage dimensions."""
 
     name = "dimensions"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        """Split the list, or say which names there are."""
+        """Split the list; fail with a message that lists the valid names if a name is unknown."""
         names = value if isinstance(value, tuple) else tuple(name.strip() for name in str(value).split(","))
         for name in names:
             if name not in reports.USAGE_DIMENSIONS:
@@ -40,7 +40,7 @@ class Dimensions(click.ParamType):
 
 def _common(command: Callable[..., Any]) -> Callable[..., Any]:
     command = click.option(
-        "--format", "written_as", type=click.Choice(FORMATS), default="table", show_default=True, help="How to write."
+        "--format", "written_as", type=click.Choice(FORMATS), default="table", show_default=True, help="Output format."
     )(command)
     return click.option(
         "--data-dir", type=click.Path(file_okay=False, path_type=Path), help="Folder of the stack's data and logs."
@@ -48,8 +48,8 @@ def _common(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _span(command: Callable[..., Any]) -> Callable[..., Any]:
-    command = click.option("--to", "to_us", type=Moment(), help="Up to this time, excluded.")(command)
-    return click.option("--from", "from_us", type=Moment(), help="From this time on.")(command)
+    command = click.option("--to", "to_us", type=Moment(), help="End of the time range, exclusive.")(command)
+    return click.option("--from", "from_us", type=Moment(), help="Start of the time range, inclusive.")(command)
 
 
 def _write(rows: Iterable[Row], columns: Sequence[str], written_as: str) -> None:
@@ -59,21 +59,21 @@ def _write(rows: Iterable[Row], columns: Sequence[str], written_as: str) -> None
 
 @click.group(epilog=EXAMPLE)
 def report() -> None:
-    """Read balances, usage, revenue, bills and the trial balance."""
+    """Report balances, usage, revenue, bills and the trial balance."""
 
 
 @report.command(epilog=EXAMPLE)
 @click.option("--account", help="Only this account.")
 @_common
 def balance(account: str | None, data_dir: Path | None, written_as: str) -> None:
-    """Accounts with their wallets and buckets, one row a bucket."""
+    """List accounts with their wallets and buckets, one row per bucket."""
     _write(
         _at_least_one(reports.balances(database_url(data_dir), account), account), reports.BALANCE_COLUMNS, written_as
     )
 
 
 def _at_least_one(rows: Iterable[Row], account: str | None) -> Iterator[Row]:
-    """The rows; where a named account has none, a word about it beside the empty report."""
+    """Yield the rows; if a given account has none, print a message to standard error."""
     known = account is None
     for row in rows:
         known = True
@@ -83,11 +83,16 @@ def _at_least_one(rows: Iterable[Row], account: str | None) -> Iterator[Row]:
 
 
 @report.command(epilog=EXAMPLE)
-@click.option("--by", type=Dimensions(), default="model", show_default=True, help="Dimensions, comma-separated.")
+@click.option(
+    "--by", type=Dimensions(), default="model", show_default=True, help="Dimensions to group by, comma-separated."
+)
 @_span
 @_common
 def usage(by: tuple[str, ...], from_us: int | None, to_us: int | None, data_dir: Path | None, written_as: str) -> None:
-    """Events, tokens and money by dimension; --from and --to bound the hour of the events' own time."""
+    """Sum events, tokens and money by dimension.
+
+    --from and --to limit the hour of the events' own time.
+    """
     rows = reports.usage(database_url(data_dir), by, from_us, to_us)
     _write(rows, (*by, "currency", *reports.USAGE_SUMS), written_as)
 
@@ -96,23 +101,29 @@ def usage(by: tuple[str, ...], from_us: int | None, to_us: int | None, data_dir:
 @_span
 @_common
 def revenue(from_us: int | None, to_us: int | None, data_dir: Path | None, written_as: str) -> None:
-    """Revenue without tax by plan or price book; --from and --to bound the time of the commit."""
+    """Sum revenue without tax by plan or price book.
+
+    --from and --to limit the time of the commit.
+    """
     _write(reports.revenue(database_url(data_dir), from_us, to_us), reports.REVENUE_COLUMNS, written_as)
 
 
 @report.command(epilog=EXAMPLE)
-@click.option("--open", "only_open", is_flag=True, help="Only what is not paid: the file for who collects it.")
+@click.option("--open", "only_open", is_flag=True, help="Only unpaid bills: the list for the collecting party.")
 @_common
 def bills(only_open: bool, data_dir: Path | None, written_as: str) -> None:
-    """Bills of postpaid accounts; paid ones are confirmed with bill.collected.v1."""
+    """List the bills of postpaid accounts.
+
+    The account command bill.collected.v1 confirms that a bill was paid.
+    """
     _write(reports.bills(database_url(data_dir), only_open=only_open), reports.BILL_COLUMNS, written_as)
 
 
 @report.command("trial-balance", epilog=EXAMPLE)
-@click.option("--as-of", "as_of_us", type=Moment(), help="With commits up to this time.")
+@click.option("--as-of", "as_of_us", type=Moment(), help="Include only commits up to this time.")
 @_common
 def trial_balance(as_of_us: int | None, data_dir: Path | None, written_as: str) -> None:
-    """Every control account (debit positive) and their sum, which is 0."""
+    """List the balance of every control account (debit positive) and their sum, which is 0."""
     with explained():
         balances, total = reports.trial_balance(database_url(data_dir), as_of_us)
     if written_as == "json":

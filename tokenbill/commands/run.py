@@ -1,4 +1,4 @@
-"""``tokenbill worker``, ``relay`` and ``scheduler``: one process in the foreground, until SIGTERM. No rules."""
+"""``tokenbill worker``, ``relay`` and ``scheduler``: each runs one process in the foreground until SIGTERM."""
 
 import logging
 import os
@@ -25,14 +25,16 @@ from tokenbill.commands.process import (
 )
 from tokenbill.replays.histories import LogStore
 
-_DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the local stack to join.")
+_DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Data folder of the local stack to use.")
 _WEB_PORT = click.option("--web-port", type=int, default=6066, show_default=True, help="Port of /health and /metrics.")
 _WEB_HOST = click.option("--web-host", default="127.0.0.1", show_default=True, help="Address of /health and /metrics.")
 
 
 @click.command()
 @click.option(
-    "--name", default=f"{socket.gethostname()}-{os.getpid()}", help="Name in logs and in the list of running workers."
+    "--name",
+    default=f"{socket.gethostname()}-{os.getpid()}",
+    help="Name in logs and in the list of running workers [default: HOSTNAME-PID].",
 )
 @_WEB_PORT
 @_WEB_HOST
@@ -40,8 +42,9 @@ _WEB_HOST = click.option("--web-host", default="127.0.0.1", show_default=True, h
 def worker(name: str, web_port: int, web_host: str, data_dir: Path | None) -> None:
     """Run one Faust worker in the foreground.
 
-    TOKENBILL_KAFKA and TOKENBILL_DATABASE_URL name the servers; without them those of --data-dir are used.
-    TOKENBILL_SESSION_TIMEOUT is the seconds after which a silent worker loses its partitions (10).
+    TOKENBILL_KAFKA and TOKENBILL_DATABASE_URL are the addresses of the servers; if they are not set, the servers of the
+    local stack in --data-dir are used. TOKENBILL_SESSION_TIMEOUT is the number of seconds (default 10) without a
+    heartbeat after which a worker loses its partitions.
 
     \b
     Example:
@@ -78,9 +81,10 @@ def worker(name: str, web_port: int, web_host: str, data_dir: Path | None) -> No
 @_WEB_HOST
 @_DATA_DIR
 def relay(web_port: int, web_host: str, data_dir: Path | None) -> None:
-    """Run the relay in the foreground: it publishes what workers committed, each record once.
+    """Run the relay in the foreground: it publishes committed output to Kafka, each record once.
 
-    TOKENBILL_KAFKA and TOKENBILL_DATABASE_URL name the servers; without them those of --data-dir are used.
+    TOKENBILL_KAFKA and TOKENBILL_DATABASE_URL are the addresses of the servers; if they are not set, the servers of the
+    local stack in --data-dir are used.
 
     \b
     Example:
@@ -111,9 +115,13 @@ def relay(web_port: int, web_host: str, data_dir: Path | None) -> None:
 @_WEB_HOST
 @_DATA_DIR
 def scheduler(web_port: int, web_host: str, data_dir: Path | None) -> None:
-    """Run the scheduler in the foreground: it lets time pass for accounts that nothing else touches.
+    """Run the scheduler in the foreground: it triggers overdue changes where no records arrive.
 
-    TOKENBILL_KAFKA and TOKENBILL_DATABASE_URL name the servers; without them those of --data-dir are used.
+    Expiry, renewal and other changes by time happen when a partition receives a record. The scheduler sends a command
+    to each partition that has an overdue account and receives none.
+
+    TOKENBILL_KAFKA and TOKENBILL_DATABASE_URL are the addresses of the servers; if they are not set, the servers of the
+    local stack in --data-dir are used.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""``tokenbill serve``: the HTTP API in the foreground, until SIGTERM. ``tokenbill api-key``: who may call it."""
+"""``tokenbill serve`` runs the HTTP API in the foreground until SIGTERM; ``tokenbill api-key`` manages its keys."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tokenbill.commands.table import write_rows
 from tokenbill.commands.times import time_option
 from tokenbill.errors import UserError
 
-_DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the local stack to join.")
+_DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Data folder of the local stack to use.")
 STOP_SECONDS = 10
 
 
@@ -25,10 +25,13 @@ STOP_SECONDS = 10
 @click.option("--port", type=int, default=8080, show_default=True, help="Port to listen on.")
 @_DATA_DIR
 def serve(host: str, port: int, data_dir: Path | None) -> None:
-    """Run the HTTP API in the foreground. Start several behind a proxy; they share nothing but the servers.
+    """Run the HTTP API in the foreground.
 
-    TOKENBILL_KAFKA and TOKENBILL_DATABASE_URL name the servers; without them those of --data-dir are used.
-    The API speaks plain HTTP: on another address than loopback, put a proxy with TLS in front of it.
+    Several instances may run behind a proxy; they share only the servers. The API speaks plain HTTP: on an address
+    other than loopback, put a proxy with TLS in front of it.
+
+    TOKENBILL_KAFKA and TOKENBILL_DATABASE_URL are the addresses of the servers; if they are not set, the servers of the
+    local stack in --data-dir are used.
 
     \b
     Example:
@@ -60,7 +63,7 @@ def serve(host: str, port: int, data_dir: Path | None) -> None:
 
 @click.group(name="api-key")
 def api_key() -> None:
-    """Make, list and revoke keys of the HTTP API.
+    """Create, list and revoke keys of the HTTP API.
 
     \b
     Example:
@@ -70,15 +73,15 @@ def api_key() -> None:
 
 @api_key.command(name="create")
 @click.argument("name")
-@click.option("--role", type=click.Choice(ROLES), required=True, help="What the key may do.")
-@click.option("--account", help="Only this account [default: every account].")
-@click.option("--expires", metavar="TIME", help="RFC 3339 time from which it is refused [default: never].")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.option("--role", type=click.Choice(ROLES), required=True, help="Permissions of the key.")
+@click.option("--account", help="Restrict the key to this account [default: every account].")
+@click.option("--expires", metavar="TIME", help="RFC 3339 time from which the key is refused [default: never].")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @_DATA_DIR
 def create(
     name: str, role: str, account: str | None, expires: str | None, as_json: bool, data_dir: Path | None
 ) -> None:
-    """Make a key and show it, this once: only its digest is stored.
+    """Create a key named NAME and print it. It is printed only once, because only its digest is stored.
 
     \b
     Example:
@@ -96,7 +99,7 @@ def create(
 
 
 @api_key.command(name="list")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @_DATA_DIR
 def list_(as_json: bool, data_dir: Path | None) -> None:
     """List the keys, without their secrets.
@@ -120,7 +123,7 @@ def list_(as_json: bool, data_dir: Path | None) -> None:
 @click.argument("key_id")
 @_DATA_DIR
 def revoke(key_id: str, data_dir: Path | None) -> None:
-    """Revoke a key for good; the API refuses it within five seconds.
+    """Revoke a key permanently; the API refuses it within five seconds.
 
     \b
     Example:

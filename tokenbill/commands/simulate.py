@@ -1,4 +1,4 @@
-"""``tokenbill simulate``: what a file of commands and usage leads to, without servers."""
+"""``tokenbill simulate``: bills a file of commands and usage with the billing engine, without servers."""
 
 import json
 import sys
@@ -23,7 +23,7 @@ EXAMPLE = """
 Examples:
   tokenbill simulate --catalog examples/catalog --events examples/customer-life.jsonl
   tokenbill simulate --catalog examples/catalog --events examples/customer-life.jsonl \\
-    --as-of 2027-06-01T00:00:00+08:00 --account-events told.jsonl --out balances.json
+    --as-of 2027-06-01T00:00:00+08:00 --account-events account-events.jsonl --out balances.json
 """
 
 
@@ -31,12 +31,15 @@ OUT = click.Path(path_type=Path, dir_okay=False)
 
 
 def _corrects_usage(events: Path) -> bool:
-    """Whether a file may void or correct usage: then its lines stay in memory. Of standard input nobody knows, and
-    what is escaped is not read here."""
+    """Return True if the file may void or correct usage; its lines must then stay in memory.
+
+    The test is a text search for the command types. It returns True for standard input, which cannot be searched, and
+    for files with escaped characters, which it does not decode.
+    """
     try:
         with events.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as text:
             return any(text.find(mark) >= 0 for mark in (VoidUsage.TYPE.encode(), CorrectUsage.TYPE.encode(), b"\\u"))
-    except (OSError, ValueError):  # no file, an empty one, or none that can be mapped
+    except (OSError, ValueError):  # no file, an empty file, or a file that cannot be mapped
         return True
 
 
@@ -54,26 +57,31 @@ def _time(_context: click.Context, _parameter: click.Parameter, value: str | Non
     "--catalog", "catalog_dir", required=True, type=click.Path(path_type=Path), help="Folder of the catalogue."
 )
 @click.option(
-    "--events", required=True, type=click.Path(path_type=Path), help="JSON lines, usage and commands; - is stdin."
+    "--events",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="File of usage and commands, JSON lines; - is standard input.",
 )
 @click.option(
-    "--as-of", "as_of_us", callback=_time, help="Roll every account to this time; default: the greatest time."
+    "--as-of", "as_of_us", callback=_time, help="Roll every account forward to this time [default: the latest time]."
 )
-@click.option("--out", type=OUT, help="Write here instead of standard output.")
+@click.option("--out", type=OUT, help="Output file [default: standard output].")
 @click.option(
     "--account-events",
     "told",
     type=OUT,
-    help="Write here what account.events would say: outcomes and reasons of commands, alerts, renewals (JSON lines).",
+    help="Write the events of the topic account.events to this file (JSON lines): outcomes of commands with reasons, "
+    "alerts, renewals.",
 )
-@click.option("--reference", is_flag=True, help="Use the plain Python rules instead of the compiled core.")
+@click.option("--reference", is_flag=True, help="Use the plain Python calculator instead of the compiled core.")
 def simulate(
     catalog_dir: Path, events: Path, as_of_us: int | None, out: Path | None, told: Path | None, reference: bool
 ) -> None:
-    """Run usage and commands in file order through the billing engine and print every account as one JSON document.
+    """Bill a file of usage and commands in file order and print every account as JSON.
 
-    Needs no servers and applies no time limits. The same input gives the same bytes. Time is that of the lines: a file
-    with times far ahead, or --as-of, shows renewals, expiry and bills.
+    The billing engine decides the lines without servers and without time limits; the result is one JSON document. The
+    same input gives the same bytes. Time is taken from the lines: a file with times far ahead, or --as-of, shows
+    renewals, expiry and bills.
     """
     try:
         with nullcontext() if told is None else told.open("wb") as lines:
@@ -87,7 +95,7 @@ def simulate(
 
 
 def _at(time_us: int, event: bytes) -> bytes:
-    """The event as a line, at the time of what brought it about: a run without Kafka has no log's time."""
+    """Return the event as a line with the time of the input line that caused it, as there is no log time."""
     return dump_json(json.loads(event) | {"time": format_time_us(time_us)}) + b"\n"
 
 

@@ -1,4 +1,4 @@
-"""`tokenbill up`, `down` and `status`: the local stack at the command line. What they do is in `tokenbill.stack`."""
+"""`tokenbill up`, `down` and `status`: command line of the local stack, which `tokenbill.stack` implements."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PART_NAMES = {"kafka": "Kafka", "postgresql": "PostgreSQL"}
 
 
 def data_dir_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--data-dir`, the same for every command that uses the stack."""
+    """Add the option `--data-dir`, the same for every command that uses the stack."""
     return click.option(
         "--data-dir",
         type=click.Path(file_okay=False, path_type=Path),
@@ -46,14 +46,16 @@ def _progress() -> Iterator[Progress]:
 
 
 @click.command(
-    epilog="Exit codes: 0 everything is ready, 1 a process did not become ready, 2 something to put right first."
+    epilog="Exit codes: 0 every process is ready, 1 a process did not become ready, 2 a setting must be corrected."
 )
 @data_dir_option
-@click.option("--workers", type=click.IntRange(min=0), help="Number of Faust workers [default: as before, first 1].")
-@click.option("--no-workers", is_flag=True, help="The same as --workers 0.")
-@click.option("--partitions", type=click.IntRange(min=1), help="Partitions, fixed by the first `up` [default: 4].")
-@click.option("--only-servers", is_flag=True, help="Only Kafka and PostgreSQL, with nothing in them.")
-@click.option("--docker", is_flag=True, help="Kafka and PostgreSQL as containers of the official images.")
+@click.option("--workers", type=click.IntRange(min=0), help="Number of Faust workers [default: unchanged; 1 at first].")
+@click.option("--no-workers", is_flag=True, help="Same as --workers 0.")
+@click.option(
+    "--partitions", type=click.IntRange(min=1), help="Number of partitions; fixed by the first `up` [default: 4]."
+)
+@click.option("--only-servers", is_flag=True, help="Start only Kafka and PostgreSQL; create no schema and no topics.")
+@click.option("--docker", is_flag=True, help="Run Kafka and PostgreSQL as containers of the official images.")
 def up(
     data_dir: Path | None,
     workers: int | None,
@@ -62,10 +64,11 @@ def up(
     only_servers: bool,
     docker: bool,
 ) -> None:
-    """Start the local stack, or find it running, and return when it serves.
+    """Start the local stack, unless it runs already, and return when every process is ready.
 
-    Kafka and PostgreSQL run on loopback, with relay and workers, each a process that is restarted when it dies.
-    TOKENBILL_KAFKA and TOKENBILL_DATABASE_URL name servers to use instead of the embedded ones.
+    Kafka, PostgreSQL, workers, relay, scheduler, HTTP API and webhook sender run on loopback, each in a process that is
+    restarted when it dies. TOKENBILL_KAFKA and TOKENBILL_DATABASE_URL are addresses of servers to use instead of the
+    embedded ones.
 
     Example: tokenbill up --workers 2
     """
@@ -86,7 +89,7 @@ def up(
 @click.command(epilog="Exit code: 0, also when nothing was running.")
 @data_dir_option
 def down(data_dir: Path | None) -> None:
-    """End the local stack in order and say what was ended. The data stays.
+    """Stop the local stack and print what was stopped. The data is kept.
 
     Example: tokenbill down
     """
@@ -95,11 +98,13 @@ def down(data_dir: Path | None) -> None:
     click.echo("The stack is down; its data stays.")
 
 
-@click.command(epilog="Exit codes: 0 everything runs, 3 the stack is down or partly down.")
+@click.command(epilog="Exit codes: 0 every process runs, 3 the stack is down or partly down.")
 @data_dir_option
-@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def status(data_dir: Path | None, as_json: bool) -> None:
-    """Show addresses, processes and how far they are behind.
+    """Show the addresses and processes of the local stack, and how many records wait.
+
+    Records wait for a commit (input topics) or for publication (outbox).
 
     Example: tokenbill status --json
     """
@@ -130,7 +135,7 @@ def _print_parts(found: StackInfo) -> None:
 
 
 def _without_password(url: str | None) -> str | None:
-    """For people; programs get the whole address by `status --json`."""
+    """Return the URL with its password hidden, for display; `status --json` gives programs the whole URL."""
     if url is None:
         return None
     parts = urlsplit(url)

@@ -1,4 +1,4 @@
-"""``tokenbill suspense``: rejected usage events: list them, look at one, send them again. No rules."""
+"""``tokenbill suspense``: lists, shows and resubmits rejected usage events. The rules are in `billing.suspense`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from billing.store import suspense_records as stored
 from billing.store.database import Database
 from billing.store.published_catalog import read_catalog
 from billing.suspense import RecordPlace, SentAgain, as_it_was, held_object, listed_object, parse_place, repaired
-from schemas.rejections import REASONS, Rejection
+from schemas.refusal_codes import REASONS
+from schemas.refusals import Refusal
 from schemas.topics import USAGE_TOPIC
 from tokenbill.command_database import explained, opened
 from tokenbill.commands.process import servers
@@ -25,14 +26,14 @@ from tokenbill.commands.table import FORMATS, write_rows
 from tokenbill.commands.times import Moment
 from tokenbill.errors import UserError
 
-_DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the local stack to join.")
-_REASON = click.option("--reason", type=click.Choice(REASONS), metavar="REASON", help="Only with this reason.")
-_ACCOUNT = click.option("--account", help="Only of this account, where the event named one.")
+_DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Data folder of the local stack to use.")
+_REASON = click.option("--reason", type=click.Choice(REASONS), metavar="REASON", help="Only events with this reason.")
+_ACCOUNT = click.option("--account", help="Only events that name this account.")
 _COLUMNS = ("place", "time", "reason", "account", "source", "id", "state", "sent_to", "detail")
 
 
 def _user() -> str:
-    """The name of the system's user, or its number where a container has no name for it."""
+    """Return the name of the system user, or the uid if the user has no name, as in some containers."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -41,7 +42,9 @@ def _user() -> str:
 
 @click.group(short_help="List, show and resubmit rejected usage events.")
 def suspense() -> None:
-    """Rejected usage events. Each is kept for good with its bytes and its reason, by its place in Kafka.
+    """List, show and resubmit rejected usage events.
+
+    Each rejected event is kept permanently with its bytes and the reason. Its place in Kafka identifies it.
 
     \b
     Examples:
@@ -54,11 +57,11 @@ def suspense() -> None:
 @suspense.command("list")
 @_REASON
 @_ACCOUNT
-@click.option("--open/--all", "only_open", default=True, show_default=True, help="Only what nobody sent again.")
-@click.option("--from", "from_us", type=Moment(), help="Records from this time on, by Kafka's clock (RFC 3339).")
-@click.option("--to", "to_us", type=Moment(), help="Up to this time, excluded.")
+@click.option("--open/--all", "only_open", default=True, show_default=True, help="Only events not resubmitted, or all.")
+@click.option("--from", "from_us", type=Moment(), help="Only records from this time on, by Kafka's clock (RFC 3339).")
+@click.option("--to", "to_us", type=Moment(), help="Only records before this time, by Kafka's clock (RFC 3339).")
 @click.option(
-    "--format", "written_as", type=click.Choice(FORMATS), default="table", show_default=True, help="How to write."
+    "--format", "written_as", type=click.Choice(FORMATS), default="table", show_default=True, help="Output format."
 )
 @_DATA_DIR
 def list_(
@@ -70,8 +73,14 @@ def list_(
     written_as: str,
     data_dir: Path | None,
 ) -> None:
-    """List rejected events, oldest first. State: open; resubmitted (not decided yet); rated (now or before);
-    rejected_again (a row of its own replaces this one).
+    """List rejected events, oldest first.
+
+    \b
+    The column state is one of:
+      open            not resubmitted
+      resubmitted     sent again, not decided yet
+      rated           rated after the resubmission, or rated before it
+      rejected_again  rejected again; a new row replaces this one
 
     \b
     Example:
@@ -84,11 +93,11 @@ def list_(
 
 @suspense.command()
 @click.argument("place", nargs=-1, required=True, metavar="TOPIC/PARTITION/OFFSET")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
-@click.option("--bytes", "only_bytes", is_flag=True, help="Only the bytes of the event, as they came.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("--bytes", "only_bytes", is_flag=True, help="Print only the original bytes of the event.")
 @_DATA_DIR
 def show(place: tuple[str, ...], as_json: bool, only_bytes: bool, data_dir: Path | None) -> None:
-    """Show one rejected event: what is known of it, its headers and bytes, and what to do about it.
+    """Show one rejected event: its details, headers and bytes, and the recommended remedy.
 
     \b
     Examples:
@@ -118,13 +127,13 @@ def show(place: tuple[str, ...], as_json: bool, only_bytes: bool, data_dir: Path
     click.echo(f"\n{document['advice']['zh']}\n{document['advice']['en']}\n\n{_line(document['value'])}")
 
 
-@suspense.command(epilog="Exit codes: 0 all were sent (or none was wanted), 2 something could not be: it says what.")
+@suspense.command(epilog="Exit codes: 0 every event was sent (or none matched), 2 an error; the message names it.")
 @click.argument("places", nargs=-1, metavar="[TOPIC/PARTITION/OFFSET]...")
 @_REASON
 @_ACCOUNT
-@click.option("--with", "repair", type=click.File("rb"), help="Send this repaired event (JSON) in the place of one.")
-@click.option("--by", default=_user, help="Who resubmits, for the record [default: the system's user].")
-@click.option("--again", is_flag=True, help="Also what was sent again before; named places only.")
+@click.option("--with", "repair", type=click.File("rb"), help="File with the repaired event (JSON) to send instead.")
+@click.option("--by", default=_user, help="Name to record as the sender [default: the system user].")
+@click.option("--again", is_flag=True, help="Also send events that were resubmitted before; only with given places.")
 @_DATA_DIR
 def resubmit(
     places: tuple[str, ...],
@@ -135,10 +144,11 @@ def resubmit(
     again: bool,
     data_dir: Path | None,
 ) -> None:
-    """Send rejected events to usage.events again: same key, headers and bytes, or repaired (--with).
+    """Send rejected events to usage.events again: with the same key, headers and bytes, or repaired (--with).
 
-    An event is rated once, however often it is sent: its identity sees to that. If this command dies between sending
-    and noting it, the next one sends the same again, which is then a duplicate. Rejected again, it is a row of its own.
+    An event's identity ensures that it is rated only once, however often it is sent. If this command is killed after
+    sending and before recording it, the next run sends the events again; the second copies are duplicates. An event
+    that is rejected again becomes a new row.
 
     \b
     Examples:
@@ -178,8 +188,8 @@ def _resubmit_places(
             outgoing = [as_it_was(kept.held, partitions) for kept in found]
         else:
             made = repaired(found[0].held, repair, partitions, declared)
-            if isinstance(made, Rejection):
-                raise UserError("The repaired event would be rejected", f"{made.reason}: {made.detail}", "Correct it.")
+            if isinstance(made, Refusal):
+                raise UserError("The repaired event would be rejected", f"{made.code}: {made.detail}", "Correct it.")
             outgoing = [made]
         sent, failed = _send(resubmission, kafka, found, outgoing, repair, by)
     for kept, sent_to in sent:
@@ -193,7 +203,7 @@ def _resubmit_all(database: Database, kafka: str, wanted: stored.Wanted, by: str
     while True:
         with database.transaction() as connection:
             resubmission = stored.Resubmission(connection)
-            # What is rejected again meanwhile is a new row: it waits for the next time.
+            # An event rejected again meanwhile is a new row beyond these commits; the next run may send it.
             commits = resubmission.commits() if commits is None else commits
             found = resubmission.page(wanted, commits, after)
             outgoing = [as_it_was(kept.held, len(commits)) for kept in found]

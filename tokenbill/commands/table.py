@@ -1,4 +1,4 @@
-"""Rows of a report as table, CSV or JSON, written as they come: nothing is held but what a table measures."""
+"""Output of report rows as table, CSV or JSON; rows are streamed, and a table buffers only its first rows."""
 
 import csv
 import json
@@ -10,7 +10,7 @@ Row = Mapping[str, str | int | None]
 
 FORMATS = ("table", "csv", "json")
 MEASURED_ROWS = 1_000
-"""Rows that a table looks at to choose its widths; a longer value later only moves its own line."""
+"""Number of rows used to determine column widths; a longer value in a later row misaligns only that row."""
 
 
 def write_rows(rows: Iterable[Row], columns: Sequence[str], written_as: str, out: TextIO) -> None:

@@ -1,4 +1,4 @@
-"""Times that people give to a command: RFC 3339, with an offset."""
+"""Parsing of times in command-line options: RFC 3339 with an offset."""
 
 from datetime import datetime
 from typing import Any
@@ -12,12 +12,12 @@ _INSTEAD = "Write 2027-01-01T00:00:00Z."
 
 
 class Moment(click.ParamType):
-    """An RFC 3339 time with offset, as microseconds."""
+    """Option type of an RFC 3339 time with an offset; the value is microseconds UTC."""
 
     name = "time"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Read the time, or say what one looks like."""
+        """Parse the time; fail with a message that describes the format."""
         if isinstance(value, int):
             return value
         try:
@@ -27,10 +27,10 @@ class Moment(click.ParamType):
 
 
 def time_option(option: str, text: str | None) -> datetime | None:
-    """The moment that an option names; None where it is not given.
+    """Return the time given to an option; None if the option is not given.
 
     Raises:
-        UserError: it is no time, or has no offset.
+        UserError: the text is not an RFC 3339 time, or has no offset.
     """
     if text is None:
         return None

@@ -1,4 +1,4 @@
-"""``tokenbill webhook``: who is told of account events. ``tokenbill webhooks``: the process that tells them."""
+"""``tokenbill webhook`` manages webhooks and their deliveries; ``tokenbill webhooks`` runs the process that sends."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from tokenbill.commands.process import log_to_stderr, servers, wait_for_topics
 from tokenbill.commands.times import time_option
 from tokenbill.errors import UserError
 
-_DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the local stack to join.")
-_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+_DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Data folder of the local stack to use.")
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 JOIN_SECONDS = 20.0
 DATABASE_CONNECTIONS = 10
-"""Fewer than requests at a time: these wait for receivers, not for the database."""
+"""Size of the connection pool; fewer than concurrent requests, because these wait for receivers, not for SQL."""
 
 
 @click.command()
@@ -33,9 +33,12 @@ DATABASE_CONNECTIONS = 10
 @click.option("--web-host", default="127.0.0.1", show_default=True, help="Address of /health and /metrics.")
 @_DATA_DIR
 def webhooks(web_port: int, web_host: str, data_dir: Path | None) -> None:
-    """Run the sender of webhooks in the foreground. Several may run; each event is filed once and sent by one.
+    """Run the webhook sender in the foreground.
 
-    TOKENBILL_KAFKA and TOKENBILL_DATABASE_URL name the servers; without them those of --data-dir are used.
+    Several may run: each event is recorded once for each webhook, and one process sends each delivery.
+
+    TOKENBILL_KAFKA and TOKENBILL_DATABASE_URL are the addresses of the servers; if they are not set, the servers of the
+    local stack in --data-dir are used.
 
     \b
     Example:
@@ -65,7 +68,7 @@ def webhooks(web_port: int, web_host: str, data_dir: Path | None) -> None:
         pages = serve_pages(
             web_host, web_port, lambda: {"ready": all(thread.is_alive() for thread in threads)}, CollectorRegistry()
         )
-        # One part that ends by a defect takes the process down, so that the supervisor starts it anew.
+        # If one part ends because of a defect, the process ends too, so that the supervisor restarts it.
         while all(thread.is_alive() for thread in threads):
             for thread in threads:
                 thread.join(0.5)
@@ -78,7 +81,7 @@ def webhooks(web_port: int, web_host: str, data_dir: Path | None) -> None:
 
 @click.group()
 def webhook() -> None:
-    """Register, list and remove webhooks; look at deliveries and replay them.
+    """Register, list and remove webhooks; list and replay their deliveries.
 
     \b
     Example:
@@ -89,11 +92,16 @@ def webhook() -> None:
 @webhook.command()
 @click.argument("url")
 @click.option("--account", help="Only events of this account [default: every account].")
-@click.option("--type", "types", multiple=True, help="Only events of this type, such as threshold.reached.v1 (repeat).")
+@click.option(
+    "--type",
+    "types",
+    multiple=True,
+    help="Only events of this type, such as threshold.reached.v1; may be repeated [default: every type].",
+)
 @_JSON
 @_DATA_DIR
 def add(url: str, account: str | None, types: tuple[str, ...], as_json: bool, data_dir: Path | None) -> None:
-    """Tell URL of account events from now on. The secret that signs them is printed.
+    """Send account events to URL from now on, and print the secret that signs the requests.
 
     \b
     Example:
@@ -140,7 +148,7 @@ def list_(as_json: bool, data_dir: Path | None) -> None:
 @click.argument("webhook_id")
 @_DATA_DIR
 def remove(webhook_id: str, data_dir: Path | None) -> None:
-    """Remove a webhook; what it was not told yet, it is not told.
+    """Remove a webhook; its pending deliveries are not sent.
 
     \b
     Example:
@@ -153,13 +161,19 @@ def remove(webhook_id: str, data_dir: Path | None) -> None:
 
 
 @webhook.command()
-@click.option("--webhook", "webhook_id", help="Of one webhook.")
-@click.option("--state", type=click.Choice((stored.PENDING, stored.DELIVERED, stored.FAILED)), help="In this state.")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="At most so many.")
+@click.option("--webhook", "webhook_id", help="Only deliveries to this webhook.")
+@click.option(
+    "--state",
+    type=click.Choice((stored.PENDING, stored.DELIVERED, stored.FAILED)),
+    help="Only deliveries in this state.",
+)
+@click.option(
+    "--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="Largest number of deliveries."
+)
 @_JSON
 @_DATA_DIR
 def deliveries(webhook_id: str | None, state: str | None, limit: int, as_json: bool, data_dir: Path | None) -> None:
-    """Show deliveries, newest first.
+    """List deliveries, newest first.
 
     \b
     Example:
@@ -179,11 +193,15 @@ def deliveries(webhook_id: str | None, state: str | None, limit: int, as_json: b
 
 @webhook.command()
 @click.argument("webhook_id")
-@click.option("--since", metavar="TIME", help="Only events filed at or after this time (RFC 3339) [default: all].")
-@click.option("--failed", "failed_only", is_flag=True, help="Only what was given up, not what was delivered.")
+@click.option(
+    "--since", metavar="TIME", help="Only deliveries created at or after this time (RFC 3339) [default: all]."
+)
+@click.option("--failed", "failed_only", is_flag=True, help="Only failed deliveries, not those that succeeded.")
 @_DATA_DIR
 def replay(webhook_id: str, since: str | None, failed_only: bool, data_dir: Path | None) -> None:
-    """Send events again, with the ids they had. Finished deliveries are kept for 30 days.
+    """Send the finished deliveries of a webhook again, with the same event ids.
+
+    Finished deliveries are kept for 30 days.
 
     \b
     Example:

@@ -1,4 +1,5 @@
-"""The demonstration: real traffic through the real stack, a worker killed on the way, and an audit of the outcome.
+"""The demonstration: traffic through the real stack, a worker killed on the way, and a check of the outcome.
 
-The emitters know what they sent; the checks ask database and topics, and never the pipeline, whether it arrived.
+The emitters count what they send. The checks compare these counts with the database and the topics, and never ask the
+pipeline itself.
 """

@@ -1,4 +1,4 @@
-"""The view of an independent consumer: topics read from the beginning, ``read_committed``, by Kafka's own client."""
+"""The view of an independent consumer: topics read from the beginning, ``read_committed``, with Kafka's own client."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SEQUENCE = re.compile(rb'"sequence":"([0-9]+)"')
 
 @dataclass(slots=True)
 class RatedView:
-    """What ``usage.rated`` holds: events of the run, records of all, and where sequences are not consecutive."""
+    """The content of ``usage.rated``: events of the run, records of all runs, and holes in the sequences."""
 
     events: int = 0
     records: int = 0
@@ -30,7 +30,7 @@ class RatedView:
 
 
 def records_in(kafka: str, topic: str, say: Say) -> int:
-    """How many records were ever written to a topic that is never compacted and is not transactional."""
+    """Return the number of records ever written to a topic that is neither compacted nor transactional."""
 
     def ask() -> int:
         consumer = Consumer({"bootstrap.servers": kafka, "group.id": "tokenbill-demo"})
@@ -45,7 +45,7 @@ def records_in(kafka: str, topic: str, say: Say) -> int:
 
 
 def read_balances(kafka: str, prefix: str, say: Say) -> dict[str, dict[str, Any]]:
-    """Account to the data of its last ``package.balance`` record, for accounts whose names begin so."""
+    """Return the data of the last ``package.balance`` record of each account whose name starts with ``prefix``."""
 
     def read() -> dict[bytes, bytes]:
         last: dict[bytes, bytes] = {}
@@ -60,7 +60,7 @@ def read_balances(kafka: str, prefix: str, say: Say) -> dict[str, dict[str, Any]
 
 
 def read_rated(kafka: str, source_prefix: str, say: Say) -> RatedView:
-    """Count the run's events in ``usage.rated`` and check every partition's sequence, +1 per record."""
+    """Count the run's events in ``usage.rated``, and check that each partition's sequence rises by 1 per record."""
     mark = b'{"source":"' + source_prefix.encode()
 
     def read() -> RatedView:
@@ -83,7 +83,7 @@ def read_rated(kafka: str, source_prefix: str, say: Say) -> RatedView:
 
 
 def read_rejected(kafka: str, source_prefix: str, say: Say) -> Counter[str]:
-    """The run's records in ``usage.rejected`` by reason."""
+    """Count the run's records in ``usage.rejected`` by reason."""
     mark = b'"source":"' + source_prefix.encode()
 
     def read() -> Counter[str]:

@@ -1,4 +1,4 @@
-"""What must hold after the demo, each with the figures that prove or disprove it. Compares; looks nothing up."""
+"""Checks of the demo's outcome, each with its figures. Compares gathered evidence and reads nothing itself."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SHOWN = 3
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One statement, whether it holds, and the figures."""
+    """A statement, its result, and the figures behind it."""
 
     statement: str
     holds: bool
@@ -28,11 +28,11 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Everything the checks look at, each gathered by its own road."""
+    """The figures that the checks compare, each gathered independently."""
 
     sent: SentCounts
     arrived: int
-    """Records in the log of usage: more than were sent where Kafka's client had to repeat itself (a killed broker)."""
+    """Records in the usage log: more than were sent if Kafka's client repeated some (after the broker was killed)."""
     expected: Expected
     accounts: int
     commands: int
@@ -51,19 +51,19 @@ class Evidence:
 
     @property
     def balances_equal(self) -> bool:
-        """Whether topic and database say the same of every account of the run."""
+        """True if the topic and the database have the same balance for every account of the run."""
         return len(self.database_balances) == self.accounts and self.topic_balances == self.database_balances
 
 
 def check_all(found: Evidence) -> list[Check]:
-    """Every check, in the order in which a person reads them."""
+    """Return all checks in the order in which they are shown."""
     return [*_counts(found), *_money(found), *_views(found), *_survival(found)]
 
 
 def _counts(found: Evidence) -> list[Check]:
     sent, counts, rejected = found.sent, found.counts, sum(found.sent.rejected.values())
     repeated = found.arrived - sent.sent
-    # A bad event that came twice is refused twice: only rated events occupy an identity.
+    # A bad event that arrived twice is rejected twice, because only rated events occupy an identity.
     repeated_bad = min(max(counts.rejected - rejected, 0), max(repeated, 0))
     said = f" and {repeated:,} repeated by Kafka's client" if repeated else ""
     return [

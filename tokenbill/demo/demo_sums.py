@@ -1,4 +1,4 @@
-"""The sums that the demo reads from the database, while the database may be away."""
+"""Sums that the demo reads from the database, with retries while the database is away."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from tokenbill.demo.patience import Say, patiently
 
 
 def committed_sums(database_url: str, say: Say) -> CommittedSums:
-    """Sums over commits; a query waits for a database that does not answer, and ``say`` reports the wait."""
+    """Return the sums over commits. A query waits while the database does not answer, and ``say`` reports the wait."""
     return CommittedSums(database_url, lambda query: patiently("the database", query, (DatabaseDown,), say))

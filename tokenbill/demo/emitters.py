@@ -1,4 +1,4 @@
-"""The emitters as the demo sees them: processes that were given an order, tell how far they are, and hand in totals."""
+"""The emitter processes as the demo runs them: each gets a task, reports its progress, and at the end its totals."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _TAIL_LINES = 15
 
 
 class Emitters:
-    """Emitters at work; leaving the block ends those that still are."""
+    """Running emitter processes. Leaving the ``with`` block kills those that still run."""
 
     def __init__(self, orders: Sequence[EmitterTask], logs: Path) -> None:
         self.first_sent_at: float | None = None
-        """Monotonic time at which the first events were on their way."""
+        """Monotonic time of the first progress report; None before it."""
         self._sent = [0] * len(orders)
         self._done: dict[int, SentCounts] = {}
         self._logs = [logs / f"demo-emitter-{order.number}.log" for order in orders]
@@ -40,15 +40,15 @@ class Emitters:
 
     @property
     def sent(self) -> int:
-        """Events handed to Kafka's client so far."""
+        """Events passed to Kafka's client so far."""
         return sum(self._sent)
 
     @property
     def finished(self) -> bool:
-        """Whether each has handed in its totals.
+        """True if every emitter has reported its totals.
 
         Raises:
-            UserError: one ended without them.
+            UserError: an emitter ended without reporting them.
         """
         for place, process in enumerate(self._processes):
             code = process.poll()
@@ -63,7 +63,7 @@ class Emitters:
         return len(self._done) == len(self._processes)
 
     def totals(self) -> SentCounts:
-        """What all of them sent together."""
+        """Return the totals of all emitters together."""
         rejected: Counter[str] = Counter()
         usage: Counter[tuple[int, int]] = Counter()
         for sent in self._done.values():

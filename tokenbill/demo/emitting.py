@@ -1,9 +1,10 @@
-"""One emitter of the demo, a process of its own: sends its share of the events and keeps account of what it sent.
+"""One emitter of the demo, a process of its own: sends its share of the events and counts what it sent.
 
     python -m tokenbill.demo.emitting    (an :class:`EmitterTask` as JSON on standard input)
 
-Writes JSON lines: ``{"sent": n}`` now and then, at the end one with ``done``. Totals are counts per minute of event
-time and shape, so that whoever has the price list can say what all of it must cost without asking the pipeline.
+Writes JSON lines to standard output: ``{"sent": n}`` as progress, and at the end one line with ``done``. The totals
+count events by minute of event time and shape. With the price list, they give the expected price of all usage without
+asking the pipeline.
 """
 
 from __future__ import annotations
@@ -28,20 +29,20 @@ from tokenbill.demo.trace import built_in_sizes, read_trace
 from tokenbill.demo.traffic import KINDS, LATE_US, account_name, make_shapes, popularity
 
 PATIENCE_SECONDS = 240.0
-"""How long broker troubles may last; librdkafka itself keeps a record for 300 s."""
+"""Longest time that broker failures may last; librdkafka itself keeps a record for 300 s."""
 CHUNK = 500
-"""Events with one time, drawn together."""
+"""Number of events that share one event time and are drawn together."""
 LATE_EVERY = 20
-"""Every so many-th chunk is late usage."""
+"""One chunk in this many is late usage."""
 DUPLICATE_SHARE = ASTRAY_SHARE = 0.01
 REMEMBERED = 2_000
-"""Duplicates repeat one of the last so many events."""
+"""A duplicate repeats one of the last events, up to this many back."""
 REPORT_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class EmitterTask:
-    """What one emitter is to do. ``events`` counts every record, ``bad`` those of them that must be rejected."""
+    """The task of one emitter. ``events`` counts every record; ``bad`` counts those that must be rejected."""
 
     kafka: str
     run: str
@@ -54,13 +55,13 @@ class EmitterTask:
 
     @property
     def source(self) -> str:
-        """The emitter's name; its events carry it with ``#p`` and the partition."""
+        """Source of the emitter's events, without the suffix ``#p`` and the partition that each event adds."""
         return f"urn:demo:{self.run}:node-{self.number}"
 
 
 @dataclass(slots=True)
 class SentCounts:
-    """What one emitter sent: ``rated`` + ``duplicate`` + the sum of ``rejected`` is ``sent``."""
+    """Counts of what one emitter sent: ``rated`` + ``duplicate`` + the sum of ``rejected`` is ``sent``."""
 
     sent: int
     rated: int
@@ -68,11 +69,11 @@ class SentCounts:
     astray: int
     rejected: dict[str, int]
     usage: list[tuple[int, int, int]]
-    """(minute of event time since 1970, shape, events), of the events that must be rated."""
+    """Events that must be rated, as (minute of event time since 1970, shape, events)."""
 
 
 def main() -> None:
-    """Read the order, carry it out, report."""
+    """Read the task from standard input, send its events, and report the totals."""
     order = EmitterTask(**json.loads(sys.stdin.read()))
     emitter = _patient_emitter(order)
     sent = emit(order, emitter)
@@ -81,14 +82,14 @@ def main() -> None:
 
 
 def emit(order: EmitterTask, emitter: Emitter) -> SentCounts:
-    """Send everything; the last records may still be on their way."""
+    """Send all events of a task. The last records may not be acknowledged yet on return."""
     chance = random.Random(f"{order.run}/{order.number}")
     sizes = built_in_sizes() if order.trace is None else read_trace(Path(order.trace))
     shapes = make_shapes(sizes, [KINDS[place] for place in order.kinds])
     names = [account_name(order.run, number) for number in range(order.accounts)]
     weights = popularity(order.accounts)
     every_shape = range(len(shapes))
-    # Every emitter begins at another reason, so that few bad events are still of many kinds.
+    # Every emitter begins with a different reason, so that a small number of bad events still covers many reasons.
     reasons = list(itertools.islice(itertools.cycle(FAULTS), 4 * order.number, 4 * order.number + order.bad))
     usage: Counter[tuple[int, int]] = Counter()
     rejected: Counter[str] = Counter()
@@ -156,7 +157,7 @@ def _send_fault(emitter: Emitter, order: EmitterTask, reason: str, names: list[s
 
 
 def _send_astray(emitter: Emitter, order: EmitterTask, account: str, time_text: str, data: bytes) -> None:
-    """Send a good event to a partition that does not own its account, chosen as librdkafka's default would."""
+    """Send a good event to a partition that does not own its account, chosen with librdkafka's default hash."""
     key = account.encode()
     own = emitter.partition_of(account)
     sequence = emitter.next_sequences[own]

@@ -1,6 +1,7 @@
-"""What the usage that was sent must cost: counts times unit prices, from the price list alone.
+"""Expected price of the usage that was sent: counts times unit prices, from the price list alone.
 
-Linear, so it needs no event: for each shape and minute the number of events, and the unit prices in force then.
+The price is linear, so no single event is needed: for each shape and minute, the number of events and the unit prices
+in force at that minute are enough.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from tokenbill.errors import UserError
 
 
 class NoPrice(Exception):
-    """The catalogue has no price for a usage at a time."""
+    """Raised if the catalogue has no price for a usage at a time."""
 
 
 @dataclass(slots=True)
 class Expected:
-    """Totals of many events: tokens of the token meters, money in pico, standard tokens in micro."""
+    """Totals over events: tokens of the token meters, money in pico, standard tokens in micro."""
 
     events: int = 0
     tokens: int = 0
@@ -32,7 +33,7 @@ class Expected:
 
 
 class PriceList:
-    """The versions of one price book, with what was looked up once."""
+    """The versions of one price book, with a cache of rows and unit prices."""
 
     def __init__(self, catalog: Catalog, book: str) -> None:
         self._catalog = catalog
@@ -41,10 +42,10 @@ class PriceList:
         self._prices: dict[tuple[str, int, Combination], UnitPrices] = {}
 
     def prices(self, shape: Shape, time_us: int) -> UnitPrices:
-        """The unit prices for a shape at a time.
+        """Return the unit prices for a shape at a time.
 
         Raises:
-            NoPrice: there is no version then, no row, or no price for one of its meters.
+            NoPrice: no version is in force, no row matches, or a meter of the shape has no price.
         """
         book = self._catalog.price_book_at(self._book, time_us)
         if book is None:
@@ -68,7 +69,10 @@ class PriceList:
 
 
 def total(price_list: PriceList, shapes: Sequence[Shape], usage: Iterable[tuple[int, int, int]]) -> Expected:
-    """Add up (minute since 1970, shape, events); time bands and versions begin on whole minutes."""
+    """Add up the price of usage, given as (minute since 1970, shape, events).
+
+    Exact, because time bands and versions begin on whole minutes.
+    """
     sums = Expected()
     for minute, number, events in usage:
         shape = shapes[number]
@@ -84,10 +88,10 @@ def total(price_list: PriceList, shapes: Sequence[Shape], usage: Iterable[tuple[
 
 
 def priced_kinds(price_list: PriceList, time_us: int) -> list[int]:
-    """Places in :data:`KINDS` of what this price list has prices for.
+    """Return the indexes in :data:`KINDS` of the kinds for which this price list has prices.
 
     Raises:
-        UserError: it has none for any of them.
+        UserError: it has prices for none of them.
     """
     found: list[int] = []
     why = ""

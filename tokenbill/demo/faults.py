@@ -1,4 +1,7 @@
-"""What an emitter sends wrong on purpose, and the reason of CONTRACT §1 with which each must come back."""
+"""Deliberate faults of usage events, by the reason with which each must be rejected.
+
+The reasons are those of the contract (docs/reference/usage-events.md, "Rejections").
+"""
 
 from __future__ import annotations
 
@@ -57,7 +60,7 @@ FAULTS: dict[str, Fault] = {
     "time_in_future": _as_it_is,
     "overflow": _too_many,
 }
-"""Reason to how a good event is spoilt; an unknown account and a time in the future are spoilt by the sender."""
+"""Functions that spoil a good event, by reason. An unknown account and a future time are set by the sender."""
 
 UNREADABLE = frozenset({"invalid_json"})
-"""Reasons of what nobody can read a number from: such an event uses none up."""
+"""Reasons whose events have no readable number: such an event does not use up a sequence number."""

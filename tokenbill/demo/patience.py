@@ -1,4 +1,4 @@
-"""Asking servers that may be away for a minute: try again, say so, and give up with the reason."""
+"""Retries of requests to a server that may be away for minutes: report the wait, and give up with the reason."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ def patiently(
     say: Say,
     patience_seconds: float = PATIENCE_SECONDS,
 ) -> T:
-    """Do ``work``, again and again while it raises one of ``failures``; ``what`` names the server for a person.
+    """Call ``work`` until it no longer raises one of ``failures``, and return its result.
+
+    ``what`` is the name of the server in messages; ``say`` reports a wait.
 
     Raises:
         UserError: it still fails after ``patience_seconds``.

@@ -1,4 +1,4 @@
-"""The demonstration from beginning to end, in order. Every wait bears a broker or a database that is away."""
+"""The demonstration from start to end, step by step. Every wait tolerates a broker or a database that is away."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ WORKERS = 2
 EMITTERS = 2
 KILL_AT_PERCENT = 40
 BAD_EVERY = 2_500
-"""One event in so many is malformed or cannot be priced."""
+"""One event in this many is malformed or cannot be priced."""
 WORKERS_USE_CATALOG_SECONDS = 60.0
 POLL_SECONDS = 0.5
 LOAD_ACCOUNTS = 1_000
@@ -51,7 +51,7 @@ LOAD_ACCOUNTS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What the person asked for."""
+    """Options of a demonstration."""
 
     data_dir: Path | None
     catalog: Catalog
@@ -63,7 +63,7 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class DemoOutcome:
-    """What came of it."""
+    """The result of a demonstration."""
 
     run: str
     data_dir: Path
@@ -74,7 +74,7 @@ class DemoOutcome:
 
 @dataclass(slots=True)
 class DemoRun:
-    """What every act needs: the running stack, who tells the person, this run's name and its prices."""
+    """State that every step uses: the running stack, the console, the database, and this run's name and prices."""
 
     running: StackInfo
     console: Console
@@ -94,12 +94,12 @@ class DemoRun:
 
     @property
     def prefix(self) -> str:
-        """What the names of this run's accounts begin with."""
+        """Prefix of the names of this run's accounts."""
         return f"demo-{self.run}-"
 
     @property
     def source_prefix(self) -> str:
-        """What the names of this run's emitters begin with."""
+        """Prefix of the sources of this run's emitters."""
         return f"urn:demo:{self.run}:"
 
     def say(self, text: str) -> None:
@@ -110,7 +110,7 @@ def play(wish: Wish, console: Console) -> DemoOutcome:
     """Run the demonstration.
 
     Raises:
-        UserError: something a person can put right is missing, or a server stays away for minutes.
+        UserError: something that a person can put right is missing, or a server stays away for minutes.
     """
     trace = wish.trace or default_trace()
     sizes = built_in_sizes() if trace is None else read_trace(trace)
@@ -134,7 +134,7 @@ def play(wish: Wish, console: Console) -> DemoOutcome:
 
 @contextlib.contextmanager
 def _stage(wish: Wish, console: Console, book: PriceBook) -> Iterator[DemoRun]:
-    """The running stack; ended afterwards if it was started here and is not to be kept."""
+    """Run the stack for the duration of the ``with`` block. It is stopped if it was started here, unless it is kept."""
     before = stack.info(wish.data_dir)
     workers = sum(one.name.startswith("worker-") for one in before.processes)
     say(console, "Starting Kafka, PostgreSQL, relay and two Faust workers ..." if not before.running else "Using the "
@@ -173,7 +173,7 @@ def _publish(scene: DemoRun, catalog: Catalog) -> None:
 
 
 def _wait_until_idle(scene: DemoRun) -> None:
-    """What others sent before must not be counted as ours."""
+    """Wait until earlier traffic is decided and published, because it must not be counted as ours."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not _is_idle(scene):
         if time.monotonic() > deadline:
@@ -182,15 +182,15 @@ def _wait_until_idle(scene: DemoRun) -> None:
 
 
 def _is_idle(scene: DemoRun) -> bool:
-    """Whether everything sent is decided and published; a server that is away counts as not."""
+    """True if everything sent is decided and published. Unknown lag, while a server is away, counts as not idle."""
     commits = scene.sums.commits()
     lag = document(stack.info(scene.running.data_dir))["lag"]
-    # A commit after the look at one topic may have forwarded to another: then the look proves nothing.
+    # A commit after one topic was looked at may have forwarded to another: then the lags prove nothing.
     return not any(left != 0 for left in lag.values()) and scene.sums.commits() == commits
 
 
 def _open_accounts(scene: DemoRun, commands: list[dict[str, object]]) -> None:
-    # Sent again as a whole after a failure: what arrived twice is known by its identity.
+    # After a failure, all commands are sent again: a command that arrives twice is recognised by its identity.
     patiently("Kafka", lambda: send_commands(scene.kafka, commands), (DeliveryFailed, KafkaException), scene.say)
     scene.say(f"Accounts: {len(commands):,} commands sent (open, sell a package, top up)")
 
@@ -213,7 +213,7 @@ def _orders(scene: DemoRun, wish: Wish, kinds: list[int], trace: Path | None) ->
 
 
 def _send_and_follow(scene: DemoRun, wish: Wish, orders: list[EmitterTask]) -> tuple[SentCounts, Speed]:
-    """Let the emitters send, kill a worker on the way, and wait until all is committed and published."""
+    """Start the emitters, kill a worker on the way, and wait until everything is committed and published."""
     began = last_moved = time.monotonic()
     committed = -1
     committed_at = None
@@ -240,7 +240,7 @@ def _send_and_follow(scene: DemoRun, wish: Wish, orders: list[EmitterTask]) -> t
 
 
 def _kill_worker(scene: DemoRun, percent: int) -> None:
-    """Kill -9 the last worker; at a moment when none runs, the next look tries again."""
+    """Kill the last worker with SIGKILL. If no worker runs at this moment, the next poll tries again."""
     pids = stack.info(scene.running.data_dir).pids
     workers = sorted(name for name in pids if name.startswith("worker-"))
     if not workers:
@@ -283,7 +283,7 @@ def _database_balances(scene: DemoRun) -> dict[str, dict[str, object]]:
         some = names[at : at + LOAD_ACCOUNTS]
         accounts = patiently(
             "the database",
-            lambda: scene.store.load_accounts(some),  # noqa: B023 (called in this turn)
+            lambda: scene.store.load_accounts(some),  # noqa: B023 (called in this iteration)
             (DatabaseDown,),
             scene.say,
         )

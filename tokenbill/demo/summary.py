@@ -1,4 +1,4 @@
-"""What the demo shows: progress while it runs, and at the end the checks and figures for a person. Decides nothing."""
+"""Output of the demo: progress while it runs, and at the end the checks and figures. Decides nothing."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _FEN_DIGITS = 2
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """How long it took from the first event sent until all was committed, and until all was published."""
+    """Seconds from the first event sent until all events were committed, and until all output was published."""
 
     committed_seconds: float
     published_seconds: float
 
     def events_per_second(self, events: int) -> int:
-        """Events committed a second."""
+        """Return the number of events committed per second."""
         return round(events / self.committed_seconds) if self.committed_seconds > 0 else 0
 
 
 class Bar:
-    """How far the events are: a bar on a terminal, a line every few seconds elsewhere."""
+    """Progress of the events: a bar on a terminal, otherwise a line every few seconds."""
 
     def __init__(self, console: Console, total: int) -> None:
         self._console = console
@@ -54,7 +54,7 @@ class Bar:
             self._task = self._progress.add_task("events committed 已计费", total=total, note="")
 
     def show(self, sent: int, committed: int) -> None:
-        """Tell how many were sent and committed; may be called often."""
+        """Show how many events were sent and committed. May be called often."""
         note = f"{committed:,} of {self._total:,} committed, {sent:,} sent"
         if self._progress is not None:
             self._progress.update(self._task, completed=committed, note=note)
@@ -77,12 +77,12 @@ class Bar:
 
 
 def say(console: Console, text: str) -> None:
-    """One line for a person, as it is."""
+    """Print one line of text without markup."""
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def show(console: Console, found: Evidence, checks: Sequence[Check], speed: Speed, data_dir: Path, run: str) -> None:
-    """The checks with their figures, what it came to, and where to look next."""
+    """Print the checks with their figures, the totals, and where to look next."""
     say(console, "")
     for check in checks:
         console.print("[green]✓[/]" if check.holds else "[bold red]✗[/]", end=" ")
@@ -119,7 +119,7 @@ def _figures(found: Evidence, speed: Speed) -> Table:
 
 
 def _yuan(amount_pico: int) -> str:
-    """An amount for a person: cut to fen, the exact one stands in the checks."""
+    """Return an amount cut to fen for display; the checks show the exact amount."""
     whole, _, fraction = format_pico(amount_pico).partition(".")
     return f"{int(whole):,}.{fraction[:_FEN_DIGITS].ljust(_FEN_DIGITS, '0')}"
 
@@ -137,7 +137,7 @@ def _next_steps(data_dir: Path, run: str) -> list[str]:
 
 
 def json_line(found: Evidence, speed: Speed) -> str:
-    """The last line of `tokenbill demo --json` (CONTRACT §5)."""
+    """Return the last line of ``tokenbill demo --json`` (docs/reference/command-line.md)."""
     return json.dumps(
         {
             "events": {

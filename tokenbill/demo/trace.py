@@ -1,4 +1,4 @@
-"""Sizes of requests: from a trace of a real inference service, or from a generator with the same distribution."""
+"""Request sizes, from a trace of a real inference service or from a generator with the same distribution."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 from tokenbill.errors import UserError
 
 Size = tuple[int, int]
-"""Tokens of context, tokens generated."""
+"""Context tokens and generated tokens of one request."""
 
 TRACE = Path("shared/data/azure-llm-inference-2023/AzureLLMInferenceTrace_conv.csv")
-"""Where the trace lies, from the folder that holds the project."""
+"""Path of the trace, relative to the folder that contains the project."""
 CONTEXT_COLUMN, GENERATED_COLUMN = "ContextTokens", "GeneratedTokens"
 
 BUILT_IN_SIZES = 20_000
 # Fitted to the 19,366 requests of the Azure conversation trace of 2023-11-16: mean and standard deviation of the
-# natural logarithm of each column, cut to its least and greatest value. The two columns are drawn independently.
+# natural logarithm of each column, clipped to its smallest and greatest value. The two columns are drawn independently.
 CONTEXT_LOG_NORMAL = (6.633, 0.985)
 CONTEXT_RANGE = (2, 14_050)
 GENERATED_LOG_NORMAL = (5.019, 0.859)
@@ -25,16 +25,16 @@ GENERATED_RANGE = (7, 1_000)
 
 
 def default_trace() -> Path | None:
-    """The trace beside this project, where there is one."""
+    """Return the path of the trace beside this project; None if it is not there."""
     path = Path(__file__).resolve().parents[3] / TRACE
     return path if path.exists() else None
 
 
 def read_trace(path: Path) -> list[Size]:
-    """The sizes in a CSV file with the columns TIMESTAMP, ContextTokens, GeneratedTokens, in its order.
+    """Return the sizes of a CSV file with the columns TIMESTAMP, ContextTokens, GeneratedTokens, in file order.
 
     Raises:
-        UserError: the file cannot be read, lacks a column, or a line holds no whole number; names file and line.
+        UserError: the file cannot be read, a column is missing, or a line has no whole number; names file and line.
     """
     fix = f"give a CSV file with the columns {CONTEXT_COLUMN} and {GENERATED_COLUMN}, or none for the built-in sizes"
     try:
@@ -63,7 +63,7 @@ def _size(path: Path, line: int, row: dict[str, str | None], fix: str) -> Size:
 
 
 def built_in_sizes(seed: int = 2023) -> list[Size]:
-    """Sizes distributed as in the trace: two log-normal columns; the same seed gives the same sizes."""
+    """Return sizes distributed as in the trace: two log-normal columns. The same seed gives the same sizes."""
     chance = random.Random(seed)
 
     def draw(log_normal: tuple[float, float], between: tuple[int, int]) -> int:

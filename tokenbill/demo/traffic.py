@@ -1,4 +1,4 @@
-"""What the demo sends: shapes of usage, accounts with packages, and what is wrong on purpose. Sends nothing itself."""
+"""Traffic of the demo: shapes of usage events, and the commands that open accounts with packages. Sends nothing."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from tokenbill.errors import UserError
 PREFERRED_BOOK = "retail-cn"
 SHAPES = 6_000
 LATE_US = HOUR_US
-"""How much older than the others late usage is: it was kept by a worker that could not send."""
+"""Age of late usage compared with other usage: it stands for a worker that could not send for an hour."""
 GRANTS_BEGIN_EARLIER_US = 2 * HOUR_US
 PLAN_WEIGHTS = {"token-9.9": 70, "token-29.9": 12, "token-49.9": 4, "pack-1-yuan": 8, "pack-30-days": 6}
 OTHER_PLAN_WEIGHT = 2
 TOP_UP_EACH = 10
-"""Every so many-th account has a wallet with money in it."""
+"""One account in this many has money in its wallet."""
 TOP_UP_AMOUNT = "20"
 POPULARITY_EXPONENT = 0.7
-"""The k-th account is used in proportion to 1 / k^0.7: a few use up their package, most use little of it."""
+"""Account k is used in proportion to 1 / k^0.7: a few accounts exhaust their package, most use little of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A way in which tokens are used, and how often: what of the context was cached, what of the output is thought."""
+    """One kind of usage with its weight, and the percentages of cached context and of reasoning in the output."""
 
     combination: Combination
     weight: int
@@ -59,12 +59,12 @@ KINDS = (
     _kind(9, 0, 0, "telechat3-36b", "ascend-910b", "solar", "qinghai-tf04", "cloud", "standard"),
     _kind(5, 0, 0, "telechat3-1b", "unknown", "battery", "shanghai-ai-phone", "edge", "standard"),
 )
-"""Combinations of model, hardware tier, energy source, site, channel and service tier."""
+"""Kinds of usage, by model, hardware tier, energy source, site, channel and service tier."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One usage that is sent many times: its combination, its counts, and ``data`` of the event as JSON."""
+    """One usage that is sent many times: its combination, its counts, and the ``data`` of its events as JSON."""
 
     combination: Combination
     counts: tuple[tuple[str, int], ...]
@@ -72,7 +72,7 @@ class Shape:
 
 
 def make_shapes(sizes: Sequence[Size], kinds: Sequence[Kind], number: int = SHAPES, seed: int = 1) -> list[Shape]:
-    """Shapes whose sizes are those of ``sizes``, taken evenly; every process that calls this gets the same ones."""
+    """Return shapes with sizes taken evenly from ``sizes``. The result is the same in every process."""
     drawn = random.Random(seed).choices(kinds, [kind.weight for kind in kinds], k=number)
     return [_shape(kind, sizes[place * len(sizes) // number]) for place, kind in enumerate(drawn)]
 
@@ -94,20 +94,20 @@ def _shape(kind: Kind, size: Size) -> Shape:
 
 
 def popularity(accounts: int) -> list[float]:
-    """Cumulative weights of the accounts, for ``random.choices``."""
+    """Return cumulative weights of the accounts for ``random.choices``."""
     return list(itertools.accumulate(rank**-POPULARITY_EXPONENT for rank in range(1, accounts + 1)))
 
 
 def account_name(run: str, number: int) -> str:
-    """The name of the ``number``-th account of a run."""
+    """Return the name of account ``number`` of a run."""
     return f"demo-{run}-{number:05d}"
 
 
 def choose_book(catalog: Catalog) -> PriceBook:
-    """The newest version of the price book that the demo's accounts are bound to.
+    """Return the newest version of the price book that the demo's accounts are bound to.
 
     Raises:
-        UserError: there is none, or it is not clear which.
+        UserError: there is no price book, or several and none with the preferred name.
     """
     books = catalog.books
     name = PREFERRED_BOOK if PREFERRED_BOOK in books else books[0] if len(books) == 1 else None
@@ -118,10 +118,10 @@ def choose_book(catalog: Catalog) -> PriceBook:
 
 
 def choose_plans(catalog: Catalog, currency: str) -> list[tuple[Plan, int]]:
-    """The plans that accounts may buy, each with its weight; packages for the edge alone are left out.
+    """Return the plans that accounts may buy, each with its weight. Plans for the edge channel alone are left out.
 
     Raises:
-        UserError: there is no plan in this currency.
+        UserError: no plan is sold in this currency.
     """
     latest = {plan.name: plan for plan in catalog.plans if plan.currency == currency}
     general = [
@@ -137,8 +137,10 @@ def choose_plans(catalog: Catalog, currency: str) -> list[tuple[Plan, int]]:
 def commands(
     run: str, accounts: int, book: PriceBook, plans: Sequence[tuple[Plan, int]], now_us: int
 ) -> Iterator[dict[str, Any]]:
-    """The commands that open the accounts, sell each a package and fill some wallets. Identities are the same on
-    every call, so that sending all of it again changes nothing."""
+    """Yield the commands that open the accounts, sell a package to each, and top up some wallets.
+
+    The identities are the same on every call, so that sending all commands again changes nothing.
+    """
     chance = random.Random(run)
     bought = chance.choices([plan for plan, _ in plans], [weight for _, weight in plans], k=accounts)
     starts_at = format_time_us(now_us - GRANTS_BEGIN_EARLIER_US)
@@ -167,5 +169,5 @@ def commands(
 
 
 def count_commands(accounts: int) -> int:
-    """How many commands :func:`commands` gives."""
+    """Return the number of commands that :func:`commands` yields."""
     return 2 * accounts + (accounts + TOP_UP_EACH - 1) // TOP_UP_EACH

@@ -1,1 +1,1 @@
-"""Accounts decided again from the log: past balances and histories of corrections."""
+"""Replays of accounts from the log: past balances, and histories for the correction of usage."""

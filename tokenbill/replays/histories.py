@@ -1,8 +1,9 @@
-"""What was decided for accounts whose usage is to be corrected: ``python -m tokenbill.replays.histories PARTITION``.
+"""Histories of accounts whose usage is to be corrected: ``python -m tokenbill.replays.histories PARTITION``.
 
-All records of the partition are decided again, which takes seconds of processor time, so a worker starts it beside
-itself (:class:`LogStore`). The accounts are a JSON list on standard input, the servers are in
-TOKENBILL_KAFKA and TOKENBILL_DATABASE_URL, the answer is pickled: histories by account, or why there are none.
+The program decides all records of the partition again, which takes seconds of processor time. Therefore a worker runs
+it in a process of its own (:class:`LogStore`). The accounts are a JSON list on standard input, and the addresses of the
+servers are in TOKENBILL_KAFKA and TOKENBILL_DATABASE_URL. Standard output is pickled: the histories by account, or a
+reason and a detail if they are unavailable.
 """
 
 from __future__ import annotations
@@ -19,30 +20,31 @@ from confluent_kafka import KafkaException
 
 from billing.calculator.compiled import CompiledCalculator
 from billing.commits.commit_record import PartitionState
-from billing.corrections.history import AccountHistory, HistoryUnavailable
+from billing.corrections.history import AccountHistory
 from billing.engine.past_account import PartitionHistory, histories_of
 from billing.errors import StoreError
 from billing.store.database import Database
 from billing.store.past_commits import decisions
 from billing.store.store import Store
+from schemas.refusals import Refusal
 from streams.read.input_log import InputLog, LogTooLong, LogTooShort
 from streams.topic_setup import partition_count
 
 MAX_RECORDS = 5_000_000
-"""Records of a partition that are decided again at most."""
+"""Largest number of records of a partition that are decided again."""
 READ_SECONDS = 25.0
 ANSWER_SECONDS = 30.0
-"""The partition waits for the answer."""
+"""Time limit of one replay; the partition waits for the result."""
 
 
 class LogStore(Store):
-    """A store that finds out from the log what was decided for an account."""
+    """Store of a worker that obtains the histories of accounts by replaying the log."""
 
     def __init__(self, kafka: str, database_url: str, pool_size: int) -> None:
         super().__init__(database_url, pool_size=pool_size)
         self._servers = {"TOKENBILL_KAFKA": kafka, "TOKENBILL_DATABASE_URL": database_url}
 
-    def histories(self, state: PartitionState, accounts: Sequence[str]) -> dict[str, AccountHistory]:
+    def histories(self, state: PartitionState, accounts: Sequence[str]) -> dict[str, AccountHistory] | Refusal:
         command = (sys.executable, "-m", "tokenbill.replays.histories", str(state.partition))
         try:
             done = subprocess.run(
@@ -55,21 +57,18 @@ class LogStore(Store):
             )
         except subprocess.TimeoutExpired:
             detail = f"deciding partition {state.partition} again took more than {ANSWER_SECONDS:g} s; send it again"
-            raise HistoryUnavailable("history_too_long", detail) from None
+            return Refusal("history_too_long", detail)
         except subprocess.CalledProcessError as error:
             detail = f"the history could not be read (its process ended with {error.returncode}); send it again"
-            raise HistoryUnavailable("history_unavailable", detail) from None
-        answer = pickle.loads(done.stdout)
-        if isinstance(answer, dict):
-            return answer
-        reason, detail = answer
-        raise HistoryUnavailable(reason, detail)
+            return Refusal("history_unavailable", detail)
+        answer: dict[str, AccountHistory] | Refusal = pickle.loads(done.stdout)
+        return answer
 
 
 def read_histories(
     kafka: str, database_url: str, partition: int, accounts: Sequence[str]
-) -> dict[str, AccountHistory] | tuple[str, str]:
-    """The history of each account up to the partition's last commit; or a reason and a sentence."""
+) -> dict[str, AccountHistory] | Refusal:
+    """Return the history of each account up to the partition's last commit; refused if the log cannot be read."""
     with closing(Database(database_url, pool_size=1, application_name="tokenbill histories")) as database:
         commits, catalogs = decisions(database, partition)
     ends: dict[str, int] = {}
@@ -80,21 +79,21 @@ def read_histories(
             history = PartitionHistory(partition, partition_count(kafka), commits, catalogs, log.read)
             return histories_of(history, accounts, CompiledCalculator())
     except LogTooShort as error:
-        return "history_not_kept", f"{error}"
+        return Refusal("history_not_kept", f"{error}")
     except LogTooLong as error:
-        return "history_too_long", f"{error}; at most {MAX_RECORDS} are decided again"
+        return Refusal("history_too_long", f"{error}; at most {MAX_RECORDS} are decided again")
 
 
 def main() -> None:
-    """Answer the question on standard input."""
+    """Replay the partition in the arguments for the accounts on standard input, and write the result."""
     servers = os.environ["TOKENBILL_KAFKA"], os.environ["TOKENBILL_DATABASE_URL"]
-    answer: dict[str, AccountHistory] | tuple[str, str]
+    answer: dict[str, AccountHistory] | Refusal
     try:
         answer = read_histories(*servers, int(sys.argv[1]), json.load(sys.stdin))
     except KafkaException as error:
-        answer = "history_unavailable", f"Kafka does not answer: {error.args[0]}; send it again"
+        answer = Refusal("history_unavailable", f"Kafka does not answer: {error.args[0]}; send it again")
     except StoreError as error:
-        answer = "history_unavailable", f"the database does not answer: {error}; send it again"
+        answer = Refusal("history_unavailable", f"the database does not answer: {error}; send it again")
     sys.stdout.buffer.write(pickle.dumps(answer))
 
 

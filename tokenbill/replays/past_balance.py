@@ -1,9 +1,8 @@
-"""The balance of an account at a past time, as a program of its own: ``python -m tokenbill.replays.past_balance
-ACCOUNT TIME_US``.
+"""Balance of an account at a past time: ``python -m tokenbill.replays.past_balance ACCOUNT TIME_US``.
 
-A replay takes seconds of processor time, so the HTTP API, which must answer in milliseconds, starts it beside itself.
-The servers are in TOKENBILL_KAFKA and TOKENBILL_DATABASE_URL; the answer is one JSON document on standard output: the
-data of ``package.balance``, or ``{"problem", "detail"}``.
+A replay takes seconds of processor time, so the HTTP API, which must answer in milliseconds, runs it in a process of
+its own. TIME_US is in microseconds UTC. The addresses of the servers are in TOKENBILL_KAFKA and TOKENBILL_DATABASE_URL.
+Standard output is one JSON document: the data of ``package.balance``, or ``{"problem", "detail"}``.
 """
 
 from __future__ import annotations
@@ -28,16 +27,19 @@ from streams.read.input_log import InputLog, LogTooLong, LogTooShort
 from streams.topic_setup import partition_count
 
 MAX_RECORDS = 5_000_000
-"""Records of the account's partition that one answer reads at most."""
+"""Largest number of records of the account's partition that one replay reads."""
 READ_SECONDS = 50.0
 
 
 def balance_in_past(kafka: str, database_url: str, account: str, at_us: int) -> dict[str, Any]:
-    """The data of ``package.balance`` after every record whose log time is at most ``at_us``; or a problem."""
+    """Return the data of ``package.balance`` after every record with log time up to ``at_us``, or a problem.
+
+    A problem has the keys ``problem`` and ``detail``.
+    """
     partitions = partition_count(kafka)
     partition = partition_of(account, partitions)
     try:
-        # The log before the commits: what is in it until then may be decided a moment later, never the other way round.
+        # The log is opened before the commits are read: a record may be decided after it was logged, never before.
         with (
             InputLog(kafka, partition, at_us, max_records=MAX_RECORDS, timeout_seconds=READ_SECONDS) as log,
             closing(Database(database_url, pool_size=1, application_name="tokenbill past")) as database,
@@ -56,7 +58,7 @@ def balance_in_past(kafka: str, database_url: str, account: str, at_us: int) -> 
 
 
 def main() -> None:
-    """Answer the question in the arguments."""
+    """Write the balance of the account and time in the arguments to standard output."""
     account, at_us = sys.argv[1], int(sys.argv[2])
     try:
         answer = balance_in_past(os.environ["TOKENBILL_KAFKA"], os.environ["TOKENBILL_DATABASE_URL"], account, at_us)

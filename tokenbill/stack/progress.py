@@ -1,4 +1,4 @@
-"""What a long wait tells its reader: a spinner on a terminal, plain lines elsewhere, nothing to a program."""
+"""Progress output of long waits: a spinner on a terminal, plain lines elsewhere, nothing for programs."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ PLAIN_INTERVAL_SECONDS = 5.0
 
 
 class Progress(Protocol):
-    """Told by `up` and `down` what happens."""
+    """Receiver of the progress of `up` and `down`."""
 
     def waiting(self, text: str) -> None:
-        """Something is still going on; may be called many times a second."""
+        """Report a wait in progress; may be called many times per second."""
 
     def done(self, text: str) -> None:
-        """A step is finished; shown once and kept."""
+        """Report a finished step, which is shown once and stays visible."""
 
 
 class Silent:
-    """For programs."""
+    """Progress without output, for programs."""
 
     def waiting(self, text: str) -> None:
         pass
@@ -32,7 +32,7 @@ class Silent:
 
 
 class Plain:
-    """For logs and pipes: a line per step, and one every few seconds while waiting."""
+    """Progress for logs and pipes: one line per step, and one every few seconds while waiting."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -48,7 +48,7 @@ class Plain:
 
 
 class Spinner:
-    """For a person: the current wait in one moving line."""
+    """Progress for a terminal: the current wait in one animated line."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

@@ -1,4 +1,4 @@
-"""Is a process serving? One question per kind of server, each asked the way a client would. Never changes anything."""
+"""Readiness checks of processes, one per kind of server; each connects as a client does and changes nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ QUESTION_SECONDS = 2.0
 
 
 def why_not_ready(check: ReadyCheck) -> str | None:
-    """None when it serves, else what is missing in a few words."""
+    """Return None if the process is ready, else the reason in a few words."""
     match check.kind:
         case "none":
             return None

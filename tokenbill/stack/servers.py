@@ -1,4 +1,4 @@
-"""Which Kafka and which PostgreSQL a stack uses: embedded, containers, or somebody else's, and how to run ours."""
+"""Choice and preparation of a stack's Kafka and PostgreSQL servers: embedded, containers or external."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ CONTAINER_READY_SECONDS = 180.0
 
 
 def choose(config: StackConfig, docker: bool, found: bool) -> None:
-    """Write into `config` which servers are used and where; a running stack cannot change them."""
+    """Store the kinds and addresses of the servers in `config`.
+
+    `found` is True if the stack runs already.
+
+    Raises:
+        UserError: the stack runs with other servers.
+    """
     from tokenbill.stack import postgresql
 
     before = config.kafka, config.admin_database_url, dict(config.parts)
@@ -28,14 +34,17 @@ def choose(config: StackConfig, docker: bool, found: bool) -> None:
     if found:
         why = "--docker, TOKENBILL_KAFKA and TOKENBILL_DATABASE_URL count when a stack starts"
         raise UserError("The running stack uses other servers", why, "End it first: tokenbill down")
-    # Other servers: whether they are prepared, and with how many partitions, is not known.
+    # It is unknown whether the new servers are prepared, and with how many partitions.
     config.database_url, config.partitions = None, None
 
 
 def embedded_specs(
     layout: Layout, config: StackConfig, living: dict[str, ProcessSpec], progress: Progress
 ) -> list[ProcessSpec]:
-    """How to run the embedded servers. One that lives keeps its spec: its files must not change under it."""
+    """Return the process specs of the embedded servers.
+
+    A server in `living` keeps its spec, because its files must not change while it runs.
+    """
     from tokenbill.stack import kafka, postgresql
 
     specs: list[ProcessSpec] = []
@@ -73,7 +82,11 @@ def start_containers(layout: Layout, config: StackConfig, progress: Progress) ->
 
 
 def check_external(config: StackConfig) -> None:
-    """A server of somebody else is not waited for: it answers now, or its address is wrong."""
+    """Check once, without waiting, that each external server answers.
+
+    Raises:
+        UserError: a server does not answer, so its address is probably wrong.
+    """
     checks = {
         "kafka": ReadyCheck("kafka", str(config.kafka)),
         "postgresql": ReadyCheck("postgresql", str(config.admin_database_url)),

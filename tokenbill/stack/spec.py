@@ -1,4 +1,4 @@
-"""What a supervised process is, as data: the supervisor knows nothing about Kafka, PostgreSQL or our workers."""
+"""Specification of a supervised process as data; the supervisor does not depend on Kafka, PostgreSQL or Faust."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ReadyKind = Literal["http", "kafka", "postgresql", "tcp", "none"]
 
 @dataclass(frozen=True)
 class ReadyCheck:
-    """How to see that a process serves: `target` is a URL (http, postgresql) or `host:port` (kafka, tcp)."""
+    """Readiness check of a process; `target` is a URL (http, postgresql) or `host:port` (kafka, tcp)."""
 
     kind: ReadyKind = "none"
     target: str = ""
@@ -21,11 +21,11 @@ class ReadyCheck:
 
 @dataclass(frozen=True)
 class ProcessSpec:
-    """One process of the stack.
+    """Specification of one process of the stack.
 
-    `phase` orders starting (upwards) and stopping (downwards). `user` is set where the process must not run as us.
-    `leftover_cwd` names a folder that belongs to this process alone: what still works there after its death is its
-    orphaned child, and is waited for and ended before the process starts again; `stale_files` are then removed.
+    Processes stop in descending order of `phase`. `user` is set if the process must not run as the current user.
+    `leftover_cwd` is a folder that only this process uses: after its death, any process still working there is its
+    orphaned child, which is waited for and then killed before the process starts again. `stale_files` are then removed.
     """
 
     name: str

@@ -1,6 +1,6 @@
-"""`tokenbill status` as one value: addresses, processes, and how far SQL is behind Kafka and Kafka behind SQL.
+"""The document of `tokenbill status`: addresses, processes, uncommitted input records and unpublished output.
 
-A number that cannot be known at this moment (a server is down, the database is not prepared) is None, never a guess.
+A number that is unknown at this moment (a server is down, the database is not prepared) is None, never an estimate.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-# OffsetSpec is public, the package only forgot to say so to type checkers.
+# OffsetSpec is public, but the package does not export it to type checkers.
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from billing.errors import StoreError
@@ -25,12 +25,12 @@ LEADERLESS = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILAB
 
 
 def status(data_dir: Path | str | None = None) -> dict[str, Any]:
-    """The document of `status --json`."""
+    """Return the document of `status --json` for a data folder."""
     return document(info(data_dir))
 
 
 def document(stack: StackInfo) -> dict[str, Any]:
-    """`status`, of a stack that was looked up already."""
+    """Return the document of `status --json` for the state of a stack."""
     return {
         "kafka": stack.kafka,
         "database_url": stack.database_url or stack.admin_database_url,
@@ -41,7 +41,7 @@ def document(stack: StackInfo) -> dict[str, Any]:
 
 
 def _input_lag(stack: StackInfo) -> dict[str, int | None]:
-    """Records of each input topic that no commit has counted yet."""
+    """Return the number of records of each input topic that are not committed yet."""
     unknown: dict[str, int | None] = dict.fromkeys(INPUT_TOPICS)
     if stack.kafka is None or stack.database_url is None or not stack.running:
         return unknown
@@ -61,7 +61,7 @@ def _input_lag(stack: StackInfo) -> dict[str, int | None]:
 
 
 def _end_offsets(kafka: str, topics: tuple[str, ...]) -> dict[tuple[str, int], int]:
-    """The offset after the last record, by topic and partition; nothing for a topic that does not exist."""
+    """Return the offset after the last record by topic and partition; topics that do not exist are omitted."""
     if why_not_ready(ReadyCheck("kafka", kafka)) is not None:
         return {}
     admin = AdminClient({"bootstrap.servers": kafka, "log_level": 0})
@@ -76,14 +76,14 @@ def _end_offsets(kafka: str, topics: tuple[str, ...]) -> dict[tuple[str, int], i
             answers = admin.list_offsets(dict.fromkeys(places, latest), request_timeout=ANSWER_SECONDS)
             return {(place.topic, place.partition): int(answer.result().offset) for place, answer in answers.items()}
         except KafkaException as error:
-            # A topic that was just created, or a broker that was just started, has no leader for a moment.
+            # A new topic, or a broker that has just started, has no leader for a moment.
             if error.args[0].code() not in LEADERLESS or time.monotonic() > deadline:
                 raise
             time.sleep(0.1)
 
 
 def _outbox(stack: StackInfo) -> int | None:
-    """Rows that are committed and not yet published."""
+    """Return the number of outbox rows that are committed but not published yet."""
     if stack.database_url is None or not stack.running:
         return None
     from billing.store.proofs.progress import outbox_depth

@@ -1,9 +1,9 @@
-"""Keeps the processes of one data folder running: `python -m tokenbill.stack.supervisor --data-dir D`.
+"""Supervisor of the processes of one data folder: `python -m tokenbill.stack.supervisor --data-dir D`.
 
-Two of them run. Each begins as a standby that waits for the lock of the one in charge, so a killed supervisor is
-replaced by the other one, which adopts what runs and starts a new standby. What should run is read from a file
-(`desired`), what does run is written to another (`state`). A supervisor never judges whether a process is healthy, only
-whether it lives.
+Two supervisors run. Each begins as a standby that waits for the lock of the one in charge. If that one is killed, the
+standby takes over: it adopts the running processes and starts a new standby. The desired processes are read from one
+file (`desired`), and the running ones are written to another (`state`). A supervisor checks only that a process is
+alive, not that it is ready.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ STANDBY_CHECK_TICKS = 5
 LOG_CHECK_TICKS = 100
 FIRST_BACKOFF_SECONDS = 0.2
 LONGEST_BACKOFF_SECONDS = 5.0
-# A process that lived this long did not fail to start, so its next start waits no longer than the first one.
+# A process that lived this long started successfully, so its next restart is immediate again.
 STEADY_SECONDS = 10.0
 
 log = logging.getLogger("tokenbill.supervisor")
 
 
 class Supervisor:
-    """The one in charge. Its caller holds the supervisor lock."""
+    """The supervisor in charge; its caller holds the supervisor lock."""
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
@@ -52,7 +52,7 @@ class Supervisor:
         self.desired_stamp: int | None = None
 
     def run(self) -> None:
-        """Supervise until `desired` says that the stack should not run, or until SIGTERM."""
+        """Supervise until the file `desired` stops the stack, the data folder is removed, or SIGTERM arrives."""
         signal.signal(signal.SIGTERM, self._on_terminate)
         self._adopt()
         tick = 0
@@ -106,12 +106,12 @@ class Supervisor:
                 self.children[name] = Child(spec, identity, None, time.monotonic())
                 log.info("adopted %s, pid %d", name, identity.pid)
             elif name in wanted and name in state["processes"]:
-                # It died while nobody watched: starting it is a restart.
+                # It died while no supervisor ran, so starting it counts as a restart.
                 self.restarts[name] = self.restarts.get(name, 0) + 1
         self.write_state()
 
     def reconcile(self) -> bool:
-        """One step from what runs towards what should run; says whether anything changed."""
+        """Take one step from the running towards the desired processes; return True if anything changed."""
         changed = False
         for name, child in list(self.children.items()):
             if not child.alive():
@@ -138,7 +138,7 @@ class Supervisor:
             return
         steady = time.monotonic() - child.started > STEADY_SECONDS
         self.failures[name] = 0 if steady else self.failures.get(name, 0) + 1
-        # The first restart is immediate: most deaths are single ones.
+        # The first restart is immediate, because most deaths are isolated.
         tries = self.failures[name]
         pause = 0.0 if tries < 2 else min(FIRST_BACKOFF_SECONDS * 2.0 ** (tries - 2), LONGEST_BACKOFF_SECONDS)
         self.start_at[name] = time.monotonic() + pause
@@ -152,7 +152,7 @@ class Supervisor:
         try:
             popen = processes.start(self.layout, spec)
         except (OSError, subprocess.SubprocessError) as error:
-            # For example a program removed by an upgrade in progress: try again, with the reason in the log.
+            # For example, an upgrade in progress has removed the program: log the reason and try again later.
             log.error("cannot start %s: %s", spec.name, error)
             self.start_at[spec.name] = time.monotonic() + LONGEST_BACKOFF_SECONDS
             self.restarts[spec.name] += 1
@@ -185,7 +185,7 @@ class Supervisor:
 
 
 def main() -> None:
-    """Wait for our turn, then supervise."""
+    """Wait as standby for the supervisor lock, then supervise."""
     parser = argparse.ArgumentParser(prog="python -m tokenbill.stack.supervisor", description=__doc__)
     parser.add_argument("--data-dir", required=True, type=Path)
     parser.add_argument("--detach", action="store_true", help="return at once and go on in the background")

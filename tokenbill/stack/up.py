@@ -1,7 +1,7 @@
-"""Bringing a stack up: servers, then what `tokenbill.prepare_servers` does in them, then the processes of ours.
+"""Start of a stack: the servers, their preparation by `tokenbill.prepare_servers`, then Tokenbill's own processes.
 
-Whatever state a crash left, the same steps lead on from it: living processes are adopted, dead ones started. A start
-that fails takes down what it started.
+The same steps continue from any state that a crash left: living processes are adopted, dead ones are started. If a
+start fails, it stops the processes that it started.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ WORKER_READY_SECONDS = 180.0
 
 @dataclass(frozen=True)
 class Wish:
-    """What the caller of `up` asked for; None keeps what the stack has, or its default the first time."""
+    """Options of `up`; None keeps the stack's present value, or takes the default on the first start."""
 
     workers: int | None
     partitions: int | None
@@ -50,11 +50,14 @@ def start(
     docker: bool = False,
     progress: Progress | None = None,
 ) -> StackInfo:
-    """Bring the stack of `data_dir` up, or find it running, and return when everything serves.
+    """Start the stack of `data_dir`, unless it runs already, and return when every process is ready.
 
-    `workers` is the number of Faust workers (1 the first time; another number changes a running stack), `partitions`
-    counts only the first time (4). `only_servers` starts broker and database alone. Raises `UserError` for what a
-    person can put right, `NotReady` when a process does not come up.
+    `workers` is the number of Faust workers (default 1 on the first start; another number changes a running stack).
+    `partitions` is fixed by the first start (default 4). `only_servers` starts only broker and database.
+
+    Raises:
+        UserError: a problem that the user can correct.
+        NotReady: a process did not become ready.
     """
     layout = Layout.of(data_dir)
     layout.create()
@@ -137,7 +140,7 @@ def _prepare(config: StackConfig, wish: Wish, progress: Progress) -> PreparedSta
 
 
 def application_spec(layout: Layout, config: StackConfig, name: str) -> ProcessSpec:
-    """How to run the relay, the scheduler, the API, the sender of webhooks or a worker of this stack."""
+    """Return the process spec of the relay, the scheduler, the API, the webhook sender or a worker of this stack."""
     port = config.port(name)
     roles = {
         "relay": ("relay", "--web-port", str(port)),

@@ -1,4 +1,4 @@
-"""Waiting: for a supervisor in charge, for processes that serve. Says what is missing, and why it gave up."""
+"""Waiting for a supervisor to take charge and for processes to become ready, with progress and error reports."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from tokenbill.stack.ready import why_not_ready
 from tokenbill.stack.spec import ProcessSpec, ReadyCheck
 
 SUPERVISOR_SECONDS = 30.0
-# A process that died this often while we waited will not come up by waiting longer.
+# Restarts during one wait after which the process is considered unable to start.
 TOO_MANY_RESTARTS = 5
 LOG_TAIL_LINES = 20
 POLL_SECONDS = 0.1
 
 
 class NotReady(UserError):
-    """A process did not begin to serve; carries the end of its log."""
+    """A process did not become ready; the message contains the end of its log."""
 
 
 def supervisor_runs(layout: Layout) -> bool:
-    """Whether the stack is up; a takeover by the standby is waited for."""
+    """Return True if a supervisor is in charge; wait while a standby takes over."""
     if read_desired(layout) is None:
         return False
     deadline = time.monotonic() + SUPERVISOR_SECONDS
@@ -35,20 +35,20 @@ def supervisor_runs(layout: Layout) -> bool:
         if supervisor_in_charge(layout) is not None:
             return True
         if time.monotonic() > deadline:
-            # For example stopped by SIGSTOP, or hung: it neither leads nor makes room.
+            # The supervisor hangs, for example after SIGSTOP: it neither supervises nor releases its lock.
             kill_supervisors(layout)
         time.sleep(POLL_SECONDS)
     return False
 
 
 def supervise(layout: Layout, specs: list[ProcessSpec]) -> None:
-    """Let exactly these processes run, under a supervisor that is running or started; does not wait for them."""
+    """Make exactly these processes the desired ones and ensure a supervisor; do not wait until they are ready."""
     write_desired(layout, specs)
     ensure_supervisor(layout)
 
 
 def ensure_supervisor(layout: Layout) -> None:
-    """Return with a supervisor in charge; one that takes over at this moment is waited for."""
+    """Return when a supervisor is in charge; start one if none is running or taking over."""
     if supervisor_runs(layout):
         return
     spawn_supervisor(layout, detach=True).wait()
@@ -60,8 +60,8 @@ def ensure_supervisor(layout: Layout) -> None:
 
 
 def wait_ready(layout: Layout, specs: Iterable[ProcessSpec], progress: Progress) -> None:
-    """Return when every process serves; `NotReady` when one takes too long or keeps dying."""
-    # A supervisor that was being killed while we looked for one is noticed here.
+    """Return when every process is ready; raise `NotReady` if one takes too long or keeps dying."""
+    # Each round ensures a supervisor again, in case the one found before was just being killed.
     wait_for(layout, {spec.name: spec.ready for spec in specs}, progress, lambda: ensure_supervisor(layout))
 
 

@@ -1,1 +1,1 @@
-"""Tells people's systems of account events: signed HTTP requests, tried again until they arrive."""
+"""Delivery of account events to webhooks: signed HTTP requests, retried for about three days."""

@@ -1,4 +1,4 @@
-"""Files every account event for the webhooks that it concerns, each once. Sends nothing."""
+"""Intake of account events: stores each event once as a delivery for every webhook it matches. Sends nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WAIT_SECONDS = 2.0
 
 
 class WebhookIntake:
-    """Follows ``account.events``; of several processes one at a time does."""
+    """Reader of ``account.events``; if several processes run, one at a time is active, chosen by a lock in SQL."""
 
     def __init__(self, database: Database, kafka: str) -> None:
         self._database = database
@@ -30,11 +30,11 @@ class WebhookIntake:
         self._ended = threading.Event()
 
     def end(self) -> None:
-        """Let :meth:`run` return soon."""
+        """Make :meth:`run` return soon."""
         self._ended.set()
 
     def run(self) -> None:
-        """File until :meth:`end`; whatever server is away is waited for."""
+        """Store deliveries until :meth:`end`; retry while Kafka or the database is down."""
         while not self._ended.is_set():
             try:
                 self._lead()

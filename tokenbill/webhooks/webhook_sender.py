@@ -1,9 +1,9 @@
-"""Sends deliveries: signs, posts, and decides when to try again. Knows no Kafka.
+"""Sender of deliveries: signs and posts them, and schedules retries. Reads only SQL, not Kafka.
 
-Signed as the Standard Webhooks specification says (standardwebhooks.com): HMAC-SHA256 over "id.timestamp.body".
+The signature follows the Standard Webhooks specification (standardwebhooks.com): HMAC-SHA256 over "id.timestamp.body".
 
-A receiver that is slow or away holds up nobody but itself: each webhook has lanes of its own. What is due for one
-account goes through one lane, one after the other, so it arrives in order unless an attempt fails.
+Each webhook has lanes of its own, so a slow or unreachable receiver does not delay the others. The deliveries of one
+account to a webhook pass through one lane, one after the other, so they arrive in order unless an attempt fails.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ log = logging.getLogger("tokenbill.webhooks")
 
 POST_SECONDS = 15.0
 RETRY_SECONDS = (5, 30, 120, 600, 3600, 6 * 3600, 12 * 3600, 24 * 3600, 24 * 3600)
-"""Waits after each failed attempt: three days in all; then it is given up, until somebody replays it."""
+"""Waits after failed attempts, just under three days in total; then the delivery is failed until it is replayed."""
 KEEP = timedelta(days=30)
-"""So long finished deliveries can be replayed."""
+"""Time for which finished deliveries are kept and can be replayed."""
 LANES = 4
-"""Requests to one webhook at a time."""
+"""Largest number of concurrent requests to one webhook."""
 CONCURRENCY = 32
-"""Requests at a time: so many lanes may wait for slow receivers while others are told."""
+"""Largest number of concurrent requests to all webhooks, including those that wait for slow receivers."""
 TAKEN_AT_ONCE = 64
-"""Deliveries of one webhook that are taken from SQL together."""
+"""Largest number of deliveries of one webhook that are taken from SQL together."""
 _ANSWER_BYTES = 1 << 16
 _IDLE_SECONDS = 0.5
 _CLEAN_SECONDS = 3600.0
 
 
 def signature(secret: str, event_id: str, timestamp: int, body: bytes) -> str:
-    """The ``webhook-signature`` header."""
+    """Return the value of the ``webhook-signature`` header; ``timestamp`` is in seconds since 1970."""
     signed = b".".join((event_id.encode(), str(timestamp).encode(), body))
-    # A secret without the prefix is one of before this version: its text is the key.
+    # A secret without the prefix was made by an older version; its text is the key.
     of_spec = secret.startswith(webhooks.SECRET_PREFIX)
     key = base64.b64decode(secret.removeprefix(webhooks.SECRET_PREFIX)) if of_spec else secret.encode()
     digest = hmac.new(key, signed, hashlib.sha256).digest()
@@ -57,7 +57,7 @@ def signature(secret: str, event_id: str, timestamp: int, body: bytes) -> str:
 
 
 class WebhookSender:
-    """Sends what is due, for ever, a few at a time; several processes may."""
+    """Sender of all due deliveries; several processes may run at the same time."""
 
     def __init__(self, database: Database, retry_seconds: tuple[float, ...] = RETRY_SECONDS) -> None:
         self._database = database
@@ -69,13 +69,13 @@ class WebhookSender:
         self._lane_ended = threading.Condition()
 
     def end(self) -> None:
-        """Let :meth:`run` return after what it is sending."""
+        """Make :meth:`run` return after the requests in progress."""
         self._ended.set()
         with self._lane_ended:
             self._lane_ended.notify_all()
 
     def run(self) -> None:
-        """Send until :meth:`end`. A database that is away is waited for."""
+        """Send until :meth:`end`; retry while the database is down."""
         cleaned = 0.0
         with ThreadPoolExecutor(CONCURRENCY, "deliver") as pool, self._client:
             while not self._ended.is_set():
@@ -93,7 +93,7 @@ class WebhookSender:
                         self._lane_ended.wait(_IDLE_SECONDS)
 
     def _busy(self) -> set[str]:
-        """The webhooks that something is being sent to: what is due for them waits in SQL, not in a thread."""
+        """Return the webhooks with a lane in progress; their other deliveries wait in SQL, not in a thread."""
         with self._lane_ended:
             return {webhook_id for webhook_id, lanes in self._lanes.items() if lanes}
 
@@ -109,7 +109,7 @@ class WebhookSender:
             pool.submit(self._send_lane, webhook_id, deliveries, until)
 
     def _send_lane(self, webhook_id: str, deliveries: Sequence[Delivery], until: float) -> None:
-        """Send one after the other, while they are leased to us; what is left is given back."""
+        """Send the deliveries one after the other while their lease lasts, and give back the rest."""
         try:
             for place, delivery in enumerate(deliveries):
                 if self._ended.is_set() or time.monotonic() > until:
@@ -118,7 +118,7 @@ class WebhookSender:
                 self.send(delivery)
         except DatabaseDown as error:
             log.warning("the database is away: %s", error)
-        except Exception:  # nobody looks at what a thread of the pool raised
+        except Exception:  # logged here, because the pool discards exceptions of its threads
             log.exception("deliveries to %s failed; they are sent again", deliveries[0].url)
         finally:
             with self._lane_ended:
@@ -126,7 +126,7 @@ class WebhookSender:
                 self._lane_ended.notify_all()
 
     def send(self, delivery: Delivery) -> None:
-        """One attempt; what came of it is in SQL when this returns."""
+        """Make one attempt and store its result in SQL."""
         error = self._post(delivery)
         if error is None:
             webhooks.delivered(self._database, delivery.delivery_id)
@@ -137,7 +137,7 @@ class WebhookSender:
         webhooks.not_delivered(self._database, delivery.delivery_id, error, retry)
 
     def _post(self, delivery: Delivery) -> str | None:
-        """What went wrong, None where the receiver took it (2xx)."""
+        """Post a delivery; return None if the receiver accepted it (status 2xx), else the error."""
         timestamp = int(time.time())
         headers = {
             "content-type": "application/cloudevents+json",
@@ -148,7 +148,7 @@ class WebhookSender:
         try:
             until = time.monotonic() + POST_SECONDS
             with self._client.stream("POST", delivery.url, content=delivery.body, headers=headers) as answer:
-                # The status decides; the body is read so that the connection can be used again, but not for ever.
+                # Only the status matters; the body is read, within limits, so that the connection can be reused.
                 if answer.is_success:
                     _read_away(answer, until)
         except (httpx.HTTPError, httpx.InvalidURL) as error:

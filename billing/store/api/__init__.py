@@ -1,1 +1,1 @@
-"""SQL of the HTTP API: keys, orders, account and catalogue reads."""
+"""SQL of the HTTP API: keys, orders, rating groups, and reads of accounts, catalogue and suspense."""

@@ -1,4 +1,4 @@
-"""Accounts as the HTTP API reads them: each answer is of one moment. Never writes."""
+"""Account queries of the HTTP API. The rows of one result are of one snapshot. Never writes."""
 
 import json
 from typing import LiteralString
@@ -9,7 +9,7 @@ from billing.store.api.pool import ApiDatabase
 
 
 async def read_account(database: ApiDatabase, account: str) -> Account | None:
-    """An account with its buckets by grant id, as the last commit left it; None where it was never opened."""
+    """Return an account with its buckets, sorted by grant id, as of the last commit; None if it was never opened."""
     wanted = json.dumps([account])
     async with database.snapshot() as connection, connection.pipeline():
         found = await connection.execute(ACCOUNTS, (wanted,))
@@ -25,14 +25,14 @@ _RESERVED: LiteralString = (
 
 
 async def read_reserved(database: ApiDatabase, account: str) -> dict[str, int]:
-    """What open holds hold of an account at this moment: micro by grant id."""
+    """Return the quota that open holds reserve of an account at this moment, in micro by grant id."""
     async with database.connection() as connection:
         found = await connection.execute(_RESERVED, (account,))
         return {grant_id: int(micro) for grant_id, micro in await found.fetchall()}
 
 
 async def list_accounts(database: ApiDatabase, after: str, limit: int) -> list[Account]:
-    """At most ``limit`` accounts whose id is greater than ``after``, by id, without their buckets."""
+    """Return at most ``limit`` accounts whose id is greater than ``after``, sorted by id, without their buckets."""
     async with database.snapshot() as connection:
         ids = await connection.execute(
             "SELECT account FROM account WHERE account > %s ORDER BY account LIMIT %s", (after, limit)

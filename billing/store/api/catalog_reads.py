@@ -1,4 +1,4 @@
-"""The catalogue and the state of many accounts, as the HTTP API reads them. Never writes."""
+"""Queries of the HTTP API for the catalogue and for the states of many accounts. Never writes."""
 
 import json
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ from billing.store.api.pool import ApiDatabase
 
 
 async def read_epoch(database: ApiDatabase) -> int:
-    """The catalogue's epoch: 0 before the first publication."""
+    """Return the epoch of the catalogue: 0 before the first publication."""
     async with database.connection() as connection:
         row = await (await connection.execute("SELECT epoch FROM catalog_state")).fetchone()
     if row is None:
@@ -18,7 +18,7 @@ async def read_epoch(database: ApiDatabase) -> int:
 
 
 async def read_bodies(database: ApiDatabase) -> tuple[int, list[dict[str, Any]]]:
-    """Epoch and bodies of all entries, of one moment."""
+    """Return the epoch and the bodies of all entries, read in one snapshot."""
     async with database.connection() as connection:
         found = await connection.execute(
             "SELECT epoch, (SELECT coalesce(jsonb_agg(body), '[]') FROM catalog_entry) FROM catalog_state"
@@ -30,7 +30,7 @@ async def read_bodies(database: ApiDatabase) -> tuple[int, list[dict[str, Any]]]
 
 
 async def account_states(database: ApiDatabase, accounts: Iterable[str]) -> dict[str, str]:
-    """``open`` or ``closed``, by account; those that were never opened are left out."""
+    """Return the status (``open``, ``suspended`` or ``closed``) by account. Accounts never opened are left out."""
     async with database.connection() as connection:
         found = await connection.execute(
             "SELECT account, status FROM jsonb_array_elements_text(%s::jsonb) AS wanted (account)"

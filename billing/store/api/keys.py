@@ -1,4 +1,4 @@
-"""Keys of the HTTP API in SQL: who may call, in which role, for which account. Only the digest of a secret is kept."""
+"""Keys of the HTTP API in SQL: each has a role and, optionally, one account. Only the digest of a secret is stored."""
 
 import hashlib
 import secrets
@@ -29,7 +29,7 @@ FROM api_key WHERE key_id = %s AND revoked_at IS NULL AND (expires_at IS NULL OR
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key without its secret. ``account`` None: every account. Times are the database's clock."""
+    """A key without its secret. ``account`` of None permits every account. Times are those of the database clock."""
 
     key_id: str
     name: str
@@ -42,14 +42,17 @@ class ApiKey:
 
 
 def digest_of(secret: str) -> bytes:
-    """What is kept of a secret; the secret is 256 random bits, so a plain digest cannot be guessed back."""
+    """Return the digest that is stored of a secret.
+
+    The secret is 256 random bits, so it cannot be found from a plain digest by guessing.
+    """
     return hashlib.sha256(secret.encode()).digest()
 
 
 def create_key(
     database: Database, name: str, role: str, account: str | None, expires_at: datetime | None
 ) -> tuple[ApiKey, str]:
-    """Make a key; returns it and its token ``tbk_ID_SECRET``, which cannot be read again."""
+    """Create a key. Returns it and its token ``tbk_ID_SECRET``, which cannot be read again."""
     key_id, secret = secrets.token_hex(_ID_BYTES), secrets.token_urlsafe(_SECRET_BYTES)
     with database.transaction() as connection:
         given = (key_id, name, digest_of(secret), role, account, expires_at)
@@ -58,13 +61,13 @@ def create_key(
 
 
 def list_keys(database: Database) -> list[ApiKey]:
-    """Every key, revoked ones too, oldest first."""
+    """Return every key, including revoked ones, oldest first."""
     with database.transaction() as connection:
         return [ApiKey(*row) for row in connection.execute(_ALL)]
 
 
 def revoke_key(database: Database, key_id: str) -> bool:
-    """Revoke a key for good; False where there is none. Revoking twice keeps the first time."""
+    """Revoke a key permanently. Returns False if there is none. A second revocation keeps the time of the first."""
     with database.transaction() as connection:
         done = connection.execute(
             "UPDATE api_key SET revoked_at = coalesce(revoked_at, now()) WHERE key_id = %s", (key_id,)
@@ -73,7 +76,7 @@ def revoke_key(database: Database, key_id: str) -> bool:
 
 
 async def usable_key(database: ApiDatabase, key_id: str) -> ApiKey | None:
-    """The key of this id, where it is neither revoked nor expired by the database's clock."""
+    """Return the key of this id; None if there is none, or if it is revoked or expired by the database clock."""
     async with database.connection() as connection:
         found = await connection.execute(_IN_FORCE, (key_id,))
         row = await found.fetchone()

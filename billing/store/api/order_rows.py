@@ -1,7 +1,8 @@
-"""Commands that were ordered over HTTP: which request an idempotency key stands for, and what became of it.
+"""Orders: commands requested over HTTP, each stored under its idempotency key with its outcome.
 
-A row is written before its command is sent and is never deleted. Whether a command was accepted is in ``command_seen``,
-whether it was decided at all is in the partition's position: a row only remembers the answer, and why it was a no.
+A row is written before its command is sent, and it is never deleted. ``command_seen`` shows that a command was
+accepted, and the position of the partition shows that it was decided. The row only caches the outcome and holds the
+reason of a refusal.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -12,14 +13,14 @@ from typing import LiteralString
 from billing.store.api.pool import ApiDatabase, AsyncConnection
 
 SOURCE_PREFIX = "urn:tokenbill:api:"
-"""Source of every command that is ordered over HTTP, followed by the id of the key that ordered it."""
+"""Prefix of the source of every command ordered over HTTP. The id of the key that ordered it follows."""
 ACCEPTED, REJECTED = "accepted", "rejected"
 
 _INSERT: LiteralString = """
 INSERT INTO api_idempotency (caller, key, request_sha256, account, type, record, partition)
 VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
 """
-# One statement is one snapshot: a position that has passed the command tells the truth about command_seen.
+# One statement reads one snapshot, so command_seen is final once the position has passed the command.
 _READ: LiteralString = """
 SELECT r.request_sha256, r.account, r.type, r.record, r.partition, r.record_offset, r.outcome, r.reason, r.detail,
     s.id IS NOT NULL, coalesce(p.next_offset > r.record_offset, false)
@@ -44,7 +45,7 @@ ON CONFLICT (partition) DO UPDATE SET next_offset = greatest(a.next_offset, excl
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A command as it was ordered. ``record`` is the CloudEvent that is sent, again if need be."""
+    """A command as it was ordered. ``record`` is the CloudEvent to send; a retry sends the same bytes."""
 
     caller: str
     key: str
@@ -56,13 +57,16 @@ class Order:
 
     @property
     def source(self) -> str:
-        """Source of the command; its id is the key."""
+        """Source of the command. The id of the command is the idempotency key."""
         return SOURCE_PREFIX + self.caller
 
 
 @dataclass(frozen=True, slots=True)
 class Ordered:
-    """An order, and what is known of it. ``outcome`` None: not decided, or the reason of a refusal is on its way."""
+    """An order and its known state.
+
+    ``outcome`` is None while the command is undecided, or refused and the reason not yet received.
+    """
 
     order: Order
     record_offset: int | None
@@ -72,7 +76,7 @@ class Ordered:
 
 
 async def remember_order(database: ApiDatabase, order: Order) -> tuple[bool, Ordered]:
-    """Keep an order; whether it is new, and the one that stands under its caller and key."""
+    """Store an order unless its key is used. Returns True if it is new, and the order that is stored under the key."""
     async with database.connection() as connection:
         given = (order.request_sha256, order.account, order.type, order.record, order.partition)
         done = await connection.execute(_INSERT, (order.caller, order.key, *given))
@@ -86,7 +90,7 @@ async def remember_order(database: ApiDatabase, order: Order) -> tuple[bool, Ord
 
 
 async def read_order(database: ApiDatabase, caller: str, key: str) -> Ordered | None:
-    """An order with its outcome as SQL knows it at this moment; None where there is none."""
+    """Return an order with its outcome as of now; None if there is none."""
     async with database.connection() as connection:
         found = await connection.execute(_READ, (caller, key))
         row = await found.fetchone()
@@ -101,7 +105,7 @@ async def read_order(database: ApiDatabase, caller: str, key: str) -> Ordered | 
 
 
 class Sending:
-    """The right to send one order: held by one request of all processes at a time."""
+    """Exclusive right to send one order: one request holds it at a time, over all processes."""
 
     def __init__(self, connection: AsyncConnection, caller: str, key: str, record_offset: int | None) -> None:
         self._connection = connection
@@ -109,7 +113,7 @@ class Sending:
         self.record_offset = record_offset
 
     async def sent(self, record_offset: int) -> None:
-        """Keep where Kafka has it."""
+        """Store the offset that Kafka assigned to the record."""
         await self._connection.execute(
             "UPDATE api_idempotency SET record_offset = %s WHERE caller = %s AND key = %s",
             (record_offset, self._caller, self._key),
@@ -119,8 +123,11 @@ class Sending:
 
 @asynccontextmanager
 async def sending(database: ApiDatabase, caller: str, key: str) -> AsyncIterator[Sending]:
-    """Hold an order while it is sent; a process that dies lets go of it. Waits for who holds it, as long as it takes
-    Kafka to answer."""
+    """Lock an order while it is sent.
+
+    Waits for the current holder, at most as long as Kafka takes to answer it. The lock ends with the connection, so a
+    process that dies releases it.
+    """
     async with database.transaction() as connection:
         found = await connection.execute(
             "SELECT record_offset FROM api_idempotency WHERE caller = %s AND key = %s FOR UPDATE", (caller, key)
@@ -132,7 +139,7 @@ async def sending(database: ApiDatabase, caller: str, key: str) -> AsyncIterator
 
 
 async def outcome_positions(database: ApiDatabase) -> dict[int, int]:
-    """From where the outcomes of each partition are to be read; nothing before the API ran for the first time."""
+    """Return the offset to read outcomes from, by partition; empty before the first run of the API."""
     async with database.connection() as connection:
         rows = await connection.execute("SELECT partition, next_offset FROM api_position")
         return dict(await rows.fetchall())
@@ -141,7 +148,7 @@ async def outcome_positions(database: ApiDatabase) -> dict[int, int]:
 async def keep_outcomes(
     database: ApiDatabase, positions: Mapping[int, int], refused: Sequence[tuple[str, str, str, str]]
 ) -> None:
-    """Keep why orders were refused, as (caller, key, reason, detail), and where to read on."""
+    """Store the reasons of refused orders, as (caller, key, reason, detail), and the next offset of each partition."""
     async with database.transaction() as connection:
         if refused:
             await connection.execute(_HEARD, [list(column) for column in zip(*refused, strict=True)])

@@ -1,7 +1,7 @@
-"""The HTTP API's connections: an asynchronous pool on psycopg, so that no request waits for a thread.
+"""Connection pool of the HTTP API: asynchronous, on psycopg, so that no request waits for a thread.
 
-Statements run in autocommit unless a transaction is asked for: one statement is one journey to the server. Never
-decides what is read or written.
+Outside :meth:`ApiDatabase.transaction` and :meth:`ApiDatabase.snapshot`, statements run in autocommit: one statement is
+one round trip to the server. Contains no queries.
 """
 
 from collections.abc import AsyncIterator
@@ -17,7 +17,7 @@ from billing.store.database import IntegerLoader, connection_parameters, schema_
 AsyncConnection = psycopg.AsyncConnection[TupleRow]
 
 WAIT_SECONDS = 5
-"""How long a request waits for a free connection before it is told that the database is away."""
+"""Time that a request waits for a free connection before it fails with DatabaseDown."""
 _MISSING = (
     psycopg.errors.UndefinedTable,
     psycopg.errors.UndefinedColumn,
@@ -27,7 +27,7 @@ _MISSING = (
 
 
 class ApiDatabase:
-    """A pool of asynchronous connections of one event loop."""
+    """Pool of asynchronous connections for one event loop."""
 
     def __init__(self, database_url: str, size: int = 8) -> None:
         parameters = connection_parameters(schema_url(database_url), "tokenbill api")
@@ -42,7 +42,7 @@ class ApiDatabase:
         )
 
     async def open(self) -> None:
-        """Begin to connect; does not wait for the server."""
+        """Start connecting. Does not wait for the server."""
         await self._pool.open(wait=False)
 
     async def close(self) -> None:
@@ -51,12 +51,13 @@ class ApiDatabase:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[AsyncConnection]:
-        """A connection in autocommit.
+        """Provide a connection in autocommit mode.
 
         Raises:
-            DatabaseDown: the server cannot be reached, went away, or gave up; what was under way may be committed.
-            NotPrepared: a table, schema or right is missing.
-            BrokenInvariant: a constraint of the database refused what was written.
+            DatabaseDown: the server cannot be reached, closed the connection, or could not finish. The statement in
+                progress may have been committed.
+            NotPrepared: a table, column, schema or privilege is missing.
+            BrokenInvariant: a constraint of the database was violated.
         """
         try:
             async with self._pool.connection() as connection:
@@ -64,7 +65,7 @@ class ApiDatabase:
         except PoolTimeout as error:
             raise DatabaseDown(str(error)) from error
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            # A server that was restarted has broken every idle connection: the pool looks at them all.
+            # A restart of the server breaks every idle connection, so the pool checks all of them.
             await self._pool.check()
             raise DatabaseDown(_first_line(error)) from error
         except _MISSING as error:
@@ -74,14 +75,14 @@ class ApiDatabase:
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[AsyncConnection]:
-        """One read-only transaction in which every statement sees the same commits. Raises as :meth:`connection`."""
+        """Run one read-only transaction whose statements read one snapshot. Raises as :meth:`connection`."""
         async with self.connection() as connection, connection.transaction():
             await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             yield connection
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
-        """One transaction: committed at the end, rolled back on any error. Raises as :meth:`connection`."""
+        """Run one transaction: committed at the end, rolled back on any error. Raises as :meth:`connection`."""
         async with self.connection() as connection, connection.transaction():
             yield connection
 

@@ -1,4 +1,4 @@
-"""Suspense as the HTTP API reads it. Never writes."""
+"""Suspense queries of the HTTP API. Never writes."""
 
 from billing.store.api.pool import ApiDatabase
 from billing.store.suspense_records import (
@@ -17,7 +17,7 @@ from billing.suspense import Listed, RecordPlace, SuspendedRecord
 
 
 async def list_suspense(database: ApiDatabase, wanted: Wanted, after: tuple[int, int, int], limit: int) -> list[Listed]:
-    """At most ``limit`` rows after one, by partition and in the order of rejection."""
+    """Return at most ``limit`` rows after the key ``after``, by partition and in the order of rejection."""
     statement = LISTED + WHERE + (IS_OPEN if wanted.only_open else "") + AFTER
     async with database.connection() as connection:
         found = await connection.execute(statement, wanted.parameters() | after_parameters(after, limit))
@@ -25,7 +25,7 @@ async def list_suspense(database: ApiDatabase, wanted: Wanted, after: tuple[int,
 
 
 async def read_suspense(database: ApiDatabase, place: RecordPlace) -> tuple[Listed, SuspendedRecord] | None:
-    """All that is known of one record; None where none was rejected at this place."""
+    """Return one record with its state and its bytes; None if no record was rejected at this place."""
     async with database.snapshot() as connection:
         found = await (await connection.execute(LISTED + AT_PLACE, place)).fetchone()
         kept = await (await connection.execute(KEPT + AT_PLACE, place)).fetchone()

@@ -1,1 +1,1 @@
-"""SQL of the commit: rows, COPY text, digests."""
+"""SQL of the commit: its transaction, its rows as COPY text, and the digest chain."""

@@ -1,76 +1,51 @@
-"""The rows of one commit and the statements that write them; :mod:`billing.store.commits.write_commit` says in which
-order.
+"""Rows of one commit and the statements that write them.
 
-Rows by the thousand go by COPY; what a commit has few of goes as one statement a table, arrays unnested by the server.
+Tables with thousands of rows per commit are written by COPY. The others are written by one statement per table, with
+arrays that the server unnests. :mod:`billing.store.commits.write_commit` decides the order of the statements.
 """
 
 from collections.abc import Iterator, Sequence
 from typing import Any, LiteralString
 
+from billing.commits.columns import ACCOUNT_COLUMNS, BUCKET_COLUMNS, ChangedBy, Column, column_names
 from billing.commits.commit_record import AccountChanges, CommitRecord
 from billing.store.commits.digest import AppendedText, sorted_outbox
 from billing.store.commits.number_runs import pack_numbers, pack_runs
 
 Statement = tuple[LiteralString, Sequence[Any]]
 
-ACCOUNT_COLUMNS: LiteralString = (
-    "account, currency, price_book, payment, credit_limit_pico, wallet_pico, absorbed_micro, absorbed_pico, status,"
-    " clock_us, next_due_us, extras"
-)
-BUCKET_COLUMNS: LiteralString = (
-    "account, grant_id, plan, plan_version, bucket_no, unit, amount_micro, remaining_micro, liability_pico,"
-    " valid_from_us, valid_until_us, lapse_at_us, alerts_fired, status, carried_cycles"
-)
 JOURNAL_COLUMNS: LiteralString = "partition, commit_no, line_no, account_code, currency, detail, amount_pico"
+_ACCOUNT, _BUCKET = ", ".join(column_names(ACCOUNT_COLUMNS)), ", ".join(column_names(BUCKET_COLUMNS))
 STAGING: LiteralString = "; ".join(
     f"CREATE TEMPORARY TABLE IF NOT EXISTS {stage} ON COMMIT DELETE ROWS AS SELECT {columns} FROM {table} LIMIT 0"  # noqa: S608 (literals only)
     for stage, columns, table in (
-        ("stage_account", ACCOUNT_COLUMNS, "account"),
-        ("stage_bucket", BUCKET_COLUMNS, "bucket"),
-        ("replace_account", ACCOUNT_COLUMNS, "account"),
-        ("replace_bucket", BUCKET_COLUMNS, "bucket"),
+        ("stage_account", _ACCOUNT, "account"),
+        ("stage_bucket", _BUCKET, "bucket"),
+        ("replace_account", _ACCOUNT, "account"),
+        ("replace_bucket", _BUCKET, "bucket"),
     )
 )
-"""Where changed rows wait for the UPDATE; once a session."""
+"""Creates the staging tables that changed rows are copied to before the UPDATE; runs once per session."""
 
-UPDATE_ACCOUNTS: LiteralString = """
-UPDATE account AS a
-SET wallet_pico = s.wallet_pico, absorbed_micro = s.absorbed_micro, absorbed_pico = s.absorbed_pico,
-    status = s.status, clock_us = s.clock_us, next_due_us = s.next_due_us
-FROM stage_account AS s
-WHERE a.account = s.account AND a.partition = %s
-"""
-UPDATE_BUCKETS: LiteralString = """
-UPDATE bucket AS b
-SET remaining_micro = s.remaining_micro, liability_pico = s.liability_pico, alerts_fired = s.alerts_fired,
-    status = s.status
-FROM stage_bucket AS s
-WHERE b.account = s.account AND b.grant_id = s.grant_id AND b.partition = %s
-"""
-REPLACE_ACCOUNTS: LiteralString = """
-UPDATE account AS a
-SET credit_limit_pico = s.credit_limit_pico, wallet_pico = s.wallet_pico, absorbed_micro = s.absorbed_micro,
-    absorbed_pico = s.absorbed_pico, status = s.status, clock_us = s.clock_us, next_due_us = s.next_due_us,
-    extras = s.extras
-FROM replace_account AS s
-WHERE a.account = s.account AND a.partition = %s
-"""
-REPLACE_BUCKETS: LiteralString = """
-UPDATE bucket AS b
-SET amount_micro = s.amount_micro, remaining_micro = s.remaining_micro, liability_pico = s.liability_pico,
-    valid_from_us = s.valid_from_us, valid_until_us = s.valid_until_us, lapse_at_us = s.lapse_at_us,
-    alerts_fired = s.alerts_fired, status = s.status, carried_cycles = s.carried_cycles
-FROM replace_bucket AS s
-WHERE b.account = s.account AND b.grant_id = s.grant_id AND b.partition = %s
-"""
+
+def _update(table: str, stage: str, columns: tuple[Column, ...], *changed_by: ChangedBy) -> LiteralString:
+    key = " AND ".join(f"t.{name} = s.{name}" for name in column_names(columns, ChangedBy.KEY))
+    changes = ", ".join(f"{name} = s.{name}" for name in column_names(columns, *changed_by))
+    return f"UPDATE {table} AS t SET {changes} FROM {stage} AS s WHERE {key} AND t.partition = %s"  # noqa: S608 (literals only)
+
+
+UPDATE_ACCOUNTS = _update("account", "stage_account", ACCOUNT_COLUMNS, ChangedBy.USAGE)
+UPDATE_BUCKETS = _update("bucket", "stage_bucket", BUCKET_COLUMNS, ChangedBy.USAGE)
+REPLACE_ACCOUNTS = _update("account", "replace_account", ACCOUNT_COLUMNS, ChangedBy.USAGE, ChangedBy.TERMS)
+REPLACE_BUCKETS = _update("bucket", "replace_bucket", BUCKET_COLUMNS, ChangedBy.USAGE, ChangedBy.TERMS)
 
 
 def copies(record: CommitRecord, text: AppendedText) -> list[tuple[LiteralString, bytes]]:
-    """COPY statements with their rows, in an order that foreign keys allow."""
+    """Return the COPY statements with their rows, in an order that satisfies the foreign keys."""
     changes = record.changes
     return [
-        ("COPY account (" + ACCOUNT_COLUMNS + ") FROM STDIN", changes.accounts_new),
-        ("COPY bucket (" + BUCKET_COLUMNS + ") FROM STDIN", changes.buckets_new),
+        ("COPY account (" + _ACCOUNT + ") FROM STDIN", changes.accounts_new),
+        ("COPY bucket (" + _BUCKET + ") FROM STDIN", changes.buckets_new),
         ("COPY stage_account FROM STDIN", _sorted_rows(changes.accounts_changed)),
         ("COPY stage_bucket FROM STDIN", _sorted_rows(changes.buckets_changed)),
         ("COPY replace_account FROM STDIN", _sorted_rows(changes.accounts_replaced)),
@@ -85,7 +60,7 @@ def copies(record: CommitRecord, text: AppendedText) -> list[tuple[LiteralString
 
 
 def updates_of(changes: AccountChanges) -> list[tuple[str, LiteralString, bytes]]:
-    """What is updated, by which statement, from which staged rows."""
+    """Return (name of the rows, UPDATE statement, staged rows) for each kind of changed rows."""
     return [
         ("accounts", UPDATE_ACCOUNTS, changes.accounts_changed),
         ("buckets", UPDATE_BUCKETS, changes.buckets_changed),
@@ -95,12 +70,15 @@ def updates_of(changes: AccountChanges) -> list[tuple[str, LiteralString, bytes]
 
 
 def _sorted_rows(text: bytes) -> bytes:
-    """The rows in the order of their key, so that an index scan of the table walks neighbouring pages."""
+    """Sort the rows by key, so that the index scan of the UPDATE reads neighbouring pages."""
     return b"".join(sorted(text.splitlines(keepends=True)))
 
 
 def small_statements(record: CommitRecord) -> Iterator[Statement]:
-    """What a commit has few rows of: identities, findings, sequences, forwarding, output."""
+    """Yield the statements for tables with few rows per commit.
+
+    These are identities, book times, sequences, forwarding, closed holds, findings and the outbox.
+    """
     yield from _identities(record)
     yield from _counters(record)
     if record.reservations_closed:
@@ -126,8 +104,8 @@ def small_statements(record: CommitRecord) -> Iterator[Statement]:
 
 
 def _close_holds(record: CommitRecord) -> Statement:
-    # Locked in the order of their ids, as the API does (billing.store.holds.hold_book): so neither waits for the
-    # other in turn.
+    # The rows are locked in the order of their ids, as the API does (billing.store.holds.hold_book), so a commit and
+    # the API cannot deadlock.
     return (
         "WITH named AS MATERIALIZED (SELECT h.reservation_id FROM hold AS h"
         " JOIN unnest(%s::text[], %s::text[]) AS c (account, reservation_id)"

@@ -1,10 +1,10 @@
-"""The digest that chains a partition's commits: what is in it, and its canonical bytes.
+"""Digest chain of a partition's commits: the content of each digest and its canonical bytes.
 
-``digest = sha256(previous digest + header)``. The header is JSON of the commit row's own columns and of the SHA-256 of
-the rows the commit appended (journal, rollup, commands, payments, and suspense where a record was rejected: their
-``COPY`` text in the order of their key), so that all of it can be computed again from SQL. What later commits overwrite
-(balances, identities, positions of the forwarding) is in ``changes_sha256``, which is kept in the commit row. Not in
-it: epoch, wall clock.
+``digest = sha256(previous digest + header)``. The header is JSON of columns of the commit row and of the SHA-256 of the
+rows that the commit appended: journal, rollup, commands, payments and, if a record was rejected, suspense, each as
+``COPY`` text in the order of the key. So the digest can be computed again from SQL. Rows that later commits overwrite
+(balances, identities, sequences, forward numbers) are covered by ``changes_sha256``, which is stored in the commit row.
+The digest does not cover the epoch and the wall clock, so a rebuild gives the same digest.
 """
 
 import hashlib
@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from billing.commits.commit_record import CommitCounts, CommitRecord, OutboxRow
-from billing.store.commits.copy_text import copy_rows
+from billing.commits.copy_text import copy_rows
 from billing.store.commits.suspense_rows import suspense_text
 
 GENESIS = bytes(32)
-"""The digest before a partition's first commit."""
+"""Digest before the first commit of a partition."""
 FORMAT = 1
 COUNT_COLUMNS = tuple(asdict(CommitCounts()))
 OUTBOX_TOPIC_ORDER = (
@@ -34,28 +34,28 @@ OUTBOX_TOPIC_ORDER = (
 
 @dataclass(frozen=True, slots=True)
 class AppendedText:
-    """``COPY`` text of the rows one commit appends, in the order of their key."""
+    """``COPY`` text of the rows that one commit appends, in the order of the key."""
 
     journal: bytes
     corrections: bytes
-    """Of the journal, too: lines that name the usage that they correct, in one column more."""
+    """Journal lines that correct usage. They have one more column, which names that usage."""
     rollup: bytes
     command_seen: bytes
     payment_ref: bytes
     suspense: bytes
 
     def sha256(self) -> dict[str, str]:
-        """The digest of each table's rows, hexadecimal, as :func:`named_digests` names them."""
+        """Return the SHA-256 of the rows of each table, hexadecimal, filtered by :func:`named_digests`."""
         return named_digests({name: hashlib.sha256(rows).hexdigest() for name, rows in asdict(self).items()})
 
 
 _LATER = ("corrections", "suspense")
-"""Kept since later than the first release of the digest: a commit has a digest of them only where it has rows."""
+"""Tables newer than the first release of the digest: a header names them only if the commit has rows in them."""
 EMPTY = hashlib.sha256().hexdigest()
 
 
 def named_digests(digests: Mapping[str, str]) -> dict[str, str]:
-    """The digests that a commit's header names, of those of all tables."""
+    """Return those of the table digests that the header of a commit names."""
     return {name: digest for name, digest in digests.items() if name not in _LATER or digest != EMPTY}
 
 
@@ -84,7 +84,7 @@ ROLLUP_VALUES = (
 
 
 def appended_text(record: CommitRecord) -> AppendedText:
-    """The rows that a commit appends to the tables whose rows the digest covers."""
+    """Return the rows that a commit appends to the tables covered by the digest."""
     key = (record.partition, record.commit_no)
     lines = [
         (line.concerns, (*key, number, line.account_code, line.currency, line.detail, line.amount_pico))
@@ -108,12 +108,15 @@ def _by_code_point(row: tuple[str, ...]) -> list[bytes]:
 
 
 def sorted_outbox(record: CommitRecord) -> list[OutboxRow]:
-    """Outbox rows in the order in which they are published: a fixed order of topics, then by sequence."""
+    """Return the outbox rows in publishing order: by :data:`OUTBOX_TOPIC_ORDER`, then by sequence."""
     return sorted(record.outbox, key=lambda row: (OUTBOX_TOPIC_ORDER.index(row.topic), row.first_sequence))
 
 
 def outbox_list(record: CommitRecord) -> list[list[str | int]]:
-    """What the commit row keeps of its output: topic, records, first sequence, SHA-256 of the payload."""
+    """Return the outbox column of the commit row.
+
+    Each item is [topic, number of records, first sequence, SHA-256 of the payload].
+    """
     return [
         [row.topic, row.records, row.first_sequence, hashlib.sha256(row.payload).hexdigest()]
         for row in sorted_outbox(record)
@@ -121,7 +124,7 @@ def outbox_list(record: CommitRecord) -> list[list[str | int]]:
 
 
 def changes_sha256(record: CommitRecord) -> bytes:
-    """SHA-256 of everything the commit writes that later commits overwrite or that is dropped when used."""
+    """Return the SHA-256 of the values that later commits overwrite or delete, and of the findings."""
     parts: list[bytes] = [
         record.changes.accounts_new,
         record.changes.accounts_changed,
@@ -162,7 +165,10 @@ def commit_digest(
     changes: bytes,
     appended: Mapping[str, str],
 ) -> bytes:
-    """The digest of one commit; ``counts`` by column, ``appended`` as :meth:`AppendedText.sha256` gives it."""
+    """Return the digest of one commit.
+
+    ``counts`` are by column; ``appended`` is the result of :meth:`AppendedText.sha256`.
+    """
     header: dict[str, Any] = {
         "format": FORMAT,
         "partition": partition,

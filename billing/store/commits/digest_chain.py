@@ -1,6 +1,6 @@
-"""Recomputes the digest chain of a partition from its rows (``audit``): the rows must give the digests that are stored.
+"""Verification of the digest chain of a partition (``audit``): recompute each digest from the rows and compare.
 
-Reads with ``COPY … TO STDOUT``, whose lines are the bytes that were hashed when they were written.
+The rows are read with ``COPY … TO STDOUT``, whose lines are the bytes that were hashed when the rows were written.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ _APPENDED: dict[str, LiteralString] = {
 
 @dataclass(frozen=True, slots=True)
 class ChainBreak:
-    """A commit whose rows do not give its digest, or that does not follow its predecessor."""
+    """A commit whose digest does not match its rows, or that does not follow its predecessor."""
 
     partition: int
     commit_no: int
@@ -52,9 +52,10 @@ class ChainBreak:
 
 
 def check_chain(connection: Connection, partition: int) -> Iterator[ChainBreak]:
-    """Every break in the chain of one partition, in order; numbers without holes and the last digest included.
+    """Yield every break in the digest chain of one partition, in order.
 
-    Rows of a commit that does not exist are a break too.
+    A missing commit number, a last digest other than that of ``partition_state``, and rows of a commit that does not
+    exist are breaks too.
     """
     state = connection.execute(
         "SELECT commit_no, digest FROM partition_state WHERE partition = %s", (partition,)
@@ -99,7 +100,7 @@ _NAMES = ", ".join(_APPENDED)
 
 
 def _digests(connection: Connection, statement: LiteralString, partition: int) -> dict[int, str]:
-    """SHA-256 of each commit's rows in one table."""
+    """Return the SHA-256 of the rows of each commit in one table, by commit number."""
     lines = _lines(connection, statement, partition)
     digests: dict[int, str] = {}
     for commit_no, rows in groupby(lines, key=lambda line: int(line.split(b"\t", 2)[1])):
@@ -118,5 +119,5 @@ def _lines(connection: Connection, statement: LiteralString, partition: int) -> 
 
 
 def _unescape(line: bytes) -> bytes:
-    # JSON text has no control characters, so backslashes are all that COPY escapes in it.
+    # JSON text has no control characters, so backslashes are the only characters that COPY escapes in it.
     return line.replace(b"\\\\", b"\\")

@@ -1,4 +1,4 @@
-"""How the numbers seen of a source lie in a ``bytea``: little-endian unsigned 64-bit integers."""
+"""``bytea`` encoding of the numbers seen of a source: little-endian unsigned 64-bit integers."""
 
 from collections.abc import Iterable
 from struct import Struct
@@ -8,20 +8,20 @@ _NUMBER = Struct("<Q")
 
 
 def pack_runs(runs: Iterable[tuple[int, int]]) -> bytes:
-    """Closed runs (first, last), in order."""
+    """Encode closed ranges (first, last), in order."""
     return b"".join(_RUN.pack(first, last) for first, last in runs)
 
 
 def unpack_runs(data: bytes) -> tuple[tuple[int, int], ...]:
-    """Undo :func:`pack_runs`."""
+    """Decode the result of :func:`pack_runs`."""
     return tuple((first, last) for first, last in _RUN.iter_unpack(data))
 
 
 def pack_numbers(numbers: Iterable[int]) -> bytes:
-    """Single numbers, in order."""
+    """Encode single numbers, in order."""
     return b"".join(map(_NUMBER.pack, numbers))
 
 
 def unpack_numbers(data: bytes) -> tuple[int, ...]:
-    """Undo :func:`pack_numbers`."""
+    """Decode the result of :func:`pack_numbers`."""
     return tuple(number for (number,) in _NUMBER.iter_unpack(data))

@@ -1,7 +1,8 @@
-"""Writes one commit of one partition in one transaction (DESIGN 3). The order of its effects is :func:`write_commit`.
+"""The transaction that writes one commit of one partition (docs/reference/principles.md, "Commit").
 
-Adds nothing of its own but digests. PostgreSQL takes no COPY inside a pipeline, so a commit is a pipeline that claims,
-the COPYs, and a pipeline for everything small.
+:func:`write_commit` owns the order of the effects. It adds only the digests to the record. PostgreSQL accepts no COPY
+inside a pipeline, so a commit has three parts: a pipeline that claims the partition, the COPY statements, and a
+pipeline of the other statements.
 """
 
 from dataclasses import asdict
@@ -18,7 +19,7 @@ from billing.store.commits.digest import COUNT_COLUMNS, appended_text, changes_s
 from billing.store.database import Connection, Database
 
 CATALOG_LOCK = 0x7462_6361  # "tbca"
-"""Advisory lock of the catalogue: shared by commits, exclusive for a publication (docs/decisions)."""
+"""Advisory lock of the catalogue: commits share it, a publication takes it alone (docs/decisions/catalogue-lock.md)."""
 OUTBOX_CHANNEL = "tokenbill_outbox"
 
 _INSERT_COMMIT: LiteralString = (
@@ -30,18 +31,18 @@ _INSERT_COMMIT: LiteralString = (
 
 
 def session_name(partition: int) -> str:
-    """How a session that commits for a partition calls itself while it does."""
+    """Return the application name of a session while it commits for a partition."""
     return f"tokenbill commit {partition}"
 
 
 def write_commit(database: Database, epoch: int, record: CommitRecord) -> None:
-    """Write everything of ``record``, or nothing.
+    """Write all of ``record``, or nothing.
 
     Raises:
-        Fenced: another epoch, commit number or position is in the database.
-        CatalogMoved: the catalogue's epoch is not the one the record was decided with.
-        BrokenInvariant: the database disagrees with the record (a key that exists, a changed row that does not).
-        DatabaseDown: the connection broke; whether the commit happened is for a reload to see.
+        Fenced: the database has another epoch, commit number or position.
+        CatalogMoved: the catalogue has another epoch than the one that the record was decided with.
+        BrokenInvariant: the database contradicts the record (a new key that exists, a changed row that does not exist).
+        DatabaseDown: the connection broke; only a reload shows if the commit happened.
     """
     text = appended_text(record)
     changes = changes_sha256(record)
@@ -94,7 +95,7 @@ def write_commit(database: Database, epoch: int, record: CommitRecord) -> None:
 def _update(
     connection: Connection, statement: LiteralString, partition: int, staged: bytes
 ) -> psycopg.Cursor[TupleRow] | None:
-    # Not prepared: a plan made while the staging table was empty would be kept.
+    # Not prepared: the server would keep a plan made while the staging table was empty.
     return connection.execute(statement, (partition,), prepare=False) if staged else None
 
 
@@ -105,7 +106,11 @@ def _check_updated(what: str, staged: bytes, updated: int) -> None:
 
 
 def _claim(connection: Connection, epoch: int, record: CommitRecord) -> bytes:
-    """Compare and set partition, positions and catalogue, in one round trip; the predecessor's digest."""
+    """Compare and set epoch, commit number and positions, lock the catalogue, and compare its epoch.
+
+    Takes one round trip, and a second one when the session has no staging tables. Returns the digest of the preceding
+    commit.
+    """
     moves = record.positions
     with connection.pipeline():
         state = connection.execute(
@@ -120,11 +125,11 @@ def _claim(connection: Connection, epoch: int, record: CommitRecord) -> bytes:
             ([m.topic for m in moves], [m.start for m in moves], [m.end for m in moves], record.partition),
         )
         connection.execute("SELECT pg_advisory_xact_lock_shared(%s)", (CATALOG_LOCK,))
-        # The name lets a new owner find and end this session if it hangs (billing.store.partition_rows).
+        # The name lets a new owner find and terminate this session if it hangs (billing.store.partition_rows).
         catalog = connection.execute(
             "SELECT epoch, to_regclass('pg_temp.replace_bucket') IS NOT NULL,"
             " set_config('tokenbill.partition', %s, true), set_config('application_name', %s, true),"
-            # Changed rows are found by index, whatever the size of the table: the staging table has no statistics.
+            # Changed rows must be found by index at any table size: the staging tables have no statistics.
             " set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)"
             " FROM catalog_state",
             (str(record.partition), session_name(record.partition)),

@@ -1,1 +1,1 @@
-"""SQL of holds, on a connection of its own."""
+"""SQL of holds, on dedicated connections."""

@@ -1,10 +1,10 @@
-"""Holds in SQL (DESIGN 16): operations on accounts, decided under each account's lock, many in one transaction.
+"""Transactions on holds (docs/reference/principles.md, "Holds"): many operations, decided under their accounts' locks.
 
-The order is the whole safety of it: lock the heads of the accounts, then read balances and holds in ONE statement (a
-commit that burns and closes a hold is seen entirely or not at all), decide, write, commit. READ COMMITTED, so that the
-read sees what the owner of the lock before wrote. Locks are taken in the order of their keys: heads, then holds; a
-commit takes holds only, in the same order. The clock is the database's. Rules are in
-:mod:`billing.reservations.operations`.
+Safety depends on the order of the steps: lock the heads of the accounts, read balances and holds in ONE statement (so
+that a commit that burns and closes a hold is visible entirely or not at all), decide, write, commit. The isolation
+level is READ COMMITTED, so the read sees the writes of the former lock holder. Locks are taken in the order of their
+keys, heads first, then holds; a commit locks only holds, in the same order. The clock is that of the database. The
+rules are in :mod:`billing.reservations.operations`.
 """
 
 import asyncio
@@ -21,26 +21,27 @@ from billing.store.holds.wire import Sent, Wire, text_array
 from billing.store.published_catalog import read_catalog
 
 KEEP_US = 24 * 3_600_000_000
-"""How long a hold that ended is kept, for repeated requests and for readers."""
+"""Time that a hold is kept after it expires, for repeated requests and for queries."""
 HANGING_MS = 3_000
-"""After so long a process that stopped in the middle loses its locks."""
+"""Time after which the server ends an idle transaction, so that a stopped process loses its locks."""
 _CLEAN_AT_ONCE = 5_000
 _ATTEMPTS = 4
 OPTIONS = (
     f"-c idle_in_transaction_session_timeout={HANGING_MS} -c plan_cache_mode=force_generic_plan -c enable_seqscan=off"
 )
-"""Every statement looks rows up by their keys: to plan it anew for each call would cost more than to run it. And a plan
-that was made while the table had few rows, to read all of them, would stay while it grows."""
+"""Settings of the connection that decides. Every statement finds rows by key, so one generic plan serves all calls:
+planning each call would cost more than running it. Sequential scans are off, because a plan that scans the table, made
+while it had few rows, would be kept while the table grows."""
 _BEGIN: Sent = (b"begin", ())
 _COMMIT: Sent = (b"commit", ())
 
 
 class _CatalogMoved(Exception):
-    """The catalogue in memory is not the one in the database."""
+    """The catalogue in memory has another epoch than the one in the database."""
 
 
 class HoldBook:
-    """Every operation on holds, for one event loop; each call of :meth:`transact` is one transaction."""
+    """Operations on holds, for one event loop. Each call of :meth:`transact` is one transaction."""
 
     LOCK_HEADS = rows.LOCK_HEADS
 
@@ -68,11 +69,13 @@ class HoldBook:
         self._prices: tuple[int, Tariff] | None = None
 
     async def transact(self, operations: Sequence[Operation]) -> list[Any]:
-        """Decide operations in order, each on what those before left, and write what they changed; their answers.
+        """Decide operations in order, each on the state that the preceding ones left, and write the changed holds.
+
+        Returns the answer of each operation.
 
         Raises:
-            DatabaseDown: the server cannot be reached, or it is not known whether it happened: ask again with the same
-                idempotency keys.
+            DatabaseDown: the server cannot be reached, or it is unknown if the transaction committed. Retry with the
+                same idempotency keys.
         """
         async with self._wire.turn:
             for attempt in range(_ATTEMPTS):
@@ -81,9 +84,10 @@ class HoldBook:
                 except _CatalogMoved:
                     await self._read_prices()
                 except (DatabaseDown, BrokenInvariant):
-                    # A server that was restarted has broken idle connections; nothing was written unless a commit was
-                    # under way, and then every operation finds its hold. So does one whose key another process used
-                    # for another account at this moment: both saw no hold of that id, and one could write it.
+                    # DatabaseDown: a restart of the server breaks idle connections. Nothing was written, unless a
+                    # commit was in progress; then the second attempt finds the hold of every operation.
+                    # BrokenInvariant: another process used the same key for another account at the same time. Both
+                    # saw no hold of that id, and only one could insert it; the second attempt finds that hold.
                     if attempt:
                         raise
         raise DatabaseDown("the catalogue changed four times while a reservation was decided; ask again")
@@ -102,7 +106,7 @@ class HoldBook:
             seen = rows.seen_accounts(read)
             scenes = self._scenes(seen, named, operations)
             if any(scene.needs_allotting() for scene in scenes.values()):
-                # Every open hold has to be seen, and with the balance of the same moment: read all again.
+                # Every open hold is needed, together with the balance of the same snapshot: read all again.
                 [read] = await self._wire.ask((b"read_open", [accounts]))
                 seen = rows.seen_accounts(read)
                 scenes = self._scenes(seen, named, operations)
@@ -112,27 +116,30 @@ class HoldBook:
             answers = [operation.decide(scenes[operation.account]) for operation in operations]
             changed = [hold for scene in scenes.values() for hold in scene.changed.values()]
             await self._wire.ask(*_written(changed, named), _COMMIT)
-        except BaseException:  # Whatever it is goes on up; the locks must not stay.
+        except BaseException:  # Raised again; the locks must be released first.
             self._wire.drop()
             raise
         return answers
 
     async def find_account(self, reservation_id: str) -> str | None:
-        """The account of a reservation or an offline grant; None where there is none of that id."""
+        """Return the account of a reservation or an offline grant; None if there is none with this id."""
         found = await self._look(b"account", reservation_id)
         return found[0][0] if found else None
 
     async def find_session(self, session: str) -> tuple[str, list[str]] | None:
-        """The account of a charging session, and the ids of its open holds; None where there is no such session."""
+        """Return the account of a charging session and the ids of its holds; None if there is no such session.
+
+        The ids are that of the session itself, whatever its state, and those of its other open holds.
+        """
         found = await self._look(b"session", session)
         accounts = [account for name, account in found if name == session]
         return (accounts[0], [name for name, _ in found]) if accounts else None
 
     async def setting(self, key: str) -> str:
-        """A value that was fixed when the database was prepared.
+        """Return a value that was fixed when the database was prepared.
 
         Raises:
-            NotPrepared: there is none.
+            NotPrepared: the value is not stored.
         """
         found = await self._look(b"setting", key)
         if not found:
@@ -140,22 +147,25 @@ class HoldBook:
         return found[0][0]
 
     async def clean(self) -> list[str]:
-        """Drop holds that ended a day ago. Returns usage events whose commit was not seen for a minute: to be sent
-        again, each once (whoever asked for the settlement may have died before they were sent)."""
+        """Delete holds that expired a day ago, and return usage events to send again.
+
+        These are events of settlements older than a minute whose hold is still open, because the process that settled
+        them may have died before it sent them. Each event is returned once.
+        """
         await self._look(b"drop_old", KEEP_US, _CLEAN_AT_ONCE)
         return [event for (event,) in await self._look(b"send_again", _CLEAN_AT_ONCE)]
 
     async def close(self) -> None:
-        """Wait for what runs, and close the connections."""
+        """Wait for running transactions, and close the connections."""
         for wire in (self._wire, self._looking):
             async with wire.turn:
                 wire.drop()
         self._database.close()
 
     async def _look(self, name: bytes, *values: str | int) -> list[tuple[str, ...]]:
-        """One statement that needs no lock of an account, begun again once where the connection was broken."""
+        """Run one statement that needs no lock of an account; retry it once if the connection was broken."""
         if any("\0" in value for value in values if isinstance(value, str)):
-            return []  # no text in the database holds one
+            return []  # no text in the database contains NUL
         sent = rows.values_of(name, *values)
         async with self._looking.turn:
             try:
@@ -171,7 +181,7 @@ class HoldBook:
     def _scenes(
         self, seen: Mapping[str, rows.SeenAccount], named: Mapping[str, Hold], operations: Sequence[Operation]
     ) -> dict[str, HoldContext]:
-        """The scene of each account; each shows the holds that its own operations named, whosever they are."""
+        """Return the context of each account, with the holds that its operations name, even those of other accounts."""
         scenes: dict[str, HoldContext] = {}
         for name, one in seen.items():
             if self._prices is None or one.epoch != self._prices[0]:
@@ -184,8 +194,10 @@ class HoldBook:
 
 
 def _written(changed: Iterable[Hold], named: Mapping[str, Hold]) -> list[Sent]:
-    """The statements that write holds: those that are there, which are locked already, then new ones in the order of
-    their ids (another transaction may be writing one of the same id)."""
+    """Return the statements that write holds: updates of existing ones, which are locked already, then one insert.
+
+    New holds are inserted in the order of their ids, because another transaction may insert the same ids.
+    """
     ordered = sorted(changed, key=lambda hold: hold.reservation_id)
     sent: list[Sent] = [(b"update", rows.changed_row(hold)) for hold in ordered if hold.reservation_id in named]
     made = [hold for hold in ordered if hold.reservation_id not in named]

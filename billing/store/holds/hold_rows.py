@@ -1,8 +1,7 @@
-"""What is asked about holds in SQL, and how rows become scenes and holds: the statements of
-:mod:`billing.store.holds.hold_book`.
+"""Statements of :mod:`billing.store.holds.hold_book`, and the conversion of their rows to accounts and holds.
 
-Columns are read as they are, as text: a JSON document of each account cost more than all the rest of the statement. The
-statements are prepared once a connection; which comes after which, and in what transaction, is said there, not here.
+Columns are read separately, as text: building a JSON document of each account cost more than the rest of the statement.
+The statements are prepared once per connection. ``hold_book`` decides their order and their transactions.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ _HOLD = (
     " h.expires_us, h.steps, h.event)"
 )
 _OPEN = "h.account = wanted.account AND h.state = 'open' AND h.expires_us + 0 > clock.now_us"
-"""Found by account and by nothing else: while the statistics are those of a table with few rows, the index of what
-expires looks as good, and each account then reads every hold there is (``+ 0`` says that no index has it)."""
+"""Condition for the open holds of an account. ``+ 0`` keeps the planner from the index on ``expires_us``: with the
+statistics of a small table it looks as good as the index on the account, but reads every hold for each account."""
 _ACCOUNT_FIELDS = tuple(field.name for field in fields(Account) if field.name not in ("buckets", "extras"))
 _BUCKET_FIELDS = tuple(field.name for field in fields(Bucket))
 _TEXTS = frozenset(one.name for kind in (Account, Bucket) for one in fields(kind) if one.type in (str, "str"))
@@ -34,7 +33,10 @@ _ENDS = frozenset(("next_due_us", "valid_until_us", "lapse_at_us"))
 
 
 def _read(open_holds: str) -> str:
-    """One row for each bucket of each account, one for an account without; now, epoch, what is held, open holds."""
+    """Return the statement that reads accounts: one row per bucket, or one row for an account without buckets.
+
+    Each row also has the time, the catalogue epoch, the sum of the open holds, and ``open_holds``, an expression.
+    """
     return f"""
 WITH clock AS MATERIALIZED (SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now_us)
 SELECT clock.now_us, catalog_state.epoch, wanted.account, held.wallet_pico, held.buckets, {open_holds}, a.extras,
@@ -48,7 +50,7 @@ FROM clock CROSS JOIN catalog_state CROSS JOIN unnest($1::text[]) AS wanted (acc
 """  # noqa: S608 (column names of ours only)
 
 
-# A row that is there is locked and not changed; one that is made is its maker's until he commits.
+# An existing row is locked and not changed. A new row is locked by the transaction that inserts it until it commits.
 LOCK_HEADS = """
 INSERT INTO hold_head AS head (account) SELECT unnest($1::text[])
     ON CONFLICT (account) DO UPDATE SET account = head.account WHERE false
@@ -56,10 +58,10 @@ INSERT INTO hold_head AS head (account) SELECT unnest($1::text[])
 LOCK_HOLDS = (
     f"SELECT {_HOLD} FROM hold AS h WHERE h.reservation_id = ANY ($1::text[]) ORDER BY h.reservation_id FOR UPDATE"  # noqa: S608
 )
-"""Holds by id. Who holds their locks and reads them here sees them as every later statement does."""
+"""Locks and reads holds by id. The rows are read as they are locked, so they agree with every later statement."""
 READ = _read("NULL")
 READ_OPEN = _read(f"(SELECT json_agg({_HOLD}) FROM hold AS h WHERE {_OPEN})")  # noqa: S608
-# All rows of a transaction at once: a statement for each reads the table's constraints anew each time.
+# One statement for all rows of a transaction: a statement per row would read the constraints of the table each time.
 INSERT = """
 INSERT INTO hold (state, held_micro, wallet_pico, terms, steps, expires_us, reservation_id, account, kind, event,
     created_us)
@@ -71,8 +73,8 @@ UPDATE hold SET state = $1, held_micro = $2, wallet_pico = $3, terms = $4, steps
 WHERE reservation_id = $7
 """
 FIND_ACCOUNT = "SELECT account FROM hold WHERE reservation_id = $1 AND kind IN ('reservation', 'offline_grant')"
-"""A charging session, and what is settled, is nothing that a caller extends, settles or releases by its id."""
-# "0" follows "/": ids of the session's holds begin with its own and a slash.
+"""Finds reservations and offline grants only: a caller cannot extend, settle or release other kinds of hold by id."""
+# Ids of the holds of a session begin with its own id and "/". The character after "/" is "0", so this is a range.
 FIND_SESSION = """
 SELECT reservation_id, account FROM hold WHERE kind = 'charging' AND (reservation_id = $1
     OR (reservation_id > $1 || '/' AND reservation_id < $1 || '0' AND state = 'open'))
@@ -83,7 +85,7 @@ DROP_OLD = f"""
 DELETE FROM hold WHERE reservation_id IN (SELECT reservation_id FROM hold WHERE expires_us < {_NOW_US} - $1
     ORDER BY expires_us LIMIT $2 FOR UPDATE SKIP LOCKED)
 """  # noqa: S608
-# Found by an index of its own: reading every hold took a processor 0.2 s at 250,000 of them, every twenty seconds.
+# Uses the index hold_unsent. This runs every twenty seconds; a scan of 250,000 holds took 0.2 s of processor time.
 SEND_AGAIN = f"""
 UPDATE hold SET sent_again = true WHERE reservation_id IN (SELECT reservation_id FROM hold
     WHERE state = 'open' AND event IS NOT NULL AND NOT sent_again AND created_us < {_NOW_US} - 60000000
@@ -92,18 +94,18 @@ UPDATE hold SET sent_again = true WHERE reservation_id IN (SELECT reservation_id
 
 
 class SeenAccount(NamedTuple):
-    """What the read statement says of one account, all of one moment."""
+    """Result of :data:`READ` or :data:`READ_OPEN` for one account, read in one snapshot."""
 
     now_us: int
     epoch: int
     account: Account | None
     held: HeldAmounts
     open_holds: Callable[[], list[Hold]]
-    """Every open hold, where the statement read them."""
+    """Returns every open hold; empty if the statement did not read them."""
 
 
 def seen_accounts(rows: Sequence[Row]) -> dict[str, SeenAccount]:
-    """The answer of :data:`READ` or :data:`READ_OPEN`, by account."""
+    """Convert the rows of :data:`READ` or :data:`READ_OPEN`, by account."""
     seen: dict[str, SeenAccount] = {}
     for row in rows:
         name = _text(row[2])
@@ -119,20 +121,20 @@ def seen_accounts(rows: Sequence[Row]) -> dict[str, SeenAccount]:
 
 
 def hold_of_json(columns: Sequence[Any]) -> Hold:
-    """A hold from the JSON array that the statements make of its row."""
+    """Build a hold from the JSON array that the statements return for its row."""
     name, account, kind, state, held_micro, wallet_pico, terms, created_us, expires_us, steps, event = columns
     held = HeldAmounts({grant_id: int(micro) for grant_id, micro in held_micro.items()}, int(wallet_pico))
     return Hold(name, account, kind, state, held, _terms(terms), created_us, expires_us, steps, event)
 
 
 def locked_holds(rows: Sequence[Row]) -> dict[str, Hold]:
-    """The answer of :data:`LOCK_HOLDS`, by id."""
+    """Convert the rows of :data:`LOCK_HOLDS`, by id."""
     holds = (hold_of_json(json.loads(row[0] or b"")) for row in rows)
     return {hold.reservation_id: hold for hold in holds}
 
 
 def changed_row(hold: Hold) -> list[Value]:
-    """A hold as values of :data:`UPDATE`."""
+    """Return the values of :data:`UPDATE` for a hold."""
     return [
         hold.state.encode(),
         to_json(hold.held.buckets_micro),
@@ -145,7 +147,7 @@ def changed_row(hold: Hold) -> list[Value]:
 
 
 def new_rows(holds: Iterable[Hold]) -> list[Value]:
-    """Holds as the value of :data:`INSERT`, to be written in that order."""
+    """Return the value of :data:`INSERT` for holds, which are inserted in the given order."""
     rows = [
         {
             "state": hold.state,
@@ -195,7 +197,7 @@ def _end(value: Value) -> int:
 
 
 def _readers(names: Sequence[str]) -> list[Callable[[Any], Any]]:
-    """How each column is read; only those that end something may be null."""
+    """Return the conversion of each column. Only times in :data:`_ENDS` may be null."""
     return [bytes.decode if name in _TEXTS else _end if name in _ENDS else int for name in names]
 
 
@@ -205,7 +207,7 @@ _BUCKETS_FROM = _ACCOUNT_FROM + len(_ACCOUNT_FIELDS)
 
 
 def _account(row: Row) -> Account | None:
-    """None where the account was never opened."""
+    """Build the account of a row, without buckets; None if it was never opened."""
     if row[_ACCOUNT_FROM] is None:
         return None
     cells = zip(_ACCOUNT_READERS, row[_ACCOUNT_FROM:_BUCKETS_FROM], strict=True)
@@ -230,5 +232,5 @@ def _open_holds(holds: Value) -> Callable[[], list[Hold]]:
 
 
 def values_of(name: bytes, *values: str | int) -> Sent:
-    """A statement with texts and numbers as its values."""
+    """Return a statement with its values, which are strings and integers."""
     return name, [b"%d" % value if isinstance(value, int) else text(value) for value in values]

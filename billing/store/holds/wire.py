@@ -1,7 +1,8 @@
-"""One connection to PostgreSQL as libpq has it: statements that are prepared once, sent together, answered together.
+"""Pipelined connection to PostgreSQL on libpq: prepared statements, sent together and answered together.
 
-For the API's holds, where a cursor for each statement cost more than the statement (docs/decisions/holds.md). Values go
-and come as text. Whoever sends holds :attr:`Wire.turn`, over the whole of a transaction. Never decides what is sent.
+It serves the holds of the API, where a cursor for each statement cost more than the statement
+(docs/decisions/holds.md). Values are sent and returned as text. A caller holds :attr:`Wire.turn` for its whole
+transaction. Contains no queries.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ Sent = tuple[bytes, Sequence[Value]]
 
 
 def text(value: str) -> bytes:
-    """A text as a value.
+    """Encode a string as a value.
 
     Raises:
-        ValueError: it holds a zero character, at which the server would end it.
+        ValueError: the string contains NUL, where libpq would end the value.
     """
     if "\0" in value:
         raise ValueError("text for the database holds a zero character")
@@ -34,13 +35,13 @@ def text(value: str) -> bytes:
 
 
 def text_array(values: Sequence[str]) -> bytes:
-    """Texts as a value of the type ``text[]``. Raises as :func:`text`."""
+    """Encode strings as a value of the type ``text[]``. Raises as :func:`text`."""
     quoted = ('"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"' for value in values)
     return text("{" + ",".join(quoted) + "}")
 
 
 class Wire:
-    """A connection that is made when it is first needed, and anew after any error. For one event loop."""
+    """Connection for one event loop. It connects on first use, and again after any error."""
 
     def __init__(self, database_url: str, name: str, statements: Mapping[bytes, str], options: str = "") -> None:
         url = schema_url(database_url)
@@ -54,11 +55,13 @@ class Wire:
         self.turn = asyncio.Lock()
 
     async def ask(self, *sent: Sent) -> list[list[Row]]:
-        """Send statements in one journey; the rows of each. Outside BEGIN and COMMIT they are one transaction.
+        """Send statements in one round trip and return the rows of each.
+
+        Outside BEGIN and COMMIT they are one transaction.
 
         Raises:
             DatabaseDown, NotPrepared, BrokenInvariant: as :meth:`billing.store.database.Database.transaction`. The
-                connection is gone then, and the server rolls back what was under way.
+                connection is then closed, and the server rolls back the open transaction.
         """
         try:
             connection = self._connection or await self._connect()
@@ -69,12 +72,12 @@ class Wire:
         except psycopg.Error as error:
             self.drop()
             raise named_error(error) from error
-        except BaseException:  # Half an answer may be under way: nobody may read it as his own.
+        except BaseException:  # A partial answer may be in transit; no later caller may read it.
             self.drop()
             raise
 
     def drop(self) -> None:
-        """Leave the connection; the server rolls back what was under way."""
+        """Close the connection; the server rolls back the open transaction."""
         if self._connection is not None:
             loop = asyncio.get_running_loop()
             loop.remove_reader(self._socket)
@@ -88,7 +91,7 @@ class Wire:
         self._connection, self._socket = connection, pgconn.socket
         pgconn.nonblocking = 1
         pgconn.enter_pipeline_mode()
-        # For as long as the connection lives: to come and go with each journey would cost six calls of the system.
+        # Registered for the life of the connection: registering it for each round trip would cost six system calls.
         asyncio.get_running_loop().add_reader(self._socket, self._read, pgconn)
         for name, statement in self._statements.items():
             pgconn.send_prepare(name, statement.encode())
@@ -96,10 +99,10 @@ class Wire:
         return connection
 
     async def _journey(self, pgconn: Any) -> list[Any]:
-        """Send what was queued; the result of each statement when the server has answered all.
+        """Send the queued statements, wait until the server has answered all, and return their results.
 
         Raises:
-            psycopg.Error: that of the first statement that failed, or the connection's.
+            psycopg.Error: the error of the first statement that failed, or of the connection.
         """
         loop = asyncio.get_running_loop()
         self._results = []
@@ -138,10 +141,10 @@ class Wire:
         return self._answered is not None and not self._answered.done()
 
     def _end(self, error: psycopg.Error | None) -> None:
-        """Whoever waits goes on; where nobody does, the server has closed an idle connection."""
+        """Resume the waiting caller. If no caller waits, the server has closed an idle connection."""
         if error is not None or not self._waits():
-            # Now, not when whoever waits goes on: libpq has closed the socket, and by then its number may be that of
-            # another connection, which would never be told again that it can be read.
+            # Drop the connection now, not when the caller resumes. libpq has closed the socket, and another connection
+            # may get its number before then: removing the reader of that number later would stop the new connection.
             self.drop()
         if self._answered is None or self._answered.done():
             return

@@ -1,1 +1,1 @@
-"""SQL of reports and audit."""
+"""SQL of reports, audit and progress: read-only queries over the committed rows."""

@@ -1,4 +1,4 @@
-"""Proves the books against themselves: sums, chains, positions, sub-ledgers. Reads one snapshot and changes nothing."""
+"""Audit: verify sums, digest chains, positions and sub-ledgers. It reads one snapshot and changes nothing."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -22,7 +22,7 @@ HOLES_SENTENCE = "usage that a source numbered and that no partition has seen"
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One invariant: how many violations, and the first of them in words."""
+    """Result of one check: the number of violations, and descriptions of the first :data:`SHOWN_AT_MOST`."""
 
     name: str
     sentence: str
@@ -32,19 +32,19 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """Checks that must have no violation, and findings that fail nothing."""
+    """Result of an audit: checks, which must have no violation, and findings, which do not fail the audit."""
 
     checks: tuple[Result, ...]
     findings: tuple[Result, ...]
 
     @property
     def passed(self) -> bool:
-        """Whether no check has a violation."""
+        """True if no check has a violation."""
         return all(result.count == 0 for result in self.checks)
 
 
 def audit(database_url: str) -> Audit:
-    """Run every check.
+    """Run every check and collect the findings.
 
     Raises:
         DatabaseDown: the server cannot be reached.
@@ -96,7 +96,7 @@ def _catalog(connection: Connection) -> Iterator[str]:
 
 
 def _holes(connection: Connection) -> Iterator[str]:
-    """Numbers below the greatest seen that no partition has seen, for each numbered source."""
+    """Yield the numbers below the greatest seen that no partition has seen, for each numbered source."""
     runs: dict[str, list[tuple[int, int]]] = defaultdict(list)
     for source, seen in connection.execute("SELECT source, seen_runs FROM dedupe_source WHERE numbered"):
         runs[source] += unpack_runs(seen)

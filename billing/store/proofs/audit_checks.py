@@ -1,7 +1,7 @@
-"""What ``audit`` proves by SQL, one check each: a query that returns a row for everything that is wrong.
+"""SQL checks of ``audit``: each is an invariant and a query that returns one row for each violation.
 
-A row is one text for a person. Debit is positive, credit negative. ``FINDINGS`` are for a person to look at and fail
-nothing.
+A row is one text that describes the violation. Debit is positive, credit negative. ``FINDINGS`` are reported for
+operators and do not fail the audit.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from typing import LiteralString
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One invariant: its name, the sentence that it proves, and the query for its violations."""
+    """One invariant: its name, its statement in words, and the query for its violations."""
 
     name: str
     sentence: str

@@ -1,4 +1,4 @@
-"""Sums over the commits since a given moment, read on one connection that is reopened when it breaks. Reads only."""
+"""Sums over the commits since a given moment, for the demo. Never writes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CONNECT_SECONDS = 5
 
 Rows = Sequence[tuple[Any, ...]]
 Retry = Callable[[Callable[[], Rows]], Rows]
-"""Call a query, and call it again while it raises :class:`DatabaseDown`."""
+"""A function that calls a query, and calls it again while it raises :class:`billing.errors.DatabaseDown`."""
 
 _COUNTS: LiteralString = """
 SELECT coalesce(sum(rated), 0), coalesce(sum(duplicate), 0), coalesce(sum(rejected), 0), coalesce(sum(forwarded), 0),
@@ -43,7 +43,7 @@ FROM bucket WHERE starts_with(account, %(prefix)s)
 
 @dataclass(frozen=True, slots=True)
 class DecidedCounts:
-    """What became of records, as the commits say."""
+    """Counts of records by outcome, summed over commits."""
 
     rated: int
     duplicate: int
@@ -55,7 +55,7 @@ class DecidedCounts:
 
     @property
     def decided(self) -> int:
-        """Usage records that are finished: a forwarded one counts where it was applied."""
+        """Number of usage records with a final outcome. A forwarded record counts in the partition that applied it."""
         return self.rated + self.duplicate + self.rejected
 
 
@@ -74,7 +74,7 @@ class UsageSums:
 
 @dataclass(frozen=True, slots=True)
 class Balances:
-    """Sums over the accounts of a run and their buckets."""
+    """Sums over accounts and their buckets. ``used_up`` is the number of used-up buckets."""
 
     accounts: int
     wallet_pico: int
@@ -87,7 +87,7 @@ class Balances:
 
 
 class CommittedSums:
-    """Queries over one connection, which is reopened when it breaks; ``retry`` decides how long a query waits."""
+    """Queries on one connection, which reopens when it breaks. ``retry`` decides how long a query is retried."""
 
     def __init__(self, database_url: str, retry: Retry) -> None:
         self._url = database_url
@@ -96,43 +96,43 @@ class CommittedSums:
         self._since: dict[str, list[int]] = {}
 
     def begin(self) -> None:
-        """Count from here on: what was committed before does not matter."""
+        """Start counting: later results exclude the commits made so far."""
         rows = self._ask("SELECT partition, commit_no FROM partition_state ORDER BY partition")
         self._since = {"partitions": [row[0] for row in rows], "commits": [row[1] for row in rows]}
 
     def counts(self) -> DecidedCounts:
-        """What the commits since :meth:`begin` counted."""
+        """Return the counts of the commits since :meth:`begin`."""
         return DecidedCounts(*self._numbers(_COUNTS, self._since))
 
     def commits(self) -> int:
-        """How many commits there are at all."""
+        """Return the number of all commits, including those before :meth:`begin`."""
         return self._numbers("SELECT sum(commit_no) FROM partition_state", {})[0]
 
     def usage(self) -> UsageSums:
-        """What the commits since :meth:`begin` summed up."""
+        """Return the usage sums of the commits since :meth:`begin`."""
         return UsageSums(*self._numbers(_USAGE, self._since))
 
     def balances(self, prefix: str) -> Balances:
-        """Sums over the accounts whose names begin so."""
+        """Return sums over the accounts whose id begins with ``prefix``."""
         asked = {"prefix": prefix}
         return Balances(*self._numbers(_WALLETS, asked), *self._numbers(_BUCKETS, asked))
 
     def account_names(self, prefix: str) -> list[str]:
-        """The accounts whose names begin so."""
+        """Return the ids of the accounts that begin with ``prefix``, sorted."""
         asked = "SELECT account FROM account WHERE starts_with(account, %(prefix)s) ORDER BY account"
         return [row[0] for row in self._ask(asked, {"prefix": prefix})]
 
     def trial_balance_pico(self) -> dict[str, int]:
-        """The sum of the whole journal by currency."""
+        """Return the sum of the whole journal by currency, which must be zero."""
         rows = self._ask("SELECT currency, sum(amount_pico) FROM journal GROUP BY currency ORDER BY currency")
         return {currency: int(amount) for currency, amount in rows}
 
     def unpublished(self) -> int:
-        """Rows of the outbox that the relay has not published yet."""
+        """Return the number of outbox rows that are not yet published and deleted."""
         return self._numbers("SELECT count(*) FROM outbox", {})[0]
 
     def close(self) -> None:
-        """Let the connection go."""
+        """Close the connection."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None

@@ -1,4 +1,4 @@
-"""How far the database is, for ``tokenbill status``: positions of the inputs, and what waits to be published."""
+"""Progress of the database, for ``tokenbill status``: positions of the input topics, and depth of the outbox."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -10,7 +10,7 @@ from billing.store.database import Connection, Database
 
 
 def input_positions(database_url: str) -> dict[tuple[str, int], int]:
-    """Next offset of every input topic, by (topic, partition).
+    """Return the next offset of every input topic, by (topic, partition).
 
     Raises:
         DatabaseDown: the server cannot be reached.
@@ -23,7 +23,10 @@ def input_positions(database_url: str) -> dict[tuple[str, int], int]:
 
 
 def outbox_depth(database_url: str) -> int:
-    """Records that are committed and not yet published and dropped. Raises as :func:`input_positions`."""
+    """Return the number of records in the outbox: committed, and not yet published and deleted.
+
+    Raises as :func:`input_positions`.
+    """
     with _connected(database_url) as connection:
         row = connection.execute("SELECT coalesce(sum(records), 0) FROM outbox").fetchone()
     return 0 if row is None else int(row[0])

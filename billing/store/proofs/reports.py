@@ -1,6 +1,7 @@
-"""What reports read: balances, usage, revenue, trial balance; streamed, so that a million accounts fit in no memory.
+"""Queries of ``tokenbill report``: balances, bills, usage, revenue and trial balance. Never writes.
 
-Yields what is stored, in the outputs' own spelling (``billing.commits.output_documents``). Writes nothing.
+Rows are streamed, so a report of a million accounts needs little memory. Values are formatted as in the output events
+(:mod:`billing.commits.output_documents`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -69,7 +70,7 @@ def _connected(database_url: str) -> Iterator[sqlalchemy.Connection]:
 
 
 def balances(database_url: str, only_account: str | None = None) -> Iterator[Row]:
-    """A row for each bucket, or one with null bucket fields; sorted by account and grant id."""
+    """Yield one row per bucket, or one row with null bucket fields for an account without; by account and grant id."""
     reserved = _reserved()
     statement = (
         select(
@@ -103,7 +104,7 @@ def balances(database_url: str, only_account: str | None = None) -> Iterator[Row
 
 
 def _reserved() -> sqlalchemy.Subquery:
-    """What open holds hold of each bucket at this moment, by the database's clock."""
+    """Return the query for the quota that open holds reserve of each bucket now, by the database clock."""
     each = func.jsonb_each_text(hold.c.held_micro).table_valued("key", "value").render_derived()
     now_us = func.extract("epoch", func.clock_timestamp()) * MILLION
     micro = sqlalchemy.cast(each.c.value, hold.c.wallet_pico.type)
@@ -117,7 +118,7 @@ def _reserved() -> sqlalchemy.Subquery:
 
 
 def bills(database_url: str, *, only_open: bool = False) -> Iterator[Row]:
-    """Bills of postpaid accounts, sorted by account and issue: what is collected with the phone bill."""
+    """Yield the bills of postpaid accounts, sorted by account and issue. They are collected with the phone bill."""
     statement = (
         select(account.c.account, account.c.currency, cast(account.c.extras, Text))
         .where(account.c.extras.has_key("bills"))
@@ -146,7 +147,10 @@ def _bucket(fields: list[object]) -> Bucket:
 
 
 def usage(database_url: str, by: Sequence[str], from_us: int | None, to_us: int | None) -> Iterator[Row]:
-    """Usage summed by dimensions and currency; ``from_us`` and ``to_us`` bound the hour of event time, half-open."""
+    """Yield usage summed by the dimensions ``by`` and currency.
+
+    The hour of event time is at or after ``from_us`` and before ``to_us``.
+    """
     keys = {name: rollup.c["hour_us" if name == "hour" else name] for name in by}
     groups = [*keys.values(), rollup.c.currency]
     sums = [func.sum(column, type_=rollup.c.tokens.type) for column in _USAGE_SUMS.values()]
@@ -173,7 +177,10 @@ def _written(column: str, value: int) -> str | int:
 
 
 def revenue(database_url: str, from_us: int | None, to_us: int | None) -> Iterator[Row]:
-    """Revenue without tax by kind, currency and detail (plan or price book), of commits in a span of log time."""
+    """Yield revenue without tax by kind, currency and detail (plan or price book).
+
+    The log time of the commits is at or after ``from_us`` and before ``to_us``.
+    """
     statement = (
         select(journal.c.account_code, journal.c.currency, journal.c.detail, func.sum(journal.c.amount_pico))
         .where(journal.c.account_code.in_(_REVENUE_KINDS))
@@ -197,7 +204,10 @@ def revenue(database_url: str, from_us: int | None, to_us: int | None) -> Iterat
 
 
 def trial_balance(database_url: str, as_of_us: int | None = None) -> tuple[dict[str, str], str]:
-    """Control account to amount (debit positive), and the sum of all, "0"; of commits up to a log time."""
+    """Return the amount of each control account (debit positive), and the sum of all, which must be "0".
+
+    Only commits with a log time up to ``as_of_us`` count.
+    """
     statement = select(journal.c.account_code, journal.c.currency, func.sum(journal.c.amount_pico)).group_by(
         journal.c.account_code, journal.c.currency
     )

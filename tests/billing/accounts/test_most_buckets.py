@@ -1,4 +1,4 @@
-"""An account has at most 10,000 buckets: what would add more is refused or not granted, and nothing stops."""
+"""An account has at most 10,000 buckets: further grants are refused, and usage is still billed."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def test_a_full_account_takes_no_more_and_is_billed_as_ever(calculator: MakeCalc
     full += [subscribe("daily", "S", "02 00:00"), buy("packs", "P", "02 00:00")]
     steps: list[Any] = [opened("a"), opened("b"), top_up("50", "p", "01 12:00"), *full]
     steps += [
-        buy("thousand", "g9", "02 00:01"),  # 9,002 + 1,000
+        buy("thousand", "g9", "02 00:01"),  # 9,002 buckets + 1,000
         subscribe("daily", "T", "02 00:01", starts_at="2023-02-07 00:00"),
         buy("packs", "Q", "02 00:02", account="b"),
         use(9_001, "02 10:00"),
@@ -50,7 +50,7 @@ def test_renewals_and_packs_and_gifts_end_where_the_account_is_full(calculator: 
     steps += [subscribe("wide", "T", "02 00:02"), *(buy("wide", f"U{n}", "02 00:02") for n in range(4))]  # 3,508
     steps += [buy("thousand", f"g{n}", "02 00:03") for n in range(1, 7)]  # 9,508
     steps += [buy("eights", f"E{n}", "02 00:04") for n in range(61)]  # 9,996
-    steps += [buy("packs", f"F{n}", "02 00:05") for n in range(4)]  # 10,000
+    steps += [buy("packs", f"F{n}", "02 00:05") for n in range(4)]  # 10,000 buckets
     steps += [
         use(10_001, "02 10:00"),
         line("package.transferred.v1", "b", "02 11:00", {"grant_id": "Q", "amount": "1", "to": "a"}),
@@ -72,7 +72,7 @@ def test_renewals_and_packs_and_gifts_end_where_the_account_is_full(calculator: 
 
 
 def test_many_buckets_are_listed_in_the_order_of_their_ids() -> None:
-    """Ids that differ late, are prefixes of one another, or are not ASCII."""
+    """Cover ids with long common prefixes, ids that are prefixes of one another, and ids that are not ASCII."""
     names = [f"a-rather-long-common-beginning-{n % 7}{'x' * (n % 3)}{n}" for n in range(40)] + ["a", "账", "é", "~"]
     steps: list[Any] = [opened("a"), *(buy("packs", name, "02 00:00") for name in names), use(3, "02 10:00")]
     steps += [buy("packs", f"late{n}", "02 11:00") for n in range(5)] + [use(4, "02 12:00")]

@@ -1,4 +1,4 @@
-"""Gift money in a wallet: spent first, never more than the wallet holds."""
+"""Gift money in a wallet: it is spent first and never exceeds the balance."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""One account that does some things, and what must be left of it: how a rule of burning is told by example."""
+"""Cases for the burning rules: the steps of one account, and the state they must lead to."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +10,7 @@ from schemas.times import parse_time_us
 
 @dataclass
 class Case:
-    """An account that does some things, and what must be left. Buckets are ``remaining status``."""
+    """Steps of one account and the expected state. Each bucket is written ``remaining status``."""
 
     name: str
     plans: list[dict[str, Any]]
@@ -27,7 +27,7 @@ class Case:
 
 
 def check_case(case: Case, calculator: MakeCalculator) -> None:
-    """Run a case and compare everything that is left."""
+    """Run a case and compare the resulting state."""
     book = catalog(*case.plans, *case.book)
     as_of_us = parse_time_us(clock(case.as_of)) if case.as_of else None
     document = simulate(calculator(), book, [opened(**case.opened), *case.steps], as_of_us)

@@ -1,4 +1,4 @@
-"""What pays for a usage event: each case was computed by hand from CONTRACT §3, one token being 1.06 yuan."""
+"""Payment for usage events. Each case was computed by hand from docs/reference/plans.md; one token costs 1.06 yuan."""
 
 from typing import Any
 
@@ -222,7 +222,8 @@ CYCLES = [
     ({"kind": "calendar_month"}, "2026-12-01 00:00", "2027-01-01 00:00"),
     ({"kind": "days", "days": 30}, "2028-02-29 10:00", "2028-03-30 10:00"),
     ({"kind": "days", "days": 36_500}, "2026-01-01 00:00", "2125-12-08 00:00"),
-    # 15 February 10:00 in China is 14 February in New York, whose clocks change on 8 March: 14 March 00:00 -04:00
+    # 15 February 10:00 in China is 14 February in New York. Daylight saving time begins there on 8 March, so the cycle
+    # ends on 14 March 00:00 -04:00.
     ({"kind": "subscription_month", "timezone": "America/New_York"}, "2026-02-15 10:00", "2026-03-14 12:00"),
     ({"kind": "subscription_month", "timezone": "UTC"}, "2026-02-01 07:59", "2026-02-28 08:00"),
 ]
@@ -275,13 +276,13 @@ def round_fen(text: str) -> int:
 
 
 def plain(text: str) -> str:
-    """An amount with two places."""
+    """Return an amount with two decimal places."""
     whole, _, part = text.partition(".")
     return f"{whole}.{part.ljust(2, '0')}"
 
 
 def shared(*shares: str, price: str) -> dict[str, Any]:
-    """A plan with buckets of one token each, told apart by channel."""
+    """Return a plan with one bucket of one token per share, each with the scope of its own channel."""
     return plan(
         "A",
         price=price,
@@ -297,7 +298,7 @@ def shared(*shares: str, price: str) -> dict[str, Any]:
     [
         (("0.333333", "0.333333", "0.333334"), "10.60", ["3.33", "3.34", "3.33"]),
         (("0.5", "0.5"), "9.90", ["4.67", "4.67"]),
-        (("0.25", "0.75"), "9.90", ["2.34", "7"]),  # 2.335 is rounded up
+        (("0.25", "0.75"), "9.90", ["2.34", "7"]),  # 2.335 is rounded half up
         (("1", "0"), "10.60", ["10", "0"]),
         (("0.25", "0.25", "0.25", "0.25"), "0.02", ["0.01", "0", "0.01", "0"]),  # never below zero
     ],
@@ -305,7 +306,7 @@ def shared(*shares: str, price: str) -> dict[str, Any]:
 def test_buckets_share_the_fee_to_fen(
     shares: tuple[str, ...], price: str, parts: list[str], calculator: MakeCalculator
 ) -> None:
-    """What the only token of each bucket earns is its part of the fee."""
+    """Each bucket has one token, so burning it earns the bucket's whole share of the fee."""
     simulation = Simulation(catalog(shared(*shares, price=price)), calculator())
     simulation.feed(encode([opened(), buy("A", "G")]))
     earned = []

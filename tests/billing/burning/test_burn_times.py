@@ -1,4 +1,4 @@
-"""When standard tokens were burned: exact while there is room, and in bounded memory (issue 5 "Windows")."""
+"""Burn times of standard tokens: exact up to a bound, then merged, so that memory stays bounded."""
 
 from zoneinfo import ZoneInfo
 
@@ -50,7 +50,10 @@ def test_an_hour_is_what_was_noted_in_any_order(burned: list[tuple[int, int]], o
 
 @given(BURNS, GRAINS, OFFSETS)
 def test_merged_burns_never_let_more_through(burned: list[tuple[int, int]], grain_us: int, first_us: int) -> None:
-    """A window that begins within a grain counts all of it or less than the grain; one at its edge is exact."""
+    """A window that begins within a grain counts at most the whole grain and at least the exact sum.
+
+    A window that begins at the edge of a grain is exact.
+    """
     text = merged(hour_of(burned), grain_us)
     found = between_micro(text, first_us, HOUR_US)
     edge_us = first_us - first_us % grain_us
@@ -77,8 +80,8 @@ DAYS = 45
 
 
 def test_many_burns_are_held_in_little_and_usage_on_time_stays_exact() -> None:
-    """Six weeks of a burn every 50 seconds: 77,760, of which a plan that caps five hours knows some 11,000 apart."""
-    zone = ZoneInfo("Asia/Kathmandu")  # 05:45: midnight is not on an hour of UTC
+    """A burn every 50 seconds for 45 days makes 77,760 burns; a plan with a five-hour window keeps about 11,000."""
+    zone = ZoneInfo("Asia/Kathmandu")  # UTC+05:45: local midnight is not on a full hour of UTC
     five, week = Window("rolling", 5, "", 10**15), Window("fixed", 0, "week", 10**15)
     plan = Plan("A", 1, {}, 0, "CNY", 0, Cycle("once", zone.key), (), windows=(five, week))
     bucket = Bucket("G/1", "A", 1, 1, "STD_TOKEN", 10**18, 10**18, 0, FIRST_US, NO_END_US, NO_END_US, 0, "active")

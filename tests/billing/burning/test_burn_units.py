@@ -1,7 +1,8 @@
-"""Buckets of other units than standard tokens, alone and mixed (CONTRACT §3): computed by hand.
+"""Buckets in units other than standard tokens, alone and mixed (docs/reference/plans.md, "Deduction order").
 
-One input token of model ``credit`` costs 1.06 yuan, is one standard token, and half a credit; an output token twice
-that price, two standard tokens and two credits; an image costs 1.06, no standard token, and 10 credits.
+Expected values are computed by hand. With model ``credit``, an input token costs 1.06 yuan, one standard token and half
+a credit; an output token costs 2.12 yuan, two standard tokens and two credits; an image costs 1.06 yuan, no standard
+tokens and 10 credits.
 """
 
 from dataclasses import replace
@@ -84,7 +85,7 @@ CASES = [
     Case("an empty bucket covers nothing, however cheap", [one("A", "CNY", "1.06", "1.06")],
          [buy("A", "G"), use(1), use(1, model="odd")], {"G/1": "0 used_up"},
          absorbed="1.1", absorbed_amount="0.000001234567", revenue="1"),
-    # Mixed: the share that is left goes on, exactly
+    # Mixed units: the exact uncovered share passes to the next bucket
     Case("a third by credits, the rest by standard tokens",
          [one("A", "CREDIT", "5", priority=1), plan("B")],
          [buy("A", "A"), buy("B", "B"), use(30, model="credit")],
@@ -116,7 +117,7 @@ def test_what_other_units_pay(case: Case, calculator: MakeCalculator) -> None:
 
 
 def test_the_wallet_is_no_bucket_of_money(calculator: MakeCalculator) -> None:
-    """A bucket of the plan's currency and the wallet are two things: the bucket first, its rule decides the rest."""
+    """A bucket in the plan's currency is not the wallet: the bucket pays first, and its rule decides the rest."""
     steps = [opened(), top_up("50", "p"), buy("A", "G"), use(30)]
     account = simulate(calculator(), catalog(one("A", "CNY", "10")), steps)["accounts"]["a"]
     assert (account["wallet"], account["absorbed"], account["absorbed_amount"]) == ("50", "20.566038", "21.8")
@@ -135,7 +136,7 @@ UNITS = ("STD_TOKEN", "CREDIT", "REQUEST", "CNY")
 def test_what_is_taken_and_what_is_left_over_are_the_whole_event(
     held: list[tuple[str, int]], counts: tuple[int, int], price: int, mode: str
 ) -> None:
-    """What buckets of any units take, and what is paid or absorbed, is the whole event, but for roundings."""
+    """Deductions in all units plus the charged or absorbed amount add up to the whole event, except for rounding."""
     rules = tuple(
         PlanBucket(unit, amount, "periodic", number, 0, {}, MILLION) for number, (unit, amount) in enumerate(held)
     )
@@ -161,7 +162,7 @@ def test_what_is_taken_and_what_is_left_over_are_the_whole_event(
     if beyond_pico:
         assert beyond_pico == divide_half_even(price * left.numerator, left.denominator)
         assert not any(one.remaining_micro for one in account.buckets if needs[one.unit])
-    else:  # all is covered, the last bucket's part rounded to a millionth
+    else:  # the event is covered, with the last deduction rounded to 1e-6
         roundings = [left * needs[unit] <= Fraction(1, 2) for unit, _ in held if needs[unit]]
         assert any(roundings) or divide_half_even(price * left.numerator, left.denominator) == 0
     for bucket, (_, amount) in zip(account.buckets, held, strict=True):

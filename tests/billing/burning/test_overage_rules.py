@@ -1,4 +1,4 @@
-"""What happens beyond a plan's quota: packs, caps, consent; and who shares a plan. Computed by hand."""
+"""Overage rules (packs, caps, consent) and shared plans. Expected values are computed by hand."""
 
 from typing import Any
 
@@ -85,7 +85,7 @@ CASES = [
          [packs("A", buckets=[{"unit": "CREDIT", "amount": "5", "kind": "periodic"}])],
          [top_up("50", "p"), buy("A", "G"), use(16, model="credit"), use(1)],
          {"G/1": "0 used_up", "G/pack-1": "3 active"}, wallet="39.4", revenue="107"),
-    # A cap of what is paid as you go
+    # Cap of pay_as_you_go
     Case("over the cap it is absorbed", [payg("A", cap="5.30")], [buy("A", "G"), use(13), use(4)],
          {"G/1": "0 used_up"}, wallet="-5.3", absorbed="2", absorbed_amount="2.12", revenue="15"),
     Case("a cap is of each grant", [payg("A", cap="5.30")],
@@ -146,7 +146,7 @@ def test_what_happens_beyond_the_quota(case: Case, calculator: MakeCalculator) -
 
 
 def events(calculator: MakeCalculator, entry: dict[str, Any], *steps: Line) -> list[tuple[str, dict[str, Any]]]:
-    """What the account is told, commands left out."""
+    """Return type and data of the account's events, without accepted commands."""
     simulation = RecordedSimulation(catalog(entry), calculator(), lines_per_commit=2)
     simulation.feed(encode([opened(), *steps]))
     told = [(event["type"], event["data"]) for event in simulation.published(ACCOUNT_EVENT_TOPIC)]
@@ -155,7 +155,7 @@ def events(calculator: MakeCalculator, entry: dict[str, Any], *steps: Line) -> l
 
 @pytest.mark.parametrize(("at", "packs_bought"), [("04 08:59", 1), ("04 09:00", 0)])
 def test_no_pack_is_bought_that_would_have_lapsed(calculator: MakeCalculator, at: str, packs_bought: int) -> None:
-    """The grant ended at 03 09:00; its grace is a day. Used up or not, a bucket burns nothing after it."""
+    """The grant ends at 03 09:00 and has a grace of one day; after that no bucket burns, whether used up or not."""
     steps = [opened(), top_up("50", "p"), buy("A", "G"), use(100), use(1, at), use(4, "03 08:00")]
     account = simulate(calculator(), catalog(packs("A", cycle=DAY)), encode(steps))["accounts"]["a"]
     assert len(account["buckets"]) == 1 + packs_bought
@@ -194,7 +194,7 @@ def test_counts_of_members_end_with_their_grant(calculator: MakeCalculator) -> N
 
 
 def test_a_pack_is_refunded_to_the_wallet_that_paid_it(calculator: MakeCalculator) -> None:
-    """The fee of the grant was paid elsewhere; of the pack for 10.60, 6 of 10 tokens are unused, all of it a gift."""
+    """The grant's fee was paid elsewhere. Of the pack for 10.60, paid with gift money, 6 of 10 tokens are unused."""
     asked = line("package.refunded.v1", "a", "02 11:00", {"grant_id": "G", "reason": "asked"})
     steps = [opened(), top_up("20", "p", gift=True), buy("A", "G"), use(104), asked]
     made = calculator()

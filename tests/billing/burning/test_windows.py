@@ -1,4 +1,4 @@
-"""Windows cap what a plan burns: by example, and recounted from all that was burned (CONTRACT §3 "Windows")."""
+"""Windows (docs/reference/plans.md, "Windows"): examples, and a property test against a recount of all burns."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -119,12 +119,12 @@ WINDOWS = [
     {"kind": "fixed", "every": "week", "cap": "90"},
     {"kind": "fixed", "every": "month", "cap": "200"},
 ]
-ZONE = ZoneInfo("Asia/Kathmandu")  # 05:45: midnight is not on an hour of UTC
+ZONE = ZoneInfo("Asia/Kathmandu")  # UTC+05:45: local midnight is not on a full hour of UTC
 START = datetime(2026, 11, 2, 1, 0, tzinfo=UTC)
 
 
 def same_window(window: dict[str, Any], now_us: int, then_us: int) -> bool:
-    """Whether what was burned then counts for usage now, told in other words than the rule's."""
+    """Return True if a burn at ``then_us`` counts for usage at ``now_us``, computed independently of the rule."""
     if window["kind"] == "rolling":
         return now_us - window["hours"] * HOUR_US < then_us <= now_us
     now, then = (datetime.fromtimestamp(us // 1_000_000, UTC).astimezone(ZONE).date() for us in (now_us, then_us))
@@ -146,7 +146,7 @@ MINUTES = st.integers(0, 34 * 24 * 60) | st.sampled_from([60, 61, 360, 361, 362,
 def test_windows_are_what_a_recount_says(
     calculator: MakeCalculator, usage: list[tuple[int, int]], chosen: list[dict[str, Any]], per_commit: int
 ) -> None:
-    """In any order of arrival within 35 days: each event burns what the recount of all before it leaves, no more."""
+    """In any order of arrival within 35 days, each event burns exactly what a recount of all earlier burns leaves."""
     entry = capped("A", *chosen, cycle=LONG | {"timezone": ZONE.key}, overage=PAYG)
     times = [(START + timedelta(minutes=minutes)).strftime("%Y-%m-%dT%H:%M:%SZ") for minutes, _ in usage]
     steps = [opened(), buy("A", "G", "02 09:00")]

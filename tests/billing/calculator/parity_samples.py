@@ -1,4 +1,4 @@
-"""A small world in which everything can happen: books with bands, plans with scopes and alerts, accounts, events."""
+"""Random samples for parity tests: price books with bands, plans with scopes and alerts, accounts, events."""
 
 import json
 from collections.abc import Mapping
@@ -230,7 +230,7 @@ def accounts(rng: Random, name: str) -> Account:
 
 
 def lively(rng: Random, name: str) -> Account:
-    """An open account whose buckets are of plans with rules beyond the common ones, valid now."""
+    """Return an open account with valid buckets of plans that have less common rules."""
     account = replace(accounts(rng, name), currency="CNY", price_book="retail", status="open", buckets=[])
     account.wallet_pico, account.extras.gift_pico = rng.choice([0, 3 * PICO, 10**36]), 0
     for number in range(rng.randint(1, 3)):
@@ -260,7 +260,7 @@ def lively(rng: Random, name: str) -> Account:
 
 
 def commanded(rng: Random, account: Account) -> Account:
-    """The account as some command could have left it: columns that usage never changes are changed, or are not."""
+    """Return the account as a command could leave it: columns that usage never changes may differ."""
     for bucket in account.buckets:
         bucket.amount_micro += rng.choice([0, 0, 1])
         bucket.carried_cycles += rng.choice([0, 0, 1])

@@ -1,4 +1,4 @@
-"""The compiled calculator equals the plain one: outcomes, effects to the byte, accounts; under random input."""
+"""The compiled calculator equals the plain one under random input: outcomes, accounts, and effects to the byte."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -26,7 +26,7 @@ from billing.log_time import TimeLimits
 def step(
     calculator: PlainCalculator | CompiledCalculator, batch: UsageBatch, held: list[Account], stored: bool
 ) -> tuple[list[str], list[int], UsageOutcome]:
-    """What the engine does with one batch."""
+    """Apply one batch as the engine does."""
     decoded = calculator.decode(batch)
     missing, hours = calculator.missing_accounts(decoded), calculator.missing_hours(decoded)
     for account in held:
@@ -54,7 +54,7 @@ def test_they_agree_on_plans_of_every_kind(seed: int) -> None:
 
 
 def agree(rng: Random, make_account: Callable[[Random, str], Account]) -> None:
-    """Let both decide some batches of the same accounts, commands in between."""
+    """Check that both calculators decide the same batches alike, with commands in between."""
     held = [make_account(rng, name) for name in NAMES[:-1]]
     limits = rng.choice([None, TimeLimits()])
     stored, partitions, take_every = rng.random() < 0.5, rng.choice([1, 1, 3]), rng.choice([1, 2])
@@ -109,13 +109,13 @@ def test_after_a_restart_both_decide_the_same(seed: int) -> None:
 
 
 def with_gift(account: Account) -> Account:
-    """Its bucket pays: nothing is taken from the wallet, which holds gift money and is watched."""
+    """Add gift money and a wallet alert; the bucket still pays, so the wallet does not change."""
     account.wallet_pico, account.extras.gift_pico, account.extras.wallet_alert_pico = 10**14, 10**13, 10**13
     return account
 
 
 def watched(account: Account) -> Account:
-    """Its wallet pays, and its owner is told when it falls low."""
+    """Return the account without buckets, so that the wallet pays, and with a wallet alert."""
     return replace(account, buckets=[], wallet_pico=10**20, extras=Extras(wallet_alert_pico=10**13))
 
 
@@ -125,7 +125,7 @@ def watched(account: Account) -> Account:
 def test_common_accounts_never_leave_the_core(
     kind: Callable[[list[str], Catalog], Iterator[Account]], change: Callable[[Account], Account], reserved: bool
 ) -> None:
-    """The parity above would hold too if all went the plain way."""
+    """The parity tests would also pass if the plain calculator decided every event; this test excludes that."""
     plainly = 0
 
     class Counting(CompiledCalculator):

@@ -1,4 +1,4 @@
-"""Which events were seen before: CONTRACT §1 on identities, and the memory that a restart gives back."""
+"""Recognition of duplicates (docs/reference/usage-events.md, "Identity"), and the memory after a restart."""
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from billing.calculator.dedupe import DUPLICATE, NEW, RECENT_NUMBERS, Dedupe, Nu
 from billing.commits.commit_record import Finding, PartitionState
 from billing.commits.identities import DedupeChange, HashHour, RecentNumbers, SourceState
 from billing.engine.simulation import Simulation
-from schemas.rejections import Rejection
+from schemas.refusals import Refusal, record_refusal
 from schemas.times import HOUR_US
 from schemas.usage import UsageEvent
 
@@ -28,19 +28,19 @@ def event(number: int | None, id: str | None = None, **changes: object) -> Usage
     return replace(EVENT, sequence=number, id=str(number) if id is None else id, **changes)  # type: ignore[arg-type]
 
 
-def refusal(of: UsageEvent) -> Rejection:
-    return Rejection("no_price", "no row", of.source, of.id, of.sequence, of.account)
+def refusal(of: UsageEvent) -> Refusal:
+    return record_refusal("no_price", "no row", of.source, of.id, of.sequence, of.account)
 
 
 def rate(memory: Dedupe, of: UsageEvent) -> None:
-    """See an event for the first time and rate it."""
+    """Record a new event as rated."""
     assert memory.look(of, []) == NEW
     memory.rated(of)
 
 
 @dataclass
 class Stored:
-    """What SQL holds of one partition's identities: every change, applied."""
+    """The identities of one partition as SQL stores them: every change, applied."""
 
     sources: dict[str, SourceState]
     recent: list[RecentNumbers]
@@ -64,7 +64,7 @@ class Stored:
 
 
 def outcome(calculator: MakeCalculator, *usage: Line) -> tuple[dict[str, int], dict[str, int]]:
-    """Counts and rejections of some usage after account ``a`` was opened."""
+    """Return counts and rejections of some usage after account ``a`` was opened."""
     document = simulate(calculator(), catalog(), [opened(), *usage])
     return document["events"], document["rejections"]
 
@@ -112,7 +112,7 @@ def test_a_numbered_source_stays_numbered(calculator: MakeCalculator) -> None:
 
 
 def test_an_unnumbered_source_stays_unnumbered(calculator: MakeCalculator) -> None:
-    """Its numbers are not looked at: the id tells."""
+    """The numbers of such a source are ignored; the id is the identity."""
     counts, _ = outcome(calculator, use(1, id="x"), use(1, id="y", number=1), use(1, id="z", number=1))
     assert counts == {"rated": 3, "duplicate": 0, "rejected": 0}
 
@@ -159,7 +159,7 @@ def test_a_reuse_is_known_within_the_last_65536_numbers_and_silent_beyond() -> N
     assert memory.look(event(2, "other"), findings) == DUPLICATE  # highest - 65,536
     assert findings == []
     refused = memory.look(event(3, "other"), findings)
-    assert isinstance(refused, Rejection) and refused.reason == "sequence_reused"
+    assert isinstance(refused, Refusal) and refused.code == "sequence_reused"
     assert [finding.kind for finding in findings] == ["sequence_reused"]
     memory.refused(refused)
     assert memory.look(event(3), []) == DUPLICATE
@@ -197,7 +197,7 @@ def test_a_refused_number_is_seen_and_may_still_be_rated() -> None:
 def test_hours_are_asked_for_until_they_are_in_memory() -> None:
     memory = Dedupe()
     events = [event(None, "x", time_us=HOUR_US + 5), event(None, "y", time_us=HOUR_US * 3), event(1, source="numbered")]
-    assert memory.missing_hours(events) == [0, HOUR_US, 3 * HOUR_US]  # nobody knows yet what "numbered" is
+    assert memory.missing_hours(events) == [0, HOUR_US, 3 * HOUR_US]  # "numbered" is still unknown
     memory.put_hour(HOUR_US, [])
     rate(memory, event(1, source="numbered"))
     assert memory.missing_hours(events) == [3 * HOUR_US]
@@ -236,11 +236,11 @@ EVENTS = st.builds(
     hour=st.integers(0, 2),
 )
 STEPS = st.lists(st.tuples(EVENTS, st.booleans()), max_size=50)
-"""(event, whether it can be priced)."""
+"""(event, True if it can be priced)."""
 
 
 class Naive:
-    """Every event ever rated, kept whole."""
+    """A naive memory that keeps every rated event."""
 
     def __init__(self) -> None:
         self.numbered: dict[str, bool] = {}
@@ -248,7 +248,7 @@ class Naive:
         self.by_id: dict[tuple[str, str, int], UsageEvent] = {}
 
     def decide(self, of: UsageEvent, priced: bool) -> tuple[str, str]:
-        """(what becomes of the event, kind of finding or nothing)."""
+        """Return (result for the event, kind of finding or an empty text)."""
         numbered = self.numbered.setdefault(of.source, of.sequence is not None)
         if numbered and of.sequence is None:
             return "invalid_event", ""
@@ -273,16 +273,16 @@ class Naive:
 
 
 def decide(memory: Dedupe, of: UsageEvent, priced: bool) -> tuple[str, str]:
-    """Decide as a calculator does."""
+    """Decide an event as a calculator does."""
     findings: list[Finding] = []
     seen = memory.look(of, findings)
     kind = findings[0].kind if findings else ""
     if seen == DUPLICATE:
         return DUPLICATE, kind
-    refused = seen if isinstance(seen, Rejection) else None if priced else refusal(of)
+    refused = seen if isinstance(seen, Refusal) else None if priced else refusal(of)
     if refused is not None:
         memory.refused(refused)
-        return refused.reason, kind
+        return refused.code, kind
     memory.rated(of)
     return "rated", kind
 

@@ -1,4 +1,4 @@
-"""Identities of unnumbered sources: what memory forgets is found again in SQL, so the bound changes no decision."""
+"""Identities of unnumbered sources: dropped hours are loaded again from SQL, so the limit changes no decision."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ LOG_US = parse_time_us("2026-11-10T00:00:00Z")
 
 
 class KeptHours:
-    """A loader that keeps the identities of every commit, as SQL does, and counts how often it is asked."""
+    """A loader that keeps the identities of every commit, as SQL does, and counts the hours it loads."""
 
     def __init__(self) -> None:
         self.parts: list[HashHour] = []
@@ -38,7 +38,7 @@ class KeptHours:
 
 
 def run(make_calculator: MakeCalculator, identity_memory_bytes: int) -> tuple[list[tuple[int, int]], int]:
-    """(rated, duplicate) of each commit, and how many hours were loaded; every event is sent in three commits."""
+    """Return (rated, duplicate) of each commit and the number of hours loaded; every event is sent in three commits."""
     kept = KeptHours()
     engine = PartitionEngine(
         PartitionState(0, 1), 0, catalog(), kept, make_calculator(), TimeLimits(), identity_memory_bytes

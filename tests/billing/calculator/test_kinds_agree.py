@@ -1,4 +1,4 @@
-"""The accounts of ``tokenbill bench kinds``: both calculators agree on each, and what should stay in the core does."""
+"""The accounts of ``tokenbill bench kinds``: both calculators agree on each, and the core decides those it should."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""``tokenbill rate`` through the core writes the bytes of the plain path: dialects, refusals, bands, adjustments."""
+"""The compiled path of ``tokenbill rate`` equals the plain path to the byte: dialects, refusals, bands, adjustments."""
 
 import io
 import json
@@ -56,7 +56,7 @@ SPACES = (b"", b" ", b"\t", b"\r", b"\x0b\x0c", b"   ")
 
 
 def dialect_usage(rng: Random) -> dict[str, Any]:
-    """A usage object in some provider's words, not always in those of the dialect it will be said to be of."""
+    """Return a usage object with some provider's field names, which need not match the dialect given for it."""
     words, answer = rng.choice(list(TOTALS.items()))
     usage: dict[str, Any] = {
         words: rng.choice(COUNTS[1:9]),
@@ -96,7 +96,7 @@ def event(rng: Random, times: tuple[str, ...] = TIMES) -> dict[str, Any]:
 
 
 def line(rng: Random, times: tuple[str, ...] = TIMES) -> bytes:
-    """One line of a file, most of the time an event."""
+    """Return one line of a file, usually an event."""
     if rng.random() < 0.05:
         return rng.choice(
             [b"", b" ", b"\t\r", b"{", b"null", b"\x00", b"\xff\xfe", b"[" * 99, b'{"specversion":"1.0",']
@@ -123,7 +123,7 @@ def compiled_output(catalog: Catalog, name: str, text: bytes) -> tuple[bytes, in
 
 @pytest.fixture(params=[1, 700, 1 << 18], ids=lambda size: f"{size} bytes a step")
 def steps(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A buffer shorter than a line, one of a few lines, and the usual one."""
+    """Buffer sizes: shorter than a line, a few lines, and the default."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(command, "_BYTES_PER_STEP", request.param + 1)
         yield
@@ -157,7 +157,7 @@ def test_the_books_of_the_examples_are_priced_as_the_plain_path_prices_them(seed
 
 
 def test_common_lines_never_leave_the_core() -> None:
-    """The parity above would hold too if all went the plain way."""
+    """The parity tests would also pass if the plain path rated every line; this test excludes that."""
     values = workload.events(300, ["acct-1"], 0, 1)
     rater = CompiledRater(workload.catalog(), "bench")
     command.rate_lines(rater, io.BytesIO(b"\n".join(values)), io.BytesIO())
@@ -201,7 +201,7 @@ def test_invented_texts_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_versions_of_other_books_are_not_asked() -> None:
-    """Times before the first version of the chosen book are refused, whatever other books say."""
+    """Times before the first version of the chosen book are refused, regardless of other books."""
     assert [book.name for book in price_books()] == ["retail", "retail", "usd"]
     assert "free" in MODELS and "site" in OPTIONAL
     body = event(Random(1)) | {"time": "2026-01-01T00:00:00Z", "data": {"model": "free", "usage": {"input": 1}}}

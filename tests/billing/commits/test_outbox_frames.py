@@ -1,4 +1,4 @@
-"""What an outbox row packs: what goes in comes out, and what is cut off is noticed."""
+"""Payloads of outbox rows: packing and unpacking are inverse, and a truncated payload raises."""
 
 import random
 
@@ -59,7 +59,7 @@ OWN_FRAMES = st.builds(
 
 
 def numbered(frames: list[Frame], first: int) -> list[Frame]:
-    """The frames as a consumer is to read them: the plain rule."""
+    """Return the frames as a consumer must read them, computed by a simple rule."""
     return [
         frame._replace(value=frame.value and frame.value.replace(SEQUENCE_MARK, str(first + place).encode(), 1))
         for place, frame in enumerate(frames)

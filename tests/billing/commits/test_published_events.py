@@ -1,4 +1,4 @@
-"""What a run of the engine publishes is what the schemas promise to its readers (CONTRACT §4)."""
+"""Events published by a run of the engine conform to their schemas (docs/reference/topics.md)."""
 
 import json
 from pathlib import Path
@@ -171,7 +171,7 @@ def test_a_rated_line_says_how_it_was_paid(calculator: MakeCalculator) -> None:
         "absorbed": "58",
     }
     assert [line["offset"] for line in rated] == [0, 1, 3, 4, 5, 6]
-    # 15 credits needed, 3 there: a fifth; of the other 24 standard tokens 5, then two packs of 10
+    # 15 credits are needed and 3 are left: a fifth. The other 24 standard tokens: 5 of G/2, then two packs of 10.
     assert rated[2] | {"burned": []} == rated[2] | {"burned": [], "account": "pack", "charged": "0", "absorbed": "0"}
     assert rated[2]["burned"] == [
         {"grant_id": "G/1", "standard_tokens": "0", "amount": "3", "unit": "CREDIT"},
@@ -182,7 +182,7 @@ def test_a_rated_line_says_how_it_was_paid(calculator: MakeCalculator) -> None:
 
 
 def alerts(calculator: MakeCalculator, levels: list[str], *tokens: int) -> list[tuple[str, str]]:
-    """(threshold, remaining) of the alerts of a bucket of 100 tokens, in order."""
+    """Return (threshold, remaining) of the alerts of a bucket of 100 tokens, in order."""
     simulation = RecordedSimulation(catalog(plan("A", alerts=levels)), calculator(), lines_per_commit=2)
     simulation.feed(encode([opened(), buy("A", "G"), *[use(count) for count in tokens]]))
     return [
@@ -216,7 +216,7 @@ def test_each_alert_is_given_once(
 def test_an_alert_waits_until_its_share_is_used_to_the_last_millionth(
     units: int, reached: list[str], calculator: MakeCalculator
 ) -> None:
-    """0.333333 of 1.000001 is 0.333333333333: one burn of 0.333333 has not used it yet."""
+    """0.333333 of 1.000001 is 0.333333333333, so one burn of 0.333333 does not reach the threshold."""
     simulation = RecordedSimulation(catalog(plan("A", "1.000001", alerts=["0.333333"])), calculator())
     simulation.feed(encode([opened(), buy("A", "G"), use(units, model="third")]))
     events = simulation.published(ACCOUNT_EVENT_TOPIC)
@@ -244,7 +244,7 @@ def test_at_most_a_thousand_lines_are_in_a_record(calculator: MakeCalculator) ->
 
 
 def rejected(calculator: MakeCalculator, record: PlainRecord) -> Any:
-    """The frame that ``usage.rejected`` gets for one record."""
+    """Return the frame published to ``usage.rejected`` for one record."""
     engine = PartitionEngine(PartitionState(0, 1), 0, catalog(), NothingStored(), calculator())
     decided = engine.decide([InputBatch(USAGE_TOPIC, 0, 1, [record])])
     (row,) = [row for row in decided.outbox if row.topic == REJECTED_TOPIC]

@@ -1,4 +1,4 @@
-"""Usage that is voided or corrected: the account is what it would be had it been so from the beginning."""
+"""Void and correction of usage: the account ends as if the usage had been so from the beginning."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from billing_samples import BOOK, Line, MakeCalculator, buy, catalog, encode, li
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from recorded_simulation import RecordedSimulation, published
-from test_simulation_properties import BILLED, CATALOG, COMMANDS, OPENED, PLANS, POSTPAID, TIMES, accounts, control
+from simulation_steps import BILLED, CATALOG, COMMANDS, OPENED, PLANS, POSTPAID, TIMES, accounts, control
 
 from billing.calculator.compiled import CompiledCalculator
 from billing.calculator.plain import PlainCalculator
@@ -53,7 +53,7 @@ BOUGHT = st.builds(
 
 
 def stories(begun: list[Line], *kinds: st.SearchStrategy[Line]) -> st.SearchStrategy[list[Line]]:
-    """Commands and usage of which much is rated; every identity is used once."""
+    """Return a strategy for commands and mostly ratable usage; every identity is used once."""
     steps = st.lists(st.one_of(USED, USED, USED, USED, *kinds), min_size=3, max_size=40)
     return st.tuples(st.lists(BOUGHT, max_size=3), steps).map(
         lambda parts: [
@@ -65,7 +65,7 @@ def stories(begun: list[Line], *kinds: st.SearchStrategy[Line]) -> st.SearchStra
 
 STORIES = stories(OPENED, COMMANDS)
 BILLED_STORIES = stories([{"id": "open-a"} | opened("a", **POSTPAID), OPENED[1]], COMMANDS, BILLED)
-"""``a`` gets bills."""
+"""Account ``a`` is postpaid and receives bills."""
 CHANGES = st.lists(
     st.tuples(
         st.integers(0, 40),
@@ -75,11 +75,11 @@ CHANGES = st.lists(
     ),
     max_size=5,
 )
-"""Corrections: of which usage, how many lines later, at what time, and the right counts (None: void)."""
+"""Corrections: (index of the usage, lines until the correction, time, correct counts or None for a void)."""
 
 
 def with_changes(steps: list[Any], changes: list[Any]) -> list[Any]:
-    """Steps with corrections of usage among them."""
+    """Return the steps with corrections of usage inserted."""
     used = [n for n, step in enumerate(steps) if not isinstance(step, bytes) and step["type"] == "token.usage.v1"]
     after: dict[int, list[Line]] = {}
     for number, (which, later, at, usage) in enumerate(changes):
@@ -119,8 +119,10 @@ def test_every_yuan_is_somewhere_and_both_calculators_agree(steps: list[Any], ch
 
 
 def lasting(document: dict[str, Any]) -> dict[str, Any]:
-    """What must be as if the usage had always been so. Buckets that were published are not taken back, they are
-    cancelled; what was paid out in cash is not either, so the wallet has what it differs by."""
+    """Return the values that must be as if the usage had always been so.
+
+    Published buckets are not removed but cancelled. Cash paid out is not returned, so the wallet takes the difference.
+    """
     found: dict[str, Any] = {name: document[name] for name in ("revenue_net", "breakage")}
     found["money"] = control(document, "customer_deposits") + control(document, "cash")
     for name, account in document["accounts"].items():
@@ -130,7 +132,7 @@ def lasting(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def decided(run: RecordedSimulation) -> list[tuple[str, str]]:
-    """Each command but corrections, and whether it was accepted."""
+    """Return the id and outcome type of each command except corrections."""
     events = [event for event in run.published("account.events") if event["type"].startswith("command.")]
     return [
         (event["data"]["command_id"], event["type"])
@@ -157,7 +159,7 @@ def test_corrected_usage_is_as_if_it_had_always_been_so(
     for step in story:
         if step["type"] == "token.usage.v1" and step["id"] in right:
             usage = right[step["id"]]
-            # Voided usage let time pass all the same.
+            # Voided usage still moves the clock.
             nothing = line("time.passed.v1", step["subject"], END, {}, id=step["id"]) | {"time": step["time"]}
             others.append(nothing if usage is None else step | {"data": step["data"] | {"usage": usage}})
         elif step["type"].startswith("usage."):
@@ -171,7 +173,7 @@ def test_corrected_usage_is_as_if_it_had_always_been_so(
 
 
 def test_a_bill_that_was_issued_stays_and_the_next_one_is_smaller(calculator: MakeCalculator) -> None:
-    """Usage of 30 tokens at 1.06 was billed on 5 November (31.80); voided, it pays for 40 more."""
+    """Usage of 30 tokens at 1.06 was billed on 5 November (31.80); after its void, the amount pays for 40 more."""
     run = RecordedSimulation(CATALOG, calculator())
     run.feed(
         encode(
@@ -191,7 +193,7 @@ def test_a_bill_that_was_issued_stays_and_the_next_one_is_smaller(calculator: Ma
 
 
 def test_cash_that_was_paid_back_stays_paid_and_the_wallet_gets_the_difference(calculator: MakeCalculator) -> None:
-    """100 tokens for 106.00, paid elsewhere; 40 used, 63.60 paid back in cash; the void makes that 106.00."""
+    """100 tokens for 106.00, paid externally; 40 are used and 63.60 is refunded in cash; the void makes it 106.00."""
     run = RecordedSimulation(catalog(BOOK, plan("whole", "100", "106.00")), calculator())
     run.feed(
         encode(
@@ -211,7 +213,7 @@ def test_cash_that_was_paid_back_stays_paid_and_the_wallet_gets_the_difference(c
 
 
 def test_an_alert_is_told_once_whatever_is_corrected(calculator: MakeCalculator) -> None:
-    """Alerts at half and at all of 40: a correction fires what was not told, a void takes nothing back."""
+    """Alerts at half and at all of 40: a correction sends alerts not sent before, and a void withdraws none."""
     run = RecordedSimulation(CATALOG, calculator())
     steps = [opened("a", "01 00:00"), buy("small", "g", "01 00:00"), use(10, "02 00:00", id="u", source="s")]
     steps += [use(5, "02 01:00"), correct("s", "u", {"input": 25}, "02 02:00"), void("s", "u", "02 03:00")]
@@ -244,7 +246,7 @@ def test_a_run_that_keeps_no_history_says_so(calculator: MakeCalculator) -> None
 def test_a_rejected_event_of_the_same_identity_is_not_taken_for_the_one_that_was_repaired(
     calculator: MakeCalculator,
 ) -> None:
-    """Both in one commit: the meter that nobody prices was repaired, and sent again under the same identity."""
+    """In one commit: usage of an unpriced meter is rejected, repaired, and sent again under the same identity."""
     wrong, right = use(40, id="u", meter="images"), use(40, id="u")
     wallets = []
     for voided in ([], [void("test", "u")]):
@@ -257,7 +259,7 @@ def test_a_rejected_event_of_the_same_identity_is_not_taken_for_the_one_that_was
 
 
 def test_cycles_that_the_wallet_could_not_pay_are_not_paid_in_a_replay(calculator: MakeCalculator) -> None:
-    """A subscription that begins 11 days ago, of which the wallet pays one cycle: decided again, it pays no more."""
+    """A subscription starts 11 days in the past, and the wallet pays one cycle; a replay makes it pay no more."""
     run = RecordedSimulation(CATALOG, calculator())
     steps = [opened("a", "01 00:00"), top_up("60", "p", "01 00:00")]
     steps += [subscribe("two", "s", "13 11:00", pay_from="wallet", starts_at="02 08:00"), use(10, id="u", source="s")]

@@ -1,4 +1,4 @@
-"""What account commands do, and every reason why one is refused (CONTRACT §2)."""
+"""Account commands and every reason for refusal (docs/reference/account-commands.md)."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ PLANS = (plan("A"), plan("B", price="53.00"), plan("A", "200", "212.00") | {"ver
 
 
 def outcomes(calculator: MakeCalculator, steps: list[Line | bytes], book: Any = None) -> list[str]:
-    """``accepted``, or the reason of the refusal, of each command in order."""
+    """Return ``accepted`` or the reason for refusal of each command, in order."""
     simulation = RecordedSimulation(catalog(*PLANS) if book is None else book, calculator())
     simulation.feed(encode(steps))
     simulation.document()
@@ -137,7 +137,7 @@ def test_a_command_sent_again_is_carried_out_once(calculator: MakeCalculator) ->
 
 
 def test_a_refused_command_sent_again_is_carried_out_once_it_can_be(calculator: MakeCalculator) -> None:
-    """CONTRACT §2: identity as in §1, so only what was applied occupies one."""
+    """Only an applied command occupies its identity (docs/reference/usage-events.md, "Identity")."""
     early = top_up("5", "p") | {"id": "x"}
     steps: list[Line | bytes] = [early, opened(), early, early]
     assert outcomes(calculator, steps) == ["unknown_account", "accepted", "accepted"]

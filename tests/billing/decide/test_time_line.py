@@ -1,4 +1,4 @@
-"""Rolling an account forward is a function of time alone: once over a year, or at any times in between, is the same."""
+"""Rolling an account forward depends only on time: once over a year equals any number of steps in between."""
 
 from copy import deepcopy
 from dataclasses import replace
@@ -55,12 +55,12 @@ def plans(rng: Random) -> list[Plan]:
                 expiry_alert_days=alerts,
             )
         )
-    # To change a plan for the rest of a cycle, another with the same cycle is needed.
+    # A change within a cycle needs another plan with the same cycle.
     return [*made, replace(made[0], name="p3", price_pico=rng.choice([0, 5, 30]) * 10**12)]
 
 
 class World:
-    """One account, its plans, and what happens to it at fixed times."""
+    """One account with plans and commands that are chosen by a seed."""
 
     def __init__(self, seed: int) -> None:
         rng = Random(seed)
@@ -89,7 +89,7 @@ class World:
             elif what == "suspend":
                 suspend(self.account, subscription, T0_US)
             elif what == "change now":
-                # As a command finds it: the cycles since the first have begun.
+                # A command finds the account rolled forward, with all cycles since the first begun.
                 self.account.next_due_us = next_due_us(self.account, self.plan_of)
                 self.roll(T0_US)
                 self.change(T0_US)
@@ -100,7 +100,7 @@ class World:
         self.events += roll_forward(self.account, now_us, self.plan_of, self.postings, Catalog())
 
     def interfere(self, now_us: int) -> None:
-        """What was suspended goes on, and plans are changed for the rest of a cycle."""
+        """Resume suspended subscriptions, and change plans for the rest of a cycle."""
         for subscription in self.account.extras.subscriptions:
             if subscription.status == "suspended":
                 self.events += resume(self.account, subscription, now_us, self.plan_of, self.postings)
@@ -108,7 +108,7 @@ class World:
         self.account.next_due_us = next_due_us(self.account, self.plan_of)
 
     def change(self, now_us: int) -> None:
-        """From the first plan to the one with the same cycle, and back."""
+        """Change from the first plan to the plan with the same cycle, or back."""
         for subscription in self.account.extras.subscriptions:
             running = subscription.status == "active" and subscription.granted
             new = {"p0": "p3", "p3": "p0"}.get(subscription.plan)
@@ -123,7 +123,7 @@ class World:
 @settings(max_examples=80, deadline=None)
 @given(seed=st.integers(0, 2**32), days=st.lists(st.integers(0, YEAR_US), max_size=12), back=st.integers(1, YEAR_US))
 def test_how_often_an_account_is_rolled_changes_nothing(seed: int, days: list[int], back: int) -> None:
-    """Something happens in the middle too."""
+    """Commands are applied in the middle of the period too."""
     once, often = World(seed), World(seed)
     once.roll(T0_US + back)
     for at_us in sorted(T0_US + day for day in days if day < back):

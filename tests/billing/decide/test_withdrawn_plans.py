@@ -1,4 +1,4 @@
-"""A plan that is taken off the market is sold no more; what was sold runs on."""
+"""A withdrawn plan is no longer sold; existing grants and subscriptions continue."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ BACK = catalog(OLD, OLD | WITHDRAWN, OLD | {"version": 3}, plan("B", cycle=DAYS_
 
 
 def run(make: MakeCalculator, steps: list[Line], book: Any = CATALOG, as_of: str = "10 00:00") -> Any:
-    """The outcomes of the commands after the opening, and the account at the end."""
+    """Return the outcomes of the commands after the opening, and the account at the end."""
     simulation = RecordedSimulation(book, make())
     simulation.feed(encode([opened(), *steps]))
     document = simulation.document(parse_time_us(clock(as_of)))

@@ -1,4 +1,7 @@
-"""Partitions that forward to each other end where one partition would: DESIGN 2 and 3, without Kafka and SQL."""
+"""Partitions that forward to each other end in the same state as one partition, without Kafka and SQL.
+
+The rules are in docs/reference/principles.md, "Log and writer" and "Commit".
+"""
 
 import pytest
 from billing_samples import MakeCalculator, buy, catalog, closed, encode, opened, plan, top_up, use
@@ -63,7 +66,7 @@ STEP = st.one_of(
 def test_partitions_that_forward_equal_one_simulation(
     calculator: MakeCalculator, partitions: int, commands: list[dict[str, object]], arrival: object
 ) -> None:
-    """Each account's lines arrive all on one partition, right or wrong, so that its own order stays."""
+    """All lines of an account arrive on one partition, right or wrong, so that their order is kept."""
     pick = arrival.choice  # type: ignore[attr-defined]
     steps = [opened(name) for name in ACCOUNTS[:-1]] + commands  # the last account is never opened
     lines = [{"id": f"e{number}"} | step for number, step in enumerate(steps)]
@@ -101,7 +104,7 @@ def test_partitions_that_forward_equal_one_simulation(
 
 
 def two(calculator: MakeCalculator) -> tuple[Cluster, str, str]:
-    """Two partitions, an account on the first and one on the second."""
+    """Return a cluster of two partitions, an account of the first and an account of the second."""
     names = sorted(ACCOUNTS, key=lambda name: owner(name, 2))
     return Cluster(2, calculator, CATALOG), names[0], names[-1]
 
@@ -201,7 +204,7 @@ def test_a_second_decision_waits_for_the_commit_of_the_first(calculator: MakeCal
 
 
 def limited(calculator: MakeCalculator, log_time_us: int, *usage: dict[str, object]) -> tuple[CommitCounts, list[str]]:
-    """Counts and rejection reasons of usage that the log took in at a time, under the default limits."""
+    """Return counts and rejection reasons of usage with a given log time, under the default limits."""
     cluster = Cluster(1, calculator, CATALOG, limits=TimeLimits())
     cluster.produce(COMMAND_TOPIC, 0, *encode([opened()]), time_us=log_time_us)
     cluster.produce(USAGE_TOPIC, 0, *encode(usage), time_us=log_time_us)
@@ -250,7 +253,7 @@ def test_the_log_time_never_goes_back(calculator: MakeCalculator) -> None:
 
 
 def test_a_bucket_lapses_by_the_logs_time_and_not_by_the_events(calculator: MakeCalculator) -> None:
-    """Late usage within grace of the log burns the old bucket; an event ahead of the log ends nothing."""
+    """Late usage within the grace period by log time burns the old bucket; an event ahead of the log ends no bucket."""
     cluster = Cluster(1, calculator, CATALOG, limits=TimeLimits())
     bought = [opened(), buy("A", "G", starts_at="02 09:00")]
     cluster.produce(COMMAND_TOPIC, 0, *encode(bought), time_us=NOW_US)
@@ -267,7 +270,7 @@ def test_a_bucket_lapses_by_the_logs_time_and_not_by_the_events(calculator: Make
 
 
 def test_a_bucket_that_begins_before_the_log_gets_there_is_burned(calculator: MakeCalculator) -> None:
-    """An event may be up to ten minutes ahead of the log; its own time says where it belongs."""
+    """An event may be up to ten minutes ahead of the log; its own time selects the bucket."""
     cluster = Cluster(1, calculator, CATALOG, limits=TimeLimits())
     cluster.produce(COMMAND_TOPIC, 0, *encode([opened(), buy("A", "G", starts_at="02 10:05")]), time_us=NOW_US)
     cluster.produce(USAGE_TOPIC, 0, *encode([use(5, "02 10:06")]), time_us=NOW_US)

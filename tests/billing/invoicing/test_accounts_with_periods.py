@@ -1,4 +1,4 @@
-"""Prices that depend on a period, in accounts: counters through commits, late usage, commitments settled by time."""
+"""Period prices in accounts: counters across commits, late usage, settlement of commitments."""
 
 import json
 from copy import deepcopy
@@ -195,7 +195,7 @@ def test_the_plan_pays_what_the_rules_say_and_the_commitment_is_drawn_all_the_sa
 
 
 def test_the_live_engine_drops_counters_of_what_it_does_not_count_any_more(calculator: MakeCalculator) -> None:
-    """With time limits: 35 days after a month has ended, a numbered event of that month is kept for a person."""
+    """With time limits, a numbered event of a month that ended 35 days ago goes to suspense."""
     engine = PartitionEngine(PartitionState(0, 1), 0, UNCOMMITTED, NothingStored(), calculator())
     end_us = parse_time_us("2026-11-01T00:00:00+08:00")
 

@@ -1,4 +1,4 @@
-"""Postpaid accounts: bills on their day, collection, chargeback, arrears, credit (one token costs 1.06 yuan)."""
+"""Postpaid accounts: bills, collection, chargeback, arrears, credit limit. One token costs 1.06 yuan."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from billing.invoicing.bills import next_bill_us
 from schemas.times import format_time_us, parse_time_us
 
 CATALOG = catalog(plan("A"), plan("HALF", "50", "53.00"), plan("PACK", "1", overage="pay_as_you_go"))
-BILL = "a/2026-10"  # of the period from 5 October to 5 November
+BILL = "a/2026-10"  # the bill for the period from 5 October to 5 November
 
 
 def postpaid(**data: Any) -> Line:
@@ -30,7 +30,7 @@ def credit(limit: str, at: str) -> Line:
 
 
 class Run:
-    """One simulation of some steps, rolled to a time."""
+    """A simulation of some steps, with the account rolled forward to a given time."""
 
     def __init__(self, calculator: MakeCalculator, steps: list[Line], as_of: str = "14 00:00", size: int = 100) -> None:
         simulation = RecordedSimulation(CATALOG, calculator(), lines_per_commit=size)
@@ -75,7 +75,7 @@ def test_usage_from_the_bill_day_on_is_of_the_next_bill(calculator: MakeCalculat
 
 
 def test_what_lies_below_the_fen_waits_for_the_next_bill(calculator: MakeCalculator) -> None:
-    """A token of model odd costs 0.000001234567 yuan."""
+    """A token of model ``odd`` costs 0.000001234567 yuan."""
     run = Run(calculator, [postpaid(), use(30), use(1, model="odd")])
     assert run.account.extras.bills[0].amount_pico == 318 * 10**11
     assert run.document["accounts"]["a"]["wallet"] == "-0.000001234567"
@@ -110,7 +110,10 @@ def test_an_unpaid_bill_suspends_and_payment_resumes(calculator: MakeCalculator)
 
 
 def test_what_happened_is_told_in_its_order(calculator: MakeCalculator) -> None:
-    """What time brought, the outcome of the command that let it pass, what the command brought; one commit or many."""
+    """Events of time-driven changes come first, then the outcome of the command, then the command's events.
+
+    The order is the same with one commit or many.
+    """
     steps = [postpaid(), use(30), collected("31.8", "p", "16 00:00")]
     for size in (1, 100):
         types = [event["type"] for event in Run(calculator, steps, "16 00:00", size).events]
@@ -184,7 +187,7 @@ def test_a_payment_of_a_bill_and_a_top_up_share_their_references(calculator: Mak
 
 
 def test_credit_covers_the_wallet_and_what_is_billed(calculator: MakeCalculator) -> None:
-    """31.80 are billed and open: of a limit of 84.80 53 are left, of 84.79 not."""
+    """An open bill of 31.80 leaves 53.00 of a credit limit of 84.80, but less than 53.00 of a limit of 84.79."""
     steps = [postpaid(), use(30)]
     bought = buy("HALF", "H", "06 00:00", pay_from="wallet")
     assert Run(calculator, [*steps, bought]).reason == "insufficient_funds"
@@ -200,7 +203,7 @@ def test_a_closed_account_gets_a_last_bill_that_can_be_paid(calculator: MakeCalc
 
 
 def test_how_often_an_account_is_rolled_changes_nothing(calculator: MakeCalculator) -> None:
-    """Bills, due days and a refund to the wallet, rolled once and rolled every day: the same accounts."""
+    """Bills, due days and a refund to the wallet give the same account, rolled once or rolled every day."""
     steps = [postpaid(credit_limit="500"), buy("A", "G", pay_from="wallet"), use(40)]
     steps.append(line("package.refunded.v1", "a", "04 12:00", {"grant_id": "G", "reason": "r"}))
     looks = [line("credit.changed.v1", "a", f"{day:02} 12:00", {"credit_limit": "500"}) for day in range(5, 29)]

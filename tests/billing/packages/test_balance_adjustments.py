@@ -1,4 +1,4 @@
-"""Balances corrected by hand: two names, what changes, and what the journal says (CONTRACT §2)."""
+"""Manual balance adjustments: two persons, changed balances, journal lines (docs/reference/account-commands.md)."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ def adjusted(target: str, amount: str, at: str = "03 12:00", **data: Any) -> Lin
 
 
 def run(calculator: MakeCalculator, *steps: Line) -> tuple[dict[str, Any], str]:
-    """The document, and the outcome of the last command."""
+    """Return the document and the outcome of the last command."""
     simulation = RecordedSimulation(CATALOG, calculator())
     simulation.feed(encode(steps))
     outcomes = [event["data"] for event in simulation.published("account.events") if "command" in event["type"]]
@@ -45,7 +45,7 @@ def test_the_wallet_is_corrected_either_way(
 def test_what_was_used_stays_used_and_what_was_paid_is_earned_over_what_is_left(
     change: str, amount: str, remaining: str, earned: str, calculator: MakeCalculator
 ) -> None:
-    """60 net are left for 60 tokens. With 20 more, 20 tokens earn 60 x 20/80 = 15; with 30 fewer, 60 x 20/30 = 40."""
+    """60 of liability is left for 60 tokens. After +20, 20 tokens earn 60 x 20/80 = 15; after -30, 60 x 20/30 = 40."""
     steps = [opened(), buy("A", "G"), use(40), adjusted("G", change)]
     document, outcome = run(calculator, *steps)
     (bucket,) = document["accounts"]["a"]["buckets"]

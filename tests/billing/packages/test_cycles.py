@@ -1,4 +1,4 @@
-"""Where cycles begin, against a plain enumeration of days, months and moments in every kind of time zone."""
+"""Starts of cycles, compared with an enumeration of days and minutes in many kinds of time zones."""
 
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -38,7 +38,7 @@ def at(time_us: int) -> datetime:
 
 
 def enumerated_starts(cycle: Cycle, first_us: int, number: int) -> list[int]:
-    """The starts of the first cycles, found by walking local days one by one and UTC minutes one by one."""
+    """Return the starts of the first ``number`` cycles, found by a search through local days and UTC minutes."""
     zone = ZoneInfo(cycle.timezone)
     starts = [first_us]
     begun = at(first_us).astimezone(zone)
@@ -51,7 +51,7 @@ def enumerated_starts(cycle: Cycle, first_us: int, number: int) -> list[int]:
         if not is_day or (day.year, day.month) == (begun.year, begun.month):
             continue
         midnight = datetime(day.year, day.month, day.day)
-        # Zones lie within 16 hours of UTC: the first minute whose wall clock reaches midnight.
+        # UTC offsets are at most 16 hours, so 26 hours earlier is before midnight; search the first minute after it.
         moment = midnight.replace(tzinfo=UTC) - timedelta(hours=26)
         while moment.astimezone(zone).replace(tzinfo=None) < midnight:
             moment += MINUTE
@@ -124,14 +124,14 @@ def test_a_year_of_a_leap_day_returns_to_it() -> None:
 
 
 def test_a_midnight_that_clocks_skip_is_the_moment_they_were_put_forward() -> None:
-    """Sao Paulo went from 23:59:59 to 01:00 on 4 November 2018; Apia had no 30 December 2011 at all."""
+    """Clocks in Sao Paulo went from 23:59:59 to 01:00 on 4 November 2018; Apia had no 30 December 2011 at all."""
     month = Cycle("subscription_month", "America/Sao_Paulo")
     start = at(cycle_end_us(month, us("2018-10-04T10:00:00", "America/Sao_Paulo"), 1))
     assert start == datetime(2018, 11, 4, 3, tzinfo=UTC)
     assert start.astimezone(ZoneInfo("America/Sao_Paulo")).hour == 1
     apia = at(cycle_end_us(Cycle("subscription_month", "Pacific/Apia"), us("2011-11-30T12:00:00", "Pacific/Apia"), 1))
     assert apia == datetime(2011, 12, 30, 10, tzinfo=UTC)
-    # Toronto went from 23:30 to 00:30 on 30 March 1919: the day began at 00:30.
+    # Clocks in Toronto went from 23:30 to 00:30 on 30 March 1919, so 31 March began at 00:30.
     toronto = at(
         cycle_end_us(Cycle("subscription_month", "America/Toronto"), us("1919-02-28T12:00:00", "America/Toronto"), 1)
     )
@@ -143,7 +143,7 @@ def test_a_midnight_that_clocks_skip_is_the_moment_they_were_put_forward() -> No
 
 
 def test_a_midnight_that_comes_twice_is_the_first() -> None:
-    """Havana went from 01:00 back to 00:00 on 1 November 2020."""
+    """Clocks in Havana went back from 01:00 to 00:00 on 1 November 2020."""
     cycle = Cycle("calendar_month", "America/Havana")
     start = at(cycle_end_us(cycle, us("2020-10-05T10:00:00", "America/Havana"), 1))
     assert start == datetime(2020, 11, 1, 4, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Refund of what is unused of a grant: when, how much, where it goes, what the journal says (CONTRACT §2 and §3)."""
+"""Refunds of the unused part of a grant: time, amount, destination, journal (docs/reference/plans.md, "Refund")."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ def refunded(grant: str = "G", at: str = "03 12:00", account: str = "a") -> Line
 
 
 class Run:
-    """One simulation of some steps, rolled to a time."""
+    """A simulation of some steps, with the accounts rolled forward to a given time."""
 
     def __init__(self, calculator: MakeCalculator, steps: list[Line], as_of: str = "20 00:00") -> None:
         simulation = RecordedSimulation(CATALOG, calculator())
@@ -55,7 +55,7 @@ class Run:
 
 
 def test_the_unused_part_is_paid_back_where_the_fee_was_paid(calculator: MakeCalculator) -> None:
-    """106 yuan for 100 tokens, 40 used: 60 of 100 net and 3.60 of 6 tax are unused."""
+    """A plan of 106 yuan has 100 tokens, of which 40 are used: 60 of 100 net and 3.60 of 6 tax are unused."""
     run = Run(calculator, [opened(), buy("A", "G"), use(40), refunded()])
     assert run.document["ledger"]["trial_balance"] == {
         "cash": "42.4", "output_vat_pending": "-2.4", "revenue_usage": "-40",
@@ -79,7 +79,7 @@ def test_a_fee_of_the_wallet_goes_back_to_the_wallet(calculator: MakeCalculator)
 
 
 def test_what_gifts_paid_goes_back_as_a_gift(calculator: MakeCalculator) -> None:
-    """53 of the fee of 106 were given: half of the refund of 63.60 is a gift again, and is spent first again."""
+    """53 of the fee of 106 were gift money, so half of the refund of 63.60 is gift money and is spent first."""
     steps = [opened(), top_up("53", "p"), top_up("53", "q", gift=True), buy("A", "G", pay_from="wallet"), use(40)]
     run = Run(calculator, [*steps, refunded()])
     (paid,) = run.told("refund.paid.v1")
@@ -87,7 +87,8 @@ def test_what_gifts_paid_goes_back_as_a_gift(calculator: MakeCalculator) -> None
 
 
 def test_a_refund_ends_the_grant_now_and_pays_after_the_grace(calculator: MakeCalculator) -> None:
-    """CONTRACT §3: refund happens once, at valid_until + grace_hours; the command makes valid_until its own time."""
+    """A refund is paid once, at valid_until + grace_hours; the command sets valid_until to its own time
+    (docs/reference/plans.md, "Refund")."""
     steps = [opened(), top_up("50", "p"), buy("A", "G"), use(40), refunded(at="03 12:00")]
     before, after = (Run(calculator, steps, as_of) for as_of in ("04 11:59:59", "04 12:00"))
     assert (before.statuses, after.statuses) == (["active"], ["refunded"])
@@ -122,7 +123,8 @@ def test_a_plan_without_end_and_grace_is_refunded_at_once(calculator: MakeCalcul
 
 
 def test_what_is_used_up_of_a_refunded_grant_ends_with_it(calculator: MakeCalculator) -> None:
-    """Or its plan would go on absorbing: after the refund the wallet pays, before it the plan's rule held."""
+    """A used-up bucket must end too, or its plan would still absorb usage. Usage after the refund is paid by the
+    wallet; for usage before it the plan's rule still applies."""
     steps = [opened(), buy("TWO", "G"), use(10), refunded(at="03 12:00"), use(5, "03 13:00"), use(61, "03 11:00")]
     run = Run(calculator, steps, "03 14:00")
     assert {bucket["valid_until"] for bucket in run.account["buckets"]} == {"2026-11-03T04:00:00Z"}
@@ -145,7 +147,7 @@ def test_a_grant_in_its_grace_keeps_its_end(calculator: MakeCalculator) -> None:
 
 
 def test_every_bucket_of_a_grant_is_refunded_as_one(calculator: MakeCalculator) -> None:
-    """40 and 60 net; the first is used up, 45 of the second 60 are left: 45 net, 2.70 tax."""
+    """The net fees are 40 and 60. The first bucket is used up, 45 of 60 of the second are left: 45 net, 2.70 tax."""
     run = Run(calculator, [opened(), buy("TWO", "G"), use(25), refunded()])
     assert run.statuses == ["used_up", "refunded"]
     assert run.told("refund.paid.v1")[0]["amount"] == "47.7"
@@ -158,7 +160,7 @@ def test_one_bucket_is_refunded_by_its_id(calculator: MakeCalculator) -> None:
 
 
 def test_what_lies_below_the_fen_is_posted(calculator: MakeCalculator) -> None:
-    """0.10 is 0.09 + 0.01. Six sevenths unused: 0.077142857143 net and 0.01 of tax, paid back 0.09."""
+    """The fee of 0.10 is 0.09 + 0.01. With 6/7 unused, 0.077142857143 net and 0.01 tax are posted and 0.09 is paid."""
     run = Run(calculator, [opened(), buy("SEVEN", "G"), use(1), refunded()])
     assert run.told("refund.paid.v1")[0]["amount"] == "0.09"
     assert run.document["ledger"]["trial_balance"] == {
@@ -194,7 +196,7 @@ def test_a_refunded_grant_keeps_its_id(calculator: MakeCalculator) -> None:
 
 @pytest.mark.parametrize("stops", [("05 00:00",), ("03 13:00", "04 12:00", "08 00:00")])
 def test_how_often_an_account_is_rolled_changes_nothing(stops: tuple[str, ...], calculator: MakeCalculator) -> None:
-    """A refund to the wallet and a lapse of another bucket, seen at once or one after the other."""
+    """A refund to the wallet and the expiry of another bucket give the same result in one step or in several."""
     steps = [opened(), top_up("212", "p"), buy("A", "G", pay_from="wallet"), buy("A", "H", pay_from="wallet")]
     steps.append(refunded())
     looks = [top_up("1", f"look{number}", at) for number, at in enumerate(stops)]

@@ -1,4 +1,4 @@
-"""Plans that renew: cycles, fees, unpaid renewals, cancellation, change, suspension, carry-over, first use, alerts."""
+"""Subscriptions: cycles, fees, unpaid renewals, cancellation, change, suspension, carry-over, first use, alerts."""
 
 from typing import Any
 
@@ -58,7 +58,7 @@ CATALOG = catalog(
 
 
 class Run:
-    """A finished simulation: its document, its buckets and what the account was told."""
+    """A finished simulation: its document, its buckets and its account events."""
 
     def __init__(self, make: MakeCalculator, steps: list[Line], as_of: str | None = None) -> None:
         simulation = RecordedSimulation(CATALOG, make())
@@ -92,7 +92,7 @@ def test_a_subscription_grants_each_cycle_when_it_begins(calculator: MakeCalcula
     assert run.buckets["S/2/1"]["valid_from"] == "2026-11-11T01:00:00Z"
     assert run.buckets["S/2/1"]["valid_until"] == "2026-11-21T01:00:00Z"
     assert [event["cycle"] for event in run.events("subscription.renewed.v1")] == [2, 3]
-    # 30 + 40 used, 70 + 60 lapsed, 100 owed; each fee of 106.00 is 100.00 and 6.00 of tax
+    # 30 + 40 are used, 70 + 60 expired, 100 is still a liability; each fee of 106.00 is 100.00 net and 6.00 tax
     assert (run.document["revenue_net"], run.document["breakage"]) == ("70", "130")
     assert run.document["ledger"]["trial_balance"]["cash"] == "318"
 
@@ -113,7 +113,7 @@ def test_late_usage_burns_the_cycle_of_its_own_time_within_grace(calculator: Mak
     steps = [subscribe("A", at="01 00:00"), use(10, "11 12:00"), use(5, "10 23:59"), use(1, "12 01:00")]
     run = Run(calculator, [*steps, use(7, "10 23:59")], "12 02:00")
     assert run.left() == {"S/1/1": "95", "S/2/1": "89"}
-    assert run.account["absorbed"] == "7"  # after the grace it belongs to a cycle that ended
+    assert run.account["absorbed"] == "7"  # after the grace the usage matches a bucket that has ended
 
 
 def test_a_subscription_that_begins_later_is_pending(calculator: MakeCalculator) -> None:
@@ -133,11 +133,11 @@ def test_an_unpaid_renewal_is_not_granted_until_a_top_up_pays_it(calculator: Mak
     steps += [use(2, "22 00:00"), top_up("60", "p2", "24 00:00"), top_up("10", "p3", "25 00:00"), use(3, "26 00:00")]
     run = Run(calculator, steps)
     assert run.left() == {"S/1/1": "100", "S/3/1": "97"}
-    assert run.buckets["S/3/1"]["valid_from"] == "2026-11-20T16:00:00Z"  # the running cycle, not one of ten days more
+    assert run.buckets["S/3/1"]["valid_from"] == "2026-11-20T16:00:00Z"  # start of the current cycle, not the top-up
     assert [event["cycle"] for event in run.events("renewal.unpaid.v1")] == [2, 3]
     assert {event["reason"] for event in run.events("renewal.unpaid.v1")} == {"renewal_unpaid"}
     assert [event["cycle"] for event in run.events("subscription.renewed.v1")] == [3]
-    # 150 + 60 + 10, less two fees, less 2.12 of usage while nothing was granted
+    # 150 + 60 + 10, less two fees, less 2.12 for usage while no cycle was granted
     assert run.account["wallet"] == "5.88"
 
 
@@ -202,12 +202,13 @@ def test_an_upgrade_now_shares_fee_and_quota_by_time(calculator: MakeCalculator)
     steps = [top_up("400", "p", "01 00:00"), subscribe("A", at="01 00:00", pay_from="wallet"), use(20, "02 00:00")]
     steps += [subscription("changed", "05 00:00", plan="B", effective="now"), use(30, "05 01:00"), use(1, "04 23:00")]
     run = Run(calculator, steps, "10 00:00")
-    # Six of ten days are left: 63.60 of 106.00 is given back, 127.20 of 212.00 is charged for 120 of 200 tokens.
+    # Six of ten days are left: 63.60 of 106.00 is credited, 127.20 of 212.00 is charged for 120 of 200 tokens.
     assert run.account["wallet"] == "230.4"
     assert {name: bucket["amount"] for name, bucket in run.buckets.items()} == {"S/1/1": "100", "S/1/2": "120"}
     assert run.left() == {"S/1/1": "79", "S/1/2": "90"}
     assert run.statuses() == {"S/1/1": "cancelled", "S/1/2": "active"}
-    # 20 at 1.00; 20 of the 80 left for a late token: 0.25; 30 at 1.00; the rest of the old part lapsed
+    # 20 tokens earn 1.00 each; the late token earns 0.25, because a liability of 20 is left for 80; 30 tokens earn 1.00
+    # each; the rest of the old bucket expires.
     assert (run.document["revenue_net"], run.document["breakage"]) == ("50.25", "19.75")
     assert run.document["ledger"]["trial_balance"]["output_vat_pending"] == "-9.6"
     later = Run(calculator, steps, "12 00:00")
@@ -217,14 +218,14 @@ def test_an_upgrade_now_shares_fee_and_quota_by_time(calculator: MakeCalculator)
 def test_a_downgrade_gives_back_no_more_than_what_was_not_used(calculator: MakeCalculator) -> None:
     steps = [subscribe("B", at="01 00:00"), use(190, "02 00:00")]
     run = Run(calculator, [*steps, subscription("changed", "03 00:00", plan="A", effective="now")], "03 00:00")
-    # By time 169.60 (160.00 without tax), but only 10.00 is unearned: 10.00 + 0.60; the new part costs 84.80.
+    # The credit by time is 169.60 (160.00 net), but only 10.00 is unearned: 10.00 + 0.60. The new plan costs 84.80.
     assert run.document["ledger"]["trial_balance"]["cash"] == "286.2"
     assert run.buckets["S/1/2"]["amount"] == "80"
     assert run.document["ledger"]["trial_balance"]["contract_liability"] == "-80"
 
 
 def test_a_wallet_below_zero_pays_what_costs_nothing(calculator: MakeCalculator) -> None:
-    """A downgrade that gives money back, and a plan that is free."""
+    """Cover a downgrade that credits money, and a free plan."""
     owed = use(10, "02 00:00", model="uncounted")
     steps = [top_up("212", "p1", "01 00:00"), subscribe("B", at="01 00:00", pay_from="wallet"), owed]
     run = Run(calculator, [*steps, subscription("changed", "03 00:00", plan="A", effective="now")], "03 00:00")
@@ -234,12 +235,12 @@ def test_a_wallet_below_zero_pays_what_costs_nothing(calculator: MakeCalculator)
 
 
 def test_a_change_gives_gift_money_back_as_a_gift(calculator: MakeCalculator) -> None:
-    """53 of the fee of 106 were given, and 63.60 are credited for six of ten days: 31.80 of them are a gift again."""
+    """53 of the fee of 106 were gift money. 63.60 are credited for six of ten days, 31.80 of them as gift money."""
     steps = [top_up("53", "p", "01 00:00"), top_up("53", "q", "01 00:00", gift=True)]
     steps += [subscribe("A", at="01 00:00", pay_from="wallet")]
     free = Run(calculator, [*steps, subscription("changed", "05 00:00", plan="gratis", effective="now")], "05 00:00")
     assert (free.account["wallet"], free.gift_pico) == ("63.6", parse_pico("31.8"))
-    # B costs 127.20 for the rest: the gift is spent first, and a refund of all of it gives it back.
+    # B costs 127.20 for the rest of the cycle. The gift money is spent first, and a full refund returns it.
     steps += [top_up("63.6", "r", "01 00:00"), subscription("changed", "05 00:00", plan="B", effective="now")]
     spent = Run(calculator, steps, "05 00:00")
     assert (spent.account["wallet"], spent.gift_pico) == ("0", 0)
@@ -253,7 +254,7 @@ def test_a_second_change_credits_what_the_part_cost(calculator: MakeCalculator) 
     steps = [subscribe("A", at="01 00:00"), subscription("changed", "03 00:00", plan="B", effective="now")]
     steps += [subscription("changed", "07 00:00", plan="A", effective="now")]
     run = Run(calculator, steps, "07 00:00")
-    # 106 - 84.80 + 169.60 - 84.80 + 42.40
+    # 106 - 84.80 + 169.60 (first change) - 84.80 + 42.40 (second change)
     assert run.document["ledger"]["trial_balance"]["cash"] == "148.4"
     assert {name: bucket["amount"] for name, bucket in run.buckets.items()} == {
         "S/1/1": "100",
@@ -272,7 +273,7 @@ def test_an_unpaid_subscription_may_change_to_what_can_be_paid(calculator: MakeC
 def test_suspended_buckets_match_nothing_and_go_on_ending(calculator: MakeCalculator) -> None:
     steps = [subscribe("A", at="01 00:00"), subscription("suspended", "02 00:00"), use(3, "03 00:00")]
     run = Run(calculator, steps, "15 00:00")
-    assert run.statuses() == {"S/1/1": "expired"}  # and no second cycle
+    assert run.statuses() == {"S/1/1": "expired"}  # no second cycle was granted
     assert run.account["wallet"] == "-3.18"
     run = Run(calculator, [*steps, subscription("resumed", "04 00:00"), use(4, "04 01:00")], "04 02:00")
     assert run.left() == {"S/1/1": "96"}
@@ -282,7 +283,7 @@ def test_suspended_buckets_match_nothing_and_go_on_ending(calculator: MakeCalcul
 
 
 def test_a_suspended_bucket_that_is_used_up_matches_nothing_either(calculator: MakeCalculator) -> None:
-    """Or its plan would absorb what is used meanwhile."""
+    """Otherwise the plan of the suspended bucket would absorb usage during the suspension."""
     steps = [subscribe("A", at="01 00:00"), use(100, "01 12:00"), subscription("suspended", "02 00:00")]
     run = Run(calculator, [*steps, use(3, "03 00:00")], "03 01:00")
     assert (run.statuses(), run.account["wallet"], run.account["absorbed"]) == ({"S/1/1": "suspended"}, "-3.18", "0")
@@ -302,7 +303,7 @@ def test_a_suspended_bucket_that_is_used_up_matches_nothing_either(calculator: M
     ],
 )
 def test_a_bucket_that_is_used_up_ends_with_the_others(calculator: MakeCalculator, end: Line) -> None:
-    """Or the plan that is gone would absorb what is used until the end of its cycle. Of C 80 are left, for 84.80."""
+    """Otherwise the plan that was left would absorb usage until the end of its cycle. C grants 80 tokens for 84.80."""
     steps = [subscribe("A", at="01 00:00"), use(100, "02 00:00"), end]
     run = Run(calculator, [*steps, use(85, "04 00:00"), use(2, "02 23:00")], "04 00:00")
     assert run.buckets["S/1/1"]["valid_until"] == "2026-11-02T16:00:00Z"
@@ -319,7 +320,7 @@ def test_a_closed_account_renews_nothing(calculator: MakeCalculator) -> None:
 def test_carry_over_makes_a_bucket_valid_one_more_cycle(calculator: MakeCalculator) -> None:
     steps = [subscribe("carry", at="01 00:00"), use(30, "05 00:00"), use(1, "11 12:00"), use(80, "12 12:00")]
     run = Run(calculator, steps, "20 00:00")
-    # Carried at 12 00:00: until then the second cycle paid; afterwards the older one ends first.
+    # The carry-over happens at 12 00:00. Until then the second cycle pays; afterwards the older bucket ends first.
     assert run.left() == {"S/1/1": "0", "S/2/1": "89"}
     assert run.buckets["S/1/1"]["valid_from"] == "2026-10-31T16:00:00Z"
     assert run.buckets["S/1/1"]["valid_until"] == "2026-11-20T16:00:00Z"

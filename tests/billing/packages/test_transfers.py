@@ -1,4 +1,4 @@
-"""A part of a bucket given to another account: out, in or back, once, and nothing lost on the way (CONTRACT §2)."""
+"""Transfers: each is received or returned exactly once, and nothing is lost (docs/reference/account-commands.md)."""
 
 from typing import Any
 
@@ -55,7 +55,7 @@ def bucket_of(document: dict[str, Any], account: str, place: int = 0) -> dict[st
 
 
 def run(calculator: MakeCalculator, *steps: Line) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The document, and what was told to accounts."""
+    """Return the document and the account events."""
     simulation = RecordedSimulation(CATALOG, calculator())
     simulation.feed(encode(steps))
     return simulation.document(), simulation.published(ACCOUNT_EVENT_TOPIC)
@@ -65,7 +65,7 @@ BASE = (opened(), opened("b"), buy("A", "G"), use(40))
 
 
 def test_quota_and_liability_move_and_what_was_used_stays(calculator: MakeCalculator) -> None:
-    """60 of 100 tokens are left, for 60 yuan net: 15 tokens take 15 yuan with them and are earned by the other."""
+    """60 of 100 tokens with a liability of 60 yuan are left; 15 tokens take 15 yuan of it to the other account."""
     document, events = run(calculator, *BASE, given_to("b", "15"))
     mine, theirs = bucket_of(document, "a"), bucket_of(document, "b")
     assert (mine["amount"], mine["remaining"], mine["status"]) == ("85", "45", "active")
@@ -84,7 +84,7 @@ def test_quota_and_liability_move_and_what_was_used_stays(calculator: MakeCalcul
 
 
 def test_the_last_quota_takes_the_rest_of_the_liability(calculator: MakeCalculator) -> None:
-    """100 net for 3 tokens: one third is 33.333333333333, the last two are what is left."""
+    """A net fee of 100 for 3 tokens: one token takes 33.333333333333, the last two take the rest."""
     base = (opened(), opened("b"), opened("c"), buy("THIRD", "G"))
     document, _ = run(calculator, *base, given_to("b", "1"), given_to("c", "2"), use(1, "04 00:00", "b"))
     assert document["revenue_net"] == "33.333333333333"
@@ -135,7 +135,7 @@ def test_what_cannot_be_transferred(steps: list[Line], reason: str, calculator: 
     simulation.feed(encode([*BASE, *steps]))
     document = simulation.document()
     assert len(document["accounts"]["b"]["buckets"]) == 0
-    if reason == "invalid_event":  # A file's line of an unknown type is taken for usage.
+    if reason == "invalid_event":  # a line of unknown type in a file is read as usage
         assert document["rejections"] == {"invalid_event": 1}
     else:
         assert simulation.published(ACCOUNT_EVENT_TOPIC)[-1]["data"]["reason"] == reason
@@ -181,14 +181,15 @@ def test_the_next_line_of_a_file_finds_what_was_received(calculator: MakeCalcula
     assert documents[0]["accounts"]["b"]["wallet"] == "0"
 
 
-# Partitions
+# Transfers between partitions
 
 NAMES = sorted("abcdef", key=lambda name: (partition_of(name, 2), name))
 HERE, ALSO_HERE, THERE = NAMES[0], NAMES[1], NAMES[-1]
 
 
 def two_partitions(calculator: MakeCalculator, *steps: Line) -> Cluster:
-    """Two partitions after some commands, each sent to its account's own; only the sender's has decided them."""
+    """Return two partitions after some commands, each produced to its account's partition; only partition 0 has
+    decided its commands."""
     cluster = Cluster(2, calculator, CATALOG)
     for name in NAMES:
         cluster.produce(COMMAND_TOPIC, partition_of(name, 2), *encode([{"id": f"open-{name}"} | opened(name)]))
@@ -242,7 +243,7 @@ def test_a_message_sent_twice_or_lost_by_a_worker_is_applied_once(lose: bool, ca
 def test_what_comes_back_late_ends_like_the_rest(
     meanwhile: Line | None, status: str, remaining: int, balances: dict[str, int], calculator: MakeCalculator
 ) -> None:
-    """The sender's bucket has ended while the transfer was on its way to an account that cannot take it."""
+    """The sender's bucket ends while the transfer is in transit to an account that cannot receive it."""
     bought = buy("A", "G", account=HERE)
     cluster = two_partitions(calculator, closed(account=THERE), bought, given_to(THERE, "15", account=HERE))
     if meanwhile is not None:
@@ -257,7 +258,7 @@ def test_what_comes_back_late_ends_like_the_rest(
     assert bucket.remaining_micro == remaining * 10**6
     assert cluster.balances["transfer_clearing"] == cluster.balances["contract_liability"] == 0
     for code, yuan in balances.items():
-        later = 10**12 if code == "revenue_usage" else 0  # the wallet paid for the last event
+        later = 10**12 if code == "revenue_usage" else 0  # the wallet paid 1 yuan net for the last event
         assert cluster.balances[code] + later == yuan * 10**12, code
 
 
@@ -272,7 +273,7 @@ def test_what_comes_back_to_a_closed_account_is_there(calculator: MakeCalculator
 
 
 def test_a_message_that_no_partition_sent_is_refused(calculator: MakeCalculator) -> None:
-    """On the commands' own topic, and on the forwarded one without a partition's number."""
+    """The message arrives on the commands topic, and on the forwarded topic without a forward number."""
     body = {"transfer_id": "transfer-1", "sender": "z", "grant_id": "G/1", "plan": "A", "plan_version": 1,
             "bucket_no": 1, "unit": "STD_TOKEN", "amount": "5", "liability": "5", "currency": "CNY",
             "valid_from": "2026-11-01T00:00:00Z", "carried_cycles": 0}  # fmt: skip
@@ -336,7 +337,7 @@ def test_whatever_fails_on_the_way_no_quota_and_no_yuan_is_lost(
 
 
 def test_what_waits_for_its_first_use_goes_on_waiting_when_it_comes_back(calculator: MakeCalculator) -> None:
-    """It had begun to be usable for ever, and never lapsed."""
+    """Regression test: the returned bucket had become active without an end, so it never expired."""
     steps = [opened(), buy("LAZY", "G"), given_to("nobody", "100"), given_to("nobody", "40")]
     waiting = bucket_of(run(calculator, *steps)[0], "a")
     assert (waiting["status"], waiting["remaining"], waiting["valid_until"]) == ("pending", "100", None)

@@ -24,7 +24,7 @@ from billing.pricing import (
     rated_as_json,
     unit_prices,
 )
-from schemas.rejections import Rejection
+from schemas.refusals import Refusal
 from schemas.times import parse_time_us
 from schemas.usage import UsageEvent, parse_usage
 
@@ -261,7 +261,7 @@ def test_every_policy_agrees_with_factors_worked_out_by_hand(  # type: ignore[no
         for meter, count in counts.items()
     ]
     expected += [minimum - sum(expected)] if sum(expected) < minimum else []
-    assert not isinstance(result, Rejection)
+    assert not isinstance(result, Refusal)
     assert [line.amount_pico for line in result.lines] == expected
     assert result.amount_pico == sum(expected) >= minimum
     fixed = fixed_prices(book, Combination("m", site=site))

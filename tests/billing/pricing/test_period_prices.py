@@ -21,7 +21,7 @@ from billing.pricing.explain import explain
 from billing.pricing.explain_text import explain_as_text
 from billing.pricing.period_prices import Clock, Counters, without_past
 from billing.pricing.rate import moment_prices
-from schemas.rejections import Rejection
+from schemas.refusals import Refusal
 from schemas.times import DAY_US, HOUR_US, format_time_us, parse_time_us
 from schemas.units import MILLION, format_scaled
 from schemas.usage import UsageEvent
@@ -40,7 +40,7 @@ def book_with(folder: Path, periods: Mapping[str, Any], row: Mapping[str, Any] |
     return book_of(folder, yaml.safe_dump({"rows": [one], "periods": dict(periods)} | rest, sort_keys=False), HEAD)
 
 
-def lines(rated: Rated | Rejection) -> list[tuple[str, int, str]]:
+def lines(rated: Rated | Refusal) -> list[tuple[str, int, str]]:
     """Meter, quantity and price per million of each line."""
     assert isinstance(rated, Rated), rated
     return [(line.meter, line.quantity, format_scaled(line.price_pico, 6)) for line in rated.lines]
@@ -151,7 +151,7 @@ def test_a_period_that_is_over_too_long_is_not_counted(tmp_path: Path) -> None:
     of = event({"input": 1}, DECEMBER_US - 1)
     assert isinstance(rate(of, book, {}, Clock(DECEMBER_US + DAY_US, DECEMBER_US - 1)), Rated)
     refused = rate(of, book, {}, Clock(DECEMBER_US + DAY_US, DECEMBER_US))
-    assert isinstance(refused, Rejection) and refused.reason == "time_too_old"
+    assert isinstance(refused, Refusal) and refused.code == "time_too_old"
     assert refused.detail == (
         "time: the price depends on what was used from 2026-11-01 to 2026-11-30T16:00:00Z, "
         "and that is not counted any more"
@@ -174,7 +174,7 @@ def test_after_a_commitment_was_settled_usage_is_above_it_and_draws_nothing(tmp_
 def test_a_meter_without_price_rejects_the_event_whole(tmp_path: Path) -> None:
     book = book_with(tmp_path, {"monthly": GRADUATED})
     refused = rate(event({"input": 1, "images": 2}), book)
-    assert isinstance(refused, Rejection) and refused.reason == "no_price"
+    assert isinstance(refused, Refusal) and refused.code == "no_price"
     told = explain(event({"input": 1, "images": 2}), RowIndex(book))
     assert [price["meter"] for price in told["prices"]] == ["input"] and told["periods"] == []
 

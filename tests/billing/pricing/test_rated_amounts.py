@@ -12,7 +12,7 @@ from pricing_samples import HEAD, OFF_PEAK_US, book_of, event
 from billing.catalog import Adjustment, PriceBook, PriceRow
 from billing.pricing import Combination, Rated, Rater, net_of_tax, rate, rated_as_json, unit_prices
 from schemas.meters import METERS
-from schemas.rejections import Rejection
+from schemas.refusals import Refusal
 from schemas.usage import UsageEvent
 
 CONTRACT_ROW = (
@@ -30,10 +30,10 @@ def rated(of: UsageEvent, book: PriceBook) -> Rated:
     return result
 
 
-def refused(of: UsageEvent, book: PriceBook) -> Rejection:
+def refused(of: UsageEvent, book: PriceBook) -> Refusal:
     """Rate an event both ways, which must agree, and expect a rejection."""
     result = rate(of, book)
-    assert isinstance(result, Rejection), result
+    assert isinstance(result, Refusal), result
     assert Rater(book).rate(of) == result
     return result
 
@@ -108,14 +108,13 @@ def test_reasoning_takes_the_price_and_coefficient_of_output_and_nothing_else_fa
     result = rated(event({"reasoning": 10}), book)
     assert (result.amount_pico, result.standard_micro) == (30_000_000, 15_000_000)
     rejection = refused(event({"input": 1, "cache_write": 5}), book)
-    assert rejection.reason == "no_price"
+    assert rejection.code == "no_price"
     assert rejection.detail == (
         "row 0 of retail@3 has no price for the meter 'cache_write', counted 5; it prices input, cache_read, output"
     )
     assert (rejection.source, rejection.id, rejection.sequence, rejection.account) == ("s", "1", 1, "acct-1")
     assert (
-        refused(event({"reasoning": 1}), book_of(tmp_path, 'rows: [{per_million: {input: "1"}}]\n')).reason
-        == "no_price"
+        refused(event({"reasoning": 1}), book_of(tmp_path, 'rows: [{per_million: {input: "1"}}]\n')).code == "no_price"
     )
 
 
@@ -159,7 +158,7 @@ def test_zero_is_a_price(tmp_path: Path) -> None:
 def test_an_event_that_counts_nothing_costs_nothing_but_needs_a_row(tmp_path: Path) -> None:
     book = book_of(tmp_path, 'rows: [{model: m, per_million: {input: "1"}}]\n')
     assert rated(event({}), book).lines == ()
-    assert refused(event({}, model="n"), book).reason == "no_price"
+    assert refused(event({}, model="n"), book).code == "no_price"
 
 
 def test_no_row_is_explained(tmp_path: Path) -> None:
@@ -218,12 +217,12 @@ def test_amounts_beyond_64_bits_are_refused(tmp_path: Path) -> None:
     book = book_of(tmp_path, 'rows: [{per_million: {input: "0.000001", output: "1"}, standard_tokens: {input: "0"}}]\n')
     assert rated(event({"input": limit}), book).amount_pico == limit
     rejection = refused(event({"input": limit, "output": 1}), book)
-    assert (rejection.reason, rejection.detail) == (
+    assert (rejection.code, rejection.detail) == (
         "overflow",
         "costs 9223372.036855775807, more than 9223372.036854775807",
     )
     standard = book_of(tmp_path, 'rows: [{per_million: {input: "0"}, standard_tokens: {input: "0.000002"}}]\n')
-    assert refused(event({"input": 2**62}), standard).reason == "overflow"
+    assert refused(event({"input": 2**62}), standard).code == "overflow"
     assert rated(event({"input": 2**62 - 1}), standard).standard_micro == limit - 1
 
 
@@ -231,7 +230,7 @@ def test_partial_and_failed_requests_are_priced_only_where_a_row_says_so(tmp_pat
     book = book_of(tmp_path, 'rows: [{per_million: {input: "2"}}, {outcome: partial, per_million: {input: "1"}}]\n')
     assert rated(event({"input": 1}), book).amount_pico == 2_000_000
     assert rated(event({"input": 1}, outcome="partial"), book).amount_pico == 1_000_000
-    assert refused(event({"input": 1}, outcome="failed"), book).reason == "no_price"
+    assert refused(event({"input": 1}, outcome="failed"), book).code == "no_price"
 
 
 @pytest.mark.parametrize(
@@ -268,8 +267,8 @@ def test_every_price_is_the_exact_sum_of_its_lines(
     assert Rater(book).rate(of) == result
     if "output" in prices:
         prices = {"reasoning": prices["output"], **prices}
-    if isinstance(result, Rejection):
-        assert (result.reason == "no_price") == bool(set(counts) - set(prices))
+    if isinstance(result, Refusal):
+        assert (result.code == "no_price") == bool(set(counts) - set(prices))
         return
     factor = Fraction(1)
     for each in factors:

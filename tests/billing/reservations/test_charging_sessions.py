@@ -5,7 +5,7 @@ from hold_samples import DIMENSIONS, account, bucket, scene
 from billing.reservations.charging import Answered, GroupUsage, invoke, keep_answer, open_session
 from billing.reservations.hold import Counts, Hold
 from billing.reservations.operations import HoldContext, find
-from billing.reservations.tariff import Refused
+from schemas.refusals import Refusal
 from schemas.units import MILLION
 
 
@@ -34,7 +34,7 @@ def test_a_new_quota_takes_the_place_of_what_is_left() -> None:
     [first], events = invoked(stage, 0, group(1, wanted=80))
     assert isinstance(first, Hold) and first.held.buckets_micro == {"g/1": 80 * MILLION} and events == []
     [second], events = invoked(stage, 1, group(1, used=30, wanted=80))
-    # 30 wait for their commit, so 70 are left to grant: less than asked for.
+    # 30 wait for their commit, so 70 are left to grant, less than requested.
     assert isinstance(second, Hold) and second.terms.partial and second.terms.counts == (("input", 70),)
     assert len(events) == 1 and '"id":"s/1/1"' in events[0] and '"input":30' in events[0]
     assert stage.held.buckets_micro == {"g/1": 100 * MILLION}
@@ -48,7 +48,7 @@ def test_rating_groups_share_the_balance() -> None:
     [one, two, three], _ = invoked(stage, 0, group(1, wanted=60), group(2, wanted=60), group(3, wanted=5))
     assert isinstance(one, Hold) and isinstance(two, Hold)
     assert two.terms.counts == (("input", 40),) and two.terms.partial
-    assert isinstance(three, Refused) and three.code == "package_exhausted"
+    assert isinstance(three, Refusal) and three.code == "package_exhausted"
 
 
 def test_a_repeated_invocation_gets_the_first_answer_and_the_same_events() -> None:
@@ -59,7 +59,7 @@ def test_a_repeated_invocation_gets_the_first_answer_and_the_same_events() -> No
     again = invoke(stage, "s", 1, "d1", [group(1, used=20, wanted=50)], final=False)
     assert again == Answered(tuple(events), {"number": 1}) and stage.held == held
     other = invoke(stage, "s", 1, "another body", [], final=False)
-    assert isinstance(other, Refused) and other.code == "idempotency_key_reused"
+    assert isinstance(other, Refusal) and other.code == "idempotency_key_reused"
 
 
 def test_used_units_are_recorded_without_quota_and_after_the_end() -> None:
@@ -68,10 +68,10 @@ def test_used_units_are_recorded_without_quota_and_after_the_end() -> None:
     assert len(events) == 1 and stage.held.buckets_micro == {"g/1": 5 * MILLION}
     invoked(stage, 1, final=True)
     [ended], events = invoked(stage, 2, group(7, used=6, wanted=5))
-    assert len(events) == 1 and isinstance(ended, Refused) and ended.code == "reservation_closed"
-    assert not isinstance(find(stage, "s/7/2"), Refused)
+    assert len(events) == 1 and isinstance(ended, Refusal) and ended.code == "reservation_closed"
+    assert not isinstance(find(stage, "s/7/2"), Refusal)
     unknown = invoke(scene(account(1)), "s", 0, "d", [], final=False)
-    assert isinstance(unknown, Refused) and unknown.code == "unknown_session"
+    assert isinstance(unknown, Refusal) and unknown.code == "unknown_session"
 
 
 def test_what_an_immediate_event_is_granted_is_debited_whole_or_not_at_all() -> None:
@@ -80,7 +80,7 @@ def test_what_an_immediate_event_is_granted_is_debited_whole_or_not_at_all() -> 
     assert isinstance(decided, tuple)
     [granted, refused, nothing] = [grant.result for grant in decided[0]]
     assert isinstance(granted, Hold) and granted.terms.counts == (("input", 60),)
-    assert isinstance(refused, Refused) and refused.code == "package_exhausted" and nothing is None
+    assert isinstance(refused, Refusal) and refused.code == "package_exhausted" and nothing is None
     [event] = decided[1]
     assert '"id":"s/1/0"' in event and '"input":60' in event
     assert stage.held.buckets_micro == {"g/1": 60 * MILLION}, "held until its commit"
@@ -92,5 +92,5 @@ def test_a_number_that_the_session_forgot_is_refused_with_other_usage() -> None:
     for number in range(40):
         invoked(stage, number, group(1, used=1, wanted=1))
     again = invoke(stage, "s", 2, "another body", [group(2, used=1), group(1, used=5)], final=False)
-    assert isinstance(again, Refused) and again.code == "idempotency_key_reused"
+    assert isinstance(again, Refusal) and again.code == "idempotency_key_reused"
     assert "s/2/2" not in stage.holds

@@ -1,4 +1,4 @@
-"""The shortcut of reservations: where one bucket pays for everything, it says what burning would say."""
+"""The shortcut of reservations: if one bucket pays for everything, its result equals that of burning."""
 
 import billing_samples as samples
 import pytest

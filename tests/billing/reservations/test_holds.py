@@ -1,4 +1,4 @@
-"""What a reservation holds: the rule that burns, asked in advance."""
+"""Amounts of a hold: the burn rule, applied in advance."""
 
 from dataclasses import replace
 
@@ -23,7 +23,7 @@ from billing.ledger import Postings
 from billing.reservations.amounts import NOTHING, Granted, HeldAmounts, credit_pico, decide_hold
 from billing.reservations.hold import CHARGING, OPEN, Hold, Terms, usage_event
 from billing.reservations.operations import HoldContext, Settled, extend, find, gone, release, reserve, settle
-from billing.reservations.tariff import Refused
+from schemas.refusals import Refusal
 from schemas.units import MILLION
 
 
@@ -42,9 +42,9 @@ def test_what_is_held_already_is_not_there() -> None:
     of = account(0, bucket("blocked", 100))
     assert isinstance(decide_hold(of, HeldAmounts({"g/1": 60 * MILLION}), event(40), TARIFF), Granted)
     refused = decide_hold(of, HeldAmounts({"g/1": 60 * MILLION}), event(41), TARIFF)
-    assert isinstance(refused, Refused) and refused.code == "package_exhausted" and "lack 1 standard" in refused.detail
+    assert isinstance(refused, Refusal) and refused.code == "package_exhausted" and "lack 1 standard" in refused.detail
     poor = decide_hold(account(10), HeldAmounts({}, 9 * YUAN), event(1), TARIFF)
-    assert isinstance(poor, Refused) and poor.code == "insufficient_balance" and "1 is free" in poor.detail
+    assert isinstance(poor, Refusal) and poor.code == "insufficient_balance" and "1 is free" in poor.detail
 
 
 def test_a_decision_changes_no_account() -> None:
@@ -56,7 +56,7 @@ def test_a_decision_changes_no_account() -> None:
 
 def test_credit_is_what_the_wallet_may_fall_below_zero() -> None:
     assert isinstance(decide_hold(account(0, credit_limit_pico=107 * YUAN), NOTHING, event(100), TARIFF), Granted)
-    assert isinstance(decide_hold(account(0, credit_limit_pico=105 * YUAN), NOTHING, event(100), TARIFF), Refused)
+    assert isinstance(decide_hold(account(0, credit_limit_pico=105 * YUAN), NOTHING, event(100), TARIFF), Refusal)
     assert credit_pico(account(0, payment="postpaid")) is None
     assert isinstance(decide_hold(account(-5, payment="postpaid"), NOTHING, event(10**6), TARIFF), Granted)
 
@@ -75,7 +75,7 @@ def test_a_part_is_granted_where_it_was_asked_for() -> None:
     lowered = decide_hold(of, NOTHING, both, TARIFF, accept_partial=True)
     assert isinstance(lowered, Granted) and lowered.counts == (("input", 40), ("output", 30))
     nothing = decide_hold(account(0), NOTHING, event(5), TARIFF, accept_partial=True)
-    assert isinstance(nothing, Refused) and nothing.code == "insufficient_balance"
+    assert isinstance(nothing, Refusal) and nothing.code == "insufficient_balance"
 
 
 def test_what_cannot_be_priced_is_refused_with_the_reason() -> None:
@@ -86,7 +86,7 @@ def test_what_cannot_be_priced_is_refused_with_the_reason() -> None:
         (decide_hold(account(9), NOTHING, event(2**62), TARIFF), "overflow"),
         (reserve(scene(None), wanted(), (("input", 1),), 1, "x", False), "unknown_account"),
     ):
-        assert isinstance(refused, Refused) and refused.code == code
+        assert isinstance(refused, Refusal) and refused.code == code
 
 
 def test_a_repeated_reservation_is_the_same_one_and_another_body_is_refused() -> None:
@@ -94,7 +94,7 @@ def test_a_repeated_reservation_is_the_same_one_and_another_body_is_refused() ->
     first = reserved(stage, 60)
     assert reserve(stage, wanted(), (("input", 60),), 5 * MINUTE_US, "body", False) == first
     other = reserve(stage, wanted(), (("input", 61),), 5 * MINUTE_US, "other body", False)
-    assert isinstance(other, Refused) and other.code == "idempotency_key_reused"
+    assert isinstance(other, Refusal) and other.code == "idempotency_key_reused"
     assert stage.held == HeldAmounts({"g/1": 60 * MILLION})
 
 
@@ -105,9 +105,9 @@ def test_an_extension_holds_more_or_longer_or_leaves_all_as_it_was() -> None:
     assert isinstance(more, Hold) and more.held.buckets_micro == {"g/1": 100 * MILLION}
     assert extend(stage, "r", (("input", 40),), None, "k1", "b1") == more
     reused = extend(stage, "r", (("input", 1),), None, "k1", "b2")
-    assert isinstance(reused, Refused) and reused.code == "idempotency_key_reused"
+    assert isinstance(reused, Refusal) and reused.code == "idempotency_key_reused"
     too_much = extend(stage, "r", (("input", 1),), None, "k2", "b2")
-    assert isinstance(too_much, Refused) and too_much.code == "package_exhausted"
+    assert isinstance(too_much, Refusal) and too_much.code == "package_exhausted"
     longer = extend(stage, "r", (), 10 * MINUTE_US, "k3", "b3")
     assert isinstance(longer, Hold) and longer.expires_us == NOW_US + 10 * MINUTE_US
     assert longer.held == more.held
@@ -120,14 +120,14 @@ def test_a_hold_expires_by_itself_and_is_given_back_once() -> None:
     assert later.held == NOTHING
     assert hold.shown_state(hold.expires_us) == "expired" and hold.shown_state(hold.expires_us - 1) == "open"
     refused = extend(later, "r", (), MINUTE_US, "k", "b")
-    assert isinstance(refused, Refused) and refused.code == "reservation_expired"
+    assert isinstance(refused, Refusal) and refused.code == "reservation_expired"
     released = release(stage, "r")
     assert isinstance(released, Hold) and released.state == "released" and stage.held.buckets_micro == {}
     assert release(stage, "r") == released
     again = gone(released, NOW_US)
     assert again is not None and again.code == "reservation_closed"
     unknown = find(stage, "no")
-    assert isinstance(unknown, Refused) and unknown.code == "unknown_reservation"
+    assert isinstance(unknown, Refusal) and unknown.code == "unknown_reservation"
 
 
 def test_what_was_used_moves_to_a_hold_of_its_own_until_its_commit() -> None:
@@ -144,7 +144,7 @@ def test_what_was_used_moves_to_a_hold_of_its_own_until_its_commit() -> None:
     assert isinstance(again, Settled) and again.event == settled.event
     assert stage.held.buckets_micro == {"g/1": 60 * MILLION}
     other = settle(stage, "r", (("input", 26),), "1", "c", final=False)
-    assert isinstance(other, Refused) and other.code == "idempotency_key_reused"
+    assert isinstance(other, Refusal) and other.code == "idempotency_key_reused"
     last = settle(stage, "r", (("input", 5),), "2", "d", final=True)
     assert isinstance(last, Settled) and last.hold.state == "released"
     assert stage.held.buckets_micro == {"g/1": 30 * MILLION}
@@ -189,7 +189,7 @@ STEPS = st.lists(
 def test_reserved_usage_never_overspends_in_any_order(
     steps: list[tuple[str, int, str]], wallet: int, credit: int, size: int
 ) -> None:
-    """Usage within its reservation is always paid for, whatever is reserved, settled and burned in between."""
+    """Usage within its reservation is always paid for, in any order of reservations, settlements and burns."""
     of = account(wallet, bucket("goes-on", size), bucket("goes-on", 20, "z/1"), credit_limit_pico=credit * YUAN)
     stage = scene(of)
     for number, (what, tokens, name) in enumerate(steps):
@@ -222,14 +222,14 @@ def test_reserved_usage_never_overspends_in_any_order(
 
 
 def _commit_one_settlement(stage: HoldContext, chosen: int) -> None:
-    """What a commit does: burn the usage of some settlement and close its hold."""
+    """Burn the usage of one settlement and close its hold, as a commit does."""
     assert stage.account is not None
     waiting = [hold for hold in stage.holds.values() if hold.event is not None and hold.state == OPEN]
     if waiting:
         hold = waiting[chosen % len(waiting)]
         happened = usage_event("a", hold.terms, hold.terms.counts, hold.created_us)
         priced = stage.tariff.rate(stage.account, happened)
-        assert not isinstance(priced, Refused)
+        assert not isinstance(priced, Refusal)
         book, rated = priced
         burn(
             *(stage.account, happened, rated, book.tax_rate_micro, stage.tariff.plan, happened.time_us, Postings()),

@@ -1,11 +1,11 @@
-"""Commits that add up: accounts are opened, paid and granted by commands, then usage burns."""
+"""Builder of consistent commit records: accounts opened, topped up and granted by commands, then burned by usage."""
 
 import hashlib
 from collections.abc import Sequence
 
 from billing.accounts.account import NO_END_US, Account, Bucket
 from billing.commits.commit_record import AccountChanges, CommitCounts, CommitRecord, OutboxRow, RollupRow
-from billing.commits.copy_rows import account_row, bucket_row
+from billing.commits.copy_text import account_row, bucket_row
 from billing.commits.identities import DedupeChange, RecentNumbers, SourceState
 from billing.commits.input_batch import PositionMove
 from billing.ledger import Posting
@@ -39,7 +39,7 @@ def bucket(liability_pico: int = FEE_PICO, amount_micro: int = QUOTA_MICRO) -> B
 
 
 class Books:
-    """What one partition has committed so far, and the records that come next."""
+    """State of one partition after its commits so far; builds the next commit records."""
 
     def __init__(self, partition: int = 0) -> None:
         self.partition = partition
@@ -84,7 +84,7 @@ class Books:
         liability_pico: int = FEE_PICO,
         quota_micro: int = QUOTA_MICRO,
     ) -> CommitRecord:
-        """Each account opened, topped up and granted: three commands."""
+        """Return a commit of three commands per account: open, top up, purchase."""
         record = self._record("account.commands", 3 * len(names), "account.events")
         record.counts = CommitCounts(commands_accepted=3 * len(names))
         for name in names:
@@ -104,7 +104,7 @@ class Books:
         return record
 
     def burning(self, names: Sequence[str], micro: int = 10**9, revenue_pico: int = 10**9) -> CommitRecord:
-        """One usage event an account, paid from its bucket."""
+        """Return a commit of one usage event per account, paid from its bucket."""
         count = len(names)
         record = self._record("usage.events", count, "usage.rated")
         record.counts = CommitCounts(rated=count)
@@ -127,7 +127,7 @@ class Books:
         return record
 
     def undo(self) -> None:
-        """Forget that a record was made: it was not committed."""
+        """Take back the number of the last record, which was not committed."""
         self.commit_no -= 1
 
 

@@ -1,4 +1,4 @@
-"""Bills in SQL: the report that who collects them reads, and books that add up at every step."""
+"""Bills in SQL: the report for the collector, and books that pass the audit after every step."""
 
 from click.testing import CliRunner
 from own_database import PreparedDatabase
@@ -19,12 +19,12 @@ from tokenbill.commands.report import report
 ACCOUNT = "acct-1"
 PARTITION = partition_of(ACCOUNT, 4)
 LOOK: tuple[str, dict[str, object]] = ("credit.changed.v1", {"credit_limit": "0"})
-"""Changes nothing; but the log's time goes on."""
+"""A command that changes nothing; it only advances the log time."""
 BEGIN_US = parse_time_us("2026-11-22T01:15:00Z")
 
 
 def order(store: Store, days: int, *commands: tuple[str, dict[str, object]]) -> None:
-    """One commit, so many days later, by an owner that has just taken the partition over."""
+    """Decide and commit commands ``days`` after the beginning, by a new owner of the partition."""
     epoch, state = store.acquire(PARTITION)
     engine = PartitionEngine(state, *store.catalog(), store, CompiledCalculator())
     start = engine.positions.get(COMMAND_TOPIC, 0)

@@ -1,4 +1,4 @@
-"""The catalogue in SQL: immutable versions, one epoch, and no publication between a commit and its prices."""
+"""The catalogue in SQL: immutable versions, one epoch, and no publication between a decision and its commit."""
 
 import threading
 import time
@@ -20,7 +20,7 @@ Make = Callable[..., Catalog]
 
 
 def use_book_until(store: Store, moment: str, name: str = "retail-cn", partition: int = 0) -> None:
-    """Commit usage rated under a book at a time."""
+    """Commit usage rated under a price book at the event time ``moment``."""
     books = Books(partition)
     epoch, _ = store.acquire(partition)
     books.catalog_epoch = store.catalog_epoch()

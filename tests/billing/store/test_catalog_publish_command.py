@@ -1,4 +1,4 @@
-"""``tokenbill catalog publish`` against a real database: what is new, what is refused and why, and who uses it."""
+"""``tokenbill catalog publish`` on a database: new entries, refusals with reasons, and workers that lag behind."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +29,7 @@ def publish(folder: Path, *options: str) -> Result:
 
 
 def use_book(store: Store) -> None:
-    """Commit usage of the book, in November."""
+    """Commit usage under the price book, in November."""
     epoch, _ = store.acquire(0)
     books = Books(0)
     books.catalog_epoch = store.catalog_epoch()

@@ -1,4 +1,4 @@
-"""Where commits fall, and when a partition is loaded anew, changes no balance: SQL equals ``simulate``."""
+"""Commit boundaries and reloads of a partition change no balance: SQL equals ``simulate``."""
 
 import json
 import random
@@ -38,7 +38,10 @@ def event(kind: str, source: str, number: int, account: str, data: dict[str, obj
 
 
 def traffic(chance: random.Random) -> list[tuple[str, bytes]]:
-    """Commands for 12 accounts, then usage with duplicates, unpriceable and unknown ones; as (account, line)."""
+    """Return (account, line) pairs: commands for 12 accounts, then usage.
+
+    The usage includes duplicates, events without a price, and events of unknown accounts.
+    """
     lines: list[tuple[str, bytes]] = []
     for number in range(12):
         account = f"acct-{number}"
@@ -63,7 +66,7 @@ def traffic(chance: random.Random) -> list[tuple[str, bytes]]:
 
 
 def with_period_rules(catalog: Catalog) -> Catalog:
-    """The catalogue, its rows priced by what an account used before: memory that must survive in SQL."""
+    """Return the catalogue with period rules added: prices that depend on counters, which must survive in SQL."""
     (book,) = catalog.price_books
     tiers = (Tier(100_000), Tier(None, ONE_PICO // 3))
     rules = {
@@ -112,7 +115,7 @@ def test_the_engine_on_sql_equals_simulate(database: PreparedDatabase, store: St
 
 
 def batches(engine: PartitionEngine, lines: list[bytes]) -> list[InputBatch]:
-    """Lines as one batch for each topic, at the engine's positions."""
+    """Return the lines as one batch per topic, at the positions of the engine."""
     by_topic: dict[str, list[bytes]] = {COMMAND_TOPIC: [], USAGE_TOPIC: []}
     for line in lines:
         by_topic[USAGE_TOPIC if b"token.usage" in line else COMMAND_TOPIC].append(line)

@@ -1,4 +1,4 @@
-"""The outbox gives the relay whole commits in order, drops what is published, and tells when there is more."""
+"""The outbox returns complete commits in order, deletes published rows, and notifies the relay of new ones."""
 
 import threading
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from billing.store.store import Store
 
 @pytest.fixture
 def published_store(store: Store) -> Iterator[Store]:
-    """Three commits: 1 has topics out of order, 2 has nothing to publish, 3 has one topic."""
+    """A store with three commits: 1 has topics out of order, 2 has no output, 3 has one topic."""
     books = Books()
     epoch, _ = store.acquire(0)
     first = books.opening(["a1"])

@@ -1,4 +1,4 @@
-"""Preparing servers fixes the partition count and can be done again."""
+"""Preparing the servers fixes the partition count and is idempotent."""
 
 import pytest
 from own_database import PreparedDatabase
@@ -10,7 +10,7 @@ from tokenbill.prepare_servers import prepare
 
 @pytest.fixture(autouse=True)
 def topics_made(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """What would be made on the broker."""
+    """The (broker address, partition count) of each call that would create the topics."""
     made: list[tuple[str, int]] = []
     monkeypatch.setattr(topics, "ensure_topics", lambda kafka, partitions: made.append((kafka, partitions)))
     return made

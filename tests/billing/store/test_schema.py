@@ -1,4 +1,4 @@
-"""The schema guards the books by itself: who may do what, and what nobody may."""
+"""Protection of the books by the schema itself: privileges of the roles, and append-only tables."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -101,7 +101,10 @@ def test_tables_are_as_sqlalchemy_sees_them(untouched: PreparedDatabase) -> None
 
 
 def _is_outside(difference: object) -> bool:
-    """Tables and columns that reports do not read, and indexes and keys, which only the migrations know."""
+    """Return True for tables and columns that reports do not read, and for indexes and keys.
+
+    Only the migrations define these.
+    """
     if isinstance(difference, list):
         return all(map(_is_outside, difference))
     assert isinstance(difference, tuple)

@@ -1,4 +1,4 @@
-"""Suspense on SQL: rejected in the commit that counts it, kept as it came, sent again once."""
+"""Suspense in SQL: rows are written by the commit that counts them, keep the received bytes, and are rated once."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -20,7 +20,8 @@ from billing.store.database import Database
 from billing.store.proofs.audit import CHAIN, audit
 from billing.store.store import Store
 from billing.suspense import ADVICE, STATES, RecordPlace, SuspendedRecord, as_it_was, parse_place, repaired
-from schemas.rejections import REASONS, Rejection
+from schemas.refusal_codes import REASONS
+from schemas.refusals import Refusal, record_refusal
 from schemas.routing import partition_of
 from schemas.times import parse_time_us
 from schemas.topics import COMMAND_TOPIC, FORWARD_NUMBER_HEADER, USAGE_TOPIC
@@ -34,7 +35,7 @@ ODD_HEADERS = (("content-type", b"\x00\xff"), ("\\N\t\0 名\udc80", b""), ("null
 
 
 def rejecting(books: Books, *suspense: Suspended) -> CommitRecord:
-    """A commit of usage that rated nothing."""
+    """Return a commit of rejected usage records."""
     record = books.burning([next(iter(books.accounts))])
     record.counts = CommitCounts(rejected=len(suspense))
     start = record.positions[0].start
@@ -51,7 +52,7 @@ def rejecting(books: Books, *suspense: Suspended) -> CommitRecord:
 
 
 def odd(offset: int, value: bytes | None = BYTES, reason: str = "no_price", account: str | None = "a1") -> Suspended:
-    rejection = Rejection(reason, "detail with\ttab, \\ and 中文", "urn:s\\N", "id-1", 2**63 - 1, account)
+    rejection = record_refusal(reason, "detail with\ttab, \\ and 中文", "urn:s\\N", "id-1", 2**63 - 1, account)
     return Suspended(USAGE_TOPIC, PlainRecord(offset, 1_000 + offset, b"k\xff", value, ODD_HEADERS), rejection)  # type: ignore[arg-type]
 
 
@@ -68,7 +69,7 @@ def test_a_rejected_record_is_kept_as_it_came(database: PreparedDatabase, store:
     books = Books()
     epoch, _ = store.acquire(0)
     store.commit(epoch, books.opening(["a1"]))
-    bare = Suspended(USAGE_TOPIC, PlainRecord(1, 1_001, None, None), Rejection("invalid_json", "no value"))
+    bare = Suspended(USAGE_TOPIC, PlainRecord(1, 1_001, None, None), record_refusal("invalid_json", "no value"))
     store.commit(epoch, rejecting(books, odd(0), bare))
     about, kept = stored.shown(opened, RecordPlace(USAGE_TOPIC, 0, 0)) or pytest.fail("not there")
     assert (about.log_time_us, about.reason, about.size, about.state, about.sent_to) == (
@@ -150,7 +151,7 @@ def test_what_became_of_a_record_sent_again(store: Store, opened: Database) -> N
 def test_pages_go_through_everything_open_at_the_beginning(
     store: Store, opened: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stored, "PAGE_BYTES", 600)  # Three records of 256 bytes reach it.
+    monkeypatch.setattr(stored, "PAGE_BYTES", 600)  # Three records of 256 bytes reach this size.
     books = Books()
     epoch, _ = store.acquire(0)
     store.commit(epoch, books.opening(["a1"]))
@@ -212,7 +213,7 @@ def test_a_resolution_of_nothing_is_refused(opened: Database) -> None:
         stored.Resubmission(connection).note([resolution], "wang")
 
 
-# Through the engine
+# Decided by the engine
 
 
 def usage(number: int, **changes: object) -> dict[str, object]:
@@ -224,7 +225,7 @@ def usage(number: int, **changes: object) -> dict[str, object]:
 
 
 def decide(store: Store, catalog: Catalog, topic: str, values: Sequence[bytes | None]) -> CommitRecord:
-    """One commit of a fresh owner of partition 0."""
+    """Decide and commit records of one topic, by a new owner of partition 0."""
     epoch, state = store.acquire(0)
     engine = PartitionEngine(state, store.catalog_epoch(), catalog, store, PlainCalculator())
     start = state.positions[topic]
@@ -283,7 +284,7 @@ def test_a_record_goes_to_its_account_without_the_numbers_of_its_forwarding() ->
 def test_a_repair_keeps_the_identity(changes: dict[str, object]) -> None:
     event = json.dumps({name: value for name, value in (usage(1) | changes).items() if value is not None}).encode()
     made = repaired(held(), event, PARTITIONS, frozenset())
-    assert isinstance(made, Rejection)
+    assert isinstance(made, Refusal)
     assert "a repair keeps the identity" in made.detail
 
 
@@ -291,21 +292,21 @@ def test_a_repair_is_sent_as_a_structured_event() -> None:
     event = json.dumps(usage(1, data={"model": "m", "usage": {"gpu_joules": 1}})).encode()
     binary = held("invalid_event", headers=(("CE_id", b"x"), ("trace", b"t"), *ODD_HEADERS), account=None)
     made = repaired(binary, event, PARTITIONS, frozenset(["gpu_joules"]))
-    assert not isinstance(made, Rejection)
+    assert not isinstance(made, Refusal)
     assert (made.partition, made.key, made.value) == (0, ACCOUNT.encode(), event)
     kept = (("trace", b"t"), *ODD_HEADERS[1:3])
     assert made.headers == (*kept, ("content-type", b"application/cloudevents+json"))
     refused = repaired(binary, event, PARTITIONS, frozenset())
-    assert isinstance(refused, Rejection)
-    assert refused.reason == "unknown_meter"
+    assert isinstance(refused, Refusal)
+    assert refused.code == "unknown_meter"
 
 
 def test_a_reused_number_is_repaired_by_another() -> None:
     refused = repaired(held("sequence_reused"), json.dumps(usage(1, id="e-2")).encode(), PARTITIONS, frozenset())
-    assert isinstance(refused, Rejection)
+    assert isinstance(refused, Refusal)
     assert "used by another event" in refused.detail
     made = repaired(held("sequence_reused"), json.dumps(usage(2)).encode(), PARTITIONS, frozenset())
-    assert not isinstance(made, Rejection)
+    assert not isinstance(made, Refusal)
 
 
 @pytest.mark.parametrize("text", ["usage.events", "usage.events/1", "usage.events/1/x", "/1/2", "a/1/2/3", "a/-1/2",

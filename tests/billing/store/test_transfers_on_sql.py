@@ -1,4 +1,4 @@
-"""The books between the halves of a transfer, in SQL: the audit passes at every commit, clearing names what is open."""
+"""Transfers in SQL: the audit passes after every commit, and clearing holds the transfers in transit."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ CLOCK_MS = 1_795_310_103_000
 
 
 class Owner:
-    """The writer of one partition: what arrives is decided, committed, and its messages are kept."""
+    """Writer of one partition: decides and commits records, and returns the messages that they send."""
 
     def __init__(self, store: Store, account: str) -> None:
         self.store, self.partition = store, partition_of(account, PARTITIONS)
@@ -76,7 +76,7 @@ def test_the_books_add_up_between_the_halves(database: PreparedDatabase, store: 
     assert (clearing(database), problems(database)) == ("0", [])
     stored = {row["account"]: row["remaining"] for row in reports.balances(database.report_url)}
     assert stored == ({SENDER: "10000000", TARGET: None} if closed else {SENDER: "5000000", TARGET: "5000000"})
-    # What SQL has is what memory had: another owner goes on from it.
+    # The state in SQL equals the state in memory, so a new owner continues from it.
     again = Owner(store, SENDER)
     received = {account.account: account for account in store.load_accounts([SENDER, TARGET])}
     assert again.engine.positions == sender.engine.positions

@@ -1,4 +1,4 @@
-"""How a publisher fails, on a real Kafka."""
+"""Failures of the publisher, on a real Kafka."""
 
 import gc
 from collections.abc import Callable
@@ -15,7 +15,7 @@ PAYLOAD = pack_batches(encode_frame(Frame(b"0", b"{}", ())), 1)
 
 
 def rows(prefix: str) -> list[tuple[TopicPartition, bytes]]:
-    """Batches that wait behind another of their place, and one that nothing waits behind."""
+    """Return three batches of one topic, which wait for each other, and one batch of another topic."""
     return [
         *((TopicPartition(prefix + RATED_TOPIC, 0), PAYLOAD) for _ in range(3)),
         (TopicPartition(prefix + BALANCE_TOPIC, 0), PAYLOAD),

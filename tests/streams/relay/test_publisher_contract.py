@@ -1,5 +1,7 @@
-"""The private names of aiokafka's producer that ``streams.relay.publisher`` stands on (version: the transport's
-contract)."""
+"""Contract of ``streams.relay.publisher`` with the private names of aiokafka's producer.
+
+The contract test of the transport pins the version.
+"""
 
 import inspect
 

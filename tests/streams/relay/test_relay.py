@@ -1,4 +1,4 @@
-"""What the relay promises, on a real Kafka: each record once, in order, whatever dies when."""
+"""Guarantees of the relay, on a real Kafka: each record once and in order, whichever process dies at any moment."""
 
 import threading
 import time
@@ -21,11 +21,11 @@ MakeTopics = Callable[[int], str]
 
 
 class Killed(BaseException):
-    """Stands for kill -9: nothing handles it."""
+    """Simulates kill -9: no code handles this exception."""
 
 
 class Outbox:
-    """The outbox in memory, with the contract of ``billing.store.Store``."""
+    """Outbox in memory with the contract of ``billing.store.Store``."""
 
     def __init__(self) -> None:
         self.rows: dict[int, list[tuple[int, OutboxRow]]] = {}

@@ -1,4 +1,4 @@
-"""The emitter numbers per partition, agrees with Java's hash, and reports what Kafka refuses."""
+"""The emitter numbers events per partition, partitions by Java's hash, and reports records that Kafka refuses."""
 
 import json
 from collections import defaultdict

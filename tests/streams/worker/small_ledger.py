@@ -1,8 +1,8 @@
-"""A worker with an honest small store, for tests of the intake: SQLite for PostgreSQL, offsets for money.
+"""Worker with a minimal store for tests of the input path: SQLite replaces PostgreSQL, and offsets replace money.
 
 The store has the contract of ``billing.store.Store``: epoch and positions are compared and set in the transaction that
-writes the results. Every committed offset is a row with a primary key, so that losing one, or billing one twice,
-cannot go unseen. Run as a program it is one worker process.
+writes the results. Every committed offset is a row with a primary key, so that a lost or repeated record is detected.
+Run as a program, the module is one worker process.
 """
 
 import logging
@@ -31,13 +31,13 @@ create table if not exists assigned (worker text, partition integer);
 
 @dataclass
 class SmallRecord(CommitRecord):
-    """A commit that carries its input along."""
+    """Commit record that includes the input batches."""
 
     rows: Sequence[InputBatch] = ()
 
 
 def small_record(partition: int, batches: Sequence[InputBatch], catalog_epoch: int = 1) -> SmallRecord:
-    """A record that moves positions and counts, and changes nothing else."""
+    """Return a commit record that changes only positions and counts."""
     usage = sum(len(batch.records) for batch in batches if batch.topic.startswith("usage"))
     return SmallRecord(
         partition=partition, commit_no=1, catalog_epoch=catalog_epoch, log_time_us=0,
@@ -49,24 +49,24 @@ def small_record(partition: int, batches: Sequence[InputBatch], catalog_epoch: i
 
 
 class SmallEngine:
-    """Decides nothing; carries the input to the store."""
+    """Engine without rules that passes the input on to the store."""
 
     def __init__(self, state: PartitionState, catalog_epoch: int, catalog: object) -> None:
         self.state = state
         self.catalog_epoch = catalog_epoch
 
     def prepare(self, batches: Sequence[InputBatch]) -> None:
-        """Nothing takes long here."""
+        """Do nothing: there is no state to load."""
 
     def decide(self, batches: Sequence[InputBatch], due: object = ()) -> CommitRecord:
         return small_record(self.state.partition, batches, self.catalog_epoch)
 
     def committed(self) -> None:
-        """Nothing is held."""
+        """Do nothing: no state is kept."""
 
 
 class SmallStore:
-    """See the module."""
+    """Store in SQLite, described in the module's docstring."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -141,10 +141,10 @@ class SmallStore:
         if epoch != 1:
             raise CatalogMoved(1)
 
-    # For the tests.
+    # Used by the tests.
 
     def counted(self, topic: str = USAGE_TOPIC) -> tuple[int, int]:
-        """(rows, sum of positions) of a topic: equal when nothing is lost."""
+        """Return (rows, sum of positions) of a topic; they are equal if no record is lost."""
         with closing(self._open()) as connection:
             (rows,) = connection.execute("select count(*) from event where topic = ?", (topic,)).fetchone()
             (ends,) = connection.execute(
@@ -153,7 +153,7 @@ class SmallStore:
         return rows, ends
 
     def values(self, topic: str = USAGE_TOPIC) -> list[tuple[bytes, int]]:
-        """(value, command position when it was decided) of every event."""
+        """Return (value, command position when it was decided) of every event."""
         with closing(self._open()) as connection:
             return connection.execute("select value, commands_before from event where topic = ?", (topic,)).fetchall()
 

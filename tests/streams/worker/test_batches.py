@@ -1,4 +1,4 @@
-"""Nothing between two fetches goes missing unseen."""
+"""The intake detects every record that is missing between two fetches."""
 
 from billing.commits.input_batch import PlainRecord
 from streams.worker.intake import Batch, Intake, Offered

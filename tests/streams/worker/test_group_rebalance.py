@@ -1,4 +1,4 @@
-"""Workers come, go and die on a real Kafka, and a small ledger loses nothing and counts nothing twice."""
+"""Workers join, leave and die on a real Kafka; a minimal store shows that no record is lost or counted twice."""
 
 import json
 import os
@@ -25,7 +25,7 @@ MakeTopics = Callable[[int], str]
 
 
 class Worker:
-    """One worker process; its log is shown when a test fails."""
+    """A worker process; its log is printed if a test fails."""
 
     def __init__(self, kafka: str, ledger: Path, prefix: str, name: str) -> None:
         with socket.socket() as probe:
@@ -44,7 +44,7 @@ class Worker:
             return bytes(answer.read())
 
     def partitions(self) -> list[int] | None:
-        """The partitions this worker has acquired; None while it is not ready."""
+        """Return the partitions that this worker has acquired; None while it is not ready."""
         try:
             return list(json.loads(self.get("health"))["partitions"])
         except OSError:
@@ -52,7 +52,7 @@ class Worker:
 
 
 class Cluster:
-    """A ledger, topics, and the workers of one test."""
+    """The store, the topics and the workers of one test."""
 
     def __init__(self, kafka: str, folder: Path, prefix: str) -> None:
         self.kafka, self.prefix = kafka, prefix
@@ -85,7 +85,7 @@ class Cluster:
         return [one for one in self.workers if one.process.poll() is None]
 
     def wait_balanced(self) -> None:
-        """Every partition is held once, every worker ready."""
+        """Wait until every partition has one owner and every worker is ready."""
 
         def balanced() -> bool:
             crashed = [one for one in self.workers if one.process.poll() not in (None, 0, -signal.SIGKILL)]
@@ -161,7 +161,7 @@ def test_a_zombie_cannot_count_what_its_successor_counted(cluster: Cluster) -> N
     cluster.start(2)
     cluster.wait_balanced()
     cluster.emit(20_000)
-    cluster.wait_all_counted()  # A stopped process would keep SQLite's lock; PostgreSQL's store ends such a commit.
+    cluster.wait_all_counted()  # A process stopped in a commit keeps SQLite's lock; PostgreSQL aborts such a commit.
     zombie = cluster.workers[0]
     zombie.process.send_signal(signal.SIGSTOP)
     cluster.emit(20_000)

@@ -1,5 +1,4 @@
-"""The private names of Faust and aiokafka that ``streams.worker.transport`` stands on, and the versions they were
-read in."""
+"""Contract of ``streams.worker.transport`` with the private names of Faust and aiokafka, and with their versions."""
 
 import inspect
 from importlib.metadata import entry_points, version
@@ -50,8 +49,11 @@ def test_overridden_or_called_method_is_as_it_was(owner: type, name: str, parame
 
 
 def module_source(of: type) -> str:
-    """The file of a class. Not the class alone: to find its lines ``inspect`` parses the file, and CPython 3.11 fails
-    at that where the garbage collector runs a finalizer meanwhile."""
+    """Return the source of the module of a class.
+
+    The source of the class alone is not used: to find its lines ``inspect`` parses the file, and CPython 3.11 fails at
+    that if the garbage collector runs a finalizer at the same time.
+    """
     module = inspect.getmodule(of)
     assert module is not None
     return inspect.getsource(module)

@@ -1,4 +1,4 @@
-"""One writer against a log and a store in memory that keep the contracts of the real ones."""
+"""The writer of one partition, with a log and a store in memory that keep the contracts of the real ones."""
 
 import asyncio
 import threading
@@ -20,7 +20,7 @@ Decided = list[tuple[str, int, int]]
 
 
 class MemoryStore:
-    """Epoch and positions compared and set at once; ``failures`` are raised by the next commits, one each."""
+    """Store in memory that compares and sets epoch and positions; each next commit raises one of ``failures``."""
 
     def __init__(self) -> None:
         self.epoch = 0
@@ -64,7 +64,7 @@ class MemoryStore:
 
 
 class MemoryEngine:
-    """Thrown away after a failure, as the real one must be: using it again is an error."""
+    """Engine that must be discarded after a failure, as the real one must: using it again is an error."""
 
     def __init__(self, state: PartitionState, catalog_epoch: int, catalog: object) -> None:
         self.next = dict(state.positions)
@@ -73,7 +73,7 @@ class MemoryEngine:
         self.pending: Sequence[InputBatch] | None = None
 
     def prepare(self, batches: Sequence[InputBatch]) -> None:
-        """Nothing takes long here."""
+        """Do nothing: there is no state to load."""
 
     def decide(self, batches: Sequence[InputBatch], due: object = ()) -> CommitRecord:
         assert self.pending is None, "the decision before was not committed"
@@ -90,7 +90,7 @@ class MemoryEngine:
 
 
 class MemoryLog:
-    """Four logs; ``deliver`` hands a batch to the writer as the transport would."""
+    """The logs of the four input topics, in memory; records rewinds and can simulate a broker that is down."""
 
     def __init__(self) -> None:
         self.ends = dict.fromkeys(INPUT_TOPICS, 0)
@@ -114,7 +114,7 @@ class MemoryLog:
 
 
 class Bench:
-    """A running writer with its surroundings."""
+    """A running writer with its log, store and executor; ``deliver`` offers it a batch as the transport does."""
 
     def __init__(self, store: MemoryStore, settings: WriterSettings) -> None:
         self.store = store
@@ -370,7 +370,7 @@ def test_a_broker_that_does_not_answer_is_asked_again() -> None:
 def test_a_full_buffer_holds_the_offer_back_and_stop_lets_it_go() -> None:
     async def scenario(bench: Bench) -> None:
         await bench.positioned()
-        bench.log.ends[COMMAND_TOPIC] = 1  # Never delivered, so usage is never committed.
+        bench.log.ends[COMMAND_TOPIC] = 1  # This command is never delivered, so usage is never committed.
         await bench.deliver(USAGE_TOPIC, 0, 20)
         held = asyncio.create_task(bench.deliver(USAGE_TOPIC, 20, 30))
         await asyncio.sleep(0.02)

@@ -1,4 +1,4 @@
-"""A whole stack with its HTTP API under test, and callers of every role."""
+"""A complete stack with its HTTP API under test, and a client for every role."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PROBLEM = "application/problem+json"
 
 @dataclass
 class Api:
-    """A running stack with the example catalogue. Tests share it and tell their accounts apart by name."""
+    """A running stack with the example catalogue. Tests share it, and each uses accounts with names of its own."""
 
     folder: Path
     tokens: dict[str, str] = field(default_factory=dict)
@@ -46,7 +46,7 @@ class Api:
             self.clients[role] = self.client(token)
 
     def key(self, role: str, account: str | None = None) -> str:
-        """A new key."""
+        """Return the token of a new key."""
         with closing(Database(self.database_url, 1)) as database:
             return create_key(database, f"test {role}", role, account, None)[1]
 
@@ -55,12 +55,12 @@ class Api:
         return httpx.Client(base_url=self.url, headers=headers, timeout=30)
 
     def name(self, what: str = "a") -> str:
-        """A name that no other test uses."""
+        """Return a name that no other test uses."""
         self.made += 1
         return f"{what}-{os.getpid()}-{time.time_ns() // 1000}-{self.made}"
 
     def kill(self) -> None:
-        """Kill the API with -9; returns when another one serves at the same address."""
+        """Kill the API with SIGKILL. Returns when a new process serves at the same address."""
         before = stack.info(self.folder).pids["api"]
         os.kill(before, signal.SIGKILL)
         until(lambda: stack.info(self.folder).pids.get("api", before) != before and self.serves())
@@ -77,7 +77,7 @@ class Api:
 
 
 def until(ready: Any, seconds: float = 60.0, every: float = 0.1) -> None:
-    """Wait until something holds."""
+    """Wait until ``ready()`` is true."""
     deadline = time.monotonic() + seconds
     while not ready():
         assert time.monotonic() < deadline, f"not within {seconds:.0f} s"
@@ -85,7 +85,7 @@ def until(ready: Any, seconds: float = 60.0, every: float = 0.1) -> None:
 
 
 def check_problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
-    """The answer is a problem document of this status and code."""
+    """Check that the answer is a problem document of this status and code, and return the document."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == PROBLEM
     body: dict[str, Any] = json.loads(answer.content)

@@ -1,4 +1,4 @@
-"""One stack with its API for all tests of this folder."""
+"""Fixtures of this folder: one stack with its API, shared by all tests."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ def whole_api() -> Iterator[Api]:
 
 @pytest.fixture
 def api(whole_api: Api) -> Api:
-    """The stack, its API serving."""
+    """The stack with its running API."""
     return whole_api
 
 
 @pytest.fixture
 def admin(whole_api: Api) -> httpx.Client:
-    """A caller who may do everything."""
+    """A client with the role ``admin``."""
     return whole_api.clients["admin"]
 
 
 @pytest.fixture
 def nobody(whole_api: Api) -> httpx.Client:
-    """A caller without a key."""
+    """A client without a key."""
     return whole_api.clients["nobody"]

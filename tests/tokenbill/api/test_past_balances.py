@@ -1,4 +1,4 @@
-"""A balance at a past time is what the balance was then, whatever happened since."""
+"""The balance at a past time equals the balance that was read at that time, whatever happened since."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from api_rig import PARTITIONS, Api, check_problem, until
-from test_orders import opened, order
+from api_steps import opened, order
 from test_usage_over_http import STRUCTURED, event, remaining, with_package
 
 from billing.catalog import Catalog
@@ -20,7 +20,7 @@ from streams.send.emitter import input_producer
 
 
 def moment() -> str:
-    """A time between what was done and what will be: the log's clock counts milliseconds."""
+    """Return a time strictly between the earlier and the later records: the log's clock counts milliseconds."""
     time.sleep(0.02)
     text = format_time_us(time.time_ns() // 1000)
     time.sleep(0.02)
@@ -56,7 +56,7 @@ def test_every_past_balance_is_found_again(api: Api) -> None:
 
 
 def test_the_catalogue_and_the_way_of_that_time_decide_again(api: Api) -> None:
-    """A plan that is published in between, and usage that came on the wrong partition."""
+    """A replay uses a plan that is published in between, and usage that arrived on the wrong partition."""
     account, plan_name = opened(api, top_up="2"), api.name("plan")
     at, state = moment(), balance(api, account)
     with Store(api.database_url) as store:

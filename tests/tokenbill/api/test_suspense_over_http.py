@@ -1,4 +1,4 @@
-"""Rejected usage over HTTP: listed in pages, shown with its bytes, each caller what is theirs."""
+"""Rejected usage over HTTP: listed in pages, shown with its bytes, and limited to the account of the key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An account that nothing touches renews on time: the stack's scheduler lets time pass on its partition."""
+"""An idle account renews on time, because the scheduler of the stack lets time pass on its partition."""
 
 from __future__ import annotations
 

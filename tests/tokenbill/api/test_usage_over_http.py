@@ -1,4 +1,4 @@
-"""Usage over HTTP: recorded once Kafka has it, billed once however often it is sent, each bad event named."""
+"""Usage over HTTP: recorded once Kafka has it, billed once even if it is resent, with a problem for each bad event."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 from api_rig import Api, check_problem, until
-from test_orders import opened, order
+from api_steps import opened, order
 
 from billing.catalog import load_folder
 from billing.store.store import Store

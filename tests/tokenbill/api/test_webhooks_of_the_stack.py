@@ -1,4 +1,4 @@
-"""The stack's own process tells a webhook what `account.events` says, and goes on where it was after kill -9."""
+"""The webhook process of the stack delivers `account.events`, and continues where it was after kill -9."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tokenbill import stack
 
 
 def command(api: Api, kind: str, account: str, data: dict[str, str], command_id: str) -> None:
-    """Send a command as any billing system does."""
+    """Send a command to Kafka directly, as an external billing system does."""
     event = {
         "specversion": "1.0", "type": kind, "source": "urn:test:webhooks", "id": command_id,
         "time": datetime.now(UTC).isoformat(), "subject": account, "data": data,
@@ -45,7 +45,7 @@ def test_account_events_are_pushed_once_each_over_a_kill(api: Api) -> None:
             self.end_headers()
 
         def log_message(self, format: str, *args: object) -> None:
-            """Nothing is printed."""
+            """Print nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()

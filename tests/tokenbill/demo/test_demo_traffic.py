@@ -1,4 +1,4 @@
-"""The demo's traffic and arithmetic: what is sent is what the totals say, and the totals are what the rules charge."""
+"""The demo's traffic and arithmetic: its counts match the events sent, and its expected totals match the rules."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from billing.catalog import load_folder
 from billing.pricing import Rated, Rater
 from schemas.commands import Command, parse_command
-from schemas.rejections import Rejection
+from schemas.refusals import Refusal
 from schemas.routing import partition_of
 from schemas.usage import UsageEvent, parse_usage
 from tokenbill.demo import traffic
@@ -30,7 +30,7 @@ EVENTS, BAD = 20_000, 16
 
 
 class Recorder:
-    """Keeps what an emitter would send; four partitions."""
+    """A stand-in for the emitter that keeps the records it would send, for four partitions."""
 
     partitions = 4
 
@@ -115,14 +115,14 @@ def test_every_fault_is_refused_for_its_reason(emitted: tuple[Recorder, SentCoun
     )
     for _, _, value in recorder.records:
         event = parse_usage(value)
-        if isinstance(event, Rejection):
-            reasons[event.reason] += 1
+        if isinstance(event, Refusal):
+            reasons[event.code] += 1
         elif event.account not in known:
             reasons["unknown_account"] += 1
         elif event.time_us > latest_us + 3_600_000_000:
             reasons["time_in_future"] += 1
-        elif isinstance(rated := rater.rate(event), Rejection):
-            reasons[rated.reason] += 1
+        elif isinstance(rated := rater.rate(event), Refusal):
+            reasons[rated.code] += 1
     assert dict(reasons) == sent.rejected
 
 

@@ -1,4 +1,4 @@
-"""A folder of its own for each test of the stack."""
+"""Fixture of the stack tests: a data folder of its own for each test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small supervised scripts in place of servers, and waiting for a condition."""
+"""Small supervised scripts that replace servers, and a function that waits for a condition."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tokenbill.stack.progress import Silent
 from tokenbill.stack.spec import ProcessSpec, ReadyCheck
 from tokenbill.stack.waiting import supervise, wait_ready
 
-# Answers with its pid; ignores SIGTERM when told to.
+# Answers with its pid; with the argument "stubborn" it ignores SIGTERM.
 SERVER = """
 import http.server, os, signal, sys
 
@@ -48,7 +48,7 @@ def eventually(condition: Callable[[], object], seconds: float = 20.0) -> None:
 
 @dataclass
 class Scripts:
-    """A stack of small scripts instead of servers, supervised by the real supervisor."""
+    """A stack of small scripts instead of servers, run by the real supervisor."""
 
     layout: Layout
 
@@ -72,7 +72,7 @@ class Scripts:
     def up(self, *specs: ProcessSpec) -> StackInfo:
         supervise(self.layout, list(specs))
         wait_ready(self.layout, specs, Silent())
-        # The standby is started a moment after the first supervisor took charge.
+        # The standby starts a moment after the first supervisor takes charge.
         eventually(lambda: "supervisor-standby" in self.now.pids)
         return self.now
 
@@ -80,7 +80,7 @@ class Scripts:
         pids = self.now.pids
         for name in names:
             os.kill(pids[name], signal.SIGKILL)
-        # A killed process lives until it is scheduled once more.
+        # A killed process exists until it is scheduled once more.
         eventually(lambda: not any(is_alive(pids[name]) for name in names))
 
 
@@ -92,7 +92,7 @@ def is_alive(pid: int) -> bool:
 
 
 def answer(spec: ProcessSpec) -> int | None:
-    """The pid of the process that answers on the port of the script, None when nobody does."""
+    """Return the pid of the process that answers on the script's port, or None."""
     try:
         with urllib.request.urlopen(spec.ready.target, timeout=2) as reply:
             return int(reply.read())

@@ -1,4 +1,4 @@
-"""Real Kafka and PostgreSQL through the command line: found again, killed in every way, run without privileges."""
+"""Real Kafka and PostgreSQL started from the command line: found again, killed in many ways, run without privileges."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def environment() -> dict[str, str]:
 
 @contextlib.contextmanager
 def folder(parent: Path | None = None) -> Iterator[Path]:
-    """A data folder; what was placed outside it for another user is removed with it."""
+    """Create a data folder and remove it at the end, together with a database folder outside it."""
     path = Path(tempfile.mkdtemp(prefix="tokenbill-servers-", dir=parent))
     try:
         yield path
@@ -62,7 +62,10 @@ def folder(parent: Path | None = None) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A stack started by two commands at the same moment. As root, PostgreSQL's user cannot enter pytest's folders."""
+    """Start a stack by two commands at the same time.
+
+    If the tests run as root, PostgreSQL's user cannot enter pytest's folders, so the database is placed elsewhere.
+    """
     with pytest.MonkeyPatch.context() as patch, folder(tmp_path_factory.mktemp("stack")) as data_dir:
         patch.delenv(KAFKA_VARIABLE, raising=False)
         patch.delenv(DATABASE_VARIABLE, raising=False)
@@ -100,7 +103,7 @@ def write_something(stack: StackInfo) -> None:
 
 
 def written(stack: StackInfo) -> tuple[int, int]:
-    """Rows and records that `write_something` left."""
+    """Return the numbers of rows and records written by `write_something`."""
     from confluent_kafka import Consumer, TopicPartition
 
     kafka, database = addresses(stack)
@@ -158,7 +161,7 @@ def test_after_a_kill_of_everything_and_with_a_busy_orphan_the_next_up_recovers(
     rows = written(before)
     with contextlib.suppress(psycopg.OperationalError), psycopg.connect(addresses(before)[1], autocommit=True) as busy:
         orphan = busy.info.backend_pid
-        # Frozen, so that it does not notice the death of its server, as one deep in a system call would not.
+        # Stopped, so that it does not notice the death of its server, like a process inside a long system call.
         os.kill(orphan, signal.SIGSTOP)
         eventually(lambda: "supervisor-standby" in info(servers).pids)
         for name in ("supervisor-standby", "supervisor", "postgresql", "kafka"):
@@ -204,7 +207,7 @@ def test_external_servers_are_used_and_nothing_is_started_for_them(
 
 
 def test_an_ordinary_user_runs_everything_as_itself(servers: Path) -> None:
-    """As root the commands are run as `nobody`; everybody else is ordinary already."""
+    """Commands run as `nobody` if the test runs as root, else as the current user, who has no privileges."""
     with folder(Path(tempfile.gettempdir())) as data_dir:
         prefix, env = [], environment()
         if os.getuid() == 0:
@@ -224,7 +227,10 @@ def test_an_ordinary_user_runs_everything_as_itself(servers: Path) -> None:
 
 
 def _as_nobody() -> list[str]:
-    """Become nobody; where nobody may not enter the folder of this interpreter, with the right to read and no other."""
+    """Return the command prefix that switches to the user nobody.
+
+    If nobody cannot enter the folder of this interpreter, the prefix grants the capability to read, and no other.
+    """
     plain = ["setpriv", "--reuid=nobody", "--clear-groups", f"--regid={pwd.getpwnam('nobody').pw_gid}"]
     again = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import encodings'], check=True)"
     if subprocess.run([*plain, sys.executable, "-c", again], capture_output=True).returncode == 0:
@@ -257,7 +263,7 @@ def test_binaries_that_the_servers_user_cannot_reach_are_copied(monkeypatch: pyt
 
 
 def test_relay_and_workers_follow_the_number_asked_for(servers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Real servers, really prepared; in the place of relay and workers small scripts that answer on their ports."""
+    """The servers and their preparation are real; small scripts that answer on the ports replace relay and workers."""
     script = servers / "server.py"
     script.write_text(SERVER)
     original = up.application_spec
@@ -271,7 +277,7 @@ def test_relay_and_workers_follow_the_number_asked_for(servers: Path, monkeypatc
     assert {"relay", "worker-1", "worker-2"} <= first.pids.keys()
     assert first.partitions == 4
     assert first.database_url is not None
-    # Known as soon as the database is prepared.
+    # The lag is known as soon as the database is prepared.
     lag = status(servers)["lag"]
     assert set(lag.values()) == {0}
     assert start(servers).pids == first.pids

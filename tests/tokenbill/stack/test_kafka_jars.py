@@ -1,4 +1,4 @@
-"""The jars of Kafka: locked, repaired when broken, taken from a mirror, and a failed download says what to do."""
+"""Kafka's jars: verified against the lock, repaired if broken, taken from a mirror; download errors name the remedy."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tokenbill.stack import jars
 
 @pytest.fixture
 def cached() -> list[Path]:
-    """All jars in the user's own cache."""
+    """Return the paths of all jars in the user's own cache."""
     return jars.classpath(Path("unused"))
 
 
 @pytest.fixture
 def mirror(cached: list[Path]) -> Iterator[str]:
-    """A Maven repository on loopback; a cache has the layout of one."""
+    """Serve the cache, which has the layout of a Maven repository, on loopback; yield its URL."""
     handler = functools.partial(_Quiet, directory=str(jars.cache_folder()))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever)

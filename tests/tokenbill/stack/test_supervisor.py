@@ -1,4 +1,4 @@
-"""The supervisor on small scripts: what dies comes back, who is killed is replaced, what is not ours is left alone."""
+"""The supervisor, with small scripts: it restarts processes, is replaced if killed, and leaves other programs alone."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_killed_supervisor_is_replaced_and_its_processes_live_on(scripts: Scri
     eventually(lambda: scripts.now.pids.get("supervisor") == before["supervisor-standby"])
     assert answer(spec) == before["one"]
     eventually(lambda: scripts.now.pids.get("supervisor-standby") not in (None, before["supervisor-standby"]))
-    # The new one looks after what it did not start.
+    # The new supervisor also restarts processes that it did not start.
     scripts.kill("one")
     eventually(lambda: answer(spec) not in (None, before["one"]))
     eventually(lambda: scripts.now.restarts["one"] == 1)

@@ -1,4 +1,4 @@
-"""Deliveries arrive signed, are tried again, given up, replayed; over a real receiver and a real database."""
+"""Deliveries are signed, retried, given up and replayed, with a real receiver and a real database."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BODY = b'{"type":"threshold.reached.v1"}'
 
 
 class Receiver:
-    """Counts what it is sent; answers as told, 204 once there is nothing left to tell."""
+    """HTTP receiver that records requests; answers with the statuses in ``answers``, then with success."""
 
     def __init__(self) -> None:
         self.answers: list[int] = []
@@ -48,7 +48,7 @@ class Receiver:
                         self.wfile.write(receiver.body)
 
             def log_message(self, format: str, *args: object) -> None:
-                """Nothing is printed."""
+                """Discard the line: requests are not logged."""
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}/hooks"
@@ -72,7 +72,7 @@ def database(servers: object) -> Iterator[Database]:
 
 @contextlib.contextmanager
 def sending(database: Database) -> Iterator[None]:
-    """The sender, as its process runs it."""
+    """Run the sender in a thread, as its process does."""
     sender = WebhookSender(database)
     thread = threading.Thread(target=sender.run)
     thread.start()
@@ -115,7 +115,7 @@ def test_an_event_arrives_signed(database: Database, receiver: Receiver) -> None
     assert headers["webhook-id"] == "urn:tokenbill:partition:0/e-7"
     assert abs(time.time() - int(headers["webhook-timestamp"])) < 60
     signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
-    # As the libraries of the Standard Webhooks specification check it: the key is what the secret holds in base64.
+    # The check of the Standard Webhooks libraries: the key is the base64-decoded secret after its prefix.
     key = base64.b64decode(hook.secret.removeprefix("whsec_"), validate=True)
     assert hook.secret.startswith("whsec_") and len(key) == 32
     expected = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()

@@ -1,7 +1,7 @@
-"""Operations on holds that wait are decided together: while one transaction runs, the next gathers what arrives.
+"""A queue that decides waiting operations on holds together: while one transaction runs, the next one collects.
 
-So sixteen clients cost two or three transactions, not sixteen, and nobody waits for longer than two of them. Decides
-nothing itself (:mod:`billing.reservations.operations`).
+Sixteen clients therefore cost two or three transactions and not sixteen, and an operation waits for at most two of
+them. The rules are in :mod:`billing.reservations.operations`.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from billing.reservations.operations import Operation
 from billing.store.holds.hold_book import HoldBook
 
 AT_ONCE = 64
-"""Operations of one transaction, at most: it must not last."""
+"""Maximum number of operations in one transaction, to keep it short."""
 WAITING = 10_000
 
 
 class HoldQueue:
-    """Runs operations in the order they come. For one event loop."""
+    """Runs operations in the order in which they arrive. For one event loop."""
 
     def __init__(self, book: HoldBook) -> None:
         self.book = book
@@ -28,10 +28,10 @@ class HoldQueue:
         self._running: asyncio.Task[None] | None = None
 
     async def run(self, operation: Operation) -> Any:
-        """Decide one operation; returns when what it changed is committed.
+        """Decide one operation. Return its result once its changes are committed.
 
         Raises:
-            DatabaseDown: the database is away, or far too much is waiting for it.
+            DatabaseDown: the database is away, or :data:`WAITING` operations already wait for it.
         """
         if len(self._waiting) >= WAITING:
             raise DatabaseDown("too many reservations are waiting for the database")
@@ -42,7 +42,7 @@ class HoldQueue:
         return await answer
 
     async def close(self) -> None:
-        """Wait for what runs, and end."""
+        """Wait for running operations, then close the database connections."""
         if self._running is not None:
             await self._running
         await self.book.close()
@@ -52,19 +52,22 @@ class HoldQueue:
             while self._waiting:
                 taken, self._waiting = self._waiting[:AT_ONCE], self._waiting[AT_ONCE:]
                 if not await self._decide(taken):
-                    # Whatever one of them did must not fail the others: each is decided by itself.
+                    # An operation that failed must not fail the others: each is decided by itself.
                     for one in taken:
                         await self._decide([one])
         finally:
             self._running = None
 
     async def _decide(self, taken: Sequence[tuple[Operation, asyncio.Future[Any]]]) -> bool:
-        """Decide and answer; False where several failed for another reason than the database, and have no answer."""
+        """Decide operations and answer them.
+
+        Return False, with no operation answered, if several failed together for another reason than the database.
+        """
         answers: list[Any] = []
         failure: Exception | None = None
         try:
             answers = await self.book.transact([operation for operation, _ in taken])
-        except Exception as error:  # noqa: BLE001 (whoever asked gets it)
+        except Exception as error:  # noqa: BLE001 (the caller gets it)
             if len(taken) > 1 and not isinstance(error, DatabaseDown):
                 return False
             failure = error

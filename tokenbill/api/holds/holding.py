@@ -1,5 +1,7 @@
-"""What the routes of reservations, offline grants and charging share: the queue of operations, usage on its way to
-Kafka, refusals as problems. No rules."""
+"""Parts that the routes of reservations, offline grants and charging share. Contains no rules.
+
+These are the queue of operations, the sending of usage to Kafka, ids, and refusals as problems.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,9 @@ from fastapi import Request
 
 from billing.errors import DatabaseDown, NotPrepared
 from billing.reservations.hold import SOURCE
-from billing.reservations.tariff import Refused
 from billing.store.holds.hold_book import HoldBook
 from schemas.fields import show
+from schemas.refusals import Refusal
 from schemas.routing import partition_of
 from schemas.topics import USAGE_TOPIC
 from streams.send.emitter import DeliveryFailed
@@ -38,17 +40,17 @@ _may_reserve = needs("reserve")
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """The servers as the routes of holds use them."""
+    """The queue and the servers that the routes of holds use."""
 
     queue: HoldQueue
     sender: InputSender
     partitions: int
 
     async def send(self, events: Iterable[tuple[str, str]]) -> list[int]:
-        """Send usage events, as (account, JSON), in order; their offsets, when Kafka has them all.
+        """Send usage events, given as (account, JSON), in order. Return their offsets once Kafka has all of them.
 
         Raises:
-            Problem: ``kafka_down``; the same request, repeated, sends them again, and none is billed twice.
+            Problem: ``kafka_down``. The same request, repeated, sends the events again; none is billed twice.
         """
         records = [
             Outgoing(USAGE_TOPIC, partition_of(account, self.partitions), account.encode(), event.encode(), _HEADERS)
@@ -62,14 +64,17 @@ class Holding:
         return offsets
 
     def sent(self, event_id: str, account: str, offset: int) -> dict[str, str | int]:
-        """Where Kafka has a usage event of ours."""
+        """Return the identity of one of our usage events and its place in Kafka."""
         partition = partition_of(account, self.partitions)
         return {"source": SOURCE, "id": event_id, "partition": partition, "offset": offset}
 
 
 @contextlib.asynccontextmanager
 async def holding(database_url: str, sender: InputSender, partitions: int) -> AsyncIterator[Holding]:
-    """The queue of operations while the application serves, and the sweep that drops old holds."""
+    """Open the queue of operations while the application serves.
+
+    A background task drops holds that ended a day ago, and sends settlements again whose usage was not committed.
+    """
     made = Holding(HoldQueue(HoldBook(database_url)), sender, partitions)
     sweep = asyncio.create_task(_sweep(made))
     try:
@@ -92,13 +97,16 @@ async def _sweep(holding: Holding) -> None:
 
 
 def holding_of(request: Request) -> Holding:
-    """The servers of this application."""
+    """Return the queue and servers of the application that serves this request."""
     found: Holding = request.app.state.holding
     return found
 
 
 def reserving_caller(request: Request) -> Caller:
-    """The caller, who may hold quota. Called, not depended on: a dependency costs a thread for each request."""
+    """Return the caller, whose role must allow it to hold quota.
+
+    Called by the handler, because a FastAPI dependency costs a thread for each request.
+    """
     return _may_reserve(request)
 
 
@@ -106,19 +114,22 @@ _write_sorted = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=
 
 
 def digest_of_body(body: object) -> str:
-    """What tells a repeated request from another one under the same key."""
+    """Return the digest by which a repeated request is distinguished from another one under the same key."""
     text = _write_sorted(body)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def new_id(prefix: str, caller: Caller, key: str | None) -> str:
-    """An id: of an idempotency key always the same, otherwise one that nobody else makes. No secret: who may ask about
-    it is checked. It begins with the time, so that the database writes rows of one moment side by side."""
+    """Return an id: always the same for the same idempotency key, otherwise unique.
+
+    The id is not a secret, because access to the hold is checked. A unique id begins with the time, so that the
+    database stores rows of one moment side by side.
+    """
     if key is None:
         return f"{prefix}-{time.time_ns() // 1000 << 72 | random.getrandbits(72):032x}"
     return f"{prefix}-{hashlib.sha256(f'{prefix} {caller.key_id} {key}'.encode()).hexdigest()[:32]}"
 
 
-def problem_of(refused: Refused, **more: Any) -> Problem:
-    """A refusal of the rules as a problem."""
+def problem_of(refused: Refusal, **more: Any) -> Problem:
+    """Return a refusal of the rules as a problem."""
     return Problem(refused.code, f"{refused.detail[:1].upper()}{refused.detail[1:]}.", None, **more)

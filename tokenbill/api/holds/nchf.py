@@ -1,10 +1,10 @@
-"""Nchf_ConvergedCharging of 3GPP TS 32.291, so that a telecom gateway reserves and reports tokens with what it has.
+"""Nchf_ConvergedCharging of 3GPP TS 32.291, with which an existing telecom gateway reserves and reports tokens.
 
     POST /nchf-convergedcharging/v3/chargingdata                     201, Location
     POST /nchf-convergedcharging/v3/chargingdata/{ref}/update        200
     POST /nchf-convergedcharging/v3/chargingdata/{ref}/release       204
 
-Owns: the JSON of the specification, and which rating group means which usage. The rules are in
+Owns the JSON of the specification and the mapping of rating groups to usage. The rules are in
 :mod:`billing.reservations.charging`.
 """
 
@@ -29,10 +29,10 @@ from billing.reservations.charging import (
 )
 from billing.reservations.hold import Counts
 from billing.reservations.operations import HoldContext, Operation
-from billing.reservations.tariff import Refused
 from schemas.cloudevents import JsonProblem, read_object
 from schemas.fields import TEXT_PATTERN, JsonReal
 from schemas.meters import MAX_COUNT, canonical_counts
+from schemas.refusals import Refusal
 from schemas.times import SECOND_US, format_time_us, parse_time_us
 from tokenbill.api.holds.holding import digest_of_body, holding_of, new_id, problem_of, reserving_caller
 from tokenbill.api.holds.rating_groups import RatingGroup, rating_group_of
@@ -43,7 +43,7 @@ from tokenbill.api.http.problems import Problem, responses
 router = APIRouter(prefix="/nchf-convergedcharging/v3/chargingdata", tags=["converged charging"])
 
 QUOTA_HOLDING_SECONDS = 60
-"""A gateway gives back a quota that nobody has used for so long."""
+"""Seconds after which a gateway gives back a quota that it has not used."""
 _RESULTS = {
     "insufficient_balance": "QUOTA_LIMIT_REACHED",
     "package_exhausted": "QUOTA_LIMIT_REACHED",
@@ -53,12 +53,12 @@ _RESULTS = {
 }
 _NAI = re.compile(r"nai-([^@]+)(?:@.*)?")
 DEFAULT_UNITS = 4_096
-"""What an empty ``requestedUnit`` asks for: the amount is ours to choose."""
+"""Units granted for an empty ``requestedUnit``. The specification leaves this amount to the charging function."""
 ChargingRef = Annotated[str, Path(description="ChargingDataRef of the session", max_length=256)]
 
 
 class _Spec(BaseModel):
-    """A structure of the specification: what is not read here is ignored."""
+    """Base of the structures of the specification. Fields that are not read here are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -76,10 +76,12 @@ class UnitCounts(_Spec):
     time: Units | None = None
 
     def given(self) -> dict[str, int]:
-        """The units that count: the specific ones, else both directions, else the total; never twice the same.
+        """Return the units that count: the service-specific ones, else both directions, else the total.
+
+        No unit is counted twice.
 
         Raises:
-            Problem: ``invalid_charging_data``: there is nothing but a time, and tokens are not counted by it.
+            Problem: ``invalid_charging_data``: only a time is given, and tokens are not counted by time.
         """
         if self.serviceSpecificUnits is not None:
             return {"serviceSpecificUnits": self.serviceSpecificUnits}
@@ -99,7 +101,7 @@ class UsedUnitContainer(UnitCounts):
 
 
 class MultipleUnitUsage(_Spec):
-    """What is reported and asked for in one rating group."""
+    """Reported usage and requested quota of one rating group."""
 
     ratingGroup: int = Field(ge=0, lt=2**32, strict=True)
     requestedUnit: UnitCounts | None = None
@@ -107,13 +109,13 @@ class MultipleUnitUsage(_Spec):
 
 
 class NfIdentification(_Spec):
-    """Who asks."""
+    """Identification of the network function that sends the request."""
 
     nodeFunctionality: str = Field(min_length=1, max_length=64)
 
 
 class ChargingDataRequest(_Spec):
-    """What is read of a ChargingDataRequest."""
+    """The fields of a ChargingDataRequest that are read."""
 
     nfConsumerIdentification: NfIdentification
     invocationTimeStamp: str = Field(max_length=64, json_schema_extra={"format": "date-time"})
@@ -127,14 +129,14 @@ Body = TypeVar("Body", bound=ChargingDataRequest)
 
 
 class CreateRequest(ChargingDataRequest):
-    """The request that begins a session: it names who pays."""
+    """The request that begins a session. It identifies the subscriber who pays."""
 
     subscriberIdentifier: str = Field(min_length=1, max_length=256, pattern=TEXT_PATTERN)
     oneTimeEventType: str | None = Field(default=None, max_length=64)
 
 
 class MultipleUnitInformation(BaseModel):
-    """The quota of one rating group."""
+    """The result and quota of one rating group."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -151,7 +153,7 @@ class ChargingDataResponse(BaseModel):
 
 
 def account_of(subscriber: str) -> str:
-    """The account of a subscriber: the user of a ``nai-user@realm``, any other identifier as it is."""
+    """Return the account of a subscriber: the user of ``nai-user@realm``; any other identifier is the account's id."""
     found = _NAI.fullmatch(subscriber)
     return found[1] if found else subscriber
 
@@ -161,8 +163,11 @@ def _contradiction(detail: str) -> Problem:
 
 
 async def _read(request: Request, model: type[Body]) -> tuple[Body, str]:
-    """The request, and the digest of all of it but what a retransmission changes: what is not read here, a charging id
-    or the name of the network function, tells one session from another that the same subscriber begins with it."""
+    """Return the request and a digest of all its fields except ``retransmissionIndicator``.
+
+    Fields that are not read here, such as a charging id or the name of the network function, are part of the digest:
+    they distinguish sessions that one subscriber begins at the same time.
+    """
     if media_type(request) != "application/json":
         raise Problem("unsupported_media_type", "content-type: expected application/json.")
     try:
@@ -176,7 +181,7 @@ async def _read(request: Request, model: type[Body]) -> tuple[Body, str]:
         where = ".".join(map(str, found["loc"])) or "the body"
         if found["type"] == "missing":
             raise Problem("invalid_request", f"{where}: {found['msg']}.", cause="MANDATORY_IE_MISSING") from None
-        if isinstance(found["input"], JsonReal):  # 5.0 is an integer to JSON Schema, and no count to us
+        if isinstance(found["input"], JsonReal):  # JSON Schema accepts 5.0 as an integer, but it is not a count
             raise _contradiction(f"{where}: a number has a fraction or an exponent") from None
         raise Problem("invalid_request", f"{where}: {found['msg']}.", cause="MANDATORY_IE_INCORRECT") from None
     try:
@@ -208,9 +213,9 @@ def _usage_of(usage: MultipleUnitUsage, group: RatingGroup) -> GroupUsage:
 
 
 def _information(usage: MultipleUnitUsage, group: RatingGroup, grant: GroupGrant) -> dict[str, Any]:
-    """What the answer says of one rating group."""
+    """Return the part of the answer for one rating group."""
     shown: dict[str, Any] = {"ratingGroup": grant.rating_group}
-    if isinstance(grant.result, Refused):
+    if isinstance(grant.result, Refusal):
         return {**shown, "resultCode": _RESULTS.get(grant.result.code, "RATING_FAILED")}
     shown["resultCode"] = "SUCCESS"
     if grant.result is None or usage.requestedUnit is None:
@@ -232,19 +237,19 @@ async def _invoke(
     request: Request, session: str, account: str, read: ChargingDataRequest, digest: str, *, begins: bool, ends: bool,
     debits: bool = False, known: tuple[str, ...] = (),
 ) -> dict[str, Any]:  # fmt: skip
-    """Decide one invocation and send the usage it reports; the body of the answer."""
+    """Decide one invocation and send the usage that it reports. Return the body of the answer."""
     holding = holding_of(request)
     number = read.invocationSequenceNumber
     groups = {usage.ratingGroup: await rating_group_of(request, usage.ratingGroup) for usage in read.multipleUnitUsage}
     usages = [_usage_of(usage, groups[usage.ratingGroup]) for usage in read.multipleUnitUsage]
 
-    def decide(scene: HoldContext) -> Answered | Refused:
+    def decide(scene: HoldContext) -> Answered | Refusal:
         if begins and session not in scene.holds:
             began = open_session(scene, session, account, digest)
-            if isinstance(began, Refused):
+            if isinstance(began, Refusal):
                 return began
         decided = invoke(scene, session, number, digest, usages, final=ends, debit=debits)
-        if isinstance(decided, (Answered, Refused)):
+        if isinstance(decided, (Answered, Refusal)):
             return decided
         grants, events = decided
         answer = {
@@ -260,7 +265,7 @@ async def _invoke(
 
     wanted = tuple(dict.fromkeys((*wanted_holds(session, usages, number), *known)))
     decided = await holding.queue.run(Operation(account, wanted, decide))
-    if isinstance(decided, Refused):
+    if isinstance(decided, Refusal):
         cause = {"unknown_account": "USER_UNKNOWN"}.get(decided.code, "CHARGING_FAILED")
         raise problem_of(decided, cause=cause)
     await holding.send([(account, event) for event in decided.events])
@@ -279,7 +284,7 @@ async def _of_session(request: Request, session: str, *, ends: bool) -> dict[str
 
 
 def _schema(model: type[BaseModel]) -> Schema:
-    """The JSON Schema of a request, with its parts in their place: an OpenAPI document keeps them elsewhere."""
+    """Return the JSON Schema of a request with its definitions inlined, because OpenAPI keeps definitions elsewhere."""
     whole = model.model_json_schema()
     parts = whole.pop("$defs", {})
 
@@ -313,16 +318,18 @@ _PROBLEMS = (
     openapi_extra=described(_schema(CreateRequest)),
 )
 async def create_session(request: Request) -> Response:
-    """Begin a session: the first quota of each rating group. A one-time event ends with its answer: the units that it
-    asks for are granted whole and debited at once, or not at all."""
+    """Begin a session: grant the first quota of each rating group.
+
+    A one-time event ends with its answer: the requested units are granted whole and debited at once, or not at all.
+    """
     caller = reserving_caller(request)
     read, digest = await _read(request, CreateRequest)
     account = account_of(read.subscriberIdentifier)
     caller.check_account(account)
-    # Sent again with retransmissionIndicator, the same request finds the session that it made the first time.
+    # A request repeated with retransmissionIndicator finds the session that the first one made.
     session = new_id("chg", caller, digest)
     once = read.oneTimeEvent
-    debits = once and read.oneTimeEventType != "PEC"  # a post event reports what was used and asks for nothing
+    debits = once and read.oneTimeEventType != "PEC"  # a post-event charge only reports used units
     body = await _invoke(request, session, account, read, digest, begins=True, ends=once, debits=debits)
     return json_answer(body, 201, {"location": f"{request.url.path}/{session}"})
 
@@ -334,7 +341,7 @@ async def create_session(request: Request) -> Response:
     openapi_extra=described(_schema(ChargingDataRequest)),
 )
 async def update_session(request: Request, charging_data_ref: ChargingRef) -> Response:
-    """Report used units and ask for more. The rest of a quota is given back when more is asked for in its group."""
+    """Report used units and request more. Requesting more in a rating group gives back the rest of its quota."""
     return json_answer(await _of_session(request, charging_data_ref, ends=False))
 
 
@@ -346,6 +353,6 @@ async def update_session(request: Request, charging_data_ref: ChargingRef) -> Re
     openapi_extra=described(_schema(ChargingDataRequest)),
 )
 async def release_session(request: Request, charging_data_ref: ChargingRef) -> Response:
-    """Report the last units; every quota of the session is given back."""
+    """Report the last units. Every quota of the session is given back."""
     await _of_session(request, charging_data_ref, ends=True)
     return Response(status_code=204)

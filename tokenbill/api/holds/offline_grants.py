@@ -1,5 +1,8 @@
-"""Offline grants: a signed allowance for a device that cannot ask, backed by a hold; what it used is reconciled when it
-is back. Usage that happened is recorded, within the allowance or not, before its end or after."""
+"""Routes of offline grants: a signed allowance, backed by a hold, for a device that is offline.
+
+The device reconciles its usage when it is online again. Usage that happened is always recorded: within the allowance or
+beyond it, before its end or after.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,8 @@ from pydantic import BaseModel, Field
 
 from billing.reservations.hold import OFFLINE_GRANT, hold_object
 from billing.reservations.operations import Operation, reconcile
-from billing.reservations.tariff import Refused
 from schemas.json_text import dump_json
-from schemas.rejections import Rejection
+from schemas.refusals import Refusal
 from schemas.times import SECOND_US, format_time_us
 from schemas.units import format_micro
 from schemas.usage import parse_usage
@@ -28,42 +30,40 @@ from tokenbill.api.http.problems import Problem, responses
 router = APIRouter(prefix="/v1/offline-grants", tags=["offline grants"])
 
 LONGEST_SECONDS = 30 * 86_400
-"""Below the age at which an event of an unnumbered source is refused (35 days)."""
+"""Maximum validity, below the age at which an event of an unnumbered source is rejected (35 days)."""
 MOST_EVENTS = 1_000
 _KEY_SETTING = "offline_grant_key"
 GrantId = Annotated[str, Path(description="id of the grant", max_length=256)]
 
 
 class OfflineGrantBody(ReservationBody):
-    """What is asked for: as for a reservation, but it may last for thirty days."""
+    """A request for an offline grant: as for a reservation, with a validity of up to thirty days."""
 
     validity_seconds: int = Field(
-        default=86_400, ge=1, le=LONGEST_SECONDS, strict=True, description="how long the allowance may be used"
+        default=86_400, ge=1, le=LONGEST_SECONDS, strict=True, description="validity of the allowance in seconds"
     )
 
 
 class OfflineGrant(Reservation):
-    """An offline grant: its hold, and the signed allowance."""
+    """An offline grant: its hold and the signed allowance."""
 
-    token: str = Field(
-        description="the allowance, JWS compact form, HS256; the device hands it back when it reconciles"
-    )
+    token: str = Field(description="signed allowance, JWS compact form, HS256; the device sends it back to reconcile")
 
 
 class ReconciliationBody(BaseModel):
-    """What a device used while it could not ask."""
+    """The usage of a device while it was offline."""
 
-    token: str = Field(max_length=8_192, description="the allowance, as it was granted")
+    token: str = Field(max_length=8_192, description="allowance as it was granted")
     events: list[dict[str, Any]] = Field(
-        min_length=1, max_length=MOST_EVENTS, description="its usage events, in order: CloudEvents with its own ids"
+        min_length=1, max_length=MOST_EVENTS, description="usage events in order: CloudEvents with ids of the device"
     )
 
 
 class Reconciliation(BaseModel):
-    """What was recorded."""
+    """The result of a reconciliation."""
 
-    grant: str = Field(description="the grant")
-    recorded: int = Field(description="how many events Kafka has; repeated ones are billed once")
+    grant: str = Field(description="id of the grant")
+    recorded: int = Field(description="number of events that Kafka has acknowledged; repeated ones are billed once")
 
 
 async def _signing_key(request: Request) -> bytes:
@@ -87,7 +87,7 @@ async def _signing_key(request: Request) -> bytes:
     openapi_extra=described(strict_schema(OfflineGrantBody)),
 )  # fmt: skip
 async def grant_offline(request: Request, key: Key = None) -> Response:
-    """Hold quota for a device, and sign what it may use until when."""
+    """Hold quota for a device, and sign an allowance with its limits and its end."""
     caller = reserving_caller(request)
     body, given = await read_body(request, OfflineGrantBody)
     hold, now_us = await make_hold(request, caller, body, given, OFFLINE_GRANT, "off", key)
@@ -117,10 +117,11 @@ async def grant_offline(request: Request, key: Key = None) -> Response:
     openapi_extra=described(strict_schema(ReconciliationBody)),
 )  # fmt: skip
 async def reconcile_grant(request: Request, grant: GrantId) -> Response:
-    """Record what was used offline, and end the hold: the last event names it, and its commit closes it.
+    """Record the usage of an offline device and end the hold: the last event names the hold, and its commit closes it.
 
-    Nothing is taken if one event cannot be read. Usage beyond the allowance is recorded; usage under a grant that ended
-    is too, and the answer then is the problem `reservation_expired` or `reservation_closed`, with `recorded`.
+    If one event cannot be read, none is accepted. Usage beyond the allowance is recorded. Usage under a grant that
+    ended is recorded as well; the answer is then the problem `reservation_expired` or `reservation_closed`, with
+    `recorded`.
     """
     caller = reserving_caller(request)
     body, _ = await read_body(request, ReconciliationBody)
@@ -135,23 +136,23 @@ async def reconcile_grant(request: Request, grant: GrantId) -> Response:
     holding = holding_of(request)
     found = await holding.queue.run(Operation(account, (grant,), lambda scene: reconcile(scene, grant)))
     await holding.send([(account, dump_json(event).decode()) for event in events])
-    # A hold that ended long ago is not kept: then the signed claims alone say whose usage it was.
-    ended = Refused("reservation_expired", f"grant {grant!r} expired at {claims['expires']}")
-    ended_now = ended if isinstance(found, Refused) else found[1]
+    # A hold that ended long ago is deleted; then only the signed claims identify the account.
+    ended = Refusal("reservation_expired", f"grant {grant!r} expired at {claims['expires']}")
+    ended_now = ended if isinstance(found, Refusal) else found[1]
     if ended_now is not None:
         raise problem_of(ended_now, recorded=len(events))
     return json_answer({"grant": grant, "recorded": len(events)})
 
 
 def _usage_of(account: str, number: int, event: dict[str, Any], declared: frozenset[str]) -> dict[str, Any]:
-    """An event as it came, once it is known to be usage of the account.
+    """Return an event unchanged, after checking that it is usage of the account.
 
     Raises:
         Problem: the reason of its rejection, or ``invalid_event``.
     """
     read = parse_usage(write_strictly(event), declared_meters=declared)
-    if isinstance(read, Rejection):
-        raise Problem(read.reason, f"events[{number}]: {read.detail}.")
+    if isinstance(read, Refusal):
+        raise Problem(read.code, f"events[{number}]: {read.detail}.")
     if read.account != account:
         raise Problem("invalid_event", f"events[{number}]: subject is {read.account!r}: expected {account!r}.")
     return event

@@ -1,5 +1,8 @@
-"""Which usage a 3GPP rating group means: a small table that an administrator keeps. A group that is not in it means the
-model ``rating-group-N``, which a price book may price; usage of it is recorded in any case."""
+"""Table of 3GPP rating groups and the usage that each one means, maintained by an administrator.
+
+A group without an entry means the model ``rating-group-N``, which a price book may price. Its usage is recorded in any
+case.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ router = APIRouter(prefix="/v1/rating-groups", tags=["rating groups"])
 
 REMEMBERED_SECONDS = 5.0
 _REMEMBERED = 10_000
-Number = Annotated[int, Path(ge=0, lt=2**32, description="the rating group")]
+Number = Annotated[int, Path(ge=0, lt=2**32, description="rating group")]
 
 
 class RatingGroup(BaseModel):
@@ -31,35 +34,35 @@ class RatingGroup(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    model: Name = Field(description="the model")
+    model: Name = Field(description="model")
     hardware_tier: Text = Field(default="unknown", description="as in a usage event")
     energy_source: Text = Field(default="unknown", description="as in a usage event")
     site: Text = Field(default="unknown", description="as in a usage event")
     channel: Text = Field(default="cloud", description="as in a usage event")
     service_tier: Text = Field(default="standard", description="as in a usage event")
-    serviceSpecificUnits: Name = Field(default="output", description="the meter of these units")
-    totalVolume: Name = Field(default="output", description="the meter of these units")
-    uplinkVolume: Name = Field(default="input", description="the meter of these units")
-    downlinkVolume: Name = Field(default="output", description="the meter of these units")
+    serviceSpecificUnits: Name = Field(default="output", description="meter that counts these units")
+    totalVolume: Name = Field(default="output", description="meter that counts these units")
+    uplinkVolume: Name = Field(default="input", description="meter that counts these units")
+    downlinkVolume: Name = Field(default="output", description="meter that counts these units")
 
     def meter_of(self, unit: str) -> str:
-        """The meter that a unit of the specification counts."""
+        """Return the meter that counts a unit of the specification."""
         return str(getattr(self, unit))
 
     def dimensions(self) -> dict[str, str]:
-        """The dimensions of the usage."""
+        """Return the dimensions of the usage."""
         names = ("model", "hardware_tier", "energy_source", "site", "channel", "service_tier")
         return {name: getattr(self, name) for name in names} | {"outcome": "completed"}
 
 
 class RatingGroups(BaseModel):
-    """Every rating group that means something of its own."""
+    """All rating groups that have an entry."""
 
     items: dict[str, RatingGroup] = Field(description="by number")
 
 
 async def rating_group_of(request: Request, number: int) -> RatingGroup:
-    """What a rating group means; a change is seen within five seconds."""
+    """Return the meaning of a rating group. A change takes effect within five seconds."""
     known: dict[int, tuple[float, RatingGroup]] = request.app.state.__dict__.setdefault("rating_groups", {})
     now = time.monotonic()
     found = known.get(number)
@@ -75,7 +78,7 @@ async def rating_group_of(request: Request, number: int) -> RatingGroup:
 
 @router.get("", response_model=RatingGroups, responses=responses())
 async def rating_groups(request: Request, caller: Annotated[Caller, Depends(needs("correct"))]) -> Response:
-    """The rating groups that are set."""
+    """List the rating groups that have an entry."""
     shared: Context = context_of(request)
     return json_answer({"items": {str(number): body for number, body in await list_rating_groups(shared.database)}})
 
@@ -89,7 +92,7 @@ async def rating_groups(request: Request, caller: Annotated[Caller, Depends(need
 async def set_rating_group(
     request: Request, number: Number, caller: Annotated[Caller, Depends(needs("correct"))]
 ) -> Response:
-    """Say what a rating group means from now on, for every account: not with a key that is for one."""
+    """Set the usage that a rating group means from now on, for every account. A key bound to one account is refused."""
     if caller.account is not None:
         raise Problem("other_account", f"A rating group is for every account; the key is for {caller.account!r} alone.")
     group, _ = await read_body(request, RatingGroup)

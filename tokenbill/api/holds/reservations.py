@@ -1,5 +1,7 @@
-"""Reservations: hold quota for a request before it runs, extend, release, settle. Each is one operation under the lock
-of its account; usage that is settled goes to Kafka like any other."""
+"""Routes of reservations: hold quota for a request before it runs, then extend, settle or release the hold.
+
+Each is one operation under the lock of its account. Settled usage is sent to Kafka like any other usage.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSche
 from billing.reservations.amounts import NOTHING
 from billing.reservations.hold import OPEN, RESERVATION, Counts, Hold, Terms, hold_object
 from billing.reservations.operations import HoldContext, Operation, Settled, extend, find, release, reserve, settle
-from billing.reservations.tariff import Refused
-from schemas.counts import CountProblem
 from schemas.fields import JsonReal, Name, Text, TimeUs, explain
 from schemas.outputs import Decimal
+from schemas.refusals import Refusal, Refused
 from schemas.times import SECOND_US
 from schemas.usage import COUNT_SCHEMA, OUTCOMES, plain_counts
 from tokenbill.api.holds.holding import Holding, digest_of_body, holding_of, new_id, problem_of, reserving_caller
@@ -33,69 +34,69 @@ DEFAULT_SECONDS = 300
 KEY_PATTERN = "^[A-Za-z0-9_.:~-]{1,128}$"
 _KEY = re.compile(KEY_PATTERN)
 Given = dict[str, Any]
-"""A body as it was read."""
+"""A request body as it was parsed."""
 Key = Annotated[
     str | None,
-    Header(alias="Idempotency-Key", description="the same key and body: the same answer", pattern=KEY_PATTERN),
+    Header(alias="Idempotency-Key", description="same key and same body: same answer", pattern=KEY_PATTERN),
 ]
 ReservationId = Annotated[str, Path(description="id of the reservation", max_length=256)]
 Usage = Annotated[
     dict[str, Any],
-    Field(description="counts by meter, as in a usage event; disjoint"),
+    Field(description="counts by meter, as in a usage event; the meters are disjoint"),
     WithJsonSchema({"type": "object", "additionalProperties": COUNT_SCHEMA}),
 ]
-Seconds = Annotated[int, Field(ge=1, le=LONGEST_SECONDS, strict=True, description="how long the hold lasts")]
+Seconds = Annotated[int, Field(ge=1, le=LONGEST_SECONDS, strict=True, description="validity of the hold in seconds")]
 
 
 class ReservationBody(BaseModel):
-    """What is asked for. The dimensions are those of a usage event."""
+    """A request for a reservation. The dimensions are those of a usage event."""
 
     model_config = ConfigDict(frozen=True)
 
-    account: Name = Field(description="the account that will pay")
-    model: Name = Field(description="the model that will serve")
+    account: Name = Field(description="account that will pay")
+    model: Name = Field(description="model that will serve the request")
     hardware_tier: Text = Field(default="unknown", description="as in a usage event")
     energy_source: Text = Field(default="unknown", description="as in a usage event")
     site: Text = Field(default="unknown", description="as in a usage event")
     channel: Text = Field(default="cloud", description="as in a usage event")
     service_tier: Text = Field(default="standard", description="as in a usage event")
-    member: Text | None = Field(default=None, description="who uses it, within the account")
-    request_id: Text | None = Field(default=None, description="the request, for a person who looks for it")
+    member: Text | None = Field(default=None, description="member of the account who uses it")
+    request_id: Text | None = Field(default=None, description="id of the request, for later look-up")
     usage: Usage
     validity_seconds: Seconds = DEFAULT_SECONDS
     accept_partial: bool = Field(
-        default=False, strict=True, description="hold less where there is less: the generated counts are lowered"
+        default=False, strict=True, description="hold less if the balance is too small, by lower generated counts"
     )
 
 
 class ExtensionBody(BaseModel):
-    """More usage, more time, or both."""
+    """A request to extend a reservation by more usage, more time, or both."""
 
     usage: Usage = Field(default_factory=dict)
-    validity_seconds: Seconds | None = Field(default=None, description="seconds from now; never shortens")
+    validity_seconds: Seconds | None = Field(default=None, description="seconds from now; never shortens the hold")
 
 
 class SettlementBody(BaseModel):
-    """Usage that happened."""
+    """A request to settle usage that happened."""
 
     usage: Usage
-    final: bool = Field(default=True, strict=True, description="whether the rest of the hold is given back")
+    final: bool = Field(default=True, strict=True, description="true: release the rest of the hold")
     outcome: str = Field(default="completed", pattern=f"^({'|'.join(OUTCOMES)})$", description="as in a usage event")
-    time: TimeUs | None = Field(default=None, description="when it completed; the moment of the request unless given")
+    time: TimeUs | None = Field(default=None, description="time when the usage completed; default: now")
 
 
 class HeldBucket(BaseModel):
-    """What is held of a bucket."""
+    """The quantity that is held of one bucket."""
 
-    grant_id: str = Field(description="the bucket")
-    reserved: Decimal = Field(description="how much of its unit")
+    grant_id: str = Field(description="bucket id")
+    reserved: Decimal = Field(description="held quantity in the unit of the bucket")
 
 
 class HeldParts(BaseModel):
-    """What a hold holds at this moment."""
+    """The money and quota that a hold keeps at this moment."""
 
-    wallet: Decimal = Field(description="money of the wallet")
-    buckets: list[HeldBucket] = Field(description="by grant id")
+    wallet: Decimal = Field(description="money held of the wallet")
+    buckets: list[HeldBucket] = Field(description="quota held, by bucket id")
 
 
 class Reservation(BaseModel):
@@ -103,36 +104,36 @@ class Reservation(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    id: str = Field(description="name it in `data.reservation` of the usage event")
-    account: str = Field(description="the account")
-    state: str = Field(description="open, expired, closed (its usage was burned) or released")
-    usage: dict[str, int] = Field(description="the counts it is for, at most")
-    partial: bool = Field(description="whether that is less than was asked for")
-    amount: Decimal = Field(description="their price")
-    standard_tokens: Decimal = Field(description="their standard tokens")
+    id: str = Field(description="id to send as `data.reservation` of the usage event")
+    account: str = Field(description="account id")
+    state: str = Field(description="`open`, `expired`, `closed` (its usage was burned) or `released`")
+    usage: dict[str, int] = Field(description="greatest counts that the reservation covers")
+    partial: bool = Field(description="true if less was granted than requested")
+    amount: Decimal = Field(description="price of these counts")
+    standard_tokens: Decimal = Field(description="standard tokens of these counts")
     reserved: HeldParts
-    created: str = Field(description="when it was made")
-    expires: str = Field(description="when it ends by itself")
+    created: str = Field(description="time of creation")
+    expires: str = Field(description="time of expiry")
 
 
 class Sent(BaseModel):
-    """The usage event of a settlement, as Kafka has it."""
+    """The usage event of a settlement, with its place in Kafka."""
 
-    source: str = Field(description="its source")
-    id: str = Field(description="its id")
-    partition: int = Field(description="where Kafka has it")
-    offset: int = Field(description="where Kafka has it")
+    source: str = Field(description="source of the event")
+    id: str = Field(description="id of the event")
+    partition: int = Field(description="Kafka partition of the event")
+    offset: int = Field(description="Kafka offset of the event")
 
 
 class Settlement(BaseModel):
-    """A settlement that was recorded."""
+    """A recorded settlement."""
 
     reservation: Reservation
     event: Sent
 
 
 async def read_body(request: Request, model: type[BaseModel]) -> tuple[Any, Given]:
-    """The body as a model, and as it was given.
+    """Return the body as a model, and as it was parsed.
 
     Raises:
         Problem: ``invalid_request``, ``invalid_data``, ``unsupported_media_type``.
@@ -141,22 +142,22 @@ async def read_body(request: Request, model: type[BaseModel]) -> tuple[Any, Give
     try:
         return model.model_validate(body), body
     except ValidationError as error:
-        # To JSON Schema 5.0 is an integer, and the year 1056 a time: as documented, but nothing that we can hold.
+        # JSON Schema accepts 5.0 as an integer and a time in the year 1056; neither can be stored.
         first = error.errors(include_url=False)[0]
         held = not isinstance(first["input"], JsonReal) and first["loc"] != ("time",)
         raise Problem("invalid_request" if held else "invalid_data", f"{explain(error, model, '')}.") from None
 
 
 def counts_of(usage: dict[str, Any], *, may_be_empty: bool = False) -> Counts:
-    """The counts of a body.
+    """Return the counts of a body in canonical order.
 
     Raises:
         Problem: ``invalid_data``, ``nothing_asked``, ``usage_mismatch``, ``overflow``.
     """
     try:
         counts = plain_counts(usage, "usage")
-    except CountProblem as problem:
-        code = "invalid_data" if problem.reason == "invalid_event" else problem.reason
+    except Refused as problem:
+        code = "invalid_data" if problem.refusal.code == "invalid_event" else problem.refusal.code
         raise Problem(code, f"{problem}.") from None
     if not counts and not may_be_empty:
         raise Problem("nothing_asked", "usage counts nothing: expected at least one meter with a count above 0.")
@@ -164,7 +165,7 @@ def counts_of(usage: dict[str, Any], *, may_be_empty: bool = False) -> Counts:
 
 
 def terms_of(body: ReservationBody) -> Terms:
-    """The dimensions of a body."""
+    """Return the terms of a hold with the dimensions of a body."""
     names = ("model", "hardware_tier", "energy_source", "site", "channel", "service_tier", "member", "request_id")
     given = {name: value for name in names if (value := getattr(body, name)) is not None}
     return Terms({**given, "outcome": "completed"})
@@ -173,27 +174,27 @@ def terms_of(body: ReservationBody) -> Terms:
 async def make_hold(
     request: Request, caller: Caller, body: ReservationBody, given: Given, kind: str, prefix: str, key: str | None
 ) -> tuple[Hold, int]:
-    """Hold what a body asks for; the hold, and the moment it was decided."""
-    digest = digest_of_body(given) if key else ""  # without a key nobody can repeat it
+    """Make the hold that a body requests. Return it with the time of the decision (microseconds UTC)."""
+    digest = digest_of_body(given) if key else ""  # without a key the request cannot be repeated
     caller.check_account(body.account)
     counts = counts_of(body.usage)
     hold_id = new_id(prefix, caller, key)
     asked = Hold(hold_id, body.account, kind, OPEN, NOTHING, terms_of(body), 0, 0)
     validity_us = body.validity_seconds * SECOND_US
 
-    def decide(scene: HoldContext) -> tuple[Hold | Refused, int]:
+    def decide(scene: HoldContext) -> tuple[Hold | Refusal, int]:
         return reserve(scene, asked, counts, validity_us, digest, body.accept_partial), scene.now_us
 
     decided, now_us = await holding_of(request).queue.run(
         Operation(body.account, (hold_id,), decide, fresh=key is None)
     )
-    if isinstance(decided, Refused):
+    if isinstance(decided, Refusal):
         raise problem_of(decided)
     return decided, now_us
 
 
 def key_of(request: Request) -> str | None:
-    """The idempotency key; None where none was sent.
+    """Return the idempotency key; None if none was sent.
 
     Raises:
         Problem: ``invalid_request``.
@@ -205,7 +206,7 @@ def key_of(request: Request) -> str | None:
 
 
 async def on_hold(request: Request, hold_id: str, wanted: tuple[str, ...], decide: Any) -> Any:
-    """Decide something on a hold of an account that the caller may use; the answer, which is no refusal.
+    """Decide an operation on a hold whose account the caller may use. Return the result and the time of the decision.
 
     Raises:
         Problem: ``unknown_reservation``, ``other_account``, or the refusal.
@@ -217,7 +218,7 @@ async def on_hold(request: Request, hold_id: str, wanted: tuple[str, ...], decid
         raise Problem("unknown_reservation", f"There is no reservation {hold_id[:80]!r}.")
     caller.check_account(account)
     decided, now_us = await holding.queue.run(Operation(account, wanted, lambda scene: (decide(scene), scene.now_us)))
-    if isinstance(decided, Refused):
+    if isinstance(decided, Refusal):
         raise problem_of(decided)
     return decided, now_us
 
@@ -247,7 +248,7 @@ _ON_ONE = ("unknown_reservation", "other_account")
 )  # fmt: skip
 async def reserve_quota(request: Request, key: Key = None) -> Response:
     """Hold what the greatest usage of a request would cost. Send the id with the usage event: it closes the hold."""
-    key = key_of(request)  # no router has looked at the header
+    key = key_of(request)  # read again: this route bypasses FastAPI
     caller = reserving_caller(request)
     body, given = await read_body(request, ReservationBody)
     hold, now_us = await make_hold(request, caller, body, given, RESERVATION, "rsv", key)
@@ -256,7 +257,7 @@ async def reserve_quota(request: Request, key: Key = None) -> Response:
 
 @router.get("/{reservation}", response_model=Reservation, responses=responses(*_ON_ONE))
 async def show_reservation(request: Request, reservation: ReservationId) -> Response:
-    """A reservation; one that ended is kept for a day."""
+    """Return a reservation. A reservation that ended is kept for a day."""
     hold, now_us = await on_hold(request, reservation, (reservation,), lambda scene: find(scene, reservation))
     return json_answer(hold_object(hold, now_us))
 
@@ -271,7 +272,7 @@ async def show_reservation(request: Request, reservation: ReservationId) -> Resp
     openapi_extra=described(strict_schema(ExtensionBody)),
 )  # fmt: skip
 async def extend_reservation(request: Request, reservation: ReservationId, key: Key = None) -> Response:
-    """Hold more usage, or for longer. Where that is refused, what was held stays held."""
+    """Hold more usage, or hold it longer. If the extension is refused, the hold stays as it was."""
     reserving_caller(request)
     body, given = await read_body(request, ExtensionBody)
     digest = digest_of_body(given)
@@ -288,7 +289,7 @@ async def extend_reservation(request: Request, reservation: ReservationId, key: 
 
 @router.post("/{reservation}/release", response_model=Reservation, responses=responses(*_ON_ONE))
 async def release_reservation(request: Request, reservation: ReservationId) -> Response:
-    """Give back everything. Of a reservation that ended nothing changes."""
+    """Release everything that is held. A reservation that ended does not change."""
     hold, now_us = await on_hold(request, reservation, (reservation,), lambda scene: release(scene, reservation))
     return json_answer(hold_object(hold, now_us))
 
@@ -306,8 +307,8 @@ async def release_reservation(request: Request, reservation: ReservationId) -> R
 async def settle_reservation(request: Request, reservation: ReservationId, key: Key = None) -> Response:
     """Record usage that happened: all of it when a request ends or is cut off, or a part of it (`final` false).
 
-    Usage under a reservation that ended is recorded all the same; the answer then is the problem
-    `reservation_expired` or `reservation_closed`, with `recorded` true.
+    Usage under a reservation that ended is recorded as well. The answer is then the problem `reservation_expired` or
+    `reservation_closed`, with `recorded` true.
     """
     reserving_caller(request)
     body, given = await read_body(request, SettlementBody)
@@ -318,7 +319,7 @@ async def settle_reservation(request: Request, reservation: ReservationId, key: 
     step = key or "final"
     part = f"{reservation}/{step}"
 
-    def decide(scene: HoldContext) -> Settled | Refused:
+    def decide(scene: HoldContext) -> Settled | Refusal:
         return settle(scene, reservation, used, step, digest, final=body.final, outcome=body.outcome, time_us=body.time)
 
     settled, now_us = await on_hold(request, reservation, (reservation, part), decide)

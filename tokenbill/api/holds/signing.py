@@ -1,4 +1,7 @@
-"""Signs offline grants: JWS compact form with HMAC-SHA256 (RFC 7515, 7518). Holds no key itself and checks no claim."""
+"""Signatures of offline grants: JWS compact form with HMAC-SHA256 (RFC 7515, 7518).
+
+Keeps no key and checks no claims.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +25,13 @@ def _mac(key: bytes, signed: bytes) -> bytes:
 
 
 def sign(claims: dict[str, Any], key: bytes) -> str:
-    """The signed claims."""
+    """Return the claims as a signed token."""
     signed = _encode(dump_json(_HEADER)) + b"." + _encode(dump_json(claims))
     return (signed + b"." + _encode(_mac(key, signed))).decode()
 
 
 def verify(token: str, key: bytes) -> dict[str, Any] | None:
-    """The claims of a token that :func:`sign` made with this key; None of any other text."""
+    """Return the claims of a token that :func:`sign` made with this key; None for any other text."""
     signed, _, mac = token.rpartition(".")
     header, _, claims = signed.partition(".")
     if not token.isascii() or not hmac.compare_digest(_encode(_mac(key, signed.encode())), mac.encode()):

@@ -1,1 +1,1 @@
-"""What every route shares: authentication, bodies, problem documents, pages."""
+"""Parts that all routes share: authentication, bodies, problem documents, pages."""

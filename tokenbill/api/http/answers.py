@@ -1,4 +1,4 @@
-"""Documents as answers: rendered once as the outputs are, and not validated again."""
+"""JSON responses. A document is rendered once, as outputs are, and not validated again."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pydantic_core import to_json
 
 
 def json_answer(body: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """A JSON document."""
+    """Return a response with a JSON document."""
     return Response(to_json(body), status, dict(headers or {}), "application/json")
 
 
 def quoted(part: str) -> str:
-    """A text as one part of a path."""
+    """Return a text, percent-encoded as one segment of a path."""
     return quote(part, safe="")

@@ -1,6 +1,6 @@
-"""Who is calling: a key for every request but the health pages, and what its role allows.
+"""Authentication and roles: every request but the health pages needs a key, whose role limits what it may do.
 
-A key is looked up once in a few seconds: what was revoked is refused after :data:`REMEMBERED_SECONDS` at the latest.
+A key that was looked up is cached: a revoked key is refused after :data:`REMEMBERED_SECONDS` at the latest.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ RIGHTS: dict[str, frozenset[Right]] = {
     "operator": frozenset({"read", "order", "reserve"}),
     "admin": frozenset({"read", "order", "correct", "ingest", "reserve"}),
 }
-"""What each role may do: look, send commands, correct what was booked, send usage, hold quota for a request."""
+"""Rights of each role: read, send commands, correct what was booked, send usage, hold quota for a request."""
 
 REMEMBERED_SECONDS = 5.0
 REMEMBERED_KEYS = 10_000
@@ -35,20 +35,24 @@ REMEMBERED_KEYS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls, as verified."""
+    """An authenticated caller. ``account`` is the only account that its key may use; None for every account."""
 
     key_id: str
     role: str
     account: str | None
 
     def check_account(self, account: str) -> None:
-        """Refuse an account that the key is not for."""
+        """Refuse an account that the key may not use.
+
+        Raises:
+            Problem: ``other_account``.
+        """
         if self.account is not None and self.account != account:
             raise Problem("other_account", f"The key is for account {self.account!r}, not for {account!r}.")
 
 
 class KeyRing:
-    """Verifies tokens, remembering for a few seconds what the database said about a key id."""
+    """Verifies bearer tokens. Caches for a few seconds what the database returns for a key id."""
 
     def __init__(self, database: ApiDatabase) -> None:
         self._database = database
@@ -56,7 +60,7 @@ class KeyRing:
         self._verified: dict[bytes, tuple[float, Caller]] = {}
 
     async def verify(self, header: bytes | None) -> Caller:
-        """The caller that an ``Authorization`` header names; the same header is looked at again after a while.
+        """Return the caller that an ``Authorization`` header identifies. Verified headers are cached like their keys.
 
         Raises:
             Problem: ``key_required``, ``key_unknown``.
@@ -71,14 +75,14 @@ class KeyRing:
         return caller
 
     async def _verify(self, header: bytes) -> tuple[float, Caller]:
-        """The caller, and until when what the database said of the key is believed."""
+        """Return the monotonic time until which the result may be cached, and the caller."""
         scheme, _, token = header.decode("latin-1").partition(" ")
         prefix, _, rest = token.strip().partition("_")
         key_id, _, secret = rest.partition("_")
         if scheme.lower() != "bearer" or prefix != PREFIX or not key_id or not secret:
             raise Problem("key_unknown", f"Expected `Authorization: Bearer {PREFIX}_ID_SECRET`.")
         until, key = await self._find(key_id)
-        # Digests of equal length, compared in constant time; the id is no secret.
+        # Digests of equal length are compared in constant time. The id is not a secret.
         if key is None or not hmac.compare_digest(key.secret_sha256, digest_of(secret)):
             raise Problem("key_unknown", "No key in force has this id and secret.")
         return until, Caller(key.key_id, key.role, key.account)
@@ -94,13 +98,13 @@ class KeyRing:
 
 
 def _remember(known: dict[K, V], name: K, value: V) -> None:
-    if len(known) >= REMEMBERED_KEYS:  # whoever invents names must not fill the memory
+    if len(known) >= REMEMBERED_KEYS:  # invented key ids must not fill the memory
         known.clear()
     known[name] = value
 
 
 def needs(right: Right) -> Callable[[Request], Caller]:
-    """A dependency: the caller, whose role has the right."""
+    """Return a dependency that yields the caller and refuses one whose role lacks the right."""
 
     def dependency(request: Request) -> Caller:
         caller: Caller = request.scope["state"]["caller"]

@@ -1,4 +1,4 @@
-"""Reads the body of a request as strictly as an event is read, and says in OpenAPI what it may be. Never guesses."""
+"""Strict reading of request bodies, as strict as for events, and their description in OpenAPI. Never guesses."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Schema = dict[str, Any]
 
 
 def media_type(request: Request) -> str:
-    """The content type of the body, without its parameters, in lower case."""
+    """Return the content type of the body without its parameters, in lower case."""
     return (header_of(request, b"content-type") or "").partition(";")[0].strip().lower()
 
 
 def header_of(request: Request, name: bytes) -> str | None:
-    """A header of the request, without making a mapping of all of them; ``name`` in lower case."""
+    """Return a header of the request without building a mapping of all headers. ``name`` is in lower case."""
     for given, value in request.scope["headers"]:
         if given == name:
             return str(value, "latin-1")
@@ -33,10 +33,10 @@ def header_of(request: Request, name: bytes) -> str | None:
 
 
 async def whole_body(request: Request) -> bytes:
-    """The body. One that came in one piece, as most do, is taken as it is.
+    """Return the body. A body that arrives in one piece, as most do, is not copied.
 
     Raises:
-        ClientDisconnect: nobody waits for an answer any more.
+        ClientDisconnect: the client has closed the connection.
     """
     message = await request.receive()
     parts = [message.get("body", b"")]
@@ -49,7 +49,7 @@ async def whole_body(request: Request) -> bytes:
 
 
 def expect_media_type(request: Request, *expected: str) -> str:
-    """The content type of the body.
+    """Return the content type of the body, which must be one of ``expected``.
 
     Raises:
         Problem: ``unsupported_media_type``.
@@ -61,7 +61,7 @@ def expect_media_type(request: Request, *expected: str) -> str:
 
 
 async def read_json(request: Request, fields: frozenset[str]) -> dict[str, Any]:
-    """The JSON object in the body, whose fields are among ``fields``; a null field is as if absent.
+    """Return the JSON object in the body. Its fields must be among ``fields``; a null field counts as absent.
 
     Raises:
         Problem: ``unsupported_media_type``, ``invalid_request``.
@@ -76,17 +76,21 @@ async def read_json(request: Request, fields: frozenset[str]) -> dict[str, Any]:
 
 
 def check_fields(body: dict[str, Any], fields: frozenset[str], prefix: str) -> None:
-    """Refuse a field that nobody would read: it is misspelled, or the caller expects what does not happen."""
+    """Refuse unknown fields: each is either misspelled or requests something that is not done.
+
+    Raises:
+        Problem: ``invalid_request``.
+    """
     for name in body:
         if name not in fields:
             raise Problem("invalid_request", f"{prefix}{show(name)} is unknown: expected {', '.join(sorted(fields))}.")
 
 
 def write_strictly(value: object) -> bytes:
-    """A value that was read, as canonical JSON.
+    """Return a parsed value as canonical JSON.
 
     Raises:
-        Problem: it holds a number with a fraction, or text that is not Unicode.
+        Problem: ``invalid_data``: a number has a fraction or an exponent, or a text is not valid Unicode.
     """
     try:
         return dump_json(value)
@@ -100,16 +104,16 @@ def write_strictly(value: object) -> bytes:
 
 @cache
 def wire_names(model: type[BaseModel]) -> frozenset[str]:
-    """The names of a model's fields as they are written."""
+    """Return the names of a model's fields as they are written in JSON."""
     return frozenset(info.alias or name for name, info in model.model_fields.items())
 
 
 def strict_schema(model: type[BaseModel]) -> Schema:
-    """The JSON Schema of a model whose unknown fields are refused."""
+    """Return the JSON Schema of a model, with unknown fields forbidden."""
     return model.model_json_schema(by_alias=True, mode="validation") | {"additionalProperties": False}
 
 
 def described(schema: Schema, *media_types: str) -> dict[str, Any]:
-    """What a route that reads its body itself adds to its OpenAPI operation."""
+    """Return the additions to the OpenAPI operation of a route that reads its body itself."""
     content = {name: {"schema": schema} for name in media_types or (JSON,)}
     return {"requestBody": {"required": True, "content": content}}

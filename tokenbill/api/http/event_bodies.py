@@ -1,4 +1,4 @@
-"""Takes CloudEvents out of an HTTP request, as the HTTP binding has them: structured, batch, or binary. Judges none."""
+"""CloudEvents of HTTP requests, as the HTTP binding defines them: structured, batch or binary. Does not validate."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ STRUCTURED = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"
 MAX_EVENTS = 1_000
 MAX_EVENT_BYTES = 512 << 10
-"""Below what Kafka takes as one record, its headers included."""
+"""Upper limit of an event, below what Kafka takes as one record with its headers."""
 _BLANK = " \t\r\n"
 _STRUCTURED_HEADERS = (("content-type", STRUCTURED.encode()),)
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """One event as it came: the bytes and headers that go to Kafka as they are."""
+    """One event as received: the bytes and headers that are sent to Kafka unchanged."""
 
     value: bytes
     headers: tuple[tuple[str, bytes], ...]
 
 
 async def read_events(request: Request) -> tuple[bool, list[Given]]:
-    """Whether the request is a batch, and its events.
+    """Return True if the request is a batch, and its events.
 
     Raises:
         Problem: ``unsupported_media_type``, ``invalid_json``, ``too_large``, ``too_many_events``.
@@ -46,14 +46,14 @@ async def read_events(request: Request) -> tuple[bool, list[Given]]:
 
 
 def _attributes(headers: Iterable[tuple[bytes, bytes]]) -> Iterable[tuple[str, bytes]]:
-    """The ``ce-*`` headers in the spelling of the Kafka binding; percent-encoded text becomes UTF-8."""
+    """Yield the ``ce-*`` headers as the Kafka binding spells them, with percent-encoded text decoded to UTF-8."""
     for name, value in headers:
         if name.startswith(b"ce-"):
             yield "ce_" + name[3:].decode("latin-1"), unquote(value.decode("latin-1"), errors="replace").encode()
 
 
 def _elements(body: bytes) -> list[Given]:
-    """The elements of a JSON array, each with its own bytes."""
+    """Return the elements of a JSON array, each with its original bytes."""
     try:
         text = body.decode()
     except UnicodeDecodeError as error:

@@ -1,5 +1,7 @@
-"""What every request passes first, as plain ASGI (a layer of Starlette's own costs a task for each request): a request
-id, a key unless it asks for health, a bound on the body, and an answer to whatever a handler lets through."""
+"""Checks that every request passes first: request id, key, size of the body, and a problem document for any failure.
+
+The health pages need no key. Written as plain ASGI, because a middleware of Starlette costs a task for each request.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ Verify = Callable[[Scope, bytes | None], Awaitable[Caller]]
 
 
 class Gate:
-    """Wraps the application."""
+    """The outermost layer of the application."""
 
     def __init__(self, app: ASGIApp, verify: Verify) -> None:
         self._app = app
@@ -30,7 +32,7 @@ class Gate:
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        request_id = f"{random.getrandbits(128):032x}"  # no secret: without asking the system for each request
+        request_id = f"{random.getrandbits(128):032x}"  # not a secret, so no system call for each request
         scope.setdefault("state", {})["request_id"] = request_id
         begun = False
 
@@ -45,7 +47,7 @@ class Gate:
             if scope["path"] not in OPEN_PATHS:
                 scope["state"]["caller"] = await self._verify(scope, headers.get(b"authorization"))
             await self._app(scope, _bounded(headers, receive), stamped)
-        except Exception as error:  # whatever it was, it is in the log and the caller gets a problem
+        except Exception as error:  # any failure is answered as a problem; unexpected ones are logged
             problem = of_failure(error, request_id)
             if begun:
                 raise
@@ -53,7 +55,7 @@ class Gate:
 
 
 def _bounded(headers: dict[bytes, bytes], receive: Receive) -> Receive:
-    """The body, up to the bound; a length that is announced is refused before a byte is read."""
+    """Return a receive function that limits the body. A declared length above the limit is refused unread."""
     length = headers.get(b"content-length", b"0")
     if not length.isdigit() or int(length) > MAX_BODY_BYTES:
         raise _too_large()

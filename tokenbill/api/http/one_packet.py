@@ -1,5 +1,7 @@
-"""Uvicorn's HTTP protocol, but an answer's head and body leave together: they came as two packets, each with a call of
-the system and a client that woke up for half an answer. Knows nothing of requests."""
+"""Uvicorn's HTTP protocol, but the head and the body of an answer are written together.
+
+Uvicorn writes them separately: two packets, two system calls, and a client that wakes up for half an answer.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +11,19 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 _LARGE = 16_384
-"""Bytes that are not gathered."""
+"""Size in bytes above which a write is not gathered."""
 
 
 class OnePacketProtocol(HttpToolsProtocol):
-    """One connection to a client."""
+    """A connection to a client whose writes are gathered."""
 
     def connection_made(self, transport: Any) -> None:
-        """Begin, writing through a transport that gathers."""
+        """Start the connection on a transport that gathers writes."""
         super().connection_made(_Gathering(transport, self.loop))  # type: ignore[arg-type]
 
 
 class _Gathering:
-    """A transport that writes, once a turn of the event loop, all that was given in it."""
+    """A transport that writes at once all the data it was given in one turn of the event loop."""
 
     def __init__(self, transport: Any, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
@@ -35,7 +37,7 @@ class _Gathering:
         if not self._given:
             self._loop.call_soon(self._write)
         self._given.append(data)
-        if len(data) > _LARGE:  # no packet holds it anyway, and the transport says when its buffer is full
+        if len(data) > _LARGE:  # does not fit a packet anyway, and the transport reports a full buffer
             self._write()
 
     def close(self) -> None:

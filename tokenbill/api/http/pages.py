@@ -1,4 +1,4 @@
-"""Lists in pages: an opaque cursor that names the last row seen, so that rows added meanwhile shift nothing."""
+"""Pagination by an opaque cursor that encodes the last row seen, so that rows added meanwhile shift no page."""
 
 from __future__ import annotations
 
@@ -15,25 +15,29 @@ from tokenbill.api.http.problems import Problem
 MAX_LIMIT = 1_000
 Row = TypeVar("Row")
 
-Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="rows in a page at most")]
+Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="maximum number of rows in a page")]
 Cursor = Annotated[
-    str | None, Query(max_length=4 * MAX_TEXT_BYTES, description="`next_cursor` of the page before; none: the first")
+    str | None,
+    Query(max_length=4 * MAX_TEXT_BYTES, description="`next_cursor` of the previous page; empty: the first page"),
 ]
 
 
 def write_cursor(last: str) -> str:
-    """The cursor after a row."""
+    """Return the cursor of the page that follows a row."""
     return base64.urlsafe_b64encode(b"a" + last.encode()).decode().rstrip("=")
 
 
 def page(items: Sequence[Row], limit: int, name_of: Callable[[Row], str]) -> tuple[list[Row], str | None]:
-    """The first ``limit`` of the items, of which one more was asked for, and the cursor after them if there is more."""
+    """Return the first ``limit`` items, and the cursor of the next page or None.
+
+    The caller fetches ``limit + 1`` items: one too many shows that there is a next page.
+    """
     kept = list(items[:limit])
     return kept, write_cursor(name_of(kept[-1])) if len(items) > limit else None
 
 
 def read_cursor(cursor: str | None) -> str:
-    """The last row seen; empty before the first.
+    """Return the last row of the previous page; empty before the first page.
 
     Raises:
         Problem: ``invalid_cursor``.

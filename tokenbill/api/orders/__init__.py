@@ -1,1 +1,1 @@
-"""HTTP routes of account commands, under idempotency keys."""
+"""HTTP routes of account commands, made idempotent by keys."""

@@ -1,4 +1,4 @@
-"""The addresses that order commands: accounts, top-ups, purchases, subscriptions, and any command by its type."""
+"""Routes that order commands: accounts, top-ups, purchases, subscriptions, and any command by its type."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from fastapi.responses import Response
 from billing.store.api.order_rows import read_order
 from schemas.commands import COMMANDS, CommandData, OpenAccount, PurchasePackage, StartSubscription, TopUpWallet
 from schemas.fields import show
+from schemas.refusal_codes import COMMAND, codes_of
 from tokenbill.api.account_routes import AccountId
 from tokenbill.api.context import Shared
 from tokenbill.api.http.answers import json_answer
 from tokenbill.api.http.auth import Caller, needs, require
 from tokenbill.api.http.bodies import Schema, described, read_json, strict_schema, wire_names
-from tokenbill.api.http.problems import REFUSALS, Problem, responses
+from tokenbill.api.http.problems import Problem, responses
 from tokenbill.api.orders.orders import (
     CORRECTIONS,
     KEY_PATTERN,
@@ -31,21 +32,21 @@ router = APIRouter(prefix="/v1", tags=["commands"])
 Orderer = Annotated[Caller, Depends(needs("order"))]
 IdempotencyKey = Annotated[
     str,
-    Header(alias="Idempotency-Key", pattern=KEY_PATTERN, description="names the request: sent again, it is done once"),
+    Header(alias="Idempotency-Key", pattern=KEY_PATTERN, description="identifies the request, which is executed once"),
 ]
 Prefer = Annotated[
-    str | None, Header(max_length=200, description="`wait=N`: seconds to wait for the outcome, 0 to 30; default 5")
+    str | None, Header(max_length=200, description="`wait=N`: seconds to wait for the outcome, 0 to 30, default 5")
 ]
 
 
 class Ordering:
-    """What every order comes with: who orders, under which key, and how long they wait."""
+    """Parameters that all order routes share: the caller, the idempotency key and the time to wait for the outcome."""
 
     def __init__(self, shared: Shared, caller: Orderer, key: IdempotencyKey, prefer: Prefer = None) -> None:
         self._shared, self._caller, self._key, self._prefer = shared, caller, key, prefer
 
     async def place(self, model: type[CommandData], account: str, data: dict[str, Any]) -> Response:
-        """Order one command, and answer with what became of it."""
+        """Order one command and answer with its outcome."""
         self._caller.check_account(account)
         if model.TYPE in CORRECTIONS:
             require(self._caller, "correct")
@@ -60,7 +61,7 @@ _ANSWERS: dict[str, Any] = {
     "response_description": "Accepted: the command was carried out",
 }
 _PENDING: dict[int | str, dict[str, Any]] = {
-    202: {"model": CommandBody, "description": "Not decided yet: look at `Location`"}
+    202: {"model": CommandBody, "description": "Not decided yet: poll the address in `Location`"}
 }
 _CODES = (
     "idempotency_key_required",
@@ -94,7 +95,7 @@ _NAME_SCHEMA: Schema = {"type": "string", "minLength": 1, "maxLength": 256, "pat
     **_ANSWERS,
 )
 async def open_account(request: Request, order: Order) -> Response:
-    """Open an account; its price book is bound now and for good."""
+    """Open an account. Its price book is bound at opening and never changes."""
     body = await read_json(request, wire_names(OpenAccount) | {"account"})
     account = body.pop("account", None)
     if not isinstance(account, str):
@@ -109,7 +110,7 @@ async def open_account(request: Request, order: Order) -> Response:
     **_ANSWERS,
 )
 async def top_up(request: Request, account: AccountId, order: Order) -> Response:
-    """Put money into the wallet."""
+    """Add money to the wallet."""
     body = await read_json(request, wire_names(TopUpWallet))
     return await order.place(TopUpWallet, account, body)
 
@@ -139,7 +140,7 @@ async def purchase(request: Request, account: AccountId, order: Order) -> Respon
     **_ANSWERS,
 )
 async def subscribe(request: Request, account: AccountId, order: Order) -> Response:
-    """Subscribe to a plan: its buckets are granted anew each cycle, until the subscription is cancelled."""
+    """Subscribe to a plan. Each cycle grants its buckets anew until the subscription is cancelled."""
     body = await read_json(request, wire_names(StartSubscription))
     return await order.place(StartSubscription, account, body)
 
@@ -162,11 +163,11 @@ def _any_command() -> Schema:
 @router.post(
     "/accounts/{account}/commands",
     openapi_extra=_any_command(),
-    responses=_responses(*REFUSALS),
+    responses=_responses(*codes_of(COMMAND)),
     **_ANSWERS,
 )
 async def command(request: Request, account: AccountId, order: Order) -> Response:
-    """Order any command of `account.commands` by its type. Adjustments, voids and corrections need the role admin."""
+    """Order any command of `account.commands` by its type. Adjustments, voids and corrections need the role `admin`."""
     body = await read_json(request, frozenset({"type", "data"}))
     kind, data = body.get("type"), body.get("data")
     model = COMMANDS.get(kind) if isinstance(kind, str) else None
@@ -186,9 +187,9 @@ async def command(request: Request, account: AccountId, order: Order) -> Respons
 async def ordered(
     shared: Shared,
     caller: Orderer,
-    key: Annotated[str, Path(pattern=KEY_PATTERN, description="the idempotency key it was ordered under")],
+    key: Annotated[str, Path(pattern=KEY_PATTERN, description="idempotency key of the order")],
 ) -> Response:
-    """What became of a command that this key ordered."""
+    """Return a command that this caller ordered, and its outcome."""
     found = await read_order(shared.database, caller.key_id, key)
     if found is None:
         raise Problem("unknown_command", f"This caller ordered nothing under {key!r}.")

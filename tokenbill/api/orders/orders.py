@@ -1,7 +1,7 @@
-"""Commands over HTTP: each is written down under its idempotency key, sent to Kafka once, and waited for.
+"""Commands over HTTP: each order is stored under its idempotency key, sent to Kafka, and its outcome awaited.
 
     new order ──▶ api_idempotency ──▶ account.commands ──▶ engine ──▶ command_seen, position ──▶ answer
-                                                              └─────▶ account.events ──▶ why it was refused
+                                                              └─────▶ account.events ──▶ reason of a refusal
 
 The identity of the command is (``urn:tokenbill:api:KEY_ID``, idempotency key): sent twice, it is applied once.
 """
@@ -20,7 +20,8 @@ from pydantic import BaseModel, Field
 from billing.store.api.order_rows import ACCEPTED, REJECTED, SOURCE_PREFIX, Order, Ordered, remember_order, sending
 from schemas.cloudevents import write_structured
 from schemas.commands import COMMANDS, parse_command
-from schemas.rejections import Rejection
+from schemas.refusal_codes import COMMAND, Code, codes_of
+from schemas.refusals import Refusal
 from schemas.routing import partition_of
 from schemas.topics import COMMAND_TOPIC
 from streams.send.emitter import DeliveryFailed
@@ -29,33 +30,35 @@ from tokenbill.api.context import Context
 from tokenbill.api.http.answers import json_answer, quoted
 from tokenbill.api.http.auth import Caller
 from tokenbill.api.http.bodies import check_fields, wire_names, write_strictly
-from tokenbill.api.http.problems import REFUSALS, Kind, Problem
+from tokenbill.api.http.problems import Problem
 
 WAIT_SECONDS = 5
 LONGEST_WAIT_SECONDS = 30
 KEY_PATTERN = "^[A-Za-z0-9_.:~-]{1,128}$"
 CORRECTIONS = frozenset({"balance.adjusted.v1", "usage.voided.v1", "usage.corrected.v1"})
-"""Commands that change what was booked: they need the right to correct."""
+"""Commands that change booked amounts or usage. They need the right ``correct``."""
 _JSON_HEADERS = (("content-type", b"application/cloudevents+json"),)
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*(\d{1,4})(?:$|[,;\s])")
 
+_ROWS = codes_of(COMMAND)
+
 
 class CommandBody(BaseModel):
-    """A command that was ordered, and what became of it."""
+    """An ordered command and its outcome."""
 
-    key: str = Field(description="the idempotency key; with the caller it names the command")
+    key: str = Field(description="idempotency key; with the caller it identifies the command")
     source: str = Field(description="source of the command; its id is the key")
     type: str = Field(description="type of the command")
-    account: str = Field(description="the account")
+    account: str = Field(description="account id")
     outcome: str = Field(
-        description="accepted, rejected, or pending: not decided yet", pattern="^(accepted|rejected|pending)$"
+        description="`accepted`, `rejected`, or `pending`: not decided yet", pattern="^(accepted|rejected|pending)$"
     )
-    reason: str | None = Field(description="why it was rejected: the code of the problem")
-    detail: str | None = Field(description="field, value and expectation, for a person")
+    reason: str | None = Field(description="reason of a rejection, equal to the problem code")
+    detail: str | None = Field(description="explanation: field, value and what was expected")
 
 
 def command_body(ordered: Ordered) -> dict[str, Any]:
-    """The document of :class:`CommandBody`."""
+    """Return the document of :class:`CommandBody`."""
     order = ordered.order
     rejected = ordered.outcome == REJECTED
     return {
@@ -70,22 +73,22 @@ def command_body(ordered: Ordered) -> dict[str, Any]:
 
 
 def wait_seconds(prefer: str | None) -> int:
-    """How long the caller is willing to wait (``Prefer: wait=N``, RFC 7240), within our bound."""
+    """Return the seconds that the caller will wait (``Prefer: wait=N``, RFC 7240), at most LONGEST_WAIT_SECONDS."""
     found = _WAIT.search(prefer or "")
     return min(int(found[1]), LONGEST_WAIT_SECONDS) if found else WAIT_SECONDS
 
 
 def make_order(shared: Context, caller: Caller, key: str, kind: str, account: str, data: dict[str, Any]) -> Order:
-    """The order of a command, checked as the pipeline will check it.
+    """Return the order of a command, validated as the pipeline will validate it.
 
     Raises:
-        Problem: ``invalid_request``, ``invalid_command``.
+        Problem: ``invalid_request``, ``invalid_command``, ``invalid_data``.
     """
     check_fields(data, wire_names(COMMANDS[kind]), "")
     asked = write_strictly([kind, account, sorted(data.items())])
     record = write_structured(kind, SOURCE_PREFIX + caller.key_id, key, time.time_ns() // 1000, account, data)
     command = parse_command(record)
-    if isinstance(command, Rejection):
+    if isinstance(command, Refusal):
         raise Problem("invalid_command", f"{command.detail}.")
     sha256 = hashlib.sha256(asked).digest()
     partition = partition_of(account, shared.partitions)
@@ -93,7 +96,7 @@ def make_order(shared: Context, caller: Caller, key: str, kind: str, account: st
 
 
 async def place(shared: Context, order: Order, seconds: int) -> Response:
-    """Send an order if nobody has, wait for its outcome, and answer.
+    """Send an order that was not sent before, wait for its outcome, and answer.
 
     Raises:
         Problem: ``idempotency_key_reused``, ``kafka_down``, or the reason of the refusal.
@@ -112,12 +115,12 @@ async def place(shared: Context, order: Order, seconds: int) -> Response:
 
 
 async def _send(shared: Context, order: Order) -> None:
-    # Half of the connections at most wait for Kafka: what only reads is served while the broker is away.
+    # At most half of the connections wait for Kafka, so that reads are still served while the broker is away.
     async with shared.sending, sending(shared.database, order.caller, order.key) as turn:
         if turn.record_offset is not None:
             return
         record = Outgoing(COMMAND_TOPIC, order.partition, order.account.encode(), order.record, _JSON_HEADERS)
-        # Shielded: a caller who hangs up must not leave behind a record of which nobody knows the offset.
+        # Shielded: if this request is cancelled, the send still runs to its end and is not cut off midway.
         [sent] = await asyncio.shield(shared.sender.send([record]))
         if isinstance(sent, DeliveryFailed):
             raise Problem("kafka_down", f"{sent}. Send the request again with the same key.")
@@ -125,7 +128,10 @@ async def _send(shared: Context, order: Order) -> None:
 
 
 def answer(ordered: Ordered, *, replayed: bool) -> Response:
-    """201, 202, or the refusal as a problem; the same order with the same outcome is answered in the same words."""
+    """Answer with 201 (accepted) or 202 (pending), or raise the refusal as a problem.
+
+    The same order with the same outcome always gets the same body.
+    """
     headers = {"idempotent-replayed": "true"} if replayed else {}
     order = ordered.order
     if ordered.outcome == REJECTED:
@@ -139,7 +145,7 @@ def answer(ordered: Ordered, *, replayed: bool) -> Response:
 
 
 def refusal(ordered: Ordered, headers: dict[str, str]) -> Problem:
-    """The problem that a refusal is answered with: its code is the engine's reason."""
+    """Return the problem that answers a refused order. Its code is the engine's reason."""
     reason = ordered.reason or "command_rejected"
-    kind = REFUSALS.get(reason, Kind(409, "A rule refused the command"))
-    return Problem(reason, f"{ordered.detail}.", headers, kind=kind, command=command_body(ordered))
+    row = _ROWS.get(reason, Code(reason, 409, "A rule refused the command", "", COMMAND))
+    return Problem(reason, f"{ordered.detail}.", headers, row=row, command=command_body(ordered))

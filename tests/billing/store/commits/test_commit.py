@@ -1,4 +1,4 @@
-"""One commit is one transaction: everything or nothing, fenced by epoch, number and positions."""
+"""A commit is one transaction: all or nothing, fenced by epoch, commit number and positions."""
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +12,7 @@ from store_records import FEE_PICO, QUOTA_MICRO, WALLET_PICO, Books
 
 from billing.accounts.extras import Extras
 from billing.commits.commit_record import Finding
-from billing.commits.copy_rows import account_row, bucket_row
+from billing.commits.copy_text import account_row, bucket_row
 from billing.commits.identities import HashHour, RecentNumbers, SourceState
 from billing.commits.input_batch import PositionMove
 from billing.errors import BrokenInvariant, CatalogMoved, DatabaseDown, Fenced, NotPrepared
@@ -276,7 +276,7 @@ def test_lost_connections_are_one_error_and_the_next_call_connects_again(
 ) -> None:
     books = Books()
     epoch, _ = store.acquire(0)
-    # The session ends between claim and COPY, at the moment a commit with a huge row is under way.
+    # The session is terminated between claim and COPY, while a commit with a huge row is in progress.
     record = books.opening(["a1"])
     database.run(
         "CREATE FUNCTION tokenbill.fall() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS"
@@ -305,7 +305,7 @@ def test_a_commit_that_hangs_is_ended_by_the_next_owner(
 ) -> None:
     monkeypatch.setattr(partition, "HUNG_COMMIT_SECONDS", 1)
     with database.login_of_worker() as url:
-        # What a worker stopped (SIGSTOP) in mid-COPY leaves behind: a session that no timeout of the server ends.
+        # A worker stopped (SIGSTOP) in the middle of a COPY leaves a session that no timeout of the server ends.
         hung = psycopg.connect(url)
         hung.execute("SET search_path = tokenbill")
         hung.execute("UPDATE partition_state SET commit_no = 1 WHERE partition = 0")

@@ -1,4 +1,4 @@
-"""The statements of holds find rows by their keys, whatever the statistics say: their plans outlive the statistics."""
+"""Statements of holds find rows by key with any statistics: a plan is kept while the statistics change."""
 
 import psycopg
 import pytest
@@ -26,7 +26,7 @@ def test_a_plan_of_a_small_table_reads_no_more_when_it_is_large(
     with psycopg.connect(database.admin_url.replace("+psycopg", ""), autocommit=True) as admin:
         if one_account:
             admin.execute(OF_ONE_ACCOUNT)
-        admin.execute("VACUUM (ANALYZE) tokenbill.hold")  # every way to read it looks cheap
+        admin.execute("VACUUM (ANALYZE) tokenbill.hold")  # with few rows, every access path looks cheap
     parameters = connection_parameters(schema_url(database.app_url), "test of plans")
     parameters["options"] += f" {OPTIONS}"
     with psycopg.connect(**parameters) as connection:

@@ -1,4 +1,4 @@
-"""Holds on real PostgreSQL: what is granted is never more than there is, however operations and commits meet."""
+"""Concurrency of holds on PostgreSQL: grants never exceed the balance, in any order of operations and commits."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -17,10 +17,10 @@ from store_records import Books
 from billing.reservations.amounts import NOTHING, HeldAmounts
 from billing.reservations.hold import OPEN, RESERVATION, Hold, Terms
 from billing.reservations.operations import HoldContext, Operation, extend, find, release, reserve, settle
-from billing.reservations.tariff import Refused
 from billing.store.holds.hold_book import HoldBook
 from billing.store.proofs import reports
 from billing.store.store import Store
+from schemas.refusals import Refusal
 
 T = TypeVar("T")
 
@@ -35,18 +35,20 @@ DIMENSIONS = {
     "outcome": "completed",
 }
 MINUTE_US = 60_000_000
-PICO_A_TOKEN = 2 * 10**6  # a million for two yuan
+PICO_A_TOKEN = 2 * 10**6  # two yuan per million tokens
 
 
 class UnlockedBook(HoldBook):
-    """What it would be without the lock: the test of the test."""
+    """A HoldBook without the account lock. It proves that the test detects a missing lock."""
 
     LOCK_HEADS = "SELECT FROM hold_head WHERE account = ANY ($1::text[])"
 
 
 class Processes:
-    """As many processes of the API as there are threads that ask: each has a book, a loop and connections of its own,
-    so that nothing but the lock in SQL keeps them apart."""
+    """Simulated API processes, one per calling thread.
+
+    Each has a HoldBook, an event loop and connections of its own, so only the lock in SQL serializes them.
+    """
 
     def __init__(self, database_url: str, kind: type[HoldBook] = HoldBook) -> None:
         self._url, self._kind = database_url, kind
@@ -70,7 +72,7 @@ class Processes:
 
 @pytest.fixture
 def rich(database: PreparedDatabase, store: Store, publish_samples: Callable[[Store], None]) -> PreparedDatabase:
-    """Three accounts of one partition, each with 20 yuan (its bucket lapsed); a token costs two millionths."""
+    """Three accounts of one partition, each with 20 yuan and an expired bucket. A token costs 0.000002 yuan."""
     publish_samples(store)
     made = Books()
     made.catalog_epoch = store.catalog_epoch()
@@ -105,8 +107,11 @@ def held_pico(database: PreparedDatabase, of: str = "a") -> int:
 
 @pytest.mark.parametrize("locked", [True, False])
 def test_two_at_once_overspend_only_without_the_lock(rich: PreparedDatabase, locked: bool) -> None:
-    """Both wait for each other between reading and writing. With the lock the second cannot read until the first wrote;
-    without it both read the same balance, and each takes 15 of 20 yuan."""
+    """Two operations wait for each other between reading and writing.
+
+    With the lock, the second cannot read before the first has written. Without it, both read the same balance, and each
+    takes 15 of 20 yuan.
+    """
     both_have_read = Barrier(2)
 
     def meet() -> None:
@@ -116,18 +121,18 @@ def test_two_at_once_overspend_only_without_the_lock(rich: PreparedDatabase, loc
             assert locked, "without the lock both are in at once"
 
     with closing(Processes(rich.app_url, HoldBook if locked else UnlockedBook)) as made:
-        made.transact([reserving("first", 1)])  # the account's head exists: making it would be a lock too
+        made.transact([reserving("first", 1)])  # creates the head of the account: inserting it would lock too
         with ThreadPoolExecutor(2) as threads:
             asked = [threads.submit(made.transact, [reserving(name, 7_500_000, meet=meet)]) for name in ("x", "y")]
             granted = [one.result()[0] for one in asked]
-    refused = [one for one in granted if isinstance(one, Refused)]
+    refused = [one for one in granted if isinstance(one, Refusal)]
     overspent = held_pico(rich) > 20 * 10**12
     assert overspent == (not locked)
     assert [one.code for one in refused] == (["insufficient_balance"] if locked else [])
 
 
 def test_sixteen_clients_never_hold_more_than_there_is(rich: PreparedDatabase, book: Processes) -> None:
-    """Each asks for an eighth of an account again and again; releases and extensions in between."""
+    """Each client repeatedly reserves an eighth of an account, with releases and extensions in between."""
     tokens = 20 * 10**12 // PICO_A_TOKEN // 8
 
     more = (("input", tokens),)
@@ -137,7 +142,7 @@ def test_sixteen_clients_never_hold_more_than_there_is(rich: PreparedDatabase, b
         for turn in range(20):
             of = "abc"[(number + turn) % 3]
             name = f"{number}-{turn}"
-            # In one transaction with another account's, in either order: no deadlock.
+            # One transaction with operations of two accounts, in either order, must not deadlock.
             other = "abc"[(number + turn + 1) % 3]
             answers = book.transact([reserving(name, tokens, of), reserving(name + "'", tokens, other)])
             granted += sum(isinstance(answer, Hold) for answer in answers)
@@ -154,16 +159,18 @@ def test_sixteen_clients_never_hold_more_than_there_is(rich: PreparedDatabase, b
         assert sum(threads.map(client, range(CLIENTS))) >= 24
     for of in "abc":
         assert held_pico(rich, of) <= 20 * 10**12
-    # Nothing was lost either: what is free can be held to the last token.
+    # Nothing is lost either: the whole free balance can be held, to the last token.
     free_tokens = (20 * 10**12 - held_pico(rich, "a")) // PICO_A_TOKEN
     if free_tokens:
         assert isinstance(book.transact([reserving("last", free_tokens)])[0], Hold)
-    assert isinstance(book.transact([reserving("over", 1)])[0], Refused)
+    assert isinstance(book.transact([reserving("over", 1)])[0], Refusal)
 
 
 def test_a_burn_is_seen_with_the_end_of_its_hold_or_not_at_all(rich: PreparedDatabase, book: Processes) -> None:
-    """A commit lowers the balance and closes the hold in one transaction, again and again, while others ask whether the
-    whole rest is free: it never is."""
+    """A commit repeatedly lowers the balance and closes the hold in one transaction.
+
+    Meanwhile another thread reads balance and holds: the held money must never appear free.
+    """
     tokens = 1_000_000
     with ThreadPoolExecutor(1) as threads:
         stop = False
@@ -177,7 +184,7 @@ def test_a_burn_is_seen_with_the_end_of_its_hold_or_not_at_all(rich: PreparedDat
                     return scene.account.wallet_pico, scene.held.wallet_pico
 
                 wallet_pico, held = book.transact([Operation("a", (), decide)])[0]
-                # Before its commit a hold stands for the money, afterwards the money is gone: 2 yuan are never free.
+                # Before the commit a hold reserves the money, after it the money is spent: 2 yuan are never free.
                 assert wallet_pico - held <= 18 * 10**12, (wallet_pico, held)
                 asked += 1
             return asked
@@ -192,7 +199,7 @@ def test_a_burn_is_seen_with_the_end_of_its_hold_or_not_at_all(rich: PreparedDat
                     )
                     connection.execute(f"UPDATE hold SET state = 'closed' WHERE reservation_id = 'r{number}'")
                 with connection.transaction():
-                    # Back to the beginning in one step: the money returns together with a new hold.
+                    # Reset in one transaction: the money returns together with a new hold.
                     connection.execute(
                         "UPDATE account SET wallet_pico = wallet_pico + 2000000000000 WHERE account = 'a'"
                     )
@@ -224,13 +231,13 @@ def test_a_repeated_request_finds_what_it_made(book: Processes) -> None:
     first = book.transact([reserving("x", 10)])[0]
     assert book.transact([reserving("x", 10)])[0] == first
     other = book.transact([reserving("x", 11, key="other")])[0]
-    assert isinstance(other, Refused) and other.code == "idempotency_key_reused"
+    assert isinstance(other, Refusal) and other.code == "idempotency_key_reused"
     assert book.ask(lambda b: b.find_account("x")) == "a" and book.ask(lambda b: b.find_account("y")) is None
 
 
 def test_an_expired_hold_counts_no_more_and_goes_after_a_day(rich: PreparedDatabase, book: Processes) -> None:
     assert isinstance(book.transact([reserving("x", 10_000_000)])[0], Hold)
-    assert isinstance(book.transact([reserving("y", 1)])[0], Refused)
+    assert isinstance(book.transact([reserving("y", 1)])[0], Refusal)
     rich.run("UPDATE hold SET expires_us = expires_us - 60000000")
     assert isinstance(book.transact([reserving("y", 10_000_000)])[0], Hold)
     used = Operation("a", ("x", "x/1"), lambda s: settle(s, "x", (("input", 3),), "1", "1", final=True))
@@ -281,7 +288,7 @@ def test_workers_of_reports_cannot_hold_anything(rich: PreparedDatabase) -> None
 def test_what_was_tried_before_finds_its_hold_though_its_name_was_random(
     rich: PreparedDatabase, book: Processes
 ) -> None:
-    """The answer to a commit got lost, or the connection was broken from the beginning: the book tries again."""
+    """HoldBook retries if the answer to a commit was lost or the connection was already broken."""
     made = replace(reserving("random", 10), fresh=True)
     first = book.transact([made])[0]
     assert isinstance(first, Hold)
@@ -293,7 +300,7 @@ def test_what_was_tried_before_finds_its_hold_though_its_name_was_random(
 
 
 def test_one_key_for_two_accounts_at_once_makes_one_hold(rich: PreparedDatabase, book: Processes) -> None:
-    """Their heads are two, so both are decided at once, and neither sees the hold that the other is about to write."""
+    """The accounts have separate heads, so both operations run at once and neither sees the hold of the other."""
     both_have_read = Barrier(2)
 
     def meet() -> None:
@@ -303,7 +310,7 @@ def test_one_key_for_two_accounts_at_once_makes_one_hold(rich: PreparedDatabase,
     with ThreadPoolExecutor(2) as threads:
         asked = [threads.submit(book.transact, [reserving("x", 10, of, meet, key=of)]) for of in "ab"]
         answers = [one.result()[0] for one in asked]
-    [refused] = [answer for answer in answers if isinstance(answer, Refused)]
+    [refused] = [answer for answer in answers if isinstance(answer, Refusal)]
     assert refused.code == "idempotency_key_reused"
     assert rich.run("SELECT count(*) FROM hold") == [(1,)]
 
@@ -319,7 +326,7 @@ def test_names_are_written_and_found_whatever_they_hold(book: Processes) -> None
 
 
 def test_a_hold_that_a_commit_is_closing_is_seen_closed(rich: PreparedDatabase, book: Processes) -> None:
-    """It is read as it is locked: whoever waited for the commit sees what the commit made of it, and holds nothing."""
+    """A hold is read as it is locked, so an operation that waited for the commit sees the closed hold."""
     book.transact([reserving("x", 10)])
     with rich.connect() as connection, ThreadPoolExecutor(1) as threads:
         with connection.transaction():

@@ -1,4 +1,4 @@
-"""The pipelined connection of holds: an answer of any size belongs to its question, and an error leaves nothing."""
+"""Pipelined connection of holds: each answer, of any size, matches its request, and an error leaves no remains."""
 
 import asyncio
 import os
@@ -79,8 +79,10 @@ def test_a_server_that_is_away_or_not_prepared_is_said_to_be(untouched: Prepared
 
 
 def test_a_lost_connection_leaves_the_number_of_its_socket_to_whoever_gets_it_next(untouched: PreparedDatabase) -> None:
-    """libpq closes the socket of a connection that the server ended, and the next one that is opened gets its number,
-    perhaps before whoever asked goes on: that one must still be told when it can be read."""
+    """libpq closes the socket of a connection that the server ended, and the next socket may get its number.
+
+    That can happen before the caller resumes. The event loop must still report when the new socket is readable.
+    """
 
     class Overtaken(Wire):
         def _end(self, error: psycopg.Error | None) -> None:

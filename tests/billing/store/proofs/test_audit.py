@@ -1,4 +1,4 @@
-"""The audit passes on books that add up, and each of its checks fails on what it is there to find."""
+"""The audit passes on consistent books, and each of its checks fails on the tampering that it must find."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -76,7 +76,7 @@ TAMPERING = {
 
 @pytest.fixture
 def books(database: PreparedDatabase, store: Store) -> PreparedDatabase:
-    """Two partitions with three commits each that add up, and a catalogue."""
+    """A database with two partitions of three consistent commits each."""
     for partition in (0, 1):
         kept = Books(partition)
         epoch, _ = store.acquire(partition)
@@ -90,7 +90,7 @@ def books(database: PreparedDatabase, store: Store) -> PreparedDatabase:
 
 
 def tamper(database: PreparedDatabase, statement: str) -> None:
-    """What a superuser can do: switch the triggers off, change, and switch them on."""
+    """Change rows as a superuser can: disable the triggers, run the statement, and enable them again."""
     off = [f"ALTER TABLE {table} DISABLE TRIGGER append_only" for table in (*APPEND_ONLY, "catalog_entry")]
     on = [f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER append_only" for table in (*APPEND_ONLY, "catalog_entry")]
     database.run(*off, statement, *on)

@@ -1,4 +1,4 @@
-"""Reports say what is stored, in the contract's fields, in three formats."""
+"""Reports return the stored rows with the documented fields, in three formats (docs/reference/command-line.md)."""
 
 import json
 from dataclasses import replace
@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from own_database import PreparedDatabase
 from store_records import Books, account
 
-from billing.commits.copy_rows import account_row
+from billing.commits.copy_text import account_row
 from billing.commits.output_documents import balance_object
 from billing.store.store import Store
 from tokenbill.commands.report import report
@@ -17,7 +17,7 @@ from tokenbill.commands.report import report
 
 @pytest.fixture
 def books(database: PreparedDatabase, store: Store, monkeypatch: pytest.MonkeyPatch) -> Books:
-    """Two accounts with a bucket and usage, one without a bucket."""
+    """Two accounts with a bucket and usage, and one account without a bucket."""
     kept = Books()
     epoch, _ = store.acquire(0)
     opening = kept.opening(["a1", "a2"])

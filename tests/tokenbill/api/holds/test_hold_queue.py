@@ -1,4 +1,4 @@
-"""Operations that wait are decided together, and one that fails fails alone; the signature of offline grants."""
+"""Waiting hold operations are decided together, and a failing one fails alone. Also the signature of offline grants."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tokenbill.api.holds.signing import sign, verify
 
 
 class CountingBook:
-    """Decides on nothing and counts its transactions: what the queue does is the question here."""
+    """A stand-in for the hold book that counts its transactions, because these tests are about the queue."""
 
     def __init__(self) -> None:
         self.sizes: list[int] = []

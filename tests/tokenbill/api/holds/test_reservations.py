@@ -1,4 +1,4 @@
-"""Live authorisation over HTTP on a whole stack: reservations, offline grants, 3GPP charging, and what is burned."""
+"""Live authorisation over HTTP on a complete stack: reservations, offline grants, 3GPP charging and their burns."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def opened(
     api: Api, admin: httpx.Client, amount: str = "20", plan: str | None = None, book: str = "retail-cn",
     currency: str = "CNY",
 ) -> str:  # fmt: skip
-    """A new account with money in its wallet, and perhaps a package."""
+    """Open a new account with money in its wallet and, if ``plan`` is given, a package; return its id."""
     account = api.name("res")
     commands: list[dict[str, Any]] = [
         {"type": "account.opened.v1", "data": {"currency": currency, "price_book": book}},
@@ -321,7 +321,7 @@ def test_sessions_that_begin_in_one_second_are_told_apart(api: Api, admin: httpx
     for session, number in zip(begun, (1, 2), strict=True):
         report = gateway(account, 1, [{"ratingGroup": 1001, "usedUnitContainer": used}], chargingId=number)
         assert admin.post(f"{session}/update", json=report).status_code == 200
-        # A session is no reservation: what is done with it is done by its own addresses.
+        # A session is not a reservation: it is used through its own addresses only.
         name = session.rpartition("/")[2]
         check_problem(admin.get(f"/v1/reservations/{name}"), 404, "unknown_reservation")
         for action, body in (

@@ -1,5 +1,7 @@
-"""Sixteen clients against two processes of the API, while usage is burned: nobody holds what is not there. The same
-load on processes without the lock overspends, so this test fails where the lock is removed."""
+"""Sixteen clients reserve on two API processes while usage is burned, and never hold more than there is.
+
+The same load on processes without the lock overspends, so this test fails if the lock is removed.
+"""
 
 from __future__ import annotations
 
@@ -26,13 +28,13 @@ from test_reservations import balance, opened
 CLIENTS = 16
 TURNS = 50
 LOADS = 4
-"""So often the load is tried without the lock, at most: most loads overspend within thirty grants, all of 16 did."""
+"""Maximum number of loads without the lock. Most loads overspend within thirty grants; all 16 that were tried did."""
 MONEY = Decimal(20)
 MODEL = "deepseek-v3.2"
 WITHOUT_LOCK = "SELECT FROM hold_head WHERE account = ANY ($1::text[])"
 SERVE = """
 import sys
-from billing.store.holds import HoldBook
+from billing.store.holds.hold_book import HoldBook
 from tokenbill.cli import main
 if sys.argv[1] != "locked":
     HoldBook.LOCK_HEADS = sys.argv[1]
@@ -47,12 +49,12 @@ SELECT a.account, least(
         WHERE h.account = a.account AND OPEN)) FROM bucket AS b WHERE b.account = a.account))
 FROM account AS a WHERE a.account = ANY (%s)
 """.replace("OPEN", "h.state = 'open' AND h.expires_us > extract(epoch FROM clock_timestamp()) * 1000000")
-"""What is free of each account: wallet and buckets without what is held, whichever is less; all of one moment."""
+"""Free amount of each account at one moment: wallet or bucket minus what is held, whichever is less."""
 
 
 @contextmanager
 def two_processes(api: Api, locked: bool) -> Iterator[list[str]]:
-    """Two processes of the API on the stack's servers; their addresses."""
+    """Start two API processes on the servers of the stack, and yield their addresses."""
     ports = []
     for _ in range(2):
         with socket.socket() as found:
@@ -83,7 +85,7 @@ def serves(url: str) -> bool:
 
 
 class Line:
-    """One client's connection, as light as can be: sixteen of them share a processor with all the servers."""
+    """A minimal HTTP connection of one client, because sixteen clients share a processor with all the servers."""
 
     def __init__(self, url: str, token: str) -> None:
         self._address = urlsplit(url)
@@ -102,21 +104,24 @@ class Line:
 
 
 def value_of(hold: dict[str, Any]) -> Decimal:
-    """What a hold holds: money, or quota of its only bucket."""
+    """Return what a hold keeps: money, or quota of its only bucket."""
     held = hold["reserved"]
     return Decimal(held["wallet"]) + sum((Decimal(one["reserved"]) for one in held["buckets"]), Decimal(0))
 
 
 @dataclass
 class Load:
-    """What the clients know. A hold counts from its answer until its end is asked for, what is settled of it for ever:
-    never more than what is really held and burned. So where it is more than there was, that was overspent."""
+    """State of a load, as its clients see it.
+
+    A hold counts from its answer until its end is requested; settled usage counts for ever. The sum is therefore never
+    more than what is really held and burned, and a sum above the balance proves that the account was overspent.
+    """
 
     urls: list[str]
     token: str
     balances: dict[str, Decimal]
     tokens: dict[str, int]
-    """How many tokens an account pays for."""
+    """Number of output tokens that the balance of each account pays for."""
     taken: dict[str, Decimal] = field(default_factory=dict)
     settled: dict[str, Decimal] = field(default_factory=dict)
     left_open: list[tuple[str, str, Decimal]] = field(default_factory=list)
@@ -131,11 +136,11 @@ class Load:
 
     @property
     def proven(self) -> bool:
-        """Whether money was overspent. Of a bucket, holds that are too much are decided anew before SQL is asked."""
+        """True if money was overspent. Excess holds on a bucket prove nothing: they are decided anew first."""
         return any(self.balances[account] == MONEY for account in self.overspent)
 
     async def run(self) -> None:
-        """Every client's turns; they end early, and leave what they hold, once money was overspent."""
+        """Run all clients. Once money was overspent, they stop early and leave their holds open."""
         await asyncio.gather(*(self._client(number) for number in range(CLIENTS)))
 
     async def _client(self, number: int) -> None:
@@ -144,7 +149,7 @@ class Load:
         await line.open()
         accounts = list(self.balances)
         for _ in range(TURNS):
-            # Most turns meet on one account, and two large parts are more than there is.
+            # Most turns use the same account, and two large parts exceed its balance.
             account = accounts[0] if chance.random() < 0.6 else chance.choice(accounts)
             part = chance.choice((0.002, 0.05, 0.4, 0.6, 0.7))
             asked = max(2, int(self.tokens[account] * part) // 2 * 2)
@@ -189,7 +194,7 @@ class Load:
 
 
 def seen_in_sql(api: Api, accounts: list[str]) -> dict[str, Decimal]:
-    """What is free, by account."""
+    """Return the free amount of each account."""
     assert api.info.admin_database_url is not None
     with psycopg.connect(api.info.admin_database_url, autocommit=True) as connection:
         connection.execute("SET search_path = tokenbill")
@@ -197,7 +202,7 @@ def seen_in_sql(api: Api, accounts: list[str]) -> dict[str, Decimal]:
 
 
 def loaded(api: Api, admin: httpx.Client, urls: list[str]) -> tuple[Load, dict[str, Decimal]]:
-    """Two accounts with money and one with a package, after the load; and the least that SQL ever saw to be free."""
+    """Run the load on two accounts with money and one with a package; return it and the least free amounts in SQL."""
     wallets, package = [opened(api, admin, str(MONEY)) for _ in range(2)], opened(api, admin, "0", "token-9.9")
     balances = dict.fromkeys(wallets, MONEY) | {package: Decimal(10_000_000)}
     tokens = {}
@@ -230,7 +235,7 @@ def test_nobody_holds_what_is_not_there(api: Api, admin: httpx.Client) -> None:
         load.take(account, -value)
         assert admin.post(f"{path}/release").status_code == 200
     for account, before in load.balances.items():
-        # Nothing was lost either: once all that was settled is burned, the rest is there, and all of it is free.
+        # Nothing was lost either: once all settled usage is burned, the rest of the balance is there and free.
         rest = before - load.settled[account]
 
         def burned(account: str = account, rest: Decimal = rest) -> bool:

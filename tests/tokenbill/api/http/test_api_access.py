@@ -1,4 +1,4 @@
-"""Who may call what: nothing without a key but health, each role its own part, a scoped key its own account."""
+"""Access rules: only health pages without a key, each role its own rights, a bound key its own account."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The OpenAPI document: requests made from it are answered as it says, and every address needs its role."""
+"""The OpenAPI document: answers to generated requests match it, and every address requires its role."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import pytest
 from api_rig import Api, check_problem
 
 from billing.store.api.keys import ROLES
+from schemas.refusal_codes import COMMAND, REQUEST, codes_of
 from tokenbill.api.app import create_app
 from tokenbill.api.context import ApiSettings
 from tokenbill.api.http.auth import RIGHTS
-from tokenbill.api.http.problems import KINDS, REFUSALS
 
 ROOT = Path(__file__).resolve().parents[4]
 DOCUMENT: dict[str, Any] = create_app(ApiSettings("", "postgresql://nowhere/x", 1)).openapi()
@@ -35,7 +35,7 @@ RIGHT_OF = {
     "rating groups": "correct",
     "suspense": "read",
 }
-"""By tag: what the role of a caller must allow."""
+"""Right that the caller's role must have, by tag."""
 
 
 def concrete(path: str) -> str:
@@ -82,25 +82,28 @@ def test_the_served_document_is_this_one(admin: httpx.Client) -> None:
 
 
 def test_every_code_is_in_the_page_about_the_api() -> None:
-    page = (ROOT / "docs" / "http-api.md").read_text(encoding="utf-8")
-    missing = [code for code, kind in (KINDS | REFUSALS).items() if f"| `{code}` | {kind.status} |" not in page]
+    codes = (ROOT / "docs" / "reference" / "refusals.md").read_text(encoding="utf-8")
+    rows = codes_of(REQUEST) | codes_of(COMMAND)
+    missing = [code for code, row in rows.items() if f"| `{code}` | {row.status} |" not in codes]
     assert missing == []
+    page = (ROOT / "docs" / "http-api.md").read_text(encoding="utf-8")
+    assert "reference/refusals.md" in page
     for method, path in OPERATIONS:
         assert f"`{method.upper()} {path}`" in page
 
 
 def reasons_in(source: str) -> set[str]:
-    """The reasons of the refusals that a module makes."""
+    """Return the reasons of the refusals that a module makes."""
     calls = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
     made = (call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "Refusal")
     return {str(call.args[0].value) for call in made if call.args and isinstance(call.args[0], ast.Constant)}
 
 
 def test_every_refusal_of_a_rule_has_a_code_with_a_status() -> None:
-    """A new one goes into ``REFUSALS`` of tokenbill/api/http/problems.py and into the table of docs/http-api.md."""
-    found = set[str]().union(*(reasons_in(path.read_text()) for path in (ROOT / "billing").glob("*.py")))
+    """A new reason needs a row in schemas/refusal_codes.py, from which docs/reference/refusals.md is written."""
+    found = set[str]().union(*(reasons_in(path.read_text()) for path in (ROOT / "billing").rglob("*.py")))
     assert len(found) > 15
-    assert found - REFUSALS.keys() == set()
+    assert found - codes_of(COMMAND).keys() - codes_of(REQUEST).keys() == set()
 
 
 def test_requests_made_from_the_document_are_answered_as_it_says(api: Api) -> None:

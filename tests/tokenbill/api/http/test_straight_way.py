@@ -1,5 +1,7 @@
-"""``POST /v1/reservations`` passes no router, and whoever calls it cannot tell: refusals, bounds and headers are those
-of every other address. An answer is one packet."""
+"""``POST /v1/reservations`` bypasses the router, but its refusals, limits and headers are those of every other address.
+
+Each answer is one packet.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands over HTTP: done once under a key, whatever is repeated, refused with the rule's own code, found again."""
+"""Commands over HTTP: executed once per idempotency key, refused with the rule's own code, and found again later."""
 
 from __future__ import annotations
 
@@ -9,21 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from api_rig import Api, check_problem, until
-
-
-def order(client: httpx.Client, path: str, body: Any, key: str, **headers: str) -> httpx.Response:
-    return client.post(path, json=body, headers={"idempotency-key": key, **headers})
-
-
-def opened(api: Api, name: str = "a", top_up: str | None = None) -> str:
-    """A new account, with money in its wallet where asked for."""
-    account, client = api.name(name), api.clients["operator"]
-    answer = order(client, "/v1/accounts", {"account": account, "currency": "CNY"}, f"open-{account}")
-    assert answer.status_code == 201, answer.text
-    if top_up is not None:
-        body = {"amount": top_up, "payment_ref": "first"}
-        assert order(client, f"/v1/accounts/{account}/top-ups", body, f"top-{account}").status_code == 201
-    return account
+from api_steps import opened, order
 
 
 def wallet(api: Api, account: str) -> str:

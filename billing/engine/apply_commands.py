@@ -1,0 +1,208 @@
+"""Application of the account commands of a commit, in log order: one decision and one outcome per command.
+
+Never: a rule of a command (:mod:`billing.decide.command_rules`), SQL, Kafka, the clock.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from pydantic_core import PydanticCustomError
+
+from billing.accounts.account import Account
+from billing.accounts.command_context import CommandContext
+from billing.calculator.interface import Calculator
+from billing.catalog.model import Catalog
+from billing.commits.commit_record import Finding, PartitionState
+from billing.commits.input_batch import InputBatch
+from billing.corrections.correct import CORRECTION_POSTED, HISTORY_DIFFERS, correct
+from billing.corrections.history import AccountHistory, Step
+from billing.decide.carry_out import carry_out
+from billing.decide.command_rules import decide
+from billing.engine.commit_draft import CommitDraft, forward_number
+from billing.engine.loader import Loader, load_missing
+from billing.log_time import DecidedAt, TimeLimits, decided_at
+from schemas.commands import CollectBill, Command, CorrectUsage, TopUpWallet, VoidUsage, parse_command
+from schemas.fields import check_name
+from schemas.refusals import Refusal
+from schemas.routing import partition_of
+from schemas.topics import COMMAND_FORWARDED_TOPIC, COMMAND_TOPIC
+
+_CORRECTING = (VoidUsage.TYPE.encode(), CorrectUsage.TYPE.encode())
+ACCEPTED = "accepted"
+UNKNOWN_SUBJECT = "unknown"
+"""Subject of the outcome of a command that names no account, neither in its event nor in its record's key."""
+
+
+class CommandApplier:
+    """Applier of commands to the accounts of one partition; it keeps the histories that corrections need."""
+
+    def __init__(self, state: PartitionState, loader: Loader, calculator: Calculator) -> None:
+        self._state = state
+        self._loader = loader
+        self._calculator = calculator
+        self._prepared: dict[str, AccountHistory] | Refusal = {}
+
+    def decide_by(self, catalog_epoch: int, catalog: Catalog, limits: TimeLimits | None) -> None:
+        """Use this catalogue and these limits from now on."""
+        self._catalog_epoch, self._catalog, self._limits = catalog_epoch, catalog, limits
+        self._plan_of = catalog.plans_by_key().__getitem__
+
+    def prepare(self, batches: Sequence[InputBatch]) -> None:
+        """Read the histories of the accounts whose usage these batches correct, which may take seconds.
+
+        Optional: :meth:`apply` reads what was not prepared.
+        """
+        named: list[Command] = []
+        for batch in batches:
+            if batch.topic in (COMMAND_TOPIC, COMMAND_FORWARDED_TOPIC):
+                may_correct = (one for one in batch.records if any(mark in (one.value or b"") for mark in _CORRECTING))
+                parsed = (parse_command(record.value, record.headers) for record in may_correct)
+                named += [one for one in parsed if isinstance(one, Command)]
+        known = self._loader.known_commands([(one.source, one.id) for one in named]) if named else {}
+        self._prepared = {}
+        self._prepared = self._histories(one for one in named if (one.source, one.id) not in known)
+
+    def forget_prepared(self) -> None:
+        """Drop the prepared histories, because a commit has made them stale."""
+        self._prepared = {}
+
+    def apply(self, batch: InputBatch, log_time_us: int, draft: CommitDraft) -> int:
+        """Apply a batch of commands to the accounts and the draft; return the log time after it."""
+        records = draft.undropped(batch, "commands_dropped")
+        forwarded = batch.topic == COMMAND_FORWARDED_TOPIC
+        parsed = [
+            parse_command(record.value, record.headers, messages=forwarded and forward_number(record) is not None)
+            for record in records
+        ]
+        mine = [
+            command
+            for command in parsed
+            if isinstance(command, Command) and self._target(command.account) == self._state.partition
+        ]
+        load_missing(self._loader, self._calculator, (command.account for command in mine))
+        known = self._loader.known_commands([(command.source, command.id) for command in mine])
+        known.update(((source, id_), outcome) for source, id_, outcome in draft.commands_seen)
+        histories = self._histories(command for command in mine if (command.source, command.id) not in known)
+        refs = [
+            (command.account, command.data.payment_ref)
+            for command in mine
+            if isinstance(command.data, TopUpWallet | CollectBill)
+        ]
+        payments = self._loader.known_payments(refs) | set(draft.payments)
+        for record, command in zip(records, parsed, strict=True):
+            log_time_us = max(log_time_us, record.timestamp * 1000)
+            if isinstance(command, Refusal):
+                draft.counts.commands_rejected += 1
+                subject = command.account or _name_in(record.key) or UNKNOWN_SUBJECT
+                draft.outcome(subject, command, None, command.code, command.detail)
+                continue
+            target = self._target(command.account)
+            if target != self._state.partition:
+                draft.forward(batch.topic, record, target)
+                draft.counts.commands_forwarded += 1
+            elif (command.source, command.id) in known:
+                draft.counts.commands_duplicate += 1
+            elif self._apply_command(command, log_time_us, payments, histories, draft):
+                known[command.source, command.id] = ACCEPTED
+                draft.commands_seen.append((command.source, command.id, ACCEPTED))
+        return log_time_us
+
+    def _apply_command(
+        self,
+        command: Command,
+        log_time_us: int,
+        payments: set[tuple[str, str]],
+        histories: dict[str, AccountHistory] | Refusal,
+        draft: CommitDraft,
+    ) -> bool:
+        """Decide one command and return True if it is accepted.
+
+        Only an accepted command occupies its identity. A refused one may be sent again and accepted later
+        (docs/reference/account-commands.md, "Identity and order").
+        """
+        account = self._calculator.account(command.account)
+        now_us = log_time_us
+        if self._limits is None:
+            now_us = max(command.time_us, account.clock_us if account else 0)
+        at = decided_at(now_us, self._limits)
+
+        def rule(scene: CommandContext) -> Account | Refusal:
+            if isinstance(command.data, VoidUsage | CorrectUsage):
+                return self._correct(scene, at, histories, draft)
+            return decide(scene)
+
+        done = carry_out(
+            command,
+            account,
+            at,
+            rule,
+            self._catalog,
+            self._plan_of,
+            lambda owner, ref: (owner, ref) in payments,
+            draft.postings,
+        )
+        draft.tell(done.of_time)
+        for message in done.messages:
+            draft.send(message, now_us)
+        if done.account is not None:
+            self._calculator.put_account(done.account, stored=False)
+        if done.refusal is not None:
+            draft.counts.commands_rejected += 1
+            draft.outcome(command.account, command, command.type, done.refusal.code, done.refusal.detail)
+            return False
+        draft.counts.commands_accepted += 1
+        if isinstance(command.data, TopUpWallet | CollectBill):
+            payments.add((command.account, command.data.payment_ref))
+            draft.payments.append((command.account, command.data.payment_ref))
+        draft.accepted[command.account].append(Step(self._catalog_epoch, at, command))
+        draft.outcome(command.account, command, command.type, None, None)
+        draft.tell(done.events)
+        return True
+
+    def _histories(self, commands: Iterable[Command]) -> dict[str, AccountHistory] | Refusal:
+        """Return the histories, up to this commit, of the accounts whose usage the commands correct."""
+        if isinstance(self._prepared, Refusal):
+            return self._prepared
+        wanted = {one.account for one in commands if isinstance(one.data, VoidUsage | CorrectUsage)}
+        names = sorted(name for name in wanted - self._prepared.keys() if self._target(name) == self._state.partition)
+        found = self._loader.histories(self._state, names) if names else {}
+        return found if isinstance(found, Refusal) else self._prepared | found
+
+    def _correct(
+        self,
+        scene: CommandContext,
+        at: DecidedAt,
+        histories: dict[str, AccountHistory] | Refusal,
+        draft: CommitDraft,
+    ) -> Account | Refusal:
+        """Void or correct usage; add its postings, rollups, events and findings to the commit."""
+        name = scene.command.account
+        if scene.account is None:
+            return Refusal("unknown_account", f"account {name!r} was never opened")
+        if isinstance(histories, Refusal):
+            return histories
+        known = histories.get(name)
+        if known is None:
+            return Refusal("history_unavailable", f"what was decided for account {name!r} is not known here")
+        catalogs = {**known.catalogs, self._catalog_epoch: self._catalog}
+        history = AccountHistory([*known.steps, *draft.accepted[name]], catalogs)
+        corrected = correct(scene.command, scene.account, history, at, decide, self._catalog, self._plan_of)
+        if isinstance(corrected, Refusal):
+            if corrected.code == HISTORY_DIFFERS:
+                draft.findings.append(Finding(HISTORY_DIFFERS, corrected.detail))
+            return corrected
+        scene.postings.merge_lines(corrected.postings)
+        scene.events += corrected.events
+        draft.rollups += corrected.rollups
+        draft.posted += [(name, CORRECTION_POSTED, {"account": name} | data) for data in corrected.outcomes]
+        return corrected.account
+
+    def _target(self, account: str) -> int:
+        return partition_of(account, self._state.partitions)
+
+
+def _name_in(key: bytes | None) -> str | None:
+    """Return the account that a record's key names, or None if the key is not a valid name."""
+    try:
+        return check_name((key or b"").decode())
+    except (UnicodeDecodeError, PydanticCustomError):
+        return None

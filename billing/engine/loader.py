@@ -1,0 +1,46 @@
+"""Loading of stored data that a partition's memory lacks."""
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from billing.accounts.account import Account
+from billing.calculator.interface import Calculator
+from billing.commits.commit_record import PartitionState
+from billing.commits.identities import HashHour
+from billing.corrections.history import AccountHistory
+from schemas.refusals import Refusal
+
+
+class Loader(Protocol):
+    """Source of stored data that a partition's memory lacks: ``billing.store.Store``, or memory in ``simulate``."""
+
+    def load_accounts(self, ids: Sequence[str]) -> list[Account]:
+        """Return the accounts among ``ids`` that exist."""
+
+    def known_commands(self, ids: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        """Return the outcomes of the commands among ``ids`` that were decided before, by (source, id)."""
+
+    def known_payments(self, pairs: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Return the (account, payment_ref) among ``pairs`` that were used before."""
+
+    def load_hours(self, partition: int, hours: Sequence[int]) -> list[HashHour]:
+        """Return all identities stored under these hours."""
+
+    def histories(self, state: PartitionState, accounts: Sequence[str]) -> dict[str, AccountHistory] | Refusal:
+        """Return the known history of these accounts, from all commits of the partition so far.
+
+        Refused with ``history_unavailable``, ``history_not_kept`` or ``history_too_long`` if they cannot be read now.
+        """
+
+
+def load_missing(loader: Loader, calculator: Calculator, names: Iterable[str]) -> None:
+    """Load the accounts that the calculator does not hold."""
+    missing = sorted({name for name in names if calculator.account(name) is None})
+    if missing:
+        load_accounts(loader, calculator, missing)
+
+
+def load_accounts(loader: Loader, calculator: Calculator, names: Sequence[str]) -> None:
+    """Load accounts into the calculator; an account that does not exist is left out."""
+    for account in loader.load_accounts(names):
+        calculator.put_account(account, stored=True)
