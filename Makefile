@@ -27,7 +27,7 @@ down: build ## stop the local stack; its data stays
 check: build ## check style, types and import contracts only
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
-docs: build ## these pages as a site in build/site, every link checked
+docs: build ## build the documentation site in build/site, with every link checked
 	@$(BIN)/sphinx-build -W --keep-going -q -c docs -d build/doctrees -b html . build/site
 	@echo "build/site/index.html"
 

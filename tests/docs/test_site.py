@@ -3,16 +3,11 @@
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
+from markdown_pages import ROOT, broken_links, missing_paths, pages
 
-ROOT = Path(__file__).resolve().parents[2]
-MARKDOWN = MarkdownIt("commonmark").enable("table")
 BUILD = """
 import sys
 
@@ -24,71 +19,6 @@ sys.addaudithook(refuse)
 from sphinx.cmd.build import main
 sys.exit(main(sys.argv[1:]))
 """
-
-
-def pages() -> list[Path]:
-    """Every Markdown page that git knows, or would know after the next commit."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "*.md"],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-    ).stdout.decode()
-    return sorted({path for name in listed.split("\0") if name and (path := ROOT / name).is_file()})
-
-
-def _tokens(text: str) -> Iterator[Token]:
-    for token in MARKDOWN.parse(text):
-        yield token
-        yield from token.children or ()
-
-
-def headings(text: str) -> list[str]:
-    """The headings of a page as plain text."""
-    tokens = MARKDOWN.parse(text)
-    return [
-        "".join(part.content for part in after.children or () if part.type in ("text", "code_inline"))
-        for token, after in pairwise(tokens)
-        if token.type == "heading_open"
-    ]
-
-
-def anchors(text: str) -> set[str]:
-    """The anchors that a code host gives the headings of a page."""
-    found: set[str] = set()
-    for heading in headings(text):
-        plain = slug = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
-        number = 0
-        while slug in found:
-            number += 1
-            slug = f"{plain}-{number}"
-        found.add(slug)
-    return found
-
-
-def links(text: str) -> list[str]:
-    """The targets of links and images of a page."""
-    targets = (token.attrs.get("href") or token.attrs.get("src") for token in _tokens(text))
-    return [str(target) for target in targets if target]
-
-
-def broken_links(page: Path, text: str) -> list[str]:
-    """The relative links of a page whose file or heading does not exist."""
-    broken = []
-    for target in links(text):
-        if re.match(r"[a-z][a-z0-9+.-]*:", target, re.IGNORECASE):
-            continue
-        name, _, anchor = MarkdownIt().normalizeLinkText(target).partition("#")
-        file = (page.parent / name).resolve() if name else page
-        if name.startswith("/") or not file.is_relative_to(ROOT):
-            broken.append(f"{target}: leaves the repository")
-        elif name and not file.exists():
-            broken.append(f"{target}: there is no such file")
-        elif anchor and file.suffix == ".md":
-            content = text if file == page else file.read_text(encoding="utf-8")
-            if anchor not in anchors(content):
-                broken.append(f"{target}: there is no such heading")
-    return broken
 
 
 def build(source: Path, settings: Path, out: Path) -> subprocess.CompletedProcess[str]:
@@ -131,6 +61,15 @@ def test_links_that_resolve_pass() -> None:
         "```\n[i](nowhere.md)\n```\n"
     )
     assert broken_links(ROOT / "docs" / "page.md", text) == []
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_source_file_that_a_page_names_exists(page: Path) -> None:
+    assert missing_paths(page.read_text(encoding="utf-8")) == []
+
+
+def test_a_source_file_that_does_not_exist_is_found() -> None:
+    assert missing_paths("see `billing/nowhere.py`, `billing/ledger.py`, `a/b`") == ["billing/nowhere.py"]
 
 
 def test_the_site_builds_in_strict_mode_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
