@@ -32,7 +32,7 @@ LOG_TIME_MS = workload.START_US // 1000 + 3_600_000
 
 
 @dataclass(slots=True)
-class Seconds:
+class KernelSeconds:
     """Accumulated CPU time of this process, and wall-clock time, of one part of the work."""
 
     cpu: float = 0.0
@@ -50,15 +50,15 @@ class Seconds:
 
 
 @dataclass(slots=True)
-class Measured:
+class KernelMeasured:
     """The times of the three parts of a run."""
 
     events: int
-    decode: Seconds
-    apply: Seconds
-    effects: Seconds
+    decode: KernelSeconds
+    apply: KernelSeconds
+    effects: KernelSeconds
 
-    def rate(self, *parts: Seconds, wall: bool = False) -> float:
+    def rate(self, *parts: KernelSeconds, wall: bool = False) -> float:
         """Return events per second of these parts together, by CPU time or by wall-clock time."""
         return self.events / sum(part.wall if wall else part.cpu for part in parts)
 
@@ -104,7 +104,9 @@ def run(
     ]
 
 
-def _result(metric: str, core: Measured, plain: Measured, outputs: bool, conditions: dict[str, object]) -> Result:
+def _result(
+    metric: str, core: KernelMeasured, plain: KernelMeasured, outputs: bool, conditions: dict[str, object]
+) -> Result:
     parts = [core.decode, core.apply, core.effects] if outputs else [core.decode, core.apply]
     plain_parts = [plain.decode, plain.apply, plain.effects] if outputs else [plain.decode, plain.apply]
     speed, plain_speed = core.rate(*parts), plain.rate(*plain_parts)
@@ -143,14 +145,14 @@ def _prepared(calculator: Calculator, names: list[str]) -> Calculator:
     return calculator
 
 
-def measure(calculator: Calculator, records: Sequence[Record], batch: int) -> Measured:
+def measure(calculator: Calculator, records: Sequence[Record], batch: int) -> KernelMeasured:
     """Decode, decide and render all records, in batches of ``batch``.
 
     Raises:
         WrongWork: not every event was rated.
     """
     rated = 0
-    measured = Measured(len(records), Seconds(), Seconds(), Seconds())
+    measured = KernelMeasured(len(records), KernelSeconds(), KernelSeconds(), KernelSeconds())
     for commit_no, start in enumerate(range(0, len(records), batch), start=1):
         usage = UsageBatch(0, 1, records[start : start + batch], 0, TimeLimits())
         measured.decode.begin()

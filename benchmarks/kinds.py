@@ -23,8 +23,8 @@ from billing.decide.roll_forward import roll_forward
 from billing.ledger import Postings
 from schemas.times import DAY_US
 
-CATALOG_DIR = Path(__file__).resolve().parent / "kinds_catalog"
-BATCH = 10_000
+KINDS_CATALOG_DIR = Path(__file__).resolve().parent / "kinds_catalog"
+BATCH_RECORDS = 10_000
 _MUCH_PICO = 10**17
 
 
@@ -58,7 +58,7 @@ def _subscriber(name: str, plans: Catalog, plan: str = "monthly", ended: int = 0
     return account
 
 
-KINDS = (
+WORKLOAD_KINDS = (
     Kind("kinds.package", _package),
     Kind("kinds.reserved", _package, b'"reservation":"rsv-0123456789abcdef"'),
     Kind("kinds.subscriber", _subscriber),
@@ -78,12 +78,12 @@ KINDS = (
 
 def run(events: int = 40_000, accounts: int = 4_000) -> list[Result]:
     """Measure each kind: microseconds of CPU time per event. The ratio is the package account's time divided by it."""
-    base, more = workload.catalog(), load_folder(CATALOG_DIR)
+    base, more = workload.catalog(), load_folder(KINDS_CATALOG_DIR)
     plans = Catalog((*base.price_books, *more.price_books), (*base.plans, *more.plans))
     names = workload.account_names(accounts)
     values = workload.events(events, names, 0, 1)
     results: list[Result] = []
-    for kind in KINDS:
+    for kind in WORKLOAD_KINDS:
         took = _microseconds(kind, plans, names, values)
         first = results[0].value if results else took
         conditions = machine() | {"events": events, "accounts": accounts, "baseline": "kinds.package of the same run"}
@@ -99,5 +99,5 @@ def _microseconds(kind: Kind, plans: Catalog, names: list[str], values: list[byt
         calculator.put_account(kind.make(name, plans), stored=True)
     changed = (value.replace(b'"reservation":null', kind.data) for value in values)
     records = [record_of(offset, value) for offset, value in enumerate(changed)]
-    measured = measure(calculator, records, BATCH)
+    measured = measure(calculator, records, BATCH_RECORDS)
     return 1e6 / measured.rate(measured.decode, measured.apply, measured.effects)

@@ -18,7 +18,6 @@ from billing.catalog import Catalog
 from billing.commits.commit_record import PartitionState
 from schemas.routing import partition_of
 
-PARTITIONS = 4
 GOAL_BYTES = 400
 _AT_ONCE = 20_000
 
@@ -41,7 +40,7 @@ def _grown(load: "_Load", accounts: int) -> Result:
     conditions = machine() | {
         "accounts": accounts,
         "buckets_an_account": 1,
-        "partitions": PARTITIONS,
+        "partitions": workload.PARTITIONS,
         "grown_mb": round(grown / 1e6),
         "baseline": f"the goal, {GOAL_BYTES} bytes, divided by the value",
     }
@@ -54,9 +53,9 @@ class _Load:
     def __init__(self, metric: str, kind: Callable[[list[str], Catalog], Iterator[Account]]) -> None:
         self.metric, self.kind = metric, kind
         self._plans = workload.catalog()
-        self._calculators = [CompiledCalculator() for _ in range(PARTITIONS)]
+        self._calculators = [CompiledCalculator() for _ in range(workload.PARTITIONS)]
         for partition, calculator in enumerate(self._calculators):
-            calculator.load(PartitionState(partition, PARTITIONS))
+            calculator.load(PartitionState(partition, workload.PARTITIONS))
             calculator.set_catalog(self._plans)
 
     def put(self, accounts: int) -> None:
@@ -72,7 +71,7 @@ class _Load:
         return self._of(name).account(name)
 
     def _of(self, name: str) -> CompiledCalculator:
-        return self._calculators[partition_of(name, PARTITIONS)]
+        return self._calculators[partition_of(name, workload.PARTITIONS)]
 
 
 def _resident() -> int:

@@ -28,10 +28,9 @@ from streams.send.send_commands import send_commands
 from tokenbill import stack
 from tokenbill.stack import StackInfo
 
-PARTITIONS = 4
 BASELINE_EVENTS = 60_000
-PATIENCE_SECONDS = 900
-WARM_PART = 5
+BENCH_PATIENCE_SECONDS = 900
+PIPELINE_WARM_PART = 5
 _EPOCHS: LiteralString = "SELECT sum(epoch) FROM tokenbill.partition_state"
 _RATED: LiteralString = "SELECT coalesce(sum(rated), 0) FROM tokenbill.commit"
 _COMMANDS: LiteralString = "SELECT count(*) FROM tokenbill.command_seen"
@@ -39,7 +38,7 @@ _DEPTH: LiteralString = "SELECT count(*) FROM tokenbill.outbox"
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class PipelineMeasured:
     """Times of a run, in seconds since the first partition was acquired."""
 
     committed_seconds: float
@@ -59,7 +58,7 @@ def run(events: int = 1_000_000, accounts: int = 100_000, workers: int = 1) -> l
         data_dir = Path(folder)
         try:
             console.print("starting Kafka and PostgreSQL")
-            started = stack.start(data_dir, workers=workers, partitions=PARTITIONS)
+            started = stack.start(data_dir, workers=workers, partitions=workload.PARTITIONS)
             names = workload.account_names(accounts)
             _open_accounts(started, names, console)
             stack.start(data_dir, workers=0)
@@ -83,7 +82,7 @@ def run(events: int = 1_000_000, accounts: int = 100_000, workers: int = 1) -> l
         "combinations": len(workload.COMBINATIONS),
         "sources": "numbered",
         "workers": workers,
-        "partitions": PARTITIONS,
+        "partitions": workload.PARTITIONS,
         "fsync": True,
         "published": "usage.rated, package.balance",
         "committed_events_per_second": round(events / measured.committed_seconds),
@@ -99,7 +98,7 @@ def _open_accounts(started: StackInfo, names: list[str], console: Console) -> No
     store.publish(workload.catalog())
     console.print(f"opening {len(names):,} accounts with a package each")
     sent = send_commands(_kafka(started), workload.commands(names))
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + BENCH_PATIENCE_SECONDS
     while _scalar(started, _COMMANDS) < sent or _scalar(started, _DEPTH):
         if time.monotonic() > deadline:
             raise BenchFailed("the accounts were not opened in time")
@@ -109,9 +108,9 @@ def _open_accounts(started: StackInfo, names: list[str], console: Console) -> No
 def _write_events(started: StackInfo, events: int, names: list[str]) -> None:
     failures: list[Any] = []
     producer = input_producer(_kafka(started), lambda error, _: failures.append(error) if error else None)
-    for partition in range(PARTITIONS):
-        own = events // PARTITIONS + (partition < events % PARTITIONS)
-        for value in workload.events(own, names, partition, PARTITIONS, seed=partition + 1):
+    for partition in range(workload.PARTITIONS):
+        own = events // workload.PARTITIONS + (partition < events % workload.PARTITIONS)
+        for value in workload.events(own, names, partition, workload.PARTITIONS, seed=partition + 1):
             while True:
                 try:
                     producer.produce(USAGE_TOPIC, value, None, partition)
@@ -123,11 +122,11 @@ def _write_events(started: StackInfo, events: int, names: list[str]) -> None:
         raise BenchFailed(f"{left} events not written, {len(failures)} refused")
 
 
-def _watch(started: StackInfo, events: int, epochs: int, console: Console) -> Measured:
+def _watch(started: StackInfo, events: int, epochs: int, console: Console) -> PipelineMeasured:
     """Wait until everything is committed and published; return the times."""
     begun = warm = committed = 0.0
     warm_rated = 0
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + BENCH_PATIENCE_SECONDS
     with psycopg.connect(_database(started), autocommit=True) as connection:
 
         def ask(query: LiteralString) -> int:
@@ -140,7 +139,7 @@ def _watch(started: StackInfo, events: int, epochs: int, console: Console) -> Me
                 begun = now if ask(_EPOCHS) > epochs else 0.0
             elif not committed:
                 rated = ask(_RATED)
-                if not warm and rated >= events // WARM_PART:
+                if not warm and rated >= events // PIPELINE_WARM_PART:
                     warm, warm_rated = now, rated
                 if rated < events:
                     time.sleep(0.05)
@@ -150,14 +149,14 @@ def _watch(started: StackInfo, events: int, epochs: int, console: Console) -> Me
             if committed and not ask(_DEPTH):
                 console.print(f"published after {time.monotonic() - begun:.1f} s")
                 done = time.monotonic()
-                return Measured(committed - begun, done - begun, (events - warm_rated) / (done - warm))
+                return PipelineMeasured(committed - begun, done - begun, (events - warm_rated) / (done - warm))
             time.sleep(0.05)
-    raise BenchFailed(f"{events} events were not committed and published within {PATIENCE_SECONDS} s")
+    raise BenchFailed(f"{events} events were not committed and published within {BENCH_PATIENCE_SECONDS} s")
 
 
 def _baseline(started: StackInfo, events: int, accounts: int) -> float:
     command = [sys.executable, "-m", "benchmarks.plain_faust", _kafka(started), USAGE_TOPIC, str(events), str(accounts)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=BENCH_PATIENCE_SECONDS, check=False)
     found = re.search(r"events_per_second (\d+)", done.stdout)
     if found is None:
         raise BenchFailed(f"the plain Faust agent did not finish: {done.stderr[-2000:]}")

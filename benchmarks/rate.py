@@ -16,7 +16,7 @@ from billing.calculator.core_rater import CompiledRater
 from billing.pricing.lines import BookRater, encode_line
 from tokenbill.commands.rate import rate_lines
 
-BOOK = "bench"
+BENCH_BOOK = "bench"
 
 
 def measure(values: list[bytes], baseline_events: int) -> Result:
@@ -30,7 +30,7 @@ def measure(values: list[bytes], baseline_events: int) -> Result:
         folder = Path(name)
         events, rated, plainly = folder / "events.jsonl", folder / "rated.jsonl", folder / "plainly.jsonl"
         events.write_bytes(b"\n".join(values) + b"\n")
-        core, plain = CompiledRater(catalog, BOOK), BookRater(catalog, BOOK)
+        core, plain = CompiledRater(catalog, BENCH_BOOK), BookRater(catalog, BENCH_BOOK)
 
         def compiled_path() -> None:
             with events.open("rb") as source, rated.open("wb") as target:

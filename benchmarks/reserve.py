@@ -36,9 +36,8 @@ from schemas.routing import partition_of
 from tokenbill import stack
 from tokenbill.stack import StackInfo
 
-PARTITIONS = 4
 GOAL_MS = 10.0
-WARM_PART = 4
+RESERVE_WARM_PART = 4
 """One part in this many, the first answers, is not counted.
 
 In the first seconds, a newly started PostgreSQL process touches each page of its memory for the first time.
@@ -47,7 +46,7 @@ _AT_ONCE = 20_000
 
 
 @dataclass(slots=True)
-class Measured:
+class ReserveMeasured:
     """Latencies after the warm-up, number of refusals, and CPU time of the servers."""
 
     seconds: list[float] = field(default_factory=list)
@@ -71,7 +70,7 @@ def run(requests: int = 60_000, accounts: int = 1_000_000, clients: int = 16, ra
         data_dir = Path(folder)
         try:
             console.print("starting the stack")
-            started = stack.start(data_dir, workers=1, partitions=PARTITIONS)
+            started = stack.start(data_dir, workers=1, partitions=workload.PARTITIONS)
             if started.admin_database_url is None or started.database_url is None or started.api is None:
                 raise RuntimeError("the stack started without addresses")
             with closing(Store(started.database_url)) as store:
@@ -109,9 +108,9 @@ def run(requests: int = 60_000, accounts: int = 1_000_000, clients: int = 16, ra
 def load_accounts(admin_database_url: str, names: list[str]) -> None:
     """Copy open accounts with one subscription each into the tables, partition by partition."""
     plans = workload.catalog()
-    by_partition: list[list[str]] = [[] for _ in range(PARTITIONS)]
+    by_partition: list[list[str]] = [[] for _ in range(workload.PARTITIONS)]
     for name in names:
-        by_partition[partition_of(name, PARTITIONS)].append(name)
+        by_partition[partition_of(name, workload.PARTITIONS)].append(name)
     with psycopg.connect(_libpq(admin_database_url), autocommit=True) as connection:
         connection.execute("SET search_path = tokenbill")
         for partition, mine in enumerate(by_partition):
@@ -133,17 +132,17 @@ def _libpq(url: str) -> str:
 
 def measure(
     started: StackInfo, url: str, token: str, names: list[str], requests: int, clients: int, rate: int | None
-) -> Measured:
+) -> ReserveMeasured:
     """Reserve with ``clients`` concurrent clients. The first quarter of the answers is not counted."""
     seconds = 0.0 if rate is None else clients / rate
     bodies = _bodies(names, requests, token, urlsplit(url).netloc)
-    measured = Measured()
+    measured = ReserveMeasured()
     api = psutil.Process(started.pids["api"])
     database = psutil.Process(started.pids["postgresql"])
 
     async def everyone() -> None:
         await asyncio.gather(
-            *(_client(url, bodies, requests // WARM_PART // clients, None, 0.0) for _ in range(clients))
+            *(_client(url, bodies, requests // RESERVE_WARM_PART // clients, None, 0.0) for _ in range(clients))
         )
         api_cpu, database_cpu, stolen, begun = _cpu(api), _cpu(database), _stolen(), time.perf_counter()
         await asyncio.gather(*(_client(url, bodies, None, measured, seconds) for _ in range(clients)))
@@ -194,7 +193,9 @@ class _Client(asyncio.Protocol):
     It sends a request when the previous answer is complete and ``seconds`` have passed since that request was due.
     """
 
-    def __init__(self, bodies: Iterator[bytes], limit: int | None, measured: Measured | None, seconds: float) -> None:
+    def __init__(
+        self, bodies: Iterator[bytes], limit: int | None, measured: ReserveMeasured | None, seconds: float
+    ) -> None:
         self._bodies, self._left, self._measured, self._seconds = bodies, limit, measured, seconds
         self._due = time.perf_counter() + random.random() * seconds
         self._answer = b""
@@ -250,7 +251,7 @@ class _Client(asyncio.Protocol):
 
 
 async def _client(
-    url: str, bodies: Iterator[bytes], limit: int | None, measured: Measured | None, seconds: float
+    url: str, bodies: Iterator[bytes], limit: int | None, measured: ReserveMeasured | None, seconds: float
 ) -> None:
     """Run one client until there are no more requests, or until ``limit`` requests are sent."""
     address = urlsplit(url)

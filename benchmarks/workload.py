@@ -20,6 +20,8 @@ from billing.packages.grants import grant_package
 from schemas.routing import partition_of
 from schemas.times import parse_time_us
 
+PARTITIONS = 4
+"""Partitions of the stack that a benchmark starts."""
 CATALOG_DIR = Path(__file__).resolve().parent / "catalog"
 START_US = parse_time_us("2026-11-22T00:00:00Z")
 PLAN, MONTHLY_PLAN = "bench", "bench-month"

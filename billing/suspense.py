@@ -16,12 +16,12 @@ from schemas.times import format_time_us
 from schemas.topics import FORWARD_NUMBER_HEADER, FORWARD_ORIGIN_HEADER
 from schemas.usage import UsageEvent, parse_usage
 
-OPEN, RESUBMITTED, RATED, REJECTED_AGAIN = "open", "resubmitted", "rated", "rejected_again"
+SUSPENSE_OPEN, RESUBMITTED, RATED, REJECTED_AGAIN = "open", "resubmitted", "rated", "rejected_again"
 """States: not resubmitted; resubmitted and not decided yet; rated, now or before (a duplicate); rejected again, which
 is replaced by a newer row."""
-STATES = (OPEN, RESUBMITTED, RATED, REJECTED_AGAIN)
+STATES = (SUSPENSE_OPEN, RESUBMITTED, RATED, REJECTED_AGAIN)
 
-Headers = tuple[tuple[str, bytes | None], ...]
+RecordHeaders = tuple[tuple[str, bytes | None], ...]
 _OWN_HEADERS = frozenset((FORWARD_ORIGIN_HEADER, FORWARD_NUMBER_HEADER))
 
 
@@ -62,7 +62,7 @@ class SuspendedRecord:
     sequence: int | None
     account: str | None
     key: bytes | None
-    headers: Headers
+    headers: RecordHeaders
     value: bytes | None
 
 
@@ -139,7 +139,7 @@ class SentAgain:
 
     partition: int
     key: bytes | None
-    headers: Headers
+    headers: RecordHeaders
     value: bytes | None
 
 

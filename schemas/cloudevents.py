@@ -17,7 +17,7 @@ from typing import Annotated, Any
 from pydantic import Field, PlainValidator, ValidationError, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from schemas.fields import JsonReal, Name, SequenceNumber, TimeUs, Wire, explain, show
+from schemas.fields import JsonReal, Name, SequenceNumber, TimeUs, WireText, explain, show
 from schemas.refusals import Refusal, record_refusal
 from schemas.times import format_time_us
 from schemas.upcast import current_type, upcast
@@ -37,7 +37,7 @@ def _check_specversion(value: object) -> str:
     return value
 
 
-class Attributes(Wire):
+class Attributes(WireText):
     """The context attributes that are read; extension attributes are ignored."""
 
     specversion: Annotated[str, PlainValidator(_check_specversion), WithJsonSchema({"const": "1.0"})] = Field(

@@ -23,7 +23,7 @@ from schemas.fields import (
     PositivePico,
     TimeUs,
     VersionNumber,
-    Wire,
+    WireText,
     check_credit_pico,
     explain,
     one_of,
@@ -42,7 +42,7 @@ def _word(*choices: str) -> Any:
     return WithJsonSchema({"enum": [*choices, None], "type": ["string", "null"]})
 
 
-Payment = Annotated[str, one_of(*PAYMENTS), _word(*PAYMENTS)]
+PaymentKind = Annotated[str, one_of(*PAYMENTS), _word(*PAYMENTS)]
 PayFrom = Annotated[str, one_of(*PAY_FROM), _word(*PAY_FROM)]
 Effective = Annotated[str, one_of(*EFFECTIVE), _word(*EFFECTIVE)]
 
@@ -66,7 +66,7 @@ Cycles = Annotated[int, Field(strict=True, ge=0)]
 BillDay = Annotated[int, Field(strict=True, ge=1, le=28)]
 DueDays = Annotated[int, Field(strict=True, ge=0, le=365)]
 CreditLimit = Annotated[int, PlainValidator(check_credit_pico), WithJsonSchema(MONEY_SCHEMA)]
-Counts = Annotated[
+UsageCounts = Annotated[
     tuple[tuple[str, int], ...],
     PlainValidator(_read_counts),
     WithJsonSchema(
@@ -79,7 +79,7 @@ Counts = Annotated[
 ]
 
 
-class CommandData(Wire):
+class CommandData(WireText):
     """The ``data`` of a command; ``TYPE`` is the command's type."""
 
     TYPE: ClassVar[str]
@@ -91,7 +91,7 @@ class OpenAccount(CommandData):
     TYPE: ClassVar[str] = "account.opened.v1"
     currency: Currency = Field(description="the currency of the account, such as CNY")
     price_book: Name | None = Field(default=None, description="the price book; required if several books fit")
-    payment: Payment = Field(default="prepaid", description="prepaid or postpaid")
+    payment: PaymentKind = Field(default="prepaid", description="prepaid or postpaid")
     credit_limit_pico: CreditPico | None = Field(
         default=None, alias="credit_limit", description="how far the wallet may fall below zero, currency"
     )
@@ -223,7 +223,7 @@ class CorrectUsage(CommandData):
     TYPE: ClassVar[str] = "usage.corrected.v1"
     source: Name = Field(description="the source of the usage event")
     id: Name = Field(description="the id of the usage event")
-    usage: Counts = Field(description="the correct counts by disjoint meter")
+    usage: UsageCounts = Field(description="the correct counts by disjoint meter")
     reason: Name = Field(description="why")
 
 

@@ -21,10 +21,8 @@ from typing import Any
 
 from schemas.counts import check_count
 from schemas.fields import show
-from schemas.meters import canonical_counts
+from schemas.meters import Counts, canonical_counts
 from schemas.refusals import Refused
-
-Counts = tuple[tuple[str, int], ...]
 
 
 def _mismatch(detail: str) -> Refused:

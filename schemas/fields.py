@@ -32,7 +32,7 @@ _SEQUENCE = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
 _CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
 
 
-class Wire(BaseModel):
+class WireText(BaseModel):
     """A body read from the wire: immutable, and unknown fields are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")

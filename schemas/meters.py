@@ -2,6 +2,9 @@
 
 from collections.abc import Iterable, Mapping
 
+Counts = tuple[tuple[str, int], ...]
+"""(meter, count) in canonical order, without zeros."""
+
 TOKEN_METERS: tuple[str, ...] = (
     "input",
     "cache_read",

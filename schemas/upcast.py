@@ -8,8 +8,8 @@ import re
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
-Body = dict[str, Any]
-Upcaster = Callable[[Body], Body]
+EventData = dict[str, Any]
+Upcaster = Callable[[EventData], EventData]
 
 UPCASTERS: MutableMapping[tuple[str, int], Upcaster] = {}
 """(name without version, version) to the upcaster to the next version; empty while every type has version 1 only."""
@@ -28,7 +28,7 @@ def current_type(event_type: str) -> str:
     return f"{name}.v{version}"
 
 
-def upcast(event_type: str, body: Body) -> tuple[str, Body]:
+def upcast(event_type: str, body: EventData) -> tuple[str, EventData]:
     """Upcast ``data`` of any known version; return the current type and its body."""
     match = _VERSIONED.fullmatch(event_type)
     if match is None:

@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 from schemas.cloudevents import Envelope, read_envelope
 from schemas.counts import check_count
 from schemas.dialects import DIALECTS, disjoint_counts
-from schemas.fields import Name, Text, Wire, check_text, explain, one_of, show
+from schemas.fields import Name, Text, WireText, check_text, explain, one_of, show
 from schemas.meters import MAX_COUNT, METERS, canonical_counts
 from schemas.refusal_codes import REASONS
 from schemas.refusals import Refusal, Refused, record_refusal
@@ -46,7 +46,7 @@ _PLAIN_SCHEMA: dict[str, Any] = {
 _DIALECT_GIVEN: dict[str, Any] = {"required": ["usage_dialect"], "properties": {"usage_dialect": {"type": "string"}}}
 
 
-class UsageData(Wire):
+class UsageData(WireText):
     """The ``data`` of a usage event as written on the wire. A field with a default may be absent or null."""
 
     model_config = ConfigDict(json_schema_extra={"if": _DIALECT_GIVEN, "else": _PLAIN_SCHEMA})

@@ -21,9 +21,9 @@ from streams.send.emitter import JSON_HEADERS, input_producer
 
 log = logging.getLogger("tokenbill.scheduler")
 
-SOURCE = "urn:tokenbill:scheduler"
-TICK_SECONDS = 2.0
-PATIENCE_SECONDS = 3
+SCHEDULER_SOURCE = "urn:tokenbill:scheduler"
+SCHEDULER_TICK_SECONDS = 2.0
+OVERDUE_SECONDS = 3
 """An account must be overdue by this long before a command is sent; with traffic, the writer handles it earlier."""
 _FLUSH_SECONDS = 30.0
 
@@ -56,15 +56,15 @@ class Scheduler:
         Raises:
             DatabaseDown: the database is unreachable; the process supervisor restarts the process.
         """
-        while not self._ended.wait(TICK_SECONDS):
+        while not self._ended.wait(SCHEDULER_TICK_SECONDS):
             self.tick(time.time_ns() // 1000)
         self._producer.flush(_FLUSH_SECONDS)
 
     def tick(self, now_us: int) -> int:
-        """Send a command to each partition with an account overdue by ``PATIENCE_SECONDS``; return the number sent."""
-        due = self._store.first_due(now_us - PATIENCE_SECONDS * 1_000_000)
+        """Send a command to each partition with an account overdue by ``OVERDUE_SECONDS``; return the number sent."""
+        due = self._store.first_due(now_us - OVERDUE_SECONDS * 1_000_000)
         for partition, account in due:
-            command = write_structured(PassTime.TYPE, SOURCE, f"{account}@{now_us}", now_us, account, {})
+            command = write_structured(PassTime.TYPE, SCHEDULER_SOURCE, f"{account}@{now_us}", now_us, account, {})
             self._producer.produce(
                 COMMAND_TOPIC, command, account.encode(), partition=partition, headers=[*JSON_HEADERS]
             )

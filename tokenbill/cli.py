@@ -9,31 +9,31 @@ import sys
 import click
 
 from tokenbill import __version__
-from tokenbill.errors import UserError
+from tokenbill.user_errors import UserError
 
 _COMMANDS = {
-    "up": "stack",
-    "down": "stack",
-    "status": "stack",
-    "prepare": "prepare",
-    "worker": "run",
-    "relay": "run",
-    "scheduler": "run",
-    "serve": "serve",
-    "api-key": "serve",
-    "webhooks": "webhook",
-    "webhook": "webhook",
-    "catalog": "catalog",
-    "rate": "rate",
-    "explain": "explain",
-    "simulate": "simulate",
-    "report": "report",
-    "suspense": "suspense",
-    "audit": "audit",
-    "demo": "demo",
-    "bench": "bench",
+    "up": "tokenbill.commands.stack",
+    "down": "tokenbill.commands.stack",
+    "status": "tokenbill.commands.stack",
+    "prepare": "tokenbill.commands.prepare",
+    "worker": "tokenbill.commands.run",
+    "relay": "tokenbill.commands.run",
+    "scheduler": "tokenbill.commands.run",
+    "serve": "tokenbill.commands.serve",
+    "api-key": "tokenbill.commands.serve",
+    "webhooks": "tokenbill.commands.webhook",
+    "webhook": "tokenbill.commands.webhook",
+    "catalog": "tokenbill.commands.catalog",
+    "rate": "tokenbill.commands.rate",
+    "explain": "tokenbill.commands.explain",
+    "simulate": "tokenbill.commands.simulate",
+    "report": "tokenbill.commands.report",
+    "suspense": "tokenbill.commands.suspense",
+    "audit": "tokenbill.commands.audit",
+    "demo": "tokenbill.commands.demo",
+    "bench": "benchmarks.bench_command",
 }
-"""Module below ``tokenbill.commands`` of each subcommand, in the order of ``tokenbill --help``."""
+"""Module of each subcommand, in the order of ``tokenbill --help``."""
 
 
 class _Commands(click.Group):
@@ -44,10 +44,10 @@ class _Commands(click.Group):
         module_name = _COMMANDS.get(cmd_name)
         if module_name is None:
             return None
-        module = importlib.import_module(f"tokenbill.commands.{module_name}")
+        module = importlib.import_module(module_name)
         command = getattr(module, cmd_name.replace("-", "_"))
         if not isinstance(command, click.Command):
-            raise TypeError(f"tokenbill.commands.{module_name}.{cmd_name} is not a command")
+            raise TypeError(f"{module_name}.{cmd_name} is not a command")
         return command
 
 

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from billing.errors import DatabaseDown, NotPrepared
 from billing.store.database import Database
-from tokenbill.errors import UserError
-
-DATABASE_VARIABLE = "TOKENBILL_DATABASE_URL"
+from tokenbill.stack.config import DATABASE_VARIABLE
+from tokenbill.user_errors import UserError
 
 
 def database_url(data_dir: Path | None) -> str:

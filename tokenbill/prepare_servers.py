@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from billing.errors import DatabaseDown
 from billing.store.migrate import APP, migrate, role_url
 from billing.store.seed import seed
-from tokenbill.errors import UserError
+from tokenbill.user_errors import UserError
 
 
 @dataclass(frozen=True, slots=True)

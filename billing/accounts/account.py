@@ -7,8 +7,8 @@ from billing.catalog.model import Plan, PlanKey
 
 FIRST_USE = "first_use"
 TOO_MANY_BUCKETS = "too_many_buckets"
-"""Reason for refusing a grant that would exceed :data:`MOST_BUCKETS`."""
-MOST_BUCKETS = 10_000
+"""Reason for refusing a grant that would exceed :data:`MAX_BUCKETS`."""
+MAX_BUCKETS = 10_000
 """Maximum number of buckets of one account, including ended ones.
 
 Ended buckets stay listed, so every published balance contains all of them (about 2 MB at the maximum), and the
@@ -24,17 +24,18 @@ ACTIVE = "active"
 USED_UP = "used_up"
 EXPIRED = "expired"
 SUSPENDED = "suspended"
+"""Status of a suspended subscription and of its buckets."""
 REFUNDED = "refunded"
 CANCELLED = "cancelled"
 LIVE = frozenset((PENDING, ACTIVE, SUSPENDED))
 """Statuses of a bucket that has not ended: its remainder will be used or will expire."""
-OPEN = "open"
 PACK = "pack-"
 """Prefix in the id of a pack, ``GRANT/pack-n``, which differs from every id of a plan's bucket, ``GRANT/n``."""
-CLOSED = "closed"
-SUSPENDED = "suspended"
-"""Status of an account with a bill past due (:mod:`billing.invoicing.bills`), and of a bucket of a suspended
-subscription."""
+
+ACCOUNT_OPEN = "open"
+ACCOUNT_CLOSED = "closed"
+ACCOUNT_SUSPENDED = "suspended"
+"""Status of an account with a bill past due (:mod:`billing.invoicing.bills`)."""
 
 
 @dataclass(slots=True)
@@ -111,7 +112,7 @@ class Account:
     wallet_pico: int = 0
     absorbed_micro: int = 0
     absorbed_pico: int = 0
-    status: str = OPEN
+    status: str = ACCOUNT_OPEN
     clock_us: int = 0
     """Greatest log time to which the account was rolled forward."""
     next_due_us: int = NO_END_US
@@ -137,7 +138,7 @@ class Account:
 
 def has_room(account: Account, buckets: int) -> bool:
     """Return True if the account may have ``buckets`` more buckets."""
-    return len(account.buckets) + buckets <= MOST_BUCKETS
+    return len(account.buckets) + buckets <= MAX_BUCKETS
 
 
 def waits_for_use(bucket: Bucket, plan: Plan) -> bool:

@@ -16,7 +16,7 @@ from billing.ledger import Postings
 from schemas.commands import Command
 from schemas.units import PICO_DIGITS
 
-WALLET_MAX_PICO = 10 ** (18 + PICO_DIGITS)
+MAX_WALLET_PICO = 10 ** (18 + PICO_DIGITS)
 """Largest balance of a wallet; a command that would exceed it is refused.
 
 The limit keeps every balance within SQL (38 digits) and the compiled core (128 bits).

@@ -3,7 +3,7 @@
 In the journal both are one customer deposit; this module posts nothing. No prices, no SQL.
 """
 
-from billing.accounts.account import SUSPENDED, Account
+from billing.accounts.account import ACCOUNT_SUSPENDED, Account
 
 
 def put_in(account: Account, amount_pico: int, *, gift: bool) -> None:
@@ -21,7 +21,10 @@ def can_pay(account: Account, amount_pico: int) -> bool:
     if amount_pico <= 0:
         return True
     billed_pico = sum(bill.open_pico for bill in account.extras.bills)
-    return account.status != SUSPENDED and account.wallet_pico - billed_pico + account.credit_limit_pico >= amount_pico
+    return (
+        account.status != ACCOUNT_SUSPENDED
+        and account.wallet_pico - billed_pico + account.credit_limit_pico >= amount_pico
+    )
 
 
 def take_out(account: Account, amount_pico: int) -> int:

@@ -7,7 +7,7 @@ no SQL, no clock.
 
 from billing.accounts.account import Account
 from billing.accounts.deduction_order import PlanOf, belongs, sort_buckets
-from billing.burning.deduct import Burned, Payment, need_pico, take
+from billing.burning.deduct import Burned, EventPayment, need_pico, take
 from billing.burning.overage import settle_overage
 from billing.ledger import Postings
 from billing.pricing.rate import Rated
@@ -28,7 +28,7 @@ def burn(
     The account must have been rolled forward to log time ``now_us``. The payment is never refused, because the usage
     has already happened. A bucket does not match if the event needs nothing in the bucket's unit.
     """
-    payment = Payment(account, event, rated, tax_rate_micro, plan_of, now_us, postings)
+    payment = EventPayment(account, event, rated, tax_rate_micro, plan_of, now_us, postings)
     matching = [
         bucket
         for bucket in account.buckets

@@ -1,9 +1,9 @@
 """Burn times of one hour: how many standard tokens were burned when, as text ``SUM OFFSET:MICRO OFFSET:MICRO …``.
 
 Entries are sorted by offset, in microseconds from the start of the hour. Burns are kept to the microsecond while the
-hour has at most :data:`MOST_OF_AN_HOUR` of them. Beyond that the burns of each second are merged into one entry, at the
-time of the last of them; :func:`merged` does the same for a coarser grain, such as a quarter of an hour. A window that
-begins within merged burns counts all of them, so later usage never gets more than the cap. Windows are
+hour has at most :data:`MAX_BURNS_AN_HOUR` of them. Beyond that the burns of each second are merged into one entry, at
+the time of the last of them; :func:`merged` does the same for a coarser grain, such as a quarter of an hour. A window
+that begins within merged burns counts all of them, so later usage never gets more than the cap. Windows are
 :mod:`billing.burning.windows`.
 """
 
@@ -11,12 +11,11 @@ from bisect import bisect_left, bisect_right
 from functools import lru_cache
 from itertools import accumulate, groupby
 
-from schemas.times import HOUR_US, MINUTE_US
+from schemas.times import HOUR_US, MINUTE_US, SECOND_US
 
-SECOND_US = 1_000_000
 QUARTER_US = 15 * MINUTE_US
 """A quarter of an hour. Midnight of every time zone falls on one, so merging by it keeps fixed windows exact."""
-MOST_OF_AN_HOUR = 2 * HOUR_US // SECOND_US
+MAX_BURNS_AN_HOUR = 2 * HOUR_US // SECOND_US
 """Maximum number of separate burns in one hour: two per second. The text is then at most 200 kB."""
 
 
@@ -49,7 +48,7 @@ def noted(text: str | None, offset_us: int, micro: int) -> str:
         end = text.rindex(" ") if offset_us == last_us else len(text)
         latest_micro = micro + last_micro if offset_us == last_us else micro
         text = f"{sum_micro(text) + micro}{text[text.index(' ') : end]} {offset_us}:{latest_micro}"
-    return merged(text, SECOND_US) if burns(text) > MOST_OF_AN_HOUR else text
+    return merged(text, SECOND_US) if burns(text) > MAX_BURNS_AN_HOUR else text
 
 
 def merged(text: str, grain_us: int) -> str:

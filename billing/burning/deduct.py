@@ -62,7 +62,7 @@ class Burned:
 
 
 @dataclass(slots=True)
-class Payment:
+class EventPayment:
     """Payment in progress for one rated event; ``share`` is the exact fraction of it that is not covered yet."""
 
     account: Account
@@ -100,7 +100,7 @@ def need_pico(unit: str, event: UsageEvent, rated: Rated) -> int:
     return rated.units_micro.get(unit, 0) * MILLION
 
 
-def limit_micro(payment: Payment, bucket: Bucket, plan: Plan) -> int:
+def limit_micro(payment: EventPayment, bucket: Bucket, plan: Plan) -> int:
     """Return the quantity that the plan's windows and member caps allow, regardless of what remains in the bucket.
 
     Never below 0. Only standard tokens are capped; for other units a member needs only a seat.
@@ -114,7 +114,7 @@ def limit_micro(payment: Payment, bucket: Bucket, plan: Plan) -> int:
     )
 
 
-def take(payment: Payment, bucket: Bucket) -> None:
+def take(payment: EventPayment, bucket: Bucket) -> None:
     """Cover as much of the uncovered share as the bucket can.
 
     Deducts the quantity of the whole share, rounded half even to 1e-6, or all that the bucket may give.
@@ -151,7 +151,7 @@ def alert_floor_micro(bucket: Bucket, alerts_micro: Sequence[int]) -> int:
     return bucket.amount_micro - used_micro
 
 
-def _deduct(payment: Payment, bucket: Bucket, plan: Plan, taken_micro: int) -> None:
+def _deduct(payment: EventPayment, bucket: Bucket, plan: Plan, taken_micro: int) -> None:
     account, event, burned = payment.account, payment.event, payment.burned
     revenue_pico = earned_pico(bucket.liability_pico, taken_micro, bucket.remaining_micro)
     bucket.remaining_micro -= taken_micro

@@ -10,13 +10,13 @@ from billing import ledger
 from billing.accounts.account import ACTIVE, CANCELLED, PACK, Account, Bucket, has_room
 from billing.accounts.account_event import AccountEvent
 from billing.accounts.wallet import can_pay, take_out
-from billing.burning.deduct import Payment, limit_micro, take
+from billing.burning.deduct import EventPayment, limit_micro, take
 from billing.catalog.model import STD_TOKEN, Plan
 from billing.tax import net_of_tax, split_fee
 from schemas.units import divide_half_even
 
 
-def settle_overage(payment: Payment, matching: Sequence[Bucket]) -> None:
+def settle_overage(payment: EventPayment, matching: Sequence[Bucket]) -> None:
     """Settle the uncovered share of an event by the overage rule of the last matching bucket, empty or not.
 
     The wallet pays if no bucket matches, or if the event has no standard tokens.
@@ -35,7 +35,7 @@ def settle_overage(payment: Payment, matching: Sequence[Bucket]) -> None:
         _absorb(payment, payment.uncovered_micro, payment.uncovered_pico)
 
 
-def charge_wallet(payment: Payment, amount_pico: int) -> None:
+def charge_wallet(payment: EventPayment, amount_pico: int) -> None:
     """Charge usage to the wallet, which may fall below zero, and post revenue and tax."""
     account, burned, price_book = payment.account, payment.burned, payment.rated.price_book
     net_pico = net_of_tax(amount_pico, payment.tax_rate_micro)
@@ -50,14 +50,14 @@ def charge_wallet(payment: Payment, amount_pico: int) -> None:
     )
 
 
-def _absorb(payment: Payment, uncovered_micro: int, uncovered_pico: int) -> None:
+def _absorb(payment: EventPayment, uncovered_micro: int, uncovered_pico: int) -> None:
     payment.burned.absorbed_micro += uncovered_micro
     payment.burned.absorbed_pico += uncovered_pico
     payment.account.absorbed_micro += uncovered_micro
     payment.account.absorbed_pico += uncovered_pico
 
 
-def _pay_as_you_go(payment: Payment, bucket: Bucket, plan: Plan) -> None:
+def _pay_as_you_go(payment: EventPayment, bucket: Bucket, plan: Plan) -> None:
     """Charge the wallet up to the cap for the grant's cycle, only with consent if required; absorb the rest."""
     due_pico, due_micro = payment.uncovered_pico, payment.uncovered_micro
     if plan.overage.consent_required and not consented(payment.account, plan.name, payment.event.time_us):
@@ -76,7 +76,7 @@ def _pay_as_you_go(payment: Payment, bucket: Bucket, plan: Plan) -> None:
         _absorb(payment, divide_half_even(due_micro * beyond_pico, due_pico), beyond_pico)
 
 
-def _buy_packs(payment: Payment, bucket: Bucket, plan: Plan) -> None:
+def _buy_packs(payment: EventPayment, bucket: Bucket, plan: Plan) -> None:
     """Buy packs from the wallet while the event is not covered, the wallet can pay, and a new pack could be burned."""
     account, rule = payment.account, plan.overage
     packs = [other for other in account.buckets if other.grant == bucket.grant and other.is_pack]
@@ -123,7 +123,7 @@ def _pack(extended: Bucket, plan: Plan, number: int) -> Bucket:
     )
 
 
-def _post_sale(payment: Payment, plan: Plan, pack: Bucket) -> None:
+def _post_sale(payment: EventPayment, plan: Plan, pack: Bucket) -> None:
     account, price_pico = payment.account, plan.overage.price_pico
     net_pico, tax_pico = split_fee(price_pico, plan.tax_rate_micro)
     account.extras.wallet_paid_pico[pack.sale] = take_out(account, price_pico)

@@ -4,7 +4,7 @@ The rule is in docs/reference/plans.md, "Windows". ``Account.extras.burns`` stor
 windows were burned: by plan name, then by hour since 1970, as text of :mod:`billing.burning.burn_times`. The windows of
 all versions of a plan count the burns of every grant of that plan name, except grants of versions without windows,
 whose burns are not recorded. An hour is dropped when it is older than the longest window plus 35 days. If a plan has
-more than :data:`MOST_BURNS` burns, the oldest hours that only late usage can reach are coarsened to quarters of an
+more than :data:`MAX_BURNS` burns, the oldest hours that only late usage can reach are coarsened to quarters of an
 hour. No SQL, no clock.
 """
 
@@ -22,11 +22,11 @@ from schemas.times import DAY_US, HOUR_US
 
 NO_LIMIT_MICRO = 2**127
 """Value for "no limit": more than any bucket holds."""
-LATE_US = TimeLimits().past_us
+MAX_LATE_US = TimeLimits().past_us
 """Age up to which late usage finds the burns of its windows: the default limit for usage of unnumbered sources."""
-MOST_BURNS = 10_000
+MAX_BURNS = 10_000
 """Number of burns of a plan that an account keeps to the microsecond, besides those that usage on time can reach."""
-_LONGEST_FIXED_US = {"week": 8 * DAY_US, "month": 32 * DAY_US}
+_MAX_FIXED_US = {"week": 8 * DAY_US, "month": 32 * DAY_US}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -95,14 +95,14 @@ def count(
 
 def _drop_old(hours: dict[str, str], now_us: int, windows: list[Window]) -> None:
     """Drop the hours that no window can reach."""
-    oldest = (now_us - max(map(_length_us, windows)) - LATE_US) // HOUR_US
+    oldest = (now_us - max(map(_length_us, windows)) - MAX_LATE_US) // HOUR_US
     for name in [name for name in hours if int(name) < oldest]:
         del hours[name]
 
 
 def _merge_old(hours: dict[str, str], now_us: int, windows: list[Window]) -> None:
     """Coarsen the oldest hours that only late usage can reach, if the number of burns exceeds its bound."""
-    too_many = sum(map(burns, hours.values())) - MOST_BURNS
+    too_many = sum(map(burns, hours.values())) - MAX_BURNS
     if too_many <= 0:
         return
     rolling = max((window.hours for window in windows if window.kind == "rolling"), default=0)
@@ -114,7 +114,7 @@ def _merge_old(hours: dict[str, str], now_us: int, windows: list[Window]) -> Non
 
 
 def _length_us(window: Window) -> int:
-    return window.hours * HOUR_US if window.kind == "rolling" else _LONGEST_FIXED_US[window.every]
+    return window.hours * HOUR_US if window.kind == "rolling" else _MAX_FIXED_US[window.every]
 
 
 def _cycle_day(account: Account, bucket: Bucket, plan: Plan, zone: ZoneInfo) -> int:

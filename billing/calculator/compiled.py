@@ -15,7 +15,7 @@ from billing.calculator.core_prices import CorePrices
 from billing.calculator.dedupe import DUPLICATE, NEW, Dedupe, identity_conflict, number_missing, number_reused
 from billing.calculator.interface import Effects, UsageBatch, UsageOutcome
 from billing.calculator.packed_extras import ExtrasPacker
-from billing.calculator.plain import PlainCalculator, Rows
+from billing.calculator.plain import PlainCalculator, RenderedRows
 from billing.catalog.model import TEXT_DIMENSIONS, Catalog, Plan, PlanBucket, PlanKey
 from billing.catalog.patterns import scope_matches
 from billing.commits.commit_record import AccountChanges, Finding, PartitionState, RollupRow
@@ -134,11 +134,11 @@ class _RareCases(PlainCalculator):
         self._touched, self._lines = set(), []
         return refused, changed, lines
 
-    def _rows(self, account: Account | None) -> Rows:
+    def _rows(self, account: Account | None) -> RenderedRows:
         """Return no rows; the compiled store compares when the account is put back."""
         return {}
 
-    def _note_changes(self, account: Account, before: Rows) -> None:
+    def _note_changes(self, account: Account, before: RenderedRows) -> None:
         """Do nothing: notes kept here would never be cleared."""
 
     def plan(self, key: PlanKey) -> Plan:

@@ -26,7 +26,7 @@ _PLAIN_PRICE, _MOMENTARY_PRICE = -1, -3
 _MIXED_BANDS = -1
 _SLOT_US = 15 * MINUTE_US
 _SLOTS_A_DAY = 96
-_MOST_EDGES = 250
+_MAX_EDGES = 250
 MARK_NUMBER, _MARK_METER = "987654321012345678", "the meter"
 
 
@@ -55,7 +55,7 @@ class CorePrices:
             label = b'","price_book":' + dump_json(book.label) + b',"lines":['
             edges = context_edges(book)
             self.tables.add_version(
-                self._word(book.name), self._word(book.currency), book, head, label, edges[:_MOST_EDGES]
+                self._word(book.name), self._word(book.currency), book, head, label, edges[:_MAX_EDGES]
             )
             self._versions.append((book, RowIndex(book), edges))
 
@@ -86,7 +86,7 @@ class CorePrices:
         if prices is not None:
             self.tables.set_price(version, number, self._price_number(prices, book, index.candidates(combination)[0]))
         else:
-            self.tables.set_price(version, number, _MOMENTARY_PRICE if len(edges) <= _MOST_EDGES else _PLAIN_PRICE)
+            self.tables.set_price(version, number, _MOMENTARY_PRICE if len(edges) <= _MAX_EDGES else _PLAIN_PRICE)
 
     def _look_up_bands(self, version: int, slot: int) -> None:
         """Set the time bands of each quarter-hour of the day that contains ``slot``.

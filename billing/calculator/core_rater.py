@@ -10,7 +10,7 @@ from cython_ext.decode import Decoder
 from cython_ext.rater import LineRater
 
 _NEEDS_PLAIN, _ALL_DONE = 4, 5  # cython_ext.rater
-_MOST_COMBINATIONS = 65_536
+_MAX_COMBINATIONS = 65_536
 
 
 class CompiledRater:
@@ -53,7 +53,7 @@ class CompiledRater:
         Returns:
             The number of bytes rated and the output for them, which is valid until the next call.
         """
-        if len(self._lines.decoder.combinations) > _MOST_COMBINATIONS:
+        if len(self._lines.decoder.combinations) > _MAX_COMBINATIONS:
             self._rated_before += self._lines.rated
             self._rejected_before += self._lines.rejected
             self._start()

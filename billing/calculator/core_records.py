@@ -8,7 +8,7 @@ import zstandard
 from billing.commits.outbox_frames import (
     BATCH_BYTES,
     COMPRESSION_LEVEL,
-    LARGEST_BATCH,
+    MAX_BATCH_RECORDS,
     SEQUENCE_MARK,
     ZSTANDARD,
     split_batches,
@@ -31,6 +31,6 @@ def pack_batches(frames: bytes, first_sequence: int) -> bytes:
     batch_bytes = BATCH_BYTES
     while True:
         payload = batches.pack_batches(frames, first_sequence, SEQUENCE_MARK, ZSTANDARD, compress, batch_bytes)
-        if all(len(batch) <= LARGEST_BATCH or count == 1 for batch, count in split_batches(payload)):
+        if all(len(batch) <= MAX_BATCH_RECORDS or count == 1 for batch, count in split_batches(payload)):
             return payload
         batch_bytes //= 2  # Bytes of rejected records may not compress.

@@ -11,14 +11,12 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from billing.commits.commit_record import Finding, PartitionState
-from billing.commits.identities import DedupeChange, HashHour, RecentNumbers, SourceState
+from billing.commits.identities import RECENT_NUMBERS, DedupeChange, HashHour, RecentNumbers, SourceState
 from schemas.hashing import content_hash32, id_hash32, identity_hash
 from schemas.refusals import Refusal
 from schemas.times import HOUR_US
 from schemas.usage import UsageEvent
 
-RECENT_NUMBERS = 65_536
-"""Count of a source's highest numbers whose id hash and content hash are kept."""
 RECENT = struct.Struct("<QII")
 HASHED = struct.Struct("<16sI")
 HELD_BYTES = 160

@@ -21,7 +21,7 @@ from billing.accounts.extras import (
     parse_extras,
 )
 
-_LONGEST = 4096
+_MAX_TEXT_BYTES = 4096
 """Longest document that is compressed, in bytes.
 
 A longer one (:mod:`billing.burning.windows`) changes with every event and would be compressed each time.
@@ -52,7 +52,7 @@ class ExtrasPacker:
         if text == NO_EXTRAS:
             return b""
         document = text.encode()
-        return document if len(document) > _LONGEST else self._compressor.compress(document)
+        return document if len(document) > _MAX_TEXT_BYTES else self._compressor.compress(document)
 
     def document(self, packed: bytes) -> bytes:
         """Return the JSON document (:func:`billing.accounts.extras.extras_json`) of packed extras."""

@@ -6,7 +6,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from billing.accounts.account import CLOSED, Account
+from billing.accounts.account import ACCOUNT_CLOSED, Account
 from billing.accounts.deduction_order import sort_buckets
 from billing.calculator.dedupe import DUPLICATE, Dedupe
 from billing.calculator.interface import Effects, UsageBatch, UsageOutcome
@@ -41,14 +41,14 @@ def batched(items: list[bytes], size: int) -> Iterator[list[bytes]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
-Rows: TypeAlias = dict[str | None, tuple[bytes, object]]
+RenderedRows: TypeAlias = dict[str | None, tuple[bytes, object]]
 
 
-def rows_of(account: Account | None) -> Rows:
+def rows_of(account: Account | None) -> RenderedRows:
     """Return row and terms of an account (key None) and of each bucket (key: grant id); empty if it is unknown."""
     if account is None:
         return {}
-    rows: Rows = {None: (account_row(account), account_terms(account))}
+    rows: RenderedRows = {None: (account_row(account), account_terms(account))}
     for bucket in account.buckets:
         rows[bucket.grant_id] = bucket_row(account.account, bucket), bucket_terms(bucket)
     return rows
@@ -172,7 +172,7 @@ class PlainCalculator:
         account = self._accounts.get(event.account)
         if account is None:
             return event.refuse("unknown_account", f"subject: account {event.account!r} was never opened")
-        if account.status == CLOSED:
+        if account.status == ACCOUNT_CLOSED:
             return event.refuse("account_closed", f"subject: account {event.account!r} is closed")
         now_us = max(account.clock_us, event.time_us) if limits is None else outcome.log_time_us
         before = self._rows(account)
@@ -231,11 +231,11 @@ class PlainCalculator:
         self._rollups.clear()
         return effects
 
-    def _rows(self, account: Account | None) -> Rows:
+    def _rows(self, account: Account | None) -> RenderedRows:
         """Return the rows of an account before a change, for comparison."""
         return rows_of(account)
 
-    def _note_changes(self, account: Account, before: Rows) -> None:
+    def _note_changes(self, account: Account, before: RenderedRows) -> None:
         """Mark the rows of an account that differ from ``before``."""
         for grant_id, (row, terms) in rows_of(account).items():
             old_row, old_terms = before.get(grant_id, (b"", None))

@@ -10,6 +10,9 @@ from billing.commits.input_batch import PositionMove, Record
 from billing.ledger import Posting
 from schemas.refusals import Refusal
 
+ACCEPTED = "accepted"
+"""Outcome of a command in ``commands_seen``; a refused command is not in it."""
+
 
 @dataclass(slots=True)
 class CommitCounts:

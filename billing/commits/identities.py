@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass, field
 
+RECENT_NUMBERS = 65_536
+"""Count of a source's highest numbers whose hashes are kept (docs/reference/principles.md, "Identity")."""
+
 
 @dataclass(frozen=True, slots=True)
 class SourceState:

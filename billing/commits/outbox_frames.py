@@ -21,7 +21,7 @@ SEQUENCE_MARK = b"\x00SEQ\x00"
 """Placeholder for the sequence of the record in the value of a frame. A JSON text cannot contain NUL."""
 BATCH_BYTES = 1 << 20
 """Uncompressed size of a record batch: the record that reaches it is the last of its batch."""
-LARGEST_BATCH = 1_000_000
+MAX_BATCH_RECORDS = 1_000_000
 """Largest packed size of a record batch that holds several records. By default a broker accepts 1,048,588 bytes."""
 ZSTANDARD = 4
 """Kafka's number of the Zstandard codec."""

@@ -18,7 +18,7 @@ from billing.commits.commit_record import RollupRow
 from billing.commits.output_documents import paid_line
 from billing.corrections.history import AccountHistory
 from billing.corrections.replay import Conflict, Replay, Timeline, difference
-from billing.decide.carry_out import Rule
+from billing.decide.carry_out import DecideCommand
 from billing.ledger import Posting, Postings
 from billing.log_time import DecidedAt
 from schemas.commands import Command, CorrectUsage, VoidUsage
@@ -55,7 +55,7 @@ def correct(
     account: Account,
     history: AccountHistory,
     at: DecidedAt,
-    rule: Rule,
+    rule: DecideCommand,
     catalog: Catalog,
     plan_of: PlanOf,
 ) -> Corrected | Refusal:

@@ -15,23 +15,23 @@ from typing import TypeAlias, cast
 from billing import ledger
 from billing.accounts.account import CANCELLED, NO_END_US, Account
 from billing.accounts.account_event import AccountEvent
-from billing.accounts.command_context import WALLET_MAX_PICO, CommandContext, Message
+from billing.accounts.command_context import MAX_WALLET_PICO, CommandContext, Message
 from billing.accounts.deduction_order import PlanOf, sort_buckets
 from billing.catalog.model import Catalog
 from billing.corrections.history import AccountHistory, Identity, Step
 from billing.decide.bill_usage import ROLLUP_SUMS, Billed, UsageRules, bill_usage
-from billing.decide.carry_out import Rule, carry_out
+from billing.decide.carry_out import DecideCommand, carry_out
 from billing.decide.roll_forward import next_due_us, roll_forward
 from billing.ledger import Postings
 from billing.log_time import DecidedAt
 from billing.pricing.rate import Raters
 from schemas.commands import ChangeSubscription, Command, CorrectUsage, PurchasePackage, StartSubscription, VoidUsage
+from schemas.meters import Counts
 from schemas.refusals import Refusal, Refused
 from schemas.usage import UsageEvent
 
-Counts: TypeAlias = tuple[tuple[str, int], ...]
 Sums: TypeAlias = dict[tuple[object, ...], list[int]]
-_WAIVED_PICO = 2 * WALLET_MAX_PICO
+_WAIVED_PICO = 2 * MAX_WALLET_PICO
 _PAID_FOR = (PurchasePackage, StartSubscription, ChangeSubscription)
 """Commands that a wallet without money would refuse. They were accepted, so a replay carries them out regardless."""
 
@@ -96,7 +96,7 @@ def _about(event: AccountEvent) -> tuple[object, ...]:
 class Replay:
     """Replay of one account's history with all its corrections and one more, ``correction``."""
 
-    def __init__(self, history: AccountHistory, correction: Command, rule: Rule) -> None:
+    def __init__(self, history: AccountHistory, correction: Command, rule: DecideCommand) -> None:
         self._history = history
         self._rule = rule
         self._corrections = [step.item for step in history.steps if _corrects(step.item)] + [correction]
@@ -196,16 +196,16 @@ class Replay:
         timeline.tell([*done.of_time, *done.events])
         return done.messages
 
-    def _rule_again(self, scene: CommandContext) -> Account | Refusal:
+    def _rule_again(self, context: CommandContext) -> Account | Refusal:
         """Apply the rule of a command that was accepted before.
 
         Its fee was paid, so the wallet of a timeline cannot refuse it: the credit limit is raised during the rule.
         Renewals that fall due by time are still checked against the wallet.
         """
-        if scene.account is None or not isinstance(scene.command.data, _PAID_FOR):
-            return self._rule(scene)
-        scene.account.credit_limit_pico += _WAIVED_PICO
-        decided = self._rule(scene)
+        if context.account is None or not isinstance(context.command.data, _PAID_FOR):
+            return self._rule(context)
+        context.account.credit_limit_pico += _WAIVED_PICO
+        decided = self._rule(context)
         if isinstance(decided, Account):
             decided.credit_limit_pico -= _WAIVED_PICO
         return decided

@@ -19,7 +19,7 @@ from billing.log_time import DecidedAt
 from schemas.commands import Command
 from schemas.refusals import Refusal
 
-Rule = Callable[[CommandContext], Account | Refusal]
+DecideCommand = Callable[[CommandContext], Account | Refusal]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ def carry_out(
     command: Command,
     account: Account | None,
     at: DecidedAt,
-    rule: Rule,
+    rule: DecideCommand,
     catalog: Catalog,
     plan_of: PlanOf,
     payment_known: Callable[[str, str], bool],
@@ -52,14 +52,14 @@ def carry_out(
         if at.simulated:
             account.clock_us = at.now_us
         of_time = roll_forward(account, at.now_us, plan_of, postings, catalog)
-    scene = CommandContext(command, account, catalog, at.now_us, payment_known, postings, plan_of)
-    decided = rule(scene)
+    context = CommandContext(command, account, catalog, at.now_us, payment_known, postings, plan_of)
+    decided = rule(context)
     if isinstance(decided, Refusal):
-        return CarriedOut(account, decided, scene.messages, of_time, [])
+        return CarriedOut(account, decided, context.messages, of_time, [])
     if at.simulated:
         decided.clock_us = at.now_us
     # A grant may be bought for a past period whose grace is over; then it expires at once.
     lapsed = roll_forward(decided, at.now_us, plan_of, postings, catalog)
     low = wallet_alert(decided)
     sort_buckets(decided, plan_of)
-    return CarriedOut(decided, None, scene.messages, of_time, [*scene.events, *lapsed, *low])
+    return CarriedOut(decided, None, context.messages, of_time, [*context.events, *lapsed, *low])

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from billing import ledger
-from billing.accounts.account import CLOSED, SUSPENDED, Account, has_room
-from billing.accounts.command_context import WALLET_MAX_PICO, CommandContext
+from billing.accounts.account import ACCOUNT_CLOSED, ACCOUNT_SUSPENDED, Account, has_room
+from billing.accounts.command_context import MAX_WALLET_PICO, CommandContext
 from billing.accounts.wallet import put_in
 from billing.decide.roll_forward import next_due_us
 from billing.invoicing.bills import change_credit, charge_back, collect, terms
@@ -60,39 +60,39 @@ from schemas.units import format_pico
 Rule = Callable[[Any, Account, CommandContext], Account | Refusal]
 
 
-def decide(scene: CommandContext) -> Account | Refusal:
+def decide(context: CommandContext) -> Account | Refusal:
     """Apply the command of a context and return the account, or the refusal.
 
     A refused command changes nothing in the context, except that a refused transfer adds the message that returns it.
     """
-    data, decided = scene.command.data, _decide(scene)
+    data, decided = context.command.data, _decide(context)
     if isinstance(decided, Account):
-        decided.next_due_us = next_due_us(decided, scene.plan_of)
+        decided.next_due_us = next_due_us(decided, context.plan_of)
     elif isinstance(data, ReceivePackage):
-        send_back(data, decided, scene)
+        send_back(data, decided, context)
     return decided
 
 
-def _decide(scene: CommandContext) -> Account | Refusal:
-    command = scene.command
+def _decide(context: CommandContext) -> Account | Refusal:
+    command = context.command
     if isinstance(command.data, OpenAccount):
-        return _open(command.data, scene)
-    if scene.account is None:
+        return _open(command.data, context)
+    if context.account is None:
         return Refusal("unknown_account", f"account {command.account!r} was never opened")
-    if scene.account.status == CLOSED and not isinstance(command.data, WHEN_CLOSED):
+    if context.account.status == ACCOUNT_CLOSED and not isinstance(command.data, WHEN_CLOSED):
         return Refusal("account_closed", f"account {command.account!r} is closed")
-    if scene.account.status == SUSPENDED and isinstance(command.data, NOT_WHEN_SUSPENDED):
+    if context.account.status == ACCOUNT_SUSPENDED and isinstance(command.data, NOT_WHEN_SUSPENDED):
         return Refusal("account_suspended", f"account {command.account!r} has a bill past due")
-    return RULES[type(command.data)](command.data, scene.account, scene)
+    return RULES[type(command.data)](command.data, context.account, context)
 
 
-def _open(data: OpenAccount, scene: CommandContext) -> Account | Refusal:
-    if scene.account is not None:
-        return Refusal("account_exists", f"account {scene.command.account!r} was opened before")
+def _open(data: OpenAccount, context: CommandContext) -> Account | Refusal:
+    if context.account is not None:
+        return Refusal("account_exists", f"account {context.command.account!r} was opened before")
     if data.bill_day is not None and data.payment != "postpaid":
         return Refusal("not_postpaid", "bill_day: a prepaid account gets no bills")
     currencies: dict[str, set[str]] = {}
-    for book in scene.catalog.price_books:
+    for book in context.catalog.price_books:
         currencies.setdefault(book.name, set()).add(book.currency)
     if data.price_book is None:
         candidates = sorted(name for name, known in currencies.items() if known == {data.currency})
@@ -110,39 +110,39 @@ def _open(data: OpenAccount, scene: CommandContext) -> Account | Refusal:
     else:
         price_book = data.price_book
     account = Account(
-        account=scene.command.account,
+        account=context.command.account,
         currency=data.currency,
         price_book=price_book,
         payment=data.payment,
         credit_limit_pico=data.credit_limit_pico or 0,
     )
-    begin_commitments(account, scene.now_us, scene.catalog)
+    begin_commitments(account, context.now_us, context.catalog)
     if data.bill_day is not None:
-        account.extras.bill_terms = terms(data.bill_day, data.due_days, scene.now_us)
+        account.extras.bill_terms = terms(data.bill_day, data.due_days, context.now_us)
     return account
 
 
-def _top_up(data: TopUpWallet, account: Account, scene: CommandContext) -> Account | Refusal:
-    if scene.payment_known(account.account, data.payment_ref):
+def _top_up(data: TopUpWallet, account: Account, context: CommandContext) -> Account | Refusal:
+    if context.payment_known(account.account, data.payment_ref):
         return Refusal("duplicate_payment_ref", f"payment {data.payment_ref!r} was booked before on this account")
-    if account.wallet_pico + data.amount_pico > WALLET_MAX_PICO:
+    if account.wallet_pico + data.amount_pico > MAX_WALLET_PICO:
         return Refusal(
             "overflow",
-            f"with {format_pico(data.amount_pico)} the wallet would hold more than {format_pico(WALLET_MAX_PICO)}",
+            f"with {format_pico(data.amount_pico)} the wallet would hold more than {format_pico(MAX_WALLET_PICO)}",
         )
     put_in(account, data.amount_pico, gift=data.gift)
     paid_by = ledger.PROMOTION_EXPENSE if data.gift else ledger.CASH
-    scene.postings.post(
+    context.postings.post(
         account.currency,
         (paid_by, "", data.amount_pico),
         (ledger.CUSTOMER_DEPOSITS, "", -data.amount_pico),
     )
-    scene.events += retry_unpaid(account, scene.now_us, scene.plan_of, scene.postings)
+    context.events += retry_unpaid(account, context.now_us, context.plan_of, context.postings)
     return account
 
 
-def _purchase(data: PurchasePackage, account: Account, scene: CommandContext) -> Account | Refusal:
-    plan = plan_for_sale(data.plan, data.plan_version, account, scene)
+def _purchase(data: PurchasePackage, account: Account, context: CommandContext) -> Account | Refusal:
+    plan = plan_for_sale(data.plan, data.plan_version, account, context)
     if isinstance(plan, Refusal):
         return plan
     names = {bucket.grant for bucket in account.buckets}
@@ -157,21 +157,21 @@ def _purchase(data: PurchasePackage, account: Account, scene: CommandContext) ->
         return no_room(account)
     if not fee_payable(account, data.pay_from, plan.price_pico):
         return insufficient_funds(account, plan)
-    grant_package(account, plan, data.grant_id, data.starts_at_us, scene.now_us, data.pay_from, scene.postings)
+    grant_package(account, plan, data.grant_id, data.starts_at_us, context.now_us, data.pay_from, context.postings)
     return account
 
 
-def _set_wallet_alert(data: SetWalletAlert, account: Account, scene: CommandContext) -> Account | Refusal:
+def _set_wallet_alert(data: SetWalletAlert, account: Account, context: CommandContext) -> Account | Refusal:
     account.extras.wallet_alert_pico, account.extras.wallet_alert_sent = data.below_pico, False
     return account
 
 
-def _pass_time(data: PassTime, account: Account, scene: CommandContext) -> Account | Refusal:
+def _pass_time(data: PassTime, account: Account, context: CommandContext) -> Account | Refusal:
     return account  # the caller has already rolled the account forward
 
 
-def _close(data: CloseAccount, account: Account, scene: CommandContext) -> Account | Refusal:
-    account.status = CLOSED
+def _close(data: CloseAccount, account: Account, context: CommandContext) -> Account | Refusal:
+    account.status = ACCOUNT_CLOSED
     return account
 
 

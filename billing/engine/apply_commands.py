@@ -11,7 +11,7 @@ from billing.accounts.account import Account
 from billing.accounts.command_context import CommandContext
 from billing.calculator.interface import Calculator
 from billing.catalog.model import Catalog
-from billing.commits.commit_record import Finding, PartitionState
+from billing.commits.commit_record import ACCEPTED, Finding, PartitionState
 from billing.commits.input_batch import InputBatch
 from billing.corrections.correct import CORRECTION_POSTED, HISTORY_DIFFERS, correct
 from billing.corrections.history import AccountHistory, Step
@@ -27,7 +27,6 @@ from schemas.routing import partition_of
 from schemas.topics import COMMAND_FORWARDED_TOPIC, COMMAND_TOPIC
 
 _CORRECTING = (VoidUsage.TYPE.encode(), CorrectUsage.TYPE.encode())
-ACCEPTED = "accepted"
 UNKNOWN_SUBJECT = "unknown"
 """Subject of the outcome of a command that names no account, neither in its event nor in its record's key."""
 
@@ -125,10 +124,10 @@ class CommandApplier:
             now_us = max(command.time_us, account.clock_us if account else 0)
         at = decided_at(now_us, self._limits)
 
-        def rule(scene: CommandContext) -> Account | Refusal:
+        def rule(context: CommandContext) -> Account | Refusal:
             if isinstance(command.data, VoidUsage | CorrectUsage):
-                return self._correct(scene, at, histories, draft)
-            return decide(scene)
+                return self._correct(context, at, histories, draft)
+            return decide(context)
 
         done = carry_out(
             command,
@@ -169,14 +168,14 @@ class CommandApplier:
 
     def _correct(
         self,
-        scene: CommandContext,
+        context: CommandContext,
         at: DecidedAt,
         histories: dict[str, AccountHistory] | Refusal,
         draft: CommitDraft,
     ) -> Account | Refusal:
         """Void or correct usage; add its postings, rollups, events and findings to the commit."""
-        name = scene.command.account
-        if scene.account is None:
+        name = context.command.account
+        if context.account is None:
             return Refusal("unknown_account", f"account {name!r} was never opened")
         if isinstance(histories, Refusal):
             return histories
@@ -185,13 +184,13 @@ class CommandApplier:
             return Refusal("history_unavailable", f"what was decided for account {name!r} is not known here")
         catalogs = {**known.catalogs, self._catalog_epoch: self._catalog}
         history = AccountHistory([*known.steps, *draft.accepted[name]], catalogs)
-        corrected = correct(scene.command, scene.account, history, at, decide, self._catalog, self._plan_of)
+        corrected = correct(context.command, context.account, history, at, decide, self._catalog, self._plan_of)
         if isinstance(corrected, Refusal):
             if corrected.code == HISTORY_DIFFERS:
                 draft.findings.append(Finding(HISTORY_DIFFERS, corrected.detail))
             return corrected
-        scene.postings.merge_lines(corrected.postings)
-        scene.events += corrected.events
+        context.postings.merge_lines(corrected.postings)
+        context.events += corrected.events
         draft.rollups += corrected.rollups
         draft.posted += [(name, CORRECTION_POSTED, {"account": name} | data) for data in corrected.outcomes]
         return corrected.account

@@ -22,7 +22,7 @@ from schemas.refusals import Refusal, record_refusal
 from schemas.units import format_pico
 from schemas.usage import USAGE_TYPE, parse_usage
 
-SOURCE = "urn:tokenbill:quote"
+QUOTE_SOURCE = "urn:tokenbill:quote"
 _PAYER = "quoted"
 _MEMORY = 1_000
 """Quotes after which a new calculator is made, because it keeps a small amount of memory for each quote."""
@@ -56,7 +56,7 @@ class Quoter:
         has ``burned``, ``charged``, ``absorbed``, ``absorbed_amount`` and the account ``after`` the event; if
         ``explained``, also ``explain``.
         """
-        value = write_structured(USAGE_TYPE, SOURCE, f"q-{self._made}", asked.time_us, _PAYER, asked.data)
+        value = write_structured(USAGE_TYPE, QUOTE_SOURCE, f"q-{self._made}", asked.time_us, _PAYER, asked.data)
         event = parse_usage(value, declared_meters=self._declared)
         if isinstance(event, Refusal):
             return event

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from billing import ledger
-from billing.accounts.account import CLOSED, NO_END_US, OPEN, SUSPENDED, Account
+from billing.accounts.account import ACCOUNT_CLOSED, ACCOUNT_OPEN, ACCOUNT_SUSPENDED, NO_END_US, Account
 from billing.accounts.account_event import AccountEvent
 from billing.accounts.command_context import CommandContext
 from billing.accounts.extras import Bill, BillTerms
@@ -49,7 +49,7 @@ def next_due_us(account: Account) -> int:
     Due times matter only while the account is open.
     """
     due_us = NO_END_US if account.extras.bill_terms is None else account.extras.bill_terms.next_us
-    if account.status == OPEN:
+    if account.status == ACCOUNT_OPEN:
         due_us = min([due_us, *(bill.due_us for bill in account.extras.bills if bill.open_pico)])
     return due_us
 
@@ -60,8 +60,8 @@ def roll_bills(account: Account, now_us: int, postings: Postings) -> list[Accoun
     if account.extras.bill_terms is not None and account.extras.bill_terms.next_us <= now_us:
         events += _issue(account, account.extras.bill_terms, postings)
     overdue = _overdue(account, now_us)
-    if account.status == OPEN and overdue is not None:
-        account.status = SUSPENDED
+    if account.status == ACCOUNT_OPEN and overdue is not None:
+        account.status = ACCOUNT_SUSPENDED
         events.append(AccountEvent(account.account, "account.suspended.v1", {"bill_id": overdue.bill_id}))
     return events
 
@@ -71,7 +71,7 @@ def _issue(account: Account, agreed: BillTerms, postings: Postings) -> list[Acco
     owed_pico = max(0, -account.wallet_pico)
     amount_pico = owed_pico - owed_pico % FEN_PICO  # The part below one fen stays in the wallet for the next bill.
     agreed.since_us, agreed.next_us = until_us, next_bill_us(agreed.bill_day, until_us)
-    if account.status == CLOSED:
+    if account.status == ACCOUNT_CLOSED:
         account.extras.bill_terms = None  # This was the last bill.
     if amount_pico == 0:
         return []
@@ -89,12 +89,12 @@ def _issue(account: Account, agreed: BillTerms, postings: Postings) -> list[Acco
     return [AccountEvent(account.account, "bill.issued.v1", data)]
 
 
-def collect(data: CollectBill, account: Account, scene: CommandContext) -> Account | Refusal:
+def collect(data: CollectBill, account: Account, context: CommandContext) -> Account | Refusal:
     """Apply ``bill.collected.v1``: pay a bill or part of it; resume the account if no bill is past due any more."""
     bill = _bill(account, data.bill_id)
     if bill is None:
         return _unknown(data.bill_id)
-    if scene.payment_known(account.account, data.payment_ref):
+    if context.payment_known(account.account, data.payment_ref):
         return Refusal("duplicate_payment_ref", f"payment {data.payment_ref!r} was booked before on this account")
     if data.amount_pico > bill.open_pico:
         return Refusal(
@@ -102,14 +102,14 @@ def collect(data: CollectBill, account: Account, scene: CommandContext) -> Accou
             f"{format_pico(data.amount_pico)} is more than the {format_pico(bill.open_pico)} open on {data.bill_id!r}",
         )
     bill.paid_pico += data.amount_pico
-    _post_cash(account, scene, data.amount_pico)
-    if account.status == SUSPENDED and _overdue(account, scene.now_us) is None:
-        account.status = OPEN
-        scene.events.append(AccountEvent(account.account, "account.resumed.v1", {"bill_id": data.bill_id}))
+    _post_cash(account, context, data.amount_pico)
+    if account.status == ACCOUNT_SUSPENDED and _overdue(account, context.now_us) is None:
+        account.status = ACCOUNT_OPEN
+        context.events.append(AccountEvent(account.account, "account.resumed.v1", {"bill_id": data.bill_id}))
     return account
 
 
-def charge_back(data: ChargeBackBill, account: Account, scene: CommandContext) -> Account | Refusal:
+def charge_back(data: ChargeBackBill, account: Account, context: CommandContext) -> Account | Refusal:
     """Apply ``bill.charged_back.v1``: reopen a bill whose payment was returned; its due date does not change."""
     bill = _bill(account, data.bill_id)
     if bill is None:
@@ -120,18 +120,18 @@ def charge_back(data: ChargeBackBill, account: Account, scene: CommandContext) -
             f"{format_pico(data.amount_pico)} is more than the {format_pico(bill.paid_pico)} paid of {data.bill_id!r}",
         )
     bill.paid_pico -= data.amount_pico
-    _post_cash(account, scene, -data.amount_pico)
+    _post_cash(account, context, -data.amount_pico)
     return account
 
 
-def change_credit(data: ChangeCredit, account: Account, scene: CommandContext) -> Account | Refusal:
+def change_credit(data: ChangeCredit, account: Account, context: CommandContext) -> Account | Refusal:
     """Apply ``credit.changed.v1``: set the credit limit, which covers wallet debt and open bills together."""
     account.credit_limit_pico = data.credit_limit_pico
     return account
 
 
-def _post_cash(account: Account, scene: CommandContext, amount_pico: int) -> None:
-    scene.postings.post(account.currency, (ledger.CASH, "", amount_pico), (ledger.RECEIVABLES, "", -amount_pico))
+def _post_cash(account: Account, context: CommandContext, amount_pico: int) -> None:
+    context.postings.post(account.currency, (ledger.CASH, "", amount_pico), (ledger.RECEIVABLES, "", -amount_pico))
 
 
 def _bill(account: Account, bill_id: str) -> Bill | None:

@@ -4,7 +4,7 @@ The effect of an event on a counter is :mod:`billing.pricing.period_prices`. No 
 """
 
 from billing import ledger
-from billing.accounts.account import CLOSED, Account
+from billing.accounts.account import ACCOUNT_CLOSED, Account
 from billing.accounts.account_event import AccountEvent
 from billing.accounts.extras import Counter
 from billing.accounts.wallet import take_out
@@ -60,7 +60,7 @@ def settle_commitments(account: Account, now_us: int, postings: Postings, catalo
             continue
         events.append(_settle(account, book, rule, first_day, counter, postings))
         following = period_of(rule, counter.until_us)
-        if account.status != CLOSED and following.until_us > counter.until_us:
+        if account.status != ACCOUNT_CLOSED and following.until_us > counter.until_us:
             counters.setdefault(rule.counter(following.first_day), new_counter(rule, following))
     _keep(account, counters)
     return events

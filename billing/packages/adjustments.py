@@ -8,42 +8,42 @@ posted to the control account ``adjustments``. No SQL, no clock.
 
 from billing import ledger
 from billing.accounts.account import ACTIVE, PENDING, USED_UP, Account, Bucket, never_begun
-from billing.accounts.command_context import WALLET_MAX_PICO, CommandContext
+from billing.accounts.command_context import MAX_WALLET_PICO, CommandContext
 from billing.accounts.wallet import put_in, take_out
 from schemas.commands import AdjustBalance
 from schemas.refusals import Refusal
 from schemas.units import MICRO_DIGITS, MICRO_PICO, format_micro, format_pico
 
 WALLET = "wallet"
-BUCKET_MAX_MICRO = 10 ** (18 + MICRO_DIGITS)
+MAX_BUCKET_MICRO = 10 ** (18 + MICRO_DIGITS)
 """Largest amount of a bucket, and the most that a plan may grant; a command that would exceed it is refused."""
 
 
-def adjust(data: AdjustBalance, account: Account, scene: CommandContext) -> Account | Refusal:
+def adjust(data: AdjustBalance, account: Account, context: CommandContext) -> Account | Refusal:
     """Adjust the wallet, or a bucket named by its id or by a grant that has only one bucket."""
     if data.requested_by.strip().casefold() == data.approved_by.strip().casefold():
         return Refusal("same_person", f"{data.requested_by!r} asked for it and approved it: another must approve")
     if data.amount_pico == 0:
         return Refusal("invalid_amount", "an adjustment of 0 changes nothing")
     if data.target == WALLET:
-        return _adjust_wallet(data.amount_pico, account, scene)
+        return _adjust_wallet(data.amount_pico, account, context)
     bucket = one_bucket(account, data.target)
     if isinstance(bucket, Refusal):
         return bucket
     change_micro = whole_micro(data.amount_pico)
     if isinstance(change_micro, Refusal):
         return change_micro
-    return _adjust_bucket(bucket, change_micro, account, scene)
+    return _adjust_bucket(bucket, change_micro, account, context)
 
 
-def _adjust_wallet(amount_pico: int, account: Account, scene: CommandContext) -> Account | Refusal:
-    if abs(account.wallet_pico + amount_pico) > WALLET_MAX_PICO:
-        return Refusal("overflow", f"a wallet holds or owes at most {format_pico(WALLET_MAX_PICO)}")
+def _adjust_wallet(amount_pico: int, account: Account, context: CommandContext) -> Account | Refusal:
+    if abs(account.wallet_pico + amount_pico) > MAX_WALLET_PICO:
+        return Refusal("overflow", f"a wallet holds or owes at most {format_pico(MAX_WALLET_PICO)}")
     if amount_pico > 0:
         put_in(account, amount_pico, gift=False)
     else:
         take_out(account, -amount_pico)
-    scene.postings.post(
+    context.postings.post(
         account.currency,
         (ledger.ADJUSTMENTS, WALLET, amount_pico),
         (ledger.CUSTOMER_DEPOSITS, "", -amount_pico),
@@ -51,8 +51,8 @@ def _adjust_wallet(amount_pico: int, account: Account, scene: CommandContext) ->
     return account
 
 
-def _adjust_bucket(bucket: Bucket, change_micro: int, account: Account, scene: CommandContext) -> Account | Refusal:
-    usable = bucket.status in (PENDING, ACTIVE, USED_UP) and scene.now_us < bucket.lapse_at_us
+def _adjust_bucket(bucket: Bucket, change_micro: int, account: Account, context: CommandContext) -> Account | Refusal:
+    usable = bucket.status in (PENDING, ACTIVE, USED_UP) and context.now_us < bucket.lapse_at_us
     if not usable or bucket.grant_id in account.extras.refunds:
         return Refusal("bucket_ended", f"bucket {bucket.grant_id!r} has ended or is being refunded")
     if bucket.remaining_micro + change_micro < 0:
@@ -61,14 +61,14 @@ def _adjust_bucket(bucket: Bucket, change_micro: int, account: Account, scene: C
             f"bucket {bucket.grant_id!r} has {format_micro(bucket.remaining_micro)} left, "
             f"of which {format_micro(-change_micro)} cannot be taken",
         )
-    if bucket.amount_micro + change_micro > BUCKET_MAX_MICRO:
-        return Refusal("overflow", f"a bucket holds at most {format_micro(BUCKET_MAX_MICRO)}")
-    resize(bucket, change_micro, scene)
+    if bucket.amount_micro + change_micro > MAX_BUCKET_MICRO:
+        return Refusal("overflow", f"a bucket holds at most {format_micro(MAX_BUCKET_MICRO)}")
+    resize(bucket, change_micro, context)
     if bucket.status == USED_UP:
         # No later burn can earn this liability, and a used-up bucket must not carry any.
         detail, left_pico = str(bucket.plan_key), bucket.liability_pico
         bucket.liability_pico = 0
-        scene.postings.post(
+        context.postings.post(
             account.currency,
             (ledger.CONTRACT_LIABILITY, detail, left_pico),
             (ledger.ADJUSTMENTS, detail, -left_pico),
@@ -95,12 +95,12 @@ def whole_micro(amount_pico: int) -> int | Refusal:
     return micro
 
 
-def resize(bucket: Bucket, change_micro: int, scene: CommandContext) -> None:
+def resize(bucket: Bucket, change_micro: int, context: CommandContext) -> None:
     """Change the granted amount and the remainder of a bucket by the same quantity, and update its status."""
     bucket.amount_micro += change_micro
     bucket.remaining_micro += change_micro
     if bucket.remaining_micro == 0:
         bucket.status = USED_UP
     elif bucket.status == USED_UP:
-        waits = scene.now_us < bucket.valid_from_us or never_begun(bucket, scene.plan_of(bucket.plan_key))
+        waits = context.now_us < bucket.valid_from_us or never_begun(bucket, context.plan_of(bucket.plan_key))
         bucket.status = PENDING if waits else ACTIVE

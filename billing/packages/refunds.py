@@ -23,21 +23,21 @@ from schemas.times import HOUR_US
 from schemas.units import part_to_fen
 
 
-def refund(data: RefundPackage, account: Account, scene: CommandContext) -> Account | Refusal:
+def refund(data: RefundPackage, account: Account, context: CommandContext) -> Account | Refusal:
     """End a grant now, or one bucket if ``grant_id`` names a bucket, and record the refund that is due for it."""
     buckets = account.granted(data.grant_id)
     if not buckets:
         return Refusal("unknown_grant", f"there is no grant {data.grant_id!r} on this account")
     if any(one.grant_id in account.extras.received for one in buckets):
         return Refusal("not_refundable", f"grant {data.grant_id!r} was given by another account, which paid for it")
-    lasting = [one for one in buckets if one.lasts(scene.now_us) and one.grant_id not in account.extras.refunds]
+    lasting = [one for one in buckets if one.lasts(context.now_us) and one.grant_id not in account.extras.refunds]
     left = [one for one in lasting if one.remaining_micro]
     if not left:
         return Refusal(
             "nothing_to_refund", f"grant {data.grant_id!r} is used up, has ended, or is being refunded already"
         )
     for bucket in lasting:  # empty buckets end too, because their plan would otherwise decide overage
-        plan = scene.catalog.plan(bucket.plan, bucket.plan_version)
+        plan = context.catalog.plan(bucket.plan, bucket.plan_version)
         if plan is None:
             return Refusal("unknown_plan", f"there is no plan {bucket.plan_key}")
         if bucket in left:
@@ -45,8 +45,8 @@ def refund(data: RefundPackage, account: Account, scene: CommandContext) -> Acco
             net_pico, _ = split_fee(fee_pico, plan.tax_rate_micro)
             paid = Refund(fee_pico, net_pico, account.extras.wallet_paid_pico.get(bucket.sale))
             account.extras.refunds[bucket.grant_id] = paid
-        bucket.valid_until_us = min(bucket.valid_until_us, max(bucket.valid_from_us, scene.now_us))
-        bucket.lapse_at_us = min(bucket.lapse_at_us, scene.now_us + plan.grace_hours * HOUR_US)
+        bucket.valid_until_us = min(bucket.valid_until_us, max(bucket.valid_from_us, context.now_us))
+        bucket.lapse_at_us = min(bucket.lapse_at_us, context.now_us + plan.grace_hours * HOUR_US)
     return account
 
 

@@ -1,6 +1,6 @@
 """Preconditions of a sale: the plan version, space for buckets, sufficient funds."""
 
-from billing.accounts.account import MOST_BUCKETS, TOO_MANY_BUCKETS, Account
+from billing.accounts.account import MAX_BUCKETS, TOO_MANY_BUCKETS, Account
 from billing.accounts.command_context import CommandContext
 from billing.catalog.model import Plan
 from schemas.refusals import Refusal
@@ -12,7 +12,7 @@ def no_room(account: Account) -> Refusal:
     """Return the refusal of a grant that would exceed the account's maximum number of buckets."""
     return Refusal(
         TOO_MANY_BUCKETS,
-        f"the account has {len(account.buckets)} buckets, and {MOST_BUCKETS} are the most; use another account",
+        f"the account has {len(account.buckets)} buckets, and {MAX_BUCKETS} are the most; use another account",
     )
 
 
@@ -25,17 +25,17 @@ def insufficient_funds(account: Account, plan: Plan) -> Refusal:
     )
 
 
-def plan_for_sale(name: str, version: int | None, account: Account, scene: CommandContext) -> Plan | Refusal:
+def plan_for_sale(name: str, version: int | None, account: Account, context: CommandContext) -> Plan | Refusal:
     """Return the plan version that an account may buy, by default the latest.
 
     The latest version decides whether the plan is on sale at all, because published versions never change.
     """
-    plan, latest = scene.catalog.plan(name, version), scene.catalog.plan(name)
+    plan, latest = context.catalog.plan(name, version), context.catalog.plan(name)
     if plan is None or latest is None:
         wanted = "" if version is None else f" version {version}"
         return Refusal("unknown_plan", f"there is no plan {name!r}{wanted}")
     withdrawn_us = latest.withdrawn_from_us
-    if withdrawn_us is not None and withdrawn_us <= scene.now_us:
+    if withdrawn_us is not None and withdrawn_us <= context.now_us:
         since = format_time_us(withdrawn_us)
         return Refusal("plan_withdrawn", f"plan {name!r} is not sold since {since}, by its version {latest.version}")
     if plan.currency != account.currency:

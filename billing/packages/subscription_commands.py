@@ -33,13 +33,13 @@ from schemas.commands import (
 from schemas.refusals import Refusal
 from schemas.times import format_time_us
 
-MOST_PAST_CYCLES = 1_000
+MAX_PAST_CYCLES = 1_000
 """Maximum number of begun cycles of a subscription that starts in the past; each is granted, and ended, at once."""
 
 
-def start_subscription(data: StartSubscription, account: Account, scene: CommandContext) -> Account | Refusal:
+def start_subscription(data: StartSubscription, account: Account, context: CommandContext) -> Account | Refusal:
     """Apply ``subscription.started.v1``: grant the first cycle now, even if it begins later, as for a purchase."""
-    plan = _renewable_plan(data.plan, None, account, scene)
+    plan = _renewable_plan(data.plan, None, account, context)
     if isinstance(plan, Refusal):
         return plan
     prefix = f"{data.subscription_id}/"
@@ -48,37 +48,37 @@ def start_subscription(data: StartSubscription, account: Account, scene: Command
     if data.starts_at_us >= LAST_START_US:
         begins, last = format_time_us(data.starts_at_us), format_time_us(LAST_START_US)
         return Refusal("invalid_starts_at", f"starts_at: {begins} is too far ahead; a cycle begins before {last}")
-    begun = cycle_at(plan.cycle, data.starts_at_us, scene.now_us)
-    if begun > MOST_PAST_CYCLES:
+    begun = cycle_at(plan.cycle, data.starts_at_us, context.now_us)
+    if begun > MAX_PAST_CYCLES:
         begins = format_time_us(data.starts_at_us)
-        return Refusal("invalid_starts_at", f"starts_at: {begins} is more than {MOST_PAST_CYCLES} cycles ago")
+        return Refusal("invalid_starts_at", f"starts_at: {begins} is more than {MAX_PAST_CYCLES} cycles ago")
     if not has_room(account, max(1, begun) * len(plan.buckets)):
         return no_room(account)
     if not fee_payable(account, data.pay_from, plan.price_pico):
         return insufficient_funds(account, plan)
     subscription = Subscription(data.subscription_id, plan.name, plan.version, data.pay_from, data.starts_at_us)
-    start(account, subscription, scene.now_us, scene.plan_of, scene.postings)
+    start(account, subscription, context.now_us, context.plan_of, context.postings)
     return account
 
 
-def cancel_subscription(data: CancelSubscription, account: Account, scene: CommandContext) -> Account | Refusal:
+def cancel_subscription(data: CancelSubscription, account: Account, context: CommandContext) -> Account | Refusal:
     """Apply ``subscription.cancelled.v1``: end the subscription at the end of a cycle, or immediately."""
     subscription = _running(data.subscription_id, account)
     if isinstance(subscription, Refusal):
         return subscription
     if data.immediately:
-        scene.events += cancel_now(account, subscription, scene.now_us, scene.plan_of)
+        context.events += cancel_now(account, subscription, context.now_us, context.plan_of)
     else:
-        scene.events += cancel(account, subscription, data.at_us, scene.plan_of)
+        context.events += cancel(account, subscription, data.at_us, context.plan_of)
     return account
 
 
-def change_subscription(data: ChangeSubscription, account: Account, scene: CommandContext) -> Account | Refusal:
+def change_subscription(data: ChangeSubscription, account: Account, context: CommandContext) -> Account | Refusal:
     """Apply ``subscription.changed.v1``: change the plan now, with proration, or at the end of the cycle."""
     subscription = _running(data.subscription_id, account)
     if isinstance(subscription, Refusal):
         return subscription
-    plan = _renewable_plan(data.plan, data.plan_version, account, scene)
+    plan = _renewable_plan(data.plan, data.plan_version, account, context)
     if isinstance(plan, Refusal):
         return plan
     if data.effective == "cycle_end":
@@ -86,45 +86,45 @@ def change_subscription(data: ChangeSubscription, account: Account, scene: Comma
         return account
     if subscription.status == SUSPENDED:
         return Refusal("subscription_suspended", f"subscription {data.subscription_id!r} is suspended; resume it first")
-    old = plan_of_subscription(subscription, scene.plan_of)
+    old = plan_of_subscription(subscription, context.plan_of)
     if plan.cycle != old.cycle:
         return Refusal(
             "cycle_mismatch",
             f"plan {plan.label} has other cycles than {old.label}; write effective: cycle_end",
         )
-    if span_of(subscription, scene.plan_of).until_us >= NO_END_US:
+    if span_of(subscription, context.plan_of).until_us >= NO_END_US:
         return Refusal("cycle_without_end", f"the cycle of plan {old.label} has no end, so no part of it is left")
     if not has_room(account, len(plan.buckets)):
         return no_room(account)
     if subscription.granted:
-        if not change_now(account, subscription, plan, scene.now_us, scene.plan_of, scene.postings):
+        if not change_now(account, subscription, plan, context.now_us, context.plan_of, context.postings):
             return insufficient_funds(account, plan)
         return account
     subscription.plan, subscription.plan_version = plan.name, plan.version
     subscription.next_plan, subscription.next_plan_version = "", 0
-    scene.events += retry_unpaid(account, scene.now_us, scene.plan_of, scene.postings)
+    context.events += retry_unpaid(account, context.now_us, context.plan_of, context.postings)
     return account
 
 
-def suspend_subscription(data: SuspendSubscription, account: Account, scene: CommandContext) -> Account | Refusal:
+def suspend_subscription(data: SuspendSubscription, account: Account, context: CommandContext) -> Account | Refusal:
     """Apply ``subscription.suspended.v1``: suspend the subscription and its buckets."""
     subscription = _running(data.subscription_id, account)
     if isinstance(subscription, Refusal):
         return subscription
     if subscription.status == SUSPENDED:
         return Refusal("subscription_suspended", f"subscription {data.subscription_id!r} is suspended")
-    suspend(account, subscription, scene.now_us)
+    suspend(account, subscription, context.now_us)
     return account
 
 
-def resume_subscription(data: ResumeSubscription, account: Account, scene: CommandContext) -> Account | Refusal:
+def resume_subscription(data: ResumeSubscription, account: Account, context: CommandContext) -> Account | Refusal:
     """Apply ``subscription.resumed.v1``: resume the subscription, and grant the current cycle if it is not granted."""
     subscription = _running(data.subscription_id, account)
     if isinstance(subscription, Refusal):
         return subscription
     if subscription.status != SUSPENDED:
         return Refusal("subscription_not_suspended", f"subscription {data.subscription_id!r} is not suspended")
-    scene.events += resume(account, subscription, scene.now_us, scene.plan_of, scene.postings)
+    context.events += resume(account, subscription, context.now_us, context.plan_of, context.postings)
     return account
 
 
@@ -137,8 +137,8 @@ def _running(subscription_id: str, account: Account) -> Subscription | Refusal:
     return subscription
 
 
-def _renewable_plan(name: str, version: int | None, account: Account, scene: CommandContext) -> Plan | Refusal:
-    plan = plan_for_sale(name, version, account, scene)
+def _renewable_plan(name: str, version: int | None, account: Account, context: CommandContext) -> Plan | Refusal:
+    plan = plan_for_sale(name, version, account, context)
     if isinstance(plan, Plan) and plan.activation == FIRST_USE:
         return Refusal(
             "plan_not_renewable", f"plan {plan.label} begins with its first use, so it has no cycles; buy a package"

@@ -9,8 +9,8 @@ The buckets of a cycle are :mod:`billing.packages.grants`; the checks of a comma
 """
 
 from billing.accounts.account import (
+    ACCOUNT_CLOSED,
     ACTIVE,
-    CLOSED,
     NO_END_US,
     PENDING,
     SUSPENDED,
@@ -56,7 +56,7 @@ def renewal_us(account: Account, subscription: Subscription, plan_of: PlanOf) ->
 
     None begins after the subscription has ended or the account is closed.
     """
-    if subscription.status == ENDED or account.status == CLOSED:
+    if subscription.status == ENDED or account.status == ACCOUNT_CLOSED:
         return NO_END_US
     return cycle_start(subscription, subscription.cycle + 1, plan_of)
 

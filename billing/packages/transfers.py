@@ -31,10 +31,10 @@ from schemas.refusals import Refusal
 from schemas.times import format_time_us
 from schemas.units import MICRO_PICO, format_micro, format_pico
 
-SOURCE = "urn:tokenbill:transfer"
+TRANSFER_SOURCE = "urn:tokenbill:transfer"
 
 
-def send(data: TransferPackage, account: Account, scene: CommandContext) -> Account | Refusal:
+def send(data: TransferPackage, account: Account, context: CommandContext) -> Account | Refusal:
     """Take the quota and its share of the liability out of the sender's bucket, and send them to the target.
 
     The last of the quota takes all of the liability that is left.
@@ -47,7 +47,7 @@ def send(data: TransferPackage, account: Account, scene: CommandContext) -> Acco
     moved_micro = whole_micro(data.amount_pico)
     if isinstance(moved_micro, Refusal):
         return moved_micro
-    usable = bucket.status in (PENDING, ACTIVE) and scene.now_us < bucket.valid_until_us
+    usable = bucket.status in (PENDING, ACTIVE) and context.now_us < bucket.valid_until_us
     if not usable or bucket.grant_id in account.extras.refunds:
         return Refusal("bucket_ended", f"bucket {bucket.grant_id!r} has ended, is used up, or is being refunded")
     if moved_micro > bucket.remaining_micro:
@@ -58,9 +58,9 @@ def send(data: TransferPackage, account: Account, scene: CommandContext) -> Acco
         )
     liability_pico = earned_pico(bucket.liability_pico, moved_micro, bucket.remaining_micro)
     bucket.liability_pico -= liability_pico
-    resize(bucket, -moved_micro, scene)
-    transfer_id = f"transfer-{identity_hash(scene.command.source, scene.command.id).hex()}"
-    _post(scene, account, str(bucket.plan_key), transfer_id, liability_pico)
+    resize(bucket, -moved_micro, context)
+    transfer_id = f"transfer-{identity_hash(context.command.source, context.command.id).hex()}"
+    _post(context, account, str(bucket.plan_key), transfer_id, liability_pico)
     body = {
         "transfer_id": transfer_id,
         "sender": account.account,
@@ -77,15 +77,15 @@ def send(data: TransferPackage, account: Account, scene: CommandContext) -> Acco
         "lapses_at": _end(bucket.lapse_at_us),
         "carried_cycles": bucket.carried_cycles,
     }
-    scene.messages.append(Message(ReceivePackage.TYPE, f"{SOURCE}:{transfer_id}", "in", data.to, body))
+    context.messages.append(Message(ReceivePackage.TYPE, f"{TRANSFER_SOURCE}:{transfer_id}", "in", data.to, body))
     return account
 
 
-def receive(data: ReceivePackage, account: Account, scene: CommandContext) -> Account | Refusal:
+def receive(data: ReceivePackage, account: Account, context: CommandContext) -> Account | Refusal:
     """Add the transferred quota to the target account as a new bucket."""
     if data.currency != account.currency:
         return Refusal("currency_mismatch", f"the transfer is in {data.currency}, the account is {account.currency}")
-    plan = scene.catalog.plan(data.plan, data.plan_version)
+    plan = context.catalog.plan(data.plan, data.plan_version)
     if plan is None:
         return Refusal("unknown_plan", f"there is no plan {data.plan}@{data.plan_version}")
     grant_id = f"{data.transfer_id}/{data.bucket_no}"
@@ -108,52 +108,52 @@ def receive(data: ReceivePackage, account: Account, scene: CommandContext) -> Ac
         valid_until_us=NO_END_US if data.valid_until_us is None else data.valid_until_us,
         lapse_at_us=NO_END_US if data.lapses_at_us is None else data.lapses_at_us,
         alerts_fired=0,
-        status=PENDING if scene.now_us < data.valid_from_us or waiting else ACTIVE,
+        status=PENDING if context.now_us < data.valid_from_us or waiting else ACTIVE,
         carried_cycles=data.carried_cycles,
     )
     account.buckets.append(bucket)
     account.extras.received[grant_id] = data.sender
-    _post(scene, account, str(bucket.plan_key), data.transfer_id, -data.liability_pico)
+    _post(context, account, str(bucket.plan_key), data.transfer_id, -data.liability_pico)
     told: dict[str, str | int | None] = {"transfer_id": data.transfer_id, "sender": data.sender, "grant_id": grant_id}
     told |= {"plan": data.plan, "unit": data.unit, "amount_micro": amount_micro}
-    scene.events.append(AccountEvent(account.account, "transfer.received.v1", told))
+    context.events.append(AccountEvent(account.account, "transfer.received.v1", told))
     return account
 
 
-def send_back(data: ReceivePackage, refusal: Refusal, scene: CommandContext) -> None:
+def send_back(data: ReceivePackage, refusal: Refusal, context: CommandContext) -> None:
     """Return a refused transfer to the account that sent it."""
     body = {
         "transfer_id": data.transfer_id,
-        "to": scene.command.account,
+        "to": context.command.account,
         "grant_id": data.grant_id,
         "amount": format_pico(data.amount_pico),
         "liability": format_pico(data.liability_pico),
         "reason": refusal.code,
         "detail": refusal.detail,
     }
-    scene.messages.append(Message(ReturnPackage.TYPE, scene.command.source, "back", data.sender, body))
+    context.messages.append(Message(ReturnPackage.TYPE, context.command.source, "back", data.sender, body))
 
 
-def take_back(data: ReturnPackage, account: Account, scene: CommandContext) -> Account | Refusal:
+def take_back(data: ReturnPackage, account: Account, context: CommandContext) -> Account | Refusal:
     """Put a returned transfer back into the sender's bucket.
 
     A bucket that has ended meanwhile becomes active, and ends again with the returned quota.
     """
     (bucket,) = (one for one in account.buckets if one.grant_id == data.grant_id)
     amount_micro = data.amount_pico // MICRO_PICO
-    resize(bucket, amount_micro, scene)
+    resize(bucket, amount_micro, context)
     bucket.liability_pico += data.liability_pico
     if bucket.status in (EXPIRED, REFUNDED, CANCELLED):
         bucket.status = ACTIVE
-    _post(scene, account, str(bucket.plan_key), data.transfer_id, -data.liability_pico)
+    _post(context, account, str(bucket.plan_key), data.transfer_id, -data.liability_pico)
     told: dict[str, str | int | None] = {"transfer_id": data.transfer_id, "to": data.to, "grant_id": data.grant_id}
     told |= {"unit": bucket.unit, "amount_micro": amount_micro, "reason": data.reason, "detail": data.detail}
-    scene.events.append(AccountEvent(account.account, "transfer.returned.v1", told))
+    context.events.append(AccountEvent(account.account, "transfer.returned.v1", told))
     return account
 
 
-def _post(scene: CommandContext, account: Account, plan: str, transfer_id: str, out_pico: int) -> None:
-    scene.postings.post(
+def _post(context: CommandContext, account: Account, plan: str, transfer_id: str, out_pico: int) -> None:
+    context.postings.post(
         account.currency,
         (ledger.CONTRACT_LIABILITY, plan, out_pico),
         (ledger.TRANSFER_CLEARING, transfer_id, -out_pico),

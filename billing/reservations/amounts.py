@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from operator import attrgetter
 
-from billing.accounts.account import CLOSED, SUSPENDED, Account, Bucket
+from billing.accounts.account import ACCOUNT_CLOSED, ACCOUNT_SUSPENDED, Account, Bucket
 from billing.accounts.deduction_order import sort_buckets
 from billing.accounts.extras import copied
 from billing.burning.burn import burn
@@ -81,9 +81,9 @@ def decide_hold(
         ``no_price``, ``overflow``, ``package_exhausted`` (the overage rule is block) or ``insufficient_balance`` (the
         wallet would fall below its limit).
     """
-    if account.status == CLOSED:
+    if account.status == ACCOUNT_CLOSED:
         return Refusal("account_closed", f"account {account.account!r} is closed")
-    if account.status == SUSPENDED:
+    if account.status == ACCOUNT_SUSPENDED:
         return Refusal("account_suspended", f"account {account.account!r} has a bill past due")
     decided = _covered(account, held, event, tariff) or decide_by_burning(account, held, event, tariff)
     if isinstance(decided, Refusal) and accept_partial and decided.code in _LACKING:

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from billing.reservations.amounts import NOTHING
-from billing.reservations.hold import CHARGING, OPEN, RELEASED, Counts, Hold, Terms
+from billing.reservations.hold import CHARGING, HOLD_OPEN, HOLD_RELEASED, Hold, Terms
 from billing.reservations.operations import HoldContext, Settled, gone, repeated, reserve, settle, with_step
-from schemas.meters import canonical_counts
+from schemas.meters import Counts, canonical_counts
 from schemas.refusals import Refusal
 from schemas.times import DAY_US, MINUTE_US
 
@@ -21,7 +21,7 @@ SESSION_US = DAY_US
 """Lifetime of a session after its last invocation."""
 QUOTA_US = 5 * MINUTE_US
 """Validity of a granted quota (``validityTime``)."""
-LATE_US = MINUTE_US
+MAX_SESSION_LATE_US = MINUTE_US
 """Extra time for which a quota is held, because a gateway reports usage after the validity has ended."""
 
 
@@ -66,26 +66,26 @@ def wanted_holds(session: str, groups: Sequence[GroupUsage], invocation: int) ->
     return [session, *names, *(f"{name}/{invocation}" for name in names)]
 
 
-def open_session(scene: HoldContext, session: str, account: str, sha256: str) -> Hold | Refusal:
+def open_session(context: HoldContext, session: str, account: str, sha256: str) -> Hold | Refusal:
     """Open a session.
 
     Returns:
         The hold of the session, or a refusal with ``session_exists`` (the id is in use) or ``unknown_account``.
     """
-    if session in scene.holds:
+    if session in context.holds:
         return Refusal("session_exists", f"session {session!r} began before")
-    if scene.account is None:
+    if context.account is None:
         return Refusal("unknown_account", f"account {account!r} was never opened")
     began = Hold(
-        *(session, account, CHARGING, OPEN, NOTHING, Terms({})),
-        *(scene.now_us, scene.now_us + SESSION_US),
+        *(session, account, CHARGING, HOLD_OPEN, NOTHING, Terms({})),
+        *(context.now_us, context.now_us + SESSION_US),
     )
-    scene.put(with_step(began, "create", sha256))
-    return scene.holds[session]
+    context.put(with_step(began, "create", sha256))
+    return context.holds[session]
 
 
 def invoke(
-    scene: HoldContext,
+    context: HoldContext,
     session: str,
     invocation: int,
     sha256: str,
@@ -104,7 +104,7 @@ def invoke(
         The grants and usage events of a new invocation, the stored result of a repeated one, or a refusal with
         ``unknown_session`` or ``idempotency_key_reused`` (a repetition with another body).
     """
-    found = scene.holds.get(session)
+    found = context.holds.get(session)
     if found is None:
         return Refusal("unknown_session", f"there is no charging session {session!r}")
     known = repeated(found, str(invocation), sha256)
@@ -112,49 +112,49 @@ def invoke(
         return known
     parts = [f"{group_id(session, group.rating_group)}/{invocation}" for group in groups]
     if known is not None:
-        events = [part.event for name in parts if (part := scene.holds.get(name)) is not None]
+        events = [part.event for name in parts if (part := context.holds.get(name)) is not None]
         return Answered(tuple(event for event in events if event is not None), known["answer"])
     for name in parts:  # The session keeps its last invocations only; an older one is recognised by its holds.
-        earlier = scene.holds.get(name)
+        earlier = context.holds.get(name)
         if earlier is not None and isinstance(reused := repeated(earlier, "create", sha256), Refusal):
             return reused
-    ended = gone(found, scene.now_us)
+    ended = gone(found, context.now_us)
     sent: list[str] = []
     grants: list[GroupGrant] = []
     for group in groups:
         if debit:
-            result = ended or _grant(scene, found, group, sha256, accept_partial=False)
+            result = ended or _grant(context, found, group, sha256, accept_partial=False)
             used = (*(group.used or ()), *(result.terms.counts if isinstance(result, Hold) else ()))
-            sent += _settle_group(scene, found, replace(group, used=_added(used)), invocation, sha256)
+            sent += _settle_group(context, found, replace(group, used=_added(used)), invocation, sha256)
         else:
-            sent += _settle_group(scene, found, group, invocation, sha256)
-            result = ended or _grant(scene, found, group, sha256, accept_partial=True)
+            sent += _settle_group(context, found, group, invocation, sha256)
+            result = ended or _grant(context, found, group, sha256, accept_partial=True)
         grants.append(GroupGrant(group.rating_group, result))
     if final:
-        for hold in [hold for hold in scene.holds.values() if hold.kind == CHARGING and hold.state == OPEN]:
-            scene.put(replace(hold, state=RELEASED))
+        for hold in [hold for hold in context.holds.values() if hold.kind == CHARGING and hold.state == HOLD_OPEN]:
+            context.put(replace(hold, state=HOLD_RELEASED))
     elif ended is None:
-        scene.put(replace(found, expires_us=scene.now_us + SESSION_US))
+        context.put(replace(found, expires_us=context.now_us + SESSION_US))
     return grants, sent
 
 
-def keep_answer(scene: HoldContext, session: str, invocation: int, sha256: str, answer: Mapping[str, Any]) -> None:
+def keep_answer(context: HoldContext, session: str, invocation: int, sha256: str, answer: Mapping[str, Any]) -> None:
     """Store the answer of an invocation, for a repetition."""
-    scene.put(with_step(scene.holds[session], str(invocation), sha256, answer=answer))
+    context.put(with_step(context.holds[session], str(invocation), sha256, answer=answer))
 
 
-def _settle_group(scene: HoldContext, session: Hold, group: GroupUsage, invocation: int, sha256: str) -> list[str]:
+def _settle_group(context: HoldContext, session: Hold, group: GroupUsage, invocation: int, sha256: str) -> list[str]:
     if not group.used:
         return []
     name = group_id(session.reservation_id, group.rating_group)
-    if name not in scene.holds:
+    if name not in context.holds:
         # Units used without a quota are settled on a hold that is released from the beginning.
         bare = Hold(
-            *(name, session.account, CHARGING, RELEASED, NOTHING, Terms(group.dimensions)),
-            *(scene.now_us, scene.now_us),
+            *(name, session.account, CHARGING, HOLD_RELEASED, NOTHING, Terms(group.dimensions)),
+            *(context.now_us, context.now_us),
         )
-        scene.put(bare)
-    settled = settle(scene, name, group.used, str(invocation), sha256, final=True)
+        context.put(bare)
+    settled = settle(context, name, group.used, str(invocation), sha256, final=True)
     return [settled.event] if isinstance(settled, Settled) else []
 
 
@@ -166,18 +166,18 @@ def _added(counts: Counts) -> Counts:
 
 
 def _grant(
-    scene: HoldContext, session: Hold, group: GroupUsage, sha256: str, *, accept_partial: bool
+    context: HoldContext, session: Hold, group: GroupUsage, sha256: str, *, accept_partial: bool
 ) -> Hold | Refusal | None:
     """Release the rest of the group's quota and grant a new one under the same hold id."""
     name = group_id(session.reservation_id, group.rating_group)
-    before = scene.holds.get(name)
+    before = context.holds.get(name)
     if before is not None and group.wanted is not None:
-        scene.put(replace(before, state=RELEASED, held=NOTHING))
-        del scene.holds[name]
+        context.put(replace(before, state=HOLD_RELEASED, held=NOTHING))
+        del context.holds[name]
     if not group.wanted:
         return None
-    asked = Hold(name, session.account, CHARGING, OPEN, NOTHING, Terms(group.dimensions), 0, 0)
-    granted = reserve(scene, asked, group.wanted, QUOTA_US + LATE_US, sha256, accept_partial)
+    asked = Hold(name, session.account, CHARGING, HOLD_OPEN, NOTHING, Terms(group.dimensions), 0, 0)
+    granted = reserve(context, asked, group.wanted, QUOTA_US + MAX_SESSION_LATE_US, sha256, accept_partial)
     if isinstance(granted, Refusal) and before is not None:
-        scene.holds[name] = scene.changed[name]
+        context.holds[name] = context.changed[name]
     return granted

@@ -7,6 +7,7 @@ from typing import Any
 from billing.catalog.model import TEXT_DIMENSIONS
 from billing.reservations.amounts import NOTHING, HeldAmounts
 from schemas.cloudevents import write_structured
+from schemas.meters import Counts
 from schemas.times import format_time_us
 from schemas.units import format_micro, format_pico
 from schemas.usage import USAGE_TYPE, UsageEvent
@@ -14,14 +15,11 @@ from schemas.usage import USAGE_TYPE, UsageEvent
 RESERVATION, SETTLEMENT, OFFLINE_GRANT, CHARGING = "reservation", "settlement", "offline_grant", "charging"
 
 
-OPEN, CLOSED, RELEASED = "open", "closed", "released"
+HOLD_OPEN, HOLD_CLOSED, HOLD_RELEASED = "open", "closed", "released"
 
 
-SOURCE = "urn:tokenbill:reservations"
+RESERVATION_SOURCE = "urn:tokenbill:reservations"
 """Source of the usage events of settlements; the id of such an event is that of the settlement's hold."""
-
-
-Counts = tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +53,18 @@ class Hold:
 
     def held_at(self, now_us: int) -> HeldAmounts:
         """Return the amounts held at a time: none once the hold is closed, released or expired."""
-        return self.held if self.state == OPEN and now_us < self.expires_us else NOTHING
+        return self.held if self.state == HOLD_OPEN and now_us < self.expires_us else NOTHING
 
     def shown_state(self, now_us: int) -> str:
         """Return the state to show: ``open``, ``expired``, ``closed`` or ``released``."""
-        return "expired" if self.state == OPEN and self.expires_us <= now_us else self.state
+        return "expired" if self.state == HOLD_OPEN and self.expires_us <= now_us else self.state
 
 
 def usage_event(account: str, terms: Terms, counts: Counts, time_us: int) -> UsageEvent:
     """Return the usage of a hold as an event that can be priced and burned."""
     given = terms.dimensions
     return UsageEvent(
-        source=SOURCE,
+        source=RESERVATION_SOURCE,
         id="",
         sequence=None,
         time_us=time_us,
@@ -91,7 +89,9 @@ def settlement_event(happened: UsageEvent, reservation_id: str) -> str:
     names = (*TEXT_DIMENSIONS, "outcome", "member", "request_id")
     data: dict[str, Any] = {name: value for name in names if (value := getattr(happened, name)) is not None}
     data |= {"reservation": reservation_id, "usage": dict(happened.counts)}
-    return write_structured(USAGE_TYPE, SOURCE, reservation_id, happened.time_us, happened.account, data).decode()
+    return write_structured(
+        USAGE_TYPE, RESERVATION_SOURCE, reservation_id, happened.time_us, happened.account, data
+    ).decode()
 
 
 def hold_object(hold: Hold, now_us: int) -> dict[str, Any]:

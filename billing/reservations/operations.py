@@ -12,18 +12,17 @@ from typing import Any
 from billing.accounts.account import Account
 from billing.reservations.amounts import NOTHING, HeldAmounts, decide_hold, hold_for_used, overcommitted
 from billing.reservations.hold import (
+    HOLD_OPEN,
+    HOLD_RELEASED,
     OFFLINE_GRANT,
-    OPEN,
-    RELEASED,
     SETTLEMENT,
-    Counts,
     Hold,
     Terms,
     settlement_event,
     usage_event,
 )
 from billing.reservations.tariff import Tariff
-from schemas.meters import canonical_counts
+from schemas.meters import Counts, canonical_counts
 from schemas.refusals import Refusal
 from schemas.times import HOUR_US, format_time_us
 
@@ -117,7 +116,7 @@ def with_step(hold: Hold, step: str, sha256: str, **answer: Any) -> Hold:
 
 
 def reserve(
-    scene: HoldContext, hold: Hold, counts: Counts, validity_us: int, sha256: str, accept_partial: bool
+    context: HoldContext, hold: Hold, counts: Counts, validity_us: int, sha256: str, accept_partial: bool
 ) -> Hold | Refusal:
     """Make a hold for usage of at most ``counts``. ``hold`` supplies identity, kind and dimensions.
 
@@ -125,30 +124,30 @@ def reserve(
         The hold, or a refusal of :func:`billing.reservations.amounts.decide_hold`, or one with ``unknown_account`` or
         ``idempotency_key_reused``.
     """
-    existing = scene.holds.get(hold.reservation_id)
+    existing = context.holds.get(hold.reservation_id)
     if existing is not None:
         known = repeated(existing, "create", sha256)
         return known if isinstance(known, Refusal) else existing
-    if scene.account is None:
+    if context.account is None:
         return Refusal("unknown_account", f"account {hold.account!r} was never opened")
-    event = usage_event(hold.account, hold.terms, counts, scene.now_us)
-    granted = decide_hold(scene.account, scene.held, event, scene.tariff, accept_partial)
+    event = usage_event(hold.account, hold.terms, counts, context.now_us)
+    granted = decide_hold(context.account, context.held, event, context.tariff, accept_partial)
     if isinstance(granted, Refusal):
         return granted
     partial = granted.counts != counts
     terms = Terms(hold.terms.dimensions, granted.counts, granted.amount_pico, granted.standard_micro, partial)
-    expires_us = scene.now_us + validity_us
+    expires_us = context.now_us + validity_us
     made = Hold(
-        *(hold.reservation_id, hold.account, hold.kind, OPEN, granted.held, terms, scene.now_us, expires_us),
+        *(hold.reservation_id, hold.account, hold.kind, HOLD_OPEN, granted.held, terms, context.now_us, expires_us),
         steps={"create": {"sha256": sha256}},
     )
-    scene.put(made)
+    context.put(made)
     return made
 
 
-def find(scene: HoldContext, reservation_id: str) -> Hold | Refusal:
+def find(context: HoldContext, reservation_id: str) -> Hold | Refusal:
     """Return a hold in any state, or a refusal with ``unknown_reservation``."""
-    hold = scene.holds.get(reservation_id)
+    hold = context.holds.get(reservation_id)
     return hold or Refusal("unknown_reservation", f"there is no reservation {reservation_id!r}")
 
 
@@ -158,30 +157,30 @@ def gone(hold: Hold, now_us: int) -> Refusal | None:
     if state == "expired":
         expired = format_time_us(hold.expires_us)
         return Refusal("reservation_expired", f"reservation {hold.reservation_id!r} expired at {expired}")
-    if state != OPEN:
+    if state != HOLD_OPEN:
         return Refusal("reservation_closed", f"reservation {hold.reservation_id!r} is {state}")
     return None
 
 
 def extend(
-    scene: HoldContext, reservation_id: str, more: Counts, validity_us: int | None, step: str, sha256: str
+    context: HoldContext, reservation_id: str, more: Counts, validity_us: int | None, step: str, sha256: str
 ) -> Hold | Refusal:
     """Extend a hold by more usage, by time, or both; a refused extension changes nothing."""
-    hold = find(scene, reservation_id)
+    hold = find(context, reservation_id)
     if isinstance(hold, Refusal):
         return hold
     known = repeated(hold, step, sha256)
     if known is not None:
         return known if isinstance(known, Refusal) else hold
-    refused = gone(hold, scene.now_us)
+    refused = gone(hold, context.now_us)
     if refused is not None:
         return refused
-    if more and scene.account is not None:
+    if more and context.account is not None:
         sums = dict(hold.terms.counts)
         for meter, count in more:
             sums[meter] = sums.get(meter, 0) + count
-        event = usage_event(hold.account, hold.terms, canonical_counts(sums), scene.now_us)
-        granted = decide_hold(scene.account, scene.held.minus(hold.held), event, scene.tariff)
+        event = usage_event(hold.account, hold.terms, canonical_counts(sums), context.now_us)
+        granted = decide_hold(context.account, context.held.minus(hold.held), event, context.tariff)
         if isinstance(granted, Refusal):
             return granted
         hold = replace(
@@ -195,23 +194,23 @@ def extend(
             ),
         )
     if validity_us is not None:
-        hold = replace(hold, expires_us=max(hold.expires_us, scene.now_us + validity_us))
-    scene.put(with_step(hold, step, sha256))
-    return scene.holds[reservation_id]
+        hold = replace(hold, expires_us=max(hold.expires_us, context.now_us + validity_us))
+    context.put(with_step(hold, step, sha256))
+    return context.holds[reservation_id]
 
 
-def release(scene: HoldContext, reservation_id: str) -> Hold | Refusal:
+def release(context: HoldContext, reservation_id: str) -> Hold | Refusal:
     """Release everything that a hold reserves; a hold that is no longer open does not change."""
-    hold = find(scene, reservation_id)
+    hold = find(context, reservation_id)
     if isinstance(hold, Refusal):
         return hold
-    if gone(hold, scene.now_us) is None:
-        scene.put(replace(hold, state=RELEASED))
-    return scene.holds[reservation_id]
+    if gone(hold, context.now_us) is None:
+        context.put(replace(hold, state=HOLD_RELEASED))
+    return context.holds[reservation_id]
 
 
 def settle(
-    scene: HoldContext,
+    context: HoldContext,
     reservation_id: str,
     used: Counts,
     step: str,
@@ -230,39 +229,41 @@ def settle(
     Returns:
         The settled usage, or a refusal with ``unknown_reservation`` or ``idempotency_key_reused``.
     """
-    hold = find(scene, reservation_id)
+    hold = find(context, reservation_id)
     if isinstance(hold, Refusal):
         return hold
     part_id = f"{reservation_id}/{step}"
-    part = scene.holds.get(part_id)
+    part = context.holds.get(part_id)
     if part is not None and part.event is not None:
         known = repeated(part, "create", sha256)
         return known if isinstance(known, Refusal) else Settled(hold, part.event, _problem_kept(known))
-    problem = gone(hold, scene.now_us)
+    problem = gone(hold, context.now_us)
     terms = replace(hold.terms, dimensions={**hold.terms.dimensions, "outcome": outcome}, counts=used, partial=False)
-    happened = usage_event(hold.account, terms, used, scene.now_us if time_us is None else time_us)
+    happened = usage_event(hold.account, terms, used, context.now_us if time_us is None else time_us)
     held = NOTHING
-    if scene.account is not None:
-        held = hold_for_used(scene.account, scene.held.minus(hold.held_at(scene.now_us)), happened, scene.tariff)
+    if context.account is not None:
+        held = hold_for_used(
+            context.account, context.held.minus(hold.held_at(context.now_us)), happened, context.tariff
+        )
     if problem is None:
-        scene.put(replace(hold, state=RELEASED) if final else _lowered(scene, hold, held, used))
+        context.put(replace(hold, state=HOLD_RELEASED) if final else _lowered(context, hold, held, used))
     event = settlement_event(happened, part_id)
     made = Hold(
-        *(part_id, hold.account, SETTLEMENT, OPEN, held, terms, scene.now_us, scene.now_us + SETTLEMENT_US),
+        *(part_id, hold.account, SETTLEMENT, HOLD_OPEN, held, terms, context.now_us, context.now_us + SETTLEMENT_US),
         event=event,
     )
     kept = {} if problem is None else {"problem": [problem.code, problem.detail]}
-    scene.put(with_step(made, "create", sha256, **kept))
-    return Settled(scene.holds[reservation_id], event, problem)
+    context.put(with_step(made, "create", sha256, **kept))
+    return Settled(context.holds[reservation_id], event, problem)
 
 
-def _lowered(scene: HoldContext, hold: Hold, held: HeldAmounts, used: Counts) -> Hold:
+def _lowered(context: HoldContext, hold: Hold, held: HeldAmounts, used: Counts) -> Hold:
     """Return the hold without a part that was used, priced again."""
     gone_counts = dict(used)
     left = canonical_counts({meter: max(0, count - gone_counts.get(meter, 0)) for meter, count in hold.terms.counts})
     terms = replace(hold.terms, counts=left)
-    if scene.account is not None:
-        priced = scene.tariff.rate(scene.account, usage_event(hold.account, terms, left, scene.now_us))
+    if context.account is not None:
+        priced = context.tariff.rate(context.account, usage_event(hold.account, terms, left, context.now_us))
         if not isinstance(priced, Refusal):
             terms = replace(terms, amount_pico=priced[1].amount_pico, standard_micro=priced[1].standard_micro)
     return replace(hold, held=hold.held.minus(held), terms=terms)
@@ -273,12 +274,12 @@ def _problem_kept(step: Mapping[str, Any] | None) -> Refusal | None:
     return None if kept is None else Refusal(*kept)
 
 
-def reconcile(scene: HoldContext, reservation_id: str) -> tuple[Hold, Refusal | None] | Refusal:
+def reconcile(context: HoldContext, reservation_id: str) -> tuple[Hold, Refusal | None] | Refusal:
     """Return an offline grant whose usage is being sent, and a refusal if it is no longer open.
 
     The last usage event of the grant closes it. Other ids are refused with ``unknown_grant``.
     """
-    hold = find(scene, reservation_id)
+    hold = find(context, reservation_id)
     if isinstance(hold, Refusal) or hold.kind != OFFLINE_GRANT:
         return Refusal("unknown_grant", f"there is no offline grant {reservation_id!r}")
-    return hold, gone(hold, scene.now_us)
+    return hold, gone(hold, context.now_us)

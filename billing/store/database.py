@@ -30,7 +30,7 @@ _LOST = (
     sqlalchemy_errors.TimeoutError,
 )
 _MISSING = (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.InsufficientPrivilege)
-ROWS_AT_ONCE = 5_000
+FETCHED_ROWS = 5_000
 
 
 class IntegerLoader(Loader):
@@ -129,7 +129,7 @@ class Database:
         try:
             with self.engine.connect() as connection:
                 yield connection.execution_options(
-                    isolation_level="REPEATABLE READ", postgresql_readonly=True, yield_per=ROWS_AT_ONCE
+                    isolation_level="REPEATABLE READ", postgresql_readonly=True, yield_per=FETCHED_ROWS
                 )
         except _LOST as error:
             raise DatabaseDown(_first_line(error)) from error

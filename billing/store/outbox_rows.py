@@ -11,7 +11,7 @@ from billing.errors import DatabaseDown
 from billing.store.commits.write_commit import OUTBOX_CHANNEL
 from billing.store.database import Connection, Database, connect, schema_url
 
-_ROWS_AT_MOST = 4_096
+_MAX_ROWS = 4_096
 
 # Complete commits only: a commit is included if the size of the commits before it is below the limit.
 _READ: LiteralString = """
@@ -39,7 +39,7 @@ def outbox_read(
     with database.transaction() as connection:
         rows = connection.execute(
             _READ,
-            {"partition": partition, "after": after_commit_no, "rows": _ROWS_AT_MOST, "bytes": max(1, max_bytes)},
+            {"partition": partition, "after": after_commit_no, "rows": _MAX_ROWS, "bytes": max(1, max_bytes)},
             binary=True,
         )
         return [(commit_no, OutboxRow(*row)) for commit_no, *row in rows]

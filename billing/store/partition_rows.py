@@ -9,14 +9,12 @@ from typing import LiteralString
 import psycopg
 
 from billing.commits.commit_record import PartitionState
-from billing.commits.identities import RecentNumbers, SourceState
+from billing.commits.identities import RECENT_NUMBERS, RecentNumbers, SourceState
 from billing.errors import DatabaseDown, NotPrepared
 from billing.store.commits.number_runs import unpack_numbers, unpack_runs
 from billing.store.commits.write_commit import session_name
 from billing.store.database import Connection, Database
 
-RECENT_NUMBERS = 65_536
-"""Number of the last numbers of each numbered source that keep hashes (docs/reference/principles.md, "Identity")."""
 PARTITION_COUNT_KEY = "partitions"
 HUNG_COMMIT_SECONDS = 10
 """Time after which a commit of the former owner is terminated: a stopped process would hold the row lock forever."""

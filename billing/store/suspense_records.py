@@ -13,7 +13,7 @@ from billing.store.database import Connection, Database
 from billing.suspense import Listed, RecordPlace, SuspendedRecord
 
 AS_IT_WAS, REPAIRED = "as_it_was", "repaired"
-ROWS_AT_ONCE = 1_000
+SUSPENSE_PAGE_ROWS = 1_000
 PAGE_BYTES = 32 << 20
 """Size of a page of records to resubmit: the record that reaches it is the last of its page."""
 _LOCK = 0x7462_7375  # "tbsu"
@@ -85,7 +85,7 @@ def listed(database: Database, wanted: Wanted) -> Iterator[Listed]:
     """
     statement = LISTED + WHERE + (IS_OPEN if wanted.only_open else "") + _OLDEST_FIRST
     with database.transaction() as connection, connection.cursor(name="suspense") as cursor:
-        cursor.itersize = ROWS_AT_ONCE
+        cursor.itersize = SUSPENSE_PAGE_ROWS
         cursor.execute(statement, wanted.parameters())
         for row in cursor:
             yield read_listed(row)
@@ -187,7 +187,7 @@ class Resubmission:
             + "JOIN unnest(%(partitions)s::integer[], %(commits)s::bigint[]) AS last (partition, commit_no)"
             " ON last.partition = s.partition AND s.commit_no <= last.commit_no" + WHERE + IS_OPEN + AFTER,
             wanted.parameters()
-            | after_parameters(after, ROWS_AT_ONCE)
+            | after_parameters(after, SUSPENSE_PAGE_ROWS)
             | {"partitions": list(commits), "commits": list(commits.values())},
         ).fetchall()
         chosen, total = 0, 0

@@ -15,7 +15,7 @@ from typing import LiteralString
 
 from billing.store.database import Connection, Database
 
-PENDING, DELIVERED, FAILED = "pending", "delivered", "failed"
+DELIVERY_PENDING, DELIVERED, FAILED = "pending", "delivered", "failed"
 LEASE_SECONDS = 60
 """Time for which a delivery that was taken is not given to another sender."""
 SECRET_PREFIX = "whsec_"
@@ -93,7 +93,7 @@ def remove_webhook(database: Database, webhook_id: str) -> bool:
         connection.execute(
             "UPDATE webhook_delivery SET state = %s, last_error = 'the webhook was removed'"
             " WHERE webhook_id = %s AND state = %s",
-            (FAILED, webhook_id, PENDING),
+            (FAILED, webhook_id, DELIVERY_PENDING),
         )
         return removed.rowcount == 1
 
@@ -161,7 +161,7 @@ def give_back(database: Database, deliveries: Sequence[Delivery]) -> None:
     with database.transaction() as connection:
         connection.execute(
             "UPDATE webhook_delivery SET next_try_at = created_at WHERE delivery_id = ANY (%s) AND state = %s",
-            ([delivery.delivery_id for delivery in deliveries], PENDING),
+            ([delivery.delivery_id for delivery in deliveries], DELIVERY_PENDING),
         )
 
 
@@ -184,7 +184,15 @@ def not_delivered(database: Database, delivery_id: int, error: str, retry_after_
             " finished_at = CASE WHEN %s::float8 IS NULL THEN now() END,"
             " next_try_at = now() + coalesce(%s::float8, 0) * interval '1 second'"
             " WHERE delivery_id = %s AND state = %s",
-            (error, retry_after_seconds, FAILED, retry_after_seconds, retry_after_seconds, delivery_id, PENDING),
+            (
+                error,
+                retry_after_seconds,
+                FAILED,
+                retry_after_seconds,
+                retry_after_seconds,
+                delivery_id,
+                DELIVERY_PENDING,
+            ),
         )
 
 
@@ -210,7 +218,7 @@ def replay(database: Database, webhook_id: str, since: datetime | None, *, faile
             "UPDATE webhook_delivery SET state = %s, attempts = 0, next_try_at = now(), finished_at = NULL"
             " WHERE webhook_id = %s AND state = ANY(%s) AND (%s::timestamptz IS NULL OR created_at >= %s)"
             " AND EXISTS (SELECT FROM webhook WHERE webhook_id = %s AND removed_at IS NULL)",
-            (PENDING, webhook_id, [FAILED] if failed_only else [FAILED, DELIVERED], since, since, webhook_id),
+            (DELIVERY_PENDING, webhook_id, [FAILED] if failed_only else [FAILED, DELIVERED], since, since, webhook_id),
         )
         return again.rowcount
 
@@ -222,7 +230,8 @@ def drop_finished(database: Database, older_than: timedelta) -> int:
     """
     with database.transaction() as connection:
         return connection.execute(
-            "DELETE FROM webhook_delivery WHERE state <> %s AND finished_at < now() - %s", (PENDING, older_than)
+            "DELETE FROM webhook_delivery WHERE state <> %s AND finished_at < now() - %s",
+            (DELIVERY_PENDING, older_than),
         ).rowcount
 
 

@@ -30,7 +30,7 @@ from streams.send.emitter import input_producer
 
 log = logging.getLogger("tokenbill.relay")
 
-GROUP = "tokenbill-relay"
+RELAY_GROUP = "tokenbill-relay"
 POSITION_TOPIC = OUTPUT_TOPICS[0]
 """Topic of the relay's position: the group's committed offset on (this topic, partition) is the number of the next
 commit to publish. No consumer belongs to the group."""
@@ -111,7 +111,7 @@ class PartitionRelay:
         self._offsets = Consumer(
             {
                 "bootstrap.servers": settings.kafka,
-                "group.id": settings.topic_prefix + GROUP,
+                "group.id": settings.topic_prefix + RELAY_GROUP,
                 "enable.auto.commit": False,
                 "isolation.level": "read_committed",
             },
@@ -197,7 +197,7 @@ class PartitionRelay:
         try:
             publisher.publish(
                 [(self._place(row.topic), row.payload) for _, row in rows if row.topic not in FORWARD_TOPICS],
-                self._settings.topic_prefix + GROUP,
+                self._settings.topic_prefix + RELAY_GROUP,
                 {self._place(POSITION_TOPIC): last + 1},
             )
         finally:

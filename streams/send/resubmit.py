@@ -17,7 +17,7 @@ from streams.send.emitter import DeliveryFailed
 log = logging.getLogger("tokenbill.resubmit")
 
 ACKNOWLEDGED_WITHIN_SECONDS = 30
-LARGEST_RECORD = 1_000_000_000
+MAX_RECORD_BYTES = 1_000_000_000
 """Client-side size limit, high enough that only the broker's limit applies: the broker accepted each record before."""
 
 
@@ -33,7 +33,7 @@ def send_again(kafka: str, records: Sequence[SentAgain]) -> list[int | DeliveryF
             "enable.idempotence": True,
             "acks": "all",
             "linger.ms": 5,
-            "message.max.bytes": LARGEST_RECORD,
+            "message.max.bytes": MAX_RECORD_BYTES,
             "queue.buffering.max.messages": max(len(records), 1),
             "queue.buffering.max.kbytes": 1 << 20,
             "delivery.timeout.ms": ACKNOWLEDGED_WITHIN_SECONDS * 1000,

@@ -19,8 +19,8 @@ from streams.worker.worker_metrics import WorkerMetrics
 
 log = logging.getLogger("tokenbill.writer")
 
-COMMANDS = (COMMAND_TOPIC, COMMAND_FORWARDED_TOPIC)
-USAGE = (USAGE_TOPIC, USAGE_FORWARDED_TOPIC)
+COMMAND_TOPICS = (COMMAND_TOPIC, COMMAND_FORWARDED_TOPIC)
+USAGE_TOPICS = (USAGE_TOPIC, USAGE_FORWARDED_TOPIC)
 _BROKER_RETRY_SECONDS = 0.5
 
 
@@ -60,9 +60,9 @@ class CommandFence:
 
         Empty after waiting for ``more``, so that the caller checks again.
         """
-        if self._cut is None and any(self._intakes[topic].records for topic in USAGE):
+        if self._cut is None and any(self._intakes[topic].records for topic in USAGE_TOPICS):
             self._cut = await self._read(limit)
-        commands = [batch for topic in COMMANDS if (batch := self._intakes[topic].peek(limit))]
+        commands = [batch for topic in COMMAND_TOPICS if (batch := self._intakes[topic].peek(limit))]
         if self._cut is not None and self._reach(commands, self._cut.commands):
             cut, self._cut = self._cut.usage, None
             usage = [self._intakes[topic].peek(limit, until=end) for topic, end in cut.items()]
@@ -75,13 +75,17 @@ class CommandFence:
         # The cut is taken before the command ends are read: a command acknowledged before one of these usage events was
         # produced is then below the ends.
         cut = {
-            topic: min(intake.tail, intake.next + limit) for topic in USAGE if (intake := self._intakes[topic]).records
+            topic: min(intake.tail, intake.next + limit)
+            for topic in USAGE_TOPICS
+            if (intake := self._intakes[topic]).records
         }
-        ends = await log_ends(self._log, self._partition, [(topic, self._partition) for topic in COMMANDS])
+        ends = await log_ends(self._log, self._partition, [(topic, self._partition) for topic in COMMAND_TOPICS])
         return _Cut(cut, {topic: end for (topic, _), end in ends.items()})
 
     def _reach(self, commands: list[InputBatch], ends: Mapping[str, int]) -> bool:
-        reached = {topic: self._intakes[topic].next for topic in COMMANDS} | {one.topic: one.end for one in commands}
+        reached = {topic: self._intakes[topic].next for topic in COMMAND_TOPICS} | {
+            one.topic: one.end for one in commands
+        }
         return all(reached[topic] >= end for topic, end in ends.items())
 
     async def _wait_for(self, more: asyncio.Event) -> None:

@@ -23,7 +23,7 @@ from streams.worker.worker_metrics import WorkerMetrics
 from streams.worker.writer import EngineMaker, WriterSettings
 from streams.worker.writers import PartitionWriters, PositionStore
 
-GROUP = "tokenbill"
+WORKER_GROUP = "tokenbill"
 WATCH_SECONDS = 2.0
 CATALOG_SECONDS = 0.2
 HEARTBEAT_SECONDS = 1.0
@@ -38,7 +38,7 @@ class WorkerSettings:
     web_port: int
     session_timeout_seconds: float = 10.0
     web_host: str = "127.0.0.1"
-    group: str = GROUP
+    group: str = WORKER_GROUP
     topic_prefix: str = ""
     fetch_records: int = 10_000
     """Largest number of records in one batch."""

@@ -3,7 +3,7 @@
 The writer takes batches of all four input topics, checks that no offset is missing, applies commands before the usage
 that was produced after them, and continues only when SQL has the commit. After any failure it discards its memory and
 reloads it from SQL (docs/reference/principles.md, "Commit"). It uses neither a Kafka client nor SQL directly:
-:class:`streams.worker.intake.Log` and :class:`Store` are its interfaces to them.
+:class:`streams.worker.intake.Log` and :class:`WriterStore` are its interfaces to them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from streams.worker.worker_metrics import WorkerMetrics
 
 log = logging.getLogger("tokenbill.writer")
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 class Engine(Protocol):
@@ -44,7 +44,7 @@ class Engine(Protocol):
         """Accept the last decision as committed in SQL."""
 
 
-class Store(Protocol):
+class WriterStore(Protocol):
     """The part of ``billing.store.Store`` that a writer uses; blocking, thread-safe."""
 
     def acquire(self, partition: int, /) -> tuple[int, PartitionState]:
@@ -100,7 +100,7 @@ class PartitionWriter:
         self,
         partition: int,
         *,
-        store: Store,
+        store: WriterStore,
         kafka_log: Log,
         make_engine: EngineMaker,
         executor: Executor,
@@ -314,7 +314,7 @@ class PartitionWriter:
         # Room for two commits: the next one is completely buffered when the one in flight ends.
         return intake.records >= 2 * settings.max_commit_records or intake.size_bytes >= settings.max_buffer_bytes
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
+    async def _in_thread(self, work: Callable[[], _T]) -> _T:
         if self._stopping:
             raise asyncio.CancelledError
         self._in_flight = asyncio.get_running_loop().run_in_executor(self._executor, work)

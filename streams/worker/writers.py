@@ -17,7 +17,7 @@ from billing.errors import DatabaseDown, Fenced
 from schemas.topics import INPUT_TOPICS
 from streams.worker.intake import Batch, BrokerDown, InputPartition, Log
 from streams.worker.worker_metrics import WorkerMetrics
-from streams.worker.writer import EngineMaker, LogBroken, PartitionWriter, Store, WriterSettings
+from streams.worker.writer import EngineMaker, LogBroken, PartitionWriter, WriterSettings, WriterStore
 
 log = logging.getLogger("tokenbill.writers")
 
@@ -26,7 +26,7 @@ DECIDING_AT_ONCE = 2
 a time) while another waits for SQL to load accounts. A higher number makes each commit slower and therefore smaller."""
 
 
-class PositionStore(Store, Protocol):
+class PositionStore(WriterStore, Protocol):
     """The part of ``billing.store.Store`` that a worker uses: the methods of its writers and its own."""
 
     def positions(self, partitions: list[int], /) -> Mapping[InputPartition, int]:

@@ -8,7 +8,7 @@ from billing.accounts.account import ACTIVE, NO_END_US, Account, Bucket
 from billing.accounts.deduction_order import sort_buckets
 from billing.catalog.model import Catalog
 from billing.reservations.amounts import NOTHING
-from billing.reservations.hold import OPEN, RESERVATION, Hold, Terms, usage_event
+from billing.reservations.hold import HOLD_OPEN, RESERVATION, Hold, Terms, usage_event
 from billing.reservations.operations import HoldContext, reserve
 from billing.reservations.tariff import Tariff
 from schemas.units import MILLION
@@ -52,7 +52,7 @@ def event(tokens: int, meter: str = "input", **dimensions: str) -> Any:
     return usage_event("a", Terms(DIMENSIONS | dimensions), ((meter, tokens),), NOW_US)
 
 
-def scene(of: Account | None, now_us: int = NOW_US, *holds: Hold, prices: Catalog = CATALOG) -> HoldContext:
+def context(of: Account | None, now_us: int = NOW_US, *holds: Hold, prices: Catalog = CATALOG) -> HoldContext:
     made = HoldContext(now_us, of, NOTHING, {}, Tariff(prices))
     for hold in holds:
         made.put(hold)
@@ -61,7 +61,7 @@ def scene(of: Account | None, now_us: int = NOW_US, *holds: Hold, prices: Catalo
 
 
 def wanted(name: str = "r", kind: str = RESERVATION) -> Hold:
-    return Hold(name, "a", kind, OPEN, NOTHING, Terms(DIMENSIONS), 0, 0)
+    return Hold(name, "a", kind, HOLD_OPEN, NOTHING, Terms(DIMENSIONS), 0, 0)
 
 
 def reserved(stage: HoldContext, tokens: int, name: str = "r", **options: Any) -> Hold:

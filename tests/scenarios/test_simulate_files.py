@@ -6,7 +6,7 @@ from pathlib import Path
 from click.testing import CliRunner, Result
 
 from tokenbill.cli import cli
-from tokenbill.errors import UserError
+from tokenbill.user_errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 LIFE = ROOT / "examples" / "customer-life.jsonl"

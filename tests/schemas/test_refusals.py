@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from schemas.refusal_codes import CODES, COMMAND, REASONS, RECORD, REQUEST, TABLE, codes_of
+from schemas.refusal_codes import CODES, REASONS, TABLE, Use, codes_of
 from schemas.refusal_page import PAGE, page
 from schemas.refusals import Refusal, record_refusal
 
@@ -14,7 +14,7 @@ def test_the_page_of_codes_is_written_from_the_table() -> None:
 
 
 def test_a_code_stands_once_for_each_use() -> None:
-    for use in (RECORD, COMMAND, REQUEST):
+    for use in (Use.RECORD, Use.COMMAND, Use.REQUEST):
         assert len(codes_of(use)) == sum(use in row.uses for row in TABLE)
     assert all(re.fullmatch("[a-z]+(_[a-z]+)*", row.code) and 400 <= row.status <= 599 for row in TABLE)
     assert all(row.title and row.example and row.uses for row in TABLE)

@@ -136,6 +136,14 @@ def says_what_it_is(source: str) -> list[str]:
     return [] if ast.get_docstring(_tree(source)) else ["line 1: the module has no docstring"]
 
 
+def packages_list_their_exports(source: str) -> list[str]:
+    """An ``__init__.py`` that defines or imports names lists the public ones in ``__all__``."""
+    body = _tree(source).body
+    assigned = {ast.unparse(target) for node in body if isinstance(node, ast.Assign) for target in node.targets}
+    named = [node for node in body if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))]
+    return ["line 1: names without __all__"] if named and "__all__" not in assigned else []
+
+
 def core_stays_behind_its_doors(source: str) -> list[str]:
     """Only the interfaces of the core in ``billing.calculator`` (``compiled``, ``core_*``) import ``cython_ext``."""
     return [

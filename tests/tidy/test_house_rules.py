@@ -20,6 +20,7 @@ from house_rules import (
     nothing_is_left_for_later,
     nothing_is_mocked,
     nothing_is_skipped,
+    packages_list_their_exports,
     python_files,
     says_what_it_is,
     tracked_files,
@@ -27,7 +28,7 @@ from house_rules import (
 
 PRODUCT = ("billing", "schemas", "streams", "tokenbill", "cython_ext")
 EVERYTHING = (*PRODUCT, "tests", "benchmarks", "examples")
-RULES_ONLY = [path for path in python_files("billing", "schemas") if "store" not in path.parts]
+RULES_ONLY = [path for path in python_files("billing", "schemas") if "store" not in path.relative_to(ROOT).parts]
 DOORS = [
     ROOT / "billing" / "calculator" / name
     for name in ("compiled.py", "core_prices.py", "core_rater.py", "core_records.py")
@@ -39,10 +40,12 @@ PYTHON_RULES: list[tuple[Rule, list[Path]]] = [
     (core_stays_behind_its_doors, [p for p in python_files(*PRODUCT) if p not in DOORS]),
     (broad_handlers_give_a_reason, python_files(*EVERYTHING)),
     (asserts_only_in_tests, python_files(*PRODUCT)),
+    (packages_list_their_exports, [p for p in python_files(*PRODUCT) if p.name == "__init__.py"]),
     (nothing_is_skipped, python_files("tests")),
     (nothing_is_mocked, python_files("tests")),
 ]
 CANARIES: list[tuple[Rule, str]] = [
+    (packages_list_their_exports, '"""A package."""\nfrom billing.catalog.load import load_folder'),
     (no_binary_fractions, "x = float('1')"),
     (no_binary_fractions, "def f(x: float) -> None: ..."),
     (no_binary_fractions, "x = 0.1"),

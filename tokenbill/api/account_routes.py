@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field
 from pydantic_core import PydanticCustomError
 
@@ -14,9 +14,9 @@ from billing.store.api.account_reads import list_accounts, read_account, read_re
 from schemas.fields import MAX_TEXT_BYTES, TEXT_PATTERN, check_name
 from schemas.outputs import Decimal, PackageBalance
 from schemas.units import format_pico
-from tokenbill.api.context import Context, Shared
+from tokenbill.api.context import ApiContext, Shared
 from tokenbill.api.http.answers import json_answer
-from tokenbill.api.http.auth import Caller, needs
+from tokenbill.api.http.auth import Caller, Reader
 from tokenbill.api.http.pages import Cursor, Limit, page, read_cursor
 from tokenbill.api.http.problems import Problem, responses
 from tokenbill.api.past_routes import balance_at
@@ -26,7 +26,6 @@ router = APIRouter(prefix="/v1/accounts", tags=["accounts"])
 AccountId = Annotated[
     str, Path(min_length=1, max_length=MAX_TEXT_BYTES, pattern=TEXT_PATTERN, description="account id")
 ]
-Reader = Annotated[Caller, Depends(needs("read"))]
 
 
 class AccountBody(BaseModel):
@@ -74,7 +73,7 @@ def _can_exist(account: str) -> bool:
     return True
 
 
-async def existing_account(shared: Context, caller: Caller, account: str) -> Account:
+async def existing_account(shared: ApiContext, caller: Caller, account: str) -> Account:
     """Return an account that the caller may see.
 
     Raises:

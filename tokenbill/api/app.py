@@ -32,7 +32,7 @@ from tokenbill.api import (
     usage_routes as usage,
 )
 from tokenbill.api.catalogue_routes import Catalogue
-from tokenbill.api.context import ApiSettings, Context
+from tokenbill.api.context import ApiContext, ApiSettings
 from tokenbill.api.holds import nchf, offline_grants, rating_groups, reservations
 from tokenbill.api.holds.holding import holding
 from tokenbill.api.http import problems
@@ -60,7 +60,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         outcomes.start()
         catalogue = Catalogue(database)
         turns = asyncio.Semaphore(max(1, settings.connections // 2))
-        app.state.context = Context(
+        app.state.context = ApiContext(
             settings, database, KeyRing(database), sender, outcomes, catalogue, turns, asyncio.Semaphore(1)
         )
         try:
@@ -116,7 +116,7 @@ def served(app: FastAPI) -> ASGIApp:
 
 def _verifier(app: FastAPI) -> Verify:
     async def verify(scope: Scope, header: bytes | None) -> Caller:
-        context: Context = app.state.context
+        context: ApiContext = app.state.context
         return await context.keys.verify(header)
 
     return verify

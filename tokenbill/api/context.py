@@ -26,7 +26,7 @@ class ApiSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
+class ApiContext:
     """The servers and caches that the handlers use."""
 
     settings: ApiSettings
@@ -46,10 +46,10 @@ class Context:
         return self.settings.partitions
 
 
-def context_of(request: Request) -> Context:
+def context_of(request: Request) -> ApiContext:
     """Return the context of the application that serves this request."""
-    context: Context = request.app.state.context
+    context: ApiContext = request.app.state.context
     return context
 
 
-Shared = Annotated[Context, Depends(context_of)]
+Shared = Annotated[ApiContext, Depends(context_of)]

@@ -20,7 +20,7 @@ from streams.read.outcome_reader import Outcome, OutcomeReader
 log = logging.getLogger("tokenbill.api")
 
 FIRST_LOOK_SECONDS = 0.02
-LONGEST_PAUSE_SECONDS = 0.5
+MAX_PAUSE_SECONDS = 0.5
 _RETRY_SECONDS = 1.0
 
 
@@ -62,7 +62,7 @@ class Outcomes:
                 heard.clear()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(heard.wait(), min(pause, left))
-                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+                pause = min(2 * pause, MAX_PAUSE_SECONDS)
         finally:
             self._heard[caller, key].remove(heard)
             if not self._heard[caller, key]:

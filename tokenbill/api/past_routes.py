@@ -16,13 +16,13 @@ from typing import Any
 from pydantic_core import PydanticCustomError
 
 from schemas.fields import check_time_us
-from tokenbill.api.context import Context
+from tokenbill.api.context import ApiContext
 from tokenbill.api.http.problems import Problem
 
 REPLAY_SECONDS = 60
 
 
-async def balance_at(shared: Context, account: str, at: str) -> dict[str, Any]:
+async def balance_at(shared: ApiContext, account: str, at: str) -> dict[str, Any]:
     """Return the data of ``package.balance`` as of the log time ``at``.
 
     Raises:
@@ -44,7 +44,7 @@ def _past_us(at: str) -> int:
     return at_us
 
 
-async def _replay(shared: Context, account: str, at_us: int) -> dict[str, Any]:
+async def _replay(shared: ApiContext, account: str, at_us: int) -> dict[str, Any]:
     servers = {"TOKENBILL_KAFKA": shared.settings.kafka, "TOKENBILL_DATABASE_URL": shared.settings.database_url}
     async with shared.replaying:
         process = await asyncio.create_subprocess_exec(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path
+from fastapi import APIRouter, Path
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,17 +14,16 @@ from schemas.fields import MAX_TEXT_BYTES, TEXT_PATTERN
 from schemas.outputs import Decimal
 from tokenbill.api.context import Shared
 from tokenbill.api.http.answers import json_answer
-from tokenbill.api.http.auth import Caller, needs
+from tokenbill.api.http.auth import Reader
 from tokenbill.api.http.pages import Cursor, Limit, page, read_cursor
 from tokenbill.api.http.problems import Problem, responses
 
 router = APIRouter(prefix="/v1", tags=["catalogue"])
 
-Reader = Annotated[Caller, Depends(needs("read"))]
 EntryName = Annotated[
     str, Path(min_length=1, max_length=MAX_TEXT_BYTES, pattern=TEXT_PATTERN, description="name of the entry")
 ]
-VersionNumber = Annotated[int, Path(ge=1, lt=2**31, description="version of the price book")]
+PathVersion = Annotated[int, Path(ge=1, lt=2**31, description="version of the price book")]
 
 
 class PlanPrice(BaseModel):
@@ -137,7 +136,7 @@ async def price_books(shared: Shared, caller: Reader, limit: Limit = 100, cursor
 @router.get(
     "/price-books/{name}/versions/{version}", response_model=BookBody, responses=responses("unknown_price_book")
 )
-async def price_book(shared: Shared, caller: Reader, name: EntryName, version: VersionNumber) -> Response:
+async def price_book(shared: Shared, caller: Reader, name: EntryName, version: PathVersion) -> Response:
     """Return one version of a price book with its rows."""
     found = (await shared.catalogue.current()).catalog.price_book(name, version)
     if found is None:

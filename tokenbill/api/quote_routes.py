@@ -5,28 +5,28 @@ from __future__ import annotations
 import time
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from billing.accounts.account import CLOSED, Account
+from billing.accounts.account import ACCOUNT_CLOSED, Account
 from billing.engine.quoter import Asked
 from schemas.fields import check_time_us, show
 from schemas.outputs import BurnedBucket, Decimal, RatedMeter
 from schemas.refusals import Refusal
+from schemas.schema_documents import Schema
 from schemas.usage import UsageData
 from tokenbill.api.account_routes import existing_account
 from tokenbill.api.catalogue_routes import Edition
-from tokenbill.api.context import Context, Shared
+from tokenbill.api.context import ApiContext, Shared
 from tokenbill.api.http.answers import json_answer
-from tokenbill.api.http.auth import Caller, needs
-from tokenbill.api.http.bodies import Schema, described, read_json, write_strictly
+from tokenbill.api.http.auth import Caller, Reader
+from tokenbill.api.http.bodies import described, read_json, write_strictly
 from tokenbill.api.http.problems import Problem, responses
 
 router = APIRouter(prefix="/v1", tags=["quotes"])
 
-Reader = Annotated[Caller, Depends(needs("read"))]
 _FIELDS = frozenset({"account", "price_book", "time", "data"})
 _NAME: Schema = {"type": "string", "minLength": 1, "maxLength": 256, "pattern": "^[^\\u0000-\\u001f]*$"}
 
@@ -96,7 +96,7 @@ async def quote(
     return json_answer(made)
 
 
-async def _payer(shared: Context, caller: Caller, body: dict[str, Any]) -> Account | None:
+async def _payer(shared: ApiContext, caller: Caller, body: dict[str, Any]) -> Account | None:
     name = body.get("account")
     if name is None:
         return None
@@ -107,7 +107,7 @@ async def _payer(shared: Context, caller: Caller, body: dict[str, Any]) -> Accou
             "invalid_event", "price_book is given with an account, whose book is bound: leave one of them out."
         )
     found = await existing_account(shared, caller, name)
-    if found.status == CLOSED:
+    if found.status == ACCOUNT_CLOSED:
         raise Problem("account_closed", f"Account {name!r} is closed: its usage would be kept apart, unbilled.")
     return found
 

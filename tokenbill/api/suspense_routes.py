@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Path, Query
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
@@ -19,13 +19,12 @@ from schemas.fields import MAX_TEXT_BYTES, TEXT_PATTERN
 from schemas.refusal_codes import REASONS
 from tokenbill.api.context import Shared
 from tokenbill.api.http.answers import json_answer
-from tokenbill.api.http.auth import Caller, needs
+from tokenbill.api.http.auth import Reader
 from tokenbill.api.http.pages import Cursor, Limit, page, read_cursor
 from tokenbill.api.http.problems import Problem, responses
 
 router = APIRouter(prefix="/v1/suspense", tags=["suspense"])
 
-Reader = Annotated[Caller, Depends(needs("read"))]
 Topic = Annotated[
     str, Path(min_length=1, max_length=MAX_TEXT_BYTES, pattern=TEXT_PATTERN, description="topic of the record")
 ]
@@ -77,7 +76,7 @@ class SuspenseHeader(BaseModel):
     content: Content | None = Field(description="header value; null if there is none")
 
 
-class Advice(BaseModel):
+class AdviceBody(BaseModel):
     """The recommended action for a rejection reason."""
 
     zh: str = Field(description="in Chinese")
@@ -91,7 +90,7 @@ class SuspenseEvent(SuspenseRow):
     key: Content | None = Field(description="key of the record; null if there is none")
     headers: list[SuspenseHeader] = Field(description="headers of the record")
     value: Content | None = Field(description="value of the record as received; null if there is none")
-    advice: Advice = Field(description="recommended action")
+    advice: AdviceBody = Field(description="recommended action")
 
 
 def _name(row: Listed) -> str:

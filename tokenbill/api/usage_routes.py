@@ -14,20 +14,20 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
-from billing.accounts.account import CLOSED
+from billing.accounts.account import ACCOUNT_CLOSED
 from billing.store.api.catalog_reads import account_states
 from schemas.refusals import Refusal
 from schemas.routing import partition_of
-from schemas.schema_documents import event_schema
+from schemas.schema_documents import Schema, event_schema
 from schemas.topics import USAGE_TOPIC
 from schemas.usage import USAGE_TYPE, UsageData, UsageEvent, parse_usage
 from streams.send.emitter import DeliveryFailed
 from streams.send.sender import Outgoing
-from tokenbill.api.context import Context, Shared
+from tokenbill.api.context import ApiContext, Shared
 from tokenbill.api.http.answers import json_answer
 from tokenbill.api.http.auth import Caller, needs
-from tokenbill.api.http.bodies import JSON, Schema
-from tokenbill.api.http.event_bodies import BATCH, MAX_EVENTS, STRUCTURED, Given, read_events
+from tokenbill.api.http.bodies import JSON
+from tokenbill.api.http.event_bodies import BATCH_MEDIA_TYPE, MAX_EVENTS, STRUCTURED, RawEvent, read_events
 from tokenbill.api.http.problems import URN, Problem, code_row, responses
 
 router = APIRouter(prefix="/v1", tags=["usage"])
@@ -43,7 +43,7 @@ class Warning(BaseModel):
     detail: str = Field(description="explanation")
 
 
-class Refused(BaseModel):
+class EventProblem(BaseModel):
     """The problem of an event that was not accepted."""
 
     type: str = Field(description="`urn:tokenbill:problem:` and the code")
@@ -65,7 +65,7 @@ class Taken(BaseModel):
     partition: int | None = Field(description="Kafka partition of the event")
     offset: int | None = Field(description="Kafka offset of the event")
     warning: Warning | None = Field(description="set if the event is recorded but may not be billed")
-    problem: Refused | None = Field(description="set if the event was not accepted")
+    problem: EventProblem | None = Field(description="set if the event was not accepted")
 
 
 class TakenBody(BaseModel):
@@ -91,7 +91,7 @@ def _content() -> dict[str, Any]:
     del event["$schema"], event["$id"]
     return {
         STRUCTURED: {"schema": event},
-        BATCH: {"schema": {"type": "array", "items": event, "maxItems": MAX_EVENTS}},
+        BATCH_MEDIA_TYPE: {"schema": {"type": "array", "items": event, "maxItems": MAX_EVENTS}},
         JSON: {"schema": UsageData.model_json_schema(by_alias=True)},
     }
 
@@ -153,7 +153,7 @@ async def usage(request: Request, shared: Shared, caller: Sender) -> Response:
     return json_answer(body, 207 if refused else 202)
 
 
-def _judge(given: Given, caller: Caller, partitions: int, declared: frozenset[str]) -> _Element:
+def _judge(given: RawEvent, caller: Caller, partitions: int, declared: frozenset[str]) -> _Element:
     """Validate an event with the pipeline's parser; return it ready to be sent, or with the reason of its refusal."""
     event = parse_usage(given.value, given.headers, declared_meters=declared)
     if isinstance(event, Refusal):
@@ -164,7 +164,7 @@ def _judge(given: Given, caller: Caller, partitions: int, declared: frozenset[st
     return _Element(event, Outgoing(USAGE_TOPIC, partition, event.account.encode(), given.value, given.headers))
 
 
-async def _send(shared: Context, elements: list[_Element]) -> None:
+async def _send(shared: ApiContext, elements: list[_Element]) -> None:
     going = [one for one in elements if one.outgoing is not None]
     sent = await shared.sender.send([one.outgoing for one in going if one.outgoing is not None])
     for element, result in zip(going, sent, strict=True):
@@ -194,7 +194,7 @@ def _warning(account: str, states: dict[str, str]) -> dict[str, str] | None:
     if state is None:
         detail = f"account {account!r} was never opened: the event is kept apart until it is, and sent again"
         return {"code": "unknown_account", "detail": detail}
-    if state == CLOSED:
+    if state == ACCOUNT_CLOSED:
         return {"code": "account_closed", "detail": f"account {account!r} is closed: the event is kept, unbilled"}
     return None
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from billing.store.proofs.audit import Result
+from billing.store.proofs.audit import AuditResult
 from billing.store.proofs.audit import audit as run_audit
 from tokenbill.command_database import database_url, explained
 
@@ -45,7 +45,7 @@ def audit(data_dir: Path | None, as_json: bool) -> None:
         sys.exit(1)
 
 
-def _list(result: Result) -> None:
+def _list(result: AuditResult) -> None:
     for text in result.shown:
         click.echo(f"        {text}")
     if result.count > len(result.shown):

@@ -9,7 +9,7 @@ from billing.pricing.changes import price_changes
 from schemas.units import MILLION, InexactError, parse_micro
 from tokenbill.commands.catalog_import import import_litellm, import_sheet_command
 from tokenbill.commands.stack import data_dir_option
-from tokenbill.errors import UserError
+from tokenbill.user_errors import UserError
 
 CHECK_EXAMPLE = """
 \b

@@ -18,7 +18,7 @@ from billing.catalog.importers.write import write_books
 from billing.catalog.timebands import zone_of
 from schemas.times import parse_time_us
 from schemas.units import MICRO_DIGITS, MILLION, InexactError, parse_scaled
-from tokenbill.errors import UserError
+from tokenbill.user_errors import UserError
 
 LITELLM_EXAMPLE = """
 \b

@@ -56,13 +56,13 @@ def demo(
     are sent twice, some go to the wrong partition, some are malformed. At the end every figure is compared with what
     the emitters sent.
     """
-    from tokenbill.demo.play import Wish, play
+    from tokenbill.demo.play import DemoOptions, play
     from tokenbill.demo.summary import json_line, show
 
     console = Console()
     if not console.is_terminal:
         console = Console(width=PIPE_WIDTH)
-    outcome = play(Wish(data_dir, open_catalog(catalog_dir), events, accounts, trace, keep), console)
+    outcome = play(DemoOptions(data_dir, open_catalog(catalog_dir), events, accounts, trace, keep), console)
     show(console, outcome.evidence, outcome.checks, outcome.speed, outcome.data_dir, outcome.run)
     if as_json:
         click.echo(json_line(outcome.evidence, outcome.speed))

@@ -10,9 +10,9 @@ from billing.pricing.explain_text import explain_as_text
 from billing.pricing.lines import BookRater, encode_line
 from tokenbill.commands.catalog import open_catalog
 from tokenbill.commands.rate import choose_book, open_file
-from tokenbill.errors import UserError
+from tokenbill.user_errors import UserError
 
-EXAMPLE = """
+_EXAMPLE = """
 \b
 Example:
   tokenbill explain examples/events.jsonl --catalog examples/catalog --id call-01JD9Z6N
@@ -21,7 +21,7 @@ Example:
 _PATH = click.Path(path_type=Path)
 
 
-@click.command(epilog=EXAMPLE)
+@click.command(epilog=_EXAMPLE)
 @click.argument("events", metavar="EVENTFILE", type=_PATH)
 @click.option("--catalog", "catalog_dir", required=True, type=_PATH, help="Folder of the catalogue.")
 @click.option("--price-book", metavar="NAME", help="Price book to use [default: the only one of the catalogue].")

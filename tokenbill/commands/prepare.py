@@ -7,7 +7,7 @@ import click
 from tokenbill.commands.catalog import open_catalog
 from tokenbill.prepare_servers import prepare as prepare_servers
 
-EXAMPLE = """
+_EXAMPLE = """
 \b
 Example:
   tokenbill prepare --kafka kafka:9092 --partitions 8 --catalog /etc/tokenbill/catalog \\
@@ -16,7 +16,7 @@ Example:
 """
 
 
-@click.command(epilog=EXAMPLE)
+@click.command(epilog=_EXAMPLE)
 @click.option("--kafka", envvar="TOKENBILL_KAFKA", required=True, help="Kafka's address [TOKENBILL_KAFKA].")
 @click.option(
     "--admin-database-url",

@@ -12,14 +12,9 @@ from confluent_kafka import KafkaException
 
 from billing.calculator.interface import Calculator
 from streams.topic_setup import TopicMismatch, partition_count
-from tokenbill.errors import UserError
+from tokenbill.stack.config import DATABASE_VARIABLE, KAFKA_VARIABLE
 from tokenbill.stack.info import info
-
-KAFKA_VARIABLE = "TOKENBILL_KAFKA"
-
-
-DATABASE_VARIABLE = "TOKENBILL_DATABASE_URL"
-
+from tokenbill.user_errors import UserError
 
 SESSION_VARIABLE = "TOKENBILL_SESSION_TIMEOUT"
 

@@ -14,9 +14,9 @@ from billing.calculator.core_rater import CompiledRater
 from billing.catalog import Catalog
 from billing.pricing.lines import BookRater, encode_line
 from tokenbill.commands.catalog import open_catalog
-from tokenbill.errors import UserError
+from tokenbill.user_errors import UserError
 
-EXAMPLE = """
+_EXAMPLE = """
 \b
 Example:
   tokenbill rate --catalog examples/catalog --events examples/events.jsonl --out rated.jsonl
@@ -48,7 +48,7 @@ def choose_book(catalog: Catalog, name: str | None) -> str:
     return catalog.books[0]
 
 
-@click.command(epilog=EXAMPLE)
+@click.command(epilog=_EXAMPLE)
 @click.option("--catalog", "catalog_dir", required=True, type=_PATH, help="Folder of the catalogue.")
 @click.option("--events", required=True, type=_PATH, help="File of usage events, JSON lines; - is standard input.")
 @click.option("--price-book", metavar="NAME", help="Price book to use [default: the only one of the catalogue].")

@@ -10,10 +10,10 @@ import click
 
 from billing.store.proofs import reports
 from tokenbill.command_database import database_url, explained
-from tokenbill.commands.table import FORMATS, Row, write_rows
-from tokenbill.commands.times import Moment
+from tokenbill.commands.table import FORMATS, TableRow, write_rows
+from tokenbill.commands.times import TimeParameter
 
-EXAMPLE = """
+_EXAMPLE = """
 \b
 Examples:
   tokenbill report balance --account acct-000123
@@ -24,7 +24,7 @@ Examples:
 """
 
 
-class Dimensions(click.ParamType):
+class ReportDimensions(click.ParamType):
     """Option type of a comma-separated list of usage dimensions."""
 
     name = "dimensions"
@@ -48,21 +48,21 @@ def _common(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _span(command: Callable[..., Any]) -> Callable[..., Any]:
-    command = click.option("--to", "to_us", type=Moment(), help="End of the time range, exclusive.")(command)
-    return click.option("--from", "from_us", type=Moment(), help="Start of the time range, inclusive.")(command)
+    command = click.option("--to", "to_us", type=TimeParameter(), help="End of the time range, exclusive.")(command)
+    return click.option("--from", "from_us", type=TimeParameter(), help="Start of the time range, inclusive.")(command)
 
 
-def _write(rows: Iterable[Row], columns: Sequence[str], written_as: str) -> None:
+def _write(rows: Iterable[TableRow], columns: Sequence[str], written_as: str) -> None:
     with explained():
         write_rows(rows, columns, written_as, sys.stdout)
 
 
-@click.group(epilog=EXAMPLE)
+@click.group(epilog=_EXAMPLE)
 def report() -> None:
     """Report balances, usage, revenue, bills and the trial balance."""
 
 
-@report.command(epilog=EXAMPLE)
+@report.command(epilog=_EXAMPLE)
 @click.option("--account", help="Only this account.")
 @_common
 def balance(account: str | None, data_dir: Path | None, written_as: str) -> None:
@@ -72,7 +72,7 @@ def balance(account: str | None, data_dir: Path | None, written_as: str) -> None
     )
 
 
-def _at_least_one(rows: Iterable[Row], account: str | None) -> Iterator[Row]:
+def _at_least_one(rows: Iterable[TableRow], account: str | None) -> Iterator[TableRow]:
     """Yield the rows; if a given account has none, print a message to standard error."""
     known = account is None
     for row in rows:
@@ -82,9 +82,9 @@ def _at_least_one(rows: Iterable[Row], account: str | None) -> Iterator[Row]:
         click.echo(f"there is no account {account!r}", err=True)
 
 
-@report.command(epilog=EXAMPLE)
+@report.command(epilog=_EXAMPLE)
 @click.option(
-    "--by", type=Dimensions(), default="model", show_default=True, help="Dimensions to group by, comma-separated."
+    "--by", type=ReportDimensions(), default="model", show_default=True, help="Dimensions to group by, comma-separated."
 )
 @_span
 @_common
@@ -97,7 +97,7 @@ def usage(by: tuple[str, ...], from_us: int | None, to_us: int | None, data_dir:
     _write(rows, (*by, "currency", *reports.USAGE_SUMS), written_as)
 
 
-@report.command(epilog=EXAMPLE)
+@report.command(epilog=_EXAMPLE)
 @_span
 @_common
 def revenue(from_us: int | None, to_us: int | None, data_dir: Path | None, written_as: str) -> None:
@@ -108,7 +108,7 @@ def revenue(from_us: int | None, to_us: int | None, data_dir: Path | None, writt
     _write(reports.revenue(database_url(data_dir), from_us, to_us), reports.REVENUE_COLUMNS, written_as)
 
 
-@report.command(epilog=EXAMPLE)
+@report.command(epilog=_EXAMPLE)
 @click.option("--open", "only_open", is_flag=True, help="Only unpaid bills: the list for the collecting party.")
 @_common
 def bills(only_open: bool, data_dir: Path | None, written_as: str) -> None:
@@ -119,8 +119,8 @@ def bills(only_open: bool, data_dir: Path | None, written_as: str) -> None:
     _write(reports.bills(database_url(data_dir), only_open=only_open), reports.BILL_COLUMNS, written_as)
 
 
-@report.command("trial-balance", epilog=EXAMPLE)
-@click.option("--as-of", "as_of_us", type=Moment(), help="Include only commits up to this time.")
+@report.command("trial-balance", epilog=_EXAMPLE)
+@click.option("--as-of", "as_of_us", type=TimeParameter(), help="Include only commits up to this time.")
 @_common
 def trial_balance(as_of_us: int | None, data_dir: Path | None, written_as: str) -> None:
     """List the balance of every control account (debit positive) and their sum, which is 0."""
@@ -129,5 +129,5 @@ def trial_balance(as_of_us: int | None, data_dir: Path | None, written_as: str) 
     if written_as == "json":
         click.echo(json.dumps({"trial_balance": balances, "sum": total}, ensure_ascii=False))
         return
-    rows: list[Row] = [{"account_code": code, "amount": amount} for code, amount in balances.items()]
+    rows: list[TableRow] = [{"account_code": code, "amount": amount} for code, amount in balances.items()]
     write_rows([*rows, {"account_code": "sum", "amount": total}], ("account_code", "amount"), written_as, sys.stdout)

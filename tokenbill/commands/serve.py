@@ -14,10 +14,10 @@ from tokenbill.command_database import opened
 from tokenbill.commands.process import log_to_stderr, relax_garbage_collection, servers, wait_for_topics
 from tokenbill.commands.table import write_rows
 from tokenbill.commands.times import time_option
-from tokenbill.errors import UserError
+from tokenbill.user_errors import UserError
 
 _DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Data folder of the local stack to use.")
-STOP_SECONDS = 10
+SERVE_STOP_SECONDS = 10
 
 
 @click.command()
@@ -57,7 +57,7 @@ def serve(host: str, port: int, data_dir: Path | None) -> None:
         access_log=False,
         log_config=None,
         server_header=False,
-        timeout_graceful_shutdown=STOP_SECONDS,
+        timeout_graceful_shutdown=SERVE_STOP_SECONDS,
     )
 
 

@@ -16,9 +16,9 @@ from schemas.commands import CorrectUsage, VoidUsage
 from schemas.json_text import dump_json
 from schemas.times import format_time_us, parse_time_us
 from tokenbill.commands.catalog import open_catalog
-from tokenbill.errors import UserError
+from tokenbill.user_errors import UserError
 
-EXAMPLE = """
+_EXAMPLE = """
 \b
 Examples:
   tokenbill simulate --catalog examples/catalog --events examples/customer-life.jsonl
@@ -52,7 +52,7 @@ def _time(_context: click.Context, _parameter: click.Parameter, value: str | Non
         raise click.BadParameter(str(error)) from None
 
 
-@click.command(epilog=EXAMPLE)
+@click.command(epilog=_EXAMPLE)
 @click.option(
     "--catalog", "catalog_dir", required=True, type=click.Path(path_type=Path), help="Folder of the catalogue."
 )

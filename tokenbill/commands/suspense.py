@@ -23,8 +23,8 @@ from schemas.topics import USAGE_TOPIC
 from tokenbill.command_database import explained, opened
 from tokenbill.commands.process import servers
 from tokenbill.commands.table import FORMATS, write_rows
-from tokenbill.commands.times import Moment
-from tokenbill.errors import UserError
+from tokenbill.commands.times import TimeParameter
+from tokenbill.user_errors import UserError
 
 _DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Data folder of the local stack to use.")
 _REASON = click.option("--reason", type=click.Choice(REASONS), metavar="REASON", help="Only events with this reason.")
@@ -58,8 +58,10 @@ def suspense() -> None:
 @_REASON
 @_ACCOUNT
 @click.option("--open/--all", "only_open", default=True, show_default=True, help="Only events not resubmitted, or all.")
-@click.option("--from", "from_us", type=Moment(), help="Only records from this time on, by Kafka's clock (RFC 3339).")
-@click.option("--to", "to_us", type=Moment(), help="Only records before this time, by Kafka's clock (RFC 3339).")
+@click.option(
+    "--from", "from_us", type=TimeParameter(), help="Only records from this time on, by Kafka's clock (RFC 3339)."
+)
+@click.option("--to", "to_us", type=TimeParameter(), help="Only records before this time, by Kafka's clock (RFC 3339).")
 @click.option(
     "--format", "written_as", type=click.Choice(FORMATS), default="table", show_default=True, help="Output format."
 )

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, islice
 from typing import TextIO
 
-Row = Mapping[str, str | int | None]
+TableRow = Mapping[str, str | int | None]
 
 FORMATS = ("table", "csv", "json")
 MEASURED_ROWS = 1_000
 """Number of rows used to determine column widths; a longer value in a later row misaligns only that row."""
 
 
-def write_rows(rows: Iterable[Row], columns: Sequence[str], written_as: str, out: TextIO) -> None:
+def write_rows(rows: Iterable[TableRow], columns: Sequence[str], written_as: str, out: TextIO) -> None:
     """Write rows in one of :data:`FORMATS`."""
     if written_as == "json":
         _write_json(rows, out)
@@ -23,7 +23,7 @@ def write_rows(rows: Iterable[Row], columns: Sequence[str], written_as: str, out
         _write_table(rows, columns, out)
 
 
-def _write_json(rows: Iterable[Row], out: TextIO) -> None:
+def _write_json(rows: Iterable[TableRow], out: TextIO) -> None:
     separator = "[\n"
     for row in rows:
         out.write(separator + json.dumps(row, ensure_ascii=False))
@@ -31,14 +31,14 @@ def _write_json(rows: Iterable[Row], out: TextIO) -> None:
     out.write("[]\n" if separator == "[\n" else "\n]\n")
 
 
-def _write_csv(rows: Iterable[Row], columns: Sequence[str], out: TextIO) -> None:
+def _write_csv(rows: Iterable[TableRow], columns: Sequence[str], out: TextIO) -> None:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(columns)
     for row in rows:
         writer.writerow(["" if row[name] is None else row[name] for name in columns])
 
 
-def _write_table(rows: Iterable[Row], columns: Sequence[str], out: TextIO) -> None:
+def _write_table(rows: Iterable[TableRow], columns: Sequence[str], out: TextIO) -> None:
     source = iter(rows)
     measured = list(islice(source, MEASURED_ROWS))
     widths = [max(len(name), *(len(_cell(row[name])) for row in measured), 0) for name in columns]

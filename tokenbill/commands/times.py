@@ -6,12 +6,12 @@ from typing import Any
 import click
 
 from schemas.times import parse_time_us
-from tokenbill.errors import UserError
+from tokenbill.user_errors import UserError
 
 _INSTEAD = "Write 2027-01-01T00:00:00Z."
 
 
-class Moment(click.ParamType):
+class TimeParameter(click.ParamType):
     """Option type of an RFC 3339 time with an offset; the value is microseconds UTC."""
 
     name = "time"

@@ -19,7 +19,7 @@ from schemas.topics import ACCOUNT_EVENT_TOPIC
 from tokenbill.command_database import opened
 from tokenbill.commands.process import log_to_stderr, servers, wait_for_topics
 from tokenbill.commands.times import time_option
-from tokenbill.errors import UserError
+from tokenbill.user_errors import UserError
 
 _DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Data folder of the local stack to use.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -164,7 +164,7 @@ def remove(webhook_id: str, data_dir: Path | None) -> None:
 @click.option("--webhook", "webhook_id", help="Only deliveries to this webhook.")
 @click.option(
     "--state",
-    type=click.Choice((stored.PENDING, stored.DELIVERED, stored.FAILED)),
+    type=click.Choice((stored.DELIVERY_PENDING, stored.DELIVERED, stored.FAILED)),
     help="Only deliveries in this state.",
 )
 @click.option(

@@ -15,7 +15,7 @@ from streams.read.readback import ReadbackTimeout, read_topic
 from tokenbill.demo.patience import Say, patiently
 
 AWAY = (KafkaException, ReadbackTimeout)
-READ_SECONDS = 180.0
+DEMO_READ_SECONDS = 180.0
 _ANSWER_SECONDS = 10.0
 _SEQUENCE = re.compile(rb'"sequence":"([0-9]+)"')
 
@@ -49,7 +49,7 @@ def read_balances(kafka: str, prefix: str, say: Say) -> dict[str, dict[str, Any]
 
     def read() -> dict[bytes, bytes]:
         last: dict[bytes, bytes] = {}
-        for message in read_topic(kafka, BALANCE_TOPIC, timeout_seconds=READ_SECONDS):
+        for message in read_topic(kafka, BALANCE_TOPIC, timeout_seconds=DEMO_READ_SECONDS):
             key, value = message.key(), message.value()
             if isinstance(key, bytes) and key.startswith(prefix.encode()) and isinstance(value, bytes):
                 last[key] = value
@@ -66,7 +66,7 @@ def read_rated(kafka: str, source_prefix: str, say: Say) -> RatedView:
     def read() -> RatedView:
         view = RatedView()
         expected: dict[int, int] = {}
-        for message in read_topic(kafka, RATED_TOPIC, timeout_seconds=READ_SECONDS):
+        for message in read_topic(kafka, RATED_TOPIC, timeout_seconds=DEMO_READ_SECONDS):
             value, partition = message.value(), message.partition()
             if not isinstance(value, bytes) or partition is None:
                 raise TypeError(f"{RATED_TOPIC} has a record without value")
@@ -88,7 +88,7 @@ def read_rejected(kafka: str, source_prefix: str, say: Say) -> Counter[str]:
 
     def read() -> Counter[str]:
         reasons: Counter[str] = Counter()
-        for message in read_topic(kafka, REJECTED_TOPIC, timeout_seconds=READ_SECONDS):
+        for message in read_topic(kafka, REJECTED_TOPIC, timeout_seconds=DEMO_READ_SECONDS):
             value = message.value()
             if isinstance(value, bytes) and mark in value:
                 reason = dict(message.headers() or []).get("reason")

@@ -15,8 +15,8 @@ from pathlib import Path
 from types import TracebackType
 
 from tokenbill.demo.emitting import EmitterTask, SentCounts
-from tokenbill.errors import UserError
 from tokenbill.stack.control import python_environment
+from tokenbill.user_errors import UserError
 
 _TAIL_LINES = 15
 

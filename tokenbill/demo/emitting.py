@@ -26,9 +26,9 @@ from schemas.times import DAY_US, MINUTE_US, format_time_us
 from streams.send.emitter import DeliveryFailed, Emitter
 from tokenbill.demo.faults import FAULTS, UNREADABLE
 from tokenbill.demo.trace import built_in_sizes, read_trace
-from tokenbill.demo.traffic import KINDS, LATE_US, account_name, make_shapes, popularity
+from tokenbill.demo.traffic import DEMO_LATE_US, TRAFFIC_KINDS, account_name, make_shapes, popularity
 
-PATIENCE_SECONDS = 240.0
+EMITTER_PATIENCE_SECONDS = 240.0
 """Longest time that broker failures may last; librdkafka itself keeps a record for 300 s."""
 CHUNK = 500
 """Number of events that share one event time and are drawn together."""
@@ -85,7 +85,7 @@ def emit(order: EmitterTask, emitter: Emitter) -> SentCounts:
     """Send all events of a task. The last records may not be acknowledged yet on return."""
     chance = random.Random(f"{order.run}/{order.number}")
     sizes = built_in_sizes() if order.trace is None else read_trace(Path(order.trace))
-    shapes = make_shapes(sizes, [KINDS[place] for place in order.kinds])
+    shapes = make_shapes(sizes, [TRAFFIC_KINDS[place] for place in order.kinds])
     names = [account_name(order.run, number) for number in range(order.accounts)]
     weights = popularity(order.accounts)
     every_shape = range(len(shapes))
@@ -98,7 +98,7 @@ def emit(order: EmitterTask, emitter: Emitter) -> SentCounts:
     next_report = 0.0
     while emitter.sent < order.events:
         now_us = time.time_ns() // 1000
-        time_us = now_us - (LATE_US if chunks % LATE_EVERY == LATE_EVERY - 1 else 0)
+        time_us = now_us - (DEMO_LATE_US if chunks % LATE_EVERY == LATE_EVERY - 1 else 0)
         minute, text = time_us // MINUTE_US, format_time_us(time_us)
         size = min(CHUNK, order.events - emitter.sent)
         owed = order.bad * (emitter.sent + size) // order.events
@@ -171,7 +171,7 @@ def _send_astray(emitter: Emitter, order: EmitterTask, account: str, time_text: 
 
 
 def _patient_emitter(order: EmitterTask) -> Emitter:
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + EMITTER_PATIENCE_SECONDS
     while True:
         try:
             return Emitter(order.kafka, order.source)
@@ -182,7 +182,7 @@ def _patient_emitter(order: EmitterTask) -> Emitter:
 
 
 def _flush(emitter: Emitter) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + EMITTER_PATIENCE_SECONDS
     while True:
         try:
             emitter.flush()

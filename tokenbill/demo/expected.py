@@ -14,8 +14,8 @@ from billing.pricing import Combination, UnitPrices, candidates, unit_prices
 from billing.pricing.match import first_fitting
 from schemas.meters import TOKEN_METERS, context_tokens
 from schemas.times import MINUTE_US
-from tokenbill.demo.traffic import KINDS, Shape, make_shapes
-from tokenbill.errors import UserError
+from tokenbill.demo.traffic import TRAFFIC_KINDS, Shape, make_shapes
+from tokenbill.user_errors import UserError
 
 
 class NoPrice(Exception):
@@ -88,20 +88,20 @@ def total(price_list: PriceList, shapes: Sequence[Shape], usage: Iterable[tuple[
 
 
 def priced_kinds(price_list: PriceList, time_us: int) -> list[int]:
-    """Return the indexes in :data:`KINDS` of the kinds for which this price list has prices.
+    """Return the indexes in :data:`TRAFFIC_KINDS` of the kinds for which this price list has prices.
 
     Raises:
         UserError: it has prices for none of them.
     """
     found: list[int] = []
     why = ""
-    for place, kind in enumerate(KINDS):
+    for place, kind in enumerate(TRAFFIC_KINDS):
         try:
             price_list.prices(make_shapes([(1_000, 1_000)], [kind], 1)[0], time_us)
             found.append(place)
         except NoPrice as error:
             why = str(error)
     if not found:
-        models = ", ".join(sorted({kind.combination.model for kind in KINDS}))
+        models = ", ".join(sorted({kind.combination.model for kind in TRAFFIC_KINDS}))
         raise UserError("the catalogue prices nothing that the demo sends", why, f"Price one of: {models}.")
     return found

@@ -9,44 +9,44 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-Body = dict[str, Any]
-Fault = Callable[[Body], bytes]
+EventBody = dict[str, Any]
+Fault = Callable[[EventBody], bytes]
 
 
 def _text(body: Mapping[str, Any]) -> bytes:
     return json.dumps(body, separators=(",", ":")).encode()
 
 
-def _with_usage(body: Body, usage: Mapping[str, int]) -> bytes:
+def _with_usage(body: EventBody, usage: Mapping[str, int]) -> bytes:
     return _text(body | {"data": body["data"] | {"usage": usage}})
 
 
-def _cut_off(body: Body) -> bytes:
+def _cut_off(body: EventBody) -> bytes:
     whole = _text(body)
     return whole[: len(whole) - 20]
 
 
-def _without_model(body: Body) -> bytes:
+def _without_model(body: EventBody) -> bytes:
     return _text(body | {"data": {name: value for name, value in body["data"].items() if name != "model"}})
 
 
-def _negative(body: Body) -> bytes:
+def _negative(body: EventBody) -> bytes:
     return _with_usage(body, {"input": 100, "output": -1})
 
 
-def _unheard_of_meter(body: Body) -> bytes:
+def _unheard_of_meter(body: EventBody) -> bytes:
     return _with_usage(body, {"input": 100, "vibrations": 3})
 
 
-def _unpriced_model(body: Body) -> bytes:
+def _unpriced_model(body: EventBody) -> bytes:
     return _text(body | {"data": body["data"] | {"model": "model-nobody-priced"}})
 
 
-def _too_many(body: Body) -> bytes:
+def _too_many(body: EventBody) -> bytes:
     return _with_usage(body, {"input": 2**63})
 
 
-def _as_it_is(body: Body) -> bytes:
+def _as_it_is(body: EventBody) -> bytes:
     return _text(body)
 
 

@@ -6,23 +6,23 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from tokenbill.errors import UserError
+from tokenbill.user_errors import UserError
 
 PATIENCE_SECONDS = 180.0
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.25, 3.0
 _SILENT_SECONDS = 2.0
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 Say = Callable[[str], None]
 
 
 def patiently(
     what: str,
-    work: Callable[[], T],
+    work: Callable[[], _T],
     failures: tuple[type[Exception], ...],
     say: Say,
     patience_seconds: float = PATIENCE_SECONDS,
-) -> T:
+) -> _T:
     """Call ``work`` until it no longer raises one of ``failures``, and return its result.
 
     ``what`` is the name of the server in messages; ``say`` reports a wait.

@@ -26,7 +26,7 @@ from streams.send.send_commands import send_commands
 from tokenbill import stack
 from tokenbill.demo import traffic
 from tokenbill.demo.consumer import read_balances, read_rated, read_rejected, records_in
-from tokenbill.demo.demo_checks import Check, Evidence, check_all
+from tokenbill.demo.demo_checks import DemoCheck, Evidence, check_all
 from tokenbill.demo.demo_sums import committed_sums
 from tokenbill.demo.emitters import Emitters
 from tokenbill.demo.emitting import EmitterTask, SentCounts
@@ -34,10 +34,10 @@ from tokenbill.demo.expected import PriceList, priced_kinds, total
 from tokenbill.demo.patience import PATIENCE_SECONDS, patiently
 from tokenbill.demo.summary import Bar, Speed, say
 from tokenbill.demo.trace import built_in_sizes, default_trace, read_trace
-from tokenbill.errors import UserError
 from tokenbill.stack.info import StackInfo
 from tokenbill.stack.progress import Plain
 from tokenbill.stack.status import document
+from tokenbill.user_errors import UserError
 
 WORKERS = 2
 EMITTERS = 2
@@ -45,12 +45,12 @@ KILL_AT_PERCENT = 40
 BAD_EVERY = 2_500
 """One event in this many is malformed or cannot be priced."""
 WORKERS_USE_CATALOG_SECONDS = 60.0
-POLL_SECONDS = 0.5
+DEMO_POLL_SECONDS = 0.5
 LOAD_ACCOUNTS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class DemoOptions:
     """Options of a demonstration."""
 
     data_dir: Path | None
@@ -68,7 +68,7 @@ class DemoOutcome:
     run: str
     data_dir: Path
     evidence: Evidence
-    checks: list[Check]
+    checks: list[DemoCheck]
     speed: Speed
 
 
@@ -106,7 +106,7 @@ class DemoRun:
         say(self.console, text)
 
 
-def play(wish: Wish, console: Console) -> DemoOutcome:
+def play(wish: DemoOptions, console: Console) -> DemoOutcome:
     """Run the demonstration.
 
     Raises:
@@ -116,24 +116,24 @@ def play(wish: Wish, console: Console) -> DemoOutcome:
     sizes = built_in_sizes() if trace is None else read_trace(trace)
     book = traffic.choose_book(wish.catalog)
     plans = traffic.choose_plans(wish.catalog, book.currency)
-    with _stage(wish, console, book) as scene:
-        scene.say(f"Sizes of requests: {trace or 'built-in, as in the Azure trace of 2023'} ({len(sizes):,} requests)")
-        _publish(scene, wish.catalog)
-        _wait_until_idle(scene)
-        scene.sums.begin()
-        scene.arrived_before = records_in(scene.kafka, USAGE_TOPIC, scene.say)
+    with _stage(wish, console, book) as demo:
+        demo.say(f"Sizes of requests: {trace or 'built-in, as in the Azure trace of 2023'} ({len(sizes):,} requests)")
+        _publish(demo, wish.catalog)
+        _wait_until_idle(demo)
+        demo.sums.begin()
+        demo.arrived_before = records_in(demo.kafka, USAGE_TOPIC, demo.say)
         now_us = time.time_ns() // 1000
-        _open_accounts(scene, list(traffic.commands(scene.run, wish.accounts, book, plans, now_us)))
-        kinds = priced_kinds(scene.prices, now_us)
-        sent, speed = _send_and_follow(scene, wish, _orders(scene, wish, kinds, trace))
-        scene.say("Checking: database, topics, audit ...")
-        shapes = traffic.make_shapes(sizes, [traffic.KINDS[place] for place in kinds])
-        evidence = _gather(scene, wish, sent, shapes)
-        return DemoOutcome(scene.run, scene.running.data_dir, evidence, check_all(evidence), speed)
+        _open_accounts(demo, list(traffic.commands(demo.run, wish.accounts, book, plans, now_us)))
+        kinds = priced_kinds(demo.prices, now_us)
+        sent, speed = _send_and_follow(demo, wish, _orders(demo, wish, kinds, trace))
+        demo.say("Checking: database, topics, audit ...")
+        shapes = traffic.make_shapes(sizes, [traffic.TRAFFIC_KINDS[place] for place in kinds])
+        evidence = _gather(demo, wish, sent, shapes)
+        return DemoOutcome(demo.run, demo.running.data_dir, evidence, check_all(evidence), speed)
 
 
 @contextlib.contextmanager
-def _stage(wish: Wish, console: Console, book: PriceBook) -> Iterator[DemoRun]:
+def _stage(wish: DemoOptions, console: Console, book: PriceBook) -> Iterator[DemoRun]:
     """Run the stack for the duration of the ``with`` block. It is stopped if it was started here, unless it is kept."""
     before = stack.info(wish.data_dir)
     workers = sum(one.name.startswith("worker-") for one in before.processes)
@@ -155,52 +155,52 @@ def _stage(wish: Wish, console: Console, book: PriceBook) -> Iterator[DemoRun]:
             stack.stop(wish.data_dir)
 
 
-def _publish(scene: DemoRun, catalog: Catalog) -> None:
+def _publish(demo: DemoRun, catalog: Catalog) -> None:
     try:
-        done = patiently("the database", lambda: scene.store.publish(catalog), (DatabaseDown,), scene.say)
+        done = patiently("the database", lambda: demo.store.publish(catalog), (DatabaseDown,), demo.say)
     except CatalogConflict as error:
         fix = "Use another data folder, or the catalogue that was published there."
         raise UserError("the catalogue cannot be published", "\n  ".join(("", *error.reasons)), fix) from error
     late = patiently(
         "the database",
-        lambda: scene.store.wait_for_workers(done.epoch, WORKERS_USE_CATALOG_SECONDS),
+        lambda: demo.store.wait_for_workers(done.epoch, WORKERS_USE_CATALOG_SECONDS),
         (DatabaseDown,),
-        scene.say,
+        demo.say,
     )
     if late:
         raise UserError("the catalogue is published, but not in use", f"by {', '.join(late)}", "See their logs.")
-    scene.say(f"Catalogue: {len(done.published)} new entries published, price book {scene.book.label}")
+    demo.say(f"Catalogue: {len(done.published)} new entries published, price book {demo.book.label}")
 
 
-def _wait_until_idle(scene: DemoRun) -> None:
+def _wait_until_idle(demo: DemoRun) -> None:
     """Wait until earlier traffic is decided and published, because it must not be counted as ours."""
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while not _is_idle(scene):
+    while not _is_idle(demo):
         if time.monotonic() > deadline:
             raise UserError("the stack is busy with other traffic", "the demo counts all there is", "Try later.")
-        time.sleep(POLL_SECONDS)
+        time.sleep(DEMO_POLL_SECONDS)
 
 
-def _is_idle(scene: DemoRun) -> bool:
+def _is_idle(demo: DemoRun) -> bool:
     """True if everything sent is decided and published. Unknown lag, while a server is away, counts as not idle."""
-    commits = scene.sums.commits()
-    lag = document(stack.info(scene.running.data_dir))["lag"]
+    commits = demo.sums.commits()
+    lag = document(stack.info(demo.running.data_dir))["lag"]
     # A commit after one topic was looked at may have forwarded to another: then the lags prove nothing.
-    return not any(left != 0 for left in lag.values()) and scene.sums.commits() == commits
+    return not any(left != 0 for left in lag.values()) and demo.sums.commits() == commits
 
 
-def _open_accounts(scene: DemoRun, commands: list[dict[str, object]]) -> None:
+def _open_accounts(demo: DemoRun, commands: list[dict[str, object]]) -> None:
     # After a failure, all commands are sent again: a command that arrives twice is recognised by its identity.
-    patiently("Kafka", lambda: send_commands(scene.kafka, commands), (DeliveryFailed, KafkaException), scene.say)
-    scene.say(f"Accounts: {len(commands):,} commands sent (open, sell a package, top up)")
+    patiently("Kafka", lambda: send_commands(demo.kafka, commands), (DeliveryFailed, KafkaException), demo.say)
+    demo.say(f"Accounts: {len(commands):,} commands sent (open, sell a package, top up)")
 
 
-def _orders(scene: DemoRun, wish: Wish, kinds: list[int], trace: Path | None) -> list[EmitterTask]:
+def _orders(demo: DemoRun, wish: DemoOptions, kinds: list[int], trace: Path | None) -> list[EmitterTask]:
     bad = wish.events // BAD_EVERY
     return [
         EmitterTask(
-            kafka=scene.kafka,
-            run=scene.run,
+            kafka=demo.kafka,
+            run=demo.run,
             number=number,
             events=wish.events // EMITTERS + (number < wish.events % EMITTERS),
             bad=bad // EMITTERS + (number < bad % EMITTERS),
@@ -212,80 +212,80 @@ def _orders(scene: DemoRun, wish: Wish, kinds: list[int], trace: Path | None) ->
     ]
 
 
-def _send_and_follow(scene: DemoRun, wish: Wish, orders: list[EmitterTask]) -> tuple[SentCounts, Speed]:
+def _send_and_follow(demo: DemoRun, wish: DemoOptions, orders: list[EmitterTask]) -> tuple[SentCounts, Speed]:
     """Start the emitters, kill a worker on the way, and wait until everything is committed and published."""
     began = last_moved = time.monotonic()
     committed = -1
     committed_at = None
-    with Emitters(orders, scene.running.data_dir / "logs") as emitters, Bar(scene.console, wish.events) as bar:
+    with Emitters(orders, demo.running.data_dir / "logs") as emitters, Bar(demo.console, wish.events) as bar:
         while True:
-            before, committed = committed, scene.sums.counts().decided
+            before, committed = committed, demo.sums.counts().decided
             bar.show(emitters.sent, committed)
             now = time.monotonic()
             last_moved = now if committed != before else last_moved
-            if scene.killed is None and 100 * committed >= KILL_AT_PERCENT * wish.events:
-                _kill_worker(scene, 100 * committed // wish.events)
+            if demo.killed is None and 100 * committed >= KILL_AT_PERCENT * wish.events:
+                _kill_worker(demo, 100 * committed // wish.events)
             finished = emitters.finished
             if finished and committed >= wish.events:
                 committed_at = committed_at or now
-                if _is_idle(scene):
+                if _is_idle(demo):
                     break
             if finished and now - last_moved > PATIENCE_SECONDS:
-                scene.say(f"Nothing has moved for {PATIENCE_SECONDS:.0f} s: no longer waiting.")
+                demo.say(f"Nothing has moved for {PATIENCE_SECONDS:.0f} s: no longer waiting.")
                 break
-            time.sleep(POLL_SECONDS)
+            time.sleep(DEMO_POLL_SECONDS)
         now = time.monotonic()
         began = emitters.first_sent_at or began
         return emitters.totals(), Speed((committed_at or now) - began, now - began)
 
 
-def _kill_worker(scene: DemoRun, percent: int) -> None:
+def _kill_worker(demo: DemoRun, percent: int) -> None:
     """Kill the last worker with SIGKILL. If no worker runs at this moment, the next poll tries again."""
-    pids = stack.info(scene.running.data_dir).pids
+    pids = stack.info(demo.running.data_dir).pids
     workers = sorted(name for name in pids if name.startswith("worker-"))
     if not workers:
         return
     name = workers[-1]
     with contextlib.suppress(ProcessLookupError):
         os.kill(pids[name], signal.SIGKILL)
-        scene.killed = name
-        scene.say(f"Killed {name} (pid {pids[name]}) with -9 at {percent} %.")
+        demo.killed = name
+        demo.say(f"Killed {name} (pid {pids[name]}) with -9 at {percent} %.")
 
 
-def _gather(scene: DemoRun, wish: Wish, sent: SentCounts, shapes: list[traffic.Shape]) -> Evidence:
-    sums, kafka = scene.sums, scene.kafka
-    audited = patiently("the database", lambda: audit(str(scene.running.database_url)), (DatabaseDown,), scene.say)
+def _gather(demo: DemoRun, wish: DemoOptions, sent: SentCounts, shapes: list[traffic.Shape]) -> Evidence:
+    sums, kafka = demo.sums, demo.kafka
+    audited = patiently("the database", lambda: audit(str(demo.running.database_url)), (DatabaseDown,), demo.say)
     return Evidence(
         sent=sent,
-        arrived=records_in(kafka, USAGE_TOPIC, scene.say) - scene.arrived_before,
-        expected=total(scene.prices, shapes, sent.usage),
+        arrived=records_in(kafka, USAGE_TOPIC, demo.say) - demo.arrived_before,
+        expected=total(demo.prices, shapes, sent.usage),
         accounts=wish.accounts,
         commands=traffic.count_commands(wish.accounts),
         counts=sums.counts(),
         usage=sums.usage(),
-        balances=sums.balances(scene.prefix),
+        balances=sums.balances(demo.prefix),
         trial_balance_pico=sums.trial_balance_pico(),
         audit_findings=[f"{one.name}: {one.count}, {'; '.join(one.shown[:2])}" for one in audited.checks if one.count],
-        database_balances=_database_balances(scene),
-        topic_balances=read_balances(kafka, scene.prefix, scene.say),
-        rated_view=read_rated(kafka, scene.source_prefix, scene.say),
-        rejected_view=read_rejected(kafka, scene.source_prefix, scene.say),
+        database_balances=_database_balances(demo),
+        topic_balances=read_balances(kafka, demo.prefix, demo.say),
+        rated_view=read_rated(kafka, demo.source_prefix, demo.say),
+        rejected_view=read_rejected(kafka, demo.source_prefix, demo.say),
         unpublished=sums.unpublished(),
-        killed=scene.killed,
-        restarts=stack.info(scene.running.data_dir).restarts,
+        killed=demo.killed,
+        restarts=stack.info(demo.running.data_dir).restarts,
     )
 
 
-def _database_balances(scene: DemoRun) -> dict[str, dict[str, object]]:
-    names = scene.sums.account_names(scene.prefix)
+def _database_balances(demo: DemoRun) -> dict[str, dict[str, object]]:
+    names = demo.sums.account_names(demo.prefix)
     found: dict[str, dict[str, object]] = {}
     for at in range(0, len(names), LOAD_ACCOUNTS):
         some = names[at : at + LOAD_ACCOUNTS]
         accounts = patiently(
             "the database",
-            lambda: scene.store.load_accounts(some),  # noqa: B023 (called in this iteration)
+            lambda: demo.store.load_accounts(some),  # noqa: B023 (called in this iteration)
             (DatabaseDown,),
-            scene.say,
+            demo.say,
         )
         found |= {account.account: balance_object(account) for account in accounts}
     return found

@@ -14,9 +14,9 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from schemas.units import MILLION, format_pico
-from tokenbill.demo.demo_checks import Check, Evidence
+from tokenbill.demo.demo_checks import DemoCheck, Evidence
+from tokenbill.stack.progress import PLAIN_INTERVAL_SECONDS
 
-PLAIN_INTERVAL_SECONDS = 5.0
 _FEN_DIGITS = 2
 
 
@@ -81,7 +81,9 @@ def say(console: Console, text: str) -> None:
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def show(console: Console, found: Evidence, checks: Sequence[Check], speed: Speed, data_dir: Path, run: str) -> None:
+def show(
+    console: Console, found: Evidence, checks: Sequence[DemoCheck], speed: Speed, data_dir: Path, run: str
+) -> None:
     """Print the checks with their figures, the totals, and where to look next."""
     say(console, "")
     for check in checks:

@@ -6,7 +6,7 @@ import csv
 import random
 from pathlib import Path
 
-from tokenbill.errors import UserError
+from tokenbill.user_errors import UserError
 
 Size = tuple[int, int]
 """Context tokens and generated tokens of one request."""

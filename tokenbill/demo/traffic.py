@@ -13,11 +13,11 @@ from billing.catalog import Catalog, Plan, PriceBook
 from billing.pricing import Combination
 from schemas.times import HOUR_US, format_time_us
 from tokenbill.demo.trace import Size
-from tokenbill.errors import UserError
+from tokenbill.user_errors import UserError
 
 PREFERRED_BOOK = "retail-cn"
 SHAPES = 6_000
-LATE_US = HOUR_US
+DEMO_LATE_US = HOUR_US
 """Age of late usage compared with other usage: it stands for a worker that could not send for an hour."""
 GRANTS_BEGIN_EARLIER_US = 2 * HOUR_US
 PLAN_WEIGHTS = {"token-9.9": 70, "token-29.9": 12, "token-49.9": 4, "pack-1-yuan": 8, "pack-30-days": 6}
@@ -30,7 +30,7 @@ POPULARITY_EXPONENT = 0.7
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class TrafficKind:
     """One kind of usage with its weight, and the percentages of cached context and of reasoning in the output."""
 
     combination: Combination
@@ -41,11 +41,11 @@ class Kind:
 
 def _kind(
     weight: int, cached: int, reasoning: int, model: str, tier: str, source: str, site: str, channel: str, service: str
-) -> Kind:
-    return Kind(Combination(model, tier, source, site, channel, service), weight, cached, reasoning)
+) -> TrafficKind:
+    return TrafficKind(Combination(model, tier, source, site, channel, service), weight, cached, reasoning)
 
 
-KINDS = (
+TRAFFIC_KINDS = (
     _kind(16, 60, 0, "deepseek-v3.2", "ascend-910c.supernode384", "solar", "wuxi-tf01", "cloud", "standard"),
     _kind(10, 0, 20, "deepseek-v3.2", "ascend-910b", "grid", "wuxi-tf01", "cloud", "standard"),
     _kind(8, 30, 0, "deepseek-v3.2", "h20", "hydro", "guian-tf02", "cloud", "standard"),
@@ -71,13 +71,15 @@ class Shape:
     data: bytes
 
 
-def make_shapes(sizes: Sequence[Size], kinds: Sequence[Kind], number: int = SHAPES, seed: int = 1) -> list[Shape]:
+def make_shapes(
+    sizes: Sequence[Size], kinds: Sequence[TrafficKind], number: int = SHAPES, seed: int = 1
+) -> list[Shape]:
     """Return shapes with sizes taken evenly from ``sizes``. The result is the same in every process."""
     drawn = random.Random(seed).choices(kinds, [kind.weight for kind in kinds], k=number)
     return [_shape(kind, sizes[place * len(sizes) // number]) for place, kind in enumerate(drawn)]
 
 
-def _shape(kind: Kind, size: Size) -> Shape:
+def _shape(kind: TrafficKind, size: Size) -> Shape:
     context, generated = size
     cached = context * kind.cached_percent // 100
     reasoning = generated * kind.reasoning_percent // 100

@@ -29,11 +29,10 @@ from billing.store.store import Store
 from schemas.refusals import Refusal
 from streams.read.input_log import InputLog, LogTooLong, LogTooShort
 from streams.topic_setup import partition_count
+from tokenbill.replays import MAX_RECORDS
 
-MAX_RECORDS = 5_000_000
-"""Largest number of records of a partition that are decided again."""
-READ_SECONDS = 25.0
-ANSWER_SECONDS = 30.0
+HISTORIES_READ_SECONDS = 25.0
+HISTORIES_SECONDS = 30.0
 """Time limit of one replay; the partition waits for the result."""
 
 
@@ -52,11 +51,11 @@ class LogStore(Store):
                 input=json.dumps(list(accounts)).encode(),
                 stdout=subprocess.PIPE,
                 env={**os.environ, **self._servers},
-                timeout=ANSWER_SECONDS,
+                timeout=HISTORIES_SECONDS,
                 check=True,
             )
         except subprocess.TimeoutExpired:
-            detail = f"deciding partition {state.partition} again took more than {ANSWER_SECONDS:g} s; send it again"
+            detail = f"deciding partition {state.partition} again took more than {HISTORIES_SECONDS:g} s; send it again"
             return Refusal("history_too_long", detail)
         except subprocess.CalledProcessError as error:
             detail = f"the history could not be read (its process ended with {error.returncode}); send it again"
@@ -75,7 +74,7 @@ def read_histories(
     for commit in commits:
         ends |= {move.topic: move.end for move in commit.moves}
     try:
-        with InputLog(kafka, partition, ends, max_records=MAX_RECORDS, timeout_seconds=READ_SECONDS) as log:
+        with InputLog(kafka, partition, ends, max_records=MAX_RECORDS, timeout_seconds=HISTORIES_READ_SECONDS) as log:
             history = PartitionHistory(partition, partition_count(kafka), commits, catalogs, log.read)
             return histories_of(history, accounts, CompiledCalculator())
     except LogTooShort as error:

@@ -25,10 +25,9 @@ from schemas.routing import partition_of
 from schemas.times import format_time_us
 from streams.read.input_log import InputLog, LogTooLong, LogTooShort
 from streams.topic_setup import partition_count
+from tokenbill.replays import MAX_RECORDS
 
-MAX_RECORDS = 5_000_000
-"""Largest number of records of the account's partition that one replay reads."""
-READ_SECONDS = 50.0
+PAST_READ_SECONDS = 50.0
 
 
 def balance_in_past(kafka: str, database_url: str, account: str, at_us: int) -> dict[str, Any]:
@@ -41,7 +40,7 @@ def balance_in_past(kafka: str, database_url: str, account: str, at_us: int) -> 
     try:
         # The log is opened before the commits are read: a record may be decided after it was logged, never before.
         with (
-            InputLog(kafka, partition, at_us, max_records=MAX_RECORDS, timeout_seconds=READ_SECONDS) as log,
+            InputLog(kafka, partition, at_us, max_records=MAX_RECORDS, timeout_seconds=PAST_READ_SECONDS) as log,
             closing(Database(database_url, pool_size=1, application_name="tokenbill past")) as database,
         ):
             commits, catalogs = decisions(database, partition)

@@ -10,9 +10,9 @@ import socket
 import time
 from dataclasses import dataclass, field
 
-from tokenbill.errors import UserError
 from tokenbill.stack.files import read_json, write_json
 from tokenbill.stack.layout import Layout
+from tokenbill.user_errors import UserError
 
 # Below the range that operating systems use for outgoing connections, so that a port stays free while its process
 # restarts.

@@ -13,7 +13,7 @@ from pathlib import Path
 from tokenbill.stack import processes
 from tokenbill.stack.files import read_json, write_json
 from tokenbill.stack.layout import Layout
-from tokenbill.stack.processes import Identity
+from tokenbill.stack.processes import ProcessIdentity
 from tokenbill.stack.spec import ProcessSpec
 
 
@@ -22,7 +22,7 @@ class Child:
     """A supervised process: started by this supervisor (`popen` is set), or adopted from one that died."""
 
     spec: ProcessSpec
-    identity: Identity
+    identity: ProcessIdentity
     popen: subprocess.Popen[bytes] | None
     started: float
     kill_at: float | None = None

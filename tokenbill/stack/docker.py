@@ -10,8 +10,8 @@ import importlib
 import os
 from typing import Any
 
-from tokenbill.errors import UserError
 from tokenbill.stack.progress import Progress
+from tokenbill.user_errors import UserError
 
 KAFKA_IMAGE = "apache/kafka:4.1.0"
 POSTGRESQL_IMAGE = "postgres:18"

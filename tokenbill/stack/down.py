@@ -7,7 +7,6 @@ import os
 import signal
 from pathlib import Path
 
-from tokenbill.errors import UserError
 from tokenbill.stack import processes
 from tokenbill.stack.config import StackConfig
 from tokenbill.stack.control import stop_all, write_desired
@@ -15,9 +14,10 @@ from tokenbill.stack.files import locked
 from tokenbill.stack.info import standby_pid, supervisor_in_charge
 from tokenbill.stack.layout import Layout
 from tokenbill.stack.progress import Progress, Silent
+from tokenbill.user_errors import UserError
 
 COMMAND_SECONDS = 900.0
-SUPERVISOR_SECONDS = 15.0
+SUPERVISOR_END_SECONDS = 15.0
 
 
 def stop(data_dir: Path | str | None = None, progress: Progress | None = None) -> list[str]:
@@ -42,10 +42,10 @@ def stop_locked(layout: Layout, progress: Progress) -> list[str]:
     """Do the work of `stop` for a caller that holds the command lock."""
     write_desired(layout, None)
     progress.waiting("stopping")
-    said = _stop_with_supervisor_lock(layout, SUPERVISOR_SECONDS)
+    said = _stop_with_supervisor_lock(layout, SUPERVISOR_END_SECONDS)
     if said is None:
         kill_supervisors(layout)
-        said = _stop_with_supervisor_lock(layout, SUPERVISOR_SECONDS)
+        said = _stop_with_supervisor_lock(layout, SUPERVISOR_END_SECONDS)
     if said is None:
         raise UserError(
             "The supervisor does not end", f"its lock {layout.supervisor_lock} is held", "Restart the machine."
@@ -71,7 +71,7 @@ def kill_supervisors(layout: Layout) -> None:
     identity = supervisor_in_charge(layout)
     if identity is not None:
         identity.signal(signal.SIGKILL)
-        list(processes.wait_gone([identity], SUPERVISOR_SECONDS))
+        list(processes.wait_gone([identity], SUPERVISOR_END_SECONDS))
 
 
 def _stop_containers(layout: Layout) -> list[str]:

@@ -11,7 +11,7 @@ from tokenbill.stack.config import StackConfig
 from tokenbill.stack.control import read_desired
 from tokenbill.stack.files import is_locked, read_json
 from tokenbill.stack.layout import Layout
-from tokenbill.stack.processes import Identity
+from tokenbill.stack.processes import ProcessIdentity
 from tokenbill.stack.spec import ProcessSpec
 
 API = "api"
@@ -98,16 +98,16 @@ def _processes(layout: Layout) -> tuple[ProcessInfo, ...]:
     return tuple(listed)
 
 
-def _pid(identity: Identity | None) -> int | None:
+def _pid(identity: ProcessIdentity | None) -> int | None:
     return identity.pid if identity is not None and identity.alive() else None
 
 
-def supervisor_in_charge(layout: Layout) -> Identity | None:
+def supervisor_in_charge(layout: Layout) -> ProcessIdentity | None:
     """Return the supervisor that holds the lock and has written its state, or None."""
     state = read_json(layout.state)
     if state is None or not is_locked(layout.supervisor_lock):
         return None
-    identity = Identity.from_json(state["supervisor"])
+    identity = ProcessIdentity.from_json(state["supervisor"])
     return identity if identity.alive() else None
 
 

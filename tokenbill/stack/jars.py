@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tokenbill.errors import UserError
 from tokenbill.stack.files import locked
+from tokenbill.user_errors import UserError
 
 if TYPE_CHECKING:
     from jgo.maven import MavenContext

@@ -14,17 +14,17 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from tokenbill.errors import UserError
 from tokenbill.stack import jars
 from tokenbill.stack.layout import Layout
 from tokenbill.stack.spec import ProcessSpec, ReadyCheck
+from tokenbill.user_errors import UserError
 
 HEAP = "768m"
-READY_SECONDS = 120.0
-STOP_SECONDS = 30.0
+KAFKA_READY_SECONDS = 120.0
+KAFKA_STOP_SECONDS = 30.0
 FORMAT_SECONDS = 120.0
 
-SETTINGS = """\
+KAFKA_SETTINGS = """\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller_port}
@@ -102,7 +102,7 @@ def spec(layout: Layout, port: int, controller_port: int, on_progress: Callable[
     for path in (folder, data, scratch):
         path.mkdir(parents=True, exist_ok=True)
     settings, logging = folder / "server.properties", folder / "log4j2.xml"
-    settings.write_text(SETTINGS.format(port=port, controller_port=controller_port, data=data), encoding="utf-8")
+    settings.write_text(KAFKA_SETTINGS.format(port=port, controller_port=controller_port, data=data), encoding="utf-8")
     logging.write_text(LOGGING, encoding="utf-8")
     java = _java(layout.root, logging, scratch, on_progress)
     _format_once(layout, java, settings)
@@ -110,8 +110,8 @@ def spec(layout: Layout, port: int, controller_port: int, on_progress: Callable[
         name="kafka",
         argv=(*java, "kafka.Kafka", str(settings)),
         cwd=str(folder),
-        ready=ReadyCheck("kafka", f"127.0.0.1:{port}", READY_SECONDS),
-        stop_timeout_seconds=STOP_SECONDS,
+        ready=ReadyCheck("kafka", f"127.0.0.1:{port}", KAFKA_READY_SECONDS),
+        stop_timeout_seconds=KAFKA_STOP_SECONDS,
         phase=0,
     )
 

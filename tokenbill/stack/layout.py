@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from tokenbill.errors import UserError
+from tokenbill.user_errors import UserError
 
 DATA_DIR_VARIABLE = "TOKENBILL_DATA_DIR"
 

@@ -16,21 +16,21 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tokenbill.errors import UserError
 from tokenbill.stack.layout import Layout
 from tokenbill.stack.processes import unprivileged_user
 from tokenbill.stack.spec import ProcessSpec, ReadyCheck
+from tokenbill.user_errors import UserError
 
 DATABASE = "tokenbill"
 SUPERUSER = "postgres"
 # Used only when running as root, if the server's user cannot reach the data folder or the binaries.
 SHARED_FOLDER = Path("/var/lib/tokenbill")
 # Crash recovery replays up to max_wal_size; on a slow disk that takes minutes, and it must not be interrupted.
-READY_SECONDS = 600.0
-STOP_SECONDS = 60.0
+POSTGRESQL_READY_SECONDS = 600.0
+POSTGRESQL_STOP_SECONDS = 60.0
 INITDB_SECONDS = 180.0
 
-SETTINGS = """\
+POSTGRESQL_SETTINGS = """\
 # Written at each `tokenbill up`.
 listen_addresses = '127.0.0.1'
 port = {port}
@@ -75,7 +75,9 @@ def spec(layout: Layout, port: int, password: str) -> ProcessSpec:
     place = _place(layout)
     _create_once(place, password)
     settings = place.data / "tokenbill.conf"
-    settings.write_text(SETTINGS.format(port=port, wal_compression=_wal_compression(place)), encoding="utf-8")
+    settings.write_text(
+        POSTGRESQL_SETTINGS.format(port=port, wal_compression=_wal_compression(place)), encoding="utf-8"
+    )
     settings.chmod(0o644)
     return ProcessSpec(
         name="postgresql",
@@ -83,10 +85,10 @@ def spec(layout: Layout, port: int, password: str) -> ProcessSpec:
         cwd=str(place.data),
         user=place.user,
         group=place.group,
-        ready=ReadyCheck("postgresql", url(port, password, database="postgres"), READY_SECONDS),
+        ready=ReadyCheck("postgresql", url(port, password, database="postgres"), POSTGRESQL_READY_SECONDS),
         # SIGINT is PostgreSQL's fast shutdown: it ends sessions and writes a checkpoint.
         stop_signal=signal.SIGINT,
-        stop_timeout_seconds=STOP_SECONDS,
+        stop_timeout_seconds=POSTGRESQL_STOP_SECONDS,
         phase=0,
         leftover_cwd=str(place.data),
         # When no process of this folder is left, the file is stale and its pid may belong to an unrelated process.

@@ -26,12 +26,12 @@ from tokenbill.stack.spec import ProcessSpec
 
 # A step of the system clock changes the creation time that the system reports for a process.
 CREATE_TIME_TOLERANCE_SECONDS = 2.0
-LOG_LIMIT_BYTES = 32 << 20
+MAX_LOG_BYTES = 32 << 20
 LEFTOVER_PATIENCE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Identity:
+class ProcessIdentity:
     """Identity of a process: pid, creation time in seconds since 1970, and command line."""
 
     pid: int
@@ -39,12 +39,12 @@ class Identity:
     argv: tuple[str, ...]
 
     @classmethod
-    def of_self(cls) -> Identity:
+    def of_self(cls) -> ProcessIdentity:
         me = psutil.Process()
         return cls(me.pid, me.create_time(), tuple(me.cmdline()))
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Identity:
+    def from_json(cls, value: dict[str, Any]) -> ProcessIdentity:
         return cls(int(value["pid"]), float(value["create_time"]), tuple(value["argv"]))
 
     def to_json(self) -> dict[str, Any]:
@@ -74,10 +74,10 @@ class Identity:
                 found.send_signal(number)
 
 
-def recorded(layout: Layout, name: str) -> Identity | None:
+def recorded(layout: Layout, name: str) -> ProcessIdentity | None:
     """Return the recorded identity of the process `name`, which may have ended since; None if there is no record."""
     value = read_json(layout.record(name))
-    return None if value is None else Identity.from_json(value)
+    return None if value is None else ProcessIdentity.from_json(value)
 
 
 def recorded_names(layout: Layout) -> list[str]:
@@ -120,7 +120,7 @@ def start(layout: Layout, spec: ProcessSpec) -> subprocess.Popen[bytes]:
 def rotate_log(log: Path) -> None:
     """Move a full log to `.log.1` by copying and truncating, because processes keep the file open for appending."""
     try:
-        if log.stat().st_size < LOG_LIMIT_BYTES:
+        if log.stat().st_size < MAX_LOG_BYTES:
             return
     except FileNotFoundError:
         return
@@ -158,7 +158,7 @@ def _works_in(process: psutil.Process, folder: str, program: str) -> bool:
         return False
 
 
-def wait_gone(identities: list[Identity], timeout_seconds: float) -> Iterator[Identity]:
+def wait_gone(identities: list[ProcessIdentity], timeout_seconds: float) -> Iterator[ProcessIdentity]:
     """Yield each process when it ends, until all have ended or the time is up."""
     left = list(identities)
     deadline = time.monotonic() + timeout_seconds

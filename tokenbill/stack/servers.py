@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from tokenbill.errors import UserError
 from tokenbill.stack.config import DATABASE_VARIABLE, KAFKA_VARIABLE, StackConfig, external_database, external_kafka
 from tokenbill.stack.layout import Layout
 from tokenbill.stack.progress import Progress
 from tokenbill.stack.ready import why_not_ready
 from tokenbill.stack.spec import ProcessSpec, ReadyCheck
 from tokenbill.stack.waiting import wait_for
+from tokenbill.user_errors import UserError
 
 CONTAINER_READY_SECONDS = 180.0
 

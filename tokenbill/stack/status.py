@@ -20,7 +20,7 @@ from tokenbill.stack.info import StackInfo, info
 from tokenbill.stack.ready import why_not_ready
 from tokenbill.stack.spec import ReadyCheck
 
-ANSWER_SECONDS = 5.0
+STATUS_SECONDS = 5.0
 LEADERLESS = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
 
 
@@ -45,7 +45,7 @@ def _input_lag(stack: StackInfo) -> dict[str, int | None]:
     unknown: dict[str, int | None] = dict.fromkeys(INPUT_TOPICS)
     if stack.kafka is None or stack.database_url is None or not stack.running:
         return unknown
-    from billing.store.proofs.progress import input_positions
+    from billing.store.proofs.lag import input_positions
 
     try:
         done = input_positions(stack.database_url)
@@ -65,15 +65,15 @@ def _end_offsets(kafka: str, topics: tuple[str, ...]) -> dict[tuple[str, int], i
     if why_not_ready(ReadyCheck("kafka", kafka)) is not None:
         return {}
     admin = AdminClient({"bootstrap.servers": kafka, "log_level": 0})
-    known = admin.list_topics(timeout=ANSWER_SECONDS).topics
+    known = admin.list_topics(timeout=STATUS_SECONDS).topics
     places = [TopicPartition(topic, number) for topic in topics if topic in known for number in known[topic].partitions]
     if not places:
         return {}
     latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-    deadline = time.monotonic() + ANSWER_SECONDS
+    deadline = time.monotonic() + STATUS_SECONDS
     while True:
         try:
-            answers = admin.list_offsets(dict.fromkeys(places, latest), request_timeout=ANSWER_SECONDS)
+            answers = admin.list_offsets(dict.fromkeys(places, latest), request_timeout=STATUS_SECONDS)
             return {(place.topic, place.partition): int(answer.result().offset) for place, answer in answers.items()}
         except KafkaException as error:
             # A new topic, or a broker that has just started, has no leader for a moment.
@@ -86,7 +86,7 @@ def _outbox(stack: StackInfo) -> int | None:
     """Return the number of outbox rows that are committed but not published yet."""
     if stack.database_url is None or not stack.running:
         return None
-    from billing.store.proofs.progress import outbox_depth
+    from billing.store.proofs.lag import outbox_depth
 
     try:
         return outbox_depth(stack.database_url)

@@ -23,14 +23,14 @@ from tokenbill.stack import processes
 from tokenbill.stack.control import Child, read_desired, spawn_supervisor, stop_all, write_desired
 from tokenbill.stack.files import is_locked, open_lock, read_json, try_lock, write_json
 from tokenbill.stack.layout import Layout
-from tokenbill.stack.processes import Identity
+from tokenbill.stack.processes import ProcessIdentity
 from tokenbill.stack.spec import ProcessSpec
 
 TICK_SECONDS = 0.1
 STANDBY_CHECK_TICKS = 5
 LOG_CHECK_TICKS = 100
 FIRST_BACKOFF_SECONDS = 0.2
-LONGEST_BACKOFF_SECONDS = 5.0
+MAX_BACKOFF_SECONDS = 5.0
 # A process that lived this long started successfully, so its next restart is immediate again.
 STEADY_SECONDS = 10.0
 
@@ -140,7 +140,7 @@ class Supervisor:
         self.failures[name] = 0 if steady else self.failures.get(name, 0) + 1
         # The first restart is immediate, because most deaths are isolated.
         tries = self.failures[name]
-        pause = 0.0 if tries < 2 else min(FIRST_BACKOFF_SECONDS * 2.0 ** (tries - 2), LONGEST_BACKOFF_SECONDS)
+        pause = 0.0 if tries < 2 else min(FIRST_BACKOFF_SECONDS * 2.0 ** (tries - 2), MAX_BACKOFF_SECONDS)
         self.start_at[name] = time.monotonic() + pause
         self.restarts[name] = self.restarts.get(name, 0) + 1
         log.warning("%s, pid %d, died (exit %s); starting it in %.1f s", name, child.identity.pid, code, pause)
@@ -154,7 +154,7 @@ class Supervisor:
         except (OSError, subprocess.SubprocessError) as error:
             # For example, an upgrade in progress has removed the program: log the reason and try again later.
             log.error("cannot start %s: %s", spec.name, error)
-            self.start_at[spec.name] = time.monotonic() + LONGEST_BACKOFF_SECONDS
+            self.start_at[spec.name] = time.monotonic() + MAX_BACKOFF_SECONDS
             self.restarts[spec.name] += 1
             return
         identity = processes.recorded(self.layout, spec.name)
@@ -171,7 +171,7 @@ class Supervisor:
             }
             for name in sorted({*self.desired, *self.children})
         }
-        write_json(self.layout.state, {"supervisor": Identity.of_self().to_json(), "processes": listed})
+        write_json(self.layout.state, {"supervisor": ProcessIdentity.of_self().to_json(), "processes": listed})
 
     def _keep_standby(self) -> None:
         own_is_gone = self.standby is None or self.standby.poll() is not None

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tokenbill.errors import UserError
 from tokenbill.stack import servers
 from tokenbill.stack.config import StackConfig
 from tokenbill.stack.control import python_environment, read_desired
@@ -23,6 +22,7 @@ from tokenbill.stack.layout import Layout
 from tokenbill.stack.progress import Progress, Silent
 from tokenbill.stack.spec import ProcessSpec, ReadyCheck
 from tokenbill.stack.waiting import supervise, supervisor_runs, wait_ready
+from tokenbill.user_errors import UserError
 
 if TYPE_CHECKING:
     from tokenbill.prepare_servers import PreparedStack
@@ -33,7 +33,7 @@ WORKER_READY_SECONDS = 180.0
 
 
 @dataclass(frozen=True)
-class Wish:
+class UpOptions:
     """Options of `up`; None keeps the stack's present value, or takes the default on the first start."""
 
     workers: int | None
@@ -66,11 +66,11 @@ def start(
     with locked(layout.command_lock, COMMAND_SECONDS, waiting) as held:
         if not held:
             raise UserError(f"The stack in {layout.root} is busy", "another `up` or `down` is at work", "Try later.")
-        _up(layout, Wish(workers, partitions, only_servers, docker), reporter)
+        _up(layout, UpOptions(workers, partitions, only_servers, docker), reporter)
     return info(layout.root)
 
 
-def _up(layout: Layout, wish: Wish, progress: Progress) -> None:
+def _up(layout: Layout, wish: UpOptions, progress: Progress) -> None:
     config = StackConfig.load(layout) or StackConfig.new()
     config.save(layout)
     found = supervisor_runs(layout)
@@ -85,7 +85,7 @@ def _up(layout: Layout, wish: Wish, progress: Progress) -> None:
 
 
 def _start_servers(
-    layout: Layout, config: StackConfig, wish: Wish, found: bool, progress: Progress
+    layout: Layout, config: StackConfig, wish: UpOptions, found: bool, progress: Progress
 ) -> list[ProcessSpec]:
     living = specs_of_living(layout)
     if not found:
@@ -103,7 +103,7 @@ def _start_servers(
 
 
 def _start_applications(
-    layout: Layout, config: StackConfig, wish: Wish, embedded: list[ProcessSpec], progress: Progress
+    layout: Layout, config: StackConfig, wish: UpOptions, embedded: list[ProcessSpec], progress: Progress
 ) -> None:
     if config.workers is None:
         config.workers = DEFAULT_WORKERS
@@ -121,7 +121,7 @@ def _start_applications(
     wait_ready(layout, applications, progress)
 
 
-def _prepare(config: StackConfig, wish: Wish, progress: Progress) -> PreparedStack:
+def _prepare(config: StackConfig, wish: UpOptions, progress: Progress) -> PreparedStack:
     from tokenbill.prepare_servers import prepare
 
     progress.waiting("database and topics: preparing")

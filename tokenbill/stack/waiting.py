@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
-from tokenbill.errors import UserError
 from tokenbill.stack.control import read_desired, spawn_supervisor, write_desired
 from tokenbill.stack.down import kill_supervisors
 from tokenbill.stack.files import is_locked, read_json
@@ -14,8 +13,9 @@ from tokenbill.stack.layout import Layout
 from tokenbill.stack.progress import Progress
 from tokenbill.stack.ready import why_not_ready
 from tokenbill.stack.spec import ProcessSpec, ReadyCheck
+from tokenbill.user_errors import UserError
 
-SUPERVISOR_SECONDS = 30.0
+SUPERVISOR_START_SECONDS = 30.0
 # Restarts during one wait after which the process is considered unable to start.
 TOO_MANY_RESTARTS = 5
 LOG_TAIL_LINES = 20
@@ -30,7 +30,7 @@ def supervisor_runs(layout: Layout) -> bool:
     """Return True if a supervisor is in charge; wait while a standby takes over."""
     if read_desired(layout) is None:
         return False
-    deadline = time.monotonic() + SUPERVISOR_SECONDS
+    deadline = time.monotonic() + SUPERVISOR_START_SECONDS
     while is_locked(layout.supervisor_lock) or is_locked(layout.standby_lock):
         if supervisor_in_charge(layout) is not None:
             return True
@@ -52,7 +52,7 @@ def ensure_supervisor(layout: Layout) -> None:
     if supervisor_runs(layout):
         return
     spawn_supervisor(layout, detach=True).wait()
-    deadline = time.monotonic() + SUPERVISOR_SECONDS
+    deadline = time.monotonic() + SUPERVISOR_START_SECONDS
     while supervisor_in_charge(layout) is None:
         if time.monotonic() > deadline:
             raise _not_ready(layout, "supervisor", "it did not take charge")

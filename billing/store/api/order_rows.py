@@ -10,11 +10,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import LiteralString
 
+from billing.commits.commit_record import ACCEPTED
 from billing.store.api.pool import ApiDatabase, AsyncConnection
 
 SOURCE_PREFIX = "urn:tokenbill:api:"
 """Prefix of the source of every command ordered over HTTP. The id of the key that ordered it follows."""
-ACCEPTED, REJECTED = "accepted", "rejected"
+REJECTED = "rejected"
 
 _INSERT: LiteralString = """
 INSERT INTO api_idempotency (caller, key, request_sha256, account, type, record, partition)

@@ -16,7 +16,7 @@ from billing.store.database import IntegerLoader, connection_parameters, schema_
 
 AsyncConnection = psycopg.AsyncConnection[TupleRow]
 
-WAIT_SECONDS = 5
+API_POOL_WAIT_SECONDS = 5
 """Time that a request waits for a free connection before it fails with DatabaseDown."""
 _MISSING = (
     psycopg.errors.UndefinedTable,
@@ -35,9 +35,9 @@ class ApiDatabase:
             kwargs=parameters | {"autocommit": True},
             min_size=size,
             max_size=size,
-            timeout=WAIT_SECONDS,
+            timeout=API_POOL_WAIT_SECONDS,
             configure=_configure,
-            reconnect_timeout=WAIT_SECONDS,
+            reconnect_timeout=API_POOL_WAIT_SECONDS,
             open=False,
         )
 

@@ -13,12 +13,12 @@ import zstandard
 from billing.commits.commit_record import Suspended
 from billing.commits.copy_text import copy_rows
 
-PLAIN, ZSTANDARD = "plain", "zstandard"
+ENCODED_PLAIN, ENCODED_ZSTANDARD = "plain", "zstandard"
 """Values of the column ``packing``: encodings of the value of a record."""
 PACKED_ABOVE_BYTES = 1 << 20
 """Size above which values are compressed: a small compressed record may expand beyond the limit of a column."""
 _LEVEL = 1
-Headers = Sequence[tuple[str, bytes | None]]
+StoredHeaders = Sequence[tuple[str, bytes | None]]
 
 
 def suspense_text(partition: int, commit_no: int, suspense: Iterable[Suspended]) -> bytes:
@@ -28,7 +28,7 @@ def suspense_text(partition: int, commit_no: int, suspense: Iterable[Suspended])
         BrokenInvariant: as :func:`billing.commits.copy_text.copy_rows`.
     """
     parts: list[bytes] = []
-    known: Headers = ()
+    known: StoredHeaders = ()
     headers = headers_text(known)
     for number, one in enumerate(suspense, 1):
         record, why = one.record, one.rejection
@@ -45,18 +45,18 @@ def suspense_text(partition: int, commit_no: int, suspense: Iterable[Suspended])
 
 def _packed(value: bytes | None) -> tuple[str, bytes | None]:
     if value is None or len(value) <= PACKED_ABOVE_BYTES:
-        return PLAIN, value
-    return ZSTANDARD, zstandard.ZstdCompressor(level=_LEVEL).compress(value)
+        return ENCODED_PLAIN, value
+    return ENCODED_ZSTANDARD, zstandard.ZstdCompressor(level=_LEVEL).compress(value)
 
 
 def read_value(packing: str, value: bytes | None) -> bytes | None:
     """Return the value of a record as it was received."""
-    if value is None or packing == PLAIN:
+    if value is None or packing == ENCODED_PLAIN:
         return value
     return zstandard.ZstdDecompressor().decompress(value)
 
 
-def headers_text(headers: Headers) -> str:
+def headers_text(headers: StoredHeaders) -> str:
     """Encode headers as JSON: a list of [name, base64 or null]. It is ASCII, so a text column can hold any name."""
     return json.dumps(
         [[name, None if content is None else base64.b64encode(content).decode()] for name, content in headers]

@@ -17,7 +17,7 @@ from billing.reservations.operations import HoldContext, Operation
 from billing.reservations.tariff import Tariff
 from billing.store.database import Database
 from billing.store.holds import hold_rows as rows
-from billing.store.holds.wire import Sent, Wire, text_array
+from billing.store.holds.wire import WireConnection, WireStatement, text_array
 from billing.store.published_catalog import read_catalog
 
 KEEP_US = 24 * 3_600_000_000
@@ -32,8 +32,8 @@ OPTIONS = (
 """Settings of the connection that decides. Every statement finds rows by key, so one generic plan serves all calls:
 planning each call would cost more than running it. Sequential scans are off, because a plan that scans the table, made
 while it had few rows, would be kept while the table grows."""
-_BEGIN: Sent = (b"begin", ())
-_COMMIT: Sent = (b"commit", ())
+_BEGIN: WireStatement = (b"begin", ())
+_COMMIT: WireStatement = (b"commit", ())
 
 
 class _CatalogMoved(Exception):
@@ -63,8 +63,8 @@ class HoldBook:
             b"drop_old": rows.DROP_OLD,
             b"send_again": rows.SEND_AGAIN,
         }
-        self._wire = Wire(database_url, "tokenbill holds", statements, OPTIONS)
-        self._looking = Wire(database_url, "tokenbill looks for holds", looks)
+        self._wire = WireConnection(database_url, "tokenbill holds", statements, OPTIONS)
+        self._looking = WireConnection(database_url, "tokenbill looks for holds", looks)
         self._database = Database(database_url, 1, "tokenbill prices of holds")
         self._prices: tuple[int, Tariff] | None = None
 
@@ -105,16 +105,16 @@ class HoldBook:
             named = rows.locked_holds(locked if wanted else ())
             seen = rows.seen_accounts(read)
             scenes = self._scenes(seen, named, operations)
-            if any(scene.needs_allotting() for scene in scenes.values()):
+            if any(context.needs_allotting() for context in scenes.values()):
                 # Every open hold is needed, together with the balance of the same snapshot: read all again.
                 [read] = await self._wire.ask((b"read_open", [accounts]))
                 seen = rows.seen_accounts(read)
                 scenes = self._scenes(seen, named, operations)
-                for name, scene in scenes.items():
-                    if scene.needs_allotting():
-                        scene.allot(seen[name].open_holds())
+                for name, context in scenes.items():
+                    if context.needs_allotting():
+                        context.allot(seen[name].open_holds())
             answers = [operation.decide(scenes[operation.account]) for operation in operations]
-            changed = [hold for scene in scenes.values() for hold in scene.changed.values()]
+            changed = [hold for context in scenes.values() for hold in context.changed.values()]
             await self._wire.ask(*_written(changed, named), _COMMIT)
         except BaseException:  # Raised again; the locks must be released first.
             self._wire.drop()
@@ -193,12 +193,14 @@ class HoldBook:
         return scenes
 
 
-def _written(changed: Iterable[Hold], named: Mapping[str, Hold]) -> list[Sent]:
+def _written(changed: Iterable[Hold], named: Mapping[str, Hold]) -> list[WireStatement]:
     """Return the statements that write holds: updates of existing ones, which are locked already, then one insert.
 
     New holds are inserted in the order of their ids, because another transaction may insert the same ids.
     """
     ordered = sorted(changed, key=lambda hold: hold.reservation_id)
-    sent: list[Sent] = [(b"update", rows.changed_row(hold)) for hold in ordered if hold.reservation_id in named]
+    sent: list[WireStatement] = [
+        (b"update", rows.changed_row(hold)) for hold in ordered if hold.reservation_id in named
+    ]
     made = [hold for hold in ordered if hold.reservation_id not in named]
     return [*sent, (b"insert", rows.new_rows(made))] if made else sent

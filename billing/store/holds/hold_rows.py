@@ -17,7 +17,7 @@ from billing.accounts.account import NO_END_US, Account, Bucket
 from billing.accounts.extras import parse_extras
 from billing.reservations.amounts import NOTHING, HeldAmounts
 from billing.reservations.hold import Hold, Terms
-from billing.store.holds.wire import Row, Sent, Value, text
+from billing.store.holds.wire import Value, WireRow, WireStatement, text
 
 _HOLD = (
     "json_build_array(h.reservation_id, h.account, h.kind, h.state, h.held_micro, h.wallet_pico, h.terms, h.created_us,"
@@ -104,7 +104,7 @@ class SeenAccount(NamedTuple):
     """Returns every open hold; empty if the statement did not read them."""
 
 
-def seen_accounts(rows: Sequence[Row]) -> dict[str, SeenAccount]:
+def seen_accounts(rows: Sequence[WireRow]) -> dict[str, SeenAccount]:
     """Convert the rows of :data:`READ` or :data:`READ_OPEN`, by account."""
     seen: dict[str, SeenAccount] = {}
     for row in rows:
@@ -127,7 +127,7 @@ def hold_of_json(columns: Sequence[Any]) -> Hold:
     return Hold(name, account, kind, state, held, _terms(terms), created_us, expires_us, steps, event)
 
 
-def locked_holds(rows: Sequence[Row]) -> dict[str, Hold]:
+def locked_holds(rows: Sequence[WireRow]) -> dict[str, Hold]:
     """Convert the rows of :data:`LOCK_HOLDS`, by id."""
     holds = (hold_of_json(json.loads(row[0] or b"")) for row in rows)
     return {hold.reservation_id: hold for hold in holds}
@@ -206,7 +206,7 @@ _ACCOUNT_FROM = 7
 _BUCKETS_FROM = _ACCOUNT_FROM + len(_ACCOUNT_FIELDS)
 
 
-def _account(row: Row) -> Account | None:
+def _account(row: WireRow) -> Account | None:
     """Build the account of a row, without buckets; None if it was never opened."""
     if row[_ACCOUNT_FROM] is None:
         return None
@@ -231,6 +231,6 @@ def _open_holds(holds: Value) -> Callable[[], list[Hold]]:
     return lambda: [] if holds is None else [hold_of_json(one) for one in json.loads(holds)]
 
 
-def values_of(name: bytes, *values: str | int) -> Sent:
+def values_of(name: bytes, *values: str | int) -> WireStatement:
     """Return a statement with its values, which are strings and integers."""
     return name, [b"%d" % value if isinstance(value, int) else text(value) for value in values]

@@ -18,8 +18,8 @@ from psycopg.pq import ExecStatus
 from billing.store.database import connection_parameters, named_error, schema_url
 
 Value = bytes | None
-Row = tuple[Value, ...]
-Sent = tuple[bytes, Sequence[Value]]
+WireRow = tuple[Value, ...]
+WireStatement = tuple[bytes, Sequence[Value]]
 """Name of a prepared statement, and its values."""
 
 
@@ -40,7 +40,7 @@ def text_array(values: Sequence[str]) -> bytes:
     return text("{" + ",".join(quoted) + "}")
 
 
-class Wire:
+class WireConnection:
     """Connection for one event loop. It connects on first use, and again after any error."""
 
     def __init__(self, database_url: str, name: str, statements: Mapping[bytes, str], options: str = "") -> None:
@@ -54,7 +54,7 @@ class Wire:
         self._answered: asyncio.Future[None] | None = None
         self.turn = asyncio.Lock()
 
-    async def ask(self, *sent: Sent) -> list[list[Row]]:
+    async def ask(self, *sent: WireStatement) -> list[list[WireRow]]:
         """Send statements in one round trip and return the rows of each.
 
         Outside BEGIN and COMMIT they are one transaction.
@@ -154,6 +154,6 @@ class Wire:
             self._answered.set_exception(error)
 
 
-def _rows(result: Any) -> list[Row]:
+def _rows(result: Any) -> list[WireRow]:
     columns = range(result.nfields)
     return [tuple(result.get_value(row, column) for column in columns) for row in range(result.ntuples)]

@@ -11,7 +11,7 @@ from billing.store.commits.number_runs import unpack_runs
 from billing.store.database import Connection, Database
 from billing.store.proofs.audit_checks import CHECKS, FINDINGS
 
-SHOWN_AT_MOST = 20
+MAX_SHOWN = 20
 CHAIN = "digest chain"
 CHAIN_SENTENCE = "the rows of every commit give its digest, each follows its predecessor, and none is missing"
 CATALOG = "catalogue"
@@ -21,8 +21,8 @@ HOLES_SENTENCE = "usage that a source numbered and that no partition has seen"
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """Result of one check: the number of violations, and descriptions of the first :data:`SHOWN_AT_MOST`."""
+class AuditResult:
+    """Result of one check: the number of violations, and descriptions of the first :data:`MAX_SHOWN`."""
 
     name: str
     sentence: str
@@ -34,8 +34,8 @@ class Result:
 class Audit:
     """Result of an audit: checks, which must have no violation, and findings, which do not fail the audit."""
 
-    checks: tuple[Result, ...]
-    findings: tuple[Result, ...]
+    checks: tuple[AuditResult, ...]
+    findings: tuple[AuditResult, ...]
 
     @property
     def passed(self) -> bool:
@@ -68,13 +68,13 @@ def _snapshot(database_url: str) -> Iterator[Connection]:
         yield connection
 
 
-def _result(name: str, sentence: str, texts: Iterable[str]) -> Result:
+def _result(name: str, sentence: str, texts: Iterable[str]) -> AuditResult:
     count, shown = 0, []
     for text in texts:
         count += 1
-        if count <= SHOWN_AT_MOST:
+        if count <= MAX_SHOWN:
             shown.append(text)
-    return Result(name, sentence, count, tuple(shown))
+    return AuditResult(name, sentence, count, tuple(shown))
 
 
 def _texts(connection: Connection, query: str) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import LiteralString
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class AuditCheck:
     """One invariant: its name, its statement in words, and the query for its violations."""
 
     name: str
@@ -18,7 +18,7 @@ class Check:
 
 
 CHECKS = (
-    Check(
+    AuditCheck(
         "orphans",
         "nothing belongs to a partition that does not exist",
         """
@@ -32,7 +32,7 @@ SELECT format('%s: partition %s', kind, partition) FROM (
 ) AS owned WHERE partition NOT IN (SELECT partition FROM partition_state)
 """,
     ),
-    Check(
+    AuditCheck(
         "journal",
         "the journal lines of every commit add up to zero in each currency",
         """
@@ -40,14 +40,14 @@ SELECT format('partition %s commit %s: %s pico %s too much', partition, commit_n
 FROM journal GROUP BY partition, commit_no, currency HAVING sum(amount_pico) <> 0 ORDER BY partition, commit_no
 """,
     ),
-    Check(
+    AuditCheck(
         "trial balance",
         "all control accounts add up to zero in each currency",
         """
 SELECT format('%s: %s pico', currency, sum(amount_pico)) FROM journal GROUP BY currency HAVING sum(amount_pico) <> 0
 """,
     ),
-    Check(
+    AuditCheck(
         "positions",
         "each commit begins where the one before ended, and the last ended at the position",
         """
@@ -68,7 +68,7 @@ LEFT JOIN (SELECT topic, partition, max(end_offset) AS last FROM moves GROUP BY 
 WHERE p.next_offset <> coalesce(m.last, 0)
 """,
     ),
-    Check(
+    AuditCheck(
         "usage counts",
         "usage records in = rated + duplicate + rejected + forwarded + dropped, in every commit",
         """
@@ -81,7 +81,7 @@ FROM (
 ) AS c WHERE came <> went ORDER BY partition, commit_no
 """,
     ),
-    Check(
+    AuditCheck(
         "command counts",
         "command records in = accepted + rejected + duplicate + forwarded + dropped, in every commit",
         """
@@ -95,7 +95,7 @@ FROM (
 ) AS c WHERE came <> went ORDER BY partition, commit_no
 """,
     ),
-    Check(
+    AuditCheck(
         "accepted commands",
         "every accepted command is kept as seen, and nothing else is",
         """
@@ -107,7 +107,7 @@ LEFT JOIN (SELECT partition, commit_no, count(*) AS kept FROM command_seen GROUP
 WHERE c.commands_accepted <> coalesce(s.kept, 0)
 """,
     ),
-    Check(
+    AuditCheck(
         "suspense",
         "every rejected usage record is kept in suspense, and nothing else is",
         """
@@ -120,7 +120,7 @@ WHERE c.rejected <> coalesce(s.kept, 0)
     AND c.commit_no > (SELECT suspense_after FROM partition_state AS p WHERE p.partition = c.partition)
 """,
     ),
-    Check(
+    AuditCheck(
         "liability",
         "the liability of all buckets is what the journal owes, in each currency",
         """
@@ -131,7 +131,7 @@ FULL JOIN (SELECT currency, -sum(amount_pico) AS owed FROM journal WHERE account
 WHERE coalesce(held, 0) <> coalesce(owed, 0)
 """,
     ),
-    Check(
+    AuditCheck(
         "bills",
         "what is open on all bills is what the journal has to receive, in each currency",
         """
@@ -144,7 +144,7 @@ FULL JOIN (SELECT currency, sum(amount_pico) AS owed FROM journal WHERE account_
 WHERE coalesce(open, 0) <> coalesce(owed, 0)
 """,
     ),
-    Check(
+    AuditCheck(
         "transfers",
         "what is cleared between accounts is on its way: sent, not yet received, and no more than was forwarded",
         """
@@ -163,7 +163,7 @@ FROM (SELECT count(*) AS open, min(detail) AS first FROM clearing) AS c CROSS JO
 WHERE open > coalesce(records, 0)
 """,
     ),
-    Check(
+    AuditCheck(
         "wallets",
         "the money in all wallets is what the journal holds as deposits, in each currency",
         """
@@ -174,7 +174,7 @@ FULL JOIN (SELECT currency, -sum(amount_pico) AS owed FROM journal WHERE account
 WHERE coalesce(held, 0) <> coalesce(owed, 0)
 """,
     ),
-    Check(
+    AuditCheck(
         "quota",
         "the standard tokens gone from all buckets are those that usage burned",
         """
@@ -184,7 +184,7 @@ SELECT format('buckets lack %s micro standard tokens, usage burned %s', gone, bu
 WHERE gone <> burned
 """,
     ),
-    Check(
+    AuditCheck(
         "absorbed",
         "the usage absorbed on all accounts is what the rollup absorbed, in each currency",
         """
@@ -196,7 +196,7 @@ FULL JOIN (SELECT currency, sum(absorbed_micro) AS micro, sum(absorbed_pico) AS 
 WHERE coalesce(a.micro, 0) <> coalesce(r.micro, 0) OR coalesce(a.pico, 0) <> coalesce(r.pico, 0)
 """,
     ),
-    Check(
+    AuditCheck(
         "revenue",
         "the usage revenue of the rollup is that of the journal, in every commit and currency",
         """
@@ -208,7 +208,7 @@ FULL JOIN (SELECT partition, commit_no, currency, -sum(amount_pico) AS pico FROM
 WHERE coalesce(r.pico, 0) <> coalesce(j.pico, 0)
 """,
     ),
-    Check(
+    AuditCheck(
         "rated events",
         "the events of the rollup are those counted as rated, in every commit",
         """
@@ -220,7 +220,7 @@ LEFT JOIN (SELECT partition, commit_no, sum(events) AS events FROM rollup GROUP 
 WHERE c.rated <> coalesce(r.events, 0)
 """,
     ),
-    Check(
+    AuditCheck(
         "output sequences",
         "output of each topic and partition is numbered without holes, up to its next sequence",
         """
@@ -240,7 +240,7 @@ LEFT JOIN (SELECT topic, partition, max(next) AS next FROM outputs GROUP BY 1, 2
 WHERE s.next_sequence <> coalesce(o.next, 1)
 """,
     ),
-    Check(
+    AuditCheck(
         "outbox",
         "what waits to be published is what was committed",
         """
@@ -250,7 +250,7 @@ WHERE c.outbox->(o.row_no - 1) IS DISTINCT FROM
     jsonb_build_array(o.topic, o.records, o.first_sequence, encode(sha256(o.payload), 'hex'))
 """,
     ),
-    Check(
+    AuditCheck(
         "forwarding",
         "no partition applied more forwarded records than were sent to it, and as many were sent as counted",
         """
@@ -271,7 +271,7 @@ WHERE counted <> coalesce(numbered, 0)
 )
 
 FINDINGS = (
-    Check(
+    AuditCheck(
         "forwarded and not yet applied",
         "records on their way to their partition; none when nothing runs and nothing waits",
         """
@@ -282,7 +282,7 @@ LEFT JOIN forward_cursor AS c USING (topic, origin, partition)
 WHERE n.next_number > coalesce(c.next_number, 0) ORDER BY 1
 """,
     ),
-    Check(
+    AuditCheck(
         "reported by commits",
         "what workers found and a person should look at",
         """
@@ -291,7 +291,7 @@ SELECT format('%s: %s, the first in partition %s commit %s: %s', kind, count(*),
 FROM finding GROUP BY kind ORDER BY kind
 """,
     ),
-    Check(
+    AuditCheck(
         "open suspense",
         "rejected usage that nobody sent again (`tokenbill suspense list`)",
         """

@@ -13,8 +13,8 @@ from billing.errors import DatabaseDown
 _LOST = (psycopg.OperationalError, psycopg.InterfaceError)
 _CONNECT_SECONDS = 5
 
-Rows = Sequence[tuple[Any, ...]]
-Retry = Callable[[Callable[[], Rows]], Rows]
+SumRows = Sequence[tuple[Any, ...]]
+Retry = Callable[[Callable[[], SumRows]], SumRows]
 """A function that calls a query, and calls it again while it raises :class:`billing.errors.DatabaseDown`."""
 
 _COUNTS: LiteralString = """
@@ -140,10 +140,10 @@ class CommittedSums:
     def _numbers(self, query: LiteralString, asked: dict[str, Any]) -> list[int]:
         return [int(value) for value in self._ask(query, asked)[0]]
 
-    def _ask(self, query: LiteralString, asked: dict[str, Any] | None = None) -> Rows:
+    def _ask(self, query: LiteralString, asked: dict[str, Any] | None = None) -> SumRows:
         return self._retry(lambda: self._ask_once(query, asked))
 
-    def _ask_once(self, query: LiteralString, asked: dict[str, Any] | None) -> Rows:
+    def _ask_once(self, query: LiteralString, asked: dict[str, Any] | None) -> SumRows:
         try:
             if self._connection is None:
                 self._connection = psycopg.connect(

@@ -19,7 +19,7 @@ from billing.store.tables import account, bucket, commit, hold, journal, rollup
 from schemas.times import format_time_us
 from schemas.units import MILLION, format_micro, format_pico
 
-Row = dict[str, str | int | None]
+ReportRow = dict[str, str | int | None]
 
 BALANCE_COLUMNS = (
     *(
@@ -59,7 +59,7 @@ _REVENUE_KINDS = {
     ledger.REVENUE_COMMITMENT: "commitment",
     ledger.REVENUE_BREAKAGE: "breakage",
 }
-_NO_BUCKET: Row = dict.fromkeys(BALANCE_COLUMNS[5:])
+_NO_BUCKET: ReportRow = dict.fromkeys(BALANCE_COLUMNS[5:])
 
 
 @contextmanager
@@ -69,7 +69,7 @@ def _connected(database_url: str) -> Iterator[sqlalchemy.Connection]:
         yield connection
 
 
-def balances(database_url: str, only_account: str | None = None) -> Iterator[Row]:
+def balances(database_url: str, only_account: str | None = None) -> Iterator[ReportRow]:
     """Yield one row per bucket, or one row with null bucket fields for an account without; by account and grant id."""
     reserved = _reserved()
     statement = (
@@ -92,7 +92,7 @@ def balances(database_url: str, only_account: str | None = None) -> Iterator[Row
         statement = statement.where(account.c.account == only_account)
     with _connected(database_url) as connection:
         for name, held, currency, wallet_pico, absorbed_micro, absorbed_pico, *fields in connection.execute(statement):
-            row: Row = {
+            row: ReportRow = {
                 "account": name,
                 "currency": currency,
                 "wallet": format_pico(wallet_pico),
@@ -117,7 +117,7 @@ def _reserved() -> sqlalchemy.Subquery:
     )
 
 
-def bills(database_url: str, *, only_open: bool = False) -> Iterator[Row]:
+def bills(database_url: str, *, only_open: bool = False) -> Iterator[ReportRow]:
     """Yield the bills of postpaid accounts, sorted by account and issue. They are collected with the phone bill."""
     statement = (
         select(account.c.account, account.c.currency, cast(account.c.extras, Text))
@@ -146,7 +146,7 @@ def _bucket(fields: list[object]) -> Bucket:
     return Bucket(*with_ends)  # type: ignore[arg-type]
 
 
-def usage(database_url: str, by: Sequence[str], from_us: int | None, to_us: int | None) -> Iterator[Row]:
+def usage(database_url: str, by: Sequence[str], from_us: int | None, to_us: int | None) -> Iterator[ReportRow]:
     """Yield usage summed by the dimensions ``by`` and currency.
 
     The hour of event time is at or after ``from_us`` and before ``to_us``.
@@ -162,7 +162,7 @@ def usage(database_url: str, by: Sequence[str], from_us: int | None, to_us: int 
     with _connected(database_url) as connection:
         for found in connection.execute(statement):
             values = list(found)
-            row: Row = {name: values.pop(0) for name in (*keys, "currency")}
+            row: ReportRow = {name: values.pop(0) for name in (*keys, "currency")}
             if "hour" in row:
                 row["hour"] = format_time_us(int(row["hour"] or 0))
             for (name, column), value in zip(_USAGE_SUMS.items(), values, strict=True):
@@ -176,7 +176,7 @@ def _written(column: str, value: int) -> str | int:
     return format_micro(value) if column.endswith("_micro") else value
 
 
-def revenue(database_url: str, from_us: int | None, to_us: int | None) -> Iterator[Row]:
+def revenue(database_url: str, from_us: int | None, to_us: int | None) -> Iterator[ReportRow]:
     """Yield revenue without tax by kind, currency and detail (plan or price book).
 
     The log time of the commits is at or after ``from_us`` and before ``to_us``.

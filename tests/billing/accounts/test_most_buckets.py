@@ -5,7 +5,7 @@ from typing import Any
 from billing_samples import BOOK, MakeCalculator, buy, catalog, encode, line, opened, plan, subscribe, top_up, use
 from recorded_simulation import RecordedSimulation
 
-from billing.accounts.account import MOST_BUCKETS
+from billing.accounts.account import MAX_BUCKETS
 from billing.calculator.compiled import CompiledCalculator
 from billing.calculator.plain import PlainCalculator
 
@@ -38,7 +38,7 @@ def test_a_full_account_takes_no_more_and_is_billed_as_ever(calculator: MakeCalc
     refused = [event["data"]["reason"] for event in run.published("account.events") if "reason" in event["data"]]
     assert refused == ["too_many_buckets", "invalid_starts_at"]
     [account] = [one for name in ("a",) if (one := run.calculator.account(name)) is not None]
-    assert len(account.buckets) < MOST_BUCKETS
+    assert len(account.buckets) < MAX_BUCKETS
     assert run.counts.rated == 1
 
 
@@ -60,7 +60,7 @@ def test_renewals_and_packs_and_gifts_end_where_the_account_is_full(calculator: 
     run.feed(encode(steps))
     account = run.calculator.account("a")
     assert account is not None
-    assert len(account.buckets) == MOST_BUCKETS
+    assert len(account.buckets) == MAX_BUCKETS
     kinds = [(event["type"], event["data"].get("reason")) for event in run.published("account.events")]
     assert ("transfer.returned.v1", "too_many_buckets") in kinds
     unpaid = [

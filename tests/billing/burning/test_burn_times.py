@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from billing.accounts.account import NO_END_US, Account, Bucket
 from billing.burning.burn_times import (
-    MOST_OF_AN_HOUR,
+    MAX_BURNS_AN_HOUR,
     QUARTER_US,
     SECOND_US,
     between_micro,
@@ -16,7 +16,7 @@ from billing.burning.burn_times import (
     noted,
     sum_micro,
 )
-from billing.burning.windows import MOST_BURNS, burned_micro, count, span_us
+from billing.burning.windows import MAX_BURNS, burned_micro, count, span_us
 from billing.catalog.model import Cycle, Plan, Window
 from schemas.times import DAY_US, HOUR_US, MINUTE_US, parse_time_us
 
@@ -67,7 +67,7 @@ def test_an_hour_of_very_many_burns_is_known_to_the_second() -> None:
     text, every_us = None, 100_000
     for number in range(HOUR_US // every_us):
         text = noted(text, number * every_us, 1)
-        assert burns(text) <= MOST_OF_AN_HOUR
+        assert burns(text) <= MAX_BURNS_AN_HOUR
         assert between_micro(text, 0, number * every_us) == number + 1
     assert text is not None
     within_a_second_us = 600 * SECOND_US + every_us
@@ -108,5 +108,5 @@ def test_many_burns_are_held_in_little_and_usage_on_time_stays_exact() -> None:
         assert burned(week, very_late_us) == recounted(week, very_late_us, time_us)
         assert abs(burned(five, very_late_us) - recounted(five, very_late_us, time_us)) <= QUARTER_US // EVERY_US
     hours = account.extras.burns["A"]
-    assert sum(map(burns, hours.values())) <= MOST_BURNS + in_reach + an_hour + 4 * len(hours)
+    assert sum(map(burns, hours.values())) <= MAX_BURNS + in_reach + an_hour + 4 * len(hours)
     assert len(hours) <= (8 + 35) * 24 + 1

@@ -7,9 +7,9 @@ from random import Random
 from typing import Any
 
 from billing.accounts.account import (
+    ACCOUNT_CLOSED,
     ACTIVE,
     CANCELLED,
-    CLOSED,
     EXPIRED,
     NO_END_US,
     PENDING,
@@ -214,7 +214,7 @@ def accounts(rng: Random, name: str) -> Account:
         payment="prepaid",
         credit_limit_pico=rng.choice([0, 10**37]),
         wallet_pico=rng.choice([0, -5, 10**36, 2**44 + 10**10]),
-        status=rng.choice(["open"] * 9 + [CLOSED]),
+        status=rng.choice(["open"] * 9 + [ACCOUNT_CLOSED]),
         buckets=[buckets(rng, number) for number in range(rng.randint(0, 3))],
         extras=Extras(
             gift_pico=rng.choice([0, 0, 0, 7, 10**13]),

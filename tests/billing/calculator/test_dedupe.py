@@ -9,9 +9,9 @@ from billing_samples import Line, MakeCalculator, buy, catalog, encode, opened, 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from billing.calculator.dedupe import DUPLICATE, NEW, RECENT_NUMBERS, Dedupe, NumberRuns
+from billing.calculator.dedupe import DUPLICATE, NEW, Dedupe, NumberRuns
 from billing.commits.commit_record import Finding, PartitionState
-from billing.commits.identities import DedupeChange, HashHour, RecentNumbers, SourceState
+from billing.commits.identities import RECENT_NUMBERS, DedupeChange, HashHour, RecentNumbers, SourceState
 from billing.engine.simulation import Simulation
 from schemas.refusals import Refusal, record_refusal
 from schemas.times import HOUR_US

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import workload
 from benchmarks.kernel import LOG_TIME_MS, record_of
-from benchmarks.kinds import CATALOG_DIR, KINDS, Kind
+from benchmarks.kinds import KINDS_CATALOG_DIR, WORKLOAD_KINDS, Kind
 from billing.calculator.compiled import CompiledCalculator
 from billing.calculator.interface import UsageBatch, UsageOutcome
 from billing.calculator.plain import PlainCalculator
@@ -27,9 +27,9 @@ class Counting(CompiledCalculator):
         super()._decide_plainly(decoded, row, outcome)
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.metric)
+@pytest.mark.parametrize("kind", WORKLOAD_KINDS, ids=lambda kind: kind.metric)
 def test_both_calculators_agree_on_a_kind(kind: Kind) -> None:
-    base, more = workload.catalog(), load_folder(CATALOG_DIR)
+    base, more = workload.catalog(), load_folder(KINDS_CATALOG_DIR)
     plans = Catalog((*base.price_books, *more.price_books), (*base.plans, *more.plans))
     names = workload.account_names(6)
     values = [value.replace(b'"reservation":null', kind.data) for value in workload.events(EVENTS, names, 0, 1)]

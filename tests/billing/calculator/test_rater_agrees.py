@@ -185,7 +185,7 @@ def test_bands_contexts_and_refusals_never_leave_the_core() -> None:
 
 
 def test_invented_texts_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(core_rater, "_MOST_COMBINATIONS", 50)
+    monkeypatch.setattr(core_rater, "_MAX_COMBINATIONS", 50)
     monkeypatch.setattr(command, "_BYTES_PER_STEP", 4_000)
     rng = Random(3)
     lines = []

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from billing.calculator.core_records import pack_batches
 from billing.commits.outbox_frames import (
     BATCH_BYTES,
-    LARGEST_BATCH,
+    MAX_BATCH_RECORDS,
     SEQUENCE_MARK,
     Frame,
     compress,
@@ -95,8 +95,8 @@ def test_what_does_not_compress_makes_smaller_batches() -> None:
     payload = pack_batches(b"".join(map(encode_frame, frames)), 1)
     assert list(unpack_batches(payload)) == frames
     packed = [(len(batch), count) for batch, count in split_batches(payload)]
-    assert all(size <= LARGEST_BATCH for size, count in packed if count > 1)
-    assert [count for size, count in packed if size > LARGEST_BATCH] == [1]
+    assert all(size <= MAX_BATCH_RECORDS for size, count in packed if count > 1)
+    assert [count for size, count in packed if size > MAX_BATCH_RECORDS] == [1]
 
 
 @given(st.lists(OWN_FRAMES, min_size=1, max_size=5), st.data())

@@ -10,7 +10,7 @@ from pricing_samples import HEAD
 from tokenbill.commands.catalog import catalog
 from tokenbill.commands.explain import explain
 from tokenbill.commands.rate import rate
-from tokenbill.errors import UserError
+from tokenbill.user_errors import UserError
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "catalog"
 ROWS = 'rows: [{per_million: {input: "1", watts: "1"}}]\nmeters: [watts]\n'

@@ -17,7 +17,7 @@ from billing.pricing.explain_text import explain_as_text
 from schemas.units import parse_scaled
 from tokenbill.commands.explain import explain as explain_command
 from tokenbill.commands.rate import rate as rate_command
-from tokenbill.errors import UserError
+from tokenbill.user_errors import UserError
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 

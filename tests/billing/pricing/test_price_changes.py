@@ -7,7 +7,7 @@ from click.testing import CliRunner, Result
 from pricing_samples import HEAD
 
 from tokenbill.commands.catalog import catalog
-from tokenbill.errors import UserError
+from tokenbill.user_errors import UserError
 
 NEXT = HEAD.replace("version: 3", "version: 4").replace("2026-01-01", "2026-06-01")
 

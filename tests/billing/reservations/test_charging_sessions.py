@@ -1,6 +1,6 @@
 """Charging sessions as rules: quota by rating group, repeated invocations, usage without quota."""
 
-from hold_samples import DIMENSIONS, account, bucket, scene
+from hold_samples import DIMENSIONS, account, bucket, context
 
 from billing.reservations.charging import Answered, GroupUsage, invoke, keep_answer, open_session
 from billing.reservations.hold import Counts, Hold
@@ -15,7 +15,7 @@ def group(number: int, used: int = 0, wanted: int | None = None) -> GroupUsage:
 
 
 def session(tokens: int = 100) -> HoldContext:
-    stage = scene(account(0, bucket("blocked", tokens)))
+    stage = context(account(0, bucket("blocked", tokens)))
     assert isinstance(open_session(stage, "s", "a", "d"), Hold)
     return stage
 
@@ -70,7 +70,7 @@ def test_used_units_are_recorded_without_quota_and_after_the_end() -> None:
     [ended], events = invoked(stage, 2, group(7, used=6, wanted=5))
     assert len(events) == 1 and isinstance(ended, Refusal) and ended.code == "reservation_closed"
     assert not isinstance(find(stage, "s/7/2"), Refusal)
-    unknown = invoke(scene(account(1)), "s", 0, "d", [], final=False)
+    unknown = invoke(context(account(1)), "s", 0, "d", [], final=False)
     assert isinstance(unknown, Refusal) and unknown.code == "unknown_session"
 
 

@@ -10,9 +10,9 @@ from hold_samples import (
     YUAN,
     account,
     bucket,
+    context,
     event,
     reserved,
-    scene,
     wanted,
 )
 from hypothesis import given, settings
@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from billing.burning.burn import burn
 from billing.ledger import Postings
 from billing.reservations.amounts import NOTHING, Granted, HeldAmounts, credit_pico, decide_hold
-from billing.reservations.hold import CHARGING, OPEN, Hold, Terms, usage_event
+from billing.reservations.hold import CHARGING, HOLD_OPEN, Hold, Terms, usage_event
 from billing.reservations.operations import HoldContext, Settled, extend, find, gone, release, reserve, settle
 from schemas.refusals import Refusal
 from schemas.units import MILLION
@@ -84,13 +84,13 @@ def test_what_cannot_be_priced_is_refused_with_the_reason() -> None:
         (decide_hold(replace(account(9), price_book="?"), NOTHING, event(1), TARIFF), "no_price_book"),
         (decide_hold(replace(account(9), status="closed"), NOTHING, event(1), TARIFF), "account_closed"),
         (decide_hold(account(9), NOTHING, event(2**62), TARIFF), "overflow"),
-        (reserve(scene(None), wanted(), (("input", 1),), 1, "x", False), "unknown_account"),
+        (reserve(context(None), wanted(), (("input", 1),), 1, "x", False), "unknown_account"),
     ):
         assert isinstance(refused, Refusal) and refused.code == code
 
 
 def test_a_repeated_reservation_is_the_same_one_and_another_body_is_refused() -> None:
-    stage = scene(account(0, bucket("blocked", 100)))
+    stage = context(account(0, bucket("blocked", 100)))
     first = reserved(stage, 60)
     assert reserve(stage, wanted(), (("input", 60),), 5 * MINUTE_US, "body", False) == first
     other = reserve(stage, wanted(), (("input", 61),), 5 * MINUTE_US, "other body", False)
@@ -99,7 +99,7 @@ def test_a_repeated_reservation_is_the_same_one_and_another_body_is_refused() ->
 
 
 def test_an_extension_holds_more_or_longer_or_leaves_all_as_it_was() -> None:
-    stage = scene(account(0, bucket("blocked", 100)))
+    stage = context(account(0, bucket("blocked", 100)))
     reserved(stage, 60)
     more = extend(stage, "r", (("input", 40),), None, "k1", "b1")
     assert isinstance(more, Hold) and more.held.buckets_micro == {"g/1": 100 * MILLION}
@@ -114,9 +114,9 @@ def test_an_extension_holds_more_or_longer_or_leaves_all_as_it_was() -> None:
 
 
 def test_a_hold_expires_by_itself_and_is_given_back_once() -> None:
-    stage = scene(account(0, bucket("blocked", 100)))
+    stage = context(account(0, bucket("blocked", 100)))
     hold = reserved(stage, 60)
-    later = scene(stage.account, hold.expires_us, hold)
+    later = context(stage.account, hold.expires_us, hold)
     assert later.held == NOTHING
     assert hold.shown_state(hold.expires_us) == "expired" and hold.shown_state(hold.expires_us - 1) == "open"
     refused = extend(later, "r", (), MINUTE_US, "k", "b")
@@ -131,7 +131,7 @@ def test_a_hold_expires_by_itself_and_is_given_back_once() -> None:
 
 
 def test_what_was_used_moves_to_a_hold_of_its_own_until_its_commit() -> None:
-    stage = scene(account(0, bucket("blocked", 100)))
+    stage = context(account(0, bucket("blocked", 100)))
     reserved(stage, 60)
     settled = settle(stage, "r", (("input", 25),), "1", "b", final=False)
     assert isinstance(settled, Settled) and settled.problem is None
@@ -151,9 +151,9 @@ def test_what_was_used_moves_to_a_hold_of_its_own_until_its_commit() -> None:
 
 
 def test_usage_settled_after_expiry_is_recorded_and_says_so_each_time() -> None:
-    stage = scene(account(0, bucket("blocked", 100)))
+    stage = context(account(0, bucket("blocked", 100)))
     hold = reserved(stage, 60)
-    late = scene(stage.account, hold.expires_us + 1, hold)
+    late = context(stage.account, hold.expires_us + 1, hold)
     for _ in range(2):
         settled = settle(late, "r", (("input", 25),), "1", "b", final=True)
         assert isinstance(settled, Settled) and '"usage":{"input":25}' in settled.event
@@ -162,13 +162,13 @@ def test_usage_settled_after_expiry_is_recorded_and_says_so_each_time() -> None:
 
 
 def test_more_than_was_reserved_is_recorded_and_holds_what_there_is() -> None:
-    stage = scene(account(0, bucket("blocked", 100)))
+    stage = context(account(0, bucket("blocked", 100)))
     reserved(stage, 60)
     reserved(stage, 30, "other")
     settled = settle(stage, "r", (("input", 500),), "1", "b", final=False)
     assert isinstance(settled, Settled) and '"usage":{"input":500}' in settled.event
     assert stage.held.buckets_micro == {"g/1": 100 * MILLION}
-    wallet = scene(account(10))
+    wallet = context(account(10))
     reserve(wallet, wanted(kind=CHARGING), (("input", 5),), MINUTE_US, "x", False)
     settle(wallet, "r", (("input", 500),), "1", "b", final=False)
     assert wallet.held.wallet_pico == 10 * YUAN
@@ -191,7 +191,7 @@ def test_reserved_usage_never_overspends_in_any_order(
 ) -> None:
     """Usage within its reservation is always paid for, in any order of reservations, settlements and burns."""
     of = account(wallet, bucket("goes-on", size), bucket("goes-on", 20, "z/1"), credit_limit_pico=credit * YUAN)
-    stage = scene(of)
+    stage = context(of)
     for number, (what, tokens, name) in enumerate(steps):
         counts = (("input", tokens),)
         key = f"{number}"
@@ -211,7 +211,7 @@ def test_reserved_usage_never_overspends_in_any_order(
         elif what == "burn":
             _commit_one_settlement(stage, tokens)
         kept = dict(stage.holds)
-        stage = scene(of, stage.now_us, *kept.values())
+        stage = context(of, stage.now_us, *kept.values())
         if stage.needs_allotting():
             stage.allot(kept.values())
         free_pico = of.wallet_pico + of.credit_limit_pico
@@ -224,7 +224,7 @@ def test_reserved_usage_never_overspends_in_any_order(
 def _commit_one_settlement(stage: HoldContext, chosen: int) -> None:
     """Burn the usage of one settlement and close its hold, as a commit does."""
     assert stage.account is not None
-    waiting = [hold for hold in stage.holds.values() if hold.event is not None and hold.state == OPEN]
+    waiting = [hold for hold in stage.holds.values() if hold.event is not None and hold.state == HOLD_OPEN]
     if waiting:
         hold = waiting[chosen % len(waiting)]
         happened = usage_event("a", hold.terms, hold.terms.counts, hold.created_us)

@@ -11,9 +11,9 @@ from store_records import Books
 from billing.catalog import Catalog
 from billing.store.store import Store
 from schemas.times import parse_time_us
-from tokenbill.command_database import DATABASE_VARIABLE
 from tokenbill.commands import catalog as command
-from tokenbill.errors import UserError
+from tokenbill.stack.config import DATABASE_VARIABLE
+from tokenbill.user_errors import UserError
 
 FIRST, USED, LATER = "2026-11-01T00:00:00Z", "2026-11-20T10:00:00Z", "2026-12-01T00:00:00Z"
 Make = Callable[..., Catalog]

@@ -9,7 +9,7 @@ from store_records import Books
 
 from billing.commits.commit_record import OutboxRow
 from billing.errors import DatabaseDown
-from billing.store.proofs.progress import input_positions, outbox_depth
+from billing.store.proofs.lag import input_positions, outbox_depth
 from billing.store.store import Store
 
 

@@ -4,8 +4,8 @@ import pytest
 from own_database import PreparedDatabase
 
 from streams import topic_setup as topics
-from tokenbill.errors import UserError
 from tokenbill.prepare_servers import prepare
+from tokenbill.user_errors import UserError
 
 
 @pytest.fixture(autouse=True)

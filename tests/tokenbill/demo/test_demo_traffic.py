@@ -21,7 +21,7 @@ from tokenbill.demo.expected import PriceList, priced_kinds, total
 from tokenbill.demo.faults import FAULTS
 from tokenbill.demo.patience import patiently
 from tokenbill.demo.trace import built_in_sizes, read_trace
-from tokenbill.errors import UserError
+from tokenbill.user_errors import UserError
 
 CATALOG = load_folder(Path(__file__).resolve().parents[3] / "examples" / "catalog")
 BOOK = "retail-cn"
@@ -129,7 +129,7 @@ def test_every_fault_is_refused_for_its_reason(emitted: tuple[Recorder, SentCoun
 def test_expected_amounts_are_the_sum_of_each_event_rated_alone(emitted: tuple[Recorder, SentCounts]) -> None:
     recorder, sent = emitted
     kinds = priced_kinds(PriceList(CATALOG, BOOK), NOW_US)
-    shapes = traffic.make_shapes(built_in_sizes(), [traffic.KINDS[place] for place in kinds])
+    shapes = traffic.make_shapes(built_in_sizes(), [traffic.TRAFFIC_KINDS[place] for place in kinds])
     expected = total(PriceList(CATALOG, BOOK), shapes, sent.usage)
     rater = Rater(traffic.choose_book(CATALOG))
     amount_pico = standard_micro = tokens = events = 0

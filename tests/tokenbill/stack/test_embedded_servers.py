@@ -22,7 +22,6 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 from stack_scripts import SERVER, eventually
 
-from tokenbill.errors import UserError
 from tokenbill.stack import StackInfo, info, postgresql, start, stop, up
 from tokenbill.stack.config import DATABASE_VARIABLE, KAFKA_VARIABLE, StackConfig
 from tokenbill.stack.control import python_environment
@@ -32,6 +31,7 @@ from tokenbill.stack.processes import unprivileged_user
 from tokenbill.stack.ready import why_not_ready
 from tokenbill.stack.spec import ProcessSpec, ReadyCheck
 from tokenbill.stack.status import status
+from tokenbill.user_errors import UserError
 
 SECONDS = 240
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tokenbill.errors import UserError
 from tokenbill.stack import jars
+from tokenbill.user_errors import UserError
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from stack_scripts import Scripts, answer, eventually, is_alive
 
 from tokenbill.stack import NotReady, down, stop
 from tokenbill.stack.files import is_locked, write_json
-from tokenbill.stack.processes import Identity
+from tokenbill.stack.processes import ProcessIdentity
 from tokenbill.stack.spec import ProcessSpec, ReadyCheck
 
 
@@ -97,7 +97,7 @@ def test_down_ends_supervisors_that_do_not_react(scripts: Scripts, monkeypatch: 
     pids = scripts.up(spec).pids
     os.kill(pids["supervisor"], signal.SIGSTOP)
     os.kill(pids["supervisor-standby"], signal.SIGSTOP)
-    monkeypatch.setattr(down, "SUPERVISOR_SECONDS", 1.0)
+    monkeypatch.setattr(down, "SUPERVISOR_END_SECONDS", 1.0)
     stop(scripts.layout.root)
     assert answer(spec) is None
     assert not is_locked(scripts.layout.supervisor_lock)
@@ -118,7 +118,10 @@ def test_a_stranger_whose_pid_is_on_record_is_not_touched(scripts: Scripts) -> N
     try:
         born = psutil.Process(stranger.pid).create_time()
         for number, identity in enumerate(
-            (Identity(stranger.pid, born - 60.0, tuple(argv)), Identity(stranger.pid, born, ("another", "program")))
+            (
+                ProcessIdentity(stranger.pid, born - 60.0, tuple(argv)),
+                ProcessIdentity(stranger.pid, born, ("another", "program")),
+            )
         ):
             write_json(scripts.layout.record(f"old-{number}"), identity.to_json())
         scripts.up(scripts.server("one"))

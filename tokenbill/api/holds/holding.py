@@ -19,7 +19,7 @@ from typing import Any
 from fastapi import Request
 
 from billing.errors import DatabaseDown, NotPrepared
-from billing.reservations.hold import SOURCE
+from billing.reservations.hold import RESERVATION_SOURCE
 from billing.store.holds.hold_book import HoldBook
 from schemas.fields import show
 from schemas.refusals import Refusal
@@ -66,7 +66,7 @@ class Holding:
     def sent(self, event_id: str, account: str, offset: int) -> dict[str, str | int]:
         """Return the identity of one of our usage events and its place in Kafka."""
         partition = partition_of(account, self.partitions)
-        return {"source": SOURCE, "id": event_id, "partition": partition, "offset": offset}
+        return {"source": RESERVATION_SOURCE, "id": event_id, "partition": partition, "offset": offset}
 
 
 @contextlib.asynccontextmanager

@@ -27,17 +27,17 @@ from billing.reservations.charging import (
     open_session,
     wanted_holds,
 )
-from billing.reservations.hold import Counts
 from billing.reservations.operations import HoldContext, Operation
 from schemas.cloudevents import JsonProblem, read_object
 from schemas.fields import TEXT_PATTERN, JsonReal
-from schemas.meters import MAX_COUNT, canonical_counts
+from schemas.meters import MAX_COUNT, Counts, canonical_counts
 from schemas.refusals import Refusal
+from schemas.schema_documents import Schema
 from schemas.times import SECOND_US, format_time_us, parse_time_us
 from tokenbill.api.holds.holding import digest_of_body, holding_of, new_id, problem_of, reserving_caller
 from tokenbill.api.holds.rating_groups import RatingGroup, rating_group_of
 from tokenbill.api.http.answers import json_answer
-from tokenbill.api.http.bodies import Schema, described, media_type, whole_body
+from tokenbill.api.http.bodies import described, media_type, whole_body
 from tokenbill.api.http.problems import Problem, responses
 
 router = APIRouter(prefix="/nchf-convergedcharging/v3/chargingdata", tags=["converged charging"])
@@ -63,17 +63,17 @@ class _Spec(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-Units = Annotated[int, Field(ge=0, le=MAX_COUNT, strict=True)]
+UnitCount = Annotated[int, Field(ge=0, le=MAX_COUNT, strict=True)]
 
 
 class UnitCounts(_Spec):
     """RequestedUnit, and the counts of a UsedUnitContainer."""
 
-    serviceSpecificUnits: Units | None = None
-    totalVolume: Units | None = None
-    uplinkVolume: Units | None = None
-    downlinkVolume: Units | None = None
-    time: Units | None = None
+    serviceSpecificUnits: UnitCount | None = None
+    totalVolume: UnitCount | None = None
+    uplinkVolume: UnitCount | None = None
+    downlinkVolume: UnitCount | None = None
+    time: UnitCount | None = None
 
     def given(self) -> dict[str, int]:
         """Return the units that count: the service-specific ones, else both directions, else the total.
@@ -125,7 +125,7 @@ class ChargingDataRequest(_Spec):
     multipleUnitUsage: list[MultipleUnitUsage] = Field(default_factory=list, max_length=100)
 
 
-Body = TypeVar("Body", bound=ChargingDataRequest)
+ChargingBody = TypeVar("ChargingBody", bound=ChargingDataRequest)
 
 
 class CreateRequest(ChargingDataRequest):
@@ -162,7 +162,7 @@ def _contradiction(detail: str) -> Problem:
     return Problem("invalid_charging_data", f"{detail}.", cause="MANDATORY_IE_INCORRECT")
 
 
-async def _read(request: Request, model: type[Body]) -> tuple[Body, str]:
+async def _read(request: Request, model: type[ChargingBody]) -> tuple[ChargingBody, str]:
     """Return the request and a digest of all its fields except ``retransmissionIndicator``.
 
     Fields that are not read here, such as a charging id or the name of the network function, are part of the digest:
@@ -243,24 +243,24 @@ async def _invoke(
     groups = {usage.ratingGroup: await rating_group_of(request, usage.ratingGroup) for usage in read.multipleUnitUsage}
     usages = [_usage_of(usage, groups[usage.ratingGroup]) for usage in read.multipleUnitUsage]
 
-    def decide(scene: HoldContext) -> Answered | Refusal:
-        if begins and session not in scene.holds:
-            began = open_session(scene, session, account, digest)
+    def decide(context: HoldContext) -> Answered | Refusal:
+        if begins and session not in context.holds:
+            began = open_session(context, session, account, digest)
             if isinstance(began, Refusal):
                 return began
-        decided = invoke(scene, session, number, digest, usages, final=ends, debit=debits)
+        decided = invoke(context, session, number, digest, usages, final=ends, debit=debits)
         if isinstance(decided, (Answered, Refusal)):
             return decided
         grants, events = decided
         answer = {
-            "invocationTimeStamp": format_time_us(scene.now_us),
+            "invocationTimeStamp": format_time_us(context.now_us),
             "invocationSequenceNumber": number,
             "multipleUnitInformation": [
                 _information(usage, groups[usage.ratingGroup], grant)
                 for usage, grant in zip(read.multipleUnitUsage, grants, strict=True)
             ],
         }
-        keep_answer(scene, session, number, digest, answer)
+        keep_answer(context, session, number, digest, answer)
         return Answered(tuple(events), answer)
 
     wanted = tuple(dict.fromkeys((*wanted_holds(session, usages, number), *known)))

@@ -29,9 +29,9 @@ from tokenbill.api.http.problems import Problem, responses
 
 router = APIRouter(prefix="/v1/offline-grants", tags=["offline grants"])
 
-LONGEST_SECONDS = 30 * 86_400
+MAX_GRANT_SECONDS = 30 * 86_400
 """Maximum validity, below the age at which an event of an unnumbered source is rejected (35 days)."""
-MOST_EVENTS = 1_000
+MAX_RECONCILED_EVENTS = 1_000
 _KEY_SETTING = "offline_grant_key"
 GrantId = Annotated[str, Path(description="id of the grant", max_length=256)]
 
@@ -40,7 +40,7 @@ class OfflineGrantBody(ReservationBody):
     """A request for an offline grant: as for a reservation, with a validity of up to thirty days."""
 
     validity_seconds: int = Field(
-        default=86_400, ge=1, le=LONGEST_SECONDS, strict=True, description="validity of the allowance in seconds"
+        default=86_400, ge=1, le=MAX_GRANT_SECONDS, strict=True, description="validity of the allowance in seconds"
     )
 
 
@@ -55,7 +55,9 @@ class ReconciliationBody(BaseModel):
 
     token: str = Field(max_length=8_192, description="allowance as it was granted")
     events: list[dict[str, Any]] = Field(
-        min_length=1, max_length=MOST_EVENTS, description="usage events in order: CloudEvents with ids of the device"
+        min_length=1,
+        max_length=MAX_RECONCILED_EVENTS,
+        description="usage events in order: CloudEvents with ids of the device",
     )
 
 
@@ -134,7 +136,7 @@ async def reconcile_grant(request: Request, grant: GrantId) -> Response:
     events = [_usage_of(account, number, event, declared) for number, event in enumerate(body.events)]
     events[-1] = dict(events[-1], data=dict(events[-1]["data"], reservation=grant))
     holding = holding_of(request)
-    found = await holding.queue.run(Operation(account, (grant,), lambda scene: reconcile(scene, grant)))
+    found = await holding.queue.run(Operation(account, (grant,), lambda context: reconcile(context, grant)))
     await holding.send([(account, dump_json(event).decode()) for event in events])
     # A hold that ended long ago is deleted; then only the signed claims identify the account.
     ended = Refusal("reservation_expired", f"grant {grant!r} expired at {claims['expires']}")

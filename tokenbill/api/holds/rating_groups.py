@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from billing.store.api.rating_group_rows import list_rating_groups, put_rating_group, read_rating_group
 from schemas.fields import Name, Text
-from tokenbill.api.context import Context, context_of
+from tokenbill.api.context import ApiContext, context_of
 from tokenbill.api.holds.reservations import read_body
 from tokenbill.api.http.answers import json_answer
 from tokenbill.api.http.auth import Caller, needs
@@ -24,7 +24,7 @@ from tokenbill.api.http.problems import Problem, responses
 
 router = APIRouter(prefix="/v1/rating-groups", tags=["rating groups"])
 
-REMEMBERED_SECONDS = 5.0
+GROUPS_REMEMBERED_SECONDS = 5.0
 _REMEMBERED = 10_000
 Number = Annotated[int, Path(ge=0, lt=2**32, description="rating group")]
 
@@ -72,14 +72,14 @@ async def rating_group_of(request: Request, number: int) -> RatingGroup:
     group = RatingGroup(model=f"rating-group-{number}") if body is None else RatingGroup.model_validate(body)
     if len(known) >= _REMEMBERED:
         known.clear()
-    known[number] = (now + REMEMBERED_SECONDS, group)
+    known[number] = (now + GROUPS_REMEMBERED_SECONDS, group)
     return group
 
 
 @router.get("", response_model=RatingGroups, responses=responses())
 async def rating_groups(request: Request, caller: Annotated[Caller, Depends(needs("correct"))]) -> Response:
     """List the rating groups that have an entry."""
-    shared: Context = context_of(request)
+    shared: ApiContext = context_of(request)
     return json_answer({"items": {str(number): body for number, body in await list_rating_groups(shared.database)}})
 
 

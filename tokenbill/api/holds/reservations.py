@@ -13,9 +13,10 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from billing.reservations.amounts import NOTHING
-from billing.reservations.hold import OPEN, RESERVATION, Counts, Hold, Terms, hold_object
+from billing.reservations.hold import HOLD_OPEN, RESERVATION, Hold, Terms, hold_object
 from billing.reservations.operations import HoldContext, Operation, Settled, extend, find, release, reserve, settle
 from schemas.fields import JsonReal, Name, Text, TimeUs, explain
+from schemas.meters import Counts
 from schemas.outputs import Decimal
 from schemas.refusals import Refusal, Refused
 from schemas.times import SECOND_US
@@ -24,16 +25,15 @@ from tokenbill.api.holds.holding import Holding, digest_of_body, holding_of, new
 from tokenbill.api.http.answers import json_answer
 from tokenbill.api.http.auth import Caller
 from tokenbill.api.http.bodies import described, header_of, read_json, strict_schema, wire_names
-from tokenbill.api.http.problems import KEY_EXPECTED, Problem, responses
+from tokenbill.api.http.problems import KEY_EXPECTED, KEY_PATTERN, Problem, responses
 
 PATH = "/v1/reservations"
 router = APIRouter(prefix=PATH, tags=["reservations"])
 
-LONGEST_SECONDS = 86_400
+MAX_HOLD_SECONDS = 86_400
 DEFAULT_SECONDS = 300
-KEY_PATTERN = "^[A-Za-z0-9_.:~-]{1,128}$"
 _KEY = re.compile(KEY_PATTERN)
-Given = dict[str, Any]
+ParsedBody = dict[str, Any]
 """A request body as it was parsed."""
 Key = Annotated[
     str | None,
@@ -45,7 +45,9 @@ Usage = Annotated[
     Field(description="counts by meter, as in a usage event; the meters are disjoint"),
     WithJsonSchema({"type": "object", "additionalProperties": COUNT_SCHEMA}),
 ]
-Seconds = Annotated[int, Field(ge=1, le=LONGEST_SECONDS, strict=True, description="validity of the hold in seconds")]
+HoldSeconds = Annotated[
+    int, Field(ge=1, le=MAX_HOLD_SECONDS, strict=True, description="validity of the hold in seconds")
+]
 
 
 class ReservationBody(BaseModel):
@@ -63,7 +65,7 @@ class ReservationBody(BaseModel):
     member: Text | None = Field(default=None, description="member of the account who uses it")
     request_id: Text | None = Field(default=None, description="id of the request, for later look-up")
     usage: Usage
-    validity_seconds: Seconds = DEFAULT_SECONDS
+    validity_seconds: HoldSeconds = DEFAULT_SECONDS
     accept_partial: bool = Field(
         default=False, strict=True, description="hold less if the balance is too small, by lower generated counts"
     )
@@ -73,7 +75,7 @@ class ExtensionBody(BaseModel):
     """A request to extend a reservation by more usage, more time, or both."""
 
     usage: Usage = Field(default_factory=dict)
-    validity_seconds: Seconds | None = Field(default=None, description="seconds from now; never shortens the hold")
+    validity_seconds: HoldSeconds | None = Field(default=None, description="seconds from now; never shortens the hold")
 
 
 class SettlementBody(BaseModel):
@@ -116,7 +118,7 @@ class Reservation(BaseModel):
     expires: str = Field(description="time of expiry")
 
 
-class Sent(BaseModel):
+class SentEvent(BaseModel):
     """The usage event of a settlement, with its place in Kafka."""
 
     source: str = Field(description="source of the event")
@@ -129,10 +131,10 @@ class Settlement(BaseModel):
     """A recorded settlement."""
 
     reservation: Reservation
-    event: Sent
+    event: SentEvent
 
 
-async def read_body(request: Request, model: type[BaseModel]) -> tuple[Any, Given]:
+async def read_body(request: Request, model: type[BaseModel]) -> tuple[Any, ParsedBody]:
     """Return the body as a model, and as it was parsed.
 
     Raises:
@@ -172,18 +174,18 @@ def terms_of(body: ReservationBody) -> Terms:
 
 
 async def make_hold(
-    request: Request, caller: Caller, body: ReservationBody, given: Given, kind: str, prefix: str, key: str | None
+    request: Request, caller: Caller, body: ReservationBody, given: ParsedBody, kind: str, prefix: str, key: str | None
 ) -> tuple[Hold, int]:
     """Make the hold that a body requests. Return it with the time of the decision (microseconds UTC)."""
     digest = digest_of_body(given) if key else ""  # without a key the request cannot be repeated
     caller.check_account(body.account)
     counts = counts_of(body.usage)
     hold_id = new_id(prefix, caller, key)
-    asked = Hold(hold_id, body.account, kind, OPEN, NOTHING, terms_of(body), 0, 0)
+    asked = Hold(hold_id, body.account, kind, HOLD_OPEN, NOTHING, terms_of(body), 0, 0)
     validity_us = body.validity_seconds * SECOND_US
 
-    def decide(scene: HoldContext) -> tuple[Hold | Refusal, int]:
-        return reserve(scene, asked, counts, validity_us, digest, body.accept_partial), scene.now_us
+    def decide(context: HoldContext) -> tuple[Hold | Refusal, int]:
+        return reserve(context, asked, counts, validity_us, digest, body.accept_partial), context.now_us
 
     decided, now_us = await holding_of(request).queue.run(
         Operation(body.account, (hold_id,), decide, fresh=key is None)
@@ -217,7 +219,9 @@ async def on_hold(request: Request, hold_id: str, wanted: tuple[str, ...], decid
     if account is None:
         raise Problem("unknown_reservation", f"There is no reservation {hold_id[:80]!r}.")
     caller.check_account(account)
-    decided, now_us = await holding.queue.run(Operation(account, wanted, lambda scene: (decide(scene), scene.now_us)))
+    decided, now_us = await holding.queue.run(
+        Operation(account, wanted, lambda context: (decide(context), context.now_us))
+    )
     if isinstance(decided, Refusal):
         raise problem_of(decided)
     return decided, now_us
@@ -258,7 +262,7 @@ async def reserve_quota(request: Request, key: Key = None) -> Response:
 @router.get("/{reservation}", response_model=Reservation, responses=responses(*_ON_ONE))
 async def show_reservation(request: Request, reservation: ReservationId) -> Response:
     """Return a reservation. A reservation that ended is kept for a day."""
-    hold, now_us = await on_hold(request, reservation, (reservation,), lambda scene: find(scene, reservation))
+    hold, now_us = await on_hold(request, reservation, (reservation,), lambda context: find(context, reservation))
     return json_answer(hold_object(hold, now_us))
 
 
@@ -282,7 +286,10 @@ async def extend_reservation(request: Request, reservation: ReservationId, key: 
     validity_us = None if body.validity_seconds is None else body.validity_seconds * SECOND_US
     step = f"extend {key}" if key else new_id("extend", reserving_caller(request), None)
     hold, now_us = await on_hold(
-        request, reservation, (reservation,), lambda scene: extend(scene, reservation, more, validity_us, step, digest)
+        request,
+        reservation,
+        (reservation,),
+        lambda context: extend(context, reservation, more, validity_us, step, digest),
     )
     return json_answer(hold_object(hold, now_us))
 
@@ -290,7 +297,7 @@ async def extend_reservation(request: Request, reservation: ReservationId, key: 
 @router.post("/{reservation}/release", response_model=Reservation, responses=responses(*_ON_ONE))
 async def release_reservation(request: Request, reservation: ReservationId) -> Response:
     """Release everything that is held. A reservation that ended does not change."""
-    hold, now_us = await on_hold(request, reservation, (reservation,), lambda scene: release(scene, reservation))
+    hold, now_us = await on_hold(request, reservation, (reservation,), lambda context: release(context, reservation))
     return json_answer(hold_object(hold, now_us))
 
 
@@ -319,8 +326,10 @@ async def settle_reservation(request: Request, reservation: ReservationId, key: 
     step = key or "final"
     part = f"{reservation}/{step}"
 
-    def decide(scene: HoldContext) -> Settled | Refusal:
-        return settle(scene, reservation, used, step, digest, final=body.final, outcome=body.outcome, time_us=body.time)
+    def decide(context: HoldContext) -> Settled | Refusal:
+        return settle(
+            context, reservation, used, step, digest, final=body.final, outcome=body.outcome, time_us=body.time
+        )
 
     settled, now_us = await on_hold(request, reservation, (reservation, part), decide)
     account = settled.hold.account

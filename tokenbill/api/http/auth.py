@@ -1,6 +1,6 @@
 """Authentication and roles: every request but the health pages needs a key, whose role limits what it may do.
 
-A key that was looked up is cached: a revoked key is refused after :data:`REMEMBERED_SECONDS` at the latest.
+A key that was looked up is cached: a revoked key is refused after :data:`KEYS_REMEMBERED_SECONDS` at the latest.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import hmac
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from fastapi import Request
+from fastapi import Depends, Request
 
 from billing.store.api.keys import PREFIX, ApiKey, digest_of, usable_key
 from billing.store.api.pool import ApiDatabase
@@ -29,7 +29,7 @@ RIGHTS: dict[str, frozenset[Right]] = {
 }
 """Rights of each role: read, send commands, correct what was booked, send usage, hold quota for a request."""
 
-REMEMBERED_SECONDS = 5.0
+KEYS_REMEMBERED_SECONDS = 5.0
 REMEMBERED_KEYS = 10_000
 
 
@@ -93,7 +93,7 @@ class KeyRing:
         if found is not None and now < found[0]:
             return found
         key = await usable_key(self._database, key_id)
-        _remember(self._known, key_id, known := (now + REMEMBERED_SECONDS, key))
+        _remember(self._known, key_id, known := (now + KEYS_REMEMBERED_SECONDS, key))
         return known
 
 
@@ -123,3 +123,7 @@ def require(caller: Caller, right: Right) -> None:
     if right not in RIGHTS[caller.role]:
         able = ", ".join(role for role, rights in RIGHTS.items() if right in rights)
         raise Problem("role_not_enough", f"The key has the role {caller.role}; this needs one of: {able}.")
+
+
+Reader = Annotated[Caller, Depends(needs("read"))]
+"""Caller of a route that needs the right ``read``."""

@@ -12,11 +12,10 @@ from starlette.requests import ClientDisconnect
 from schemas.cloudevents import JsonProblem, read_object
 from schemas.fields import show
 from schemas.json_text import dump_json
+from schemas.schema_documents import Schema
 from tokenbill.api.http.problems import Problem
 
 JSON = "application/json"
-
-Schema = dict[str, Any]
 
 
 def media_type(request: Request) -> str:

@@ -14,7 +14,7 @@ from tokenbill.api.http.bodies import JSON, expect_media_type
 from tokenbill.api.http.problems import Problem
 
 STRUCTURED = "application/cloudevents+json"
-BATCH = "application/cloudevents-batch+json"
+BATCH_MEDIA_TYPE = "application/cloudevents-batch+json"
 MAX_EVENTS = 1_000
 MAX_EVENT_BYTES = 512 << 10
 """Upper limit of an event, below what Kafka takes as one record with its headers."""
@@ -23,26 +23,26 @@ _STRUCTURED_HEADERS = (("content-type", STRUCTURED.encode()),)
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class RawEvent:
     """One event as received: the bytes and headers that are sent to Kafka unchanged."""
 
     value: bytes
     headers: tuple[tuple[str, bytes], ...]
 
 
-async def read_events(request: Request) -> tuple[bool, list[Given]]:
+async def read_events(request: Request) -> tuple[bool, list[RawEvent]]:
     """Return True if the request is a batch, and its events.
 
     Raises:
         Problem: ``unsupported_media_type``, ``invalid_json``, ``too_large``, ``too_many_events``.
     """
-    kind = expect_media_type(request, STRUCTURED, BATCH, JSON)
+    kind = expect_media_type(request, STRUCTURED, BATCH_MEDIA_TYPE, JSON)
     body = await request.body()
     if kind == STRUCTURED:
-        return False, [_sized(0, Given(body, _STRUCTURED_HEADERS))]
-    if kind == BATCH:
+        return False, [_sized(0, RawEvent(body, _STRUCTURED_HEADERS))]
+    if kind == BATCH_MEDIA_TYPE:
         return True, _elements(body)
-    return False, [_sized(0, Given(body, (("content-type", JSON.encode()), *_attributes(request.headers.raw))))]
+    return False, [_sized(0, RawEvent(body, (("content-type", JSON.encode()), *_attributes(request.headers.raw))))]
 
 
 def _attributes(headers: Iterable[tuple[bytes, bytes]]) -> Iterable[tuple[str, bytes]]:
@@ -52,7 +52,7 @@ def _attributes(headers: Iterable[tuple[bytes, bytes]]) -> Iterable[tuple[str, b
             yield "ce_" + name[3:].decode("latin-1"), unquote(value.decode("latin-1"), errors="replace").encode()
 
 
-def _elements(body: bytes) -> list[Given]:
+def _elements(body: bytes) -> list[RawEvent]:
     """Return the elements of a JSON array, each with its original bytes."""
     try:
         text = body.decode()
@@ -63,14 +63,14 @@ def _elements(body: bytes) -> list[Given]:
     if text[at : at + 1] != "[":
         raise Problem("invalid_json", f"The batch is {show(text[at : at + 40])}: expected a JSON array of CloudEvents.")
     at = _after_blanks(text, at + 1)
-    found: list[Given] = []
+    found: list[RawEvent] = []
     while text[at : at + 1] != "]" or found:
         begin = at
         try:
             _, at = decoder.raw_decode(text, at)
         except (ValueError, RecursionError) as error:
             raise Problem("invalid_json", f"Element {len(found)} of the batch is not JSON: {error}.") from None
-        found.append(_sized(len(found), Given(text[begin:at].encode(), _STRUCTURED_HEADERS)))
+        found.append(_sized(len(found), RawEvent(text[begin:at].encode(), _STRUCTURED_HEADERS)))
         at = _after_blanks(text, at)
         if text[at : at + 1] == "]":
             break
@@ -90,7 +90,7 @@ def _after_blanks(text: str, at: int) -> int:
     return at
 
 
-def _sized(at: int, event: Given) -> Given:
+def _sized(at: int, event: RawEvent) -> RawEvent:
     if len(event.value) > MAX_EVENT_BYTES:
         raise Problem("too_large", f"Event {at} has {len(event.value)} bytes: at most {MAX_EVENT_BYTES} are taken.")
     return event

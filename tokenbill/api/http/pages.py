@@ -12,10 +12,10 @@ from fastapi import Query
 from schemas.fields import MAX_TEXT_BYTES
 from tokenbill.api.http.problems import Problem
 
-MAX_LIMIT = 1_000
-Row = TypeVar("Row")
+MAX_PAGE_ROWS = 1_000
+PageRow = TypeVar("PageRow")
 
-Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="maximum number of rows in a page")]
+Limit = Annotated[int, Query(ge=1, le=MAX_PAGE_ROWS, description="maximum number of rows in a page")]
 Cursor = Annotated[
     str | None,
     Query(max_length=4 * MAX_TEXT_BYTES, description="`next_cursor` of the previous page; empty: the first page"),
@@ -27,7 +27,7 @@ def write_cursor(last: str) -> str:
     return base64.urlsafe_b64encode(b"a" + last.encode()).decode().rstrip("=")
 
 
-def page(items: Sequence[Row], limit: int, name_of: Callable[[Row], str]) -> tuple[list[Row], str | None]:
+def page(items: Sequence[PageRow], limit: int, name_of: Callable[[PageRow], str]) -> tuple[list[PageRow], str | None]:
     """Return the first ``limit`` items, and the cursor of the next page or None.
 
     The caller fetches ``limit + 1`` items: one too many shows that there is a next page.

@@ -15,17 +15,19 @@ from starlette.routing import compile_path
 
 from billing.errors import DatabaseDown, NotPrepared
 from schemas.json_text import dump_json
-from schemas.refusal_codes import COMMAND, REQUEST, Code, codes_of
+from schemas.refusal_codes import Code, Use, codes_of
 
 log = logging.getLogger("tokenbill.api")
 
 MEDIA_TYPE = "application/problem+json"
 URN = "urn:tokenbill:problem:"
-RETRY_SECONDS = "1"
+RETRY_AFTER = "1"
+KEY_PATTERN = "^[A-Za-z0-9_.:~-]{1,128}$"
+"""An idempotency key."""
 KEY_EXPECTED = "Send the header `Idempotency-Key: KEY`: 1 to 128 letters, digits, or any of _ . : ~ -"
 
 
-_REQUEST, _COMMAND = codes_of(REQUEST), codes_of(COMMAND)
+_REQUEST, _COMMAND = codes_of(Use.REQUEST), codes_of(Use.COMMAND)
 
 
 class ProblemBody(BaseModel):
@@ -74,7 +76,7 @@ class Problem(Exception):
         if row.status == 401:
             self.headers.setdefault("www-authenticate", 'Bearer realm="tokenbill"')
         if row.status == 503:
-            self.headers.setdefault("retry-after", RETRY_SECONDS)
+            self.headers.setdefault("retry-after", RETRY_AFTER)
         return Response(dump_json(body), row.status, self.headers, MEDIA_TYPE)
 
 

@@ -10,16 +10,16 @@ from fastapi.responses import Response
 from billing.store.api.order_rows import read_order
 from schemas.commands import COMMANDS, CommandData, OpenAccount, PurchasePackage, StartSubscription, TopUpWallet
 from schemas.fields import show
-from schemas.refusal_codes import COMMAND, codes_of
+from schemas.refusal_codes import Use, codes_of
+from schemas.schema_documents import Schema
 from tokenbill.api.account_routes import AccountId
 from tokenbill.api.context import Shared
 from tokenbill.api.http.answers import json_answer
 from tokenbill.api.http.auth import Caller, needs, require
-from tokenbill.api.http.bodies import Schema, described, read_json, strict_schema, wire_names
-from tokenbill.api.http.problems import Problem, responses
+from tokenbill.api.http.bodies import described, read_json, strict_schema, wire_names
+from tokenbill.api.http.problems import KEY_PATTERN, Problem, responses
 from tokenbill.api.orders.orders import (
     CORRECTIONS,
-    KEY_PATTERN,
     CommandBody,
     command_body,
     make_order,
@@ -54,7 +54,7 @@ class Ordering:
         return await place(self._shared, order, wait_seconds(self._prefer))
 
 
-Order = Annotated[Ordering, Depends()]
+OrderedByRequest = Annotated[Ordering, Depends()]
 _ANSWERS: dict[str, Any] = {
     "status_code": 201,
     "response_model": CommandBody,
@@ -94,7 +94,7 @@ _NAME_SCHEMA: Schema = {"type": "string", "minLength": 1, "maxLength": 256, "pat
     responses=_responses("account_exists", "ambiguous_price_book", "currency_mismatch"),
     **_ANSWERS,
 )
-async def open_account(request: Request, order: Order) -> Response:
+async def open_account(request: Request, order: OrderedByRequest) -> Response:
     """Open an account. Its price book is bound at opening and never changes."""
     body = await read_json(request, wire_names(OpenAccount) | {"account"})
     account = body.pop("account", None)
@@ -109,7 +109,7 @@ async def open_account(request: Request, order: Order) -> Response:
     responses=_responses("unknown_account", "account_closed", "duplicate_payment_ref", "overflow"),
     **_ANSWERS,
 )
-async def top_up(request: Request, account: AccountId, order: Order) -> Response:
+async def top_up(request: Request, account: AccountId, order: OrderedByRequest) -> Response:
     """Add money to the wallet."""
     body = await read_json(request, wire_names(TopUpWallet))
     return await order.place(TopUpWallet, account, body)
@@ -124,7 +124,7 @@ async def top_up(request: Request, account: AccountId, order: Order) -> Response
     ),
     **_ANSWERS,
 )
-async def purchase(request: Request, account: AccountId, order: Order) -> Response:
+async def purchase(request: Request, account: AccountId, order: OrderedByRequest) -> Response:
     """Buy one cycle of a plan."""
     body = await read_json(request, wire_names(PurchasePackage))
     return await order.place(PurchasePackage, account, body)
@@ -139,7 +139,7 @@ async def purchase(request: Request, account: AccountId, order: Order) -> Respon
     ),
     **_ANSWERS,
 )
-async def subscribe(request: Request, account: AccountId, order: Order) -> Response:
+async def subscribe(request: Request, account: AccountId, order: OrderedByRequest) -> Response:
     """Subscribe to a plan. Each cycle grants its buckets anew until the subscription is cancelled."""
     body = await read_json(request, wire_names(StartSubscription))
     return await order.place(StartSubscription, account, body)
@@ -163,10 +163,10 @@ def _any_command() -> Schema:
 @router.post(
     "/accounts/{account}/commands",
     openapi_extra=_any_command(),
-    responses=_responses(*codes_of(COMMAND)),
+    responses=_responses(*codes_of(Use.COMMAND)),
     **_ANSWERS,
 )
-async def command(request: Request, account: AccountId, order: Order) -> Response:
+async def command(request: Request, account: AccountId, order: OrderedByRequest) -> Response:
     """Order any command of `account.commands` by its type. Adjustments, voids and corrections need the role `admin`."""
     body = await read_json(request, frozenset({"type", "data"}))
     kind, data = body.get("type"), body.get("data")

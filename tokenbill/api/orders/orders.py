@@ -17,30 +17,30 @@ from typing import Any
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
-from billing.store.api.order_rows import ACCEPTED, REJECTED, SOURCE_PREFIX, Order, Ordered, remember_order, sending
+from billing.commits.commit_record import ACCEPTED
+from billing.store.api.order_rows import REJECTED, SOURCE_PREFIX, Order, Ordered, remember_order, sending
 from schemas.cloudevents import write_structured
 from schemas.commands import COMMANDS, parse_command
-from schemas.refusal_codes import COMMAND, Code, codes_of
+from schemas.refusal_codes import Code, Use, codes_of
 from schemas.refusals import Refusal
 from schemas.routing import partition_of
 from schemas.topics import COMMAND_TOPIC
 from streams.send.emitter import DeliveryFailed
 from streams.send.sender import Outgoing
-from tokenbill.api.context import Context
+from tokenbill.api.context import ApiContext
 from tokenbill.api.http.answers import json_answer, quoted
 from tokenbill.api.http.auth import Caller
 from tokenbill.api.http.bodies import check_fields, wire_names, write_strictly
 from tokenbill.api.http.problems import Problem
 
-WAIT_SECONDS = 5
-LONGEST_WAIT_SECONDS = 30
-KEY_PATTERN = "^[A-Za-z0-9_.:~-]{1,128}$"
+ORDER_WAIT_SECONDS = 5
+MAX_WAIT_SECONDS = 30
 CORRECTIONS = frozenset({"balance.adjusted.v1", "usage.voided.v1", "usage.corrected.v1"})
 """Commands that change booked amounts or usage. They need the right ``correct``."""
 _JSON_HEADERS = (("content-type", b"application/cloudevents+json"),)
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*(\d{1,4})(?:$|[,;\s])")
 
-_ROWS = codes_of(COMMAND)
+_ROWS = codes_of(Use.COMMAND)
 
 
 class CommandBody(BaseModel):
@@ -75,10 +75,10 @@ def command_body(ordered: Ordered) -> dict[str, Any]:
 def wait_seconds(prefer: str | None) -> int:
     """Return the seconds that the caller will wait (``Prefer: wait=N``, RFC 7240), at most LONGEST_WAIT_SECONDS."""
     found = _WAIT.search(prefer or "")
-    return min(int(found[1]), LONGEST_WAIT_SECONDS) if found else WAIT_SECONDS
+    return min(int(found[1]), MAX_WAIT_SECONDS) if found else ORDER_WAIT_SECONDS
 
 
-def make_order(shared: Context, caller: Caller, key: str, kind: str, account: str, data: dict[str, Any]) -> Order:
+def make_order(shared: ApiContext, caller: Caller, key: str, kind: str, account: str, data: dict[str, Any]) -> Order:
     """Return the order of a command, validated as the pipeline will validate it.
 
     Raises:
@@ -95,7 +95,7 @@ def make_order(shared: Context, caller: Caller, key: str, kind: str, account: st
     return Order(caller.key_id, key, sha256, account, kind, record, partition)
 
 
-async def place(shared: Context, order: Order, seconds: int) -> Response:
+async def place(shared: ApiContext, order: Order, seconds: int) -> Response:
     """Send an order that was not sent before, wait for its outcome, and answer.
 
     Raises:
@@ -114,7 +114,7 @@ async def place(shared: Context, order: Order, seconds: int) -> Response:
     return answer(ordered, replayed=not new)
 
 
-async def _send(shared: Context, order: Order) -> None:
+async def _send(shared: ApiContext, order: Order) -> None:
     # At most half of the connections wait for Kafka, so that reads are still served while the broker is away.
     async with shared.sending, sending(shared.database, order.caller, order.key) as turn:
         if turn.record_offset is not None:
@@ -147,5 +147,5 @@ def answer(ordered: Ordered, *, replayed: bool) -> Response:
 def refusal(ordered: Ordered, headers: dict[str, str]) -> Problem:
     """Return the problem that answers a refused order. Its code is the engine's reason."""
     reason = ordered.reason or "command_rejected"
-    row = _ROWS.get(reason, Code(reason, 409, "A rule refused the command", "", COMMAND))
+    row = _ROWS.get(reason, Code(reason, 409, "A rule refused the command", "", Use.COMMAND))
     return Problem(reason, f"{ordered.detail}.", headers, row=row, command=command_body(ordered))

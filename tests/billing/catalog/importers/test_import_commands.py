@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 
 from billing.catalog import load_folder
 from tokenbill.commands.catalog import catalog
-from tokenbill.errors import UserError
+from tokenbill.user_errors import UserError
 
 MAP = {
     "a": {"litellm_provider": "x", "input_cost_per_token": 1e-06, "regional_endpoint_uplift_multiplier": 1.1},

@@ -15,7 +15,7 @@ from own_database import PreparedDatabase
 from store_records import Books
 
 from billing.reservations.amounts import NOTHING, HeldAmounts
-from billing.reservations.hold import OPEN, RESERVATION, Hold, Terms
+from billing.reservations.hold import HOLD_OPEN, RESERVATION, Hold, Terms
 from billing.reservations.operations import HoldContext, Operation, extend, find, release, reserve, settle
 from billing.store.holds.hold_book import HoldBook
 from billing.store.proofs import reports
@@ -90,11 +90,11 @@ def book(rich: PreparedDatabase) -> Iterator[Processes]:
 def reserving(
     name: str, tokens: int, of: str = "a", meet: Callable[[], None] | None = None, key: str = "k"
 ) -> Operation:
-    def decide(scene: HoldContext) -> Any:
+    def decide(context: HoldContext) -> Any:
         if meet is not None:
             meet()
-        hold = Hold(name, of, RESERVATION, OPEN, NOTHING, Terms(DIMENSIONS), 0, 0)
-        return reserve(scene, hold, (("input", tokens),), MINUTE_US, key, False)
+        hold = Hold(name, of, RESERVATION, HOLD_OPEN, NOTHING, Terms(DIMENSIONS), 0, 0)
+        return reserve(context, hold, (("input", tokens),), MINUTE_US, key, False)
 
     return Operation(of, (name,), decide)
 
@@ -147,7 +147,7 @@ def test_sixteen_clients_never_hold_more_than_there_is(rich: PreparedDatabase, b
             answers = book.transact([reserving(name, tokens, of), reserving(name + "'", tokens, other)])
             granted += sum(isinstance(answer, Hold) for answer in answers)
             if turn % 3 == 0:
-                book.transact([Operation(of, (name,), lambda scene, name=name: release(scene, name))])
+                book.transact([Operation(of, (name,), lambda context, name=name: release(context, name))])
             elif turn % 3 == 1:
                 key = f"{name}+"
                 book.transact(
@@ -179,9 +179,9 @@ def test_a_burn_is_seen_with_the_end_of_its_hold_or_not_at_all(rich: PreparedDat
             asked = 0
             while not stop:
 
-                def decide(scene: HoldContext) -> tuple[int, int]:
-                    assert scene.account is not None
-                    return scene.account.wallet_pico, scene.held.wallet_pico
+                def decide(context: HoldContext) -> tuple[int, int]:
+                    assert context.account is not None
+                    return context.account.wallet_pico, context.held.wallet_pico
 
                 wallet_pico, held = book.transact([Operation("a", (), decide)])[0]
                 # Before the commit a hold reserves the money, after it the money is spent: 2 yuan are never free.
@@ -253,11 +253,11 @@ def test_an_expired_hold_counts_no_more_and_goes_after_a_day(rich: PreparedDatab
 
 
 def test_reports_say_what_is_reserved_now(rich: PreparedDatabase, store: Store, book: Processes) -> None:
-    def put(scene: HoldContext) -> None:
+    def put(context: HoldContext) -> None:
         for name, micro, lasts_us in (("x", 10**6, MINUTE_US), ("y", 5 * 10**5, MINUTE_US), ("late", 10**6, 0)):
             held = HeldAmounts({"g1/1": micro})
-            expires_us = scene.now_us + lasts_us
-            scene.put(Hold(name, "b", RESERVATION, OPEN, held, Terms(DIMENSIONS), scene.now_us, expires_us))
+            expires_us = context.now_us + lasts_us
+            context.put(Hold(name, "b", RESERVATION, HOLD_OPEN, held, Terms(DIMENSIONS), context.now_us, expires_us))
 
     book.transact([Operation("b", (), put)])
     rows = {row["account"]: row["reserved"] for row in reports.balances(rich.report_url)}
@@ -273,10 +273,10 @@ def test_a_new_catalogue_is_used_at_once(store: Store, book: Processes, catalog_
 
 def test_the_account_is_read_as_the_worker_reads_it(rich: PreparedDatabase, store: Store, book: Processes) -> None:
     rich.run("UPDATE bucket SET lapse_at_us = NULL", """UPDATE account SET extras = '{"gift_pico": 7}'""")
-    seen = book.transact([Operation("b", (), lambda scene: scene.account)])[0]
+    seen = book.transact([Operation("b", (), lambda context: context.account)])[0]
     assert seen.extras.gift_pico == 7 and len(seen.buckets) == 1
     assert [seen] == store.load_accounts(["b"])
-    unknown = book.transact([Operation("nobody", ("x",), lambda scene: (scene.account, find(scene, "x")))])[0]
+    unknown = book.transact([Operation("nobody", ("x",), lambda context: (context.account, find(context, "x")))])[0]
     assert unknown[0] is None and unknown[1].code == "unknown_reservation"
 
 
@@ -331,7 +331,7 @@ def test_a_hold_that_a_commit_is_closing_is_seen_closed(rich: PreparedDatabase, 
     with rich.connect() as connection, ThreadPoolExecutor(1) as threads:
         with connection.transaction():
             connection.execute("UPDATE hold SET state = 'closed' WHERE reservation_id = 'x'")
-            seen = Operation("a", ("x",), lambda scene: (find(scene, "x"), scene.held))
+            seen = Operation("a", ("x",), lambda context: (find(context, "x"), context.held))
             asked = threads.submit(book.transact, [seen])
             waits = "application_name = 'tokenbill holds' AND wait_event = 'transactionid'"
             deadline = monotonic() + 10

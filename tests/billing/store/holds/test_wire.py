@@ -11,7 +11,7 @@ import pytest
 from own_database import PreparedDatabase
 
 from billing.errors import BrokenInvariant, DatabaseDown, NotPrepared
-from billing.store.holds.wire import Wire, text_array
+from billing.store.holds.wire import WireConnection, text_array
 
 T = TypeVar("T")
 
@@ -26,9 +26,11 @@ STATEMENTS = {
 }
 
 
-def on(url: str, question: Callable[[Wire], Coroutine[Any, Any, T]], statements: dict[bytes, str] = STATEMENTS) -> T:
+def on(
+    url: str, question: Callable[[WireConnection], Coroutine[Any, Any, T]], statements: dict[bytes, str] = STATEMENTS
+) -> T:
     async def ask() -> T:
-        wire = Wire(url, "test", statements)
+        wire = WireConnection(url, "test", statements)
         try:
             return await question(wire)
         finally:
@@ -40,7 +42,7 @@ def on(url: str, question: Callable[[Wire], Coroutine[Any, Any, T]], statements:
 def test_many_megabytes_go_and_come(untouched: PreparedDatabase) -> None:
     large = [bytes([letter]) * 12_000_000 for letter in b"ab"]
 
-    async def question(wire: Wire) -> list[Any]:
+    async def question(wire: WireConnection) -> list[Any]:
         return await wire.ask(*((b"echo", [value]) for value in large), (b"echo", [None]))
 
     assert on(untouched.app_url, question) == [[(large[0], None)], [(large[1], None)], [(None, None)]]
@@ -53,7 +55,7 @@ def test_an_array_of_texts_is_read_as_it_was_written(untouched: PreparedDatabase
 
 
 def test_what_fails_in_the_middle_leaves_nothing_and_the_next_question_is_answered(database: PreparedDatabase) -> None:
-    async def question(wire: Wire) -> list[Any]:
+    async def question(wire: WireConnection) -> list[Any]:
         await wire.ask((b"group", [b"1"]))
         with pytest.raises(BrokenInvariant):
             await wire.ask((b"begin", ()), (b"group", [b"2"]), (b"group", [b"1"]), (b"group", [b"3"]), (b"commit", ()))
@@ -63,7 +65,7 @@ def test_what_fails_in_the_middle_leaves_nothing_and_the_next_question_is_answer
 
 
 def test_a_connection_that_broke_is_made_anew(untouched: PreparedDatabase) -> None:
-    async def question(wire: Wire) -> list[Any]:
+    async def question(wire: WireConnection) -> list[Any]:
         with pytest.raises(DatabaseDown):
             await wire.ask((b"die", ()))
         return await wire.ask((b"echo", [b"here"]))
@@ -84,7 +86,7 @@ def test_a_lost_connection_leaves_the_number_of_its_socket_to_whoever_gets_it_ne
     That can happen before the caller resumes. The event loop must still report when the new socket is readable.
     """
 
-    class Overtaken(Wire):
+    class Overtaken(WireConnection):
         def _end(self, error: psycopg.Error | None) -> None:
             number = self._socket
             super()._end(error)

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from billing.store.api.keys import create_key, list_keys
 from billing.store.database import Database
-from tokenbill.api.http.auth import REMEMBERED_SECONDS
+from tokenbill.api.http.auth import KEYS_REMEMBERED_SECONDS
 from tokenbill.cli import cli
 
 
@@ -52,7 +52,7 @@ def test_a_revoked_key_is_refused_within_seconds(api: Api) -> None:
         assert client.get("/v1/accounts").status_code == 200
         done = run.invoke(cli, ["api-key", "revoke", document["key_id"], "--data-dir", str(api.folder)])
         assert done.exit_code == 0, done.output
-        time.sleep(REMEMBERED_SECONDS + 0.2)
+        time.sleep(KEYS_REMEMBERED_SECONDS + 0.2)
         check_problem(client.get("/v1/accounts"), 401, "key_unknown")
     listed = run.invoke(cli, ["api-key", "list", "--json", "--data-dir", str(api.folder)])
     mine = [one for one in json.loads(listed.stdout) if one["key_id"] == document["key_id"]]

@@ -14,7 +14,7 @@ import pytest
 from api_rig import Api, check_problem
 
 from billing.store.api.keys import ROLES
-from schemas.refusal_codes import COMMAND, REQUEST, codes_of
+from schemas.refusal_codes import Use, codes_of
 from tokenbill.api.app import create_app
 from tokenbill.api.context import ApiSettings
 from tokenbill.api.http.auth import RIGHTS
@@ -83,7 +83,7 @@ def test_the_served_document_is_this_one(admin: httpx.Client) -> None:
 
 def test_every_code_is_in_the_page_about_the_api() -> None:
     codes = (ROOT / "docs" / "reference" / "refusals.md").read_text(encoding="utf-8")
-    rows = codes_of(REQUEST) | codes_of(COMMAND)
+    rows = codes_of(Use.REQUEST) | codes_of(Use.COMMAND)
     missing = [code for code, row in rows.items() if f"| `{code}` | {row.status} |" not in codes]
     assert missing == []
     page = (ROOT / "docs" / "http-api.md").read_text(encoding="utf-8")
@@ -103,7 +103,7 @@ def test_every_refusal_of_a_rule_has_a_code_with_a_status() -> None:
     """A new reason needs a row in schemas/refusal_codes.py, from which docs/reference/refusals.md is written."""
     found = set[str]().union(*(reasons_in(path.read_text()) for path in (ROOT / "billing").rglob("*.py")))
     assert len(found) > 15
-    assert found - codes_of(COMMAND).keys() - codes_of(REQUEST).keys() == set()
+    assert found - codes_of(Use.COMMAND).keys() - codes_of(Use.REQUEST).keys() == set()
 
 
 def test_requests_made_from_the_document_are_answered_as_it_says(api: Api) -> None:

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from benchmarks.result import Result
 
-EXAMPLE = """
+_EXAMPLE = """
 \b
 Examples:
   tokenbill bench kernel
@@ -38,7 +38,7 @@ _JSON = click.option(
 )
 
 
-@click.group(epilog=EXAMPLE)
+@click.group(epilog=_EXAMPLE)
 def bench() -> None:
     """Measure the core (kernel, kinds, memory), the pipeline and HTTP reservations (reserve).
 
@@ -46,7 +46,7 @@ def bench() -> None:
     """
 
 
-@bench.command(epilog=EXAMPLE)
+@bench.command(epilog=_EXAMPLE)
 @click.option("--events", type=SOME, default=1_000_000, show_default=True, help="Number of events to measure.")
 @click.option("--accounts", type=SOME, default=100_000, show_default=True, help="Number of active accounts.")
 @_JSON
@@ -57,7 +57,7 @@ def kernel(events: int, accounts: int, json_file: Path | None) -> None:
     _report(measured.run(events=events, accounts=accounts), json_file)
 
 
-@bench.command(epilog=EXAMPLE)
+@bench.command(epilog=_EXAMPLE)
 @click.option("--events", type=SOME, default=1_000_000, show_default=True, help="Number of events to measure.")
 @click.option("--accounts", type=SOME, default=100_000, show_default=True, help="Number of active accounts.")
 @click.option("--workers", type=SOME, default=1, show_default=True, help="Number of Faust workers.")
@@ -72,7 +72,7 @@ def pipeline(events: int, accounts: int, workers: int, json_file: Path | None) -
     _report(measured.run(events=events, accounts=accounts, workers=workers), json_file)
 
 
-@bench.command(epilog=EXAMPLE)
+@bench.command(epilog=_EXAMPLE)
 @click.option("--requests", type=SOME, default=60_000, show_default=True, help="Number of reservations.")
 @click.option("--accounts", type=SOME, default=1_000_000, show_default=True, help="Accounts in the database.")
 @click.option(
@@ -87,7 +87,7 @@ def reserve(requests: int, accounts: int, clients: int, rate: int | None, json_f
     _report(measured.run(requests=requests, accounts=accounts, clients=clients, rate=rate), json_file)
 
 
-@bench.command(epilog=EXAMPLE)
+@bench.command(epilog=_EXAMPLE)
 @click.option("--events", type=SOME, default=40_000, show_default=True, help="Number of events of each kind.")
 @click.option("--accounts", type=SOME, default=4_000, show_default=True, help="Active accounts of each kind.")
 @_JSON
@@ -101,7 +101,7 @@ def kinds(events: int, accounts: int, json_file: Path | None) -> None:
     _report(measured.run(events=events, accounts=accounts), json_file)
 
 
-@bench.command(epilog=EXAMPLE)
+@bench.command(epilog=_EXAMPLE)
 @click.option("--accounts", type=SOME, default=1_000_000, show_default=True, help="Number of accounts to load.")
 @_JSON
 def memory(accounts: int, json_file: Path | None) -> None:
