@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test up down check bench clean
+.PHONY: help build demo test up down check docs bench clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -26,6 +26,10 @@ down: build ## stop the local stack; its data stays
 
 check: build ## check style, types and import contracts only
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+docs: build ## build the documentation site in build/site, with every link checked
+	@$(BIN)/sphinx-build -W --keep-going -q -c docs -d build/doctrees -b html . build/site
+	@echo "build/site/index.html"
 
 bench: build ## measure the core and the pipeline against their baselines
 	@$(BIN)/tokenbill bench kernel $(ARGS) && $(BIN)/tokenbill bench pipeline $(ARGS)
