@@ -11,7 +11,7 @@
     ├── DatabaseDown            no answer: reload from SQL and retry
     ├── CatalogMoved            decided with an old catalogue: decide again
     └── CatalogConflict         a catalogue cannot be published: the publisher corrects it
-    StreamFault                 faults of Kafka and its clients (streams.errors)
+    StreamFault                 faults of Kafka and its clients (streams.stream_errors)
 """
 
 

@@ -134,7 +134,7 @@ def held_object(held: SuspendedRecord) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Resubmission:
+class ResubmittedRecord:
     """A record that a resubmission produces to ``usage.events``."""
 
     partition: int
@@ -143,19 +143,19 @@ class Resubmission:
     value: bytes | None
 
 
-def as_it_was(held: SuspendedRecord, partitions: int) -> Resubmission:
+def as_it_was(held: SuspendedRecord, partitions: int) -> ResubmittedRecord:
     """Return the record with its original key, headers and bytes, for the partition of its account.
 
     If the account is not known, the partition is that of the original record.
     """
     to = held.place.partition if held.account is None else partition_of(held.account, partitions)
     headers = tuple(header for header in held.headers if header[0] not in _OWN_HEADERS)
-    return Resubmission(to, held.key, headers, held.value)
+    return ResubmittedRecord(to, held.key, headers, held.value)
 
 
 def repaired(
     held: SuspendedRecord, event: bytes, partitions: int, declared_meters: frozenset[str]
-) -> Resubmission | Refusal:
+) -> ResubmittedRecord | Refusal:
     """Return the record with a repaired event as structured JSON, or a refusal if the repair is not allowed.
 
     The headers of a binary CloudEvent are dropped. The event must keep the identity of the rejected one; under another
@@ -174,7 +174,7 @@ def repaired(
         if name not in _OWN_HEADERS and name.lower() != "content-type" and not name.lower().startswith("ce_")
     )
     headers = (*headers, ("content-type", b"application/cloudevents+json"))
-    return Resubmission(partition_of(read.account, partitions), read.account.encode(), headers, event)
+    return ResubmittedRecord(partition_of(read.account, partitions), read.account.encode(), headers, event)
 
 
 def _other_identity(held: SuspendedRecord, event: UsageEvent) -> str | None:

@@ -57,7 +57,7 @@ def prepare(
 def _prepare_topics(kafka: str, partitions: int) -> None:
     from confluent_kafka import KafkaException
 
-    from streams.errors import TopicMismatch
+    from streams.stream_errors import TopicMismatch
     from streams.topic_setup import ensure_topics
 
     try:

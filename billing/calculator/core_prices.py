@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 
 from billing.catalog.model import PriceBook, PriceRow
 from billing.catalog.timebands import band_intervals
-from billing.pricing.adjust import Moment
+from billing.pricing.adjust import PricingMoment
 from billing.pricing.match import Combination, RowIndex, context_edges, first_fitting
 from billing.pricing.rate import fixed_prices, moment_prices, no_meter_detail, no_row_detail, rejection_as_json
 from billing.pricing.row_prices import UnitPrices
@@ -113,7 +113,7 @@ class CorePrices:
     def _look_up_moment(self, version: int, number: int, segment: int, bands: int, slot: int) -> None:
         """Set the unit prices of a combination between two context edges, in the set of time bands of a slot."""
         book, index, edges = self._versions[version]
-        moment = Moment(slot * _SLOT_US, edges[segment - 1] if segment else 0)
+        moment = PricingMoment(slot * _SLOT_US, edges[segment - 1] if segment else 0)
         combination = Combination(*self._decoder.combination(number))
         row = first_fitting(book, index.candidates(combination), *moment)
         prices = moment_prices(book, combination, moment, index)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from billing.catalog.check import check
 from billing.catalog.entries import CatalogEntry, body_sha256, canonical_json
-from billing.catalog.findings import ERROR, WARNING, CatalogError, Finding
+from billing.catalog.findings import ERROR, WARNING, CatalogError, CatalogFinding
 from billing.catalog.load import read_folder
 from billing.catalog.model import (
     TEXT_DIMENSIONS,
@@ -34,8 +34,8 @@ __all__ = [
     "Catalog",
     "CatalogEntry",
     "CatalogError",
+    "CatalogFinding",
     "Cycle",
-    "Finding",
     "Holidays",
     "Members",
     "Overage",
@@ -53,7 +53,7 @@ __all__ = [
 ]
 
 
-def lint_folder(folder: Path | str) -> tuple[Catalog, tuple[Finding, ...]]:
+def lint_folder(folder: Path | str) -> tuple[Catalog, tuple[CatalogFinding, ...]]:
     """Read and check a folder: return the entries that could be read, and every finding sorted by file and line."""
     catalog, findings = read_folder(folder)
     return catalog, tuple(sorted([*findings, *check(catalog)]))

@@ -12,10 +12,10 @@ from itertools import pairwise
 from billing.catalog.check_periods import check_going_on, check_periods
 from billing.catalog.check_plan import check_plan
 from billing.catalog.check_rows import check_rows
-from billing.catalog.findings import WARNING, Finding
+from billing.catalog.findings import WARNING, CatalogFinding
 from billing.catalog.model import STACKING, Agreement, Catalog, Holidays, Plan, PriceBook
 from billing.catalog.patterns import ANY, pattern_matches
-from billing.catalog.source import INT64_MAX
+from billing.catalog.source import MAX_INT64
 from billing.catalog.unsupported import unsupported
 from schemas.times import format_time_us
 from schemas.units import PICO_DIGITS
@@ -23,7 +23,7 @@ from schemas.units import PICO_DIGITS
 _ONE_PICO = 10**PICO_DIGITS
 
 
-def check(catalog: Catalog) -> list[Finding]:
+def check(catalog: Catalog) -> list[CatalogFinding]:
     """Check a catalogue and return every finding, sorted by file and line."""
     findings = [
         *_same_version(catalog.price_books),
@@ -46,13 +46,13 @@ def check(catalog: Catalog) -> list[Finding]:
     return sorted(findings)
 
 
-def _same_version(entries: Sequence[PriceBook | Plan | Holidays | Agreement]) -> Iterator[Finding]:
+def _same_version(entries: Sequence[PriceBook | Plan | Holidays | Agreement]) -> Iterator[CatalogFinding]:
     """Find entries with the same name and version, to which references would be ambiguous."""
     first: dict[tuple[str, int], PriceBook | Plan | Holidays | Agreement] = {}
     for entry in entries:
         before = first.setdefault((entry.name, entry.version), entry)
         if before is not entry:
-            yield Finding(
+            yield CatalogFinding(
                 entry.file,
                 entry.line,
                 "version",
@@ -61,7 +61,7 @@ def _same_version(entries: Sequence[PriceBook | Plan | Holidays | Agreement]) ->
             )
 
 
-def _versions_in_force(books: Sequence[PriceBook]) -> Iterator[Finding]:
+def _versions_in_force(books: Sequence[PriceBook]) -> Iterator[CatalogFinding]:
     by_name: dict[str, list[PriceBook]] = defaultdict(list)
     for book in books:
         by_name[book.name].append(book)
@@ -71,7 +71,7 @@ def _versions_in_force(books: Sequence[PriceBook]) -> Iterator[Finding]:
             if before.version == book.version:
                 continue
             if before.effective_from_us == book.effective_from_us:
-                yield Finding(
+                yield CatalogFinding(
                     book.file,
                     book.line,
                     "effective_from",
@@ -79,7 +79,7 @@ def _versions_in_force(books: Sequence[PriceBook]) -> Iterator[Finding]:
                     "so two would be in force at once; change one",
                 )
             elif before.version > book.version:
-                yield Finding(
+                yield CatalogFinding(
                     before.file,
                     before.line,
                     "effective_from",
@@ -89,7 +89,7 @@ def _versions_in_force(books: Sequence[PriceBook]) -> Iterator[Finding]:
                 )
             yield from check_going_on(before, book)
             if before.currency != book.currency:
-                yield Finding(
+                yield CatalogFinding(
                     book.file,
                     book.line,
                     "currency",
@@ -98,10 +98,10 @@ def _versions_in_force(books: Sequence[PriceBook]) -> Iterator[Finding]:
                 )
 
 
-def _bands(catalog: Catalog, book: PriceBook) -> Iterator[Finding]:
+def _bands(catalog: Catalog, book: PriceBook) -> Iterator[CatalogFinding]:
     for band in book.time_bands.values():
         if band.excepts is not None and catalog.holidays_named(band.excepts) is None:
-            yield Finding(
+            yield CatalogFinding(
                 book.file,
                 band.line,
                 f"time_bands.{band.name}.except",
@@ -109,7 +109,7 @@ def _bands(catalog: Catalog, book: PriceBook) -> Iterator[Finding]:
             )
     for row in book.rows:
         if row.time_band is not None and row.time_band not in book.time_bands:
-            yield Finding(
+            yield CatalogFinding(
                 book.file,
                 row.line,
                 f"rows[{row.index}].time_band",
@@ -118,7 +118,7 @@ def _bands(catalog: Catalog, book: PriceBook) -> Iterator[Finding]:
     for index, adjustment in enumerate(book.adjustments):
         for name in adjustment.time_bands:
             if name not in book.time_bands:
-                yield Finding(
+                yield CatalogFinding(
                     book.file,
                     adjustment.line,
                     f"adjustments[{index}].time_band",
@@ -126,20 +126,20 @@ def _bands(catalog: Catalog, book: PriceBook) -> Iterator[Finding]:
                 )
 
 
-def _prices(book: PriceBook) -> Iterator[Finding]:
+def _prices(book: PriceBook) -> Iterator[CatalogFinding]:
     """Find prices that factors may raise beyond 64 bits, and coefficients that do not fit the prices."""
     factor, digits = 1, 0
     raising = [a.multiply_pico for a in book.adjustments if a.multiply_pico > _ONE_PICO]
     counted = raising if book.stacking == STACKING[0] else sorted(raising)[-1:]
     for multiply_pico in [*counted, *_period_factors(book)]:
         factor, digits = factor * multiply_pico, digits + PICO_DIGITS
-    greatest = INT64_MAX * 10**digits // factor
+    greatest = MAX_INT64 * 10**digits // factor
     for name, rule in book.periods.items():
         if (
             max([rule.block_price_pico, *(price for tier in rule.tiers for price in tier.price_pico.values())])
             > greatest
         ):
-            yield Finding(
+            yield CatalogFinding(
                 book.file,
                 rule.line,
                 f"periods.{name}",
@@ -148,7 +148,7 @@ def _prices(book: PriceBook) -> Iterator[Finding]:
     for row in book.rows:
         prices, coefficients = row.price_pico, row.coefficient_micro
         if max(prices.values()) > greatest:
-            yield Finding(
+            yield CatalogFinding(
                 book.file,
                 row.line,
                 f"rows[{row.index}].per_million",
@@ -156,7 +156,7 @@ def _prices(book: PriceBook) -> Iterator[Finding]:
             )
         useless = [m for m in coefficients if m not in prices and not (m == "reasoning" and "output" in prices)]
         if useless:
-            yield Finding(
+            yield CatalogFinding(
                 book.file,
                 row.line,
                 f"rows[{row.index}].standard_tokens",
@@ -164,7 +164,7 @@ def _prices(book: PriceBook) -> Iterator[Finding]:
                 WARNING,
             )
         if book.currency in row.units:
-            yield Finding(
+            yield CatalogFinding(
                 book.file,
                 row.line,
                 f"rows[{row.index}].units.{book.currency}",
@@ -172,7 +172,7 @@ def _prices(book: PriceBook) -> Iterator[Finding]:
             )
         missing = [meter for meter in prices if meter not in coefficients]
         if missing and any(coefficients.values()):
-            yield Finding(
+            yield CatalogFinding(
                 book.file,
                 row.line,
                 f"rows[{row.index}].standard_tokens",
@@ -188,14 +188,14 @@ def _period_factors(book: PriceBook) -> list[int]:
     return [max(factors) for factors in (tiers, commitments) if factors and max(factors) > _ONE_PICO]
 
 
-def _adjustments(book: PriceBook) -> Iterator[Finding]:
+def _adjustments(book: PriceBook) -> Iterator[CatalogFinding]:
     """Find adjustments of models that no row prices, probably misspelled."""
     models = {row.model for row in book.rows}
     for index, adjustment in enumerate(book.adjustments):
         wanted = adjustment.scope.get("model", ())
         useless = [pattern for pattern in wanted if not any(_meet(pattern, model) for model in models)]
         if useless:
-            yield Finding(
+            yield CatalogFinding(
                 book.file,
                 adjustment.line,
                 f"adjustments[{index}].model",

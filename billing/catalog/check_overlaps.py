@@ -11,19 +11,19 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 
-from billing.catalog.findings import WARNING, Finding
+from billing.catalog.findings import WARNING, CatalogFinding
 from billing.catalog.model import TEXT_DIMENSIONS, PriceBook, PriceRow
 from billing.catalog.patterns import ANY, row_rank
 
-_PAIRS_MAX = 300_000
-_FINDINGS_MAX = 50
+_MAX_PAIRS = 300_000
+_MAX_FINDINGS = 50
 
-Context = tuple[int, int | None]
-Meet = tuple[tuple[str, ...], str | None, Context]
+ContextRange = tuple[int, int | None]
+Meet = tuple[tuple[str, ...], str | None, ContextRange]
 """Intersection of two rows: patterns, time band, context."""
 
 
-def check_overlaps(book: PriceBook, sets: Sequence[frozenset[str]]) -> Iterator[Finding]:
+def check_overlaps(book: PriceBook, sets: Sequence[frozenset[str]]) -> Iterator[CatalogFinding]:
     """Find rows that cross. ``sets`` are the sets of time bands that apply together at some instant."""
     by_model: dict[str, list[PriceRow]] = defaultdict(list)
     for row in book.rows:
@@ -33,7 +33,7 @@ def check_overlaps(book: PriceBook, sets: Sequence[frozenset[str]]) -> Iterator[
     for rows in by_model.values():
         for first, second in combinations(rows, 2):
             pairs += 1
-            if pairs > _PAIRS_MAX or found >= _FINDINGS_MAX:
+            if pairs > _MAX_PAIRS or found >= _MAX_FINDINGS:
                 yield _rest(book, second, found)
                 return
             meet = _crossing(first, second, together)
@@ -81,7 +81,7 @@ def _contains(wide: str, narrow: str) -> bool:
     return wide == narrow or (wide.endswith(ANY) and narrow.startswith(wide[:-1]))
 
 
-def _common(one: Context, two: Context) -> Context | None:
+def _common(one: ContextRange, two: ContextRange) -> ContextRange | None:
     low = max(one[0], two[0])
     ends = [end for end in (one[1], two[1]) if end is not None]
     high = min(ends) if ends else None
@@ -107,13 +107,13 @@ def _decided(meet: Meet, first: PriceRow, second: PriceRow, rows: Sequence[Price
     return False
 
 
-def _finding(book: PriceBook, first: PriceRow, second: PriceRow, meet: Meet) -> Finding:
+def _finding(book: PriceBook, first: PriceRow, second: PriceRow, meet: Meet) -> CatalogFinding:
     winner, loser = (first, second) if row_rank(first) > row_rank(second) else (second, first)
     texts, band, (low, high) = meet
     common = [f"{name} {text}" for name, text in zip(TEXT_DIMENSIONS, texts, strict=True) if text != ANY]
     common += [f"time_band {band}"] if band else []
     common += [f"context [{low}, {'null' if high is None else high}]"] if (low, high) != (0, None) else []
-    return Finding(
+    return CatalogFinding(
         book.file,
         loser.line,
         f"rows[{loser.index}]",
@@ -123,8 +123,8 @@ def _finding(book: PriceBook, first: PriceRow, second: PriceRow, meet: Meet) -> 
     )
 
 
-def _rest(book: PriceBook, row: PriceRow, found: int) -> Finding:
-    return Finding(
+def _rest(book: PriceBook, row: PriceRow, found: int) -> CatalogFinding:
+    return CatalogFinding(
         book.file,
         row.line,
         f"rows[{row.index}]",

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
-from billing.catalog.findings import WARNING, Finding
+from billing.catalog.findings import WARNING, CatalogFinding
 from billing.catalog.model import PriceBook, PriceRow
 from billing.catalog.period_rules import COMMITMENT, STANDARD_TOKENS, PeriodRule
 
 
-def check_periods(book: PriceBook) -> Iterator[Finding]:
+def check_periods(book: PriceBook) -> Iterator[CatalogFinding]:
     """Find rows that name unknown or too many rules, tiers with meters that a row does not price, and unused rules."""
     used: dict[str, list[PriceRow]] = {name: [] for name in book.periods}
     for row in book.rows:
@@ -18,33 +18,35 @@ def check_periods(book: PriceBook) -> Iterator[Finding]:
     for name, rows in used.items():
         rule = book.periods[name]
         if not rows:
-            yield Finding(book.file, rule.line, f"periods.{name}", "is named by no row; name it there, or remove it")
+            yield CatalogFinding(
+                book.file, rule.line, f"periods.{name}", "is named by no row; name it there, or remove it"
+            )
         else:
             yield from _rule(book, rule, rows)
 
 
-def _row(book: PriceBook, row: PriceRow) -> Iterator[Finding]:
+def _row(book: PriceBook, row: PriceRow) -> Iterator[CatalogFinding]:
     where = f"rows[{row.index}].periods"
     rules = [book.periods[name] for name in row.periods if name in book.periods]
     for name in row.periods:
         if name not in book.periods:
             known = ", ".join(book.periods) or "periods, which has none"
-            yield Finding(book.file, row.line, where, f"is {name!r}; write one of {known}")
+            yield CatalogFinding(book.file, row.line, where, f"is {name!r}; write one of {known}")
     for what, found in (
         ("rules that count usage", [rule.name for rule in rules if rule.kind != COMMITMENT]),
         ("commitments", [rule.name for rule in rules if rule.kind == COMMITMENT]),
     ):
         if len(found) > 1:
-            yield Finding(book.file, row.line, where, f"has two {what}, {' and '.join(found)}; keep one of them")
+            yield CatalogFinding(book.file, row.line, where, f"has two {what}, {' and '.join(found)}; keep one of them")
 
 
-def _rule(book: PriceBook, rule: PeriodRule, rows: list[PriceRow]) -> Iterator[Finding]:
+def _rule(book: PriceBook, rule: PeriodRule, rows: list[PriceRow]) -> Iterator[CatalogFinding]:
     """Find tiers and counts that do not fit the rows: meters without a price, standard tokens without coefficients."""
     for number, tier in enumerate(rule.tiers):
         for row in rows:
             missing = [meter for meter in tier.price_pico if not _priced(meter, row)]
             if missing:
-                yield Finding(
+                yield CatalogFinding(
                     book.file,
                     tier.line,
                     f"periods.{rule.name}.tiers[{number}].per_million",
@@ -55,7 +57,7 @@ def _rule(book: PriceBook, rule: PeriodRule, rows: list[PriceRow]) -> Iterator[F
     if rule.count == (STANDARD_TOKENS,):
         useless = [row for row in rows if not any(row.coefficient_micro.values())]
         if useless:
-            yield Finding(
+            yield CatalogFinding(
                 book.file,
                 rule.line,
                 f"periods.{rule.name}.count",
@@ -66,7 +68,7 @@ def _rule(book: PriceBook, rule: PeriodRule, rows: list[PriceRow]) -> Iterator[F
     else:
         never = [meter for meter in rule.count if not any(_priced(meter, row) for row in rows)]
         if never:
-            yield Finding(
+            yield CatalogFinding(
                 book.file,
                 rule.line,
                 f"periods.{rule.name}.count",
@@ -79,12 +81,12 @@ def _priced(meter: str, row: PriceRow) -> bool:
     return meter in row.price_pico or (meter == "reasoning" and "output" in row.price_pico)
 
 
-def check_going_on(before: PriceBook, book: PriceBook) -> Iterator[Finding]:
+def check_going_on(before: PriceBook, book: PriceBook) -> Iterator[CatalogFinding]:
     """Find rules that count differently in a new version of the book, although their counters continue by name."""
     for name, rule in book.periods.items():
         old = before.periods.get(name)
         if old is not None and old.counts_the_same != rule.counts_the_same:
-            yield Finding(
+            yield CatalogFinding(
                 book.file,
                 rule.line,
                 f"periods.{name}",

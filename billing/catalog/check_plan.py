@@ -5,19 +5,19 @@ Errors stop publication; warnings are for a person to review. Never reads files.
 
 from collections.abc import Iterator, Sequence
 
-from billing.catalog.findings import WARNING, Finding
+from billing.catalog.findings import WARNING, CatalogFinding
 from billing.catalog.model import REQUEST, STD_TOKEN, Plan, PriceBook
 from schemas.units import MILLION, format_micro
 
 
-def check_plan(plan: Plan, books: Sequence[PriceBook]) -> Iterator[Finding]:
+def check_plan(plan: Plan, books: Sequence[PriceBook]) -> Iterator[CatalogFinding]:
     """Find the errors in a plan, and settings without effect."""
     if not plan.buckets:
-        yield Finding(plan.file, plan.line, "buckets", "is empty; a plan grants at least one bucket")
+        yield CatalogFinding(plan.file, plan.line, "buckets", "is empty; a plan grants at least one bucket")
         return
     total_micro = sum(bucket.fee_share_micro for bucket in plan.buckets)
     if total_micro != MILLION:
-        yield Finding(
+        yield CatalogFinding(
             plan.file,
             plan.buckets[0].line,
             "buckets",
@@ -27,13 +27,13 @@ def check_plan(plan: Plan, books: Sequence[PriceBook]) -> Iterator[Finding]:
     yield from _caps(plan)
 
 
-def _units(plan: Plan, books: Sequence[PriceBook]) -> Iterator[Finding]:
+def _units(plan: Plan, books: Sequence[PriceBook]) -> Iterator[CatalogFinding]:
     """Find buckets of a unit that no usage burns."""
     rows = (row for book in books if book.currency == plan.currency for row in book.rows)
     known = {STD_TOKEN, REQUEST, plan.currency}.union(*(row.units for row in rows))
     for index, bucket in enumerate(plan.buckets):
         if bucket.unit not in known:
-            yield Finding(
+            yield CatalogFinding(
                 plan.file,
                 bucket.line,
                 f"buckets[{index}].unit",
@@ -43,7 +43,7 @@ def _units(plan: Plan, books: Sequence[PriceBook]) -> Iterator[Finding]:
             )
 
 
-def _caps(plan: Plan) -> Iterator[Finding]:
+def _caps(plan: Plan) -> Iterator[CatalogFinding]:
     """Find caps of standard tokens on a plan that grants none."""
     if any(bucket.unit == STD_TOKEN for bucket in plan.buckets) or plan.overage.mode == "auto_pack":
         return
@@ -51,6 +51,6 @@ def _caps(plan: Plan) -> Iterator[Finding]:
     if plan.members is not None and plan.members.cap_micro:
         caps.append((plan.line, "members.cap"))
     for line, key in caps:
-        yield Finding(
+        yield CatalogFinding(
             plan.file, line, key, f"caps standard tokens, but no bucket is of {STD_TOKEN}: it has no effect", WARNING
         )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 from billing.catalog.check_overlaps import check_overlaps
-from billing.catalog.findings import WARNING, Finding
+from billing.catalog.findings import WARNING, CatalogFinding
 from billing.catalog.model import PriceBook, PriceRow
 from billing.catalog.patterns import ANY, row_rank
 from billing.catalog.timebands import band_sets
@@ -36,7 +36,7 @@ class _Verdict:
     winners: set[int]
 
 
-def check_rows(book: PriceBook) -> Iterator[Finding]:
+def check_rows(book: PriceBook) -> Iterator[CatalogFinding]:
     """Find ties and holes (errors), and probable mistakes (warnings)."""
     groups: dict[tuple[str, ...], list[PriceRow]] = defaultdict(list)
     for row in book.rows:
@@ -72,7 +72,7 @@ def _year_us(year: int) -> int:
 
 def _check_group(
     book: PriceBook, rows: Group, sets: Sequence[frozenset[str]], of_model: Sequence[PriceRow]
-) -> Iterator[Finding]:
+) -> Iterator[CatalogFinding]:
     """Check one group. ``of_model`` are the rows of its model, some of which price events that the group matches."""
     verdict = _Verdict({}, {}, set(), set())
     wider = [row for row in of_model if _covers(row, rows[0])]
@@ -153,9 +153,9 @@ def _note_holes(fit: Sequence[PriceRow], bands: frozenset[str], holes: list[Stre
         verdict.holes.setdefault(hole, bands)
 
 
-def _findings(book: PriceBook, rows: Group, verdict: _Verdict) -> Iterator[Finding]:
+def _findings(book: PriceBook, rows: Group, verdict: _Verdict) -> Iterator[CatalogFinding]:
     for first, second, stretch, bands in verdict.ties.values():
-        yield Finding(
+        yield CatalogFinding(
             book.file,
             second.line,
             f"rows[{second.index}]",
@@ -166,7 +166,7 @@ def _findings(book: PriceBook, rows: Group, verdict: _Verdict) -> Iterator[Findi
         row = _row_before(rows, start)
         where = f"rows[{row.index}].context"
         if end is None:
-            yield Finding(
+            yield CatalogFinding(
                 book.file,
                 row.line,
                 where,
@@ -175,7 +175,7 @@ def _findings(book: PriceBook, rows: Group, verdict: _Verdict) -> Iterator[Findi
                 WARNING,
             )
         else:
-            yield Finding(
+            yield CatalogFinding(
                 book.file,
                 row.line,
                 where,
@@ -185,7 +185,7 @@ def _findings(book: PriceBook, rows: Group, verdict: _Verdict) -> Iterator[Findi
     if verdict.untimed:
         bands = min(verdict.untimed, key=lambda found: (len(found), sorted(found)))
         row = next(row for row in rows if row.time_band is not None)
-        yield Finding(
+        yield CatalogFinding(
             book.file,
             row.line,
             f"rows[{row.index}].time_band",
@@ -196,7 +196,7 @@ def _findings(book: PriceBook, rows: Group, verdict: _Verdict) -> Iterator[Findi
     for row in rows:
         if row.index not in verdict.winners:
             message = "never wins: rows that are more specific cover it, or its time band never applies; remove it"
-            yield Finding(book.file, row.line, f"rows[{row.index}]", message, WARNING)
+            yield CatalogFinding(book.file, row.line, f"rows[{row.index}]", message, WARNING)
 
 
 def _row_before(rows: Group, start: int) -> PriceRow:

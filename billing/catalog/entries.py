@@ -47,7 +47,7 @@ _FOURTH_VERSION = 4
 _THIRD_VERSION = 3
 _SECOND_VERSION = 2
 _FIRST_VERSION = 1
-Body = dict[str, Any]
+EntryBody = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class CatalogEntry:
     name: str
     version: int
     effective_from_us: int | None
-    body: Body
+    body: EntryBody
     sha256: str
 
 
@@ -110,19 +110,19 @@ def from_entries(bodies: Iterable[Mapping[str, Any]]) -> Catalog:
     return assemble(books, plans, holidays)
 
 
-def _entry(body: Body, effective_from_us: int | None) -> CatalogEntry:
+def _entry(body: EntryBody, effective_from_us: int | None) -> CatalogEntry:
     return CatalogEntry(body["kind"], body["name"], body["version"], effective_from_us, body, body_sha256(body))
 
 
-def _head(kind: str, name: str, version: int, body_version: int = _FIRST_VERSION) -> Body:
+def _head(kind: str, name: str, version: int, body_version: int = _FIRST_VERSION) -> EntryBody:
     return {"kind": kind, "body_version": body_version, "name": name, "version": version}
 
 
-def _without_none(body: Body) -> Body:
+def _without_none(body: EntryBody) -> EntryBody:
     return {key: value for key, value in body.items() if value is not None}
 
 
-def _holidays_body(table: Holidays) -> Body:
+def _holidays_body(table: Holidays) -> EntryBody:
     days = {
         "off": [date.fromordinal(day).isoformat() for day in table.off],
         "work": [date.fromordinal(day).isoformat() for day in table.work],
@@ -135,7 +135,7 @@ def _holidays(body: Mapping[str, Any]) -> Holidays:
     return Holidays(body["name"], body["version"], off, work)
 
 
-def _scope_body(scope: Mapping[str, tuple[str, ...]]) -> Body:
+def _scope_body(scope: Mapping[str, tuple[str, ...]]) -> EntryBody:
     return {dimension: list(patterns) for dimension, patterns in scope.items()}
 
 
@@ -154,7 +154,7 @@ def _book_body_version(book: PriceBook) -> int:
     return _SECOND_VERSION if newer else _FIRST_VERSION
 
 
-def _book_body(book: PriceBook) -> Body:
+def _book_body(book: PriceBook) -> EntryBody:
     return _head("price_book", book.name, book.version, _book_body_version(book)) | _without_none(
         {
             "currency": book.currency,
@@ -188,8 +188,8 @@ def _book(body: Mapping[str, Any]) -> PriceBook:
     )
 
 
-def _adjustment_body(adjustment: Adjustment) -> Body:
-    body: Body = {
+def _adjustment_body(adjustment: Adjustment) -> EntryBody:
+    body: EntryBody = {
         "scope": _scope_body(adjustment.scope),
         "multiply_pico": adjustment.multiply_pico,
         "reason": adjustment.reason,
@@ -222,7 +222,7 @@ def _context(ends: list[int] | None) -> tuple[int, int | None] | None:
     return None if ends is None else (ends[0], ends[1] if len(ends) > 1 else None)
 
 
-def _band_body(band: TimeBand) -> Body:
+def _band_body(band: TimeBand) -> EntryBody:
     return _without_none(
         {
             "name": band.name,
@@ -239,8 +239,8 @@ def _band(body: Mapping[str, Any]) -> TimeBand:
     return TimeBand(body["name"], body["timezone"], tuple(body["days"]), hours, body.get("except"))
 
 
-def _row_body(row: PriceRow) -> Body:
-    body: Body = {"patterns": list(row.patterns), "outcome": list(row.outcome), "price_pico": dict(row.price_pico)}
+def _row_body(row: PriceRow) -> EntryBody:
+    body: EntryBody = {"patterns": list(row.patterns), "outcome": list(row.outcome), "price_pico": dict(row.price_pico)}
     if row.time_band is not None:
         body["time_band"] = row.time_band
     if row.context is not None:
@@ -285,8 +285,8 @@ def _plan_body_version(plan: Plan) -> int:
     return _THIRD_VERSION if newer else _FIRST_VERSION
 
 
-def _overage_body(overage: Overage) -> Body:
-    body: Body = {
+def _overage_body(overage: Overage) -> EntryBody:
+    body: EntryBody = {
         "mode": overage.mode,
         "block_micro": overage.block_micro,
         "price_pico": overage.price_pico,
@@ -310,9 +310,9 @@ def _overage(body: Mapping[str, Any]) -> Overage:
     )
 
 
-def _plan_extras(plan: Plan) -> Body:
+def _plan_extras(plan: Plan) -> EntryBody:
     """Return the keys of a plan's body that are written only if they differ from their defaults."""
-    body: Body = {}
+    body: EntryBody = {}
     if plan.activation != "purchase":
         body |= {"activation": plan.activation, "activate_within_days": plan.activate_within_days}
     if plan.expiry_alert_days:
@@ -322,7 +322,7 @@ def _plan_extras(plan: Plan) -> Body:
     return body
 
 
-def _plan_body(plan: Plan) -> Body:
+def _plan_body(plan: Plan) -> EntryBody:
     body = _head("plan", plan.name, plan.version, _plan_body_version(plan)) | {
         "title": dict(plan.title),
         "price_pico": plan.price_pico,

@@ -12,10 +12,10 @@ from billing.catalog.period_rules import BLOCKS, COMMITMENT, PeriodRule, Tier
 from schemas.times import format_time_us
 from schemas.units import MICRO_DIGITS, PICO_DIGITS, format_micro, format_pico, format_scaled
 
-Json = dict[str, Any]
+_Json = dict[str, Any]
 
 
-def plan_object(plan: Plan) -> Json:
+def plan_object(plan: Plan) -> _Json:
     """Return the document of a version of a plan."""
     return {
         "name": plan.name,
@@ -60,13 +60,13 @@ def plan_object(plan: Plan) -> Json:
     }
 
 
-def _members(members: Members) -> Json:
+def _members(members: Members) -> _Json:
     return _without_none(
         {"seats": members.seats or None, "cap": format_micro(members.cap_micro) if members.cap_micro else None}
     )
 
 
-def _overage(plan: Plan) -> Json:
+def _overage(plan: Plan) -> _Json:
     overage = plan.overage
     if overage.mode != "auto_pack":
         cap = {"cap": format_pico(overage.cap_pico)} if overage.cap_pico else {}
@@ -79,7 +79,7 @@ def _overage(plan: Plan) -> Json:
     }
 
 
-def book_head(book: PriceBook) -> Json:
+def book_head(book: PriceBook) -> _Json:
     """Return the document of a version of a price book without its rows, as lists show it."""
     return {
         "name": book.name,
@@ -91,7 +91,7 @@ def book_head(book: PriceBook) -> Json:
     }
 
 
-def book_object(book: PriceBook) -> Json:
+def book_object(book: PriceBook) -> _Json:
     """Return the document of a version of a price book with its rows."""
     price_pico = book.standard_token_price_pico_per_million
     return book_head(book) | {
@@ -105,8 +105,8 @@ def book_object(book: PriceBook) -> Json:
     }
 
 
-def _period(rule: PeriodRule) -> Json:
-    of_kind: Json = {}
+def _period(rule: PeriodRule) -> _Json:
+    of_kind: _Json = {}
     if rule.kind == COMMITMENT:
         of_kind = {
             "amount": format_pico(rule.amount_pico),
@@ -121,18 +121,18 @@ def _period(rule: PeriodRule) -> Json:
     return {"kind": rule.kind, "every": rule.every, "timezone": rule.timezone} | count | of_kind
 
 
-def _tier(tier: Tier) -> Json:
+def _tier(tier: Tier) -> _Json:
     end = None if tier.up_to is None else str(tier.up_to)
     if tier.price_pico:
         return {"up_to": end, "per_million": _per_million(tier.price_pico)}
     return {"up_to": end, "multiply": format_pico(tier.multiply_pico)}
 
 
-def _per_million(price_pico: Mapping[str, int]) -> Json:
+def _per_million(price_pico: Mapping[str, int]) -> _Json:
     return {meter: format_scaled(pico, PICO_DIGITS - MICRO_DIGITS) for meter, pico in price_pico.items()}
 
 
-def _row(row: PriceRow) -> Json:
+def _row(row: PriceRow) -> _Json:
     return _without_none(
         {
             **{name: getattr(row, name) for name in TEXT_DIMENSIONS},
@@ -152,7 +152,7 @@ def _row(row: PriceRow) -> Json:
     )
 
 
-def _adjustment(adjustment: Adjustment) -> Json:
+def _adjustment(adjustment: Adjustment) -> _Json:
     return _without_none(
         {
             **_scope(adjustment.scope),
@@ -165,7 +165,7 @@ def _adjustment(adjustment: Adjustment) -> Json:
     )
 
 
-def _band(band: TimeBand) -> Json:
+def _band(band: TimeBand) -> _Json:
     return _without_none(
         {
             "timezone": band.timezone,
@@ -180,9 +180,9 @@ def _clock(minutes: int) -> str:
     return f"{minutes // 60:02d}:{minutes % 60:02d}"
 
 
-def _scope(scope: Mapping[str, tuple[str, ...]]) -> Json:
+def _scope(scope: Mapping[str, tuple[str, ...]]) -> _Json:
     return {dimension: list(patterns) for dimension, patterns in scope.items()}
 
 
-def _without_none(body: Json) -> Json:
+def _without_none(body: _Json) -> _Json:
     return {name: value for name, value in body.items() if value is not None}

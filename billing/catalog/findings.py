@@ -8,7 +8,7 @@ WARNING = "warning"
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Finding:
+class CatalogFinding:
     """One problem to repair (``error``) or to review (``warning``), at a line (from 1) of a file."""
 
     file: str
@@ -25,6 +25,6 @@ class Finding:
 class CatalogError(Exception):
     """Raised for a catalogue with errors; ``findings`` holds all of them, sorted by file and line."""
 
-    def __init__(self, findings: Sequence[Finding]) -> None:
-        self.findings: tuple[Finding, ...] = tuple(sorted(findings))
+    def __init__(self, findings: Sequence[CatalogFinding]) -> None:
+        self.findings: tuple[CatalogFinding, ...] = tuple(sorted(findings))
         super().__init__("\n".join(str(finding) for finding in self.findings))

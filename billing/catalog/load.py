@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from billing.catalog import read_book, read_plan
-from billing.catalog.findings import Finding
+from billing.catalog.findings import CatalogFinding
 from billing.catalog.model import Agreement, Catalog, Holidays, Plan, PriceBook, TimeBand
 from billing.catalog.nodes import Node, Pairs, Scalar, no_collections
 from billing.catalog.read_common import read_dates, read_name
@@ -17,7 +17,7 @@ from billing.catalog.source import Fields, Source, catalog_files
 
 _HOLIDAY_REQUIRED, _HOLIDAY_OPTIONAL = ("kind", "name", "off", "work"), ("version",)
 _AGREEMENT_REQUIRED = ("kind", "name", "version", "effective_from", "role", "match", "shares")
-KINDS = ("price_book", "plan", "holidays", "agreement")
+DOCUMENT_KINDS = ("price_book", "plan", "holidays", "agreement")
 
 
 @dataclass(slots=True)
@@ -30,16 +30,16 @@ class _Read:
     agreements: list[Agreement] = field(default_factory=list)
 
 
-def read_folder(folder: Path | str) -> tuple[Catalog, list[Finding]]:
+def read_folder(folder: Path | str) -> tuple[Catalog, list[CatalogFinding]]:
     """Read every ``*.yaml`` and ``*.yml`` file below a folder: return the entries without error, and all findings."""
     root = Path(folder)
     if not root.is_dir():
-        return Catalog(), [Finding(str(folder), 1, "folder", "is not a folder; name a folder of YAML files")]
+        return Catalog(), [CatalogFinding(str(folder), 1, "folder", "is not a folder; name a folder of YAML files")]
     files = catalog_files(root)
     if not files:
-        return Catalog(), [Finding(str(folder), 1, "folder", "has no *.yaml file; add price books and plans")]
+        return Catalog(), [CatalogFinding(str(folder), 1, "folder", "has no *.yaml file; add price books and plans")]
     read = _Read()
-    findings: list[Finding] = []
+    findings: list[CatalogFinding] = []
     with no_collections():
         for path in files:
             source = Source(str(path))
@@ -55,15 +55,15 @@ def _read_entry(source: Source, node: Node, read: _Read) -> None:
     kind = _kind_of(node)
     entry: PriceBook | Plan | Holidays | Agreement
     if kind == "price_book":
-        entry = read_book.read_price_book(Fields(source, node, "", read_book.REQUIRED, read_book.OPTIONAL))
+        entry = read_book.read_price_book(Fields(source, node, "", read_book.BOOK_REQUIRED, read_book.BOOK_OPTIONAL))
     elif kind == "plan":
-        entry = read_plan.read_plan(Fields(source, node, "", read_plan.REQUIRED, read_plan.OPTIONAL))
+        entry = read_plan.read_plan(Fields(source, node, "", read_plan.PLAN_REQUIRED, read_plan.PLAN_OPTIONAL))
     elif kind == "holidays":
         entry = _read_holidays(Fields(source, node, "", _HOLIDAY_REQUIRED, _HOLIDAY_OPTIONAL))
     elif kind == "agreement":
         entry = _read_agreement(Fields(source, node, "", _AGREEMENT_REQUIRED))
     else:
-        source.report(node, "kind", f"is {kind!r}; every document needs a kind, one of {', '.join(KINDS)}")
+        source.report(node, "kind", f"is {kind!r}; every document needs a kind, one of {', '.join(DOCUMENT_KINDS)}")
         return
     if len(source.findings) > before:
         return

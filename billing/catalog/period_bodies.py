@@ -5,7 +5,7 @@ from typing import Any
 
 from billing.catalog.period_rules import ONE_PICO, PeriodRule, Tier
 
-Body = dict[str, Any]
+PeriodBody = dict[str, Any]
 _DEFAULTS: dict[str, int] = {
     "block_units": 0,
     "block_price_pico": 0,
@@ -16,9 +16,9 @@ _DEFAULTS: dict[str, int] = {
 """Numbers of a rule with the values at which they are left out of its body."""
 
 
-def rule_body(rule: PeriodRule) -> Body:
+def rule_body(rule: PeriodRule) -> PeriodBody:
     """Return the body of a rule."""
-    body: Body = {"name": rule.name, "kind": rule.kind, "every": rule.every, "timezone": rule.timezone}
+    body: PeriodBody = {"name": rule.name, "kind": rule.kind, "every": rule.every, "timezone": rule.timezone}
     if rule.count:
         body["count"] = list(rule.count)
     if rule.tiers:
@@ -42,8 +42,8 @@ def rule_of(body: Mapping[str, Any]) -> PeriodRule:
     )
 
 
-def _tier_body(tier: Tier) -> Body:
-    body: Body = {}
+def _tier_body(tier: Tier) -> PeriodBody:
+    body: PeriodBody = {}
     if tier.up_to is not None:
         body["up_to"] = tier.up_to
     if tier.multiply_pico != ONE_PICO:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from schemas.units import PICO_DIGITS
 
-GRADUATED, VOLUME, BLOCKS, COMMITMENT = KINDS = ("graduated", "volume", "blocks", "commitment")
+GRADUATED, VOLUME, BLOCKS, COMMITMENT = PERIOD_KINDS = ("graduated", "volume", "blocks", "commitment")
 EVERY: tuple[str, ...] = ("calendar_month", "week", "day")
 STANDARD_TOKENS = "standard_tokens"
 """Value of ``count`` for a rule that counts standard tokens instead of meters."""

@@ -28,13 +28,13 @@ from billing.catalog.read_common import (
     read_timezone,
 )
 from billing.catalog.read_periods import read_periods
-from billing.catalog.source import INT64_MAX, Fields
+from billing.catalog.source import MAX_INT64, Fields
 from schemas.meters import METERS
 from schemas.units import MICRO_DIGITS, MILLION, PICO_DIGITS, InexactError, divide_half_even, parse_micro
 from schemas.usage import OUTCOMES
 
-REQUIRED = ("kind", "name", "version", "currency", "effective_from", "rows")
-OPTIONAL = ("tax_rate", "standard_token_price", "time_bands", "stacking", "adjustments", "periods", "meters")
+BOOK_REQUIRED = ("kind", "name", "version", "currency", "effective_from", "rows")
+BOOK_OPTIONAL = ("tax_rate", "standard_token_price", "time_bands", "stacking", "adjustments", "periods", "meters")
 _ROW_OPTIONAL = (
     *TEXT_DIMENSIONS,
     "time_band",
@@ -217,7 +217,7 @@ def _plain_micro(text: str | None) -> int | None:
         value = parse_micro(text or "")
     except InexactError:
         return None
-    return value if 0 <= value <= INT64_MAX else None
+    return value if 0 <= value <= MAX_INT64 else None
 
 
 def _read_outcomes(fields: Fields) -> tuple[str, ...]:

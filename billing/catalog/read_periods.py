@@ -7,9 +7,9 @@ fit together.
 from collections.abc import Callable
 
 from billing.catalog.nodes import Node, is_null
-from billing.catalog.period_rules import BLOCKS, EVERY, KINDS, ONE_PICO, STANDARD_TOKENS, PeriodRule, Tier
+from billing.catalog.period_rules import BLOCKS, EVERY, ONE_PICO, PERIOD_KINDS, STANDARD_TOKENS, PeriodRule, Tier
 from billing.catalog.read_common import is_meter_name, read_timezone
-from billing.catalog.source import BALANCE_MAX, Fields
+from billing.catalog.source import MAX_BALANCE, Fields
 from schemas.units import PICO_DIGITS
 
 DEFAULT_TIMEZONE = "Asia/Shanghai"
@@ -42,7 +42,7 @@ def _read_rule(rules: Fields, name: str, known: frozenset[str], read_prices: Rea
     fields = rules.mapping(name, ("kind",), ("every", "timezone", *_EVERY_KEY))
     if not is_meter_name(name):
         rules.fail(name, "is not a name of a period rule; write small letters, digits and '_'")
-    kind = fields.choice("kind", KINDS)
+    kind = fields.choice("kind", PERIOD_KINDS)
     if kind in OF_KIND:
         own = OF_KIND[kind]
         for key in _EVERY_KEY:
@@ -62,7 +62,7 @@ def _read_rule(rules: Fields, name: str, known: frozenset[str], read_prices: Rea
         tiers=_read_tiers(fields, count, read_prices),
         block_units=units,
         block_price_pico=price_pico,
-        amount_pico=fields.scaled("amount", PICO_DIGITS, positive=True, maximum=BALANCE_MAX),
+        amount_pico=fields.scaled("amount", PICO_DIGITS, positive=True, maximum=MAX_BALANCE),
         multiply_pico=_factor(fields, "multiply"),
         overflow_pico=_factor(fields, "overflow_multiply"),
         line=fields.node.line,

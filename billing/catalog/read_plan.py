@@ -4,11 +4,11 @@ from billing.catalog.model import TEXT_DIMENSIONS, Cycle, Members, Overage, Plan
 from billing.catalog.nodes import Node
 from billing.catalog.read_book import read_tax_rate
 from billing.catalog.read_common import read_currency, read_name, read_scope, read_timezone
-from billing.catalog.source import BALANCE_MAX, Fields
+from billing.catalog.source import MAX_BALANCE, Fields
 from schemas.units import FEN_PICO, MICRO_DIGITS, MILLION, PICO_DIGITS
 
-REQUIRED = ("kind", "name", "version", "title", "price", "cycle", "buckets")
-OPTIONAL = (
+PLAN_REQUIRED = ("kind", "name", "version", "title", "price", "cycle", "buckets")
+PLAN_OPTIONAL = (
     "windows",
     "overage",
     "grace_hours",
@@ -25,7 +25,7 @@ CYCLE_KINDS = ("subscription_month", "calendar_month", "days", "once")
 BUCKET_KINDS = ("periodic", "total")
 OVERAGE_KEYS = {"pay_as_you_go": ("cap", "consent"), "block": (), "auto_pack": ("block", "price", "max_packs")}
 CONSENT = ("not_required", "required")
-MOST_PACKS = 1_000
+MAX_PACKS = 1_000
 _TIMEZONE = "Asia/Shanghai"
 
 
@@ -70,7 +70,7 @@ def _read_price(plan: Fields) -> tuple[int, str, int]:
     if "price" not in plan:
         return 0, "", 0
     fields = plan.mapping("price", ("amount", "currency", "tax_rate"))
-    amount_pico = fields.scaled("amount", PICO_DIGITS, maximum=BALANCE_MAX)
+    amount_pico = fields.scaled("amount", PICO_DIGITS, maximum=MAX_BALANCE)
     if amount_pico % FEN_PICO:
         fields.fail("amount", "is finer than 0.01; a fee is charged in whole fen")
     return amount_pico, read_currency(fields), read_tax_rate(fields)
@@ -102,7 +102,7 @@ def _read_bucket(plan: Fields, node: Node, path: str, buckets: int) -> PlanBucke
             fields.fail("fee_share", 'is missing; a plan of several buckets needs one in each, such as "0.5"')
     return PlanBucket(
         unit=fields.text("unit"),
-        amount_micro=fields.scaled("amount", MICRO_DIGITS, positive=True, maximum=BALANCE_MAX),
+        amount_micro=fields.scaled("amount", MICRO_DIGITS, positive=True, maximum=MAX_BALANCE),
         kind=fields.choice("kind", BUCKET_KINDS),
         priority=fields.integer("priority", 0, 100, 1_000_000),
         carry_over_cycles=fields.integer("carry_over_cycles", 0, 0, 1_000),
@@ -124,7 +124,7 @@ def _read_window(plan: Fields, node: Node, path: str) -> Window:
         kind=kind,
         hours=fields.integer("hours", 1, 0, 1_000_000),
         every=fields.choice("every", ("week", "month")),
-        cap_micro=fields.scaled("cap", MICRO_DIGITS, positive=True, maximum=BALANCE_MAX),
+        cap_micro=fields.scaled("cap", MICRO_DIGITS, positive=True, maximum=MAX_BALANCE),
         line=node.line,
     )
 
@@ -141,15 +141,15 @@ def _read_overage(plan: Fields) -> Overage:
         for key in keys:
             if mode != other and key in fields:
                 fields.fail(key, f"has no meaning for mode {mode}; remove it")
-    price_pico = fields.scaled("price", PICO_DIGITS, maximum=BALANCE_MAX)
+    price_pico = fields.scaled("price", PICO_DIGITS, maximum=MAX_BALANCE)
     if price_pico % FEN_PICO:
         fields.fail("price", "is finer than 0.01; a pack is charged in whole fen")
     return Overage(
         mode,
-        block_micro=fields.scaled("block", MICRO_DIGITS, positive=True, maximum=BALANCE_MAX),
+        block_micro=fields.scaled("block", MICRO_DIGITS, positive=True, maximum=MAX_BALANCE),
         price_pico=price_pico,
-        max_packs=fields.integer("max_packs", 1, 0, MOST_PACKS),
-        cap_pico=fields.scaled("cap", PICO_DIGITS, positive=True, maximum=BALANCE_MAX),
+        max_packs=fields.integer("max_packs", 1, 0, MAX_PACKS),
+        cap_pico=fields.scaled("cap", PICO_DIGITS, positive=True, maximum=MAX_BALANCE),
         consent_required=fields.choice("consent", CONSENT) == "required",
     )
 
@@ -162,7 +162,7 @@ def _read_members(plan: Fields) -> Members | None:
         plan.fail("members", "is empty; write seats, cap or both")
     return Members(
         seats=fields.integer("seats", 1, 0, 1_000_000),
-        cap_micro=fields.scaled("cap", MICRO_DIGITS, positive=True, maximum=BALANCE_MAX),
+        cap_micro=fields.scaled("cap", MICRO_DIGITS, positive=True, maximum=MAX_BALANCE),
     )
 
 

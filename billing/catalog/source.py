@@ -9,13 +9,13 @@ from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 
-from billing.catalog.findings import ERROR, Finding
+from billing.catalog.findings import ERROR, CatalogFinding
 from billing.catalog.nodes import Items, Node, Pairs, Scalar, YamlProblem, is_null, read_documents
 from schemas.times import parse_time_us
 from schemas.units import InexactError, format_scaled, parse_scaled
 
-INT64_MAX = 2**63 - 1
-BALANCE_MAX = 10**36
+MAX_INT64 = 2**63 - 1
+MAX_BALANCE = 10**36
 """Greatest amount that a catalogue may put into a balance column (``numeric(38,0)``)."""
 
 
@@ -26,12 +26,12 @@ class Source:
 
     def __init__(self, file: str) -> None:
         self.file = file
-        self.findings: list[Finding] = []
+        self.findings: list[CatalogFinding] = []
 
     def report(self, where: Node | int, key: str, message: str, severity: str = ERROR) -> None:
         """Add a finding at a node or a line."""
         line = where if isinstance(where, int) else where.line
-        self.findings.append(Finding(self.file, line, key, message, severity))
+        self.findings.append(CatalogFinding(self.file, line, key, message, severity))
 
     def documents(self, content: bytes) -> list[Node]:
         """Parse the YAML documents of the file. A parse error becomes a finding and ends the file."""
@@ -190,7 +190,7 @@ class Fields:
             self.fail(key, f"is {value!r}; write one of {', '.join(options)}")
         return value
 
-    def integer_of(self, node: Node, name: str, minimum: int, maximum: int = INT64_MAX) -> int:
+    def integer_of(self, node: Node, name: str, minimum: int, maximum: int = MAX_INT64) -> int:
         """Read a node as an integer in decimal digits."""
         text = node.value if isinstance(node, Scalar) else None
         try:
@@ -202,12 +202,12 @@ class Fields:
             return minimum
         return value
 
-    def integer(self, key: str, minimum: int, default: int = 0, maximum: int = INT64_MAX) -> int:
+    def integer(self, key: str, minimum: int, default: int = 0, maximum: int = MAX_INT64) -> int:
         """Read an integer."""
         node = self._nodes.get(key)
         return default if node is None else self.integer_of(node, self.at(key), minimum, maximum)
 
-    def scaled(self, key: str, digits: int, *, positive: bool = False, maximum: int = INT64_MAX, unit: str = "") -> int:
+    def scaled(self, key: str, digits: int, *, positive: bool = False, maximum: int = MAX_INT64, unit: str = "") -> int:
         """Read a non-negative decimal as an integer of ``10**-digits``.
 
         A finer value is an error; nothing is rounded.
@@ -218,7 +218,7 @@ class Fields:
         return self.scaled_of(node, self.at(key), digits, positive=positive, maximum=maximum, unit=unit)
 
     def scaled_of(
-        self, node: Node, name: str, digits: int, *, positive: bool = False, maximum: int = INT64_MAX, unit: str = ""
+        self, node: Node, name: str, digits: int, *, positive: bool = False, maximum: int = MAX_INT64, unit: str = ""
     ) -> int:
         """Read a node as :meth:`scaled` reads a key."""
         text = node.value if isinstance(node, Scalar) else ""

@@ -5,7 +5,7 @@ The whole list is here. A change that adds support for one of them removes its l
 
 from collections.abc import Iterator
 
-from billing.catalog.findings import Finding
+from billing.catalog.findings import CatalogFinding
 from billing.catalog.model import Catalog, Plan
 
 _REFUSED = "not supported by this version: "
@@ -16,13 +16,13 @@ def refusal(what: str, instead: str) -> str:
     return f"{_REFUSED}{what}; {instead}"
 
 
-def unsupported(catalog: Catalog) -> Iterator[Finding]:
+def unsupported(catalog: Catalog) -> Iterator[CatalogFinding]:
     """Find every use of an unsupported feature."""
     for agreement in catalog.agreements:
-        yield Finding(agreement.file, agreement.line, "kind", refusal("agreements", "take this entry out"))
+        yield CatalogFinding(agreement.file, agreement.line, "kind", refusal("agreements", "take this entry out"))
     for plan in catalog.plans:
         for line, key, what, instead in _of_plan(plan):
-            yield Finding(plan.file, line, key, refusal(what, instead))
+            yield CatalogFinding(plan.file, line, key, refusal(what, instead))
 
 
 def _of_plan(plan: Plan) -> Iterator[tuple[int, str, str, str]]:

@@ -4,7 +4,7 @@
 :mod:`.explain` gives the reasons.
 """
 
-from billing.pricing.adjust import Moment
+from billing.pricing.adjust import PricingMoment
 from billing.pricing.match import Combination, RowIndex, candidates, combination_of, winning_row
 from billing.pricing.rate import (
     Rated,
@@ -21,7 +21,7 @@ from billing.tax import net_of_tax
 
 __all__ = [
     "Combination",
-    "Moment",
+    "PricingMoment",
     "Rated",
     "RatedLine",
     "Rater",

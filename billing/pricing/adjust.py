@@ -19,7 +19,7 @@ from billing.pricing.match import Combination, in_context
 from schemas.units import PICO_DIGITS, divide_half_even
 
 
-class Moment(NamedTuple):
+class PricingMoment(NamedTuple):
     """Time and context of an event: the values that change between requests of one combination and decide a price."""
 
     time_us: int
@@ -40,7 +40,7 @@ def matching_texts(book: PriceBook, combination: Combination) -> tuple[Adjustmen
     return tuple(a for a in book.adjustments if scope_matches(a.scope, dimensions))
 
 
-def moment_fits(book: PriceBook, adjustment: Adjustment, moment: Moment) -> bool:
+def moment_fits(book: PriceBook, adjustment: Adjustment, moment: PricingMoment) -> bool:
     """Return True if a moment lies in one of an adjustment's time bands and in its context band, if it names any."""
     if not in_context(adjustment.context, moment.context_tokens):
         return False

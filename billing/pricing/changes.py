@@ -7,10 +7,10 @@ one event that the row fits, at an instant of its time band and at the low end o
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from billing.catalog import Catalog, Finding, PriceBook, PriceRow
+from billing.catalog import Catalog, CatalogFinding, PriceBook, PriceRow
 from billing.catalog.patterns import ANY
 from billing.catalog.timebands import band_intervals
-from billing.pricing.adjust import Moment
+from billing.pricing.adjust import PricingMoment
 from billing.pricing.match import Combination, RowIndex, first_fitting
 from billing.pricing.rate import unit_prices
 from schemas.times import DAY_US, format_time_us
@@ -20,9 +20,9 @@ _SEARCH_DAYS = 16
 """Days within which a band of weekly hours applies at least once, even after holidays of more than a week."""
 
 
-def price_changes(catalog: Catalog, most_micro: int) -> list[Finding]:
+def price_changes(catalog: Catalog, most_micro: int) -> list[CatalogFinding]:
     """Find prices that rise or fall by more than a factor (1e-6) from one version of a book to the next in force."""
-    findings: list[Finding] = []
+    findings: list[CatalogFinding] = []
     for name in catalog.books:
         versions = sorted(
             (book for book in catalog.price_books if book.name == name),
@@ -34,17 +34,17 @@ def price_changes(catalog: Catalog, most_micro: int) -> list[Finding]:
     return sorted(findings)
 
 
-def _between(before: PriceBook, book: PriceBook, most_micro: int) -> Iterator[Finding]:
+def _between(before: PriceBook, book: PriceBook, most_micro: int) -> Iterator[CatalogFinding]:
     was, now = RowIndex(before), RowIndex(book)
     same_rules = all(getattr(before, name) == getattr(book, name) for name in ("adjustments", "stacking", "time_bands"))
-    seen: set[tuple[Combination, Moment]] = set()
+    seen: set[tuple[Combination, PricingMoment]] = set()
     told: set[tuple[int, str]] = set()
     for of in (book, before):
         moments = {name: _moment_us(of, name, book.effective_from_us) for name in of.time_bands}
         for row in of.rows:
             combination = Combination._make([*map(_sample, row.patterns), row.outcome[0]])
             time_us = moments.get(row.time_band or "", book.effective_from_us)
-            moment = Moment(time_us, row.context[0] if row.context else 0)
+            moment = PricingMoment(time_us, row.context[0] if row.context else 0)
             if (combination, moment) in seen:
                 continue
             seen.add((combination, moment))
@@ -84,10 +84,10 @@ def _finding(
     now: tuple[PriceRow, int],
     meter: str,
     most_micro: int,
-) -> Finding:
+) -> CatalogFinding:
     (old_row, old_pico), (row, price_pico) = was, now
     where = f"{before.label} ({before.file}:{old_row.line})"
-    return Finding(
+    return CatalogFinding(
         book.file,
         row.line,
         f"rows[{row.index}].per_million.{meter}",

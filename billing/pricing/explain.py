@@ -12,7 +12,7 @@ from typing import Any
 from billing.catalog.model import TEXT_DIMENSIONS, Adjustment, PriceBook, PriceRow
 from billing.catalog.patterns import pattern_matches, pattern_rank, row_rank, scope_matches
 from billing.catalog.timebands import band_reason
-from billing.pricing.adjust import Moment, moment_fits
+from billing.pricing.adjust import PricingMoment, moment_fits
 from billing.pricing.explain_prices import explain_prices
 from billing.pricing.match import (
     Combination,
@@ -31,15 +31,15 @@ from schemas.times import format_time_us
 from schemas.units import PICO_DIGITS, format_micro, format_pico, format_scaled
 from schemas.usage import UsageEvent
 
-LOST_MAX = 20
+MAX_LOST = 20
 """Number of losing rows that are listed one by one, best first. Of the others only the number is given."""
 
-Json = dict[str, Any]
+_Json = dict[str, Any]
 
 
 def explain(
     event: UsageEvent, index: RowIndex, counters: Counters = NOTHING_COUNTED, clock: Clock | None = None
-) -> Json:
+) -> _Json:
     """Explain the result of :func:`billing.pricing.rate.rate` for an event and the book of an index.
 
     Keys of the explanation:
@@ -63,7 +63,7 @@ def explain(
     winner = fitting[0] if fitting else None
     lost = [row for row in rows if row is not winner]
     matching = [a for a in book.adjustments if _adjusts(book, a, combination, moment)]
-    told: Json = {
+    told: _Json = {
         "price_book": _book(book),
         "time": format_time_us(event.time_us),
         "combination": combination._asdict(),
@@ -73,8 +73,8 @@ def explain(
         },
         "time_bands": _time_bands(book, rows, combination, event.time_us),
         "row": None if winner is None else _row(winner),
-        "lost": [_row(row) | {"why": _why_lost(book, row, winner, combination, moment)} for row in lost[:LOST_MAX]],
-        "lost_more": max(0, len(lost) - LOST_MAX),
+        "lost": [_row(row) | {"why": _why_lost(book, row, winner, combination, moment)} for row in lost[:MAX_LOST]],
+        "lost_more": max(0, len(lost) - MAX_LOST),
         "other_models": len(book.rows) - len(rows),
         "adjustments": [
             _adjustment(number, adjustment, _why_not(book, adjustment, combination, moment))
@@ -92,7 +92,7 @@ def explain(
     return told
 
 
-def _fits(book: PriceBook, row: PriceRow, combination: Combination, moment: Moment) -> bool:
+def _fits(book: PriceBook, row: PriceRow, combination: Combination, moment: PricingMoment) -> bool:
     return (
         text_fits(row, combination)
         and context_fits(row, moment.context_tokens)
@@ -100,12 +100,12 @@ def _fits(book: PriceBook, row: PriceRow, combination: Combination, moment: Mome
     )
 
 
-def _adjusts(book: PriceBook, adjustment: Adjustment, combination: Combination, moment: Moment) -> bool:
+def _adjusts(book: PriceBook, adjustment: Adjustment, combination: Combination, moment: PricingMoment) -> bool:
     return scope_matches(adjustment.scope, combination._asdict()) and moment_fits(book, adjustment, moment)
 
 
-def _book(book: PriceBook) -> Json:
-    told: Json = {
+def _book(book: PriceBook) -> _Json:
+    told: _Json = {
         "label": book.label,
         "effective_from": format_time_us(book.effective_from_us),
         "currency": book.currency,
@@ -119,9 +119,9 @@ def _book(book: PriceBook) -> Json:
     return told
 
 
-def _row(row: PriceRow) -> Json:
+def _row(row: PriceRow) -> _Json:
     """Return a row by the dimensions that it fixes, as written in the book."""
-    told: Json = {"index": row.index}
+    told: _Json = {"index": row.index}
     if row.line:
         told["line"] = row.line
     told |= {
@@ -137,7 +137,7 @@ def _row(row: PriceRow) -> Json:
 
 
 def _why_lost(
-    book: PriceBook, row: PriceRow, winner: PriceRow | None, combination: Combination, moment: Moment
+    book: PriceBook, row: PriceRow, winner: PriceRow | None, combination: Combination, moment: PricingMoment
 ) -> list[str]:
     """Return every mismatch of a row; if there is none, the first criterion in which the winner is better."""
     why = [
@@ -169,13 +169,13 @@ def _why_lower(row: PriceRow, winner: PriceRow) -> str:
     return "ranks lower"
 
 
-def _time_bands(book: PriceBook, rows: Sequence[PriceRow], combination: Combination, time_us: int) -> list[Json]:
+def _time_bands(book: PriceBook, rows: Sequence[PriceRow], combination: Combination, time_us: int) -> list[_Json]:
     """Return the bands that a row or an adjustment of the combination names, in the order of the book."""
     asked = {row.time_band for row in rows if text_fits(row, combination)}
     for adjustment in book.adjustments:
         if scope_matches(adjustment.scope, combination._asdict()):
             asked.update(adjustment.time_bands)
-    told: list[Json] = []
+    told: list[_Json] = []
     for name, band in book.time_bands.items():
         if name in asked:
             reason = band_reason(band, time_us)
@@ -192,8 +192,8 @@ def _time_bands(book: PriceBook, rows: Sequence[PriceRow], combination: Combinat
     return told
 
 
-def _adjustment(number: int, adjustment: Adjustment, why_not: list[str]) -> Json:
-    told: Json = {"index": number}
+def _adjustment(number: int, adjustment: Adjustment, why_not: list[str]) -> _Json:
+    told: _Json = {"index": number}
     if adjustment.line:
         told["line"] = adjustment.line
     told |= {"multiply": format_scaled(adjustment.multiply_pico, PICO_DIGITS), "reason": adjustment.reason}
@@ -203,7 +203,7 @@ def _adjustment(number: int, adjustment: Adjustment, why_not: list[str]) -> Json
     return told | ({"why": why_not} if why_not else {})
 
 
-def _why_not(book: PriceBook, adjustment: Adjustment, combination: Combination, moment: Moment) -> list[str]:
+def _why_not(book: PriceBook, adjustment: Adjustment, combination: Combination, moment: PricingMoment) -> list[str]:
     dimensions = combination._asdict()
     why = [
         f"{name} {dimensions[name]!r} does not match {' or '.join(map(repr, patterns))}"

@@ -24,12 +24,12 @@ from schemas.units import (
 )
 from schemas.usage import UsageEvent
 
-Json = dict[str, Any]
+_Json = dict[str, Any]
 
 
 def explain_prices(
     event: UsageEvent, prices: RowPrices, counters: Counters, clock: Clock | None
-) -> tuple[list[Json], list[Json]]:
+) -> tuple[list[_Json], list[_Json]]:
     """Return every part of an event with its price, and every counter before and after it.
 
     If a meter has no price, or the period is no longer counted, the parts are the meters that the row prices, at the
@@ -46,10 +46,10 @@ def explain_prices(
     return [_price(prices, part) for part in parts], [_counted(prices, item, parts) for item in counted]
 
 
-def _counted(prices: RowPrices, item: Counted, parts: Sequence[Part]) -> Json:
+def _counted(prices: RowPrices, item: Counted, parts: Sequence[Part]) -> _Json:
     """Return a period rule with its period, its tiers, and its counter before and after the event."""
     rule = item.rule
-    told: Json = {"name": rule.name, "kind": rule.kind}
+    told: _Json = {"name": rule.name, "kind": rule.kind}
     if rule.line:
         told["line"] = rule.line
     told |= {"every": rule.every, "timezone": rule.timezone, "first_day": item.period.first_day}
@@ -70,10 +70,10 @@ def _counted(prices: RowPrices, item: Counted, parts: Sequence[Part]) -> Json:
     return told | {"counted_before": format_micro(item.before.used), "counted_after": format_micro(after.used)}
 
 
-def _tiers(rule: PeriodRule) -> list[Json]:
-    told: list[Json] = []
+def _tiers(rule: PeriodRule) -> list[_Json]:
+    told: list[_Json] = []
     for tier in rule.tiers:
-        of: Json = {"up_to": None if tier.up_to is None else str(tier.up_to)}
+        of: _Json = {"up_to": None if tier.up_to is None else str(tier.up_to)}
         if tier.price_pico:
             of["per_million"] = {meter: format_scaled(price, MICRO_DIGITS) for meter, price in tier.price_pico.items()}
         else:
@@ -86,11 +86,11 @@ def _factor(factor_pico: int) -> str:
     return format_scaled(factor_pico, PICO_DIGITS)
 
 
-def _price(prices: RowPrices, part: Part) -> Json:
+def _price(prices: RowPrices, part: Part) -> _Json:
     """Return the steps of one part from list price to amount."""
     book, row = prices.book, prices.row
     meter = part.meter
-    told: Json = {"meter": meter, "quantity": part.quantity}
+    told: _Json = {"meter": meter, "quantity": part.quantity}
     if meter == BLOCKS_LINE:
         priced, list_pico = meter, prices.block_list_pico
         coefficient_micro, origin = 0, "none: the units in a block have theirs"

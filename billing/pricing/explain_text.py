@@ -6,7 +6,7 @@ Decides nothing: every figure comes from the rated line or from :func:`billing.p
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-Json = Mapping[str, Any]
+_Json = Mapping[str, Any]
 _DIMENSIONS = {
     "model": "模型",
     "hardware_tier": "算力档",
@@ -19,12 +19,12 @@ _DIMENSIONS = {
 _PERIOD_KINDS = {"graduated": "阶梯", "volume": "总量", "blocks": "整包", "commitment": "承诺消费"}
 
 
-def explain_as_text(line: Json) -> str:
+def explain_as_text(line: _Json) -> str:
     """Return a line of ``tokenbill rate --explain`` as text, one fact per line, ending with a newline."""
     return "\n".join(_lines(line)) + "\n"
 
 
-def _lines(line: Json) -> Iterator[str]:
+def _lines(line: _Json) -> Iterator[str]:
     source = "an unknown source" if line["source"] is None else f"source (来源) {line['source']}"
     yield f"event (话单) {'without id' if line['id'] is None else line['id']} of {source}"
     if "account" in line:
@@ -39,7 +39,7 @@ def _lines(line: Json) -> Iterator[str]:
     yield from _result(line, told)
 
 
-def _event(told: Json) -> Iterator[str]:
+def _event(told: _Json) -> Iterator[str]:
     book = told["price_book"]
     where = f", {book['file']}:{book['line']}" if "file" in book else ""
     yield f"  price book (价目表) {book['label']}, in force (生效) from {book['effective_from']}{where}"
@@ -53,7 +53,7 @@ def _event(told: Json) -> Iterator[str]:
         yield f"  time band (时段) {band['name']}: {inside}, {band['local_time']} in {band['timezone']}; {band['why']}"
 
 
-def _rows(told: Json) -> Iterator[str]:
+def _rows(told: _Json) -> Iterator[str]:
     file = told["price_book"].get("file", "")
     if told["row"] is None:
         yield "  no row matches (无匹配价格行)"
@@ -69,7 +69,7 @@ def _rows(told: Json) -> Iterator[str]:
         yield f"  {_count(told['other_models'], 'row')} of other models (其他模型)"
 
 
-def _row_text(row: Json, file: str) -> str:
+def _row_text(row: _Json, file: str) -> str:
     fixed = [f"{name} {_value(value)}" for name, value in row.items() if name not in ("index", "line", "why")]
     where = f" ({file}:{row['line']})" if file and "line" in row else ""
     return f"rows[{row['index']}]{where} {', '.join(fixed) or 'for everything'}"
@@ -81,7 +81,7 @@ def _value(value: object) -> str:
     return str(value)
 
 
-def _adjustments(told: Json) -> Iterator[str]:
+def _adjustments(told: _Json) -> Iterator[str]:
     if not told["adjustments"]:
         return
     yield f"  adjustments (调价) in order, stacking (叠加方式) {told['price_book']['stacking']}:"
@@ -91,7 +91,7 @@ def _adjustments(told: Json) -> Iterator[str]:
         yield f"    {adjustment['index']}: × {adjustment['multiply']}{on}, {adjustment['reason']}: {verdict}"
 
 
-def _periods(told: Json) -> Iterator[str]:
+def _periods(told: _Json) -> Iterator[str]:
     for rule in told.get("periods", ()):
         yield (
             f"  period rule (周期计价) {rule['name']}, {rule['kind']} ({_PERIOD_KINDS[rule['kind']]}): "
@@ -119,7 +119,7 @@ def _periods(told: Json) -> Iterator[str]:
         )
 
 
-def _prices(told: Json) -> Iterator[str]:
+def _prices(told: _Json) -> Iterator[str]:
     currency = told["price_book"]["currency"]
     if told["prices"]:
         yield f"  prices (单价) in {currency} per million, tax included (含税):"
@@ -143,12 +143,12 @@ def _prices(told: Json) -> Iterator[str]:
         )
 
 
-def _result(line: Json, told: Json | None) -> Iterator[str]:
+def _result(line: _Json, told: _Json | None) -> Iterator[str]:
     if "rejected" in line:
         yield f"  rejected (拒收) {line['rejected']['reason']}: {line['rejected']['detail']}"
         return
     if told is not None and "minimum_charge" in told:
-        added: Sequence[Json] = [item for item in line["lines"] if item["meter"] == "minimum_charge"]
+        added: Sequence[_Json] = [item for item in line["lines"] if item["meter"] == "minimum_charge"]
         missing = f"{added[0]['amount']} was missing and is added" if added else "reached"
         yield f"  minimum charge (最低收费) {told['minimum_charge']} {line['currency']}: {missing}"
     yield f"  amount (金额) {line['amount']} {line['currency']}, without tax (不含税) {line['net']}"

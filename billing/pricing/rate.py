@@ -15,8 +15,8 @@ from billing.accounts.extras import Counter
 from billing.catalog.model import MINIMUM_CHARGE, Adjustment, PriceBook, PriceRow
 from billing.catalog.period_calendar import Period
 from billing.catalog.period_rules import ONE_PICO
-from billing.catalog.source import INT64_MAX
-from billing.pricing.adjust import Moment, is_momentary, matching_texts, moment_fits
+from billing.catalog.source import MAX_INT64
+from billing.pricing.adjust import PricingMoment, is_momentary, matching_texts, moment_fits
 from billing.pricing.match import Combination, RowIndex, candidates, combination_of, first_fitting
 from billing.pricing.period_prices import NOTHING_COUNTED, Clock, Counted, Counters, split
 from billing.pricing.row_prices import RowPrices, UnitPrices, prices_after
@@ -68,7 +68,9 @@ class Rated:
         return {counted.key: counted.after for counted in self.counted if counted.after is not None}
 
 
-def unit_prices(book: PriceBook, row: PriceRow, combination: Combination, moment: Moment | None = None) -> UnitPrices:
+def unit_prices(
+    book: PriceBook, row: PriceRow, combination: Combination, moment: PricingMoment | None = None
+) -> UnitPrices:
     """Return the unit prices of a row for a combination at a moment: adjusted prices and coefficients.
 
     Raises:
@@ -98,7 +100,7 @@ def fixed_prices(book: PriceBook, combination: Combination, index: RowIndex | No
 
 
 def moment_prices(
-    book: PriceBook, combination: Combination, moment: Moment, index: RowIndex | None = None
+    book: PriceBook, combination: Combination, moment: PricingMoment, index: RowIndex | None = None
 ) -> UnitPrices | None:
     """Return the unit prices of a combination at a moment; None if each event needs :func:`rate`.
 
@@ -137,9 +139,9 @@ def rate(
     return apply_prices(event, RowPrices(book, row, matching), counters, clock or Clock(event.time_us))
 
 
-def moment_of(event: UsageEvent) -> Moment:
+def moment_of(event: UsageEvent) -> PricingMoment:
     """Return the time and the context of an event."""
-    return Moment(event.time_us, context_tokens(event.counts))
+    return PricingMoment(event.time_us, context_tokens(event.counts))
 
 
 def no_row(event: UsageEvent, book: PriceBook) -> Refusal:
@@ -199,12 +201,12 @@ def _sum_up(
         missing_pico = row.minimum_charge_pico - amount_pico
         lines.append(RatedLine(MINIMUM_CHARGE, 1, missing_pico, missing_pico, 0))
         amount_pico = row.minimum_charge_pico
-    if amount_pico > INT64_MAX:
-        return event.refuse("overflow", f"costs {format_pico(amount_pico)}, more than {format_pico(INT64_MAX)}")
-    if standard_micro > INT64_MAX:
+    if amount_pico > MAX_INT64:
+        return event.refuse("overflow", f"costs {format_pico(amount_pico)}, more than {format_pico(MAX_INT64)}")
+    if standard_micro > MAX_INT64:
         return event.refuse(
             "overflow",
-            f"uses {format_micro(standard_micro)} standard tokens, more than {format_micro(INT64_MAX)}",
+            f"uses {format_micro(standard_micro)} standard tokens, more than {format_micro(MAX_INT64)}",
         )
     net_pico = net_of_tax(amount_pico, book.tax_rate_micro)
     units_micro = {unit: _unit_need(event, coefficients) for unit, coefficients in row.units.items()}
@@ -274,7 +276,7 @@ class Rater:
         return prices
 
     def _look_up(self, combination: Combination) -> _Known:
-        if len(self._known) >= _KNOWN_MAX:
+        if len(self._known) >= _MAX_KNOWN:
             self._known.clear()
         adjustments = matching_texts(self.book, combination)
         known = _Known(self.index.candidates(combination), adjustments, any(map(is_momentary, adjustments)))
@@ -295,7 +297,7 @@ class Raters:
         return rater
 
 
-_KNOWN_MAX = 65_536  # bounds memory if a worker sends ever new site names
+_MAX_KNOWN = 65_536  # bounds memory if a worker sends ever new site names
 
 
 def rated_as_json(event: UsageEvent, rated: Rated | Refusal) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 from billing.accounts.account import Account
 from billing.catalog.model import Catalog, Plan, PlanKey, PriceBook
-from billing.catalog.source import INT64_MAX
+from billing.catalog.source import MAX_INT64
 from billing.pricing.match import combination_of
 from billing.pricing.rate import Rated, Raters
 from schemas.refusals import Refusal
@@ -49,4 +49,4 @@ class Tariff:
                 return None
             amount_pico += count * unit[0]
             standard_micro += count * unit[1]
-        return (amount_pico, standard_micro) if max(amount_pico, standard_micro) <= INT64_MAX else None
+        return (amount_pico, standard_micro) if max(amount_pico, standard_micro) <= MAX_INT64 else None

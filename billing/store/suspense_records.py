@@ -144,7 +144,7 @@ def shown(database: Database, place: RecordPlace) -> tuple[Listed, Kept] | None:
     return None if found is None or kept is None else (read_listed(found), read_kept(kept))
 
 
-class Resubmission:
+class ResubmissionTransaction:
     """One transaction that finds records, stays open while they are sent, and stores where they were sent.
 
     Only one resubmission runs at a time in a database. A record that was sent, but whose resubmission was not stored

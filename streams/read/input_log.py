@@ -15,8 +15,8 @@ from confluent_kafka import OFFSET_END, Consumer, KafkaException, Message, Topic
 
 from billing.commits.input_batch import PlainRecord, PositionMove
 from schemas.topics import INPUT_TOPICS
-from streams.errors import LogTooLong, LogTooShort
 from streams.kafka_clients import input_log_reader
+from streams.stream_errors import LogTooLong, LogTooShort
 
 _ANSWER_SECONDS = 10.0
 _AT_ONCE = 5_000

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 
-from streams.errors import ReadbackTimeout
 from streams.kafka_clients import whole_topic_reader
+from streams.stream_errors import ReadbackTimeout
 
 
 def read_topic(

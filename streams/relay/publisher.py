@@ -22,8 +22,8 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.util import calc_crc32c
 
 from billing.commits.outbox_frames import split_batches
-from streams.errors import PublisherFailed, PublisherFenced
 from streams.kafka_clients import transactional_producer
+from streams.stream_errors import PublisherFailed, PublisherFenced
 
 log = logging.getLogger("tokenbill.publisher")
 

@@ -24,10 +24,10 @@ from billing.commits.commit_record import OutboxRow
 from billing.commits.outbox_frames import Frame, unpack_frames
 from billing.errors import DatabaseDown
 from schemas.topics import FORWARD_TOPIC, OUTPUT_TOPICS
-from streams.errors import PublisherFailed, PublisherFenced, RelayFenced
 from streams.kafka_clients import input_producer, offset_reader
 from streams.relay.publisher import Publisher
 from streams.relay.relay_metrics import RelayMetrics
+from streams.stream_errors import PublisherFailed, PublisherFenced, RelayFenced
 
 log = logging.getLogger("tokenbill.relay")
 

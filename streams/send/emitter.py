@@ -17,8 +17,8 @@ from confluent_kafka import KafkaError, KafkaException, Message
 
 from schemas.routing import partition_of
 from schemas.topics import USAGE_TOPIC
-from streams.errors import DeliveryFailed
 from streams.kafka_clients import input_producer
+from streams.stream_errors import DeliveryFailed
 
 JSON_HEADERS = [("content-type", b"application/cloudevents+json")]
 _FLUSH_SECONDS = 60.0

@@ -9,15 +9,15 @@ from collections.abc import Sequence
 
 from confluent_kafka import KafkaError, KafkaException, Message
 
-from billing.suspense import Resubmission
+from billing.suspense import ResubmittedRecord
 from schemas.topics import USAGE_TOPIC
-from streams.errors import DeliveryFailed
 from streams.kafka_clients import resubmit_producer
+from streams.stream_errors import DeliveryFailed
 
 RESUBMIT_ACK_SECONDS = 30
 
 
-def send_again(kafka: str, records: Sequence[Resubmission]) -> list[int | DeliveryFailed]:
+def send_again(kafka: str, records: Sequence[ResubmittedRecord]) -> list[int | DeliveryFailed]:
     """Send records in order and wait; return for each its offset, or the reason why Kafka did not acknowledge it.
 
     A record that was not acknowledged may still have been written.

@@ -12,8 +12,8 @@ from typing import Any
 from confluent_kafka import KafkaError, Message
 
 from schemas.topics import COMMAND_TOPIC
-from streams.errors import DeliveryFailed
 from streams.kafka_clients import input_producer
+from streams.stream_errors import DeliveryFailed
 
 _FLUSH_SECONDS = 60.0
 

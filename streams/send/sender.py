@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from streams.errors import DeliveryFailed
 from streams.kafka_clients import request_producer
+from streams.stream_errors import DeliveryFailed
 
 log = logging.getLogger("tokenbill.sender")
 

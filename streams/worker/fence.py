@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from billing.commits.input_batch import InputBatch
 from schemas.topics import COMMAND_FORWARDED_TOPIC, COMMAND_TOPIC, USAGE_FORWARDED_TOPIC, USAGE_TOPIC
-from streams.errors import BrokerDown
+from streams.stream_errors import BrokerDown
 from streams.worker.intake import InputPartition, Intake, Log
 from streams.worker.worker_metrics import WorkerMetrics
 

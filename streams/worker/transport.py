@@ -28,8 +28,8 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
 from billing.calculator.core_records import PackedRecords
-from streams.errors import BrokerDown
 from streams.kafka_clients import fetch_consumer
+from streams.stream_errors import BrokerDown
 from streams.worker import fetched
 from streams.worker.intake import Batch, InputPartition, joined
 

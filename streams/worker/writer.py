@@ -22,7 +22,7 @@ from billing.commits.input_batch import InputBatch
 from billing.errors import CatalogMoved, DatabaseDown
 from schemas.times import HOUR_US
 from schemas.topics import INPUT_TOPICS
-from streams.errors import LogBroken
+from streams.stream_errors import LogBroken
 from streams.worker.fence import CommandFence, log_ends
 from streams.worker.intake import Batch, InputPartition, Intake, Log, Offered
 from streams.worker.worker_metrics import WorkerMetrics

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from billing.errors import DatabaseDown, Fenced
 from schemas.topics import INPUT_TOPICS
-from streams.errors import BrokerDown, FencedWhileAssigned, InputTopicsSplit, LogBroken
+from streams.stream_errors import BrokerDown, FencedWhileAssigned, InputTopicsSplit, LogBroken
 from streams.worker.intake import Batch, InputPartition, Log
 from streams.worker.worker_metrics import WorkerMetrics
 from streams.worker.writer import EngineMaker, PartitionWriter, WriterSettings, WriterStore

@@ -32,9 +32,9 @@ from billing.store.store import Store
 from schemas.routing import partition_of
 from schemas.times import format_time_us
 from schemas.topics import COMMAND_TOPIC, REJECTED_TOPIC, USAGE_TOPIC
-from streams.errors import ReadbackTimeout
 from streams.kafka_clients import input_producer
 from streams.read.readback import read_topic
+from streams.stream_errors import ReadbackTimeout
 from tokenbill import stack
 from tokenbill.demo.consumer import read_balances, records_in
 from tokenbill.demo.demo_sums import committed_sums

@@ -7,7 +7,7 @@ import pytest
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from schemas.topics import BALANCE_TOPIC, COMMAND_TOPIC, RATED_TOPIC, USAGE_TOPIC
-from streams.errors import TopicMismatch
+from streams.stream_errors import TopicMismatch
 from streams.topic_setup import ensure_topics, partition_count
 
 MakeTopics = Callable[[int], str]

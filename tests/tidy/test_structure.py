@@ -65,6 +65,14 @@ def test_no_two_modules_have_one_file_name() -> None:
     assert defined_twice(names) == []
 
 
+def test_no_two_public_classes_have_one_name() -> None:
+    assert defined_twice((name, where) for where, text in SOURCES.items() for name in public_classes(text)) == []
+
+
+def test_no_public_constant_has_two_meanings() -> None:
+    assert defined_twice((name, where) for where, text in SOURCES.items() for name in public_constants(text)) == []
+
+
 def test_names_defined_twice_are_canaries() -> None:
     one, two = "class A: ...\nBb = dict[str, int]\nC = 1\nD: int = 2\n", "class Bb: ...\nC, E = 3, 4\n_A = A = 5\n"
     sources = {"one": one, "two": two}

@@ -21,8 +21,8 @@ from schemas.routing import partition_of
 from schemas.schema_documents import Schema, event_schema
 from schemas.topics import USAGE_TOPIC
 from schemas.usage import USAGE_TYPE, UsageData, UsageEvent, parse_usage
-from streams.errors import DeliveryFailed
 from streams.send.sender import Outgoing
+from streams.stream_errors import DeliveryFailed
 from tokenbill.api.context import ApiContext, Shared
 from tokenbill.api.http.answers import json_answer
 from tokenbill.api.http.auth import Caller, needs

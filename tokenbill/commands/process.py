@@ -11,7 +11,7 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 
 from billing.calculator.interface import Calculator
-from streams.errors import TopicMismatch
+from streams.stream_errors import TopicMismatch
 from streams.topic_setup import partition_count
 from tokenbill.stack.config import DATABASE_VARIABLE, KAFKA_VARIABLE
 from tokenbill.stack.info import info

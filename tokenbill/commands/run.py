@@ -13,7 +13,7 @@ from billing.catalog.model import Catalog
 from billing.commits.commit_record import PartitionState
 from billing.engine.partition_engine import PartitionEngine
 from billing.store.store import Store
-from streams.errors import TopicMismatch
+from streams.stream_errors import TopicMismatch
 from tokenbill.commands.process import (
     calculator_class,
     keep_freed_memory,

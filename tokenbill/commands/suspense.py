@@ -16,7 +16,15 @@ import click
 from billing.store import suspense_records as stored
 from billing.store.database import Database
 from billing.store.published_catalog import read_catalog
-from billing.suspense import RecordPlace, Resubmission, as_it_was, held_object, listed_object, parse_place, repaired
+from billing.suspense import (
+    RecordPlace,
+    ResubmittedRecord,
+    as_it_was,
+    held_object,
+    listed_object,
+    parse_place,
+    repaired,
+)
 from schemas.refusal_codes import REASONS
 from schemas.refusals import Refusal
 from schemas.topics import USAGE_TOPIC
@@ -177,7 +185,7 @@ def _resubmit_places(
 ) -> None:
     declared = read_catalog(database)[1].declared_meters()
     with database.transaction() as connection:
-        resubmission = stored.Resubmission(connection)
+        resubmission = stored.ResubmissionTransaction(connection)
         partitions = resubmission.partitions()
         found = list(resubmission.places(wanted))
         known = {kept.held.place for kept in found}
@@ -204,7 +212,7 @@ def _resubmit_all(database: Database, kafka: str, wanted: stored.Wanted, by: str
     commits: dict[int, int] | None = None
     while True:
         with database.transaction() as connection:
-            resubmission = stored.Resubmission(connection)
+            resubmission = stored.ResubmissionTransaction(connection)
             # An event rejected again meanwhile is a new row beyond these commits; the next run may send it.
             commits = resubmission.commits() if commits is None else commits
             found = resubmission.page(wanted, commits, after)
@@ -220,10 +228,10 @@ def _resubmit_all(database: Database, kafka: str, wanted: stored.Wanted, by: str
 
 
 def _send(
-    resubmission: stored.Resubmission,
+    resubmission: stored.ResubmissionTransaction,
     kafka: str,
     found: Sequence[stored.Kept],
-    outgoing: Sequence[Resubmission],
+    outgoing: Sequence[ResubmittedRecord],
     repair: bytes | None,
     by: str,
 ) -> tuple[list[tuple[stored.Kept, RecordPlace]], list[str]]:

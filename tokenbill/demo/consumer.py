@@ -11,9 +11,9 @@ from typing import Any
 from confluent_kafka import KafkaException, TopicPartition
 
 from schemas.topics import BALANCE_TOPIC, RATED_TOPIC, REJECTED_TOPIC
-from streams.errors import ReadbackTimeout
 from streams.kafka_clients import offset_reader
 from streams.read.readback import read_topic
+from streams.stream_errors import ReadbackTimeout
 from tokenbill.demo.patience import Say, retry
 
 AWAY = (KafkaException, ReadbackTimeout)

@@ -23,8 +23,8 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 
 from schemas.times import DAY_US, MINUTE_US, format_time_us
-from streams.errors import DeliveryFailed
 from streams.send.emitter import Emitter
+from streams.stream_errors import DeliveryFailed
 from tokenbill.demo.faults import FAULTS, UNREADABLE
 from tokenbill.demo.trace import built_in_sizes, read_trace
 from tokenbill.demo.traffic import DEMO_LATE_US, TRAFFIC_KINDS, account_name, make_shapes, popularity

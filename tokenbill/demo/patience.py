@@ -9,7 +9,7 @@ from typing import TypeVar
 from tokenbill.user_errors import UserError
 
 PATIENCE_SECONDS = 180.0
-_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.25, 3.0
+_FIRST_WAIT_SECONDS, _MAX_WAIT_SECONDS = 0.25, 3.0
 _SILENT_SECONDS = 2.0
 
 _T = TypeVar("_T")
@@ -44,4 +44,4 @@ def retry(
             if lasting > _SILENT_SECONDS:
                 say(f"{what} does not answer ({why}), trying again")
             time.sleep(wait)
-            wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
+            wait = min(2 * wait, _MAX_WAIT_SECONDS)

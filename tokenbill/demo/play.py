@@ -21,8 +21,8 @@ from billing.store.proofs.audit import audit
 from billing.store.proofs.committed_sums import CommittedSums
 from billing.store.store import Store
 from schemas.topics import USAGE_TOPIC
-from streams.errors import DeliveryFailed
 from streams.send.send_commands import send_commands
+from streams.stream_errors import DeliveryFailed
 from tokenbill import stack
 from tokenbill.demo import traffic
 from tokenbill.demo.consumer import read_balances, read_rated, read_rejected, records_in

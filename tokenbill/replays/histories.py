@@ -27,8 +27,8 @@ from billing.store.database import Database
 from billing.store.past_commits import decisions
 from billing.store.store import Store
 from schemas.refusals import Refusal
-from streams.errors import LogTooLong, LogTooShort
 from streams.read.input_log import InputLog
+from streams.stream_errors import LogTooLong, LogTooShort
 from streams.topic_setup import partition_count
 from tokenbill.replays import MAX_RECORDS
 

@@ -23,8 +23,8 @@ from billing.store.past_commits import decisions
 from schemas.json_text import dump_json
 from schemas.routing import partition_of
 from schemas.times import format_time_us
-from streams.errors import LogTooLong, LogTooShort
 from streams.read.input_log import InputLog
+from streams.stream_errors import LogTooLong, LogTooShort
 from streams.topic_setup import partition_count
 from tokenbill.replays import MAX_RECORDS
 

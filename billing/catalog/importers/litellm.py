@@ -23,7 +23,7 @@ from schemas.fields import show
 from schemas.meters import METERS
 
 BOOK = "litellm"
-CURRENCY = "USD"
+LITELLM_CURRENCY = "USD"
 DEFAULT_EFFECTIVE_FROM = "1970-01-01T00:00:00Z"
 
 TEMPLATE = "a template or a rule, not a model"
@@ -100,7 +100,7 @@ def import_price_map(text: str, effective_from: str = DEFAULT_EFFECTIVE_FROM, ve
     book = BookText(
         name=BOOK,
         version=version,
-        currency=CURRENCY,
+        currency=LITELLM_CURRENCY,
         effective_from=effective_from,
         rows=tuple(rows),
         meters=tuple(sorted(meters)),

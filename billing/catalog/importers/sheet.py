@@ -14,7 +14,7 @@ from decimal import Decimal
 
 from billing.catalog.importers import sheet_columns as columns
 from billing.catalog.importers.sheet_cells import BadCell, Sheet, SheetError, SheetProblem
-from billing.catalog.importers.sheet_columns import Column, Unit
+from billing.catalog.importers.sheet_columns import SheetColumn, Unit
 from billing.catalog.importers.values import BookText, RowText, plain, times
 from billing.catalog.model import TEXT_DIMENSIONS
 from billing.catalog.timebands import zone_of
@@ -27,7 +27,7 @@ _COUNT = re.compile(r"0|[1-9][0-9]{0,17}", re.ASCII)
 _DATE = re.compile(r"([0-9]{4})[-/年]([0-9]{1,2})[-/月]([0-9]{1,2})日?", re.ASCII)
 _RANK = {meter: rank for rank, meter in enumerate(METERS)}
 Dimensions = tuple[tuple[str, str], ...]
-Context = tuple[int, int | None] | None
+SheetContext = tuple[int, int | None] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class _Price:
     """One price and the row it is from."""
 
     dimensions: Dimensions
-    context: Context
+    context: SheetContext
     meter: str
     per_million: str
     effective_from: str
@@ -96,10 +96,10 @@ def import_sheet(sheet: Sheet, options: SheetOptions) -> tuple[BookText, ...]:
     return tuple(_versions(options, currency, prices))
 
 
-def _headers(reader: _Reader) -> tuple[Column, ...]:
+def _headers(reader: _Reader) -> tuple[SheetColumn, ...]:
     """Return the columns by their headers, and record every error."""
     number, cells = reader.sheet.rows[0]
-    found: list[Column] = []
+    found: list[SheetColumn] = []
     for index, cell in enumerate(cells):
         if isinstance(cell, BadCell):
             reader.fail(number, index, cell.problem)
@@ -116,7 +116,7 @@ def _headers(reader: _Reader) -> tuple[Column, ...]:
     return tuple(found)
 
 
-def _check_columns(reader: _Reader, number: int, found: list[Column]) -> None:
+def _check_columns(reader: _Reader, number: int, found: list[SheetColumn]) -> None:
     """Record missing and contradictory columns."""
     roles = {column.role for column in found}
     meters = [column for column in found if column.meter]
@@ -134,7 +134,9 @@ def _check_columns(reader: _Reader, number: int, found: list[Column]) -> None:
         reader.fail(number, price.index, f"the unit of the price is said {given}; say once {columns.UNIT_HELP}")
 
 
-def _texts(reader: _Reader, number: int, cells: tuple[str | BadCell, ...], known: tuple[Column, ...]) -> dict[int, str]:
+def _texts(
+    reader: _Reader, number: int, cells: tuple[str | BadCell, ...], known: tuple[SheetColumn, ...]
+) -> dict[int, str]:
     """Return the text of each known column of a row. Content in any other cell is an error."""
     texts: dict[int, str] = {}
     indexes = {column.index for column in known}
@@ -148,7 +150,9 @@ def _texts(reader: _Reader, number: int, cells: tuple[str | BadCell, ...], known
     return texts
 
 
-def _row_prices(reader: _Reader, number: int, texts: Mapping[int, str], known: tuple[Column, ...]) -> Iterator[_Price]:
+def _row_prices(
+    reader: _Reader, number: int, texts: Mapping[int, str], known: tuple[SheetColumn, ...]
+) -> Iterator[_Price]:
     """Yield the prices of a row."""
     by_role = {column.role: column for column in known if column.role}
 
@@ -184,7 +188,7 @@ def _row_prices(reader: _Reader, number: int, texts: Mapping[int, str], known: t
             yield _Price(dimensions, context, meter, price, begins, source, number)
 
 
-def _unit(reader: _Reader, number: int, by_role: Mapping[str, Column], text: str) -> Unit | None:
+def _unit(reader: _Reader, number: int, by_role: Mapping[str, SheetColumn], text: str) -> Unit | None:
     in_header = by_role[columns.PRICE].unit
     if in_header is not None:
         return in_header
@@ -195,7 +199,7 @@ def _unit(reader: _Reader, number: int, by_role: Mapping[str, Column], text: str
 
 
 def _per_million(
-    reader: _Reader, number: int, column: Column, meter: str, written: str, unit: Unit | None
+    reader: _Reader, number: int, column: SheetColumn, meter: str, written: str, unit: Unit | None
 ) -> str | None:
     """Return a price in currency per million units; None, with an error recorded, if it is wrong."""
     if unit is None:
@@ -216,7 +220,7 @@ def _per_million(
 
 
 def _context(
-    reader: _Reader, number: int, by_role: Mapping[str, Column], low: str, high: str
+    reader: _Reader, number: int, by_role: Mapping[str, SheetColumn], low: str, high: str
 ) -> tuple[int, int | None] | None:
     """Return the context band of a row: from (included) to (excluded), open if "to" is empty."""
     if not low and not high:
@@ -231,7 +235,7 @@ def _context(
     return (first, end)
 
 
-def _effective_from(reader: _Reader, number: int, by_role: Mapping[str, Column], text: str) -> str:
+def _effective_from(reader: _Reader, number: int, by_role: Mapping[str, SheetColumn], text: str) -> str:
     """Return the beginning of a row as RFC 3339. A date begins at midnight in the time zone of the sheet."""
     column = by_role[columns.EFFECTIVE_FROM].index if columns.EFFECTIVE_FROM in by_role else None
     if not text:
@@ -274,7 +278,7 @@ def _versions(options: SheetOptions, currency: str, prices: list[_Price]) -> Ite
     """Yield a version for each time at which a price begins, with every price in force then."""
     begins = {parse_time_us(price.effective_from): price.effective_from for price in prices}
     for number, time_us in enumerate(sorted(begins)):
-        rows: dict[tuple[Dimensions, Context], dict[str, _Price]] = {}
+        rows: dict[tuple[Dimensions, SheetContext], dict[str, _Price]] = {}
         in_force = [price for price in prices if parse_time_us(price.effective_from) <= time_us]
         for price in sorted(in_force, key=lambda price: parse_time_us(price.effective_from)):
             rows.setdefault((price.dimensions, price.context), {})[price.meter] = price
@@ -289,7 +293,7 @@ def _versions(options: SheetOptions, currency: str, prices: list[_Price]) -> Ite
         )
 
 
-def _row(dimensions: Dimensions, context: Context, prices: Mapping[str, _Price]) -> RowText:
+def _row(dimensions: Dimensions, context: SheetContext, prices: Mapping[str, _Price]) -> RowText:
     by_meter = sorted(prices.values(), key=lambda price: _RANK[price.meter])
     comments = dict.fromkeys(price.source for price in by_meter if price.source)
     texts = tuple((price.meter, price.per_million) for price in by_meter)

@@ -89,7 +89,7 @@ class Unit:
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class SheetColumn:
     """Column of a sheet: its role or the meter that it prices, and the unit in its header."""
 
     index: int
@@ -120,7 +120,7 @@ def read_currency(text: str) -> str:
     return _CURRENCIES.get(plain_word(text), text.upper())
 
 
-def read_header(index: int, header: str) -> Column | str:
+def read_header(index: int, header: str) -> SheetColumn | str:
     """Return the column of a header, or a message if the header is wrong."""
     word, unit = plain_word(header), None
     match = _WITH_UNIT.fullmatch(word)
@@ -137,4 +137,4 @@ def read_header(index: int, header: str) -> Column | str:
         return f"the header {header!r} has no unit that is known; write {UNIT_HELP}"
     if meter and unit is None:
         return f"the header {header!r} does not say what the price is for; add {UNIT_HELP} in brackets"
-    return Column(index, header, role, meter, unit)
+    return SheetColumn(index, header, role, meter, unit)

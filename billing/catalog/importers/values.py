@@ -10,7 +10,7 @@ from decimal import Decimal, localcontext
 
 from schemas.units import PICO_DIGITS
 
-GREATEST_PRICE = Decimal(2**63 - 1).scaleb(-PICO_DIGITS)
+MAX_PRICE = Decimal(2**63 - 1).scaleb(-PICO_DIGITS)
 """Greatest price of one unit that a price book can hold."""
 _EXACT_DIGITS = 400  # longer than any number of a price list; a longer price is refused, not rounded
 _TOLERANCE = Decimal("1e-9")
@@ -83,7 +83,7 @@ def per_million(price: Decimal) -> str | None:
     """
     with localcontext() as context:
         context.prec = _EXACT_DIGITS
-        if not price.is_finite() or price < 0 or price > GREATEST_PRICE:
+        if not price.is_finite() or price < 0 or price > MAX_PRICE:
             return None
         rounded = price.quantize(_PICO)
         if abs(rounded - price) > price * _TOLERANCE:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from billing.catalog import Catalog, Finding, lint_folder, load_folder
+from billing.catalog import Catalog, CatalogFinding, lint_folder, load_folder
 
 BOOK = """\
 kind: price_book
@@ -45,7 +45,7 @@ def load(folder: Path, *documents: str) -> Catalog:
     return load_folder(write(folder, *documents))
 
 
-def findings(folder: Path, *documents: str) -> tuple[Finding, ...]:
+def findings(folder: Path, *documents: str) -> tuple[CatalogFinding, ...]:
     """Return the findings in documents."""
     return lint_folder(write(folder, *documents))[1]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from billing.catalog import lint_folder
 from billing.catalog.entries import from_entries, to_entries
-from billing.catalog.read_plan import OPTIONAL, OVERAGE_KEYS, REQUIRED
+from billing.catalog.read_plan import OVERAGE_KEYS, PLAN_OPTIONAL, PLAN_REQUIRED
 
 PAGE = (Path(__file__).parents[3] / "docs" / "plans.md").read_text(encoding="utf-8")
 
@@ -22,7 +22,17 @@ def test_the_examples_of_the_page_are_plans_without_findings_and_survive_being_s
 
 
 def test_the_page_has_every_key() -> None:
-    for key in (*REQUIRED, *OPTIONAL, *OVERAGE_KEYS, "unit", "amount", "priority", "scope", "fee_share", "hours"):
+    for key in (
+        *PLAN_REQUIRED,
+        *PLAN_OPTIONAL,
+        *OVERAGE_KEYS,
+        "unit",
+        "amount",
+        "priority",
+        "scope",
+        "fee_share",
+        "hours",
+    ):
         assert f"`{key}`" in PAGE, key
     for key in (key for keys in OVERAGE_KEYS.values() for key in keys):
         assert f"`{key}" in PAGE, key

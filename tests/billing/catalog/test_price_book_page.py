@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from billing.catalog import lint_folder
-from billing.catalog.read_book import _ADJUSTMENT_OPTIONAL, _ROW_OPTIONAL, OPTIONAL, REQUIRED
+from billing.catalog.read_book import _ADJUSTMENT_OPTIONAL, _ROW_OPTIONAL, BOOK_OPTIONAL, BOOK_REQUIRED
 from billing.catalog.read_periods import BLOCK_KEYS, COMMON, OF_KIND, TIER_KEYS
 
 ROOT = Path(__file__).parents[3]
@@ -28,7 +28,15 @@ def test_the_examples_of_the_page_are_a_book_without_findings(tmp_path: Path) ->
 
 
 def test_the_page_has_every_key() -> None:
-    for key in (*REQUIRED, *OPTIONAL, *_ROW_OPTIONAL, *_ADJUSTMENT_OPTIONAL, "per_million", "multiply", "reason"):
+    for key in (
+        *BOOK_REQUIRED,
+        *BOOK_OPTIONAL,
+        *_ROW_OPTIONAL,
+        *_ADJUSTMENT_OPTIONAL,
+        "per_million",
+        "multiply",
+        "reason",
+    ):
         assert f"`{key}`" in PAGE, key
     for key in (*COMMON, *(key for keys in OF_KIND.values() for key in keys), *TIER_KEYS, *BLOCK_KEYS):
         assert f"`{key}`" in PAGE, key

@@ -15,7 +15,7 @@ from billing.catalog.entries import from_entries, to_entries
 from billing.catalog.model import TimeBand
 from billing.pricing import (
     Combination,
-    Moment,
+    PricingMoment,
     Rated,
     Rater,
     RowIndex,
@@ -157,7 +157,7 @@ adjustments:
     for row in book.rows[4:]:
         with pytest.raises(ValueError, match=f"row {row.index} of retail@3 has rules that depend on the event"):
             unit_prices(book, row, Combination(row.model))
-        assert unit_prices(book, row, Combination(row.model), Moment(PEAK_US, 9)) == {"input": (8_000_000, 0)}
+        assert unit_prices(book, row, Combination(row.model), PricingMoment(PEAK_US, 9)) == {"input": (8_000_000, 0)}
 
 
 def test_stored_books_keep_their_rules_and_older_ones_their_digest(tmp_path: Path) -> None:

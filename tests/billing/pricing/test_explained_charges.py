@@ -12,7 +12,7 @@ from explained_golden import EVENTS, EXPLAINED, EXPLAINED_PERIODS, books, events
 from pricing_samples import HEAD, PEAK_US, book_of, event
 
 from billing.pricing import Rated, RowIndex, rate, rated_as_json
-from billing.pricing.explain import LOST_MAX, explain
+from billing.pricing.explain import MAX_LOST, explain
 from billing.pricing.explain_text import explain_as_text
 from schemas.units import parse_scaled
 from tokenbill.commands.explain import explain as explain_command
@@ -172,7 +172,7 @@ rows:
 def test_of_many_rows_that_lost_the_best_are_told(tmp_path: Path) -> None:
     rows = "".join(f'  - {{model: m, site: s{number}, per_million: {{input: "1"}}}}\n' for number in range(30))
     told = explain(event({"input": 1}), RowIndex(book_of(tmp_path, "rows:\n" + rows)))
-    assert (told["row"], len(told["lost"]), told["lost_more"]) == (None, LOST_MAX, 30 - LOST_MAX)
+    assert (told["row"], len(told["lost"]), told["lost_more"]) == (None, MAX_LOST, 30 - MAX_LOST)
 
 
 def test_where_a_coefficient_is_from(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from billing.accounts.extras import Counter
 from billing.catalog import PriceBook
 from billing.catalog.period_calendar import period_of
 from billing.catalog.period_rules import COMMITMENT, PeriodRule
-from billing.pricing import Combination, Moment, Rated, Rater, RowIndex, fixed_prices, rate, rated_as_json
+from billing.pricing import Combination, PricingMoment, Rated, Rater, RowIndex, fixed_prices, rate, rated_as_json
 from billing.pricing.explain import explain
 from billing.pricing.explain_text import explain_as_text
 from billing.pricing.period_prices import Clock, Counters, without_past
@@ -182,7 +182,7 @@ def test_a_meter_without_price_rejects_the_event_whole(tmp_path: Path) -> None:
 def test_a_combination_that_a_period_prices_is_for_the_plain_rule(tmp_path: Path) -> None:
     book = book_with(tmp_path, {"monthly": GRADUATED})
     assert fixed_prices(book, Combination("m")) is None
-    assert moment_prices(book, Combination("m"), Moment(IN_NOVEMBER_US, 0)) is None
+    assert moment_prices(book, Combination("m"), PricingMoment(IN_NOVEMBER_US, 0)) is None
 
 
 def test_a_minimum_charge_lifts_what_the_rules_say_and_draws_no_commitment(tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_rows_are_chosen_and_sorted_by_time(store: Store, opened: Database) -> N
     assert places(reason="overflow", account="a1") == ["0/3", "1/3"]
     assert places(from_us=1_001_000, to_us=1_002_000) == ["0/1", "1/1"]
     with opened.transaction() as connection:
-        resubmission = stored.Resubmission(connection)
+        resubmission = stored.ResubmissionTransaction(connection)
         [one] = resubmission.places([RecordPlace(USAGE_TOPIC, 1, 0)])
         resubmission.note([stored.Resolution(one.key, RecordPlace(USAGE_TOPIC, 1, 4), None)], "wang")
     assert places(reason="no_price", only_open=True) == ["0/0", "0/2", "1/2"]
@@ -135,7 +135,7 @@ def test_what_became_of_a_record_sent_again(store: Store, opened: Database) -> N
         return [one.state for one in all_of(opened)]
 
     with opened.transaction() as connection:
-        resubmission = stored.Resubmission(connection)
+        resubmission = stored.ResubmissionTransaction(connection)
         first, second = resubmission.places([RecordPlace(USAGE_TOPIC, 0, 0), RecordPlace(USAGE_TOPIC, 0, 1)])
         assert not first.resolved
         resubmission.note([stored.Resolution(first.key, RecordPlace(USAGE_TOPIC, 0, 2), None)], "wang")
@@ -160,12 +160,12 @@ def test_pages_go_through_everything_open_at_the_beginning(
     store.commit(epoch, rejecting(books, *(odd(n) for n in range(5))))
     seen: list[list[int]] = []
     with opened.transaction() as connection:
-        commits = stored.Resubmission(connection).commits()
+        commits = stored.ResubmissionTransaction(connection).commits()
     store.commit(epoch, rejecting(books, odd(5)))
     after = (-1, 0, 0)
     while True:
         with opened.transaction() as connection:
-            resubmission = stored.Resubmission(connection)
+            resubmission = stored.ResubmissionTransaction(connection)
             page = resubmission.page(stored.Wanted(), commits, after)
             resubmission.note(
                 [stored.Resolution(one.key, RecordPlace(USAGE_TOPIC, 0, 99), None) for one in page], "wang"
@@ -212,7 +212,7 @@ def test_commits_from_before_suspense_was_kept_pass(database: PreparedDatabase, 
 def test_a_resolution_of_nothing_is_refused(opened: Database) -> None:
     with pytest.raises(BrokenInvariant), opened.transaction() as connection:
         resolution = stored.Resolution((0, 1, 1), RecordPlace(USAGE_TOPIC, 0, 1), None)
-        stored.Resubmission(connection).note([resolution], "wang")
+        stored.ResubmissionTransaction(connection).note([resolution], "wang")
 
 
 # Decided by the engine
@@ -255,7 +255,7 @@ def test_rejected_usage_is_rated_once_after_its_account_was_opened(
     decide(store, catalog, COMMAND_TOPIC, [json.dumps(opening).encode()])
     for expected in (CommitCounts(rated=1), CommitCounts(duplicate=1)):
         with opened.transaction() as connection:
-            resubmission = stored.Resubmission(connection)
+            resubmission = stored.ResubmissionTransaction(connection)
             [kept] = resubmission.places([RecordPlace(USAGE_TOPIC, 0, 0)])
             again = as_it_was(kept.held, resubmission.partitions())
             assert (again.partition, again.key, again.value) == (0, ACCOUNT.encode(), event)

@@ -9,8 +9,8 @@ import pytest
 from billing.calculator.core_records import pack_batches
 from billing.commits.outbox_frames import Frame, encode_frame
 from schemas.topics import BALANCE_TOPIC, RATED_TOPIC
-from streams.errors import PublisherFenced
 from streams.relay.publisher import Publisher, TopicPartition
+from streams.stream_errors import PublisherFenced
 
 PAYLOAD = pack_batches(encode_frame(Frame(b"0", b"{}", ())), 1)
 

@@ -13,10 +13,10 @@ from billing.commits.commit_record import OutboxRow
 from billing.commits.outbox_frames import SEQUENCE_MARK, Frame, encode_frame, pack_frames
 from billing.errors import DatabaseDown
 from schemas.topics import BALANCE_TOPIC, FORWARD_TOPIC, RATED_TOPIC, USAGE_FORWARDED_TOPIC
-from streams.errors import RelayFenced
 from streams.read.readback import read_topic
 from streams.relay.relay import PartitionRelay, Relay, RelaySettings
 from streams.relay.relay_metrics import RelayMetrics
+from streams.stream_errors import RelayFenced
 
 MakeTopics = Callable[[int], str]
 

@@ -9,10 +9,10 @@ from confluent_kafka import KafkaException
 
 from schemas.routing import partition_of
 from schemas.topics import COMMAND_TOPIC, USAGE_TOPIC
-from streams.errors import DeliveryFailed
 from streams.read.readback import read_topic
 from streams.send.emitter import Emitter
 from streams.send.send_commands import send_commands
+from streams.stream_errors import DeliveryFailed
 
 MakeTopics = Callable[[int], str]
 DATA = b'{"model":"m","usage":{"input":1}}'

@@ -12,7 +12,7 @@ from billing.commits.commit_record import CommitRecord, PartitionState
 from billing.commits.input_batch import InputBatch, PlainRecord
 from billing.errors import CatalogMoved, DatabaseDown, Fenced
 from schemas.topics import COMMAND_FORWARDED_TOPIC, COMMAND_TOPIC, INPUT_TOPICS, USAGE_FORWARDED_TOPIC, USAGE_TOPIC
-from streams.errors import BrokerDown, LogBroken
+from streams.stream_errors import BrokerDown, LogBroken
 from streams.worker.intake import Batch, InputPartition
 from streams.worker.worker_metrics import WorkerMetrics
 from streams.worker.writer import PartitionWriter, WriterSettings

@@ -25,8 +25,8 @@ from schemas.fields import show
 from schemas.refusals import Refusal
 from schemas.routing import partition_of
 from schemas.topics import USAGE_TOPIC
-from streams.errors import DeliveryFailed
 from streams.send.sender import InputSender, Outgoing
+from streams.stream_errors import DeliveryFailed
 from tokenbill.api.holds.hold_queue import HoldQueue
 from tokenbill.api.http.auth import Caller, needs
 from tokenbill.api.http.problems import Problem

@@ -25,8 +25,8 @@ from schemas.refusal_codes import Code, Use, codes_of
 from schemas.refusals import Refusal
 from schemas.routing import partition_of
 from schemas.topics import COMMAND_TOPIC
-from streams.errors import DeliveryFailed
 from streams.send.sender import Outgoing
+from streams.stream_errors import DeliveryFailed
 from tokenbill.api.context import ApiContext
 from tokenbill.api.http.answers import json_answer, quoted
 from tokenbill.api.http.auth import Caller
