@@ -40,8 +40,9 @@ class Code:
 # fmt: off
 TABLE: tuple[Code, ...] = (
     Code("invalid_json", 400, "The event is not JSON, or not as strict as an event must be",
-         "`[{...},]` as a batch", _RECORD | _REQUEST),
-    Code("invalid_event", 422, "A field of the event is missing or wrong", "`data.model` missing", _RECORD | _REQUEST),
+         "`[{...},]` as a batch", _RECORD | _COMMAND | _REQUEST),
+    Code("invalid_event", 422, "A field of the event is missing or wrong", "`data.model` missing",
+         _RECORD | _COMMAND | _REQUEST),
     Code("usage_mismatch", 422, "The counts contradict each other",
          "a negative count; parts that exceed their total", _RECORD | _REQUEST),
     Code("unknown_meter", 422, "A meter is counted that nobody knows",

@@ -35,7 +35,7 @@ class Deduction:
 
 @dataclass(slots=True)
 class Burned:
-    """How one event was paid.
+    """Payment of one event: burned, charged and absorbed parts.
 
     Amounts in pico include tax, except net amounts and revenue. ``absorbed_micro`` is in standard tokens.
     """

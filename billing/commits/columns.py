@@ -26,7 +26,7 @@ class Form(Enum):
 
 
 class ChangedBy(Enum):
-    """What changes a column of a row that exists."""
+    """Cause that changes a column of an existing row."""
 
     KEY = "nothing: it is part of the key"
     SALE = "nothing: it is fixed when the row is made"

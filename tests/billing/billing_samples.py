@@ -1,4 +1,4 @@
-"""What the tests of the rules share: a small catalogue in whole numbers, lines of usage and commands.
+"""Samples for tests of the rules: a small catalogue in whole numbers, lines of usage and commands.
 
 One token of model ``m`` costs 1.06 yuan, 1.00 without tax, and is one standard token; a plan of 100 tokens for 106.00
 yuan earns 1.00 a token. So every expectation of a test can be checked in the head.
@@ -60,7 +60,7 @@ def plan(
     overage: str | dict[str, Any] = "block",
     **rest: Any,
 ) -> dict[str, Any]:
-    """A plan as its YAML has it; one bucket unless ``buckets`` are given. Its cycle is 7 days unless told."""
+    """A plan as in YAML; one bucket unless ``buckets`` are given, and a cycle of 7 days unless ``cycle`` is."""
     one = {"unit": "STD_TOKEN", "amount": amount, "kind": kind, "priority": priority, "scope": scope or {}}
     return {
         "kind": "plan",
@@ -75,7 +75,7 @@ def plan(
 
 
 def catalog(*entries: dict[str, Any]) -> Catalog:
-    """A catalogue of these entries, read from files as a publisher would; the book ``retail`` unless one is given."""
+    """Catalogue of these entries, read from files; it contains the book ``retail`` unless a book is given."""
     has_book = any(entry["kind"] == "price_book" for entry in entries)
     with TemporaryDirectory() as folder:
         for number, entry in enumerate(entries if has_book else (BOOK, *entries)):
@@ -84,14 +84,14 @@ def catalog(*entries: dict[str, Any]) -> Catalog:
 
 
 def clock(text: str) -> str:
-    """``02 10:00`` is a time of November 2026 in China; ``2026-01-31 10:00`` one of another month."""
+    """Read ``02 10:00`` as a time of November 2026 in China; ``2026-01-31 10:00`` names another month."""
     day, _, hour = text.partition(" ")
     day = day if "-" in day else f"2026-11-{day}"
     return f"{day}T{hour if hour.count(':') == 2 else hour + ':00'}+08:00"
 
 
 def line(type_name: str, account: str, at: str, data: dict[str, Any], **attributes: Any) -> Line:
-    """One CloudEvent, its id given by :func:`encode` unless told."""
+    """One CloudEvent; :func:`encode` gives it an id unless it has one."""
     head = {"specversion": "1.0", "type": type_name, "source": "test", "time": clock(at), "subject": account}
     return head | attributes | {"data": data}
 
@@ -148,7 +148,7 @@ def use(
 
 
 def encode(steps: Iterable[Line | bytes]) -> list[bytes]:
-    """Lines as bytes; a step without id gets one by its place."""
+    """Encode lines as bytes; a step without id gets one from its index."""
     return [
         step if isinstance(step, bytes) else json.dumps({"id": f"e{number}"} | step, ensure_ascii=False).encode()
         for number, step in enumerate(steps)

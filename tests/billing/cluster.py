@@ -1,4 +1,4 @@
-"""Partitions without Kafka and SQL, for tests of what they send each other.
+"""Partitions without Kafka and SQL, for tests of forwarded records and messages between partitions.
 
 The log here does what Kafka does for ours: it keeps records in order and may deliver a relay's batch again. The store
 does what SQL does: it keeps every commit, and a partition that is thrown away is loaded from it.
@@ -31,7 +31,7 @@ AS_OF_US = NOW_US + 8 * DAY_US + 12 * HOUR_US
 
 @dataclass
 class Cluster:
-    """Some partitions, the log between them, and what is stored of each."""
+    """Partitions, the log between them, and the stored state of each."""
 
     partitions: int
     make: MakeCalculator
@@ -72,7 +72,7 @@ class Cluster:
     # What happens
 
     def engine(self, partition: int) -> PartitionEngine:
-        """A partition's engine as it is loaded from what is stored."""
+        """Load a partition's engine from its stored state."""
         calculator = self.make()
         self.calculators[partition : partition + 1] = [calculator]
         state = deepcopy(self.states[partition])
@@ -85,7 +85,7 @@ class Cluster:
             queue.append(PlainRecord(len(queue), time_us // 1000, frame.key, frame.value, frame.headers))  # type: ignore[arg-type]
 
     def step(self, partition: int, most: int, *, lose: bool = False, resend: bool = False) -> bool:
-        """One commit of one partition, of at most ``most`` records a topic; whether there was anything to do.
+        """Commit at most ``most`` records of each topic on one partition. Return False if there were none.
 
         ``lose``: the commit fails and the partition starts again from what is stored. ``resend``: the relay sends what
         this commit forwards twice.
@@ -147,12 +147,12 @@ class Cluster:
             self.accounts[name] = account
 
     def drain(self) -> None:
-        """Until no partition has anything to do."""
+        """Commit until no partition has records left."""
         while any(self.step(partition, 1_000) for partition in range(self.partitions)):
             pass
 
     def documents(self) -> dict[str, object]:
-        """Each account as ``simulate`` writes it, rolled to :data:`AS_OF_US`."""
+        """Return each account as ``simulate`` writes it, rolled forward to :data:`AS_OF_US`."""
         found = {}
         for name, stored in sorted(self.accounts.items()):
             account = deepcopy(stored)

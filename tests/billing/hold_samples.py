@@ -1,4 +1,4 @@
-"""What the tests of holds share: three plans, accounts with buckets, scenes. A token of model m costs 1.06 yuan."""
+"""Samples for tests of holds: three plans, accounts with buckets, contexts. A token of model m costs 1.06 yuan."""
 
 from typing import Any
 

@@ -228,7 +228,7 @@ BEGUN: list[Line] = [
     {"id": "open-b"} | opened("b", **POSTPAID),
     use(30, "01 10:00", "b", source="b-first", id="first"),
 ]
-"""``b`` owes a bill from the second day on."""
+"""Account ``b`` owes a bill from the second day."""
 STEPS = st.lists(st.one_of(USAGE, USAGE, USAGE, COMMANDS, BILLED, BROKEN), max_size=40).map(
     lambda steps: BEGUN + [step if isinstance(step, bytes) else {"id": f"c{n}"} | step for n, step in enumerate(steps)]
 )
@@ -240,6 +240,6 @@ def accounts(simulation: Simulation) -> list[Account]:
 
 
 def control(document: dict[str, Any], name: str) -> int:
-    """The balance of a control account over all currencies."""
+    """Return the balance of a control account over all currencies."""
     balance = document["ledger"]["trial_balance"]
     return sum(parse_pico(amount) for code, amount in balance.items() if code.partition(":")[0] == name)

@@ -71,7 +71,7 @@ PIECES = (
 
 
 def check(value: bytes | None, headers: list[tuple[str, bytes]] | None = None) -> bool:
-    """Whether the scanner read the record; it must then be what the plain decoder reads."""
+    """Return True if the scanner read the record, which must then equal the plain decoder's."""
     decoder = Decoder()
     columns = decoder.decode([PlainRecord(0, 0, None, value, headers or ())])
     plain = parse_usage(value, headers or ())

@@ -66,7 +66,7 @@ class Defaulted:
 
 
 def opened(number: int) -> Straight:
-    """Its attributes were moved to a dictionary by whoever looked at them."""
+    """Make a record whose attributes a reader has moved to a dictionary."""
     record = Straight(number)
     if number % 2:
         vars(record)["more"] = 1

@@ -87,11 +87,11 @@ def outcome_in_sql(
     store: Store,
     names: Mapping[str, str],
     partitions: Sequence[int],
-    told: Iterable[tuple[str, Frame]],
+    published: Iterable[tuple[str, Frame]],
 ) -> Outcome:
     """Return the outcome of a scenario from SQL. The scenario must have had its partitions to itself.
 
-    ``names`` maps the scenario's account names to the stored ones; ``told`` holds the published records.
+    ``names`` maps the scenario's account names to the stored ones; ``published`` holds the published records.
     """
     stored = {account.account: account_object(account) for account in store.load_accounts(list(names.values()))}
     mine = (list(partitions),)
@@ -107,7 +107,7 @@ def outcome_in_sql(
         {code: int(total) for code, total in sums},
         " ".join(f"{count} {name}" for count, name in zip(counts or (), COUNTED, strict=True)),
         [kind for (kind,) in found],
-        **reasons(told),
+        **reasons(published),
     )
 
 

@@ -69,7 +69,7 @@ def rounds(scenario: Scenario, names: Mapping[str, str]) -> list[list[Record]]:
 class Published:
     """The content of the output topics, as a consumer reads them."""
 
-    told: dict[int, list[tuple[str, Frame]]]
+    events: dict[int, list[tuple[str, Frame]]]
     """Records of the rejection and account event topics, by partition."""
     rated: dict[int, int]
     """Number of rated events, by partition."""
@@ -104,7 +104,7 @@ def read_published(kafka: str) -> Published:
     for topic in (REJECTED_TOPIC, ACCOUNT_EVENT_TOPIC):
         for message in read_topic(kafka, topic):
             frame = Frame(message.key(), message.value(), tuple(message.headers() or ()))
-            published.told[message.partition()].append((topic, frame))
+            published.events[message.partition()].append((topic, frame))
     for message in read_topic(kafka, RATED_TOPIC):
         published.rated[message.partition()] += len(json.loads(message.value())["data"]["events"])
     for message in read_topic(kafka, BALANCE_TOPIC):
@@ -116,9 +116,9 @@ def read_published(kafka: str) -> Published:
 def test_what_is_left_in_the_pipeline(number: int, ran: Ran) -> None:
     scenario, names, published = ALL[number], NAMES[number], ran.published
     partitions = [partition_of(name, PARTITIONS) for name in names.values()]
-    told = [one for partition in partitions for one in published.told.get(partition, [])]
+    events = [one for partition in partitions for one in published.events.get(partition, [])]
     with ran.database.connect() as connection:
-        outcome = outcome_in_sql(connection, ran.store, names, partitions, told)
+        outcome = outcome_in_sql(connection, ran.store, names, partitions, events)
     check(scenario, outcome)
     balances = {name: {"account": names[name]} | account for name, account in outcome.accounts.items()}
     assert {name: published.balances[names[name]] for name in balances} == balances

@@ -74,9 +74,9 @@ def test_what_is_left_in_sql(partition: int, database: PreparedDatabase, store: 
     records = [*scenario.records(names), tick(names["a"], scenario.as_of_us())]
     for first in range(0, len(records), RECORDS_PER_OWNER):
         commit(store, partition, records[first : first + RECORDS_PER_OWNER])
-    told = in_outbox(row for _, row in store.outbox_read(partition, 0, 1 << 30))
+    published = in_outbox(row for _, row in store.outbox_read(partition, 0, 1 << 30))
     with database.connect() as connection:
-        check(scenario, outcome_in_sql(connection, store, names, [partition], told))
+        check(scenario, outcome_in_sql(connection, store, names, [partition], published))
 
 
 def test_the_books_agree_after_all_of_it(database: PreparedDatabase) -> None:

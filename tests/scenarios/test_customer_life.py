@@ -25,14 +25,14 @@ REASON = re.compile(r"`command.rejected`: `(\w+)`")
 def test_each_step_of_the_page_leads_to_its_wallet_and_tells_what_it_says(calculator: Calculator) -> None:
     rows = {int(number): (wallet, why) for number, wallet, why in ROW.findall(PAGE)}
     assert len(rows) > 25
-    told: list[dict[str, object]] = []
+    published: list[dict[str, object]] = []
     simulation = Simulation(
         load_folder(ROOT / "examples" / "catalog"),
         calculator,
-        account_event=lambda _, event: told.append(json.loads(event)),
+        account_event=lambda _, event: published.append(json.loads(event)),
     )
     for number, line in enumerate(LINES, start=1):
-        told.clear()
+        published.clear()
         simulation.feed([line])
         if number not in rows:
             continue
@@ -40,12 +40,12 @@ def test_each_step_of_the_page_leads_to_its_wallet_and_tells_what_it_says(calcul
         account = calculator.account(json.loads(line)["subject"])
         assert account is not None
         assert (number, format_pico(account.wallet_pico)) == (number, wallet)
-        types = {str(event["type"]).removesuffix(".v1") for event in told}
+        types = {str(event["type"]).removesuffix(".v1") for event in published}
         said = set(TOLD.findall(why))
         assert said <= types, f"line {number} does not tell {said - types}"
         assert types - {"command.accepted"} <= said, f"the page does not say that line {number} tells {types - said}"
         for reason in REASON.findall(why):
-            assert reason in json.dumps(told)
+            assert reason in json.dumps(published)
 
 
 def test_every_line_of_the_example_is_an_event_of_its_own() -> None:

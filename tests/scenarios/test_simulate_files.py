@@ -18,10 +18,11 @@ def simulate(*more: str) -> Result:
 
 
 def test_account_events_are_lines_at_the_time_of_what_brought_them_about(tmp_path: Path) -> None:
-    told, balances = tmp_path / "told.jsonl", tmp_path / "balances.json"
-    result = simulate("--account-events", str(told), "--out", str(balances), "--as-of", "2027-03-01T12:00:00+08:00")
+    published, balances = tmp_path / "published.jsonl", tmp_path / "balances.json"
+    until = "2027-03-01T12:00:00+08:00"
+    result = simulate("--account-events", str(published), "--out", str(balances), "--as-of", until)
     assert (result.exit_code, result.output) == (0, "")
-    events = [json.loads(line) for line in told.read_bytes().splitlines()]
+    events = [json.loads(line) for line in published.read_bytes().splitlines()]
     [refused] = [event for event in events if event["data"].get("reason") == "insufficient_funds"]
     assert refused["time"] == "2026-11-01T02:00:00Z"
     assert [event["time"] for event in events if event["type"] == "subscription.ended.v1"] == ["2027-03-01T04:00:00Z"]

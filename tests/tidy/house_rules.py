@@ -136,6 +136,21 @@ def says_what_it_is(source: str) -> list[str]:
     return [] if ast.get_docstring(_tree(source)) else ["line 1: the module has no docstring"]
 
 
+_RIDDLES = re.compile(r"^\s*(What|Whether|Who|How)\b|\b(told|tells|whoever|so many)\b", re.IGNORECASE)
+
+
+def docstrings_are_plain(source: str) -> list[str]:
+    """A docstring opens with what a thing is or does, and uses the words of the field."""
+    texts = [
+        node
+        for block in ast.walk(_tree(source))
+        for node in (getattr(block, "body", None) if isinstance(getattr(block, "body", None), list) else ())
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    ]
+    found = [(node, match) for node in texts if (match := _RIDDLES.search(node.value.value))]  # type: ignore[attr-defined]
+    return [_at(node, f"a docstring with {match[0].strip()!r}: say what the thing is or does") for node, match in found]
+
+
 def packages_list_their_exports(source: str) -> list[str]:
     """An ``__init__.py`` that defines or imports names lists the public ones in ``__all__``."""
     body = _tree(source).body

@@ -13,6 +13,7 @@ from house_rules import (
     asserts_only_in_tests,
     broad_handlers_give_a_reason,
     core_stays_behind_its_doors,
+    docstrings_are_plain,
     errors_and_money_survive_cython,
     kafka_clients_are_made_in_one_module,
     names_no_machine,
@@ -39,6 +40,7 @@ PYTHON_RULES: list[tuple[Rule, list[Path]]] = [
     (no_binary_fractions, python_files("billing", "schemas")),
     (no_clock_or_randomness, RULES_ONLY),
     (says_what_it_is, python_files(*EVERYTHING)),
+    (docstrings_are_plain, python_files(*EVERYTHING)),
     (core_stays_behind_its_doors, [p for p in python_files(*PRODUCT) if p not in DOORS]),
     (kafka_clients_are_made_in_one_module, [p for p in python_files(*PRODUCT) if p != KAFKA_CLIENTS]),
     (broad_handlers_give_a_reason, python_files(*EVERYTHING)),
@@ -48,6 +50,8 @@ PYTHON_RULES: list[tuple[Rule, list[Path]]] = [
     (nothing_is_mocked, python_files("tests")),
 ]
 CANARIES: list[tuple[Rule, str]] = [
+    (docstrings_are_plain, '"""What came of a command."""'),
+    (docstrings_are_plain, 'def f():\n    """Return False; whoever asks is told why."""'),
     (packages_list_their_exports, '"""A package."""\nfrom billing.catalog.load import load_folder'),
     (no_binary_fractions, "x = float('1')"),
     (no_binary_fractions, "def f(x: float) -> None: ..."),

@@ -1,4 +1,4 @@
-"""Alembic's door: runs the revisions on the connection that :mod:`billing.store.migrate` hands over."""
+"""Alembic environment: runs the revisions on the connection of :mod:`billing.store.migrate`."""
 
 from alembic import context
 from sqlalchemy import Connection

@@ -1,1 +1,1 @@
-"""One module a revision, never edited once released."""
+"""Schema revisions, one module each. A released revision's statements are never edited."""

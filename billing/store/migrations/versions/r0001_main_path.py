@@ -1,4 +1,4 @@
-"""The main path: partitions, accounts, journal, commits, identities, outbox, catalogue, and who may do what.
+"""Main tables: partitions, accounts, journal, commits, identities, outbox, catalogue; roles and their privileges.
 
 Plain DDL, so that a database person reads what there is. Text compares by code point (``COLLATE "C"``) in whatever
 database this runs. Money is pico, quota micro (``numeric(38,0)``); times are microseconds since 1970 (``bigint``).

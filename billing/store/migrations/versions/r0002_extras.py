@@ -1,4 +1,4 @@
-"""What few accounts have beyond wallet and buckets; buckets whose terms change (carry-over, adjustment, transfer)."""
+"""Columns for rare account state, and for buckets whose terms change (carry-over, adjustment, transfer)."""
 
 from alembic import op
 

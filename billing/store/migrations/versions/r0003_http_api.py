@@ -1,4 +1,4 @@
-"""The HTTP API: keys with roles, and what makes a request a repetition. Operational state, outside journal and digest.
+"""Tables of the HTTP API: keys with roles, idempotency keys. Operational state, outside journal and digest.
 
 A position of the API is where it reads the outcomes of commands from when it starts.
 """

@@ -1,4 +1,4 @@
-"""Webhooks: who is told of account events, and each delivery. Operational state, outside journal and digest."""
+"""Webhooks and their deliveries of account events. Operational state, outside journal and digest."""
 
 from alembic import op
 

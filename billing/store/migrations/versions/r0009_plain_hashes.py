@@ -1,4 +1,4 @@
-"""Hashes are not worth compressing: it took the server a quarter of a commit's time for a quarter of the bytes."""
+"""Columns of dedupe hashes are stored uncompressed: compression took a quarter of a commit's server time."""
 
 from alembic import op
 

@@ -1,4 +1,4 @@
-"""Settled usage whose commit was not seen is looked for every twenty seconds: without reading every hold."""
+"""Index of settled usage whose commit was not seen: the periodic search no longer reads every hold."""
 
 from alembic import op
 

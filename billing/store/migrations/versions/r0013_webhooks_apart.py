@@ -1,4 +1,4 @@
-"""What is due is looked for webhook by webhook: what waits for one that is slow is not read to find that of another."""
+"""Index of due deliveries by webhook: reading the deliveries of one webhook no longer reads those of a slow one."""
 
 from alembic import op
 
