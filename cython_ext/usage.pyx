@@ -460,7 +460,7 @@ cdef inline int _move_log_time(Usage usage, EventColumns columns, Py_ssize_t row
         OverflowError: the timestamp, in milliseconds, has no microseconds in 64 bits.
     """
     cdef int64_t logged_us = 0
-    if tb_multiply_64(columns.logged_ms[row], 1000, &logged_us):
+    if tb_multiply_64(columns.logged_ms[row], 1000, &logged_us) and columns.logged_ms[row] > 0:
         with gil:
             raise OverflowError(f"the record at offset {columns.offset[row]} is of {columns.logged_ms[row]} ms")
     usage.log_time_us = max(usage.log_time_us, logged_us)
