@@ -1,8 +1,8 @@
-"""The accounts of one partition, held compactly, and what is written of them: balance documents and ``COPY`` rows.
+"""The accounts of one partition in compact memory, and how they are written: balance documents and ``COPY`` rows.
 
-An account is 112 bytes, a bucket 112 and its grant id; names that repeat are numbers. A plain
-:class:`billing.accounts.account.Account` is made on demand and stored back. What one has beyond wallet and buckets
-(:mod:`billing.accounts.extras`) lies packed behind its buckets. No rules here.
+An account takes 112 bytes, a bucket 112 and its grant id; names that repeat are numbers. A plain
+:class:`billing.accounts.account.Account` is made on demand and stored back. Extras (:mod:`billing.accounts.extras`) lie
+packed behind the buckets of their account. It holds no rules.
 """
 
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t
@@ -11,6 +11,8 @@ from libc.string cimport memcmp, memcpy
 from libcpp.algorithm cimport sort
 from libcpp.vector cimport vector
 
+from cython_ext.decode cimport MAX_TEXT, MAX_TIME_US
+from cython_ext.frames cimport FRAME_HEAD, put_frame_head
 from cython_ext.tables cimport TextTable
 from cython_ext.wide cimport (
     TbBuffer,
@@ -25,6 +27,7 @@ from cython_ext.wide cimport (
     tb_put_pico,
     tb_put_time,
     tb_put_u64,
+    tb_widen,
     to_wide,
 )
 
@@ -34,28 +37,37 @@ cdef extern from "wide.hpp" nogil:
         TbNamed() noexcept
         TbNamed(const char* text, size_t size, int32_t place) noexcept
 
-cdef int64_t MAX_TIME_US = 253402300800000000
 cdef enum:
-    UNCHANGED = 0
-    CHANGED = 1   # a bit: columns that usage changes
-    REPLACED = 2  # a bit: the terms too (billing.commits.copy_text.account_terms, bucket_terms)
+    MOST_BUCKETS = 65535        # of one account, by Account.bucket_number; billing.accounts.account.MOST_BUCKETS is less
+    MOST_EXTRAS = 0xFFFFFFFF    # bytes, by Account.extras_size
+    MOST_GRANTS = 0xFFFFFFFF    # bytes of all grant ids, by Bucket.grant_at
+    MOST_WORDS = 32767          # by the columns that hold their numbers
+    LONGEST_GRANT = 1000        # bytes of a grant id
+    SORTED_IN_PLACE = 16        # buckets of an account that insertion sorts
+    # Bytes that a text of one byte takes at most in JSON and in COPY text, and a number of 128 bits with its punctuation.
+    JSON_GROWTH = 6
+    COPY_GROWTH = 2
+    LONGEST_NUMBER = 45
 
 
 cdef inline uint8_t _account_difference(Account* a, Account* b) noexcept nogil:
-    """How two rows of an account differ, but for extras."""
+    """Return how two rows of an account differ, extras apart. Cannot fail: it compares."""
     if a.credit_limit_pico != b.credit_limit_pico:
         return REPLACED
-    return (
+    if (
         a.wallet_pico != b.wallet_pico
         or a.absorbed_micro != b.absorbed_micro
         or a.absorbed_pico != b.absorbed_pico
         or a.status != b.status
         or a.clock_us != b.clock_us
         or a.next_due_us != b.next_due_us
-    )
+    ):
+        return CHANGED
+    return UNCHANGED
 
 
 cdef inline uint8_t _bucket_difference(Bucket* a, Bucket* b) noexcept nogil:
+    """Return how two rows of a bucket differ. Cannot fail: it compares."""
     if (
         a.amount_micro != b.amount_micro
         or a.valid_from_us != b.valid_from_us
@@ -64,18 +76,56 @@ cdef inline uint8_t _bucket_difference(Bucket* a, Bucket* b) noexcept nogil:
         or a.carried_cycles != b.carried_cycles
     ):
         return REPLACED
-    return (
+    if (
         a.remaining_micro != b.remaining_micro
         or a.liability_pico != b.liability_pico
         or a.alerts_fired != b.alerts_fired
         or a.status != b.status
-    )
+    ):
+        return CHANGED
+    return UNCHANGED
+
+
+cdef inline char* _tab(char* p) noexcept nogil:
+    """Write what separates two columns."""
+    p[0] = c'\t'
+    return p + 1
+
+
+cdef inline char* _put_end(char* p, int64_t value_us) noexcept nogil:
+    """Write a time as a column, null for one that never comes."""
+    if value_us >= NO_END_US:
+        return tb_put_bytes(p, b"\\N", 2)
+    return tb_put_i128(p, tb_widen(value_us))
+
+
+cdef inline bint _grant_less(AccountStore store, Bucket* a, Bucket* b) noexcept nogil:
+    """True if a bucket's grant id sorts before another's. Cannot fail: it compares."""
+    cdef uint16_t shorter = min(a.grant_size, b.grant_size)
+    cdef int order = memcmp(store.grants.data() + a.grant_at, store.grants.data() + b.grant_at, shorter)
+    return order < 0 or (order == 0 and a.grant_size < b.grant_size)
+
+
+cdef inline void _prefetch_touched(AccountStore store, const vector[int32_t]& order, size_t i) noexcept nogil:
+    """Load ahead the accounts that are written soon. Cannot fail: a prefetch of any address is allowed."""
+    cdef Account* account
+    if i + 16 < order.size():
+        tb_prefetch(&store.records[order[i + 16]])
+        tb_prefetch(<char*>&store.records[order[i + 16]] + 64)
+    if i + 8 < order.size():
+        account = &store.records[order[i + 8]]
+        tb_prefetch(store.numbers.arena.data() + store.numbers.starts[account.number])
+        tb_prefetch(account.buckets)
+        tb_prefetch(<char*>account.buckets + 64)
+    if i + 4 < order.size() and store.records[order[i + 4]].bucket_number:
+        tb_prefetch(store.grants.data() + store.records[order[i + 4]].buckets[0].grant_at)
 
 
 cdef class AccountStore:
-    """Accounts by their number in the decoder's table.
+    """The accounts in memory, by their number in the decoder's table.
 
-    ``account_type`` and ``bucket_type`` are the plain values; ``packer`` is a :class:`billing.calculator.packed_extras.ExtrasPacker`.
+    ``account_type`` and ``bucket_type`` are the classes of plain values; ``packer`` is a
+    :class:`billing.calculator.packed_extras.ExtrasPacker`.
     """
 
     def __cinit__(self, TextTable numbers not None, account_type, bucket_type, packer):
@@ -100,7 +150,7 @@ cdef class AccountStore:
         return self.records.size()
 
     def rule(self, plan, int bucket_no):
-        """The number of a bucket of a plan version (:class:`billing.catalog.model.Plan`), given now if it is new."""
+        """Return the number of a bucket of a plan version (:class:`billing.catalog.model.Plan`); a new one gets the next."""
         cdef Rule rule
         key = (plan.name, plan.version, bucket_no)
         number = self._rule_numbers.get(key)
@@ -127,104 +177,101 @@ cdef class AccountStore:
             self._rule_numbers[key] = number
         return number
 
-    def put(self, account, list sorted_buckets, list rules, list floors, bint stored):
-        """Put an account; its buckets in deduction order, with the rule number and alert floor of each.
+    def put(self, account, list sorted_buckets not None, list rules not None, list floors not None, bint stored):
+        """Put an account, its buckets in deduction order, with the rule number and alert floor of each.
+
+        ``stored``: it is as SQL has it. Else it is new or changed, and :meth:`take` returns it.
 
         Raises:
-            OverflowError: a number does not fit its column.
-            ValueError: a bucket's time is not between 1970 and 9999.
+            OverflowError: a number does not fit its column; a sum of money or tokens has 128 bits.
+            ValueError: a bucket's time is not between 1970 and 9999, or a rule or floor is missing.
         """
         cdef Account record
-        cdef Account* old
-        cdef Bucket* bucket
-        cdef Bucket* buckets = NULL
-        cdef bytes grant
-        cdef Py_ssize_t i, number = len(sorted_buckets)
-        cdef int32_t name = self.numbers.number(account.account.encode())
         cdef bytes extras = self._packer.pack(account.extras)
-        cdef size_t extras_size = len(extras)
-        cdef bint new_extras
-        cdef size_t likely = 0
-        if number > 65535:
+        cdef Py_ssize_t number = len(sorted_buckets)
+        if number > MOST_BUCKETS:
             raise OverflowError(f"account {account.account!r} has {number} buckets")
-        if extras_size > 0xFFFFFFFF:
-            raise OverflowError(f"account {account.account!r} has {extras_size} bytes beyond its buckets")
+        if <size_t>len(extras) > MOST_EXTRAS:
+            raise OverflowError(f"account {account.account!r} has {len(extras)} bytes beyond its buckets")
+        if len(rules) != number or len(floors) != number:
+            raise ValueError(f"{len(rules)} rules and {len(floors)} floors for {number} buckets")
+        self._read_account(&record, account, extras, stored)
+        record.bucket_number = <uint16_t>number
+        if number or record.extras_size:
+            record.buckets = <Bucket*>malloc(number * sizeof(Bucket) + record.extras_size)
+            if record.buckets == NULL:
+                raise MemoryError
+            memcpy(&record.buckets[number], <const char*>extras, record.extras_size)
+        try:
+            self._read_buckets(&record, sorted_buckets, rules, floors, stored)
+            self._store(&record, stored)
+        except BaseException:
+            free(record.buckets)
+            raise
+
+    cdef int _read_account(self, Account* record, object account, bytes extras, bint stored) except -1:
+        """Fill a record from a plain account, its buckets apart."""
+        to_wide(account.credit_limit_pico, &record.credit_limit_pico)
         to_wide(account.wallet_pico, &record.wallet_pico)
         to_wide(account.absorbed_micro, &record.absorbed_micro)
         to_wide(account.absorbed_pico, &record.absorbed_pico)
-        to_wide(account.credit_limit_pico, &record.credit_limit_pico)
         record.clock_us = account.clock_us
         record.next_due_us = account.next_due_us
-        record.number = name
+        record.number = self.numbers.number(account.account.encode())
         record.currency = self.word(account.currency)
-        record.book = self.word(account.price_book)
+        record.price_book = self.word(account.price_book)
         record.payment = self.word(account.payment)
         record.status = self.word(account.status)
-        record.bucket_number = <uint16_t>number
         record.stored = stored
         record.dirty = UNCHANGED if stored else REPLACED
         record.touched = 0
         record.wallet_floor_bits = account.extras.wallet_floor_bits
-        record.extras_size = <uint32_t>extras_size
+        record.extras_size = <uint32_t>len(extras)
         record.buckets = NULL
-        old = self.find(name)
-        if number or extras_size:
-            buckets = <Bucket*>malloc(number * sizeof(Bucket) + extras_size)
-            if buckets == NULL:
-                raise MemoryError
-            memcpy(&buckets[number], <const char*>extras, extras_size)
-        try:
-            for i in range(number):
-                plain = sorted_buckets[i]
-                bucket = &buckets[i]
-                to_wide(plain.amount_micro, &bucket.amount_micro)
-                to_wide(plain.remaining_micro, &bucket.remaining_micro)
-                to_wide(plain.liability_pico, &bucket.liability_pico)
-                to_wide(floors[i], &bucket.floor_micro)
-                bucket.valid_from_us = plain.valid_from_us
-                bucket.valid_until_us = plain.valid_until_us
-                bucket.lapse_at_us = plain.lapse_at_us
-                if not 0 <= bucket.valid_from_us < MAX_TIME_US:
-                    raise ValueError(f"bucket {plain.grant_id!r} begins outside of 1970 to 9999")
-                if bucket.valid_until_us < 0 or MAX_TIME_US <= bucket.valid_until_us < NO_END_US:
-                    raise ValueError(f"bucket {plain.grant_id!r} ends outside of 1970 to 9999")
-                bucket.rule = rules[i]
-                bucket.alerts_fired = plain.alerts_fired
-                bucket.carried_cycles = plain.carried_cycles
-                bucket.unit = self.word(plain.unit)
-                bucket.status = self.word(plain.status)
-                grant = plain.grant_id.encode()
-                if len(grant) > 1000:
-                    raise OverflowError(f"grant id {plain.grant_id!r} is too long")
-                self._place_grant(bucket, grant, old, stored, &likely)
-        except BaseException:
-            free(buckets)
-            raise
-        record.buckets = buckets
-        if old != NULL:
-            record.touched = old.touched
-            if stored:
-                record.dirty = old.dirty
-            else:
-                new_extras = record.extras_size != old.extras_size or (
-                    extras_size and memcmp(&buckets[number], &old.buckets[old.bucket_number], extras_size) != 0
-                )
-                record.dirty = old.dirty | (REPLACED if new_extras else _account_difference(&record, old))
-            record.stored = record.stored or old.stored
-            free(old.buckets)
-            old[0] = record
-        else:
-            while self.record_of.size() <= <size_t>name:
-                self.record_of.push_back(-1)
-            self.record_of[name] = <int32_t>self.records.size()
-            self.records.push_back(record)
-        if not stored:
-            self.touch(self.find(name))
+        return 0
+
+    cdef int _read_bucket(self, Bucket* bucket, object plain, int32_t rule, object floor_micro) except -1:
+        """Fill a bucket from a plain one, its grant id apart."""
+        to_wide(plain.amount_micro, &bucket.amount_micro)
+        to_wide(plain.remaining_micro, &bucket.remaining_micro)
+        to_wide(plain.liability_pico, &bucket.liability_pico)
+        to_wide(floor_micro, &bucket.floor_micro)
+        bucket.valid_from_us = plain.valid_from_us
+        bucket.valid_until_us = plain.valid_until_us
+        bucket.lapse_at_us = plain.lapse_at_us
+        if not 0 <= bucket.valid_from_us < MAX_TIME_US:
+            raise ValueError(f"bucket {plain.grant_id!r} begins outside of 1970 to 9999")
+        if bucket.valid_until_us < 0 or MAX_TIME_US <= bucket.valid_until_us < NO_END_US:
+            raise ValueError(f"bucket {plain.grant_id!r} ends outside of 1970 to 9999")
+        if not 0 <= rule < <Py_ssize_t>self.rules.size():
+            raise ValueError(f"bucket {plain.grant_id!r} is of rule {rule}, which was not given")
+        bucket.rule = rule
+        bucket.alerts_fired = plain.alerts_fired
+        bucket.carried_cycles = plain.carried_cycles
+        bucket.unit = self.word(plain.unit)
+        bucket.status = self.word(plain.status)
+        return 0
+
+    cdef int _read_buckets(self, Account* record, list buckets, list rules, list floors, bint stored) except -1:
+        """Fill the buckets of a record; a grant id that the account had before keeps its place."""
+        cdef Account* old = self.find(record.number)
+        cdef bytes grant
+        cdef Py_ssize_t i
+        cdef size_t likely = 0
+        for i in range(record.bucket_number):
+            plain = buckets[i]
+            self._read_bucket(&record.buckets[i], plain, rules[i], floors[i])
+            grant = plain.grant_id.encode()
+            if len(grant) > LONGEST_GRANT:
+                raise OverflowError(f"grant id {plain.grant_id!r} is too long")
+            self._place_grant(&record.buckets[i], grant, old, stored, &likely)
+        return 0
 
     cdef int _place_grant(self, Bucket* bucket, bytes grant, Account* old, bint stored, size_t* likely) except -1:
-        """Find the grant's text among the account's old ones, or keep it; a key once stored stays so.
+        """Find the text of a grant id among the account's old ones, or append it; compare the bucket with its old row.
 
-        ``likely`` is where it is looked for first, and then where the next one will be: they keep their order.
+        ``likely`` is the place to look first, and afterwards the likely place of the next one: grants keep their order.
+        A row that was stored once stays so.
         """
         cdef size_t i, tried
         cdef size_t size = len(grant)
@@ -245,55 +292,54 @@ cdef class AccountStore:
                         bucket.dirty |= _bucket_difference(bucket, &old.buckets[i])
                     likely[0] = i + 1
                     return 0
-        if self.grants.size() + size > 0xFFFFFFFF:
+        if self.grants.size() + size > MOST_GRANTS:
             raise OverflowError("the grant ids of a partition take more than 4 GiB")
         bucket.grant_at = <uint32_t>self.grants.size()
         self.grants.insert(self.grants.end(), text, text + size)
         return 0
 
+    cdef int _store(self, Account* record, bint stored) except -1:
+        """Put a record in the place of the account's old one, or behind the others; the store owns its buckets then."""
+        cdef Account* old = self.find(record.number)
+        cdef bint new_extras
+        if old != NULL:
+            record.touched = old.touched
+            record.dirty = old.dirty
+            if not stored:
+                new_extras = record.extras_size != old.extras_size or (
+                    record.extras_size and memcmp(
+                        &record.buckets[record.bucket_number], &old.buckets[old.bucket_number], record.extras_size
+                    ) != 0
+                )
+                record.dirty |= REPLACED if new_extras else _account_difference(record, old)
+            record.stored = record.stored or old.stored
+            free(old.buckets)
+            old[0] = record[0]
+        else:
+            if self.record_of.size() <= <size_t>record.number:
+                self.record_of.resize(record.number + 1, -1)
+            self.records.push_back(record[0])
+            self.record_of[record.number] = <int32_t>self.records.size() - 1
+        record.buckets = NULL
+        if not stored:
+            self.touch(self.find(record.number))
+        return 0
+
     def has(self, int32_t number):
-        """Whether the account of this number is in memory."""
+        """Return True if the account of this number is in memory."""
         return self.find(number) != NULL
 
     def get(self, str account_id not None):
-        """The account as a plain value of its own, buckets in deduction order; None where it is not in memory."""
+        """Return the account as a plain value of its own, buckets in deduction order; None where it is not in memory."""
         cdef int32_t number = self.numbers.known(account_id.encode())
-        cdef Account* record
-        cdef Bucket* bucket
-        cdef Rule* rule
+        cdef Account* record = self.find(number) if number >= 0 else NULL
         cdef Py_ssize_t i
-        if number < 0:
-            return None
-        record = self.find(number)
         if record == NULL:
             return None
-        buckets = []
-        for i in range(record.bucket_number):
-            bucket = &record.buckets[i]
-            rule = &self.rules[bucket.rule]
-            grant = self.grants.data()[bucket.grant_at : bucket.grant_at + bucket.grant_size]
-            buckets.append(
-                self._bucket_type(
-                    grant_id=grant.decode(),
-                    plan=self._text(rule.plan),
-                    plan_version=rule.version,
-                    bucket_no=rule.bucket_no,
-                    unit=self._text(bucket.unit),
-                    amount_micro=from_wide(bucket.amount_micro),
-                    remaining_micro=from_wide(bucket.remaining_micro),
-                    liability_pico=from_wide(bucket.liability_pico),
-                    valid_from_us=bucket.valid_from_us,
-                    valid_until_us=bucket.valid_until_us,
-                    lapse_at_us=bucket.lapse_at_us,
-                    alerts_fired=bucket.alerts_fired,
-                    status=self._text(bucket.status),
-                    carried_cycles=bucket.carried_cycles,
-                )
-            )
         return self._account_type(
             account=account_id,
             currency=self._text(record.currency),
-            price_book=self._text(record.book),
+            price_book=self._text(record.price_book),
             payment=self._text(record.payment),
             credit_limit_pico=from_wide(record.credit_limit_pico),
             wallet_pico=from_wide(record.wallet_pico),
@@ -302,24 +348,45 @@ cdef class AccountStore:
             status=self._text(record.status),
             clock_us=record.clock_us,
             next_due_us=record.next_due_us,
-            buckets=buckets,
+            buckets=[self._plain_bucket(&record.buckets[i]) for i in range(record.bucket_number)],
             extras=self._packer.unpack(self._extras(record)),
         )
 
-    def take(self, list balance_pieces):
-        """What touched accounts became, and forget that they were touched.
+    cdef object _plain_bucket(self, Bucket* bucket):
+        """Return a bucket as a plain value."""
+        cdef Rule* rule = &self.rules[bucket.rule]
+        grant = self.grants.data()[bucket.grant_at : bucket.grant_at + bucket.grant_size]
+        return self._bucket_type(
+            grant_id=grant.decode(),
+            plan=self._text(rule.plan),
+            plan_version=rule.version,
+            bucket_no=rule.bucket_no,
+            unit=self._text(bucket.unit),
+            amount_micro=from_wide(bucket.amount_micro),
+            remaining_micro=from_wide(bucket.remaining_micro),
+            liability_pico=from_wide(bucket.liability_pico),
+            valid_from_us=bucket.valid_from_us,
+            valid_until_us=bucket.valid_until_us,
+            lapse_at_us=bucket.lapse_at_us,
+            alerts_fired=bucket.alerts_fired,
+            status=self._text(bucket.status),
+            carried_cycles=bucket.carried_cycles,
+        )
+
+    def take(self, list balance_pieces not None):
+        """Return the touched accounts as output and rows, and forget that they were touched.
 
         ``balance_pieces`` are the constant parts of a balance event: before its number in the commit, before the
         subject, before the account object, and the end. Returns the number of balance frames, the frames, and the
-        rows that differ from those taken before, as ``billing.commits.commit_record.AccountChanges`` has them.
+        rows that differ from those taken before, as :class:`billing.commits.commit_record.AccountChanges` has them.
+
+        Raises:
+            OverflowError: a frame is longer than 4 GiB.
         """
-        cdef bytes head = balance_pieces[0], middle = balance_pieces[1], data = balance_pieces[2]
-        cdef bytes tail = balance_pieces[3]
         cdef vector[int32_t] order = self._sorted_touched()
         cdef vector[int32_t] by_grant
-        cdef size_t i, j
+        cdef size_t i
         cdef Account* account
-        cdef Bucket* bucket
         self.frames.size = 0
         self.accounts_new.size = 0
         self.accounts_changed.size = 0
@@ -328,38 +395,11 @@ cdef class AccountStore:
         self.buckets_changed.size = 0
         self.buckets_replaced.size = 0
         for i in range(order.size()):
-            if i + 16 < order.size():
-                tb_prefetch(&self.records[order[i + 16]])
-                tb_prefetch(<char*>&self.records[order[i + 16]] + 64)
-            if i + 8 < order.size():
-                account = &self.records[order[i + 8]]
-                tb_prefetch(self.numbers.arena.data() + self.numbers.starts[account.number])
-                tb_prefetch(account.buckets)
-                tb_prefetch(<char*>account.buckets + 64)
-            if i + 4 < order.size() and self.records[order[i + 4]].bucket_number:
-                tb_prefetch(self.grants.data() + self.records[order[i + 4]].buckets[0].grant_at)
+            _prefetch_touched(self, order, i)
             account = &self.records[order[i]]
             self._sort_by_grant(account, &by_grant)
-            self._put_frame(&self.frames, account, by_grant.data(), i, head, middle, data, tail)
-            if not account.stored:
-                self._put_account_row(&self.accounts_new, account)
-            elif account.dirty & REPLACED:
-                self._put_account_row(&self.accounts_replaced, account)
-            elif account.dirty:
-                self._put_account_row(&self.accounts_changed, account)
-            for j in range(account.bucket_number):
-                bucket = &account.buckets[by_grant[j]]
-                if not bucket.stored:
-                    self._put_bucket_row(&self.buckets_new, account, bucket)
-                elif bucket.dirty & REPLACED:
-                    self._put_bucket_row(&self.buckets_replaced, account, bucket)
-                elif bucket.dirty:
-                    self._put_bucket_row(&self.buckets_changed, account, bucket)
-                bucket.stored = 1
-                bucket.dirty = UNCHANGED
-            account.stored = 1
-            account.dirty = UNCHANGED
-            account.touched = 0
+            self._put_frame(account, by_grant.data(), i, balance_pieces)
+            self._put_rows(account, by_grant.data())
         self.touched.clear()
         return (
             order.size(),
@@ -372,29 +412,57 @@ cdef class AccountStore:
             self.buckets_replaced.data[: self.buckets_replaced.size],
         )
 
+    cdef int _put_rows(self, Account* account, const int32_t* order) except -1:
+        """Append the rows of an account and its buckets that differ from those taken before; they are as taken then."""
+        cdef Bucket* bucket
+        cdef Py_ssize_t i
+        if not account.stored:
+            self._put_account_row(&self.accounts_new, account)
+        elif account.dirty & REPLACED:
+            self._put_account_row(&self.accounts_replaced, account)
+        elif account.dirty:
+            self._put_account_row(&self.accounts_changed, account)
+        for i in range(account.bucket_number):
+            bucket = &account.buckets[order[i]]
+            if not bucket.stored:
+                self._put_bucket_row(&self.buckets_new, account, bucket)
+            elif bucket.dirty & REPLACED:
+                self._put_bucket_row(&self.buckets_replaced, account, bucket)
+            elif bucket.dirty:
+                self._put_bucket_row(&self.buckets_changed, account, bucket)
+            bucket.stored = 1
+            bucket.dirty = UNCHANGED
+        account.stored = 1
+        account.dirty = UNCHANGED
+        account.touched = 0
+        return 0
+
     cdef bytes _extras(self, Account* account):
-        """As the packer packed them."""
+        """Return the extras as the packer packed them."""
         return (<const char*>&account.buckets[account.bucket_number])[: account.extras_size]
 
     cdef int16_t word(self, str text) except -1:
+        """Return the number of a text that repeats; a new one gets the next."""
         cdef bytes encoded = text.encode()
-        if len(encoded) > 256:
-            raise OverflowError(f"{text!r} is longer than 256 bytes")
+        if len(encoded) > MAX_TEXT:
+            raise OverflowError(f"{text!r} is longer than {<int>MAX_TEXT} bytes")
         number = self.words.number(encoded)
-        if number > 32767:
-            raise OverflowError("more than 32767 names of books, plans, currencies and units")
+        if number > MOST_WORDS:
+            raise OverflowError(f"more than {<int>MOST_WORDS} names of books, plans, currencies and units")
         return <int16_t>number
 
     cdef str _text(self, int32_t number):
+        """Return the text of a number."""
         return self.words.text_at(number).decode()
 
-    cdef vector[int32_t] _sorted_touched(self) noexcept nogil:
-        """Touched accounts by name (bytes of UTF-8 sort as Python's text does)."""
+    cdef vector[int32_t] _sorted_touched(self) except *:
+        """Return the places of touched accounts, sorted by name (bytes of UTF-8 sort as Python's text does)."""
         cdef vector[TbNamed] named
         cdef vector[int32_t] result
         cdef size_t i
         cdef int32_t number
         named.reserve(self.touched.size())
+        result.reserve(self.touched.size())
         for i in range(self.touched.size()):
             if i + 16 < self.touched.size():
                 tb_prefetch(&self.records[self.touched[i + 16]].number)
@@ -409,18 +477,17 @@ cdef class AccountStore:
                 )
             )
         sort(named.begin(), named.end())
-        result.reserve(named.size())
         for i in range(named.size()):
             result.push_back(named[i].place)
         return result
 
-    cdef void _sort_by_grant(self, Account* account, vector[int32_t]* order) noexcept nogil:
-        """Most accounts have few buckets: those are put in order where they are."""
+    cdef int _sort_by_grant(self, Account* account, vector[int32_t]* order) except -1 nogil:
+        """Fill ``order`` with the places of an account's buckets, sorted by grant id. Most accounts have few."""
         cdef Py_ssize_t i, j
         cdef int32_t held
         cdef vector[TbNamed] named
         order.resize(account.bucket_number)
-        if account.bucket_number > 16:
+        if account.bucket_number > SORTED_IN_PLACE:
             named.reserve(account.bucket_number)
             for i in range(account.bucket_number):
                 named.push_back(
@@ -429,63 +496,29 @@ cdef class AccountStore:
             sort(named.begin(), named.end())
             for i in range(account.bucket_number):
                 order[0][i] = named[i].place
-            return
+            return 0
         for i in range(account.bucket_number):
             held = <int32_t>i
             j = i
-            while j > 0 and self._grant_less(&account.buckets[held], &account.buckets[order[0][j - 1]]):
+            while j > 0 and _grant_less(self, &account.buckets[held], &account.buckets[order[0][j - 1]]):
                 order[0][j] = order[0][j - 1]
                 j -= 1
             order[0][j] = held
+        return 0
 
-    cdef bint _grant_less(self, Bucket* a, Bucket* b) noexcept nogil:
-        cdef uint16_t shorter = a.grant_size if a.grant_size < b.grant_size else b.grant_size
-        cdef int order = memcmp(self.grants.data() + a.grant_at, self.grants.data() + b.grant_at, shorter)
-        return order < 0 or (order == 0 and a.grant_size < b.grant_size)
-
-    cdef char* _json_word(self, char* p, int32_t number) noexcept nogil:
-        return tb_put_json(
-            p,
-            self.words.arena.data() + self.words.starts[number],
-            self.words.starts[number + 1] - self.words.starts[number],
-        )
-
-    cdef char* _copy_word(self, char* p, int32_t number) noexcept nogil:
-        return tb_put_copy(
-            p,
-            self.words.arena.data() + self.words.starts[number],
-            self.words.starts[number + 1] - self.words.starts[number],
-        )
-
-    cdef void _put_frame(
-        self,
-        TbBuffer* frames,
-        Account* account,
-        const int32_t* order,
-        size_t number,
-        bytes head,
-        bytes middle,
-        bytes data,
-        bytes tail,
-    ) except *:
-        """One frame of billing.commits.outbox_frames.encode_frame with one package.balance event (billing.commits.output_documents)."""
+    cdef int _put_frame(self, Account* account, const int32_t* order, size_t number, list pieces) except -1:
+        """Append one frame of billing.commits.outbox_frames.encode_frame with one ``package.balance`` event."""
+        cdef bytes head = pieces[0], middle = pieces[1], data = pieces[2], tail = pieces[3]
         cdef const char* name = self.numbers.arena.data() + self.numbers.starts[account.number]
         cdef size_t size = self.numbers.starts[account.number + 1] - self.numbers.starts[account.number]
-        cdef Bucket* bucket
-        cdef Py_ssize_t i
         cdef char* first
         cdef char* p
-        cdef uint32_t lengths[4]
-        # names of words are at most 256 bytes, texts grow sixfold at most, a number of 128 bits has at most 53 places
-        p = frames.room(
-            16 + size + len(head) + len(middle) + len(data) + len(tail) + 12 * size + 2048
-            + account.bucket_number * (6 * (1000 + 3 * 256) + 512)
+        # a bucket: its grant id, three words, and less than 512 bytes of keys, numbers and times
+        first = self.frames.room(
+            FRAME_HEAD + size + len(head) + len(middle) + len(data) + len(tail) + 2 * JSON_GROWTH * size + 2048
+            + account.bucket_number * (JSON_GROWTH * (LONGEST_GRANT + 3 * MAX_TEXT) + 512)
         )
-        lengths[0] = 0xFFFFFFFF
-        lengths[1] = <uint32_t>size
-        lengths[2] = 0
-        first = p
-        p = tb_put_bytes(p + 16, name, size)
+        p = tb_put_bytes(first + FRAME_HEAD, name, size)
         p = tb_put_bytes(p, head, len(head))
         p = tb_put_u64(p, number)
         p = tb_put_bytes(p, middle, len(middle))
@@ -493,8 +526,23 @@ cdef class AccountStore:
         p = tb_put_json(p + 1, name, size)
         p[0] = c'"'
         p = tb_put_bytes(p + 1, data, len(data))
+        p = self._put_account_object(p, account, order)
+        p = tb_put_bytes(p, tail, len(tail))
+        put_frame_head(first, size, p - first - FRAME_HEAD - size)
+        self.frames.wrote(p)
+        return 0
+
+    # What follows writes into room that was asked for before, or abort where there is none: it cannot fail.
+
+    cdef char* _put_account_object(self, char* p, Account* account, const int32_t* order) noexcept nogil:
+        """Write billing.commits.output_documents.balance_object as JSON; returns its end."""
+        cdef Py_ssize_t i
         p = tb_put_bytes(p, b'{"account":"', 12)
-        p = tb_put_json(p, name, size)
+        p = tb_put_json(
+            p,
+            self.numbers.arena.data() + self.numbers.starts[account.number],
+            self.numbers.starts[account.number + 1] - self.numbers.starts[account.number],
+        )
         p = tb_put_bytes(p, b'","currency":"', 14)
         p = self._json_word(p, account.currency)
         p = tb_put_bytes(p, b'","wallet":"', 12)
@@ -505,90 +553,94 @@ cdef class AccountStore:
         p = tb_put_pico(p, account.absorbed_pico)
         p = tb_put_bytes(p, b'","buckets":[', 13)
         for i in range(account.bucket_number):
-            bucket = &account.buckets[order[i]]
             if i:
                 p[0] = c','
                 p += 1
-            p = tb_put_bytes(p, b'{"grant_id":"', 13)
-            p = tb_put_json(p, self.grants.data() + bucket.grant_at, bucket.grant_size)
-            p = tb_put_bytes(p, b'","plan":"', 10)
-            p = self._json_word(p, self.rules[bucket.rule].plan)
-            p = tb_put_bytes(p, b'","unit":"', 10)
-            p = self._json_word(p, bucket.unit)
-            p = tb_put_bytes(p, b'","amount":"', 12)
-            p = tb_put_micro(p, bucket.amount_micro)
-            p = tb_put_bytes(p, b'","remaining":"', 15)
-            p = tb_put_micro(p, bucket.remaining_micro)
-            p = tb_put_bytes(p, b'","reserved":"0","valid_from":"', 31)
-            p = tb_put_time(p, bucket.valid_from_us)
-            if bucket.valid_until_us >= NO_END_US:
-                p = tb_put_bytes(p, b'","valid_until":null,"status":"', 31)
-            else:
-                p = tb_put_bytes(p, b'","valid_until":"', 17)
-                p = tb_put_time(p, bucket.valid_until_us)
-                p = tb_put_bytes(p, b'","status":"', 12)
-            p = self._json_word(p, bucket.status)
-            p = tb_put_bytes(p, b'"}', 2)
-        p = tb_put_bytes(p, b']}', 2)
-        p = tb_put_bytes(p, tail, len(tail))
-        lengths[3] = <uint32_t>(p - first - 16 - size)
-        memcpy(first, lengths, 16)
-        frames.wrote(p)
+            p = self._put_bucket_object(p, &account.buckets[order[i]])
+        return tb_put_bytes(p, b']}', 2)
 
-    cdef void _put_account_row(self, TbBuffer* rows, Account* account) except *:
-        """billing.commits.copy_text.account_row."""
+    cdef char* _put_bucket_object(self, char* p, Bucket* bucket) noexcept nogil:
+        """Write billing.commits.output_documents.bucket_object as JSON; returns its end. Holds are no part of it."""
+        p = tb_put_bytes(p, b'{"grant_id":"', 13)
+        p = tb_put_json(p, self.grants.data() + bucket.grant_at, bucket.grant_size)
+        p = tb_put_bytes(p, b'","plan":"', 10)
+        p = self._json_word(p, self.rules[bucket.rule].plan)
+        p = tb_put_bytes(p, b'","unit":"', 10)
+        p = self._json_word(p, bucket.unit)
+        p = tb_put_bytes(p, b'","amount":"', 12)
+        p = tb_put_micro(p, bucket.amount_micro)
+        p = tb_put_bytes(p, b'","remaining":"', 15)
+        p = tb_put_micro(p, bucket.remaining_micro)
+        p = tb_put_bytes(p, b'","reserved":"0","valid_from":"', 31)
+        p = tb_put_time(p, bucket.valid_from_us)
+        if bucket.valid_until_us >= NO_END_US:
+            p = tb_put_bytes(p, b'","valid_until":null,"status":"', 31)
+        else:
+            p = tb_put_bytes(p, b'","valid_until":"', 17)
+            p = tb_put_time(p, bucket.valid_until_us)
+            p = tb_put_bytes(p, b'","status":"', 12)
+        p = self._json_word(p, bucket.status)
+        return tb_put_bytes(p, b'"}', 2)
+
+    cdef int _put_account_row(self, TbBuffer* rows, Account* account) except -1:
+        """Append billing.commits.copy_text.account_row."""
         cdef bytes document = self._packer.document(self._extras(account)) if account.extras_size else b"{}"
         cdef const char* name = self.numbers.arena.data() + self.numbers.starts[account.number]
         cdef size_t size = self.numbers.starts[account.number + 1] - self.numbers.starts[account.number]
         cdef char* p
-        p = rows.room(2 * size + 8 * 256 + 8 * 45 + 2 * len(document))
+        p = rows.room(COPY_GROWTH * (size + 4 * MAX_TEXT + len(document)) + 8 * LONGEST_NUMBER)
         p = tb_put_copy(p, name, size)
-        p = self._tab(p)
-        p = self._copy_word(p, account.currency)
-        p = self._tab(p)
-        p = self._copy_word(p, account.book)
-        p = self._tab(p)
-        p = self._copy_word(p, account.payment)
-        p = tb_put_i128(self._tab(p), account.credit_limit_pico)
-        p = tb_put_i128(self._tab(p), account.wallet_pico)
-        p = tb_put_i128(self._tab(p), account.absorbed_micro)
-        p = tb_put_i128(self._tab(p), account.absorbed_pico)
-        p = self._copy_word(self._tab(p), account.status)
-        p = tb_put_i128(self._tab(p), <i128>account.clock_us)
-        p = self._end(self._tab(p), account.next_due_us)
-        p = tb_put_copy(self._tab(p), document, len(document))
+        p = self._copy_word(_tab(p), account.currency)
+        p = self._copy_word(_tab(p), account.price_book)
+        p = self._copy_word(_tab(p), account.payment)
+        p = tb_put_i128(_tab(p), account.credit_limit_pico)
+        p = tb_put_i128(_tab(p), account.wallet_pico)
+        p = tb_put_i128(_tab(p), account.absorbed_micro)
+        p = tb_put_i128(_tab(p), account.absorbed_pico)
+        p = self._copy_word(_tab(p), account.status)
+        p = tb_put_i128(_tab(p), tb_widen(account.clock_us))
+        p = _put_end(_tab(p), account.next_due_us)
+        p = tb_put_copy(_tab(p), document, len(document))
         p[0] = c'\n'
         rows.wrote(p + 1)
+        return 0
 
     cdef void _put_bucket_row(self, TbBuffer* rows, Account* account, Bucket* bucket) noexcept nogil:
-        """billing.commits.copy_text.bucket_row."""
+        """Append billing.commits.copy_text.bucket_row."""
         cdef const char* name = self.numbers.arena.data() + self.numbers.starts[account.number]
         cdef size_t size = self.numbers.starts[account.number + 1] - self.numbers.starts[account.number]
         cdef Rule* rule = &self.rules[bucket.rule]
-        cdef char* p = rows.room(2 * size + 2 * bucket.grant_size + 6 * 256 + 11 * 45)
+        cdef char* p = rows.room(COPY_GROWTH * (size + bucket.grant_size + 3 * MAX_TEXT) + 11 * LONGEST_NUMBER)
         p = tb_put_copy(p, name, size)
-        p = tb_put_copy(self._tab(p), self.grants.data() + bucket.grant_at, bucket.grant_size)
-        p = self._copy_word(self._tab(p), rule.plan)
-        p = tb_put_u64(self._tab(p), rule.version)
-        p = tb_put_u64(self._tab(p), rule.bucket_no)
-        p = self._copy_word(self._tab(p), bucket.unit)
-        p = tb_put_i128(self._tab(p), bucket.amount_micro)
-        p = tb_put_i128(self._tab(p), bucket.remaining_micro)
-        p = tb_put_i128(self._tab(p), bucket.liability_pico)
-        p = tb_put_u64(self._tab(p), bucket.valid_from_us)
-        p = self._end(self._tab(p), bucket.valid_until_us)
-        p = self._end(self._tab(p), bucket.lapse_at_us)
-        p = tb_put_u64(self._tab(p), bucket.alerts_fired)
-        p = self._copy_word(self._tab(p), bucket.status)
-        p = tb_put_u64(self._tab(p), bucket.carried_cycles)
+        p = tb_put_copy(_tab(p), self.grants.data() + bucket.grant_at, bucket.grant_size)
+        p = self._copy_word(_tab(p), rule.plan)
+        p = tb_put_u64(_tab(p), rule.version)
+        p = tb_put_u64(_tab(p), rule.bucket_no)
+        p = self._copy_word(_tab(p), bucket.unit)
+        p = tb_put_i128(_tab(p), bucket.amount_micro)
+        p = tb_put_i128(_tab(p), bucket.remaining_micro)
+        p = tb_put_i128(_tab(p), bucket.liability_pico)
+        p = tb_put_u64(_tab(p), bucket.valid_from_us)
+        p = _put_end(_tab(p), bucket.valid_until_us)
+        p = _put_end(_tab(p), bucket.lapse_at_us)
+        p = tb_put_u64(_tab(p), bucket.alerts_fired)
+        p = self._copy_word(_tab(p), bucket.status)
+        p = tb_put_u64(_tab(p), bucket.carried_cycles)
         p[0] = c'\n'
         rows.wrote(p + 1)
 
-    cdef char* _tab(self, char* p) noexcept nogil:
-        p[0] = c'\t'
-        return p + 1
+    cdef char* _json_word(self, char* p, int32_t number) noexcept nogil:
+        """Write the text of a number inside a JSON string."""
+        return tb_put_json(
+            p,
+            self.words.arena.data() + self.words.starts[number],
+            self.words.starts[number + 1] - self.words.starts[number],
+        )
 
-    cdef char* _end(self, char* p, int64_t value_us) noexcept nogil:
-        if value_us >= NO_END_US:
-            return tb_put_bytes(p, b"\\N", 2)
-        return tb_put_i128(p, <i128>value_us)
+    cdef char* _copy_word(self, char* p, int32_t number) noexcept nogil:
+        """Write the text of a number as a column."""
+        return tb_put_copy(
+            p,
+            self.words.arena.data() + self.words.starts[number],
+            self.words.starts[number + 1] - self.words.starts[number],
+        )

@@ -1,7 +1,7 @@
-"""Writes record batches as Kafka keeps them (format 2): frames of an outbox row become what the relay sends, unchanged.
+"""Packs the frames of an outbox row into record batches as Kafka stores them (format 2); the relay sends them as they are.
 
-A batch has no producer, no times and no checksum yet: ``streams.relay.publisher`` writes them when it is sent, for only then
-are they known. All of its records have the time of the batch.
+A batch has no producer, no times and no checksum yet: ``streams.relay.publisher`` writes them when it sends the batch,
+for only then are they known. All records of a batch have the time of the batch.
 """
 
 import json
@@ -9,21 +9,36 @@ import json
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
+from cython_ext.frames cimport FRAME_HEAD, NULL_PART
 from cython_ext.wide cimport TbBuffer, tb_put_bytes, tb_put_u64
 
 cdef extern from "string.h" nogil:
-    void* memmem(const void* text, size_t size, const void* wanted, size_t wanted_size)
+    void* memmem(const void* text, size_t size, const void* wanted, size_t wanted_size) noexcept
 
 cdef enum:
-    HEAD = 61           # bytes of a batch before its records
-    FRAME_HEAD = 16     # billing.commits.outbox_frames: target partition, lengths of key, headers and value
+    BATCH_HEAD = 61         # bytes of a batch before its records (billing.commits.outbox_frames.BATCH_HEAD)
+    LENGTH_COUNTS_FROM = 12 # billing.commits.outbox_frames.LENGTH_COUNTS_FROM
     FORMAT = 2
+    LONGEST_VARINT = 10     # bytes of 64 bits, seven at a time
+    LONGEST_SEQUENCE = 20   # digits of 64 bits; tb_put_u64 writes up to seven bytes more
 
-cdef uint32_t NULL_PART = 0xFFFFFFFF
+cdef struct Frame:          # one frame, read where it lies
+    const char* key
+    const char* headers
+    const char* value
+    const char* end
+    size_t key_size
+    size_t headers_size
+    size_t value_size
+    bint has_key            # False: the key is null
+    bint has_value
 
 
-cdef inline char* _put_number(char* p, int64_t value) noexcept nogil:
-    """A varint, zigzag; at most ten bytes."""
+# Varints and big-endian numbers are written into room that was asked for before: this cannot fail.
+
+
+cdef inline char* _put_varint(char* p, int64_t value) noexcept nogil:
+    """Write a zigzag varint; at most LONGEST_VARINT bytes."""
     cdef uint64_t rest = (<uint64_t>value << 1) ^ <uint64_t>(value >> 63)
     while rest >= 0x80:
         p[0] = <char>(<uint8_t>rest | 0x80)
@@ -33,7 +48,8 @@ cdef inline char* _put_number(char* p, int64_t value) noexcept nogil:
     return p + 1
 
 
-cdef inline int _number_size(int64_t value) noexcept nogil:
+cdef inline int _varint_size(int64_t value) noexcept nogil:
+    """Return the bytes of a zigzag varint."""
     cdef uint64_t rest = (<uint64_t>value << 1) ^ <uint64_t>(value >> 63)
     cdef int size = 1
     while rest >= 0x80:
@@ -42,16 +58,25 @@ cdef inline int _number_size(int64_t value) noexcept nogil:
     return size
 
 
-cdef inline void _put_big(char* p, uint64_t value, int size) noexcept nogil:
-    """The lowest ``size`` bytes of a number, the greatest first."""
+cdef inline void _put_big_endian(char* p, uint64_t value, int size) noexcept nogil:
+    """Write the lowest ``size`` bytes of a number, the highest of them first."""
     cdef int i
     for i in range(size):
         p[i] = <char>(value >> (8 * (size - 1 - i)))
 
 
-cdef bytes _headers(bytes text):
-    """A record's headers from the JSON of a frame's."""
+cdef bytes _varint(int64_t value):
+    """Return a zigzag varint."""
+    cdef char room[LONGEST_VARINT]
+    cdef char* end = _put_varint(room, value)
+    return room[: end - room]
+
+
+cdef bytes _record_headers(bytes text):
+    """Return a record's headers from the JSON of a frame's, an empty text for none."""
     cdef list written = []
+    if not text:
+        return b"\0"
     pairs = json.loads(text)
     written.append(_varint(len(pairs)))
     for name, content in pairs:
@@ -61,96 +86,104 @@ cdef bytes _headers(bytes text):
     return b"".join(written)
 
 
-cdef bytes _varint(int64_t value):
-    cdef char room[10]
-    cdef char* end = _put_number(room, value)
-    return room[: end - room]
-
-
-cdef bytes _head(int codec, int32_t count, size_t body_size):
-    cdef char head[HEAD]
-    memset(head, 0, HEAD)
-    _put_big(head + 8, HEAD - 12 + body_size, 4)    # the length counts from behind itself
-    _put_big(head + 12, <uint64_t>-1, 4)            # leader epoch: the broker's
+cdef bytes _batch_head(int codec, int32_t count, size_t body_size):
+    """Return the head of a batch of ``count`` records; its epoch is -1, which the broker replaces."""
+    cdef char head[BATCH_HEAD]
+    memset(head, 0, BATCH_HEAD)
+    _put_big_endian(head + 8, BATCH_HEAD - LENGTH_COUNTS_FROM + body_size, 4)
+    _put_big_endian(head + 12, <uint64_t>-1, 4)
     head[16] = FORMAT
-    _put_big(head + 21, codec, 2)
-    _put_big(head + 23, count - 1, 4)               # last offset delta
-    _put_big(head + 57, count, 4)
-    return head[:HEAD]
+    _put_big_endian(head + 21, codec, 2)
+    _put_big_endian(head + 23, count - 1, 4)        # last offset delta
+    _put_big_endian(head + 57, count, 4)
+    return head[:BATCH_HEAD]
+
+
+cdef int _read_frame(const char* at, const char* end, Frame* frame) except -1:
+    """Read the frame that begins at ``at``.
+
+    Raises:
+        ValueError: it is not whole.
+    """
+    cdef uint32_t lengths[4]
+    if end - at < FRAME_HEAD:
+        raise ValueError("outbox frames cut off")
+    memcpy(lengths, at, FRAME_HEAD)
+    frame.has_key = lengths[1] != NULL_PART
+    frame.has_value = lengths[3] != NULL_PART
+    frame.key_size = lengths[1] if frame.has_key else 0
+    frame.headers_size = lengths[2]
+    frame.value_size = lengths[3] if frame.has_value else 0
+    if <size_t>(end - at) < FRAME_HEAD + frame.key_size + frame.headers_size + frame.value_size:
+        raise ValueError("outbox frames cut off inside a record")
+    frame.key = at + FRAME_HEAD
+    frame.headers = frame.key + frame.key_size
+    frame.value = frame.headers + frame.headers_size
+    frame.end = frame.value + frame.value_size
+    return 0
+
+
+cdef int _put_record(TbBuffer* body, Frame* frame, int32_t place, bytes mark, int64_t sequence) except -1:
+    """Append a frame as the record at ``place`` of its batch, with the sequence where ``mark`` first stands in its value.
+
+    The record's attributes and its difference to the batch's time are a zero each.
+    """
+    cdef bytes headers = _record_headers(frame.headers[: frame.headers_size])
+    cdef const char* marked = <const char*>memmem(frame.value, frame.value_size, <const char*>mark, len(mark))
+    cdef char digits[LONGEST_SEQUENCE + 7]
+    cdef size_t mark_size = len(mark) if marked != NULL else 0
+    cdef size_t digits_size = tb_put_u64(digits, sequence) - digits if marked != NULL else 0
+    cdef size_t before = marked - frame.value if marked != NULL else frame.value_size
+    cdef size_t value_size = frame.value_size - mark_size + digits_size
+    cdef int64_t key_length = <int64_t>frame.key_size if frame.has_key else -1
+    cdef int64_t value_length = <int64_t>value_size if frame.has_value else -1
+    cdef size_t record_size = (
+        2 + _varint_size(place)
+        + _varint_size(key_length) + frame.key_size
+        + _varint_size(value_length) + value_size + len(headers)
+    )
+    cdef char* p = body.room(record_size + LONGEST_VARINT)  # its size is written before it
+    p = _put_varint(p, record_size)
+    p[0] = p[1] = 0
+    p = _put_varint(p + 2, place)
+    p = _put_varint(p, key_length)
+    p = tb_put_bytes(p, frame.key, frame.key_size)
+    p = _put_varint(p, value_length)
+    p = tb_put_bytes(p, frame.value, before)
+    memcpy(p, digits, digits_size)
+    p += digits_size
+    p = tb_put_bytes(p, frame.value + before + mark_size, frame.value_size - before - mark_size)
+    body.wrote(tb_put_bytes(p, headers, len(headers)))
+    return 0
 
 
 def pack_batches(
     bytes frames not None, int64_t first_sequence, bytes mark not None, int codec, compress, size_t batch_bytes
 ):
-    """Record batches of the frames, in order, each sequence written where ``mark`` stands first in a value.
+    """Return record batches of the frames, in order, each sequence written where ``mark`` first stands in a value.
 
-    A batch ends with the record that reaches ``batch_bytes`` uncompressed; ``compress`` makes its records what ``codec``
-    (Kafka's number) says. Target partitions of frames are not looked at.
+    A batch ends with the record that reaches ``batch_bytes`` uncompressed. ``compress`` compresses its records by
+    ``codec``, a number of Kafka's. Target partitions of frames are ignored.
 
     Raises:
         ValueError: a frame is not whole.
     """
     cdef TbBuffer body
+    cdef Frame frame
     cdef const char* at = frames
     cdef const char* end = at + len(frames)
-    cdef const char* mark_text = mark
-    cdef size_t mark_size = len(mark), key_size, headers_size, value_size, before, record_size
-    cdef uint32_t lengths[4]
     cdef int32_t count = 0
     cdef int64_t sequence = first_sequence
-    cdef char digits[20]
-    cdef size_t digits_size
-    cdef const char* value
-    cdef const char* marked
-    cdef const char* own_headers
-    cdef bytes headers
-    cdef char* p
     cdef list batches = []
     while at < end:
-        if end - at < FRAME_HEAD:
-            raise ValueError("outbox frames cut off")
-        memcpy(lengths, at, FRAME_HEAD)
-        key_size = 0 if lengths[1] == NULL_PART else lengths[1]
-        headers_size = lengths[2]
-        value_size = 0 if lengths[3] == NULL_PART else lengths[3]
-        if <size_t>(end - at) < FRAME_HEAD + key_size + headers_size + value_size:
-            raise ValueError("outbox frames cut off inside a record")
-        headers = _headers(at[FRAME_HEAD + key_size : FRAME_HEAD + key_size + headers_size]) if headers_size else b"\0"
-        own_headers = headers
-        value = at + FRAME_HEAD + key_size + headers_size
-        marked = <const char*>memmem(value, value_size, mark_text, mark_size)
-        digits_size = 0
-        before = value_size
-        if marked != NULL:
-            before = marked - value
-            digits_size = tb_put_u64(digits, sequence) - digits
-            value_size += digits_size - mark_size
-        # attributes and the difference to the batch's time are a zero each
-        record_size = (
-            2 + _number_size(count)
-            + _number_size(-1 if lengths[1] == NULL_PART else <int64_t>key_size) + key_size
-            + _number_size(-1 if lengths[3] == NULL_PART else <int64_t>value_size) + value_size + len(headers)
-        )
-        p = body.room(record_size + 16)
-        p = _put_number(p, record_size)
-        p[0] = p[1] = 0
-        p = _put_number(p + 2, count)
-        p = _put_number(p, -1 if lengths[1] == NULL_PART else <int64_t>key_size)
-        p = tb_put_bytes(p, at + FRAME_HEAD, key_size)
-        p = _put_number(p, -1 if lengths[3] == NULL_PART else <int64_t>value_size)
-        p = tb_put_bytes(p, value, before)
-        if marked != NULL:
-            p = tb_put_bytes(p, digits, digits_size)
-            p = tb_put_bytes(p, marked + mark_size, value_size - before - digits_size)
-            value_size += mark_size - digits_size   # as it stands in the frame
-        p = tb_put_bytes(p, own_headers, len(headers))
-        body.wrote(p)
-        at = value + value_size
+        _read_frame(at, end, &frame)
+        _put_record(&body, &frame, count, mark, sequence)
+        at = frame.end
         count += 1
         sequence += 1
         if body.size >= batch_bytes or at == end:
             records = compress(body.data[:body.size])
-            batches.append(_head(codec, count, len(records)))
+            batches.append(_batch_head(codec, count, len(records)))
             batches.append(records)
             body.size = 0
             count = 0

@@ -4,14 +4,20 @@ from libcpp.vector cimport vector
 from cython_ext.tables cimport TextTable
 
 
-cdef enum:
-    READ = 0       # the row's columns are filled
-    UNREAD = 1     # for the plain decoder
-    REFUSED = 2    # the plain decoder rejected it; the row's columns mean nothing
+cdef enum:                      # EventColumns.status
+    READ = 0                    # the row's columns are filled
+    UNREAD = 1                  # for the plain decoder
+    REFUSED = 2                 # the plain decoder rejected it; the row's columns mean nothing
 
 
-cdef enum:
+cdef enum:                      # the attributes of an event's envelope (schemas.cloudevents)
     SPECVERSION, TYPE, SOURCE, ID, TIME, SUBJECT, SEQUENCE, DATA
+
+
+cdef enum:
+    MAX_TEXT = 256                      # bytes of UTF-8 of a text: schemas.fields.MAX_TEXT_BYTES
+    MAX_TIME_US = 253402300800000000    # the year 10000: schemas.fields.MAX_TIME_US
+    SEPARATOR = 0x1F                    # between texts that are hashed together: schemas.hashing.SEPARATOR
 
 
 cdef extern from "shape.hpp" nogil:
@@ -19,7 +25,7 @@ cdef extern from "shape.hpp" nogil:
         tb_attribute, tb_field, tb_count, tb_skipped_text, tb_skipped_number
 
     cdef struct Span "TbSpan":
-        const char* at      # NULL: absent or null
+        const char* at          # NULL: absent or null
         Py_ssize_t size
 
     cdef struct Scan "TbScan":
@@ -38,9 +44,10 @@ cdef extern from "shape.hpp" nogil:
     cdef cppclass TbShape:
         pass
 
+    # Declared noexcept are those that allocate nothing.
     cdef cppclass TbShapes:
         const TbShape* read(const char* p, Scan* scan, bint binary) noexcept
-        void learn(const Scan& scan, const char* begin, bint binary) noexcept
+        void learn(const Scan& scan, const char* begin, bint binary) except +
         int32_t combination(const Scan* scan, uint64_t* hash) noexcept
         void keep_combination(const Scan* scan, int32_t number, uint64_t hash) noexcept
 
@@ -48,9 +55,9 @@ cdef extern from "shape.hpp" nogil:
 
 
 cdef enum:
-    ATTRIBUTES = 8
-    FIELDS = 13
-    BUILT_IN_METERS = 24
+    ATTRIBUTES = 8              # tb_attributes
+    FIELDS = 13                 # tb_fields
+    BUILT_IN_METERS = 24        # tb_meters, the length of schemas.meters.METERS
 
 
 cdef struct HeaderSpans:
@@ -79,13 +86,13 @@ cdef class EventColumns:
     cdef vector[uint32_t] count_first
     cdef vector[uint8_t] count_number
     cdef vector[int64_t] offset       # of the record; the row where it was given as bytes
-    cdef vector[int64_t] logged_ms    # its timestamp; 0 where it was given as bytes
-    cdef vector[int16_t] meter
-    cdef vector[int64_t] count
+    cdef vector[int64_t] logged_ms    # the record's timestamp; 0 where it was given as bytes
+    cdef vector[int16_t] meter        # of all counts of all rows, as count
+    cdef vector[int64_t] count        # from 1 to 2^63-1
     cdef vector[Py_ssize_t] reserved  # rows that name a reservation
-    cdef vector[Span] reservation     # and where its name lies, in what ``keep`` holds
-    cdef vector[char] ids             # so that rendering does not touch the records again
-    cdef object keep
+    cdef vector[Span] reservation     # where its name lies, in what ``keep`` holds
+    cdef vector[char] ids             # a copy, so that rendering does not touch the records again
+    cdef object keep                  # what the rows point into
 
 
 cdef class Decoder:
@@ -97,7 +104,7 @@ cdef class Decoder:
     cpdef void set_event(self, EventColumns columns, Py_ssize_t row, object event) except *
     cdef TbShapes shapes
     cdef int32_t _last_source
-    cdef bint _scan(self, Scan* scan, Span value, HeaderSpans* envelope) noexcept nogil
+    cdef bint _scan(self, Scan* scan, Span value, HeaderSpans* envelope) except -1 nogil
     cdef int32_t _combination(self, Scan* scan, uint64_t* hash64) except -1 nogil
     cdef int _store(self, EventColumns columns, Py_ssize_t row, Scan* scan, Waiting* waiting) except -1 nogil
     cdef int _place(self, EventColumns columns, Waiting* waiting, int number) except -1 nogil

@@ -1,11 +1,14 @@
-"""Usage events as JSON become columns of integers; what is unusual is left, unread, to :func:`schemas.usage.parse_usage`.
+"""Decodes usage events from JSON into columns of integers, and leaves unusual ones to :func:`schemas.usage.parse_usage`.
 
-The scanner knows the event's schema (CONTRACT §1). It accepts a row only where the plain decoder accepts the same bytes
-with the same result; everything else (escapes, text beyond ASCII, a key twice, a number that is not a small count, a
-field of an unexpected kind, a limit exceeded) leaves the row UNREAD. It refuses nothing itself: the reasons are written
-once, in plain Python. Rows of a decoded batch point into the records' values, which the columns keep alive.
+The scanner knows the event's schema (docs/reference/usage-events.md, "Fields"). It accepts a row only where the plain
+decoder accepts the same bytes with the same result. Everything else leaves the row UNREAD: escapes, text beyond ASCII, a
+key that occurs twice, a number that is not a small count, a field of an unexpected kind, a limit exceeded. It rejects
+nothing itself: the reasons are written once, in plain Python. Rows of a decoded batch point into the records' values,
+which the columns keep alive.
 
-Every JSON value is a ``bytes`` object, which ends in a NUL: a scan stops there without asking for the length.
+Every JSON value is a ``bytes`` object, which ends in a NUL: a scan stops there without asking for the length. Functions
+of the scanner read and compare, allocate nothing and cannot fail: they are ``noexcept``, and NULL, -1 or False leaves
+the row to the plain decoder.
 """
 
 from sys import intern
@@ -38,28 +41,37 @@ cdef extern from "records.hpp":
 
 
 cdef enum:
-    # The first seven are the dimensions of a combination, in its order.
+    # The fields of an event's data; the first DIMENSIONS are those of a combination, in its order.
     MODEL, HARDWARE_TIER, ENERGY_SOURCE, SITE, CHANNEL, SERVICE_TIER, OUTCOME
     REQUESTED_MODEL, MEMBER, REQUEST_ID, RESERVATION, USAGE_DIALECT, USAGE
     DIMENSIONS = 7
 
 cdef enum:
-    MAX_TEXT = 256
-    MAX_UNKNOWN = 8
-    BLOCK = 32      # rows whose accounts are looked up together
+    MAX_UNKNOWN = 8                     # keys of an object that are not of the schema
+    MAX_DIGITS = 18                     # of a count or sequence: they fit 63 bits
+    MAX_COUNTS = 255                    # of a row, by EventColumns.count_number
+    MAX_METERS = 32767                  # of a decoder, by EventColumns.meter
+    BLOCK = 32                          # rows whose accounts are looked up together
+
+cdef enum:
+    # How a record holds its event, by its headers.
+    STRUCTURED, BINARY, FOR_PLAIN
+
 
 cdef inline bint _is(const char* at, const char* text, size_t size) noexcept nogil:
+    """True if the bytes at ``at`` are the text."""
     return memcmp(at, text, size) == 0
 
 
 cdef inline const char* _skip(const char* p) noexcept nogil:
-    """The first character that is not JSON white space."""
+    """Return the first character that is not JSON white space."""
     while p[0] == c' ' or p[0] == c'\n' or p[0] == c'\t' or p[0] == c'\r':
         p += 1
     return p
 
 
 cdef inline int _attribute(const char* at, Py_ssize_t size) noexcept nogil:
+    """Return the attribute of a key of the envelope, or -1."""
     if size == 2:
         if _is(at, "id", 2):
             return ID
@@ -86,6 +98,7 @@ cdef inline int _attribute(const char* at, Py_ssize_t size) noexcept nogil:
 
 
 cdef inline int _field(const char* at, Py_ssize_t size) noexcept nogil:
+    """Return the field of a key of the data, or -1."""
     if size == 4:
         if _is(at, "site", 4):
             return SITE
@@ -124,71 +137,69 @@ cdef inline int _field(const char* at, Py_ssize_t size) noexcept nogil:
     return -1
 
 
-cdef inline int _meter(const char* at, Py_ssize_t size) noexcept nogil:
-    """Index in schemas.meters.METERS of a built-in meter, or -1."""
+cdef inline int _token_meter(const char* at, Py_ssize_t size) noexcept nogil:
+    """Return the index in schemas.meters.METERS of a meter that counts tokens, or -1; Decoder compares them all."""
     if size == 5:
-        if _is(at, "input", 5):
-            return 0
-        if _is(at, "pages", 5):
-            return 20
-        if _is(at, "seats", 5):
-            return 23
-    elif size == 6:
-        if _is(at, "output", 6):
-            return 4
-        if _is(at, "images", 6):
-            return 16
-    elif size == 8:
-        if _is(at, "requests", 8):
-            return 15
-        if _is(at, "searches", 8):
-            return 21
-        if _is(at, "gb_hours", 8):
-            return 22
-    elif size == 9:
-        if _is(at, "reasoning", 9):
-            return 5
-    elif size == 10:
-        if _is(at, "cache_read", 10):
-            return 1
-        if _is(at, "characters", 10):
-            return 19
-    elif size == 11:
+        return 0 if _is(at, "input", 5) else -1
+    if size == 6:
+        return 4 if _is(at, "output", 6) else -1
+    if size == 9:
+        return 5 if _is(at, "reasoning", 9) else -1
+    if size == 10:
+        return 1 if _is(at, "cache_read", 10) else -1
+    if size == 11:
         if _is(at, "cache_write", 11):
             return 2
         if _is(at, "audio_input", 11):
             return 6
         if _is(at, "image_input", 11):
             return 9
-        if _is(at, "video_input", 11):
-            return 12
-    elif size == 12:
+        return 12 if _is(at, "video_input", 11) else -1
+    if size == 12:
         if _is(at, "audio_output", 12):
             return 8
         if _is(at, "image_output", 12):
             return 11
         if _is(at, "video_output", 12):
             return 13
-        if _is(at, "sensor_input", 12):
-            return 14
-        if _is(at, "milliseconds", 12):
-            return 17
-    elif size == 14:
-        if _is(at, "cache_write_1h", 14):
-            return 3
-    elif size == 16:
+        return 14 if _is(at, "sensor_input", 12) else -1
+    if size == 14:
+        return 3 if _is(at, "cache_write_1h", 14) else -1
+    if size == 16:
         if _is(at, "audio_cache_read", 16):
             return 7
-        if _is(at, "image_cache_read", 16):
-            return 10
-    elif size == 19:
-        if _is(at, "device_milliseconds", 19):
-            return 18
+        return 10 if _is(at, "image_cache_read", 16) else -1
+    return -1
+
+
+cdef inline int _meter(const char* at, Py_ssize_t size) noexcept nogil:
+    """Return the index in schemas.meters.METERS of a built-in meter, or -1; Decoder compares them all."""
+    cdef int meter = _token_meter(at, size)
+    if meter >= 0:
+        return meter
+    if size == 5:
+        if _is(at, "pages", 5):
+            return 20
+        return 23 if _is(at, "seats", 5) else -1
+    if size == 6:
+        return 16 if _is(at, "images", 6) else -1
+    if size == 8:
+        if _is(at, "requests", 8):
+            return 15
+        if _is(at, "searches", 8):
+            return 21
+        return 22 if _is(at, "gb_hours", 8) else -1
+    if size == 10:
+        return 19 if _is(at, "characters", 10) else -1
+    if size == 12:
+        return 17 if _is(at, "milliseconds", 12) else -1
+    if size == 19:
+        return 18 if _is(at, "device_milliseconds", 19) else -1
     return -1
 
 
 cdef inline const char* _skip_trivial(Scan* scan, const char* p) noexcept nogil:
-    """The end of a plain string, null, true, false or a short integer; NULL for any other value."""
+    """Return the end of a plain string, null, true, false or a short integer; NULL for any other value."""
     cdef const char* first
     cdef const char* end = scan.end
     if p[0] == c'"':
@@ -215,7 +226,7 @@ cdef inline const char* _skip_trivial(Scan* scan, const char* p) noexcept nogil:
     first = p
     while c'0' <= p[0] <= c'9':
         p += 1
-    if p == first or (first[0] == c'0' and p - first > 1) or p - first > 18:
+    if p == first or (first[0] == c'0' and p - first > 1) or p - first > MAX_DIGITS:
         return NULL
     tb_mark(scan, tb_skipped_number, 0, first, p)
     if p[0] == c'.' or p[0] == c'e' or p[0] == c'E':
@@ -223,66 +234,102 @@ cdef inline const char* _skip_trivial(Scan* scan, const char* p) noexcept nogil:
     return p
 
 
-cdef inline bint _twice(Span* unknown, int number, const char* at, Py_ssize_t size) noexcept nogil:
+cdef inline const char* _scan_key(Scan* scan, const char* p, Span* key) noexcept nogil:
+    """Read a key and its colon at p; returns where its value begins, or NULL."""
+    cdef const char* stop
+    if p[0] != c'"':
+        return NULL
+    key.at = p + 1
+    stop = tb_plain_end(key.at, scan.end)
+    if stop == NULL:
+        return NULL
+    key.size = stop - key.at
+    p = _skip(stop + 1)
+    return _skip(p + 1) if p[0] == c':' else NULL
+
+
+cdef inline const char* _scan_unknown(
+    Scan* scan, const char* p, const Span* key, Span* unknown, int* number
+) noexcept nogil:
+    """Skip the value at p of a key that is not of the schema; returns its end, or NULL.
+
+    ``unknown`` are the ``number`` keys of the same object that were skipped before: one that occurs twice is not read.
+    """
     cdef int i
-    for i in range(number):
-        if unknown[i].size == size and memcmp(unknown[i].at, at, size) == 0:
-            return True
-    return False
+    if number[0] == MAX_UNKNOWN:
+        return NULL
+    for i in range(number[0]):
+        if unknown[i].size == key.size and memcmp(unknown[i].at, key.at, key.size) == 0:
+            return NULL
+    unknown[number[0]] = key[0]
+    number[0] += 1
+    return _skip_trivial(scan, p)
+
+
+cdef inline const char* _scan_text(
+    Scan* scan, const char* p, uint8_t kind, int slot, Py_ssize_t most, Span* text
+) noexcept nogil:
+    """Read a plain string of at most ``most`` bytes, or null, at p; returns its end, or NULL."""
+    cdef const char* stop
+    if p[0] != c'"':
+        return p + 4 if scan.end - p >= 4 and _is(p, "null", 4) else NULL
+    stop = tb_plain_end(p + 1, scan.end)
+    if stop == NULL or stop - p - 1 > most:
+        return NULL
+    text.at = p + 1
+    text.size = stop - p - 1
+    tb_mark(scan, kind, slot, p + 1, stop)
+    return stop + 1
+
+
+cdef inline const char* _scan_count(Scan* scan, const char* p, int meter) noexcept nogil:
+    """Read a count of at most 18 digits at p; returns its end, or NULL."""
+    cdef const char* first = p
+    cdef int64_t count = 0
+    while c'0' <= p[0] <= c'9':
+        if p - first == MAX_DIGITS:
+            return NULL
+        count = count * 10 + (p[0] - c'0')  # below 10^18
+        p += 1
+    if p == first or (first[0] == c'0' and p - first > 1):
+        return NULL
+    scan.meters_seen |= <uint32_t>1 << meter
+    scan.counts[meter] = count
+    tb_mark(scan, tb_count, meter, first, p)
+    return p
 
 
 cdef inline const char* _scan_usage(Scan* scan, const char* p) noexcept nogil:
-    """Read ``{"meter": count, ...}`` at p; returns its end, or NULL for the plain decoder."""
-    cdef const char* key
-    cdef const char* first
-    cdef const char* key_end
+    """Read ``{"meter": count, ...}`` at p; returns its end, or NULL."""
+    cdef Span key
     cdef int meter
-    cdef int64_t count
     if p[0] != c'{':
         return NULL
     p = _skip(p + 1)
     if p[0] == c'}':
         return p + 1
     while True:
-        if p[0] != c'"':
+        p = _scan_key(scan, p, &key)
+        if p == NULL:
             return NULL
-        key = p + 1
-        key_end = tb_plain_end(key, scan.end)
-        if key_end == NULL:
-            return NULL
-        meter = _meter(key, key_end - key)
+        meter = _meter(key.at, key.size)
         if meter < 0 or scan.meters_seen >> meter & 1:
             return NULL
-        p = _skip(key_end + 1)
-        if p[0] != c':':
+        p = _scan_count(scan, p, meter)
+        if p == NULL:
             return NULL
-        p = _skip(p + 1)
-        first = p
-        count = 0
-        while c'0' <= p[0] <= c'9':
-            if p - first == 18:  # 18 digits fit 63 bits
-                return NULL
-            count = count * 10 + (p[0] - c'0')
-            p += 1
-        if p == first or (first[0] == c'0' and p - first > 1):
-            return NULL
-        scan.meters_seen |= <uint32_t>1 << meter
-        scan.counts[meter] = count
-        tb_mark(scan, tb_count, meter, first, p)
-        p = _skip(p)  # a fraction or exponent is neither of these and ends the scan
+        p = _skip(p)
         if p[0] == c'}':
             return p + 1
         if p[0] != c',':
-            return NULL
+            return NULL  # a fraction or an exponent, too
         p = _skip(p + 1)
 
 
 cdef inline const char* _scan_data(Scan* scan, const char* p) noexcept nogil:
-    """Read the ``data`` object at p; returns its end, or NULL for the plain decoder."""
+    """Read the ``data`` object at p; returns its end, or NULL."""
     cdef Span unknown[MAX_UNKNOWN]
-    cdef const char* key
-    cdef const char* stop
-    cdef Py_ssize_t size
+    cdef Span key
     cdef int field, unknown_number = 0
     if p[0] != c'{':
         return NULL
@@ -290,48 +337,23 @@ cdef inline const char* _scan_data(Scan* scan, const char* p) noexcept nogil:
     if p[0] == c'}':
         return p + 1
     while True:
-        if p[0] != c'"':
+        p = _scan_key(scan, p, &key)
+        if p == NULL:
             return NULL
-        key = p + 1
-        stop = tb_plain_end(key, scan.end)
-        if stop == NULL:
-            return NULL
-        size = stop - key
-        p = _skip(stop + 1)
-        if p[0] != c':':
-            return NULL
-        p = _skip(p + 1)
-        field = _field(key, size)
+        field = _field(key.at, key.size)
         if field < 0:
-            if unknown_number == MAX_UNKNOWN or _twice(unknown, unknown_number, key, size):
-                return NULL
-            unknown[unknown_number].at = key
-            unknown[unknown_number].size = size
-            unknown_number += 1
-            p = _skip_trivial(scan, p)
-            if p == NULL:
-                return NULL
+            p = _scan_unknown(scan, p, &key, unknown, &unknown_number)
+        elif scan.fields_seen >> field & 1:
+            return NULL
         else:
-            if scan.fields_seen >> field & 1:
-                return NULL
             scan.fields_seen |= <uint32_t>1 << field
             if field == USAGE:
                 p = _scan_usage(scan, p)
-                if p == NULL:
-                    return NULL
-                scan.fields[USAGE].at = key
-            elif p[0] == c'"':
-                stop = tb_plain_end(p + 1, scan.end)
-                if stop == NULL or stop - p - 1 > MAX_TEXT:
-                    return NULL
-                scan.fields[field].at = p + 1
-                scan.fields[field].size = stop - p - 1
-                tb_mark(scan, tb_field, field, p + 1, stop)
-                p = stop + 1
-            elif scan.end - p >= 4 and _is(p, "null", 4):
-                p += 4
+                scan.fields[USAGE].at = key.at
             else:
-                return NULL
+                p = _scan_text(scan, p, tb_field, field, MAX_TEXT, &scan.fields[field])
+        if p == NULL:
+            return NULL
         p = _skip(p)
         if p[0] == c'}':
             return p + 1
@@ -341,57 +363,30 @@ cdef inline const char* _scan_data(Scan* scan, const char* p) noexcept nogil:
 
 
 cdef inline const char* _scan_envelope(Scan* scan, const char* p) noexcept nogil:
-    """Read a structured event at p; returns its end, or NULL for the plain decoder."""
+    """Read a structured event at p; returns its end, or NULL."""
     cdef Span unknown[MAX_UNKNOWN]
-    cdef const char* key
-    cdef const char* stop
-    cdef Py_ssize_t size
+    cdef Span key
     cdef int attribute, unknown_number = 0
     if p[0] != c'{':
         return NULL
     p = _skip(p + 1)
     while True:
-        if p[0] != c'"':
+        p = _scan_key(scan, p, &key)
+        if p == NULL:
             return NULL
-        key = p + 1
-        stop = tb_plain_end(key, scan.end)
-        if stop == NULL:
-            return NULL
-        size = stop - key
-        p = _skip(stop + 1)
-        if p[0] != c':':
-            return NULL
-        p = _skip(p + 1)
-        attribute = _attribute(key, size)
+        attribute = _attribute(key.at, key.size)
         if attribute < 0:
-            if unknown_number == MAX_UNKNOWN or _twice(unknown, unknown_number, key, size):
-                return NULL
-            unknown[unknown_number].at = key
-            unknown[unknown_number].size = size
-            unknown_number += 1
-            p = _skip_trivial(scan, p)
-            if p == NULL:
-                return NULL
+            p = _scan_unknown(scan, p, &key, unknown, &unknown_number)
+        elif scan.attributes_seen >> attribute & 1:
+            return NULL
         else:
-            if scan.attributes_seen >> attribute & 1:
-                return NULL
             scan.attributes_seen |= <uint32_t>1 << attribute
             if attribute == DATA:
                 p = _scan_data(scan, p)
-                if p == NULL:
-                    return NULL
-            elif p[0] == c'"':
-                stop = tb_plain_end(p + 1, scan.end)
-                if stop == NULL:
-                    return NULL
-                scan.attributes[attribute].at = p + 1
-                scan.attributes[attribute].size = stop - p - 1
-                tb_mark(scan, tb_attribute, attribute, p + 1, stop)
-                p = stop + 1
-            elif scan.end - p >= 4 and _is(p, "null", 4):
-                p += 4
-            else:
-                return NULL
+            else:  # _check looks at the sizes of attributes
+                p = _scan_text(scan, p, tb_attribute, attribute, scan.end - p, &scan.attributes[attribute])
+        if p == NULL:
+            return NULL
         p = _skip(p)
         if p[0] == c'}':
             return p + 1
@@ -401,7 +396,7 @@ cdef inline const char* _scan_envelope(Scan* scan, const char* p) noexcept nogil
 
 
 cdef inline int _digits(const char* at, int number) noexcept nogil:
-    """The value of so many decimal digits, at most 4; -1 where one is no digit."""
+    """Return the value of ``number`` decimal digits, at most 4; -1 where one is no digit."""
     cdef int i, value = 0
     for i in range(number):
         if not c'0' <= at[i] <= c'9':
@@ -412,7 +407,10 @@ cdef inline int _digits(const char* at, int number) noexcept nogil:
 
 @cython.cdivision(True)
 cdef inline int64_t _days(int year, int month, int day) noexcept nogil:
-    """Days from 1970-01-01 to a date of the Gregorian calendar; year from 1970 to 9999: no operand is negative."""
+    """Return the days from 1970-01-01 to a date of the Gregorian calendar, for years from 1970 to 9999.
+
+    C division, because no operand is negative.
+    """
     cdef int y = year - 1 if month <= 2 else year
     cdef int shifted = month + 9 if month <= 2 else month - 3  # March is 0
     cdef int era = y // 400
@@ -424,14 +422,53 @@ cdef inline int64_t _days(int year, int month, int day) noexcept nogil:
 
 @cython.cdivision(True)
 cdef inline int _days_in_month(int year, int month) noexcept nogil:
+    """Return the days of a month of the Gregorian calendar."""
     if month == 2:
         return 29 if year % 4 == 0 and (year % 100 != 0 or year % 400 == 0) else 28
     return 30 if month == 4 or month == 6 or month == 9 or month == 11 else 31
 
 
+cdef inline const char* _fraction_us(const char* p, const char* end, int64_t* micros) noexcept nogil:
+    """Read a fraction of 1 to 9 digits at p, if there is one; returns its end, or NULL. Nanoseconds are cut off."""
+    cdef int digits = 0
+    micros[0] = 0
+    if p[0] != c'.':
+        return p
+    p += 1
+    while p < end and c'0' <= p[0] <= c'9':
+        if digits < 6:
+            micros[0] = micros[0] * 10 + (p[0] - c'0')
+        digits += 1
+        p += 1
+    if digits == 0 or digits > 9:
+        return NULL
+    while digits < 6:
+        micros[0] *= 10
+        digits += 1
+    return p
+
+
+cdef inline bint _offset_seconds(const char* p, const char* end, int* seconds) noexcept nogil:
+    """Read the offset from UTC at p, which is the last part of a time; False where there is none."""
+    cdef int hours, minutes
+    seconds[0] = 0
+    if end - p == 1:
+        return p[0] == c'Z' or p[0] == c'z'
+    if end - p != 6 or (p[0] != c'+' and p[0] != c'-') or p[3] != c':':
+        return False
+    hours = _digits(p + 1, 2)
+    minutes = _digits(p + 4, 2)
+    if not 0 <= hours <= 23 or not 0 <= minutes <= 59:
+        return False
+    seconds[0] = (hours * 60 + minutes) * 60
+    if p[0] == c'-':
+        seconds[0] = -seconds[0]
+    return True
+
+
 cdef inline int64_t _time_us(const char* at, Py_ssize_t size) noexcept nogil:
-    """Microseconds since 1970 of an RFC 3339 time from 1970 to 9999, or -1 for the plain decoder."""
-    cdef int year, month, day, hour, minute, second, digits = 0, zone_hour, zone_minute
+    """Return the microseconds since 1970 of an RFC 3339 time from 1970 to 9999, or -1."""
+    cdef int year, month, day, hour, minute, second, offset = 0
     cdef int64_t micros = 0, result
     cdef const char* p
     cdef const char* end = at + size
@@ -449,40 +486,16 @@ cdef inline int64_t _time_us(const char* at, Py_ssize_t size) noexcept nogil:
         return -1
     if not 0 <= hour <= 23 or not 0 <= minute <= 59 or not 0 <= second <= 59:
         return -1
-    p = at + 19
-    if p[0] == c'.':
-        p += 1
-        while p < end and c'0' <= p[0] <= c'9':
-            if digits < 6:
-                micros = micros * 10 + (p[0] - c'0')
-            digits += 1
-            p += 1
-        if digits == 0 or digits > 9:
-            return -1
-        while digits < 6:
-            micros *= 10
-            digits += 1
-    result = ((_days(year, month, day) * 24 + hour) * 60 + minute) * 60 + second
-    if end - p == 1 and (p[0] == c'Z' or p[0] == c'z'):
-        pass
-    elif end - p == 6 and (p[0] == c'+' or p[0] == c'-') and p[3] == c':':
-        zone_hour = _digits(p + 1, 2)
-        zone_minute = _digits(p + 4, 2)
-        if not 0 <= zone_hour <= 23 or not 0 <= zone_minute <= 59:
-            return -1
-        if p[0] == c'+':
-            result -= (zone_hour * 60 + zone_minute) * 60
-        else:
-            result += (zone_hour * 60 + zone_minute) * 60
-    else:
+    p = _fraction_us(at + 19, end, &micros)
+    if p == NULL or not _offset_seconds(p, end, &offset):
         return -1
     # 9999-12-31T23:59:59 plus a day in microseconds is below 2^58
-    result = result * 1000000 + micros
-    return result if 0 <= result < 253402300800000000LL else -1
+    result = (((_days(year, month, day) * 24 + hour) * 60 + minute) * 60 + second - offset) * 1000000 + micros
+    return result if 0 <= result < MAX_TIME_US else -1
 
 
 cdef inline bint _plain_header(Span* span) noexcept nogil:
-    """Whether a header is printable ASCII (then it is the attribute's text)."""
+    """True if a header is printable ASCII: then it is the attribute's text."""
     cdef Py_ssize_t i
     for i in range(span.size):
         if <signed char>span.at[i] < c' ':
@@ -491,7 +504,7 @@ cdef inline bint _plain_header(Span* span) noexcept nogil:
 
 
 cdef inline bint _begin(Scan* scan, HeaderSpans* envelope) noexcept nogil:
-    """Nothing is read yet but the headers; False where one is not printable ASCII."""
+    """Begin a scan with the attributes of the headers; False where one is not printable ASCII."""
     cdef int i
     for i in range(ATTRIBUTES):
         scan.attributes[i].at = NULL
@@ -510,8 +523,8 @@ cdef inline bint _begin(Scan* scan, HeaderSpans* envelope) noexcept nogil:
     return True
 
 
-cdef inline bint _check(Scan* scan) noexcept nogil:
-    """Whether required fields are there and all within limits; fills defaults, time and sequence."""
+cdef inline bint _check_attributes(Scan* scan) noexcept nogil:
+    """True if the required attributes are there and within limits; fills time and sequence."""
     cdef Span* span = scan.attributes
     cdef Py_ssize_t i
     if span[SPECVERSION].at == NULL or span[SPECVERSION].size != 3 or not _is(span[SPECVERSION].at, "1.0", 3):
@@ -530,14 +543,21 @@ cdef inline bint _check(Scan* scan) noexcept nogil:
     if scan.time_us < 0:
         return False
     scan.sequence = 0
-    if span[SEQUENCE].at != NULL:
-        if not 1 <= span[SEQUENCE].size <= 18 or span[SEQUENCE].at[0] == c'0':
+    if span[SEQUENCE].at == NULL:
+        return True
+    if not 1 <= span[SEQUENCE].size <= MAX_DIGITS or span[SEQUENCE].at[0] == c'0':
+        return False
+    for i in range(span[SEQUENCE].size):
+        if not c'0' <= span[SEQUENCE].at[i] <= c'9':
             return False
-        for i in range(span[SEQUENCE].size):
-            if not c'0' <= span[SEQUENCE].at[i] <= c'9':
-                return False
-            scan.sequence = scan.sequence * 10 + (span[SEQUENCE].at[i] - c'0')
-    span = scan.fields
+        scan.sequence = scan.sequence * 10 + (span[SEQUENCE].at[i] - c'0')  # below 10^18
+    return True
+
+
+cdef inline bint _check_fields(Scan* scan) noexcept nogil:
+    """True if the required fields are there, without a dialect; fills the defaults of schemas.usage.UsageData."""
+    cdef Span* span = scan.fields
+    cdef Py_ssize_t i
     if span[USAGE].at == NULL or span[USAGE_DIALECT].at != NULL or span[MODEL].at == NULL or span[MODEL].size < 1:
         return False
     for i in range(HARDWARE_TIER, CHANNEL):
@@ -561,6 +581,11 @@ cdef inline bint _check(Scan* scan) noexcept nogil:
     return span[OUTCOME].size == 6 and _is(span[OUTCOME].at, "failed", 6)
 
 
+cdef inline bint _check(Scan* scan) noexcept nogil:
+    """True if the event is whole and within limits; fills defaults, time and sequence."""
+    return _check_attributes(scan) and _check_fields(scan)
+
+
 cdef bint _read_headers(object headers, HeaderSpans* spans) except -1:
     """Take the attributes of a binary-mode record; False for the plain decoder."""
     cdef object pair, name, content
@@ -575,7 +600,7 @@ cdef bint _read_headers(object headers, HeaderSpans* spans) except -1:
             return False
         attribute = _ATTRIBUTE_OF_HEADER.get(name, -1)
         if attribute < 0:
-            # An extension (given twice? UTF-8?) or another spelling of a name we read: for the plain decoder.
+            # An extension, which may occur twice or not be UTF-8, or another spelling of a name that is read here.
             if name.lower().startswith("ce_"):
                 return False
             continue
@@ -588,27 +613,27 @@ cdef bint _read_headers(object headers, HeaderSpans* spans) except -1:
 
 
 cdef int _mode(object headers) except -1:
-    """0 structured, 1 binary, 2 for the plain decoder."""
+    """Return STRUCTURED, BINARY or FOR_PLAIN by a record's headers."""
     cdef object pair, name, content
     cdef bint attributes = False
     cdef object content_type = None
     for pair in headers:
         if not PyTuple_CheckExact(pair) or PyTuple_GET_SIZE(pair) != 2:
-            return 2
+            return FOR_PLAIN
         name = <object>PyTuple_GET_ITEM(pair, 0)
         content = <object>PyTuple_GET_ITEM(pair, 1)
         if not PyUnicode_CheckExact(name) or not PyBytes_CheckExact(content):
-            return 2
+            return FOR_PLAIN
         if name == "content-type":
             if content_type is None:
                 content_type = content
         elif name.lower() == "content-type":
-            return 2
+            return FOR_PLAIN
         elif name.lower().startswith("ce_"):
             attributes = True
     if content_type is None:
-        return 1 if attributes else 0
-    return 0 if content_type.strip().lower().startswith(b"application/cloudevents") else 1
+        return BINARY if attributes else STRUCTURED
+    return STRUCTURED if content_type.strip().lower().startswith(b"application/cloudevents") else BINARY
 
 
 _ATTRIBUTE_OF_HEADER = {
@@ -628,7 +653,7 @@ cdef object _VALUE = intern("value"), _TIMESTAMP = intern("timestamp"), _HEADERS
 cdef list _spans_of_objects(
     list given, EventColumns columns, vector[Span]& values, vector[int32_t]& binary, vector[HeaderSpans]& envelopes
 ):
-    """Where the values and attributes of record objects, or of ``bytes``, lie; what keeps them there."""
+    """Find where the values and attributes of record objects, or of ``bytes``, lie; returns what keeps them there."""
     cdef Py_ssize_t rows = PyList_GET_SIZE(given), row = 0
     cdef TbAsked asked
     cdef object record, value, headers, timestamp
@@ -643,7 +668,7 @@ cdef list _spans_of_objects(
     names[2] = <PyObject*>_HEADERS
     if rows and not PyBytes_CheckExact(given[0]) and not PyBytes_CheckExact(given[rows - 1]):
         first_offset = given[0].offset
-        dense = given[rows - 1].offset - first_offset == rows - 1  # in order: so every one between is there
+        dense = given[rows - 1].offset - first_offset == rows - 1  # in offset order: none between is missing
     for row in range(rows):
         if PyList_GET_SIZE(given) != rows:
             raise RuntimeError("the list of records changed while it was read")
@@ -685,10 +710,10 @@ cdef list _spans_of_objects(
 cdef list _spans_of_packed(
     PackedRecords packed, EventColumns columns, vector[Span]& values, vector[int32_t]& binary, vector[HeaderSpans]& envelopes
 ):
-    """The same of packed records."""
+    """Find where the values and attributes of packed records lie; returns what keeps them there."""
     cdef Py_ssize_t row
     cdef PackedRow* at
-    cdef PackedRow* structured = NULL   # a record whose headers say that the value is the whole event
+    cdef PackedRow* structured = NULL   # a record whose headers mark the value as the whole event
     cdef list keep = [packed]
     for row in range(<Py_ssize_t>packed.rows.size()):
         at = &packed.rows[row]
@@ -715,7 +740,7 @@ cdef bint _take_headers(
     """Take a record's attributes where its headers hold them; False for the plain decoder."""
     cdef HeaderSpans spans
     cdef int attribute, mode = _mode(headers)
-    if mode == 1:
+    if mode == BINARY:
         for attribute in range(ATTRIBUTES):
             spans.attributes[attribute].at = NULL
         if not _read_headers(headers, &spans):
@@ -723,18 +748,21 @@ cdef bint _take_headers(
         binary[row] = <int32_t>envelopes.size()
         envelopes.push_back(spans)
         keep.append(headers)
-    return mode != 2
+    return mode != FOR_PLAIN
 
 
 cdef class EventColumns:
-    """Usage events as columns, one row per record: numbers of source, account and combination, time in microseconds
-    UTC, sequence (0: none), hashes, and the counts that are not 0 as (meter, count) pairs in canonical order."""
+    """Usage events as columns, one row per record.
+
+    Columns are the numbers of source, account and combination, the time in microseconds UTC, the sequence (0: none),
+    hashes, and the counts that are not 0 as (meter, count) pairs in canonical order.
+    """
 
     def __len__(self):
         return self.rows
 
     def status_of(self, Py_ssize_t row):
-        """0 read, 1 unread (for the plain decoder), 2 refused."""
+        """Return 0 read, 1 unread (for the plain decoder), 2 refused."""
         return self.status[self._row(row)]
 
     def refuse(self, Py_ssize_t row):
@@ -742,11 +770,11 @@ cdef class EventColumns:
         self.status[self._row(row)] = REFUSED
 
     def unread(self):
-        """The rows that wait for the plain decoder, in order."""
+        """Return the rows that wait for the plain decoder, in order."""
         return [row for row in range(self.rows) if self.status[row] == UNREAD]
 
     def reservations(self):
-        """By row the reservation that it names, of the rows that were read here."""
+        """Return {row: the reservation that it names} of the rows that the scanner read."""
         cdef size_t i
         return {
             self.reserved[i]: self.reservation[i].at[: self.reservation[i].size].decode()
@@ -754,13 +782,17 @@ cdef class EventColumns:
         }
 
     def id_of(self, Py_ssize_t row):
-        """The id of a row that was read."""
+        """Return the id of a row that was read."""
         self._row(row)
         return self.id_at[row][: self.id_size[row]].decode()
 
     def as_tuple(self, Py_ssize_t row):
-        """A read row as (source number, id, sequence, time_us, account number, combination number, id hash, content
-        hash, ((meter number, count), ...)); for tests and for the plain rule."""
+        """Return a row as (source number, id, sequence, time_us, account number, combination number, id hash, content
+        hash, ((meter number, count), ...)); for tests and for the plain calculator.
+
+        Raises:
+            ValueError: the row was not read.
+        """
         self._row(row)
         if self.status[row] != READ:
             raise ValueError(f"row {row} was not read")
@@ -779,13 +811,37 @@ cdef class EventColumns:
         )
 
     def _row(self, Py_ssize_t row):
+        """Return the row, or raise IndexError where there is none."""
         if not 0 <= row < self.rows:
             raise IndexError(f"row {row} of {self.rows}")
         return row
 
 
+cdef int _make_room(EventColumns columns, Py_ssize_t rows) except -1:
+    """Give the columns their rows, all of them UNREAD."""
+    columns.rows = rows
+    columns.status.resize(rows, UNREAD)
+    columns.source.resize(rows)
+    columns.id_at.resize(rows)
+    columns.id_size.resize(rows)
+    columns.id_hash.resize(rows)
+    columns.sequence.resize(rows)
+    columns.time_us.resize(rows)
+    columns.account.resize(rows)
+    columns.combination.resize(rows)
+    columns.content_hash.resize(rows)
+    columns.count_first.resize(rows)
+    columns.count_number.resize(rows)
+    columns.offset.resize(rows)
+    columns.logged_ms.resize(rows)
+    columns.meter.reserve(4 * rows)
+    columns.count.reserve(4 * rows)
+    columns.ids.reserve(32 * rows)
+    return 0
+
+
 cdef class Decoder:
-    """Decodes batches of one partition; its tables of texts persist, so a text has one number for its life."""
+    """Decodes the batches of one partition. Its tables of texts persist: a text keeps its number."""
 
     def __cinit__(self):
         self.sources = TextTable()
@@ -803,13 +859,13 @@ cdef class Decoder:
                 raise RuntimeError(f"cython_ext.decode has another number for the meter {name}")
 
     def combination(self, Py_ssize_t number):
-        """The seven texts of a combination: model, hardware tier, energy source, site, channel, service tier, outcome."""
+        """Return the texts of a combination: model, hardware tier, energy source, site, channel, service tier, outcome."""
         return tuple(self.combinations[number].decode().split("\x1f"))
 
     cpdef EventColumns decode(self, object records):
-        """Decode records (packed, or ``bytes``, or objects with ``value`` and ``headers``) into columns.
+        """Decode records into columns: packed ones, ``bytes``, or objects with ``value`` and ``headers``.
 
-        Records are in offset order. Never refuses a record: what the scanner does not read is left UNREAD.
+        Records are in offset order. None is refused: what the scanner does not read is left UNREAD.
         """
         cdef EventColumns columns = EventColumns()
         cdef Py_ssize_t rows = len(records), row = 0
@@ -822,34 +878,16 @@ cdef class Decoder:
         cdef Scan scan
         values.resize(rows)
         binary.resize(rows, -1)
-        columns.offset.resize(rows)
-        columns.logged_ms.resize(rows)
+        _make_room(columns, rows)
         if type(records) is PackedRecords:
             columns.keep = _spans_of_packed(records, columns, values, binary, envelopes)
         else:
             columns.keep = _spans_of_objects(list(records), columns, values, binary, envelopes)
-        columns.rows = rows
-        columns.status.resize(rows)
-        columns.source.resize(rows)
-        columns.id_at.resize(rows)
-        columns.id_size.resize(rows)
-        columns.id_hash.resize(rows)
-        columns.sequence.resize(rows)
-        columns.time_us.resize(rows)
-        columns.account.resize(rows)
-        columns.combination.resize(rows)
-        columns.content_hash.resize(rows)
-        columns.count_first.resize(rows)
-        columns.count_number.resize(rows)
-        columns.meter.reserve(4 * rows)
-        columns.count.reserve(4 * rows)
-        columns.ids.reserve(32 * rows)
         with nogil:
             for row in range(rows):
                 if row + 6 < rows and values[row + 6].at != NULL:
                     for attribute in range(0, 512, 64):
                         tb_prefetch(values[row + 6].at + attribute)
-                columns.status[row] = UNREAD
                 if values[row].at == NULL:
                     continue
                 envelope = NULL
@@ -864,7 +902,7 @@ cdef class Decoder:
             self._place(columns, waiting, number)
         return columns
 
-    cdef bint _scan(self, Scan* scan, Span value, HeaderSpans* envelope) noexcept nogil:
+    cdef bint _scan(self, Scan* scan, Span value, HeaderSpans* envelope) except -1 nogil:
         """Read one record; False for the plain decoder."""
         cdef const char* p = _skip(value.at)
         cdef const char* begin = p
@@ -883,7 +921,7 @@ cdef class Decoder:
         return True
 
     cdef int32_t _combination(self, Scan* scan, uint64_t* hash64) except -1 nogil:
-        """The number of an event's combination, and its hash."""
+        """Return the number of an event's combination, and fill its hash."""
         cdef char joined[DIMENSIONS * (MAX_TEXT + 1)]
         cdef Py_ssize_t length = 0
         cdef int32_t combination = -1
@@ -894,7 +932,7 @@ cdef class Decoder:
             for i in range(DIMENSIONS):
                 memcpy(joined + length, scan.fields[i].at, scan.fields[i].size)
                 length += scan.fields[i].size
-                joined[length] = 0x1F
+                joined[length] = SEPARATOR
                 length += 1
             combination = self.combinations.intern(joined, length - 1)
             hash64[0] = self.combinations.hashes[combination]
@@ -905,7 +943,7 @@ cdef class Decoder:
     cdef int _store(
         self, EventColumns columns, Py_ssize_t row, Scan* scan, Waiting* waiting
     ) except -1 nogil:
-        """Fill the row but for its account."""
+        """Fill a row, its account apart."""
         cdef int32_t combination, source = self._last_source
         cdef uint64_t hash64 = 0
         cdef size_t size = scan.attributes[ID].size, at = columns.ids.size()
@@ -926,7 +964,7 @@ cdef class Decoder:
         columns.source[row] = source
         columns.id_hash[row] = <uint32_t>murmur3_64(text, size)
         columns.id_at[row] = text
-        if at + size <= columns.ids.capacity():  # it must not move
+        if at + size <= columns.ids.capacity():  # the copies must not move
             columns.ids.insert(columns.ids.end(), text, text + size)
             columns.id_at[row] = columns.ids.data() + at
         columns.id_size[row] = <int32_t>size
@@ -951,7 +989,7 @@ cdef class Decoder:
         return 0
 
     cdef int _place(self, EventColumns columns, Waiting* waiting, int number) except -1 nogil:
-        """Give the rows of a block their accounts; what is looked up is asked for a block at a time."""
+        """Fill the accounts of a block of rows; what is looked up is loaded ahead, a block at a time."""
         cdef int i
         cdef uint64_t slot
         cdef Py_ssize_t row
@@ -977,8 +1015,11 @@ cdef class Decoder:
     cdef uint32_t _content_hash(
         self, EventColumns columns, Py_ssize_t row, uint64_t account, uint64_t combination
     ) noexcept nogil:
-        """:func:`schemas.hashing.content_hash32` of a row, with the hashes of its account and combination."""
-        cdef uint64_t words[3 + 2 * 255]
+        """Return :func:`schemas.hashing.content_hash32` of a row, by the hashes of its account and combination.
+
+        Cannot fail: a row has at most MAX_COUNTS counts.
+        """
+        cdef uint64_t words[3 + 2 * MAX_COUNTS]
         cdef uint32_t i, first = columns.count_first[row], number = columns.count_number[row]
         words[0] = <uint64_t>columns.time_us[row]
         words[1] = account
@@ -989,19 +1030,31 @@ cdef class Decoder:
         return <uint32_t>murmur3_64(<const char*>words, 8 * (3 + 2 * number))
 
     cpdef void set_event(self, EventColumns columns, Py_ssize_t row, object event) except *:
-        """Fill an unread row with what the plain decoder read (a :class:`schemas.usage.UsageEvent`).
+        """Fill an unread row with an event of the plain decoder (:class:`schemas.usage.UsageEvent`).
 
         Raises:
-            OverflowError: more than 255 counts, or more than 32767 meters in this partition's life.
+            OverflowError: a text, the number of counts, or the number of meters in this partition's life is too large.
+            ValueError: a count or the sequence is negative, or the time is not between 1970 and 9999.
         """
         columns._row(row)
-        if len(event.counts) > 255:
-            raise OverflowError(f"an event counts {len(event.counts)} meters: the columns hold 255")
-        cdef bytes text = event.id.encode()
+        cdef bytes text = event.id.encode(), source = event.source.encode()
+        if len(text) > MAX_TEXT or len(source) > MAX_TEXT:
+            raise OverflowError(f"an id of {len(text)} or a source of {len(source)} bytes")
+        if len(event.counts) > MAX_COUNTS:
+            raise OverflowError(f"an event counts {len(event.counts)} meters: the columns hold {<int>MAX_COUNTS}")
+        # the calculator computes with numbers that are not negative
+        for _, count in event.counts:
+            if count < 0:
+                raise ValueError(f"event {event.id!r} counts {count}")
+        if event.sequence is not None and event.sequence < 0:
+            raise ValueError(f"event {event.id!r} has the sequence {event.sequence}")
+        cdef int64_t time_us = event.time_us
+        if not 0 <= time_us < MAX_TIME_US:
+            raise ValueError(f"event {event.id!r} is not between 1970 and 9999")
         columns.keep.append(text)
         cdef list meters = [self.meters.number(meter.encode()) for meter, _ in event.counts]
-        if len(self.meters) > 32767:
-            raise OverflowError("the columns hold 32767 meters")
+        if len(self.meters) > MAX_METERS:
+            raise OverflowError(f"the columns hold {<int>MAX_METERS} meters")
         joined = "\x1f".join(
             (
                 event.model,
@@ -1014,12 +1067,12 @@ cdef class Decoder:
             )
         )
         columns.combination[row] = self.combinations.number(joined.encode())
-        columns.source[row] = self.sources.number(event.source.encode())
+        columns.source[row] = self.sources.number(source)
         columns.account[row] = self.accounts.number(event.account.encode())
         columns.id_at[row] = PyBytes_AS_STRING(text)
         columns.id_size[row] = <int32_t>PyBytes_GET_SIZE(text)
         columns.id_hash[row] = <uint32_t>murmur3_64(PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
-        columns.time_us[row] = event.time_us
+        columns.time_us[row] = time_us
         columns.sequence[row] = event.sequence or 0
         columns.count_first[row] = <uint32_t>columns.count.size()
         columns.count_number[row] = <uint8_t>len(meters)

@@ -9,10 +9,14 @@ from cython_ext.tables cimport TextTable
 
 
 cdef extern from "memory.hpp" nogil:
+    enum:
+        tb_unknown_source, tb_numbered, tb_unnumbered
+
     cdef struct TbHashes:
         uint32_t id
         uint32_t content
 
+    # Declared noexcept are those that allocate nothing.
     cdef cppclass TbSource:
         uint8_t kind
         bint touched
@@ -21,22 +25,27 @@ cdef extern from "memory.hpp" nogil:
         unordered_set[int64_t] refused
         vector[char] pending
         bint has(int64_t number) noexcept
-        void add(int64_t number) noexcept
-        void remember(int64_t number, TbHashes hashes) noexcept
+        void add(int64_t number) except +
+        void remember(int64_t number, TbHashes hashes) except +
         const TbHashes* recall(int64_t number) noexcept
-        void keep(int64_t number, TbHashes hashes) noexcept
+        void keep(int64_t number, TbHashes hashes) except +
 
     cdef cppclass TbHour:
         vector[char] pending
         size_t bytes_held() noexcept
         const uint32_t* find(uint64_t first, uint64_t second) noexcept
-        void put(uint64_t first, uint64_t second, uint32_t content) noexcept
-        void keep(uint64_t first, uint64_t second, uint32_t content) noexcept
+        void put(uint64_t first, uint64_t second, uint32_t content) except +
+        void keep(uint64_t first, uint64_t second, uint32_t content) except +
 
     ctypedef unordered_map[int64_t, TbHour] TbHours
+    TbHour* tb_hour(TbHours* hours, int64_t hour_us) except +
 
 
 cdef enum:
+    HOUR_US = 3600000000        # schemas.times.HOUR_US
+
+
+cdef enum:                      # answers of look
     NEW, DUPLICATE, CONFLICT, REUSED, NO_NUMBER
 
 
@@ -44,8 +53,7 @@ cdef class Memory:
     cdef TextTable sources
     cdef vector[TbSource] known     # by number of the source
     cdef TbHours hours
-    cdef int look(self, EventColumns columns, Py_ssize_t row) noexcept nogil
-    cdef void rated(self, EventColumns columns, Py_ssize_t row) noexcept nogil
-    cdef bint numbered(self, EventColumns columns, Py_ssize_t row) noexcept nogil
-    cdef TbSource* source(self, int32_t number) noexcept nogil
+    cdef int look(self, EventColumns columns, Py_ssize_t row) except -1 nogil
+    cdef int rated(self, EventColumns columns, Py_ssize_t row) except -1 nogil
+    cdef bint numbered(self, EventColumns columns, Py_ssize_t row) except -1 nogil
     cdef void identity(self, EventColumns columns, Py_ssize_t row, uint64_t* first, uint64_t* second) noexcept nogil

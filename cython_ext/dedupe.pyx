@@ -1,7 +1,9 @@
-"""Which events were seen before: :class:`billing.calculator.dedupe.Dedupe` over columns. It writes no reasons: it answers a number.
+"""The memory of event identities: :class:`billing.calculator.dedupe.Dedupe` over columns. It answers with a number and
+writes no sentences (docs/reference/principles.md, "Identity").
 
-Numbered sources keep runs of numbers, the refused ones among them, and a ring of the hashes of the last 65,536; the ring
-grows from 64 entries, so that a source that just began costs little. Unnumbered ones keep 24 bytes for each identity.
+Numbered sources keep runs of numbers, the refused numbers among them, and a ring of the hashes of the last 65,536; the
+ring grows from 64 entries, so that a source that has just begun takes little memory. Unnumbered sources keep 24 bytes
+for each identity.
 """
 
 from cython.operator cimport dereference, preincrement
@@ -9,52 +11,62 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 from libcpp.utility cimport pair
 
-from cython_ext.decode cimport EventColumns
+from cython_ext.decode cimport MAX_TEXT, SEPARATOR, EventColumns
 from cython_ext.murmur cimport murmur3
 from cython_ext.tables cimport TextTable
 
-cdef int64_t HOUR_US = 3600000000
+cdef enum:
+    RECENT_BYTES = 16       # billing.calculator.dedupe.RECENT: number, id hash, content hash
+    HASHED_BYTES = 20       # billing.calculator.dedupe.HASHED: identity, content hash
 
 
 cdef inline int64_t hour_of(int64_t time_us) noexcept nogil:
-    return time_us - time_us % HOUR_US  # an event's time is not negative
+    """Return the hour of an event's time, which is not negative. Cannot fail: the divisor is a constant."""
+    return time_us - time_us % HOUR_US
+
+
+cdef inline TbSource* _source(Memory memory, int32_t number) except NULL nogil:
+    """Find a source by its number, or begin it."""
+    if <size_t>number >= memory.known.size():
+        memory.known.resize(number + 1)
+    return &memory.known[number]
 
 
 cdef class Memory:
-    """The memory of one partition. ``sources`` is the decoder's table: sources are known by their numbers in it."""
+    """The identities of one partition. ``sources`` is the decoder's table: a source is known by its number in it."""
 
     def __cinit__(self, TextTable sources not None):
         self.sources = sources
 
-    def load_source(self, str name, bint numbered, runs, refused):
-        """Take a source as SQL has it; ``runs`` are sorted, disjoint closed (first, last)."""
-        cdef TbSource* source = self.source(self.sources.number(name.encode()))
-        source.kind = 1 if numbered else 2
+    def load_source(self, str name not None, bint numbered, runs, refused):
+        """Load a source as it is stored; ``runs`` are closed (first, last), sorted and disjoint."""
+        cdef TbSource* source = _source(self, self.sources.number(name.encode()))
+        source.kind = tb_numbered if numbered else tb_unnumbered
         for first, last in runs:
             source.runs.push_back(pair[int64_t, int64_t](first, last))
         for number in refused:
             source.refused.insert(number)
 
-    def load_recent(self, str name, const unsigned char[:] payload):
-        """Take hashes of recent numbers, packed as :data:`billing.calculator.dedupe.RECENT`.
+    def load_recent(self, str name not None, const unsigned char[:] payload):
+        """Load hashes of recent numbers, packed as :data:`billing.calculator.dedupe.RECENT`.
 
         Raises:
             KeyError: the source was not loaded before.
         """
-        cdef TbSource* source = self.source(self.sources.number(name.encode()))
+        cdef TbSource* source = _source(self, self.sources.number(name.encode()))
         cdef Py_ssize_t at
         cdef int64_t number
         cdef TbHashes hashes
-        if source.kind == 0:
+        if source.kind == tb_unknown_source:
             raise KeyError(name)
-        for at in range(0, payload.shape[0] - 15, 16):
+        for at in range(0, payload.shape[0] - (RECENT_BYTES - 1), RECENT_BYTES):
             memcpy(&number, &payload[at], 8)
             memcpy(&hashes, &payload[at + 8], 8)
             source.remember(number, hashes)
 
     def put_hour(self, int64_t hour_us, payloads):
-        """Replace one hour of identities, packed as :data:`billing.calculator.dedupe.HASHED`."""
-        cdef TbHour* hour = &self.hours[hour_us]
+        """Replace the identities of an hour, packed as :data:`billing.calculator.dedupe.HASHED`."""
+        cdef TbHour* hour = tb_hour(&self.hours, hour_us)
         cdef TbHour fresh
         cdef const unsigned char[:] payload
         cdef Py_ssize_t at
@@ -63,7 +75,7 @@ cdef class Memory:
         fresh.pending.swap(hour.pending)
         for part in payloads:
             payload = part
-            for at in range(0, payload.shape[0] - 19, 20):
+            for at in range(0, payload.shape[0] - (HASHED_BYTES - 1), HASHED_BYTES):
                 memcpy(&first, &payload[at], 8)
                 memcpy(&second, &payload[at + 8], 8)
                 memcpy(&content, &payload[at + 16], 4)
@@ -71,7 +83,7 @@ cdef class Memory:
         hour[0] = fresh
 
     def hours_held(self):
-        """(hour_us, bytes in memory) of each hour of identities, sorted."""
+        """Return (hour_us, bytes in memory) of each hour of identities, sorted."""
         cdef TbHours.iterator at = self.hours.begin()
         held = []
         while at != self.hours.end():
@@ -80,16 +92,22 @@ cdef class Memory:
         return sorted(held)
 
     def drop_hour(self, int64_t hour_us):
-        """Forget an hour of identities; whoever needs it again puts it."""
+        """Drop an hour of identities; it is put again when it is needed."""
         self.hours.erase(hour_us)
 
-    def missing_hours(self, EventColumns columns not None, const unsigned char[:] mine):
-        """Hours that rows of ``mine`` may need and that are not in memory, as a set."""
+    def missing_hours(self, EventColumns columns not None, const unsigned char[::1] mine):
+        """Return the hours that rows of ``mine`` may need and that are not in memory, as a set.
+
+        Raises:
+            ValueError: there is not one mark for each row.
+        """
         cdef Py_ssize_t row
         cdef int64_t hour_us, last_us = -1
         cdef set missing = set()
+        if mine.shape[0] != columns.rows:
+            raise ValueError(f"{mine.shape[0]} marks for {columns.rows} rows")
         for row in range(columns.rows):
-            if not mine[row] or self.source(columns.source[row]).kind == 1:
+            if not mine[row] or _source(self, columns.source[row]).kind == tb_numbered:
                 continue
             hour_us = hour_of(columns.time_us[row])
             if hour_us != last_us and self.hours.count(hour_us) == 0:
@@ -98,33 +116,34 @@ cdef class Memory:
         return missing
 
     def is_numbered(self, EventColumns columns not None, Py_ssize_t row):
-        """Whether the row's source is numbered: by its first event, which may be this one."""
+        """Return True if the row's source is numbered: its first event, which may be this one, decides that."""
         return self.numbered(columns, columns._row(row))
 
     def look_at(self, EventColumns columns not None, Py_ssize_t row):
-        """0 new, 1 duplicate, 2 duplicate with other content, 3 number reused by another id, 4 number missing.
+        """Return 0 new, 1 duplicate, 2 duplicate with other content, 3 number reused by another id, 4 number missing.
 
         Changes nothing but the kind of a source that was not known.
         """
         return self.look(columns, columns._row(row))
 
     def set_rated(self, EventColumns columns not None, Py_ssize_t row):
-        """The row was rated: its identity is taken for good."""
+        """Remember the identity of a row that was rated, for good."""
         self.rated(columns, columns._row(row))
 
-    def set_refused(self, str name, int64_t number):
-        """An event with this number was refused: the number is seen, and stays ratable."""
-        cdef TbSource* source = self.source(self.sources.number(name.encode()))
-        if source.kind == 0:
-            source.kind = 1
-        if source.kind == 2 or source.has(number):
+    def set_refused(self, str name not None, int64_t number):
+        """Remember the number of an event that was refused: it counts as seen, and stays ratable."""
+        cdef TbSource* source = _source(self, self.sources.number(name.encode()))
+        if source.kind == tb_unknown_source:
+            source.kind = tb_numbered
+        if source.kind == tb_unnumbered or source.has(number):
             return
         source.add(number)
         source.refused.insert(number)
         source.touched = True
 
     def take_sources(self):
-        """(source, numbered, runs, refused, highest, packed hashes) of sources touched since the last call, sorted."""
+        """Return (source, numbered, runs, refused, highest, packed hashes) of sources touched since the last call,
+        sorted."""
         cdef size_t index
         cdef TbSource* source
         taken = []
@@ -135,14 +154,14 @@ cdef class Memory:
             runs = tuple((run.first, run.second) for run in source.runs)
             refused = tuple(sorted(number for number in source.refused))
             packed = source.pending.data()[: source.pending.size()] if source.pending.size() else b""
-            taken.append((self.sources[index].decode(), source.kind == 1, runs, refused, source.highest, packed))
+            taken.append((self.sources[index].decode(), source.kind == tb_numbered, runs, refused, source.highest, packed))
             source.touched = False
             source.pending.clear()
         taken.sort()
         return taken
 
     def take_hours(self):
-        """(hour_us, packed hashes) added since the last call, sorted."""
+        """Return (hour_us, packed hashes) of the identities added since the last call, sorted."""
         cdef TbHours.iterator at = self.hours.begin()
         cdef TbHour* hour
         taken = []
@@ -155,37 +174,37 @@ cdef class Memory:
         taken.sort()
         return taken
 
-    cdef TbSource* source(self, int32_t number) noexcept nogil:
-        if <size_t>number >= self.known.size():
-            self.known.resize(number + 1)
-        return &self.known[number]
-
     cdef void identity(self, EventColumns columns, Py_ssize_t row, uint64_t* first, uint64_t* second) noexcept nogil:
-        """:func:`schemas.hashing.identity_hash`; source and id are at most 256 bytes each."""
-        cdef char joined[513]
+        """Compute :func:`schemas.hashing.identity_hash` of a row.
+
+        Cannot fail: source and id have at most MAX_TEXT bytes each, which both ways into the columns check.
+        """
+        cdef char joined[2 * MAX_TEXT + 1]
         cdef int32_t source = columns.source[row]
         cdef size_t size = self.sources.starts[source + 1] - self.sources.starts[source]
         memcpy(joined, self.sources.arena.data() + self.sources.starts[source], size)
-        joined[size] = 0x1F
+        joined[size] = SEPARATOR
         memcpy(joined + size + 1, columns.id_at[row], columns.id_size[row])
         murmur3(joined, size + 1 + columns.id_size[row], first, second)
 
-    cdef bint numbered(self, EventColumns columns, Py_ssize_t row) noexcept nogil:
-        cdef int kind = self.source(columns.source[row]).kind
-        return columns.sequence[row] != 0 if kind == 0 else kind == 1
+    cdef bint numbered(self, EventColumns columns, Py_ssize_t row) except -1 nogil:
+        """Return True if the row's source is numbered, or would be with this as its first event."""
+        cdef int kind = _source(self, columns.source[row]).kind
+        return columns.sequence[row] != 0 if kind == tb_unknown_source else kind == tb_numbered
 
-    cdef int look(self, EventColumns columns, Py_ssize_t row) noexcept nogil:
-        cdef TbSource* source = self.source(columns.source[row])
+    cdef int look(self, EventColumns columns, Py_ssize_t row) except -1 nogil:
+        """Return NEW, DUPLICATE, CONFLICT, REUSED or NO_NUMBER; a source that was not known gets its kind."""
+        cdef TbSource* source = _source(self, columns.source[row])
         cdef int64_t number = columns.sequence[row]
         cdef uint64_t first = 0, second = 0
         cdef const uint32_t* content
         cdef const TbHashes* hashes
-        if source.kind == 0:
-            source.kind = 1 if number else 2
+        if source.kind == tb_unknown_source:
+            source.kind = tb_numbered if number else tb_unnumbered
             source.touched = True
-        if source.kind == 2:
+        if source.kind == tb_unnumbered:
             self.identity(columns, row, &first, &second)
-            content = self.hours[hour_of(columns.time_us[row])].find(first, second)
+            content = tb_hour(&self.hours, hour_of(columns.time_us[row])).find(first, second)
             if content == NULL:
                 return NEW
             return DUPLICATE if content[0] == columns.content_hash[row] else CONFLICT
@@ -200,13 +219,14 @@ cdef class Memory:
             return REUSED
         return DUPLICATE if hashes.content == columns.content_hash[row] else CONFLICT
 
-    cdef void rated(self, EventColumns columns, Py_ssize_t row) noexcept nogil:
-        cdef TbSource* source = self.source(columns.source[row])
+    cdef int rated(self, EventColumns columns, Py_ssize_t row) except -1 nogil:
+        """Remember the identity of a row that was rated, and keep its hashes for the commit."""
+        cdef TbSource* source = _source(self, columns.source[row])
         cdef int64_t number = columns.sequence[row]
         cdef uint64_t first = 0, second = 0
         cdef TbHashes hashes
         cdef TbHour* hour
-        if source.kind == 1:
+        if source.kind == tb_numbered:
             hashes.id = columns.id_hash[row]
             hashes.content = columns.content_hash[row]
             source.add(number)
@@ -215,8 +235,9 @@ cdef class Memory:
             source.remember(number, hashes)
             source.keep(number, hashes)
             source.touched = True
-            return
+            return 0
         self.identity(columns, row, &first, &second)
-        hour = &self.hours[hour_of(columns.time_us[row])]
+        hour = tb_hour(&self.hours, hour_of(columns.time_us[row]))
         hour.put(first, second, columns.content_hash[row])
         hour.keep(first, second, columns.content_hash[row])
+        return 0

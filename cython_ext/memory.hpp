@@ -1,4 +1,5 @@
-// What a partition remembers of identities: containers of billing.calculator.dedupe in C++. Plain data, no Python.
+// The identities that a partition remembers: the containers of billing.calculator.dedupe in C++. Plain data, no Python.
+// Functions that allocate may throw std::bad_alloc; Cython turns it into MemoryError.
 #pragma once
 
 #include <algorithm>
@@ -13,21 +14,23 @@ struct TbHashes {
     uint32_t id, content;
 };
 
-// One source. kind: 0 not known, 1 numbered, 2 unnumbered.
+enum TbKind : uint8_t { tb_unknown_source, tb_numbered, tb_unnumbered };
+
+// One source of events. Numbers are from 1 to 2^63-1.
 struct TbSource {
-    static constexpr int64_t recent_numbers = 65536;
+    static constexpr int64_t recent_numbers = 65536;  // billing.calculator.dedupe.RECENT_NUMBERS
     struct Recent {
         int64_t number;  // 0: empty
         TbHashes hashes;
     };
 
-    uint8_t kind = 0;
+    uint8_t kind = tb_unknown_source;
     bool touched = false;
-    int64_t highest = 0;  // of the rated numbers
+    int64_t highest = 0;  // rated number
     std::vector<std::pair<int64_t, int64_t>> runs;  // sorted, disjoint, not adjacent, closed
     std::unordered_set<int64_t> refused;
     std::vector<Recent> recent;  // by number modulo its size, a power of two
-    std::vector<char> pending;   // 16 bytes for each number rated since the last commit
+    std::vector<char> pending;   // 16 bytes for each number rated since the last commit (billing.calculator.dedupe.RECENT)
 
     bool has(int64_t number) const {
         if (runs.empty() || number > runs.back().second) return false;
@@ -38,7 +41,7 @@ struct TbSource {
     }
 
     void add(int64_t number) {
-        if (!runs.empty() && runs.back().second + 1 == number) {  // numbers are below 2^63 - 1, or at its end already
+        if (!runs.empty() && runs.back().second == number - 1) {  // a number is at least 1: the difference fits
             runs.back().second = number;
             return;
         }
@@ -62,7 +65,7 @@ struct TbSource {
 
     void remember(int64_t number, TbHashes hashes) {
         highest = std::max(highest, number);
-        if (number <= highest - recent_numbers) return;  // never recalled
+        if (number <= highest - recent_numbers) return;  // recall answers NULL for it
         if (recent.empty()) recent.resize(64);
         for (;;) {
             Recent& slot = recent[(uint64_t)number & (recent.size() - 1)];
@@ -70,7 +73,7 @@ struct TbSource {
                 slot = {number, hashes};
                 return;
             }
-            std::vector<Recent> wider(2 * recent.size());  // two numbers less than 65536 apart never meet in 65536 slots
+            std::vector<Recent> wider(2 * recent.size());  // at 65536 slots, numbers less than 65536 apart never collide
             for (const Recent& old : recent)
                 if (old.number > highest - recent_numbers && old.number) wider[(uint64_t)old.number & (wider.size() - 1)] = old;
             recent.swap(wider);
@@ -83,7 +86,7 @@ struct TbSource {
         return slot.number == number ? &slot.hashes : nullptr;
     }
 
-    void keep(int64_t number, TbHashes hashes) {  // billing.calculator.dedupe.RECENT
+    void keep(int64_t number, TbHashes hashes) {
         const size_t at = pending.size();
         pending.resize(at + 16);
         memcpy(&pending[at], &number, 8);
@@ -91,7 +94,7 @@ struct TbSource {
     }
 };
 
-// Identities of unnumbered sources of one hour of event time: 128-bit hash to content hash, open addressing.
+// The identities of unnumbered sources in one hour of event time: 128-bit hash to content hash, open addressing.
 struct TbHour {
     struct Entry {
         uint64_t first, second;
@@ -141,3 +144,6 @@ struct TbHour {
 };
 
 typedef std::unordered_map<int64_t, TbHour> TbHours;
+
+// The identities of an hour, empty where none are known.
+static inline TbHour* tb_hour(TbHours* hours, int64_t hour_us) { return &(*hours)[hour_us]; }

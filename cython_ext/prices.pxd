@@ -6,6 +6,8 @@ from libcpp.vector cimport vector
 from cython_ext.decode cimport Span
 
 
+# Everything here searches tables that are filled beforehand, or writes into room that was asked for: it allocates nothing
+# and cannot fail, so it is noexcept. TbPrices.rate returns what an event needs where a product or sum does not fit.
 cdef extern from "prices.hpp" nogil:
     enum:
         tb_priced, tb_needs_price, tb_needs_plain, tb_needs_moment, tb_needs_bands, tb_refused
@@ -89,4 +91,5 @@ cdef extern from "prices.hpp" nogil:
 
 cdef class PriceTables:
     cdef TbPrices tables
+    cdef TbVersion* _version(self, int32_t version, int32_t combination, int32_t price) except NULL
     cdef TbPiece _piece(self, bytes text) except *

@@ -1,4 +1,4 @@
-"""The tables by which the core prices events; :mod:`billing.calculator.core_prices` fills them with what the plain rules answer."""
+"""The price tables of the core. :mod:`billing.calculator.core_prices` fills them with the answers of the plain rules."""
 
 from libc.stdint cimport int16_t, int32_t, int64_t, uint32_t, uint64_t
 from libcpp.utility cimport pair
@@ -15,11 +15,18 @@ from cython_ext.prices cimport (
 
 from schemas.meters import METERS, is_context_meter
 
-cdef size_t MOST_SITUATIONS = 1 << 20
+cdef enum:
+    MILLION = 1000000           # schemas.units.MILLION
+    MOST_SITUATIONS = 1048576   # 2^20, of the table of momentary prices and of the time bands of a version
+    LONGEST_PIECE = 1048576     # bytes of a constant piece of JSON
+    LONGEST_PRICE_PIECE = 256   # bytes of the piece of a unit price: TbPrices::most_of_line counts on it
+    MOST_PIECES = 0xFFFFFFFF    # bytes of all pieces, by TbPiece
+
+cdef int64_t INT64_MAX = 0x7FFFFFFFFFFFFFFF     # billing.catalog.source.INT64_MAX
 
 
 cdef class PriceTables:
-    """Versions of price books, unit prices, and which of them a combination costs in which version and moment."""
+    """Versions of price books, unit prices, and which unit prices a combination has in a version at a moment."""
 
     def __cinit__(self):
         for meter, name in enumerate(METERS):
@@ -29,7 +36,7 @@ cdef class PriceTables:
                 self.tables.context_meters |= <uint32_t>1 << <int>meter
 
     def clear(self):
-        """Forget which versions are in force and what matches; numbers that were given stay."""
+        """Forget which versions are in force and which prices match; numbers of versions and prices stay valid."""
         cdef size_t i
         self.tables.in_force.clear()
         self.tables.momentary.clear()
@@ -41,21 +48,21 @@ cdef class PriceTables:
     def add_version(
         self, int16_t book_number, int16_t currency_number, book, bytes head not None, bytes label not None, edges=()
     ):
-        """Put a price book version in force (in order of ``effective_from_us``, version). Returns its number.
+        """Put a price book version in force, in order of ``effective_from_us`` and version; returns its number.
 
         ``head`` is the JSON of a rated line between the account's text and the amount's, ``label`` that between the
-        standard tokens and the first line. ``edges`` are the contexts at which a price may change, rising, at most 250.
+        standard tokens and the first meter. ``edges`` are the contexts at which a price may change, rising, at most 250.
 
         Raises:
             OverflowError: the tax rate is not between 0 and 1, or a piece of JSON is too long.
         """
         cdef TbVersion version
         cdef int32_t number = <int32_t>self.tables.versions.size()
-        if not 0 <= book.tax_rate_micro <= 1000000:
+        if not 0 <= book.tax_rate_micro <= MILLION:
             raise OverflowError(f"{book.label}: the tax rate is not between 0 and 1")
         version.book = book_number
         version.currency = currency_number
-        version.tax_divisor = 1000000 + book.tax_rate_micro
+        version.tax_divisor = MILLION + book.tax_rate_micro
         version.head = self._piece(head)
         version.label = self._piece(label)
         version.edges = edges
@@ -66,24 +73,23 @@ cdef class PriceTables:
         return number
 
     def add_price(self, prices not None, list refusal not None):
-        """Keep unit prices: {meter number: (pico a unit, micro a unit, JSON between quantity and amount)}. Returns their
+        """Keep unit prices, {meter number: (pico a unit, micro a unit, JSON between quantity and amount)}; returns their
         number, or -1 where only the plain rule can compute with them.
 
-        ``refusal`` is that of a meter that has no price, as JSON from after the id: before, between and after the name
-        of the meter in quotes and its count; empty where the plain rule is to refuse it.
+        ``refusal`` is the refusal of a meter that has no price, as JSON from after the id: before, between and after the
+        name of the meter in quotes and its count. It is empty where the plain rule refuses the meter.
 
         Raises:
             OverflowError: a piece of JSON has more than 256 bytes.
         """
         cdef TbPrice price
         cdef int meter
-        cdef int64_t most = 0x7FFFFFFFFFFFFFFF
-        if any(not 0 <= pico <= most or not 0 <= micro <= most for pico, micro, _ in prices.values()):
+        if any(not 0 <= pico <= INT64_MAX or not 0 <= micro <= INT64_MAX for pico, micro, _ in prices.values()):
             return tb_plain_price
         for number, (pico, micro, piece) in prices.items():
             if not 0 <= number < len(METERS):
-                continue  # an event that counts it goes the plain way
-            if len(piece) > 256:
+                continue  # a declared meter: an event that counts it goes to the plain rule
+            if len(piece) > LONGEST_PRICE_PIECE:
                 raise OverflowError("a constant piece of output is too long")
             meter = number
             price.priced |= <uint32_t>1 << meter
@@ -96,47 +102,60 @@ cdef class PriceTables:
         return self.tables.prices.size() - 1
 
     def add_no_row(self, bytes head not None, bytes tail not None):
-        """Keep the refusal that no row matches as JSON: from after the id to the context, and after it. Returns a number
+        """Keep the refusal that no row matches, as JSON from after the id to the context, and after it; returns a number
         that stands for a price."""
         self.tables.no_row.push_back(pair[TbPiece, TbPiece](self._piece(head), self._piece(tail)))
         return tb_no_row_price + 1 - <int>self.tables.no_row.size()
 
     def set_outside(self, bytes head not None, bytes tail not None):
-        """Keep the refusal of a time before the first version of the only book as JSON: to the time, and after it."""
+        """Keep the refusal of a time before the first version of the only book, as JSON to the time, and after it."""
         self.tables.outside = self._piece(head)
         self.tables.outside_tail = self._piece(tail)
 
     def set_price(self, int32_t version, int32_t combination, int32_t price):
-        """Say what a combination costs: the number of :meth:`add_price`, -1 only the plain rule can say, -3 it depends
-        on the context and the time of the event."""
-        cdef TbVersion* known = &self.tables.versions[version]
+        """Set the price of a combination in a version: the number of :meth:`add_price`, or -1 where only the plain rule
+        can price it, or -3 where the price depends on the context and the time of the event.
+
+        Raises:
+            IndexError: there is no such version, combination or price.
+        """
+        cdef TbVersion* known = self._version(version, combination, price)
         if known.price_of.size() <= <size_t>combination:
             known.price_of.resize(combination + 1, tb_unknown_price)
         known.price_of[combination] = price
 
     def set_bands(self, int32_t version, int64_t slot, int32_t bands):
-        """Say in which time bands the quarter of an hour ``slot`` (since 1970 UTC) lies: a number of that set, at most
-        2^24; -1 where not all of it lies in the same."""
-        cdef TbVersion* known = &self.tables.versions[version]
+        """Set the time bands that contain a quarter of an hour, ``slot`` since 1970 UTC: the number of that set, at most
+        2^24, or -1 where a band begins or ends within the slot.
+
+        Raises:
+            IndexError: there is no such version.
+        """
+        cdef TbVersion* known = self._version(version, 0, tb_plain_price)
         if known.bands_of.size() >= MOST_SITUATIONS:
             known.bands_of.clear()
         known.bands_of[slot] = bands
 
     def set_price_at(self, int32_t version, int32_t combination, int32_t segment, int32_t bands, int32_t price):
-        """Say what a combination costs between two context edges (``segment`` of them lie at or below the context) in
-        a set of time bands: the number of :meth:`add_price` or :meth:`add_no_row`, or -1."""
+        """Set the price of a combination between two context edges, ``segment`` of which are at or below the context,
+        in a set of time bands: the number of :meth:`add_price` or :meth:`add_no_row`, or -1.
+
+        Raises:
+            IndexError: there is no such version, combination or price.
+        """
+        self._version(version, combination, price)
         if self.tables.momentary.size() >= MOST_SITUATIONS:
             self.tables.momentary.clear()
         self.tables.momentary[self.tables.situation(version, combination, segment, bands)] = price
 
     @property
     def wanted_price(self):
-        """(version, combination): what need 2 asks for."""
+        """The (version, combination) whose price need 2 asks for."""
         return self.tables.wanted.version, self.tables.wanted.combination
 
     @property
     def wanted_moment(self):
-        """(version, combination, segment, bands, slot): what need 6 asks for; the slot is one that lies in the bands."""
+        """The (version, combination, segment, bands, slot) whose price need 6 asks for; the slot lies in the bands."""
         return (
             self.tables.wanted.version,
             self.tables.wanted.combination,
@@ -147,14 +166,24 @@ cdef class PriceTables:
 
     @property
     def wanted_bands(self):
-        """(version, slot): what need 7 asks for."""
+        """The (version, slot) whose time bands need 7 asks for."""
         return self.tables.wanted.version, self.tables.wanted.slot
+
+    cdef TbVersion* _version(self, int32_t version, int32_t combination, int32_t price) except NULL:
+        """Return a version, or raise IndexError where there is no such version, combination or price."""
+        if not 0 <= version < <Py_ssize_t>self.tables.versions.size() or combination < 0:
+            raise IndexError(f"version {version}, combination {combination}")
+        if price >= <Py_ssize_t>self.tables.prices.size() or (
+            price <= tb_no_row_price and tb_no_row_price - price >= <Py_ssize_t>self.tables.no_row.size()
+        ):
+            raise IndexError(f"price {price}")
+        return &self.tables.versions[version]
 
     cdef TbPiece _piece(self, bytes text) except *:
         """Keep a constant piece of JSON."""
         cdef TbPiece piece
         cdef const char* data = text
-        if self.tables.pieces.size() + len(text) > 0xFFFFFFFF or len(text) > 1 << 20:
+        if self.tables.pieces.size() + len(text) > MOST_PIECES or len(text) > LONGEST_PIECE:
             raise OverflowError("a constant piece of output is too long")
         piece.at = <uint32_t>self.tables.pieces.size()
         piece.size = <uint32_t>len(text)

@@ -1,55 +1,552 @@
-"""Decides usage over columns: limits, dedupe, price, burn, and what the commit sums up; the common case and nothing else.
+"""Decides usage events over columns: time limits, identity, price, payment, and the sums of the commit.
 
-The common case is one event of known texts, priced by one row whatever its time and context, of an open account on which
-nothing is due, paid whole by one bucket of standard tokens that stays above its next alert, or whole by the wallet, or
-absorbed whole. Anything else stops the loop *before it changed anything* and names what it needs: a price, a scope, or
-the plain rule for this row. Products of 64 bits are checked, sums are 128 bits; an overflow goes the plain way too.
+It decides the common case and nothing else: one event of known texts, priced by one row whatever its time and context,
+of an open account on which nothing is due, paid whole by one bucket of standard tokens that stays above its next alert,
+or whole by the wallet, or absorbed whole. Any other event stops the loop *before it changed anything*, and the loop
+returns what it needs: a price, a scope, or the plain calculator.
+
+No number wraps. Products and sums of 64 bits and sums of 128 bits are checked, or a comment proves that they fit. An
+event whose numbers do not fit goes to the plain calculator, which computes with Python's integers: it rejects the event
+(``overflow``) where its price exceeds 64 bits (docs/reference/usage-events.md, "Rejections"), or decides it exactly;
+a balance that then exceeds 128 bits raises OverflowError when the account is put back, which stops the worker.
 """
 
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy
-from libcpp.algorithm cimport sort
 from libcpp.vector cimport vector
 
-from cython_ext.accounts cimport NO_END_US, Account, AccountStore, Bucket, Rule
+from cython_ext.accounts cimport CHANGED, NO_END_US, Account, AccountStore, Bucket, Rule
 from cython_ext.decode cimport READ, Decoder, EventColumns, Span
 from cython_ext.dedupe cimport DUPLICATE as SEEN
-from cython_ext.dedupe cimport NEW, Memory
+from cython_ext.dedupe cimport HOUR_US, NEW, Memory
+from cython_ext.frames cimport FRAME_HEAD, put_frame_head
 from cython_ext.murmur cimport kafka_murmur2
-from cython_ext.prices cimport PriceTables, TbRated, TbVersion, tb_needs_plain, tb_priced
+from cython_ext.prices cimport PriceTables, TbVersion, tb_needs_plain, tb_priced
 from cython_ext.tables cimport TextTable
 from cython_ext.wide cimport (
     TbBuffer,
     from_wide,
     i128,
+    tb_add,
+    tb_add_64,
     tb_earned,
     tb_high,
     tb_low,
+    tb_multiply_64,
     tb_prefetch,
     tb_put_bytes,
     tb_put_json,
     tb_put_micro_64,
     tb_put_pico_64,
     tb_put_u64,
+    tb_subtract,
     tb_widen,
+    to_wide,
 )
 
-cdef int64_t HOUR_US = 3600000000
-
 cdef enum:
-    # What a row became, or what it needs before it can be decided; needs of a price: cython_ext/prices.hpp.
-    DONE = 0
+    # What became of a row, or what it needs. The needs of a price are those of TbNeed in cython_ext/prices.hpp.
+    DONE = tb_priced
     DUPLICATE_DONE = 1
     NEEDS_SCOPE = 3
     NEEDS_PLAIN = tb_needs_plain
     ALL_DONE = 5
-    FROM_NO_WALLET = 127  # billing.accounts.extras
+    FROM_NO_WALLET = 127    # billing.accounts.extras.FROM_NO_WALLET
 
-cdef inline Span view(TextTable table, int32_t number) noexcept nogil:
-    cdef Span seen
-    seen.at = table.arena.data() + table.starts[number]
-    seen.size = table.starts[number + 1] - table.starts[number]
-    return seen
+cdef enum:
+    # Marks of rows given to Usage.run.
+    ELSEWHERE, MINE, NAMES_RESERVATION
+
+cdef enum:
+    # Entries of Usage.scope_of.
+    SCOPE_UNKNOWN, OUT_OF_SCOPE, IN_SCOPE
+
+cdef enum:
+    FIRST_SLOTS = 64        # of the hash table of sums; a power of two, as every later size
+
+
+# ---- Deciding one event: checks ------------------------------------------------------------------------------------
+#
+# Each step returns DONE where the event may go on, else what it needs. None of them changes a balance or a sum.
+
+
+cdef inline int _recognise(Usage usage, EventColumns columns, Py_ssize_t row, const Limits* limits) except -1 nogil:
+    """Check the event's time against the log's, then its identity (docs/reference/usage-events.md, "Identity").
+
+    Returns DONE for a new event, DUPLICATE_DONE for one that was rated before, NEEDS_PLAIN for one to be rejected.
+    """
+    # Event time and log time are not negative: their differences fit 64 bits, whatever the limits are.
+    cdef int64_t ahead_us = columns.time_us[row] - usage.log_time_us
+    cdef int seen
+    if limits.limited:
+        if ahead_us > limits.future_us:
+            return NEEDS_PLAIN
+        if -ahead_us > limits.past_us and not usage.memory.numbered(columns, row):
+            return NEEDS_PLAIN
+    seen = usage.memory.look(columns, row)
+    if seen == SEEN:
+        return DUPLICATE_DONE
+    return DONE if seen == NEW else NEEDS_PLAIN
+
+
+cdef inline int _price(Usage usage, EventColumns columns, Py_ssize_t row, Decision* decision) noexcept nogil:
+    """Find the open account and price the event by the version of its book that is in force at the event's time.
+
+    Fills the rated amounts: pico of the currency, micro standard tokens, each from 0 to 2^63-1. A price that does not
+    fit goes to the plain calculator, which rejects it. Cannot fail: it searches tables and allocates nothing.
+    """
+    cdef uint32_t first = columns.count_first[row]
+    cdef Account* account = usage.accounts.find(columns.account[row])
+    if account == NULL or account.status != usage.accounts._open:
+        return NEEDS_PLAIN
+    decision.account = account
+    decision.time_us = columns.time_us[row]
+    decision.combination = columns.combination[row]
+    decision.version = usage.tables.version_at(account.price_book, decision.time_us)
+    if decision.version < 0:
+        return NEEDS_PLAIN
+    return usage.tables.rate(
+        decision.version,
+        decision.combination,
+        decision.time_us,
+        columns.meter.data() + first,
+        columns.count.data() + first,
+        columns.count_number[row],
+        &decision.paid.rated,
+    )
+
+
+cdef inline bint _is_due(Usage usage, const Limits* limits, Decision* decision) noexcept nogil:
+    """True if time alone changes the account first, up to the log's time or the event's: the plain calculator does it.
+
+    Without a log, an event is decided at the greatest event time of its account so far. A cycle that begins between
+    the log's time and the event's is granted for the event, so both times count. Cannot fail: it compares.
+    """
+    decision.now_us = usage.log_time_us
+    if not limits.limited:
+        decision.now_us = max(decision.time_us, decision.account.clock_us)
+    return decision.now_us >= decision.account.next_due_us or decision.time_us >= decision.account.next_due_us
+
+
+cdef inline int _in_scope(Usage usage, int32_t rule, int32_t combination) noexcept nogil:
+    """Return SCOPE_UNKNOWN, OUT_OF_SCOPE or IN_SCOPE. Cannot fail: it reads a table within its bounds."""
+    if <size_t>rule >= usage.scope_of.size() or <size_t>combination >= usage.scope_of[rule].size():
+        return SCOPE_UNKNOWN
+    return usage.scope_of[rule][combination]
+
+
+cdef inline int _choose_payer(Usage usage, Decision* decision) noexcept nogil:
+    """Choose who pays: the first bucket in deduction order that matches and has something left, else the overage rule
+    of the last bucket that matches (docs/reference/plans.md, "Deduction order" and "Overage"); without one the wallet.
+
+    Cannot fail: it reads the account's buckets and their rules.
+    """
+    cdef Account* account = decision.account
+    cdef Bucket* bucket
+    cdef Rule* rule = NULL
+    cdef Rule* matched = NULL
+    cdef int scope
+    cdef uint32_t i
+    decision.bucket = NULL
+    for i in range(account.bucket_number):
+        bucket = &account.buckets[i]
+        if decision.time_us < bucket.valid_from_us or decision.time_us >= bucket.valid_until_us:
+            continue
+        if bucket.status == usage.accounts._suspended:
+            continue
+        rule = &usage.accounts.rules[bucket.rule]
+        if not rule.any_scope:
+            scope = _in_scope(usage, bucket.rule, decision.combination)
+            if scope == SCOPE_UNKNOWN:
+                usage.wanted_rule = bucket.rule
+                usage.wanted_combination = decision.combination
+                return NEEDS_SCOPE
+            if scope == OUT_OF_SCOPE:
+                continue
+        if not rule.simple:
+            return NEEDS_PLAIN
+        if decision.paid.rated.standard_micro == 0:
+            continue  # no bucket of standard tokens is for it
+        matched = rule
+        if bucket.remaining_micro <= 0:
+            if rule.waits_for_use and bucket.lapse_at_us >= NO_END_US:
+                return NEEDS_PLAIN  # one that was given away before its first use matches nothing
+            continue
+        if bucket.status == usage.accounts._pending and rule.waits_for_use:
+            return NEEDS_PLAIN
+        if bucket.status == usage.accounts._active or bucket.status == usage.accounts._pending:
+            decision.bucket = bucket
+            decision.paid.payer = BY_BUCKET
+            return DONE  # it pays all, or _plan_burn asks for the plain calculator
+    if matched != NULL and matched.plain_overage:
+        return NEEDS_PLAIN
+    decision.paid.payer = BY_WALLET if matched == NULL or matched.pays_as_you_go else BY_NOBODY
+    return DONE
+
+
+cdef inline int _plan_burn(Usage usage, Decision* decision) except -1 nogil:
+    """Compute what the bucket keeps and what the burn earns: liability x burned / remaining, half even to pico
+    (docs/reference/plans.md, "Revenue").
+
+    The plain calculator empties a bucket, fires its alerts, and computes with a liability beyond 63 bits.
+    """
+    cdef Bucket* bucket = decision.bucket
+    cdef int64_t burned_micro = decision.paid.rated.standard_micro, liability_pico, revenue_pico
+    # 0 < remaining < 2^127 and 0 <= burned < 2^63: the difference fits
+    cdef i128 left = bucket.remaining_micro - tb_widen(burned_micro)
+    if left <= 0 or left <= bucket.floor_micro:
+        return NEEDS_PLAIN
+    if tb_high(bucket.liability_pico) != 0 or tb_low(bucket.liability_pico) >> 63:
+        return NEEDS_PLAIN
+    liability_pico = <int64_t>tb_low(bucket.liability_pico)
+    # 0 <= liability < 2^63 and burned < remaining, as tb_earned asks: 0 <= revenue <= liability
+    revenue_pico = tb_earned(liability_pico, burned_micro, bucket.remaining_micro)
+    decision.remaining_micro = left
+    decision.burned_micro = burned_micro
+    decision.revenue_pico = revenue_pico
+    decision.paid.grant_at = bucket.grant_at
+    decision.paid.grant_size = bucket.grant_size
+    decision.earned_at = _earned_of(usage, decision.account.currency, usage.accounts.rules[bucket.rule].label, -1)
+    decision.earned = decision.earned_at[0]
+    return NEEDS_PLAIN if tb_add(&decision.earned.amount_pico, tb_widen(revenue_pico)) else DONE
+
+
+cdef inline int _plan_charge(Usage usage, Decision* decision) except -1 nogil:
+    """Compute what the wallet keeps; it may fall below zero, usage that happened is never refused
+    (docs/reference/plans.md, "Overage"). What is charged is earned net of tax.
+
+    The plain calculator charges a wallet that holds gift money or nears its alert.
+    """
+    cdef int64_t amount_pico = decision.paid.rated.amount_pico, net_pico = decision.paid.rated.net_pico
+    cdef int floor_bits = decision.account.wallet_floor_bits
+    decision.wallet_pico = decision.account.wallet_pico
+    if tb_subtract(&decision.wallet_pico, tb_widen(amount_pico)) or floor_bits == FROM_NO_WALLET:
+        return NEEDS_PLAIN
+    if floor_bits >= 0 and decision.wallet_pico < tb_widen(1) << floor_bits:  # below 127: the power of two fits
+        return NEEDS_PLAIN
+    decision.charged_pico = amount_pico
+    decision.revenue_pico = net_pico
+    decision.earned_at = _earned_of(usage, decision.account.currency, -1, decision.version)
+    decision.earned = decision.earned_at[0]
+    if tb_add(&decision.earned.amount_pico, tb_widen(amount_pico)):
+        return NEEDS_PLAIN
+    return NEEDS_PLAIN if tb_add(&decision.earned.net_pico, tb_widen(net_pico)) else DONE
+
+
+cdef inline int _plan_absorption(Decision* decision) noexcept nogil:
+    """Compute what the account has absorbed, micro standard tokens and pico: recorded, not charged, nothing earned
+    (docs/reference/plans.md, "Overage"). Cannot fail: its sums are checked, and it allocates nothing.
+    """
+    decision.absorbed_micro = decision.paid.rated.standard_micro
+    decision.absorbed_pico = decision.paid.rated.amount_pico
+    decision.total_absorbed_micro = decision.account.absorbed_micro
+    decision.total_absorbed_pico = decision.account.absorbed_pico
+    if tb_add(&decision.total_absorbed_micro, tb_widen(decision.absorbed_micro)):
+        return NEEDS_PLAIN
+    return NEEDS_PLAIN if tb_add(&decision.total_absorbed_pico, tb_widen(decision.absorbed_pico)) else DONE
+
+
+cdef inline int _plan_payment(Usage usage, Decision* decision) except -1 nogil:
+    """Compute the payment by the payer that was chosen."""
+    decision.earned_at = NULL
+    decision.burned_micro = 0
+    decision.charged_pico = 0
+    decision.absorbed_micro = 0
+    decision.absorbed_pico = 0
+    decision.revenue_pico = 0
+    if decision.paid.payer == BY_BUCKET:
+        return _plan_burn(usage, decision)
+    if decision.paid.payer == BY_WALLET:
+        return _plan_charge(usage, decision)
+    return _plan_absorption(decision)
+
+
+cdef inline int _plan_sums(Usage usage, Decision* decision) except -1 nogil:
+    """Compute the sums of the event's rollup row with the event in them: hour of its own time, version, combination.
+
+    Where one would not fit, the plain calculator sums the event up in Python's integers; both are added when taken.
+    """
+    cdef Sums* sums = &decision.sums
+    cdef TbRated* rated = &decision.paid.rated
+    decision.sums_at = _sums_of(usage, decision.time_us - decision.time_us % HOUR_US, decision.version, decision.combination)
+    sums[0] = decision.sums_at[0]
+    if (
+        tb_add_64(&sums.events, 1)
+        or tb_add(&sums.tokens, tb_widen(rated.tokens))
+        or tb_add(&sums.standard_micro, tb_widen(rated.standard_micro))
+        or tb_add(&sums.amount_pico, tb_widen(rated.amount_pico))
+        or tb_add(&sums.net_pico, tb_widen(rated.net_pico))
+        or tb_add(&sums.burned_micro, tb_widen(decision.burned_micro))
+        or tb_add(&sums.charged_pico, tb_widen(decision.charged_pico))
+        or tb_add(&sums.absorbed_micro, tb_widen(decision.absorbed_micro))
+        or tb_add(&sums.absorbed_pico, tb_widen(decision.absorbed_pico))
+        or tb_add(&sums.revenue_pico, tb_widen(decision.revenue_pico))
+    ):
+        return NEEDS_PLAIN
+    return DONE
+
+
+# ---- Deciding one event: changes -----------------------------------------------------------------------------------
+
+
+cdef inline int _apply(Usage usage, EventColumns columns, Py_ssize_t row, const Limits* limits, Decision* decision) except -1 nogil:
+    """Store what was decided: identity, balance, journal and rollup sums, and the line to be rendered.
+
+    Every number was checked before. Only memory may run out, and then the batch is lost as a whole: the error ends it,
+    and its engine is thrown away (docs/reference/principles.md, "Commit").
+    """
+    cdef Account* account = decision.account
+    cdef TbVersion* version = &usage.tables.versions[decision.version]
+    usage.accounts.touch(account)
+    usage.memory.rated(columns, row)
+    if decision.paid.payer == BY_BUCKET:
+        decision.bucket.remaining_micro = decision.remaining_micro
+        # 0 <= revenue <= liability: the difference fits
+        decision.bucket.liability_pico = decision.bucket.liability_pico - tb_widen(decision.revenue_pico)
+        decision.bucket.dirty |= CHANGED
+    elif decision.paid.payer == BY_WALLET:
+        account.wallet_pico = decision.wallet_pico
+        if decision.charged_pico:
+            account.dirty |= CHANGED
+    else:
+        account.absorbed_micro = decision.total_absorbed_micro
+        account.absorbed_pico = decision.total_absorbed_pico
+        account.dirty |= CHANGED
+    if not limits.limited and account.clock_us != decision.now_us:
+        account.clock_us = decision.now_us
+        account.dirty |= CHANGED
+    if decision.earned_at != NULL:
+        decision.earned_at[0] = decision.earned
+    decision.sums_at[0] = decision.sums
+    version.latest_us = max(version.latest_us, decision.time_us)
+    usage.rated += 1    # rows of one batch: they are in memory
+    decision.paid.row = <int32_t>row
+    decision.paid.batch = usage.batch
+    usage.paid.push_back(decision.paid)
+    return 0
+
+
+cdef inline int _decide(Usage usage, EventColumns columns, Py_ssize_t row, const Limits* limits) except -1 nogil:
+    """Decide one row: every check, then every change. Returns DONE, DUPLICATE_DONE, or what the row needs.
+
+    A row that needs something has changed nothing but the kind of a source that was not known. It is decided again
+    when the need is met, or by the plain calculator, which applies the same rules in the same order.
+    """
+    cdef Decision decision
+    cdef int need = _recognise(usage, columns, row, limits)
+    if need == DONE:
+        need = _price(usage, columns, row, &decision)
+    if need != DONE:
+        return need
+    if _is_due(usage, limits, &decision):
+        return NEEDS_PLAIN
+    need = _choose_payer(usage, &decision)
+    if need == DONE:
+        need = _plan_payment(usage, &decision)
+    if need == DONE:
+        need = _plan_sums(usage, &decision)
+    if need == DONE:
+        _apply(usage, columns, row, limits, &decision)
+    return need
+
+
+# ---- Sums of the commit --------------------------------------------------------------------------------------------
+
+
+cdef inline size_t _slot_of(int64_t hour_us, int32_t version, int32_t combination) noexcept nogil:
+    """Return the hash of a key of sums. Unsigned arithmetic wraps on purpose."""
+    cdef uint64_t mixed = (<uint64_t>hour_us + <uint64_t>version * 0x9E3779B97F4A7C15ULL) ^ (
+        <uint64_t>combination * 0xC2B2AE3D27D4EB4FULL
+    )
+    mixed = (mixed ^ (mixed >> 29)) * 0xBF58476D1CE4E5B9ULL
+    return mixed >> 32
+
+
+cdef Sums* _add_sums(Usage usage, int64_t hour_us, int32_t version, int32_t combination) except NULL nogil:
+    """Begin the sums of a key at 0; the hash table doubles when it is half full."""
+    cdef Sums fresh
+    cdef Sums* sums
+    cdef size_t i, at, mask = usage.sums_slots.size() - 1
+    fresh.hour_us = hour_us
+    fresh.version = version
+    fresh.combination = combination
+    fresh.events = 0
+    fresh.tokens = 0
+    fresh.standard_micro = 0
+    fresh.amount_pico = 0
+    fresh.net_pico = 0
+    fresh.burned_micro = 0
+    fresh.charged_pico = 0
+    fresh.absorbed_micro = 0
+    fresh.absorbed_pico = 0
+    fresh.revenue_pico = 0
+    usage.sums.push_back(fresh)
+    i = usage.sums.size() - 1
+    if 2 * usage.sums.size() > mask:
+        mask = 2 * mask + 1
+        usage.sums_slots.assign(mask + 1, -1)
+        i = 0
+    while i < usage.sums.size():
+        sums = &usage.sums[i]
+        at = _slot_of(sums.hour_us, sums.version, sums.combination) & mask
+        while usage.sums_slots[at] >= 0:
+            at = (at + 1) & mask
+        usage.sums_slots[at] = <int32_t>i
+        i += 1
+    return &usage.sums.back()
+
+
+cdef inline Sums* _sums_of(Usage usage, int64_t hour_us, int32_t version, int32_t combination) except NULL nogil:
+    """Find the sums of a key, or begin them."""
+    cdef size_t mask = usage.sums_slots.size() - 1
+    cdef size_t at = _slot_of(hour_us, version, combination) & mask
+    cdef Sums* sums
+    while usage.sums_slots[at] >= 0:
+        sums = &usage.sums[usage.sums_slots[at]]
+        if sums.combination == combination and sums.hour_us == hour_us and sums.version == version:
+            return sums
+        at = (at + 1) & mask
+    return _add_sums(usage, hour_us, version, combination)
+
+
+cdef inline Earned* _earned_of(Usage usage, int16_t currency, int16_t plan, int32_t version) except NULL nogil:
+    """Find the journal sums of a plan label or price book version, or begin them at 0.
+
+    Few plans and books are used at a time: a scan is fastest.
+    """
+    cdef size_t i
+    cdef Earned fresh
+    for i in range(usage.earned.size()):
+        if usage.earned[i].plan == plan and usage.earned[i].version == version and usage.earned[i].currency == currency:
+            return &usage.earned[i]
+    fresh.currency = currency
+    fresh.plan = plan
+    fresh.version = version
+    fresh.amount_pico = 0
+    fresh.net_pico = 0
+    usage.earned.push_back(fresh)
+    return &usage.earned.back()
+
+
+# ---- The loop over rows --------------------------------------------------------------------------------------------
+
+
+cdef inline void _prefetch(AccountStore accounts, EventColumns columns, const unsigned char* marks, Py_ssize_t row) noexcept nogil:
+    """Load ahead where an account lies, then the account, then its first bucket: each is there when the next is asked
+    for. Cannot fail: a prefetch of any address is allowed.
+    """
+    cdef Account* account
+    cdef Py_ssize_t ahead = row + 24
+    if ahead < columns.rows and marks[ahead]:
+        tb_prefetch(accounts.record_of.data() + columns.account[ahead])
+    ahead = row + 16
+    if ahead < columns.rows and marks[ahead]:
+        account = accounts.find(columns.account[ahead])
+        tb_prefetch(account)
+        tb_prefetch(<char*>account + 64)
+        tb_prefetch(<char*>account + sizeof(Account) - 1)
+    ahead = row + 8
+    if ahead < columns.rows and marks[ahead]:
+        account = accounts.find(columns.account[ahead])
+        if account != NULL and account.buckets != NULL:
+            tb_prefetch(account.buckets)
+            tb_prefetch(<char*>account.buckets + 64)
+            tb_prefetch(<char*>account.buckets + sizeof(Bucket) - 1)
+
+
+cdef inline int _move_log_time(Usage usage, EventColumns columns, Py_ssize_t row) except -1 nogil:
+    """Advance the log's time to the record's timestamp; it never goes back (docs/reference/principles.md, "Log time").
+
+    Raises:
+        OverflowError: the timestamp, in milliseconds, has no microseconds in 64 bits.
+    """
+    cdef int64_t logged_us = 0
+    if tb_multiply_64(columns.logged_ms[row], 1000, &logged_us) and columns.logged_ms[row] > 0:
+        with gil:
+            raise OverflowError(f"the record at offset {columns.offset[row]} is of {columns.logged_ms[row]} ms")
+    usage.log_time_us = max(usage.log_time_us, logged_us)
+    return 0
+
+
+# ---- Rendering -----------------------------------------------------------------------------------------------------
+#
+# These write into room that was asked for before, or abort where there is none: they cannot fail.
+
+
+cdef inline Span _text_of(TextTable table, int32_t number) noexcept nogil:
+    """Return where a table keeps the text of a number."""
+    cdef Span span
+    span.at = table.arena.data() + table.starts[number]
+    span.size = table.starts[number + 1] - table.starts[number]
+    return span
+
+
+cdef inline size_t _most_of_line(Usage usage, EventColumns columns, Paid* paid) noexcept nogil:
+    """Return a bound of the bytes that _put_line writes, with the comma after them."""
+    if paid.payer == WRITTEN:
+        return <size_t>paid.rated.net_pico + 1
+    # a text in JSON has at most six times its bytes
+    return usage.tables.most_of_line(paid.rated, columns.count_number[paid.row]) + 6 * (
+        _text_of(usage.decoder.sources, columns.source[paid.row]).size
+        + _text_of(usage.decoder.accounts, columns.account[paid.row]).size
+        + columns.id_size[paid.row]
+        + 1000  # the grant id (AccountStore.put)
+    )
+
+
+cdef inline void _prefetch_line(Usage usage, EventColumns columns, size_t i, int32_t batch) noexcept nogil:
+    """Load ahead the texts of a line that is rendered soon, and where the account's text of a later one lies."""
+    cdef Paid* paid
+    cdef int32_t account
+    if i + 16 < usage.paid.size():
+        paid = &usage.paid[i + 16]
+        if paid.payer != WRITTEN and paid.batch == batch:
+            tb_prefetch(usage.decoder.accounts.starts.data() + columns.account[paid.row])
+    if i + 8 >= usage.paid.size():
+        return
+    paid = &usage.paid[i + 8]
+    if paid.payer == WRITTEN or paid.batch != batch:
+        return
+    account = columns.account[paid.row]
+    tb_prefetch(usage.decoder.accounts.arena.data() + usage.decoder.accounts.starts[account])
+    tb_prefetch(columns.id_at[paid.row])
+    if paid.payer == BY_BUCKET:
+        tb_prefetch(usage.accounts.grants.data() + paid.grant_at)
+
+
+cdef inline char* _put_line(Usage usage, char* p, EventColumns columns, Paid* paid) noexcept nogil:
+    """Write billing.commits.output_documents.paid_line as JSON; returns its end."""
+    cdef Py_ssize_t row = paid.row
+    cdef uint32_t first
+    cdef Span id
+    if paid.payer == WRITTEN:
+        return tb_put_bytes(p, usage.written.data + paid.rated.amount_pico, <size_t>paid.rated.net_pico)
+    first = columns.count_first[row]
+    id.at = columns.id_at[row]
+    id.size = columns.id_size[row]
+    p = usage.tables.put_line(
+        p,
+        _text_of(usage.decoder.sources, columns.source[row]),
+        id,
+        _text_of(usage.decoder.accounts, columns.account[row]),
+        paid.rated,
+        columns.meter.data() + first,
+        columns.count.data() + first,
+        columns.count_number[row],
+    )
+    p = tb_put_bytes(p, b'],"offset":', 11)
+    p = tb_put_u64(p, columns.offset[row])
+    if paid.payer != BY_BUCKET:
+        p = tb_put_bytes(p, b',"burned":[],"charged":"', 24)
+    else:
+        p = tb_put_bytes(p, b',"burned":[{"grant_id":"', 24)
+        p = tb_put_json(p, usage.accounts.grants.data() + paid.grant_at, paid.grant_size)
+        p = tb_put_bytes(p, b'","standard_tokens":"', 21)
+        p = tb_put_micro_64(p, paid.rated.standard_micro)
+        p = tb_put_bytes(p, b'"}],"charged":"', 15)
+    p = tb_put_pico_64(p, paid.rated.amount_pico if paid.payer == BY_WALLET else 0)
+    p = tb_put_bytes(p, b'","absorbed":"', 14)
+    p = tb_put_micro_64(p, paid.rated.standard_micro if paid.payer == BY_NOBODY else 0)
+    return tb_put_bytes(p, b'"}', 2)
 
 
 cdef class Usage:
@@ -67,34 +564,40 @@ cdef class Usage:
         self.accounts = accounts
         self.prices = prices
         self.tables = &prices.tables
-        self.sums_slots.resize(64, -1)
+        self.sums_slots.resize(FIRST_SLOTS, -1)
         self.batches = []
 
     def clear_scopes(self):
-        """Forget what lies in the scope of which bucket of a plan."""
+        """Forget which combinations lie in the scope of which bucket of a plan."""
         self.scope_of.clear()
 
     def word(self, str text not None):
-        """The number by which accounts know a name of a book or a currency."""
+        """Return the number by which accounts know the name of a price book or a currency."""
         return self.accounts.word(text)
 
     def set_scope(self, int32_t rule, int32_t combination, bint matches):
-        """Say whether a combination lies in the scope of a plan's bucket."""
-        cdef uint8_t mark = 2 if matches else 1  # assigned to the element at once, Cython 3.3.1 keeps a dead reference
+        """Set whether a combination lies in the scope of a bucket of a plan.
+
+        Raises:
+            ValueError: a number is negative.
+        """
+        cdef uint8_t mark = IN_SCOPE if matches else OUT_OF_SCOPE
+        if rule < 0 or combination < 0:
+            raise ValueError(f"rule {rule}, combination {combination}")
         if self.scope_of.size() <= <size_t>rule:
             self.scope_of.resize(rule + 1)
         if self.scope_of[rule].size() <= <size_t>combination:
-            self.scope_of[rule].resize(combination + 1, 0)
-        self.scope_of[rule][combination] = mark
+            self.scope_of[rule].resize(combination + 1, SCOPE_UNKNOWN)
+        self.scope_of[rule][combination] = mark  # a C variable: Cython 3.3.1 keeps a dead reference to an element
 
     def route(self, EventColumns columns not None, int32_t partition, int32_t partitions):
-        """Which rows belong here (bytes of 1 and 0), and [(row, target)] of those that belong elsewhere.
+        """Return which rows belong here (bytes of 1 and 0), and [(row, target partition)] of those that do not.
 
         Raises:
             ValueError: there are no partitions.
         """
         cdef Py_ssize_t row
-        cdef int32_t account, target
+        cdef int32_t target
         cdef size_t known = self.partition_hash.size(), i
         if partitions < 1:
             raise ValueError(f"{partitions} is not a number of partitions")
@@ -112,73 +615,75 @@ cdef class Usage:
                 continue
             target = self.partition_hash[columns.account[row]] % partitions
             if target == partition:
-                marks[row] = 1
+                marks[row] = MINE
             else:
                 elsewhere.append((row, target))
         return bytes(mine), elsewhere
 
-    def missing_accounts(self, EventColumns columns not None, const unsigned char[:] mine):
-        """Names of accounts of the rows that belong here and that are not in memory, sorted."""
+    def missing_accounts(self, EventColumns columns not None, const unsigned char[::1] mine):
+        """Return the names of accounts of the rows that belong here and that are not in memory, sorted.
+
+        Raises:
+            ValueError: there is not one mark for each row.
+        """
         cdef Py_ssize_t row
         cdef set numbers = set()
+        if mine.shape[0] != columns.rows:
+            raise ValueError(f"{mine.shape[0]} marks for {columns.rows} rows")
         for row in range(columns.rows):
             if mine[row] and self.accounts.find(columns.account[row]) == NULL:
                 numbers.add(columns.account[row])
         return sorted([self.accounts.numbers[number].decode() for number in numbers])
 
     def start(self, int64_t log_time_us):
-        """Begin a batch: the partition's log time before it."""
+        """Begin a batch, at the partition's log time before it.
+
+        Raises:
+            ValueError: the time is before 1970.
+        """
+        if log_time_us < 0:
+            raise ValueError(f"the log's time cannot be {log_time_us}")
         self.log_time_us = log_time_us
         self.marked.clear()
         self.rated = 0
         self.duplicate = 0
 
-    def run(self, EventColumns columns not None, const unsigned char[:] mine, Py_ssize_t row, limits):
+    def run(self, EventColumns columns not None, const unsigned char[::1] mine, Py_ssize_t row, limits):
         """Decide rows from ``row`` on until one needs something. ``limits`` is None or (future_us, past_us).
 
-        Returns (row, need): 3 a scope for :attr:`wanted_rule` and :attr:`wanted_combination`; 4 the plain rule, or a
-        refusal by the decoder; 5 all rows are decided; else what the price tables ask for. ``log_time_us`` then
-        includes the row.
+        ``mine`` has 0 for a row that belongs elsewhere, 1 for one that belongs here, 2 for one that names a reservation
+        besides. Returns (row, need): 3 a scope for :attr:`wanted_rule` and :attr:`wanted_combination`; 4 the plain
+        calculator, or a row that the decoder refused; 5 all rows are decided; else what the price tables ask for.
+        :attr:`log_time_us` then includes the row.
+
+        Raises:
+            ValueError: there is not one mark for each row, or no such row.
+            OverflowError: a timestamp does not fit.
+            MemoryError: the batch is lost; throw the calculator away.
         """
-        cdef bint limited = limits is not None
-        cdef int64_t future_us = 0, past_us = 0, logged_us
+        cdef Limits within
+        cdef const unsigned char* marks
         cdef int need = ALL_DONE
-        cdef Py_ssize_t ahead
-        cdef Account* account
-        if limited:
-            future_us, past_us = limits
+        if mine.shape[0] != columns.rows or not 0 <= row <= columns.rows:
+            raise ValueError(f"row {row} of {columns.rows}, {mine.shape[0]} marks")
+        within.limited = limits is not None
+        within.future_us, within.past_us = limits or (0, 0)
         if not self.batches or self.batches[len(self.batches) - 1] is not columns:
             self.batches.append(columns)
         self.batch = <int32_t>len(self.batches) - 1
         self.paid.reserve(self.paid.size() + columns.rows - row)
+        marks = &mine[0] if columns.rows else NULL
         with nogil:
             while row < columns.rows:
-                # where the account lies, then the account, then its first bucket: each is there when the next is asked for
-                ahead = row + 24
-                if ahead < columns.rows and mine[ahead]:
-                    tb_prefetch(self.accounts.record_of.data() + columns.account[ahead])
-                ahead = row + 16
-                if ahead < columns.rows and mine[ahead]:
-                    account = self.accounts.find(columns.account[ahead])
-                    tb_prefetch(account)
-                    tb_prefetch(<char*>account + 64)
-                    tb_prefetch(<char*>account + sizeof(Account) - 1)
-                ahead = row + 8
-                if ahead < columns.rows and mine[ahead]:
-                    account = self.accounts.find(columns.account[ahead])
-                    if account != NULL and account.buckets != NULL:
-                        tb_prefetch(account.buckets)
-                        tb_prefetch(<char*>account.buckets + 64)
-                        tb_prefetch(<char*>account.buckets + sizeof(Bucket) - 1)
-                # a timestamp is milliseconds of this age: below 2^43
-                logged_us = columns.logged_ms[row] * 1000
-                if logged_us > self.log_time_us:
-                    self.log_time_us = logged_us
-                if mine[row]:
-                    need = self._decide(columns, row, limited, future_us, past_us)
-                    if need > DUPLICATE_DONE:
+                _prefetch(self.accounts, columns, marks, row)
+                _move_log_time(self, columns, row)
+                if marks[row] != ELSEWHERE:
+                    need = _decide(self, columns, row, &within)
+                    if need == DUPLICATE_DONE:
+                        self.duplicate += 1
+                    elif need != DONE:
                         break
-                    if mine[row] == 2 and need == DONE:
+                    elif marks[row] == NAMES_RESERVATION:
                         self.marked.push_back(row)
                 elif columns.status[row] != READ:
                     need = NEEDS_PLAIN
@@ -187,295 +692,12 @@ cdef class Usage:
                 row += 1
         return row, need
 
-    cdef int _decide(self, EventColumns columns, Py_ssize_t row, bint limited, int64_t future_us, int64_t past_us) noexcept nogil:
-        """Decide one row, or say what it needs and change nothing (but the kind of a new source)."""
-        cdef int64_t time_us = columns.time_us[row]
-        cdef int32_t combination = columns.combination[row]
-        cdef Paid paid
-        cdef Account* account
-        cdef Bucket* payer = NULL
-        cdef Bucket* bucket
-        cdef Rule* rule
-        cdef TbVersion* version
-        cdef Sums* sums
-        cdef Earned* earned
-        cdef int seen, need
-        cdef int32_t version_number
-        cdef uint32_t first = columns.count_first[row], i
-        cdef int64_t amount_pico, standard_micro, net_pico, now_us
-        cdef int64_t charged_pico = 0, burned_micro = 0, revenue_pico = 0
-        cdef int64_t absorbed_micro = 0, absorbed_pico = 0
-        cdef bint matched = False, pays_as_you_go = False, plain_overage = False
-        cdef i128 left
-
-        if limited:
-            if time_us > self.log_time_us + future_us:
-                return NEEDS_PLAIN
-            if time_us < self.log_time_us - past_us and not self.memory.numbered(columns, row):
-                return NEEDS_PLAIN
-        seen = self.memory.look(columns, row)
-        if seen == SEEN:
-            self.duplicate += 1
-            return DUPLICATE_DONE
-        if seen != NEW:
-            return NEEDS_PLAIN
-        account = self.accounts.find(columns.account[row])
-        if account == NULL or account.status != self.accounts._open:
-            return NEEDS_PLAIN
-
-        # Price
-        version_number = self.tables.version_at(account.book, time_us)
-        if version_number < 0:
-            return NEEDS_PLAIN
-        need = self.tables.rate(
-            version_number,
-            combination,
-            time_us,
-            columns.meter.data() + first,
-            columns.count.data() + first,
-            columns.count_number[row],
-            &paid.rated,
-        )
-        if need != tb_priced:
-            return need
-        amount_pico = paid.rated.amount_pico
-        standard_micro = paid.rated.standard_micro
-        net_pico = paid.rated.net_pico
-
-        # Roll-forward
-        now_us = self.log_time_us
-        if not limited:
-            now_us = time_us if time_us > account.clock_us else account.clock_us
-        if now_us >= account.next_due_us or time_us >= account.next_due_us:
-            return NEEDS_PLAIN  # a cycle that begins between the log's time and the event's is granted for it
-
-        # Who pays
-        for i in range(account.bucket_number):
-            bucket = &account.buckets[i]
-            if time_us < bucket.valid_from_us or time_us >= bucket.valid_until_us:
-                continue
-            if bucket.status == self.accounts._suspended:
-                continue
-            rule = &self.accounts.rules[bucket.rule]
-            if not rule.any_scope:
-                if <size_t>bucket.rule >= self.scope_of.size() or (
-                    <size_t>combination >= self.scope_of[bucket.rule].size()
-                ) or self.scope_of[bucket.rule][combination] == 0:
-                    self.wanted_rule = bucket.rule
-                    self.wanted_combination = combination
-                    return NEEDS_SCOPE
-                if self.scope_of[bucket.rule][combination] == 1:
-                    continue
-            if not rule.simple:
-                return NEEDS_PLAIN
-            if standard_micro == 0:
-                continue
-            matched = True
-            pays_as_you_go = rule.pays_as_you_go
-            plain_overage = rule.plain_overage
-            if bucket.remaining_micro <= 0:
-                if rule.waits_for_use and bucket.lapse_at_us >= NO_END_US:
-                    return NEEDS_PLAIN  # one that was given away before its first use matches nothing
-                continue
-            if bucket.status == self.accounts._pending and rule.waits_for_use:
-                return NEEDS_PLAIN
-            if bucket.status == self.accounts._active or bucket.status == self.accounts._pending:
-                payer = bucket
-                break  # it pays all, or the plain rule decides
-        if payer != NULL:
-            left = payer.remaining_micro - tb_widen(standard_micro)
-            # not emptied, no alert due, and a product with the liability fits
-            if left <= 0 or left <= payer.floor_micro or tb_high(payer.liability_pico) != 0:
-                return NEEDS_PLAIN
-            if tb_low(payer.liability_pico) >> 63:
-                return NEEDS_PLAIN
-            revenue_pico = tb_earned(<int64_t>tb_low(payer.liability_pico), standard_micro, payer.remaining_micro)
-            burned_micro = standard_micro
-            paid.payer = BY_BUCKET
-            paid.grant_at = payer.grant_at
-            paid.grant_size = payer.grant_size
-            payer.remaining_micro = left
-            payer.dirty |= 1
-            payer.liability_pico = payer.liability_pico - tb_widen(revenue_pico)
-            rule = &self.accounts.rules[payer.rule]
-            earned = self._earned(account.currency, rule.label, -1)
-            earned.amount_pico = earned.amount_pico + tb_widen(revenue_pico)
-        elif plain_overage:
-            return NEEDS_PLAIN
-        elif not matched or pays_as_you_go:
-            left = account.wallet_pico - tb_widen(amount_pico)
-            if account.wallet_floor_bits == FROM_NO_WALLET:
-                return NEEDS_PLAIN
-            if account.wallet_floor_bits >= 0 and left < tb_widen(1) << account.wallet_floor_bits:
-                return NEEDS_PLAIN
-            charged_pico = amount_pico
-            paid.payer = BY_WALLET
-            account.wallet_pico = left
-            if amount_pico:
-                account.dirty |= 1
-            earned = self._earned(account.currency, -1, version_number)
-            earned.amount_pico = earned.amount_pico + tb_widen(amount_pico)
-            earned.net_pico = earned.net_pico + tb_widen(net_pico)
-            revenue_pico = net_pico
-        else:
-            absorbed_micro = standard_micro
-            absorbed_pico = amount_pico
-            paid.payer = BY_NOBODY
-            account.absorbed_micro = account.absorbed_micro + tb_widen(absorbed_micro)
-            account.absorbed_pico = account.absorbed_pico + tb_widen(absorbed_pico)
-            account.dirty |= 1
-        if not limited and account.clock_us != now_us:
-            account.clock_us = now_us
-            account.dirty |= 1
-
-        # What the commit says of it
-        self.accounts.touch(account)
-        self.memory.rated(columns, row)
-        self.rated += 1
-        version = &self.tables.versions[version_number]
-        if time_us > version.latest_us:
-            version.latest_us = time_us
-        sums = self._sums(time_us - time_us % HOUR_US, version_number, combination)
-        sums.events += 1
-        sums.tokens = sums.tokens + tb_widen(paid.rated.tokens)
-        sums.standard_micro = sums.standard_micro + tb_widen(standard_micro)
-        sums.amount_pico = sums.amount_pico + tb_widen(amount_pico)
-        sums.net_pico = sums.net_pico + tb_widen(net_pico)
-        sums.burned_micro = sums.burned_micro + tb_widen(burned_micro)
-        sums.charged_pico = sums.charged_pico + tb_widen(charged_pico)
-        sums.absorbed_micro = sums.absorbed_micro + tb_widen(absorbed_micro)
-        sums.absorbed_pico = sums.absorbed_pico + tb_widen(absorbed_pico)
-        sums.revenue_pico = sums.revenue_pico + tb_widen(revenue_pico)
-        paid.row = <int32_t>row
-        paid.batch = self.batch
-        self.paid.push_back(paid)
-        return DONE
-
-    cdef Sums* _sums(self, int64_t hour_us, int32_t version, int32_t combination) noexcept nogil:
-        cdef uint64_t mixed = (<uint64_t>hour_us + <uint64_t>version * 0x9E3779B97F4A7C15ULL) ^ (
-            <uint64_t>combination * 0xC2B2AE3D27D4EB4FULL
-        )
-        cdef size_t at, mask = self.sums_slots.size() - 1, i, slot
-        cdef Sums fresh
-        cdef Sums* sums
-        mixed = (mixed ^ (mixed >> 29)) * 0xBF58476D1CE4E5B9ULL
-        at = (mixed >> 32) & mask
-        while self.sums_slots[at] >= 0:
-            sums = &self.sums[self.sums_slots[at]]
-            if sums.combination == combination and sums.hour_us == hour_us and sums.version == version:
-                return sums
-            at = (at + 1) & mask
-        fresh.hour_us = hour_us
-        fresh.version = version
-        fresh.combination = combination
-        fresh.events = 0
-        fresh.tokens = 0
-        fresh.standard_micro = 0
-        fresh.amount_pico = 0
-        fresh.net_pico = 0
-        fresh.burned_micro = 0
-        fresh.charged_pico = 0
-        fresh.absorbed_micro = 0
-        fresh.absorbed_pico = 0
-        fresh.revenue_pico = 0
-        self.sums.push_back(fresh)
-        self.sums_slots[at] = <int32_t>self.sums.size() - 1
-        if 2 * self.sums.size() > mask:
-            mask = 2 * mask + 1
-            self.sums_slots.assign(mask + 1, -1)
-            for i in range(self.sums.size()):
-                sums = &self.sums[i]
-                mixed = (<uint64_t>sums.hour_us + <uint64_t>sums.version * 0x9E3779B97F4A7C15ULL) ^ (
-                    <uint64_t>sums.combination * 0xC2B2AE3D27D4EB4FULL
-                )
-                mixed = (mixed ^ (mixed >> 29)) * 0xBF58476D1CE4E5B9ULL
-                slot = (mixed >> 32) & mask
-                while self.sums_slots[slot] >= 0:
-                    slot = (slot + 1) & mask
-                self.sums_slots[slot] = <int32_t>i
-        return &self.sums.back()
-
-    cdef Earned* _earned(self, int16_t currency, int16_t plan, int32_t version) noexcept nogil:
-        """Few plans and books are used at a time: a scan is fastest."""
-        cdef size_t i
-        cdef Earned fresh
-        for i in range(self.earned.size()):
-            if self.earned[i].plan == plan and self.earned[i].version == version and self.earned[i].currency == currency:
-                return &self.earned[i]
-        fresh.currency = currency
-        fresh.plan = plan
-        fresh.version = version
-        fresh.amount_pico = 0
-        fresh.net_pico = 0
-        self.earned.push_back(fresh)
-        return &self.earned.back()
-
-    cdef size_t _most(self, EventColumns columns, Paid* paid) noexcept nogil:
-        """A bound of what :meth:`_put_line` writes, with the comma after it."""
-        if paid.payer == WRITTEN:
-            return <size_t>paid.rated.net_pico + 1
-        # texts grow sixfold at most
-        return self.tables.most_of_line(paid.rated, columns.count_number[paid.row]) + 6 * (
-            view(self.decoder.sources, columns.source[paid.row]).size
-            + view(self.decoder.accounts, columns.account[paid.row]).size
-            + columns.id_size[paid.row]
-            + 1000
-        )
-
-    cdef void _fetch(self, EventColumns columns, Paid* paid, Paid* later, int32_t batch) noexcept nogil:
-        """Ask for the texts of a line that is to be rendered soon; a little later one tells where its account's is."""
-        cdef int32_t account
-        if later != NULL and later.payer != WRITTEN and later.batch == batch:
-            tb_prefetch(self.decoder.accounts.starts.data() + columns.account[later.row])
-        if paid.payer == WRITTEN or paid.batch != batch:
-            return
-        account = columns.account[paid.row]
-        tb_prefetch(self.decoder.accounts.arena.data() + self.decoder.accounts.starts[account])
-        tb_prefetch(columns.id_at[paid.row])
-        if paid.payer == BY_BUCKET:
-            tb_prefetch(self.accounts.grants.data() + paid.grant_at)
-
-    cdef char* _put_line(self, char* p, EventColumns columns, Paid* paid) noexcept nogil:
-        """billing.commits.output_documents.paid_line as JSON."""
-        cdef Py_ssize_t row = paid.row
-        cdef uint32_t first
-        cdef Span id
-        if paid.payer == WRITTEN:
-            return tb_put_bytes(p, self.written.data + paid.rated.amount_pico, <size_t>paid.rated.net_pico)
-        first = columns.count_first[row]
-        id.at = columns.id_at[row]
-        id.size = columns.id_size[row]
-        p = self.tables.put_line(
-            p,
-            view(self.decoder.sources, columns.source[row]),
-            id,
-            view(self.decoder.accounts, columns.account[row]),
-            paid.rated,
-            columns.meter.data() + first,
-            columns.count.data() + first,
-            columns.count_number[row],
-        )
-        p = tb_put_bytes(p, b'],"offset":', 11)
-        p = tb_put_u64(p, columns.offset[row])
-        if paid.payer != BY_BUCKET:
-            p = tb_put_bytes(p, b',"burned":[],"charged":"', 24)
-        else:
-            p = tb_put_bytes(p, b',"burned":[{"grant_id":"', 24)
-            p = tb_put_json(p, self.accounts.grants.data() + paid.grant_at, paid.grant_size)
-            p = tb_put_bytes(p, b'","standard_tokens":"', 21)
-            p = tb_put_micro_64(p, paid.rated.standard_micro)
-            p = tb_put_bytes(p, b'"}],"charged":"', 15)
-        p = tb_put_pico_64(p, paid.rated.amount_pico if paid.payer == BY_WALLET else 0)
-        p = tb_put_bytes(p, b'","absorbed":"', 14)
-        p = tb_put_micro_64(p, paid.rated.standard_micro if paid.payer == BY_NOBODY else 0)
-        return tb_put_bytes(p, b'"}', 2)
-
     def marked_and_rated(self):
-        """The rows marked 2 that were rated since :meth:`start`, in order."""
+        """Return the rows marked 2 that were rated since :meth:`start`, in order."""
         return list(self.marked)
 
     def add_line(self, bytes line not None):
-        """Append a line that the plain rule wrote, in its place."""
+        """Append a line that the plain calculator wrote, in its place."""
         cdef Paid paid
         paid.payer = WRITTEN
         paid.rated.amount_pico = <int64_t>self.written.size
@@ -484,82 +706,67 @@ cdef class Usage:
         self.written.put(line, len(line))
         self.paid.push_back(paid)
 
-    def touch(self, str account_id not None):
-        """Mark an account as changed."""
-        cdef Account* account = self.accounts.find(self.accounts.numbers.known(account_id.encode()))
-        if account == NULL:
-            raise KeyError(account_id)
-        self.accounts.touch(account)
+    def take_frames(self, bytes key not None, list pieces not None, Py_ssize_t at_most):
+        """Return the number of frames, and the frames, of the rated lines since the last call, ``at_most`` lines each.
 
-    def take_frames(self, bytes key not None, list pieces, Py_ssize_t at_most):
-        """The rated lines since the last call as frames of billing.commits.outbox_frames.encode_frame, at most so many lines each.
-
-        ``pieces`` are the constant parts of a ``usage.rated`` event: before its number in the commit, before the lines,
-        and the end. Returns the number of frames, and the frames.
+        A frame is one of :func:`billing.commits.outbox_frames.encode_frame`. ``pieces`` are the constant parts of a
+        ``usage.rated`` event: before its number in the commit, before the lines, and the end.
 
         Raises:
             ValueError: ``at_most`` is not positive.
+            OverflowError: a frame is longer than 4 GiB.
         """
-        cdef bytes head = pieces[0], middle = pieces[1], tail = pieces[2]
-        cdef const char* key_text = key
-        cdef const char* head_text = head
-        cdef const char* middle_text = middle
-        cdef const char* tail_text = tail
-        cdef size_t key_size = len(key), head_size = len(head), middle_size = len(middle), tail_size = len(tail)
-        cdef size_t begin = 0, end, i, number = 0, most = self.paid.size(), first
-        cdef uint32_t lengths[4]
-        cdef EventColumns columns = None
-        cdef int32_t batch = -1
-        cdef Paid* later
-        cdef char* p
+        cdef size_t begin = 0, end, number = 0
         if at_most < 1:
             raise ValueError(f"{at_most} lines a record")
         self.frames.size = 0
-        lengths[0] = 0xFFFFFFFF
-        lengths[1] = <uint32_t>key_size
-        lengths[2] = 0
-        with nogil:
-            while begin < most:
-                end = min(begin + <size_t>at_most, most)
-                first = self.frames.size
-                p = self.frames.room(16 + key_size + head_size + 20 + middle_size)
-                p = tb_put_bytes(p + 16, key_text, key_size)
-                p = tb_put_bytes(p, head_text, head_size)
-                p = tb_put_u64(p, number)
-                p = tb_put_bytes(p, middle_text, middle_size)
-                self.frames.wrote(p)
-                for i in range(begin, end):
-                    if self.paid[i].batch != batch and self.paid[i].payer != WRITTEN:
-                        batch = self.paid[i].batch
-                        with gil:
-                            columns = self.batches[batch]
-                    if i + 8 < most and batch >= 0:
-                        later = NULL
-                        if i + 16 < most:
-                            later = &self.paid[i + 16]
-                        self._fetch(columns, &self.paid[i + 8], later, batch)
-                    p = self.frames.room(self._most(columns, &self.paid[i]))
-                    p = self._put_line(p, columns, &self.paid[i])
-                    p[0] = c','
-                    self.frames.wrote(p + 1)
-                self.frames.size -= 1  # the last comma
-                self.frames.put(tail_text, tail_size)
-                lengths[3] = <uint32_t>(self.frames.size - first - 16 - key_size)
-                memcpy(self.frames.data + first, lengths, 16)
-                begin = end
-                number += 1
+        while begin < self.paid.size():
+            end = min(begin + <size_t>at_most, self.paid.size())
+            self._put_rated_frame(key, pieces, number, begin, end)
+            begin = end
+            number += 1
         self.paid.clear()
         self.written.size = 0
         self.batches.clear()
         return number, self.frames.data[: self.frames.size]
 
+    cdef int _put_rated_frame(self, bytes key, list pieces, size_t number, size_t begin, size_t end) except -1:
+        """Append one frame with the lines from ``begin`` to ``end``, which is behind the last."""
+        cdef bytes head = pieces[0], middle = pieces[1], tail = pieces[2]
+        cdef size_t first = self.frames.size, key_size = len(key), i
+        cdef EventColumns columns = None
+        cdef int32_t batch = -1
+        cdef char* p = self.frames.room(FRAME_HEAD + key_size + len(head) + 20 + len(middle))
+        p = tb_put_bytes(p + FRAME_HEAD, key, key_size)
+        p = tb_put_bytes(p, head, len(head))
+        p = tb_put_u64(p, number)
+        self.frames.wrote(tb_put_bytes(p, middle, len(middle)))
+        with nogil:
+            for i in range(begin, end):
+                if self.paid[i].batch != batch and self.paid[i].payer != WRITTEN:
+                    batch = self.paid[i].batch
+                    with gil:
+                        columns = self.batches[batch]
+                if batch >= 0:
+                    _prefetch_line(self, columns, i, batch)
+                p = self.frames.room(_most_of_line(self, columns, &self.paid[i]))
+                p = _put_line(self, p, columns, &self.paid[i])
+                p[0] = c','
+                self.frames.wrote(p + 1)
+        self.frames.size -= 1  # the last comma
+        self.frames.put(tail, len(tail))
+        put_frame_head(self.frames.data + first, key_size, self.frames.size - first - FRAME_HEAD - key_size)
+        return 0
+
     def take_sums(self):
-        """[(hour_us, version, combination, (events, tokens, ..., revenue_pico))] since the last call."""
+        """Return [(hour_us, version, combination, (events, tokens, ..., revenue_pico))] since the last call."""
         cdef size_t i
         cdef Sums* sums
         taken = []
         for i in range(self.sums.size()):
             sums = &self.sums[i]
+            if sums.events == 0:
+                continue
             values = (
                 sums.events,
                 from_wide(sums.tokens),
@@ -574,11 +781,29 @@ cdef class Usage:
             )
             taken.append((sums.hour_us, sums.version, sums.combination, values))
         self.sums.clear()
-        self.sums_slots.assign(64, -1)
+        self.sums_slots.assign(FIRST_SLOTS, -1)
         return taken
 
+    def put_sums(self, int64_t hour_us, int32_t version, int32_t combination, tuple values not None):
+        """Begin the sums of a key at ten values, as :meth:`take_sums` returns them; for tests near the limits.
+
+        Raises:
+            OverflowError: a value does not fit.
+        """
+        cdef Sums* sums = _sums_of(self, hour_us, version, combination)
+        sums.events = values[0]
+        to_wide(values[1], &sums.tokens)
+        to_wide(values[2], &sums.standard_micro)
+        to_wide(values[3], &sums.amount_pico)
+        to_wide(values[4], &sums.net_pico)
+        to_wide(values[5], &sums.burned_micro)
+        to_wide(values[6], &sums.charged_pico)
+        to_wide(values[7], &sums.absorbed_micro)
+        to_wide(values[8], &sums.absorbed_pico)
+        to_wide(values[9], &sums.revenue_pico)
+
     def take_earned(self):
-        """Journal sums since the last call: [(currency, plan label or None, version, amount_pico, net_pico)]."""
+        """Return the journal sums since the last call: [(currency, plan label or None, version, amount_pico, net_pico)]."""
         cdef size_t i
         cdef Earned* earned
         taken = []
@@ -597,8 +822,19 @@ cdef class Usage:
         self.earned.clear()
         return taken
 
+    def put_earned(self, str currency not None, str plan, int32_t version, amount_pico, net_pico):
+        """Begin journal sums at these values, as :meth:`take_earned` returns them; for tests near the limits.
+
+        Raises:
+            OverflowError: a value does not fit.
+        """
+        cdef int16_t label = -1 if plan is None else self.accounts.word(plan)
+        cdef Earned* earned = _earned_of(self, self.accounts.word(currency), label, version)
+        to_wide(amount_pico, &earned.amount_pico)
+        to_wide(net_pico, &earned.net_pico)
+
     def take_book_times(self):
-        """{book: greatest event time rated under it since the last call}."""
+        """Return {book: greatest event time rated under it since the last call}."""
         cdef size_t i
         cdef TbVersion* version
         times = {}

@@ -1,5 +1,6 @@
-// 128-bit sums, checked 64-bit products, and numbers as decimal text. Plain C++ because Cython has no 128-bit integers:
-// it takes tb_i128 for a long long, so a value of this type crosses into Python only through its halves.
+// Checked sums of 64 and 128 bits, checked products, the two exact divisions of a rated event, and numbers, texts and
+// times as text. Plain C++ because Cython has no 128-bit integers: it takes tb_i128 for a long long, so a value of this
+// type crosses into Python only through its halves (cython_ext/wide.pxd).
 #pragma once
 
 #include <cstdint>
@@ -17,26 +18,50 @@ static inline int64_t tb_high(tb_i128 value) { return (int64_t)(value >> 64); }
 static inline uint64_t tb_low(tb_i128 value) { return (uint64_t)value; }
 static inline tb_i128 tb_widen(int64_t value) { return value; }
 
-// Each of these tells with true that the exact result does not fit.
-static inline bool tb_add(tb_i128* sum, tb_i128 value) { return __builtin_add_overflow(*sum, value, sum); }
-static inline bool tb_multiply_64(int64_t a, int64_t b, int64_t* product) { return __builtin_mul_overflow(a, b, product); }
-static inline bool tb_add_64(int64_t* sum, int64_t value) { return __builtin_add_overflow(*sum, value, sum); }
+// Each of these returns true where the exact result does not fit, and then leaves its target as it was.
+static inline bool tb_add(tb_i128* sum, tb_i128 value) {
+    tb_i128 exact;
+    if (__builtin_add_overflow(*sum, value, &exact)) return true;
+    *sum = exact;
+    return false;
+}
+static inline bool tb_subtract(tb_i128* from, tb_i128 value) {
+    tb_i128 exact;
+    if (__builtin_sub_overflow(*from, value, &exact)) return true;
+    *from = exact;
+    return false;
+}
+static inline bool tb_add_64(int64_t* sum, int64_t value) {
+    int64_t exact;
+    if (__builtin_add_overflow(*sum, value, &exact)) return true;
+    *sum = exact;
+    return false;
+}
+static inline bool tb_multiply_64(int64_t a, int64_t b, int64_t* product) {
+    int64_t exact;
+    if (__builtin_mul_overflow(a, b, &exact)) return true;
+    *product = exact;
+    return false;
+}
 
-// Net of tax, half even: amount x 1e6 / divisor for 0 <= amount < 2^63 and 1e6 <= divisor <= 2e6.
+// Net of tax, half even: amount x 1e6 / divisor, for 0 <= amount < 2^63 and 1e6 <= divisor <= 2e6. It is at most the
+// amount, so it fits; billing.tax.net_of_tax is the plain rule.
 static inline int64_t tb_net(int64_t amount, int64_t divisor) {
     const uint64_t d = (uint64_t)divisor, whole = (uint64_t)amount / d, rest = (uint64_t)amount % d;
-    const uint64_t scaled = rest * 1000000u;  // below 2e12
+    const uint64_t scaled = rest * 1000000u;            // rest < 2e6: below 2e12
     uint64_t quotient = whole * 1000000u + scaled / d;  // at most amount
-    const uint64_t twice = 2 * (scaled % d);
+    const uint64_t twice = 2 * (scaled % d);            // below 4e6
     if (twice > d || (twice == d && (quotient & 1))) quotient++;
     return (int64_t)quotient;
 }
 
-// Revenue of a burn, half even: liability x burned / remaining for 0 <= liability < 2^63, 0 <= burned < remaining.
+// Revenue of a burn, half even: liability x burned / remaining, for 0 <= liability < 2^63 and 0 <= burned < 2^63 and
+// burned < remaining < 2^127. It is at most the liability, so it fits; billing.packages.liability.earned_pico is the plain
+// rule.
 static inline int64_t tb_earned(int64_t liability, int64_t burned, tb_i128 remaining) {
-    const tb_u128 product = (tb_u128)(uint64_t)liability * (uint64_t)burned, d = (tb_u128)remaining;
-    tb_u128 quotient = product / d;  // at most liability
-    const tb_u128 twice = 2 * (product - quotient * d);  // remaining is below 1e38: no overflow
+    const tb_u128 product = (tb_u128)(uint64_t)liability * (uint64_t)burned, d = (tb_u128)remaining;  // below 2^126
+    tb_u128 quotient = product / d;
+    const tb_u128 twice = 2 * (product - quotient * d);  // a remainder is below d < 2^127: twice it is below 2^128
     if (twice > d || (twice == d && (quotient & 1))) quotient++;
     return (int64_t)quotient;
 }
@@ -230,17 +255,17 @@ static inline char* tb_put_json(char* p, const char* text, size_t size) {
     return p;
 }
 
-// A column of PostgreSQL COPY text (billing.commits.copy_rows.copy_text); at most 2 bytes for each.
+// A column of PostgreSQL COPY text (billing.commits.copy_text.copy_field); at most 2 bytes for each.
 static inline char* tb_put_copy(char* p, const char* text, size_t size) {
     if (size >= 4 && size < 16 && tb_put_short(p, text, size, false)) return p + size;
     for (size_t i = 0; i < size; i++) {
         const char c = text[i];
-        if (c != '\\' && c != '\t' && c != '\n' && c != '\r') {
+        if (c != '\\' && (c < '\b' || c > '\r')) {
             *p++ = c;
             continue;
         }
         *p++ = '\\';
-        *p++ = c == '\\' ? '\\' : c == '\t' ? 't' : c == '\n' ? 'n' : 'r';
+        *p++ = c == '\\' ? '\\' : "btnvfr"[c - '\b'];
     }
     return p;
 }

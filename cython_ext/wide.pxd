@@ -11,6 +11,7 @@ cdef extern from "wide.hpp" nogil:
     uint64_t tb_low(i128 value) noexcept
     i128 tb_widen(int64_t value) noexcept
     bint tb_add(i128* sum, i128 value) noexcept
+    bint tb_subtract(i128* from_, i128 value) noexcept
     bint tb_multiply_64(int64_t a, int64_t b, int64_t* product) noexcept
     bint tb_add_64(int64_t* sum, int64_t value) noexcept
     int64_t tb_net(int64_t amount, int64_t divisor) noexcept
