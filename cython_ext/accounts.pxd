@@ -7,6 +7,7 @@ from cython_ext.wide cimport TbBuffer, i128
 
 cdef enum:
     NO_END_US = 4611686018427387904     # billing.accounts.account.NO_END_US, 2^62
+    LONGEST_GRANT = 1000                # bytes of a grant id
 
 
 cdef enum:                      # Account.dirty and Bucket.dirty: how a row differs from the one taken last

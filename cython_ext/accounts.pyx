@@ -15,6 +15,9 @@ from cython_ext.decode cimport MAX_TEXT, MAX_TIME_US
 from cython_ext.frames cimport FRAME_HEAD, put_frame_head
 from cython_ext.tables cimport TextTable
 from cython_ext.wide cimport (
+    COPY_GROWTH,
+    JSON_GROWTH,
+    LONGEST_NUMBER,
     TbBuffer,
     from_wide,
     i128,
@@ -38,16 +41,11 @@ cdef extern from "wide.hpp" nogil:
         TbNamed(const char* text, size_t size, int32_t place) noexcept
 
 cdef enum:
-    MOST_BUCKETS = 65535        # of one account, by Account.bucket_number; billing.accounts.account.MOST_BUCKETS is less
+    MOST_BUCKETS = 65535        # of one account, by Account.bucket_number; billing.accounts.account grants fewer
     MOST_EXTRAS = 0xFFFFFFFF    # bytes, by Account.extras_size
     MOST_GRANTS = 0xFFFFFFFF    # bytes of all grant ids, by Bucket.grant_at
     MOST_WORDS = 32767          # by the columns that hold their numbers
-    LONGEST_GRANT = 1000        # bytes of a grant id
     SORTED_IN_PLACE = 16        # buckets of an account that insertion sorts
-    # Bytes that a text of one byte takes at most in JSON and in COPY text, and a number of 128 bits with its punctuation.
-    JSON_GROWTH = 6
-    COPY_GROWTH = 2
-    LONGEST_NUMBER = 45
 
 
 cdef inline uint8_t _account_difference(Account* a, Account* b) noexcept nogil:
@@ -150,7 +148,7 @@ cdef class AccountStore:
         return self.records.size()
 
     def rule(self, plan, int bucket_no):
-        """Return the number of a bucket of a plan version (:class:`billing.catalog.model.Plan`); a new one gets the next."""
+        """Return the number of a bucket of a :class:`billing.catalog.model.Plan`; a new one gets the next."""
         cdef Rule rule
         key = (plan.name, plan.version, bucket_no)
         number = self._rule_numbers.get(key)
@@ -330,7 +328,7 @@ cdef class AccountStore:
         return self.find(number) != NULL
 
     def get(self, str account_id not None):
-        """Return the account as a plain value of its own, buckets in deduction order; None where it is not in memory."""
+        """Return the account as a new plain value, buckets in deduction order; None where it is not in memory."""
         cdef int32_t number = self.numbers.known(account_id.encode())
         cdef Account* record = self.find(number) if number >= 0 else NULL
         cdef Py_ssize_t i

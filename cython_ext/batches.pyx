@@ -1,7 +1,7 @@
-"""Packs the frames of an outbox row into record batches as Kafka stores them (format 2); the relay sends them as they are.
+"""Packs the frames of an outbox row into record batches as Kafka stores them (format 2).
 
-A batch has no producer, no times and no checksum yet: ``streams.relay.publisher`` writes them when it sends the batch,
-for only then are they known. All records of a batch have the time of the batch.
+The relay sends them as they are. A batch has no producer, no times and no checksum yet: ``streams.relay.publisher``
+writes them when it sends the batch, for only then are they known. All records of a batch have the time of the batch.
 """
 
 import json
@@ -124,7 +124,8 @@ cdef int _read_frame(const char* at, const char* end, Frame* frame) except -1:
 
 
 cdef int _put_record(TbBuffer* body, Frame* frame, int32_t place, bytes mark, int64_t sequence) except -1:
-    """Append a frame as the record at ``place`` of its batch, with the sequence where ``mark`` first stands in its value.
+    """Append a frame as the record at ``place`` of its batch, the sequence written where ``mark`` first stands in its
+    value.
 
     The record's attributes and its difference to the batch's time are a zero each.
     """
