@@ -44,7 +44,9 @@ cdef struct Account:
     i128 absorbed_pico
     int64_t clock_us
     int64_t next_due_us
+    Bucket* buckets             # in deduction order; the packed extras follow the last
     int32_t number              # the account's name: its number in the decoder's table of accounts
+    uint32_t extras_size        # bytes of the packed extras
     int16_t currency
     int16_t price_book
     int16_t payment
@@ -54,8 +56,6 @@ cdef struct Account:
     uint8_t dirty
     uint8_t touched             # it is in AccountStore.touched
     int8_t wallet_floor_bits    # billing.accounts.extras.Extras.wallet_floor_bits
-    uint32_t extras_size        # bytes of the packed extras
-    Bucket* buckets             # in deduction order; the packed extras follow the last
 
 
 cdef struct Rule:               # one bucket of one plan version

@@ -11,10 +11,13 @@
 
 enum { tb_token_meters = 15 };  // schemas.meters.TOKEN_METERS, the first of METERS
 
-enum TbNeed {  // what an event needs before it can be priced
+enum TbNeed {  // what an event needs before it can be priced, and what its user needs besides
     tb_priced = 0,
+    tb_duplicate = 1,     // of the calculator: nothing, the event was rated before
     tb_needs_price = 2,   // the price of `wanted.version` and `wanted.combination`
+    tb_needs_scope = 3,   // of the calculator: whether a combination lies in the scope of a plan's bucket
     tb_needs_plain = 4,   // the plain rule
+    tb_all_done = 5,      // of a loop over events: nothing, the last one is done
     tb_needs_moment = 6,  // the price at `wanted.segment` and `wanted.bands` too
     tb_needs_bands = 7,   // the time bands of `wanted.slot`
     tb_refused = 8,       // nothing: it has no price; `refused` holds the refusal

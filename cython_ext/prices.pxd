@@ -10,9 +10,14 @@ from cython_ext.decode cimport BUILT_IN_METERS, Span
 # nothing and cannot fail, so it is noexcept. TbPrices.rate returns what an event needs where a product or sum does not
 # fit.
 cdef extern from "prices.hpp" nogil:
-    enum:
-        tb_priced, tb_needs_price, tb_needs_plain, tb_needs_moment, tb_needs_bands, tb_refused
-        tb_plain_price, tb_unknown_price, tb_momentary_price, tb_no_row_price
+    enum:                       # their values are in prices.hpp
+        DONE "tb_priced"
+        DUPLICATE_DONE "tb_duplicate"
+        NEEDS_SCOPE "tb_needs_scope"
+        NEEDS_PLAIN "tb_needs_plain"
+        ALL_DONE "tb_all_done"
+        tb_refused
+        tb_plain_price, tb_unknown_price, tb_no_row_price
 
     cdef struct TbPiece:
         uint32_t at

@@ -10,14 +10,11 @@ from libc.stdint cimport int16_t, int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memchr
 
 from cython_ext.decode cimport BUILT_IN_METERS, ID, SOURCE, SUBJECT, Decoder, Scan, Span
-from cython_ext.prices cimport PriceTables, TbRated, tb_needs_plain, tb_priced, tb_refused
+from cython_ext.prices cimport ALL_DONE, DONE, NEEDS_PLAIN, PriceTables, TbRated, tb_refused
 from cython_ext.wide cimport tb_put_bytes
 
 cdef extern from "Python.h":
     int PyBUF_READ
-
-cdef enum:
-    ALL_DONE = 5    # as in cython_ext.usage
 
 
 cdef inline bint _is_space(char c) noexcept nogil:
@@ -68,7 +65,7 @@ cdef class LineRater:
                     line_end[0] = 0  # the scanner stops there
                     need = self._line(first + at, line_end)
                     line_end[0] = kept
-                    if need != tb_priced:
+                    if need != DONE:
                         break
                     need = ALL_DONE
                 at = self.next_at
@@ -90,7 +87,7 @@ cdef class LineRater:
         value.at = at
         value.size = end - at
         if not self.decoder._scan(&scan, value, NULL):
-            return tb_needs_plain
+            return NEEDS_PLAIN
         combination = self.decoder._combination(&scan, &hash64)
         version = self.tables.version_at(0, scan.time_us)
         if version < 0:
@@ -103,7 +100,7 @@ cdef class LineRater:
                 number += 1
             meter += 1
         need = self.tables.rate(version, combination, scan.time_us, meters, counts, number, &rated)
-        if need != tb_priced:
+        if need != DONE:
             return self._refuse(&scan, need)
         texts = scan.attributes[SOURCE].size + scan.attributes[ID].size + scan.attributes[SUBJECT].size
         p = self.written.room(texts + self.tables.most_of_line(rated, number))
@@ -112,7 +109,7 @@ cdef class LineRater:
         )
         self.written.wrote(tb_put_bytes(p, b"]}\n", 3))
         self.rated += 1
-        return tb_priced
+        return DONE
 
     cdef int _refuse(self, Scan* scan, int need) except -1 nogil:
         """Write the refusal of a line that has no price, or return what the line needs."""
@@ -124,7 +121,7 @@ cdef class LineRater:
         )
         self.written.wrote(self.tables.put_refusal(p, scan.attributes[SOURCE], scan.attributes[ID]))
         self.rejected += 1
-        return tb_priced
+        return DONE
 
     def put(self, bytes line not None):
         """Append a line that the plain rule wrote, in its place."""

@@ -20,7 +20,16 @@ from cython_ext.dedupe cimport DUPLICATE as SEEN
 from cython_ext.dedupe cimport HOUR_US, NEW, Memory
 from cython_ext.lines cimport BY_BUCKET, BY_NOBODY, BY_WALLET, RatedLines
 from cython_ext.murmur cimport kafka_murmur2
-from cython_ext.prices cimport PriceTables, TbRated, TbVersion, tb_needs_plain, tb_priced
+from cython_ext.prices cimport (
+    ALL_DONE,
+    DONE,
+    DUPLICATE_DONE,
+    NEEDS_PLAIN,
+    NEEDS_SCOPE,
+    PriceTables,
+    TbRated,
+    TbVersion,
+)
 from cython_ext.sums cimport CommitSums, Sums
 from cython_ext.wide cimport (
     i128,
@@ -36,22 +45,13 @@ from cython_ext.wide cimport (
 )
 
 cdef enum:
-    # What became of a row, or what it needs. The needs of a price are those of TbNeed in cython_ext/prices.hpp.
-    DONE = tb_priced
-    DUPLICATE_DONE = 1
-    NEEDS_SCOPE = 3
-    NEEDS_PLAIN = tb_needs_plain
-    ALL_DONE = 5
-    FROM_NO_WALLET = 127    # billing.accounts.extras.FROM_NO_WALLET
-
-cdef enum:
-    # Marks of rows given to Usage.run.
-    ELSEWHERE, MINE, NAMES_RESERVATION
-
-cdef enum:
-    # Entries of Usage.scope_of.
-    SCOPE_UNKNOWN, OUT_OF_SCOPE, IN_SCOPE
-
+    FROM_NO_WALLET = 127                        # billing.accounts.extras.FROM_NO_WALLET
+    ELSEWHERE = 0                               # marks of rows that Usage.run is given
+    MINE = 1
+    NAMES_RESERVATION = 2
+    SCOPE_UNKNOWN = 0                           # entries of Usage.scope_of
+    OUT_OF_SCOPE = 1
+    IN_SCOPE = 2
 
 
 # ---- Deciding one event: checks ------------------------------------------------------------------------------------

@@ -192,9 +192,7 @@ def test_an_event_costs_what_python_computes(
 
 @pytest.mark.parametrize("wallet", [MOST_128, LEAST_128, 0, 2**63, -(2**63)])
 def test_a_balance_of_128_bits_is_held(wallet: int) -> None:
-    held = account(
-        [bucket(MOST_128, MOST_128)], wallet_pico=wallet, absorbed_micro=wallet, absorbed_pico=wallet
-    )
+    held = account([bucket(MOST_128, MOST_128)], wallet_pico=wallet, absorbed_micro=wallet, absorbed_pico=wallet)
     held.credit_limit_pico = wallet
     calculator = prepared(CompiledCalculator(), catalog({}), held)
     assert calculator.account("a") == held
@@ -221,7 +219,9 @@ def test_a_bucket_beyond_128_bits_is_not_taken(column: str, value: int) -> None:
 @pytest.mark.parametrize("amount", [1, 2**62, MOST_64])
 @pytest.mark.parametrize("above", [0, 1, 2**63])
 def test_a_wallet_falls_to_the_least_number_of_128_bits(amount: int, above: int) -> None:
-    agreed = agree(catalog({"input": amount}), account(wallet_pico=LEAST_128 + amount + above), [event(1, {"input": 1})])
+    agreed = agree(
+        catalog({"input": amount}), account(wallet_pico=LEAST_128 + amount + above), [event(1, {"input": 1})]
+    )
     assert agreed.account.wallet_pico == LEAST_128 + above
     assert agreed.plainly == 0
 
@@ -275,7 +275,9 @@ def test_negative_balances_are_summed_as_python_does(wallet: int, column: str) -
 @pytest.mark.parametrize("liability", [0, 1, MOST_64 - 1, MOST_64, 2**63, MOST_128])
 def test_a_burn_keeps_and_earns_what_python_computes(burned: int, left: int, liability: int) -> None:
     remaining = burned + left
-    agreed = agree(catalog({"input": 1}, {"input": burned}), account([bucket(remaining, liability)]), [event(1, {"input": 1})])
+    agreed = agree(
+        catalog({"input": 1}, {"input": burned}), account([bucket(remaining, liability)]), [event(1, {"input": 1})]
+    )
     (after,) = agreed.account.buckets
     revenue = divide_half_even(liability * burned, remaining)
     assert (after.remaining_micro, after.liability_pico) == (left, liability - revenue)
