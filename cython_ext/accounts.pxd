@@ -86,11 +86,12 @@ cdef class AccountStore:
     cdef int16_t _open, _closed, _active, _pending, _suspended
     cdef int16_t word(self, str text) except -1
     cdef inline Account* find(self, int32_t number) noexcept nogil:
-        # Cannot fail: it reads a table within its bounds.
+        """Find an account in memory, or NULL. Cannot fail: it reads a table within its bounds."""
         if <size_t>number >= self.record_of.size() or self.record_of[number] < 0:
             return NULL
         return &self.records[self.record_of[number]]
     cdef inline int touch(self, Account* account) except -1 nogil:
+        """Mark an account as changed: the commit takes it."""
         if not account.touched:
             self.touched.push_back(self.record_of[account.number])
             account.touched = 1
