@@ -1,1 +1,1 @@
-"""The compiled calculator: decode, dedupe, rate, burn, aggregate over columns of integers. No policy, no I/O."""
+"""The compiled core: decode, dedupe, rate, burn and sum up usage over columns of integers. No policy, no I/O."""

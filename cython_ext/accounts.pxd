@@ -7,6 +7,7 @@ from cython_ext.wide cimport TbBuffer, i128
 
 cdef enum:
     NO_END_US = 4611686018427387904     # billing.accounts.account.NO_END_US, 2^62
+    MAX_GRANT = 1000                # bytes of a grant id
 
 
 cdef enum:                      # Account.dirty and Bucket.dirty: how a row differs from the one taken last
@@ -43,7 +44,9 @@ cdef struct Account:
     i128 absorbed_pico
     int64_t clock_us
     int64_t next_due_us
+    Bucket* buckets             # in deduction order; the packed extras follow the last
     int32_t number              # the account's name: its number in the decoder's table of accounts
+    uint32_t extras_size        # bytes of the packed extras
     int16_t currency
     int16_t price_book
     int16_t payment
@@ -53,8 +56,6 @@ cdef struct Account:
     uint8_t dirty
     uint8_t touched             # it is in AccountStore.touched
     int8_t wallet_floor_bits    # billing.accounts.extras.Extras.wallet_floor_bits
-    uint32_t extras_size        # bytes of the packed extras
-    Bucket* buckets             # in deduction order; the packed extras follow the last
 
 
 cdef struct Rule:               # one bucket of one plan version
@@ -85,11 +86,12 @@ cdef class AccountStore:
     cdef int16_t _open, _closed, _active, _pending, _suspended
     cdef int16_t word(self, str text) except -1
     cdef inline Account* find(self, int32_t number) noexcept nogil:
-        # Cannot fail: it reads a table within its bounds.
+        """Find an account in memory, or NULL. Cannot fail: it reads a table within its bounds."""
         if <size_t>number >= self.record_of.size() or self.record_of[number] < 0:
             return NULL
         return &self.records[self.record_of[number]]
     cdef inline int touch(self, Account* account) except -1 nogil:
+        """Mark an account as changed: the commit takes it."""
         if not account.touched:
             self.touched.push_back(self.record_of[account.number])
             account.touched = 1

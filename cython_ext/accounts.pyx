@@ -15,6 +15,9 @@ from cython_ext.decode cimport MAX_TEXT, MAX_TIME_US
 from cython_ext.frames cimport FRAME_HEAD, put_frame_head
 from cython_ext.tables cimport TextTable
 from cython_ext.wide cimport (
+    COPY_GROWTH,
+    JSON_GROWTH,
+    MAX_NUMBER,
     TbBuffer,
     from_wide,
     i128,
@@ -38,16 +41,11 @@ cdef extern from "wide.hpp" nogil:
         TbNamed(const char* text, size_t size, int32_t place) noexcept
 
 cdef enum:
-    MOST_BUCKETS = 65535        # of one account, by Account.bucket_number; billing.accounts.account.MOST_BUCKETS is less
-    MOST_EXTRAS = 0xFFFFFFFF    # bytes, by Account.extras_size
-    MOST_GRANTS = 0xFFFFFFFF    # bytes of all grant ids, by Bucket.grant_at
-    MOST_WORDS = 32767          # by the columns that hold their numbers
-    LONGEST_GRANT = 1000        # bytes of a grant id
+    MAX_BUCKETS = 65535        # of one account, by Account.bucket_number; billing.accounts.account grants fewer
+    MAX_EXTRAS = 0xFFFFFFFF    # bytes, by Account.extras_size
+    MAX_GRANTS = 0xFFFFFFFF    # bytes of all grant ids, by Bucket.grant_at
+    MAX_WORDS = 32767          # by the columns that hold their numbers
     SORTED_IN_PLACE = 16        # buckets of an account that insertion sorts
-    # Bytes that a text of one byte takes at most in JSON and in COPY text, and a number of 128 bits with its punctuation.
-    JSON_GROWTH = 6
-    COPY_GROWTH = 2
-    LONGEST_NUMBER = 45
 
 
 cdef inline uint8_t _account_difference(Account* a, Account* b) noexcept nogil:
@@ -150,7 +148,7 @@ cdef class AccountStore:
         return self.records.size()
 
     def rule(self, plan, int bucket_no):
-        """Return the number of a bucket of a plan version (:class:`billing.catalog.model.Plan`); a new one gets the next."""
+        """Return the number of a bucket of a :class:`billing.catalog.model.Plan`; a new one gets the next."""
         cdef Rule rule
         key = (plan.name, plan.version, bucket_no)
         number = self._rule_numbers.get(key)
@@ -189,9 +187,9 @@ cdef class AccountStore:
         cdef Account record
         cdef bytes extras = self._packer.pack(account.extras)
         cdef Py_ssize_t number = len(sorted_buckets)
-        if number > MOST_BUCKETS:
+        if number > MAX_BUCKETS:
             raise OverflowError(f"account {account.account!r} has {number} buckets")
-        if <size_t>len(extras) > MOST_EXTRAS:
+        if <size_t>len(extras) > MAX_EXTRAS:
             raise OverflowError(f"account {account.account!r} has {len(extras)} bytes beyond its buckets")
         if len(rules) != number or len(floors) != number:
             raise ValueError(f"{len(rules)} rules and {len(floors)} floors for {number} buckets")
@@ -262,7 +260,7 @@ cdef class AccountStore:
             plain = buckets[i]
             self._read_bucket(&record.buckets[i], plain, rules[i], floors[i])
             grant = plain.grant_id.encode()
-            if len(grant) > LONGEST_GRANT:
+            if len(grant) > MAX_GRANT:
                 raise OverflowError(f"grant id {plain.grant_id!r} is too long")
             self._place_grant(&record.buckets[i], grant, old, stored, &likely)
         return 0
@@ -292,7 +290,7 @@ cdef class AccountStore:
                         bucket.dirty |= _bucket_difference(bucket, &old.buckets[i])
                     likely[0] = i + 1
                     return 0
-        if self.grants.size() + size > MOST_GRANTS:
+        if self.grants.size() + size > MAX_GRANTS:
             raise OverflowError("the grant ids of a partition take more than 4 GiB")
         bucket.grant_at = <uint32_t>self.grants.size()
         self.grants.insert(self.grants.end(), text, text + size)
@@ -330,7 +328,7 @@ cdef class AccountStore:
         return self.find(number) != NULL
 
     def get(self, str account_id not None):
-        """Return the account as a plain value of its own, buckets in deduction order; None where it is not in memory."""
+        """Return the account as a new plain value, buckets in deduction order; None where it is not in memory."""
         cdef int32_t number = self.numbers.known(account_id.encode())
         cdef Account* record = self.find(number) if number >= 0 else NULL
         cdef Py_ssize_t i
@@ -447,8 +445,8 @@ cdef class AccountStore:
         if len(encoded) > MAX_TEXT:
             raise OverflowError(f"{text!r} is longer than {<int>MAX_TEXT} bytes")
         number = self.words.number(encoded)
-        if number > MOST_WORDS:
-            raise OverflowError(f"more than {<int>MOST_WORDS} names of books, plans, currencies and units")
+        if number > MAX_WORDS:
+            raise OverflowError(f"more than {<int>MAX_WORDS} names of books, plans, currencies and units")
         return <int16_t>number
 
     cdef str _text(self, int32_t number):
@@ -516,7 +514,7 @@ cdef class AccountStore:
         # a bucket: its grant id, three words, and less than 512 bytes of keys, numbers and times
         first = self.frames.room(
             FRAME_HEAD + size + len(head) + len(middle) + len(data) + len(tail) + 2 * JSON_GROWTH * size + 2048
-            + account.bucket_number * (JSON_GROWTH * (LONGEST_GRANT + 3 * MAX_TEXT) + 512)
+            + account.bucket_number * (JSON_GROWTH * (MAX_GRANT + 3 * MAX_TEXT) + 512)
         )
         p = tb_put_bytes(first + FRAME_HEAD, name, size)
         p = tb_put_bytes(p, head, len(head))
@@ -588,7 +586,7 @@ cdef class AccountStore:
         cdef const char* name = self.numbers.arena.data() + self.numbers.starts[account.number]
         cdef size_t size = self.numbers.starts[account.number + 1] - self.numbers.starts[account.number]
         cdef char* p
-        p = rows.room(COPY_GROWTH * (size + 4 * MAX_TEXT + len(document)) + 8 * LONGEST_NUMBER)
+        p = rows.room(COPY_GROWTH * (size + 4 * MAX_TEXT + len(document)) + 8 * MAX_NUMBER)
         p = tb_put_copy(p, name, size)
         p = self._copy_word(_tab(p), account.currency)
         p = self._copy_word(_tab(p), account.price_book)
@@ -610,7 +608,7 @@ cdef class AccountStore:
         cdef const char* name = self.numbers.arena.data() + self.numbers.starts[account.number]
         cdef size_t size = self.numbers.starts[account.number + 1] - self.numbers.starts[account.number]
         cdef Rule* rule = &self.rules[bucket.rule]
-        cdef char* p = rows.room(COPY_GROWTH * (size + bucket.grant_size + 3 * MAX_TEXT) + 11 * LONGEST_NUMBER)
+        cdef char* p = rows.room(COPY_GROWTH * (size + bucket.grant_size + 3 * MAX_TEXT) + 11 * MAX_NUMBER)
         p = tb_put_copy(p, name, size)
         p = tb_put_copy(_tab(p), self.grants.data() + bucket.grant_at, bucket.grant_size)
         p = self._copy_word(_tab(p), rule.plan)

@@ -1,7 +1,7 @@
-"""Packs the frames of an outbox row into record batches as Kafka stores them (format 2); the relay sends them as they are.
+"""Packs the frames of an outbox row into record batches as Kafka stores them (format 2).
 
-A batch has no producer, no times and no checksum yet: ``streams.relay.publisher`` writes them when it sends the batch,
-for only then are they known. All records of a batch have the time of the batch.
+The relay sends them as they are. A batch has no producer, no times and no checksum yet: ``streams.relay.publisher``
+writes them when it sends the batch, for only then are they known. All records of a batch have the time of the batch.
 """
 
 import json
@@ -19,8 +19,8 @@ cdef enum:
     BATCH_HEAD = 61         # bytes of a batch before its records (billing.commits.outbox_frames.BATCH_HEAD)
     LENGTH_COUNTS_FROM = 12 # billing.commits.outbox_frames.LENGTH_COUNTS_FROM
     FORMAT = 2
-    LONGEST_VARINT = 10     # bytes of 64 bits, seven at a time
-    LONGEST_SEQUENCE = 20   # digits of 64 bits; tb_put_u64 writes up to seven bytes more
+    MAX_VARINT = 10     # bytes of 64 bits, seven at a time
+    MAX_SEQUENCE = 20   # digits of 64 bits; tb_put_u64 writes up to seven bytes more
 
 cdef struct Frame:          # one frame, read where it lies
     const char* key
@@ -38,7 +38,7 @@ cdef struct Frame:          # one frame, read where it lies
 
 
 cdef inline char* _put_varint(char* p, int64_t value) noexcept nogil:
-    """Write a zigzag varint; at most LONGEST_VARINT bytes."""
+    """Write a zigzag varint; at most MAX_VARINT bytes."""
     cdef uint64_t rest = (<uint64_t>value << 1) ^ <uint64_t>(value >> 63)
     while rest >= 0x80:
         p[0] = <char>(<uint8_t>rest | 0x80)
@@ -67,7 +67,7 @@ cdef inline void _put_big_endian(char* p, uint64_t value, int size) noexcept nog
 
 cdef bytes _varint(int64_t value):
     """Return a zigzag varint."""
-    cdef char room[LONGEST_VARINT]
+    cdef char room[MAX_VARINT]
     cdef char* end = _put_varint(room, value)
     return room[: end - room]
 
@@ -124,13 +124,14 @@ cdef int _read_frame(const char* at, const char* end, Frame* frame) except -1:
 
 
 cdef int _put_record(TbBuffer* body, Frame* frame, int32_t place, bytes mark, int64_t sequence) except -1:
-    """Append a frame as the record at ``place`` of its batch, with the sequence where ``mark`` first stands in its value.
+    """Append a frame as the record at ``place`` of its batch, the sequence written where ``mark`` first stands in its
+    value.
 
     The record's attributes and its difference to the batch's time are a zero each.
     """
     cdef bytes headers = _record_headers(frame.headers[: frame.headers_size])
     cdef const char* marked = <const char*>memmem(frame.value, frame.value_size, <const char*>mark, len(mark))
-    cdef char digits[LONGEST_SEQUENCE + 7]
+    cdef char digits[MAX_SEQUENCE + 7]
     cdef size_t mark_size = len(mark) if marked != NULL else 0
     cdef size_t digits_size = tb_put_u64(digits, sequence) - digits if marked != NULL else 0
     cdef size_t before = marked - frame.value if marked != NULL else frame.value_size
@@ -142,7 +143,7 @@ cdef int _put_record(TbBuffer* body, Frame* frame, int32_t place, bytes mark, in
         + _varint_size(key_length) + frame.key_size
         + _varint_size(value_length) + value_size + len(headers)
     )
-    cdef char* p = body.room(record_size + LONGEST_VARINT)  # its size is written before it
+    cdef char* p = body.room(record_size + MAX_VARINT)  # its size is written before it
     p = _put_varint(p, record_size)
     p[0] = p[1] = 0
     p = _put_varint(p + 2, place)

@@ -15,13 +15,18 @@ cdef enum:                      # the attributes of an event's envelope (schemas
 
 
 cdef enum:
-    MAX_TEXT = 256                      # bytes of UTF-8 of a text: schemas.fields.MAX_TEXT_BYTES
     MAX_TIME_US = 253402300800000000    # the year 10000: schemas.fields.MAX_TIME_US
     SEPARATOR = 0x1F                    # between texts that are hashed together: schemas.hashing.SEPARATOR
 
 
 cdef extern from "shape.hpp" nogil:
-    enum:
+    enum:                       # their values are in shape.hpp
+        ATTRIBUTES "tb_attributes"
+        FIELDS "tb_fields"
+        DIMENSIONS "tb_dimensions"
+        BUILT_IN_METERS "tb_meters"
+        MAX_TEXT "tb_max_text"
+        MAX_DIGITS "tb_max_digits"
         tb_attribute, tb_field, tb_count, tb_skipped_text, tb_skipped_number
 
     cdef struct Span "TbSpan":
@@ -29,12 +34,12 @@ cdef extern from "shape.hpp" nogil:
         Py_ssize_t size
 
     cdef struct Scan "TbScan":
-        Span attributes[8]
-        Span fields[13]
+        Span attributes[ATTRIBUTES]
+        Span fields[FIELDS]
         uint32_t attributes_seen
         uint32_t fields_seen
         uint32_t meters_seen
-        int64_t counts[24]
+        int64_t counts[BUILT_IN_METERS]
         int64_t time_us
         int64_t sequence
         const char* end
@@ -52,12 +57,6 @@ cdef extern from "shape.hpp" nogil:
         void keep_combination(const Scan* scan, int32_t number, uint64_t hash) noexcept
 
     void tb_mark(Scan* scan, uint8_t kind, int slot, const char* at, const char* end) noexcept
-
-
-cdef enum:
-    ATTRIBUTES = 8              # tb_attributes
-    FIELDS = 13                 # tb_fields
-    BUILT_IN_METERS = 24        # tb_meters, the length of schemas.meters.METERS
 
 
 cdef struct HeaderSpans:
@@ -108,4 +107,6 @@ cdef class Decoder:
     cdef int32_t _combination(self, Scan* scan, uint64_t* hash64) except -1 nogil
     cdef int _store(self, EventColumns columns, Py_ssize_t row, Scan* scan, Waiting* waiting) except -1 nogil
     cdef int _place(self, EventColumns columns, Waiting* waiting, int number) except -1 nogil
-    cdef uint32_t _content_hash(self, EventColumns columns, Py_ssize_t row, uint64_t account, uint64_t combination) noexcept nogil
+    cdef uint32_t _content_hash(
+        self, EventColumns columns, Py_ssize_t row, uint64_t account, uint64_t combination
+    ) noexcept nogil

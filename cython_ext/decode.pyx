@@ -1,10 +1,10 @@
-"""Decodes usage events from JSON into columns of integers, and leaves unusual ones to :func:`schemas.usage.parse_usage`.
+"""Decodes usage events from JSON into columns of integers; the plain decoder reads unusual ones.
 
-The scanner knows the event's schema (docs/reference/usage-events.md, "Fields"). It accepts a row only where the plain
-decoder accepts the same bytes with the same result. Everything else leaves the row UNREAD: escapes, text beyond ASCII, a
-key that occurs twice, a number that is not a small count, a field of an unexpected kind, a limit exceeded. It rejects
-nothing itself: the reasons are written once, in plain Python. Rows of a decoded batch point into the records' values,
-which the columns keep alive.
+The scanner knows the event's schema (docs/reference/usage-events.md, "Fields"). It accepts a row only where
+:func:`schemas.usage.parse_usage` accepts the same bytes with the same result. Everything else leaves the row UNREAD:
+escapes, text beyond ASCII, a key that occurs twice, a number that is not a small count, a field of an unexpected kind,
+a limit exceeded. It rejects nothing itself: the reasons are written once, in plain Python. Rows of a decoded batch
+point into the records' values, which the columns keep alive.
 
 Every JSON value is a ``bytes`` object, which ends in a NUL: a scan stops there without asking for the length. Functions
 of the scanner read and compare, allocate nothing and cannot fail: they are ``noexcept``, and NULL, -1 or False leaves
@@ -44,11 +44,9 @@ cdef enum:
     # The fields of an event's data; the first DIMENSIONS are those of a combination, in its order.
     MODEL, HARDWARE_TIER, ENERGY_SOURCE, SITE, CHANNEL, SERVICE_TIER, OUTCOME
     REQUESTED_MODEL, MEMBER, REQUEST_ID, RESERVATION, USAGE_DIALECT, USAGE
-    DIMENSIONS = 7
 
 cdef enum:
     MAX_UNKNOWN = 8                     # keys of an object that are not of the schema
-    MAX_DIGITS = 18                     # of a count or sequence: they fit 63 bits
     MAX_COUNTS = 255                    # of a row, by EventColumns.count_number
     MAX_METERS = 32767                  # of a decoder, by EventColumns.meter
     BLOCK = 32                          # rows whose accounts are looked up together
@@ -708,7 +706,11 @@ cdef list _spans_of_objects(
 
 
 cdef list _spans_of_packed(
-    PackedRecords packed, EventColumns columns, vector[Span]& values, vector[int32_t]& binary, vector[HeaderSpans]& envelopes
+    PackedRecords packed,
+    EventColumns columns,
+    vector[Span]& values,
+    vector[int32_t]& binary,
+    vector[HeaderSpans]& envelopes,
 ):
     """Find where the values and attributes of packed records lie; returns what keeps them there."""
     cdef Py_ssize_t row
@@ -859,7 +861,7 @@ cdef class Decoder:
                 raise RuntimeError(f"cython_ext.decode has another number for the meter {name}")
 
     def combination(self, Py_ssize_t number):
-        """Return the texts of a combination: model, hardware tier, energy source, site, channel, service tier, outcome."""
+        """Return the texts of a combination, in the order of :class:`billing.pricing.match.Combination`."""
         return tuple(self.combinations[number].decode().split("\x1f"))
 
     cpdef EventColumns decode(self, object records):

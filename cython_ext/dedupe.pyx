@@ -154,7 +154,8 @@ cdef class Memory:
             runs = tuple((run.first, run.second) for run in source.runs)
             refused = tuple(sorted(number for number in source.refused))
             packed = source.pending.data()[: source.pending.size()] if source.pending.size() else b""
-            taken.append((self.sources[index].decode(), source.kind == tb_numbered, runs, refused, source.highest, packed))
+            name = self.sources[index].decode()
+            taken.append((name, source.kind == tb_numbered, runs, refused, source.highest, packed))
             source.touched = False
             source.pending.clear()
         taken.sort()

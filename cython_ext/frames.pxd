@@ -1,5 +1,5 @@
-# The head of an outbox frame (billing.commits.outbox_frames): target partition, and the lengths of key, headers and value.
-# accounts and usage write frames, batches reads them.
+# The head of an outbox frame (billing.commits.outbox_frames): target partition, and the lengths of key, headers and
+# value. accounts and usage write frames, batches reads them.
 
 from libc.stdint cimport uint32_t
 from libc.string cimport memcpy
@@ -7,7 +7,7 @@ from libc.string cimport memcpy
 
 cdef enum:
     FRAME_HEAD = 16             # bytes: four numbers of 32 bits, little-endian
-    NULL_PART = 0xFFFFFFFF      # the length of a key or value that is null; as a target partition -1, that of the commit
+    NULL_PART = 0xFFFFFFFF      # the length of a key or value that is null; the target partition -1, the commit's own
 
 
 cdef inline int put_frame_head(char* at, size_t key_size, size_t value_size) except -1:

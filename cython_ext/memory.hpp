@@ -30,7 +30,7 @@ struct TbSource {
     std::vector<std::pair<int64_t, int64_t>> runs;  // sorted, disjoint, not adjacent, closed
     std::unordered_set<int64_t> refused;
     std::vector<Recent> recent;  // by number modulo its size, a power of two
-    std::vector<char> pending;   // 16 bytes for each number rated since the last commit (billing.calculator.dedupe.RECENT)
+    std::vector<char> pending;   // 16 bytes for each rated since the last commit: billing.calculator.dedupe.RECENT
 
     bool has(int64_t number) const {
         if (runs.empty() || number > runs.back().second) return false;
@@ -73,9 +73,10 @@ struct TbSource {
                 slot = {number, hashes};
                 return;
             }
-            std::vector<Recent> wider(2 * recent.size());  // at 65536 slots, numbers less than 65536 apart never collide
+            std::vector<Recent> wider(2 * recent.size());  // numbers less than 65536 apart never collide in 65536 slots
             for (const Recent& old : recent)
-                if (old.number > highest - recent_numbers && old.number) wider[(uint64_t)old.number & (wider.size() - 1)] = old;
+                if (old.number > highest - recent_numbers && old.number)
+                    wider[(uint64_t)old.number & (wider.size() - 1)] = old;
             recent.swap(wider);
         }
     }
@@ -102,7 +103,7 @@ struct TbHour {
     };
     std::vector<Entry> entries;
     size_t used = 0;
-    std::vector<char> pending;  // 20 bytes for each identity rated since the last commit (billing.calculator.dedupe.HASHED)
+    std::vector<char> pending;  // 20 bytes for each rated since the last commit: billing.calculator.dedupe.HASHED
 
     const uint32_t* find(uint64_t first, uint64_t second) const {
         if (entries.empty()) return nullptr;

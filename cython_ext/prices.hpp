@@ -1,6 +1,5 @@
-// What a combination costs by the versions of price books, found by numbers; what an event then costs, exact; and the
-// rated line as JSON. Prices and pieces of JSON are put in by cython_ext.prices, which was told them by plain rules.
-#pragma once
+// The prices of combinations by price book version, found by numbers; the exact price of an event; and its rated line
+// as JSON. cython_ext.prices fills the tables with prices and pieces of JSON that the plain rules made. pragma once
 
 #include <cstdint>
 #include <unordered_map>
@@ -10,39 +9,49 @@
 #include "shape.hpp"
 #include "wide.hpp"
 
-enum { tb_token_meters = 15 };  // the first meters of schemas.meters.METERS count tokens
+enum { tb_token_meters = 15 };  // schemas.meters.TOKEN_METERS, the first of METERS
 
-enum TbNeed {  // what an event needs before it can be priced
+enum TbNeed {  // what an event needs before it can be priced, and what its user needs besides
     tb_priced = 0,
-    tb_needs_price = 2,   // of `wanted.version` and `wanted.combination`
-    tb_needs_plain = 4,   // only the plain rule can say
-    tb_needs_moment = 6,  // a price of `wanted.segment` and `wanted.bands` too
+    tb_duplicate = 1,     // of the calculator: nothing, the event was rated before
+    tb_needs_price = 2,   // the price of `wanted.version` and `wanted.combination`
+    tb_needs_scope = 3,   // of the calculator: whether a combination lies in the scope of a plan's bucket
+    tb_needs_plain = 4,   // the plain rule
+    tb_all_done = 5,      // of a loop over events: nothing, the last one is done
+    tb_needs_moment = 6,  // the price at `wanted.segment` and `wanted.bands` too
     tb_needs_bands = 7,   // the time bands of `wanted.slot`
-    tb_refused = 8,       // nothing: it has no price, as `refused` says
+    tb_refused = 8,       // nothing: it has no price; `refused` holds the refusal
 };
 
 enum {  // instead of the number of a price
     tb_plain_price = -1,
     tb_unknown_price = -2,
     tb_momentary_price = -3,  // it depends on the context and the time bands of the event
-    tb_no_row_price = -16,    // this and below: no row matches, see TbPrices::no_row
+    tb_no_row_price = -16,    // this and below: no row matches; the refusal is in TbPrices::no_row
 };
 
-enum { tb_mixed_bands = -1, tb_unknown_bands = -2 };  // instead of the number of a set of bands
-static const int64_t tb_slot_us = 900000000;  // bands begin and end on quarters of an hour, or the plain rule decides
+enum { tb_mixed_bands = -1, tb_unknown_bands = -2 };  // instead of the number of a set of time bands
+static const int64_t tb_slot_us = 900000000;  // a quarter of an hour; a band that begins or ends within it is mixed
+
+enum {  // bounds of the parts of a key of TbPrices::momentary; beyond them the plain rule decides
+    tb_most_versions = 1 << 10,
+    tb_most_combinations = 1 << 22,
+    tb_most_edges = 255,
+    tb_most_bands = 1 << 24,
+};
 
 struct TbPiece {  // a constant piece of JSON in TbPrices::pieces
     uint32_t at = 0, size = 0;
 };
 
 struct TbVersion {  // of a price book
-    int16_t book = 0, currency = 0;  // numbers that the user of the tables gave
-    int64_t tax_divisor = 1000000;   // a million and the tax rate in millionths
-    int64_t latest_us = -1;          // greatest event time rated, for the user of the tables
-    TbPiece head, label;             // from after the account to the amount; from after the tokens to the first line
-    std::vector<int64_t> edges;      // contexts at which a price may change, rising
-    std::vector<int32_t> price_of;   // by combination
-    std::unordered_map<int64_t, int32_t> bands_of;  // by slot: the set of bands that contain all of it
+    int16_t book = 0, currency = 0;    // numbers given by the user of the tables
+    int64_t tax_divisor = tb_million;  // a million plus the tax rate in millionths
+    int64_t latest_us = -1;            // greatest event time rated; kept by the user of the tables
+    TbPiece head, label;               // from after the account to the amount; from after the tokens to the first meter
+    std::vector<int64_t> edges;        // contexts at which a price may change, rising
+    std::vector<int32_t> price_of;     // by combination
+    std::unordered_map<int64_t, int32_t> bands_of;  // by slot: the set of bands that contain the whole slot
     int64_t last_slot = -1;
     int32_t last_bands = tb_unknown_bands;
 };
@@ -55,22 +64,22 @@ struct TbUnitPrice {
 struct TbPrice {
     uint32_t priced = 0;  // bit i: meter i has a price
     TbUnitPrice of[tb_meters];
-    // the refusal of another meter, before its name, before its count and after it; empty: for the plain rule
+    // the refusal of another meter, before its name, before its count and after it; empty: the plain rule refuses it
     TbPiece missing, missing_middle, missing_tail;
 };
 
 struct TbRefused {  // a refusal as JSON, from after the id to its end
     TbPiece head, meter, middle, tail;
-    int64_t number;  // before the tail; a time (in microseconds) where is_time
+    int64_t number;  // written before the tail: a time in microseconds if is_time, else a count or a context
     bool is_time;
 };
 
-struct TbRated {  // what an event costs; its products and sums fitted 64 bits
+struct TbRated {  // the price of an event; each number is from 0 to 2^63-1
     int64_t amount_pico, net_pico, standard_micro, tokens;
     int32_t version, price;
 };
 
-struct TbWanted {
+struct TbWanted {  // what a need asks for
     int32_t version = 0, combination = 0, segment = 0, bands = 0;
     int64_t slot = 0;
 };
@@ -81,7 +90,7 @@ struct TbPrices {
     std::vector<TbPrice> prices;
     std::unordered_map<uint64_t, int32_t> momentary;  // by version, combination, segment and set of bands
     std::vector<char> pieces;
-    TbPiece meter_heads[tb_meters];  // from the brace of a line to its quantity
+    TbPiece meter_heads[tb_meters];  // of a meter's object, from its brace to the quantity
     TbPiece meter_names[tb_meters];  // quoted, in the refusal of a meter
     uint32_t context_meters = 0;     // bit i: meter i counts for the context
     std::vector<std::pair<TbPiece, TbPiece>> no_row;  // refusals that no row matches, before the context and after it
@@ -89,7 +98,7 @@ struct TbPrices {
     TbWanted wanted;
     TbRefused refused;
 
-    // The version of a book in force at a time; -1 where none is.
+    // Returns the version of a book in force at a time, or -1.
     int32_t version_at(int16_t book, int64_t time_us) const {
         if ((size_t)book >= in_force.size()) return -1;
         const auto& known = in_force[book];
@@ -99,11 +108,13 @@ struct TbPrices {
     }
 
     static uint64_t situation(int32_t version, int32_t combination, int32_t segment, int32_t bands) {
-        // bounds: momentary_price
+        // momentary_price checks that the parts do not overlap
         return (uint64_t)bands << 40 | (uint64_t)segment << 32 | (uint64_t)version << 22 | (uint64_t)combination;
     }
 
-    // Price an event of these counts, none of them 0, by a version; else say what it needs, in `wanted` too.
+    // Prices an event of these counts, from 1 to 2^63-1 each, by a version; else returns what it needs, and fills
+    // `wanted`. Prices and coefficients are not negative (PriceTables.add_price), so neither is a product or a sum of
+    // them; one that exceeds 2^63-1 goes to the plain rule, which rejects the event: `overflow`.
     int rate(int32_t version, int32_t combination, int64_t time_us, const int16_t* meters, const int64_t* counts,
              uint32_t number, TbRated* rated) {
         TbVersion& in = versions[version];
@@ -121,15 +132,17 @@ struct TbPrices {
         int64_t amount_pico = 0, standard_micro = 0, tokens = 0;
         for (uint32_t i = 0; i < number; i++) {
             const int meter = meters[i];
-            int64_t pico, micro;
+            int64_t pico = 0, micro = 0;
             if (meter >= tb_meters) return tb_needs_plain;
             if (!(price.priced >> meter & 1)) {
                 if (price.missing.size == 0) return tb_needs_plain;
-                refused = {price.missing, meter_names[meter], price.missing_middle, price.missing_tail, counts[i], false};
+                refused = {price.missing,      meter_names[meter], price.missing_middle,
+                           price.missing_tail, counts[i],          false};
                 return tb_refused;
             }
             const TbUnitPrice& unit = price.of[meter];
-            if (tb_multiply_64(counts[i], unit.price_pico, &pico) || tb_add_64(&amount_pico, pico)) return tb_needs_plain;
+            if (tb_multiply_64(counts[i], unit.price_pico, &pico)) return tb_needs_plain;
+            if (tb_add_64(&amount_pico, pico)) return tb_needs_plain;
             if (tb_multiply_64(counts[i], unit.coefficient_micro, &micro)) return tb_needs_plain;
             if (tb_add_64(&standard_micro, micro)) return tb_needs_plain;
             if (meter < tb_token_meters && tb_add_64(&tokens, counts[i])) return tb_needs_plain;
@@ -138,14 +151,15 @@ struct TbPrices {
         return tb_priced;
     }
 
-    // At most so many bytes does put_line write but for its three texts.
+    // Returns a bound of the bytes that put_line writes, its three texts apart.
     size_t most_of_line(const TbRated& rated, uint32_t number) const {
-        // a number has at most 21 places, and may be written with 16 more; a piece of a price has at most 256 bytes
+        // a number takes at most 21 bytes, and 16 more may be written behind it; the piece of a price at most 256
         const TbVersion& version = versions[rated.version];
         return version.head.size + version.label.size + 512 + number * 512;
     }
 
-    // CONTRACT §5 `rate`, from its brace to its last meter. Texts without escapes are copied as they are.
+    // Writes a line of `tokenbill rate` (docs/reference/command-line.md), from its brace to its last meter: the amount
+    // in decimal currency from pico, standard tokens from micro. With `plain`, texts have no escapes and are copied.
     template <bool plain>
     char* put_line(char* p, const TbSpan& source, const TbSpan& id, const TbSpan& account, const TbRated& rated,
                    const int16_t* meters, const int64_t* counts, uint32_t number) const {
@@ -172,7 +186,7 @@ struct TbPrices {
             p = tb_put_bytes(p, text + meter_heads[meter].at, meter_heads[meter].size);
             p = tb_put_u64(p, (uint64_t)counts[i]);
             p = tb_put_bytes(p, text + unit.piece.at, unit.piece.size);
-            p = tb_put_pico_64(p, counts[i] * unit.price_pico);  // fitted when it was rated
+            p = tb_put_pico_64(p, counts[i] * unit.price_pico);  // rate checked both products
             p = tb_put_bytes(p, "\",\"standard_tokens\":\"", 21);
             p = tb_put_micro_64(p, counts[i] * unit.coefficient_micro);
             p = tb_put_bytes(p, "\"}", 2);
@@ -180,18 +194,19 @@ struct TbPrices {
         return p;
     }
 
-    // The refusal of a time that lies before the first version of the only book.
+    // Refuses a time before the first version of the only book.
     int refuse_outside(int64_t time_us) {
         if (outside.size == 0) return tb_needs_plain;
         refused = {outside, TbPiece(), TbPiece(), outside_tail, time_us, true};
         return tb_refused;
     }
 
+    // Returns a bound of the bytes that put_refusal writes, its two texts apart.
     size_t most_of_refusal() const {
         return refused.head.size + refused.meter.size + refused.middle.size + refused.tail.size + 128;
     }
 
-    // rejection_as_json of billing.pricing.rate; texts are without escapes.
+    // Writes billing.pricing.rate.rejection_as_json as a line; its texts have no escapes.
     char* put_refusal(char* p, const TbSpan& source, const TbSpan& id) const {
         const char* const text = pieces.data();
         p = tb_put_bytes(p, "{\"source\":\"", 11);
@@ -211,9 +226,11 @@ struct TbPrices {
         return plain ? tb_put_bytes(p, text.at, (size_t)text.size) : tb_put_json(p, text.at, (size_t)text.size);
     }
 
+    // Finds the price that depends on the context (the sum of the counts of context meters) and the time bands.
     int momentary_price(TbVersion& in, int32_t version, int32_t combination, int64_t time_us, const int16_t* meters,
                         const int64_t* counts, uint32_t number, int32_t* at) {
-        if (version >= 1 << 10 || combination >= 1 << 22 || in.edges.size() > 255 || time_us < 0) return tb_needs_plain;
+        if (version >= tb_most_versions || combination >= tb_most_combinations) return tb_needs_plain;
+        if (in.edges.size() > tb_most_edges || time_us < 0) return tb_needs_plain;
         int64_t context = 0;
         for (uint32_t i = 0; i < number; i++) {
             if (meters[i] >= tb_meters) return tb_needs_plain;  // a declared meter may count for the context
@@ -229,7 +246,7 @@ struct TbPrices {
             in.last_slot = slot;
             in.last_bands = bands->second;
         }
-        if (in.last_bands < 0 || in.last_bands >= 1 << 24) return tb_needs_plain;
+        if (in.last_bands < 0 || in.last_bands >= tb_most_bands) return tb_needs_plain;
         int32_t segment = 0;
         while ((size_t)segment < in.edges.size() && context >= in.edges[segment]) segment++;
         const auto found = momentary.find(situation(version, combination, segment, in.last_bands));

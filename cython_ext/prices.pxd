@@ -3,15 +3,21 @@ from libcpp.unordered_map cimport unordered_map
 from libcpp.utility cimport pair
 from libcpp.vector cimport vector
 
-from cython_ext.decode cimport Span
+from cython_ext.decode cimport BUILT_IN_METERS, Span
 
 
-# Everything here searches tables that are filled beforehand, or writes into room that was asked for: it allocates nothing
-# and cannot fail, so it is noexcept. TbPrices.rate returns what an event needs where a product or sum does not fit.
+# Everything here searches tables that are filled beforehand, or writes into room that was asked for: it allocates
+# nothing and cannot fail, so it is noexcept. TbPrices.rate returns what an event needs where a product or sum does not
+# fit.
 cdef extern from "prices.hpp" nogil:
-    enum:
-        tb_priced, tb_needs_price, tb_needs_plain, tb_needs_moment, tb_needs_bands, tb_refused
-        tb_plain_price, tb_unknown_price, tb_momentary_price, tb_no_row_price
+    enum:                       # their values are in prices.hpp
+        DONE "tb_priced"
+        DUPLICATE_DONE "tb_duplicate"
+        NEEDS_SCOPE "tb_needs_scope"
+        NEEDS_PLAIN "tb_needs_plain"
+        ALL_DONE "tb_all_done"
+        tb_refused
+        tb_plain_price, tb_unknown_price, tb_no_row_price
 
     cdef struct TbPiece:
         uint32_t at
@@ -36,7 +42,7 @@ cdef extern from "prices.hpp" nogil:
 
     cdef cppclass TbPrice:
         uint32_t priced
-        TbUnitPrice of[24]
+        TbUnitPrice of[BUILT_IN_METERS]
         TbPiece missing
         TbPiece missing_middle
         TbPiece missing_tail
@@ -62,8 +68,8 @@ cdef extern from "prices.hpp" nogil:
         vector[TbPrice] prices
         unordered_map[uint64_t, int32_t] momentary
         vector[char] pieces
-        TbPiece meter_heads[24]
-        TbPiece meter_names[24]
+        TbPiece meter_heads[BUILT_IN_METERS]
+        TbPiece meter_names[BUILT_IN_METERS]
         uint32_t context_meters
         vector[pair[TbPiece, TbPiece]] no_row
         TbPiece outside

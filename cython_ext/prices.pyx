@@ -1,4 +1,4 @@
-"""The price tables of the core. :mod:`billing.calculator.core_prices` fills them with the answers of the plain rules."""
+"""The price tables of the core; :mod:`billing.calculator.core_prices` fills them with answers of the plain rules."""
 
 from libc.stdint cimport int16_t, int32_t, int64_t, uint32_t, uint64_t
 from libcpp.utility cimport pair
@@ -12,17 +12,17 @@ from cython_ext.prices cimport (
     tb_plain_price,
     tb_unknown_price,
 )
+from cython_ext.wide cimport tb_million
 
 from schemas.meters import METERS, is_context_meter
 
 cdef enum:
-    MILLION = 1000000           # schemas.units.MILLION
-    MOST_SITUATIONS = 1048576   # 2^20, of the table of momentary prices and of the time bands of a version
-    LONGEST_PIECE = 1048576     # bytes of a constant piece of JSON
-    LONGEST_PRICE_PIECE = 256   # bytes of the piece of a unit price: TbPrices::most_of_line counts on it
-    MOST_PIECES = 0xFFFFFFFF    # bytes of all pieces, by TbPiece
+    MAX_SITUATIONS = 1048576   # 2^20, of the table of momentary prices and of the time bands of a version
+    MAX_PIECE = 1048576     # bytes of a constant piece of JSON
+    MAX_PRICE_PIECE = 256   # bytes of the piece of a unit price: TbPrices::most_of_line counts on it
+    MAX_PIECES = 0xFFFFFFFF    # bytes of all pieces, by TbPiece
 
-cdef int64_t INT64_MAX = 0x7FFFFFFFFFFFFFFF     # billing.catalog.source.INT64_MAX
+cdef int64_t INT64_MAX = 0x7FFFFFFFFFFFFFFF     # billing.catalog.source.MAX_INT64
 
 
 cdef class PriceTables:
@@ -51,18 +51,18 @@ cdef class PriceTables:
         """Put a price book version in force, in order of ``effective_from_us`` and version; returns its number.
 
         ``head`` is the JSON of a rated line between the account's text and the amount's, ``label`` that between the
-        standard tokens and the first meter. ``edges`` are the contexts at which a price may change, rising, at most 250.
+        standard tokens and the first meter. ``edges`` are the contexts at which a price may change, rising.
 
         Raises:
             OverflowError: the tax rate is not between 0 and 1, or a piece of JSON is too long.
         """
         cdef TbVersion version
         cdef int32_t number = <int32_t>self.tables.versions.size()
-        if not 0 <= book.tax_rate_micro <= MILLION:
+        if not 0 <= book.tax_rate_micro <= tb_million:
             raise OverflowError(f"{book.label}: the tax rate is not between 0 and 1")
         version.book = book_number
         version.currency = currency_number
-        version.tax_divisor = MILLION + book.tax_rate_micro
+        version.tax_divisor = tb_million + <int64_t>book.tax_rate_micro
         version.head = self._piece(head)
         version.label = self._piece(label)
         version.edges = edges
@@ -73,11 +73,11 @@ cdef class PriceTables:
         return number
 
     def add_price(self, prices not None, list refusal not None):
-        """Keep unit prices, {meter number: (pico a unit, micro a unit, JSON between quantity and amount)}; returns their
-        number, or -1 where only the plain rule can compute with them.
+        """Keep unit prices; returns their number, or -1 where only the plain rule can compute with them.
 
-        ``refusal`` is the refusal of a meter that has no price, as JSON from after the id: before, between and after the
-        name of the meter in quotes and its count. It is empty where the plain rule refuses the meter.
+        ``prices`` are {meter number: (pico a unit, micro standard tokens a unit, JSON between quantity and amount)}.
+        ``refusal`` is the refusal of a meter that has no price, as JSON from after the id: before, between and after
+        the name of the meter in quotes and its count. It is empty where the plain rule refuses the meter.
 
         Raises:
             OverflowError: a piece of JSON has more than 256 bytes.
@@ -89,7 +89,7 @@ cdef class PriceTables:
         for number, (pico, micro, piece) in prices.items():
             if not 0 <= number < len(METERS):
                 continue  # a declared meter: an event that counts it goes to the plain rule
-            if len(piece) > LONGEST_PRICE_PIECE:
+            if len(piece) > MAX_PRICE_PIECE:
                 raise OverflowError("a constant piece of output is too long")
             meter = number
             price.priced |= <uint32_t>1 << meter
@@ -102,8 +102,8 @@ cdef class PriceTables:
         return self.tables.prices.size() - 1
 
     def add_no_row(self, bytes head not None, bytes tail not None):
-        """Keep the refusal that no row matches, as JSON from after the id to the context, and after it; returns a number
-        that stands for a price."""
+        """Keep the refusal that no row matches, as JSON from after the id to the context, and after it; returns a
+        number that stands for a price."""
         self.tables.no_row.push_back(pair[TbPiece, TbPiece](self._piece(head), self._piece(tail)))
         return tb_no_row_price + 1 - <int>self.tables.no_row.size()
 
@@ -125,14 +125,14 @@ cdef class PriceTables:
         known.price_of[combination] = price
 
     def set_bands(self, int32_t version, int64_t slot, int32_t bands):
-        """Set the time bands that contain a quarter of an hour, ``slot`` since 1970 UTC: the number of that set, at most
+        """Set the time bands that contain a quarter of an hour, ``slot`` since 1970 UTC: the number of that set, below
         2^24, or -1 where a band begins or ends within the slot.
 
         Raises:
             IndexError: there is no such version.
         """
         cdef TbVersion* known = self._version(version, 0, tb_plain_price)
-        if known.bands_of.size() >= MOST_SITUATIONS:
+        if known.bands_of.size() >= MAX_SITUATIONS:
             known.bands_of.clear()
         known.bands_of[slot] = bands
 
@@ -144,7 +144,7 @@ cdef class PriceTables:
             IndexError: there is no such version, combination or price.
         """
         self._version(version, combination, price)
-        if self.tables.momentary.size() >= MOST_SITUATIONS:
+        if self.tables.momentary.size() >= MAX_SITUATIONS:
             self.tables.momentary.clear()
         self.tables.momentary[self.tables.situation(version, combination, segment, bands)] = price
 
@@ -183,7 +183,7 @@ cdef class PriceTables:
         """Keep a constant piece of JSON."""
         cdef TbPiece piece
         cdef const char* data = text
-        if self.tables.pieces.size() + len(text) > MOST_PIECES or len(text) > LONGEST_PIECE:
+        if self.tables.pieces.size() + len(text) > MAX_PIECES or len(text) > MAX_PIECE:
             raise OverflowError("a constant piece of output is too long")
         piece.at = <uint32_t>self.tables.pieces.size()
         piece.size = <uint32_t>len(text)

@@ -11,7 +11,7 @@ cdef class LineRater:
     cdef readonly Py_ssize_t next_at
     cdef readonly int64_t rated
     cdef readonly int64_t rejected
-    cdef TbPrices* tables
+    cdef TbPrices* tables           # those of prices
     cdef TbBuffer written
     cdef int _refuse(self, Scan* scan, int need) except -1 nogil
     cdef int _line(self, char* at, char* end) except -1 nogil

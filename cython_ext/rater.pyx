@@ -1,26 +1,24 @@
-"""Prices lines of JSON events straight from the bytes they were read into to the bytes that are written.
+"""Prices lines of JSON events, from the bytes they were read into to the bytes that are written.
 
-It prices an event by one book (number 0 of its tables), and knows no accounts, limits or duplicates. What the scanner
-does not read, or the tables cannot price, stops the loop and is named, as in :mod:`cython_ext.usage`.
+It prices by one book, number 0 of its tables, and has no accounts, time limits or memory of identities. A line that the
+scanner does not read, or the tables do not price, stops the loop, which returns what the line needs, as in
+:mod:`cython_ext.usage`.
 """
 
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdint cimport int16_t, int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memchr
 
-from cython_ext.decode cimport ID, SOURCE, SUBJECT, Decoder, Scan, Span
-from cython_ext.prices cimport PriceTables, TbRated, tb_needs_plain, tb_priced, tb_refused
+from cython_ext.decode cimport BUILT_IN_METERS, ID, SOURCE, SUBJECT, Decoder, Scan, Span
+from cython_ext.prices cimport ALL_DONE, DONE, NEEDS_PLAIN, PriceTables, TbRated, tb_refused
 from cython_ext.wide cimport tb_put_bytes
 
 cdef extern from "Python.h":
     int PyBUF_READ
 
-cdef enum:
-    ALL_DONE = 5
-
 
 cdef inline bint _is_space(char c) noexcept nogil:
-    """As ``bytes.strip`` has it."""
+    """True if ``bytes.strip`` strips the character. Cannot fail: it compares."""
     return c == c' ' or c'\t' <= c <= c'\r'
 
 
@@ -33,12 +31,12 @@ cdef class LineRater:
         self.tables = &prices.tables
 
     def run(self, unsigned char[::1] text not None, Py_ssize_t at, Py_ssize_t end, bint ended):
-        """Price the lines of ``text[at:end]`` until one needs something; the rest after the last newline is a line only
-        where the file has ended.
+        """Price the lines of ``text[at:end]`` until one needs something.
 
-        Returns (at, need), where 5 says that all lines are done and ``at`` is behind them. Else ``at`` is where the
-        line begins and :attr:`next_at` behind its newline; needs are those of :mod:`cython_ext.prices`, and 4 the plain
-        rule, whose line is given to :meth:`put`.
+        The text after the last newline is a line only if the file has ended. Returns (at, need). Need 5: all lines are
+        done, and ``at`` is behind them. Else ``at`` is where the line begins and :attr:`next_at` is behind its newline;
+        need 4 asks for the plain rule, whose line is given to :meth:`put`, and others are those of
+        :mod:`cython_ext.prices`.
 
         Raises:
             ValueError: ``text`` has no room for one byte at ``end``.
@@ -67,20 +65,20 @@ cdef class LineRater:
                     line_end[0] = 0  # the scanner stops there
                     need = self._line(first + at, line_end)
                     line_end[0] = kept
-                    if need != tb_priced:
+                    if need != DONE:
                         break
                     need = ALL_DONE
                 at = self.next_at
         return at, need
 
     cdef int _line(self, char* at, char* end) except -1 nogil:
-        """Price one line and write what it costs, or say what it needs."""
+        """Price one line and write it, or return what it needs."""
         cdef Scan scan
         cdef Span value
         cdef TbRated rated
         cdef uint64_t hash64 = 0
-        cdef int16_t meters[24]
-        cdef int64_t counts[24]
+        cdef int16_t meters[BUILT_IN_METERS]
+        cdef int64_t counts[BUILT_IN_METERS]
         cdef uint32_t number = 0, seen
         cdef int32_t version, combination
         cdef int need, meter = 0
@@ -89,7 +87,7 @@ cdef class LineRater:
         value.at = at
         value.size = end - at
         if not self.decoder._scan(&scan, value, NULL):
-            return tb_needs_plain
+            return NEEDS_PLAIN
         combination = self.decoder._combination(&scan, &hash64)
         version = self.tables.version_at(0, scan.time_us)
         if version < 0:
@@ -102,7 +100,7 @@ cdef class LineRater:
                 number += 1
             meter += 1
         need = self.tables.rate(version, combination, scan.time_us, meters, counts, number, &rated)
-        if need != tb_priced:
+        if need != DONE:
             return self._refuse(&scan, need)
         texts = scan.attributes[SOURCE].size + scan.attributes[ID].size + scan.attributes[SUBJECT].size
         p = self.written.room(texts + self.tables.most_of_line(rated, number))
@@ -111,10 +109,10 @@ cdef class LineRater:
         )
         self.written.wrote(tb_put_bytes(p, b"]}\n", 3))
         self.rated += 1
-        return tb_priced
+        return DONE
 
     cdef int _refuse(self, Scan* scan, int need) except -1 nogil:
-        """Write the refusal of a line, if it is one."""
+        """Write the refusal of a line that has no price, or return what the line needs."""
         cdef char* p
         if need != tb_refused:
             return need
@@ -123,16 +121,18 @@ cdef class LineRater:
         )
         self.written.wrote(self.tables.put_refusal(p, scan.attributes[SOURCE], scan.attributes[ID]))
         self.rejected += 1
-        return tb_priced
+        return DONE
 
     def put(self, bytes line not None):
-        """Write a line of the plain rule in its place."""
+        """Append a line that the plain rule wrote, in its place."""
         self.written.put(line, len(line))
 
     def output(self):
-        """What was written since :meth:`clear`: a view that ends with the next call of :meth:`run`, ``put`` or ``clear``."""
-        return PyMemoryView_FromMemory(self.written.data, self.written.size, PyBUF_READ) if self.written.size else b""
+        """Return what was written since :meth:`clear`, valid until the next :meth:`run`, ``put`` or ``clear``."""
+        if not self.written.size:
+            return b""
+        return PyMemoryView_FromMemory(self.written.data, self.written.size, PyBUF_READ)
 
     def clear(self):
-        """Forget what was written; its room is kept."""
+        """Forget what was written, and keep its memory."""
         self.written.size = 0

@@ -1,11 +1,11 @@
-// Reads three attributes of many records of one type. Their memory is asked for before they are read: a batch is larger
-// than the caches. Where CPython 3.11 keeps the attributes of such a type inline, at places that the type fixes, they are
-// taken from there; everywhere else by name.
+// Reads three attributes of many records of one type. Their memory is loaded ahead, because a batch is larger than the
+// caches. Where CPython 3.11 keeps the attributes of a type inline, at places that the type fixes, they are read there;
+// everywhere else they are read by name.
 #pragma once
 
 #include <Python.h>
 
-struct TbAsked {  // where the attributes lie among an instance's inline values; -1 not known
+struct TbAsked {  // where the attributes lie among an instance's inline values; -1: not known
     PyTypeObject* type = nullptr;
     int places[3] = {-1, -1, -1};
 };
@@ -21,8 +21,9 @@ static inline PyObject** tb_inline_values(PyObject*) { return nullptr; }
 static inline int tb_inline_number(PyObject**) { return 0; }
 #endif
 
-// Learn from a record and three of its attributes, just read by name. A place is known where the instance alone can have
-// the attribute (the type has none of that name and no way of its own to find one) and holds the object in one place.
+// Learns the places from a record and three of its attributes, which were just read by name. A place is known where
+// only the instance can have the attribute (the type has none of that name and does not look one up its own way) and
+// the instance holds the object at one place.
 static inline void tb_learn_record(TbAsked* asked, PyObject* record, PyObject* const* names, PyObject* const* found) {
     *asked = TbAsked();
     asked->type = Py_TYPE(record);
@@ -40,8 +41,8 @@ static inline void tb_learn_record(TbAsked* asked, PyObject* record, PyObject* c
     }
 }
 
-// The inline values of a record of the learned type, where all three attributes are known and set; else NULL. No code of
-// the record's may run between learning and this.
+// Returns the inline values of a record of the learned type, if all three attributes are known and set; else NULL. No
+// code of the record may run between learning and this.
 static inline PyObject** tb_known_values(const TbAsked* asked, PyObject* record) {
     if (asked->type != Py_TYPE(record)) return nullptr;
     PyObject** const values = tb_inline_values(record);
@@ -52,7 +53,7 @@ static inline PyObject** tb_known_values(const TbAsked* asked, PyObject* record)
     return values;
 }
 
-// Far ahead, nearer, and soon before the record at `at` is read.
+// Loads records ahead: the object, then its values, then the attributes, each before the next is needed.
 static inline void tb_ask_records(const TbAsked* asked, PyObject** records, Py_ssize_t at, Py_ssize_t number) {
     if (at + 24 < number) {
         __builtin_prefetch((char*)records[at + 24] - 32);
@@ -69,7 +70,7 @@ static inline void tb_ask_records(const TbAsked* asked, PyObject** records, Py_s
         PyObject** const values = tb_inline_values(records[at + 8]);
         if (!values) return;
         const int used = tb_inline_number(values);
-        for (int k = 0; k < 2; k++)  // headers are mostly one empty tuple
+        for (int k = 0; k < 2; k++)  // most records share one empty tuple as headers
             if (asked->places[k] >= 0 && asked->places[k] < used) __builtin_prefetch(values[asked->places[k]]);
     }
 }

@@ -1,8 +1,11 @@
-"""Records as Kafka packs them (record batch, format 2), read where they lie: no object for a record until it is asked for.
+"""Records as Kafka packs them (record batch, format 2), read in place: one becomes an object only on demand.
 
-Knows the layout of a batch's records and no more: header, checksum and compression of the batch are the transport's.
-The decoder reads rows in place and expects a NUL after a value, as after Python's ``bytes``. There is one: the count of
-a record's headers follows its value, and is written over where it is not 0 once it has been read.
+It knows the layout of a batch's records and no more: header, checksum and compression of the batch are the transport's.
+The decoder reads rows in place and expects a NUL after a value, as Python's ``bytes`` have one. The count of a record's
+headers follows its value: once it has been read, it is overwritten with the NUL.
+
+Functions that read are ``noexcept``: they stay within the batch and allocate nothing. For a batch that is not whole
+they return False.
 """
 
 from collections.abc import Sequence
@@ -10,9 +13,14 @@ from collections.abc import Sequence
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 
+from cython_ext.wide cimport tb_add_64
+
+cdef enum:
+    MAX_PART = 0x7FFFFFFF   # bytes of a key, value or header, by PackedRow
+
 
 cdef class PackedRecord:
-    """One record, copied out of its batch: the shape of ``billing.commits.input_batch.Record``."""
+    """One record, copied out of its batch, with the attributes of ``billing.commits.input_batch.Record``."""
 
     cdef readonly int64_t offset
     cdef readonly int64_t timestamp
@@ -24,11 +32,11 @@ cdef class PackedRecord:
 cdef struct Cursor:
     const char* at
     const char* end
-    bint broken         # it ended too early: what was read after that means nothing
+    bint broken         # the bytes ended too early, or a number does not fit: what was read after that is undefined
 
 
 cdef int64_t _number(Cursor* cursor) noexcept nogil:
-    """A varint, zigzag."""
+    """Read a zigzag varint."""
     cdef uint64_t value = 0
     cdef int shift = 0
     cdef uint8_t byte
@@ -44,13 +52,13 @@ cdef int64_t _number(Cursor* cursor) noexcept nogil:
 
 
 cdef const char* _part(Cursor* cursor, int32_t* size) noexcept nogil:
-    """Bytes with their length before them; NULL and -1 for none."""
+    """Read bytes that follow their length; NULL and -1 for null."""
     cdef int64_t length = _number(cursor)
     cdef const char* at = cursor.at
     if length < 0:
         size[0] = -1
         return NULL
-    if length > cursor.end - cursor.at:
+    if length > cursor.end - cursor.at or length > MAX_PART:
         cursor.broken = True
         length = 0
     size[0] = <int32_t>length
@@ -58,16 +66,25 @@ cdef const char* _part(Cursor* cursor, int32_t* size) noexcept nogil:
     return at
 
 
+cdef int64_t _counted_from(Cursor* cursor, int64_t base) noexcept nogil:
+    """Read a number that is written as its difference to the batch's."""
+    cdef int64_t value = _number(cursor)
+    if tb_add_64(&value, base):
+        cursor.broken = True
+    return value
+
+
 cdef bint _read_row(Cursor* cursor, PackedRow* row, int64_t base_offset, int64_t first_ms) noexcept nogil:
-    """Read one record and step behind it; whether it is whole."""
+    """Read one record and step behind it; False if it is not whole."""
     cdef int64_t length = _number(cursor), count
     cdef int32_t size = 0
-    cdef const char* end = cursor.at + length
+    cdef const char* end
     if cursor.broken or not 0 < length <= cursor.end - cursor.at:
         return False
+    end = cursor.at + length
     cursor.at += 1      # attributes: none are defined
-    row.timestamp_ms = first_ms + _number(cursor)
-    row.offset = base_offset + _number(cursor)
+    row.timestamp_ms = _counted_from(cursor, first_ms)
+    row.offset = _counted_from(cursor, base_offset)
     row.key = _part(cursor, &row.key_size)
     row.value = _part(cursor, &row.value_size)
     cdef char* after_value = <char*>cursor.at
@@ -87,6 +104,7 @@ cdef bint _read_row(Cursor* cursor, PackedRow* row, int64_t base_offset, int64_t
 
 
 cdef bytes _bytes(const char* at, int32_t size):
+    """Return bytes of memory, None for NULL."""
     return None if at == NULL else PyBytes_FromStringAndSize(at, size)
 
 
@@ -103,8 +121,8 @@ cdef class PackedRecords:
     def read(bytes body not None, Py_ssize_t count, int64_t base_offset, int64_t first_ms, append_ms):
         """Read the records of one batch, uncompressed.
 
-        ``body`` belongs to the result from now on: nobody else may hold it, a byte of it may change. ``append_ms`` is
-        the log's time of all of them, or None where each has its own, counted from ``first_ms``.
+        ``body`` belongs to the result from then on: its bytes may change, so no other reference may exist.
+        ``append_ms`` is the log's time of all records, or None where each has its own, counted from ``first_ms``.
 
         Raises:
             ValueError: the batch is not whole, or has more in it than ``count`` records.
@@ -137,7 +155,7 @@ cdef class PackedRecords:
 
     @staticmethod
     def joined(parts):
-        """The records of several batches, one after the other."""
+        """Return the records of several batches, one after the other."""
         cdef PackedRecords records = PackedRecords(), part
         for part in parts:
             records.rows.insert(records.rows.end(), part.rows.begin(), part.rows.end())
@@ -172,6 +190,7 @@ cdef class PackedRecords:
         return record
 
     def _part_of(self, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t step):
+        """Return consecutive records, which share the memory of these."""
         cdef PackedRecords part = PackedRecords()
         cdef Py_ssize_t row
         if step != 1:
@@ -184,7 +203,7 @@ cdef class PackedRecords:
         return part
 
     cdef tuple headers_of(self, Py_ssize_t row):
-        """Names and contents of a record's headers."""
+        """Return the names and contents of a record's headers."""
         cdef PackedRow* at = &self.rows[row]
         cdef Cursor cursor
         cdef int32_t name_size = 0, size = 0, number

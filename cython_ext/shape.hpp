@@ -1,9 +1,9 @@
-// The shape of an event: what stands between its values. Events of one producer have few shapes, so that comparing what
-// stands between and finding where each value ends reads an event, without looking at a key.
+// The shapes of events: the text between their values. Events of one producer have few shapes. An event is read by
+// comparing that text and finding where each value ends; its keys are not parsed.
 //
 // A shape is learned from an event that the scanner of cython_ext.decode accepted. An event of the same shape differs
-// from it in plain strings and small counts alone, so the scanner would accept it too, with the same keys. Shapes that
-// begin alike share their beginning: they are a tree, and where several texts may follow a value each is tried.
+// from it only in plain strings and small counts, so the scanner would accept it too, with the same keys. Shapes form a
+// tree: those that begin alike share their beginning, and where several texts may follow a value, each is tried.
 #pragma once
 
 #include <cstdint>
@@ -19,10 +19,18 @@ struct TbSpan {
     Py_ssize_t size;
 };
 
-enum { tb_attributes = 8, tb_fields = 13, tb_meters = 24, tb_dimensions = 7, tb_max_text = 256, tb_max_marks = 48 };
+enum {
+    tb_attributes = 8,   // of the envelope
+    tb_fields = 13,      // of the data, the usage last: schemas.usage.UsageData
+    tb_dimensions = 7,   // of a combination, the first fields: billing.pricing.match.Combination
+    tb_meters = 24,      // schemas.meters.METERS
+    tb_max_text = 256,   // bytes of UTF-8: schemas.fields.MAX_TEXT_BYTES
+    tb_max_digits = 18,  // of a count or sequence: they fit 63 bits
+    tb_max_marks = 48,   // of a shape
+};
 enum TbMarkKind : uint8_t { tb_attribute, tb_field, tb_count, tb_skipped_text, tb_skipped_number, tb_shape_end };
 
-struct TbMark {  // a value of an event that may be another one in the next
+struct TbMark {  // a value that may differ in the next event of the same shape
     const char* at;
     uint32_t size;
     uint8_t kind, slot;
@@ -35,21 +43,24 @@ struct TbScan {
     int64_t counts[tb_meters];
     int64_t time_us, sequence;
     const char* end;
-    int marks_number;  // beyond tb_max_marks: the event has no shape
+    int marks_number;  // more than tb_max_marks: the event has no shape
     TbMark marks[tb_max_marks];
-    TbSpan region;  // from the first dimension to the last, where nothing else stands between; else NULL
+    TbSpan region;  // from the first dimension to the last, where no other value lies between; else NULL
     uint32_t region_hash;
-    uint8_t region_first;  // the dimension it begins with
+    uint8_t region_first;  // the first dimension in it
 };
 
 static inline void tb_mark(TbScan* scan, uint8_t kind, int slot, const char* at, const char* end) {
-    if (scan->marks_number < tb_max_marks) scan->marks[scan->marks_number] = {at, (uint32_t)(end - at), kind, (uint8_t)slot};
+    if (scan->marks_number < tb_max_marks)
+        scan->marks[scan->marks_number] = {at, (uint32_t)(end - at), kind, (uint8_t)slot};
     scan->marks_number++;
 }
 
-// Whether the text at p is the literal of this size; the literal may be read up to 16 bytes at a time, p up to end.
+// True if the text at p is the literal of this size. The literal is read 16 bytes at a time, beyond its end too; p is
+// read up to end.
 static inline bool tb_same(const char* p, const char* end, const char* literal, size_t size) {
-    if ((size_t)(end - p) < ((size + 15) & ~(size_t)15)) return (size_t)(end - p) >= size && memcmp(p, literal, size) == 0;
+    if ((size_t)(end - p) < ((size + 15) & ~(size_t)15))
+        return (size_t)(end - p) >= size && memcmp(p, literal, size) == 0;
 #if defined(__SSE2__)
     for (size_t i = 0; i < size; i += 16) {
         const unsigned equal = (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(
@@ -63,12 +74,12 @@ static inline bool tb_same(const char* p, const char* end, const char* literal, 
 #endif
 }
 
-// The digits at p, at most 18, as a count and where they end; NULL where it is none.
+// Reads at most tb_max_digits digits at p as a count; returns their end, or NULL where there is no count.
 static inline const char* tb_digits(const char* p, const char* end, int64_t* count) {
     uint64_t value = 0;
     const char* const first = p;
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-    if (end - p >= 8) {  // most have fewer than eight: found and added up without a branch for each
+    if (end - p >= 8) {  // most counts have fewer than eight digits: no branch for each
         uint64_t eight;
         memcpy(&eight, p, 8);
         const uint64_t digits = eight ^ 0x3030303030303030ULL;
@@ -86,7 +97,7 @@ static inline const char* tb_digits(const char* p, const char* end, int64_t* cou
     }
 #endif
     for (unsigned digit; p < end && (digit = (unsigned char)*p - (unsigned)'0') < 10; p++) {
-        if (p - first == 18) return nullptr;  // 18 digits fit
+        if (p - first == tb_max_digits) return nullptr;
         value = 10 * value + digit;
     }
     if (p == first || (*first == '0' && p - first > 1)) return nullptr;
@@ -97,15 +108,15 @@ static inline const char* tb_digits(const char* p, const char* end, int64_t* cou
 struct TbShape {
     uint32_t meters_seen;
     bool has_usage;
-    uint8_t dimensions;  // 0: something else stands between them
+    uint8_t dimensions;  // 0: another value lies between them
     uint8_t slots[tb_dimensions];
 };
 
-// The shapes met so far; all are forgotten where they are too many.
+// The shapes learned so far. All are forgotten when there are too many.
 struct TbShapes {
     enum { most_nodes = 4096, most_literals = 1 << 20, most_beside = 24, regions_kept = 512 };
 
-    // Read an event by one of the shapes, and give it; else NULL, and what is in the scan means nothing.
+    // Reads an event by one of the shapes and returns that; else returns NULL and leaves the scan undefined.
     const TbShape* read(const char* p, TbScan* scan, bool binary) const {
         const char* const end = scan->end;
         const char* const texts = literals.data();
@@ -141,10 +152,11 @@ struct TbShapes {
         return nullptr;
     }
 
-    // Learn from an accepted event.
+    // Learns the shape of an accepted event. It allocates.
     void learn(const TbScan& scan, const char* begin, bool binary) {
         if (scan.marks_number > tb_max_marks) return;
-        if (nodes.size() + tb_max_marks + 1 > most_nodes || literals.size() + (scan.end - begin) > most_literals) forget();
+        if (nodes.size() + tb_max_marks + 1 > most_nodes) forget();
+        if (literals.size() + (scan.end - begin) > most_literals) forget();
         const char* from = begin;
         int32_t before = -1, at = -1;
         int dimensions = 0, first = -1, last = -1;
@@ -171,7 +183,7 @@ struct TbShapes {
         shapes.push_back(shape);
     }
 
-    // The combination that the scan's region means, or -1; and its hash.
+    // Returns the combination of the scan's region and fills its hash, or returns -1.
     int32_t combination(const TbScan* scan, uint64_t* hash) const {
         const Region& region = regions[scan->region_hash % regions_kept];
         if (region.size != (uint64_t)scan->region.size || region.first != scan->region_first) return -1;
@@ -180,6 +192,7 @@ struct TbShapes {
         return region.number;
     }
 
+    // Keeps the combination of the scan's region.
     void keep_combination(const TbScan* scan, int32_t number, uint64_t hash) {
         Region& region = regions[scan->region_hash % regions_kept];
         if (scan->region.size > most_region) return;
@@ -194,11 +207,11 @@ struct TbShapes {
     struct Node {
         uint32_t literal_at, literal_size;  // before the value
         uint8_t kind, slot;
-        int32_t beside;  // another one that may stand here, or -1
-        int32_t next;    // the first of those after the value; at the end the number of the shape
+        int32_t beside;  // another node at the same place, or -1
+        int32_t next;    // the first node after the value; at the end of an event the number of the shape
     };
     enum { most_region = 224 };
-    struct Region {  // the text from the first dimension to the last, and the number of the combination it means
+    struct Region {  // the text from the first dimension to the last, and the number of its combination
         uint64_t hash = 0;
         int32_t number = 0;
         uint16_t size = 0;
@@ -207,7 +220,7 @@ struct TbShapes {
     };
 
     std::vector<Node> nodes;
-    std::vector<char> literals = std::vector<char>(16);  // and 16 bytes more
+    std::vector<char> literals = std::vector<char>(16);  // and 16 bytes more, which a comparison may read
     std::vector<TbShape> shapes;
     std::vector<Region> regions = std::vector<Region>(regions_kept);
     int32_t roots[2] = {-1, -1};
@@ -219,7 +232,7 @@ struct TbShapes {
         roots[0] = roots[1] = -1;
     }
 
-    // The node of a mark among those from `at` on, put there if it is new; -1 where there are too many.
+    // Returns the node of a mark among those from `at` on, put there if it is new; -1 where there are too many.
     int32_t place(int32_t before, int32_t at, const char* from, const TbMark& mark, bool binary) {
         const uint32_t size = (uint32_t)(mark.at - from);
         int32_t last = -1;
@@ -244,6 +257,7 @@ struct TbShapes {
         return fresh;
     }
 
+    // Fills what the shape tells of the event, and the hash of its region.
     const TbShape* finish(const TbShape& shape, TbScan* scan) const {
         scan->meters_seen = shape.meters_seen;
         if (shape.has_usage) scan->fields[tb_fields - 1].at = scan->end;
@@ -255,7 +269,7 @@ struct TbShapes {
         uint64_t hash = (uint64_t)scan->region.size;
         for (int i = 0; i < shape.dimensions; i++) {
             const TbSpan& span = scan->fields[shape.slots[i]];
-            uint64_t tail = 0;  // what stands before a value is longer than 8 bytes
+            uint64_t tail = 0;  // the text before a value is longer than 8 bytes: this reads within the event
             memcpy(&tail, span.at + span.size - 8, 8);
             hash = (hash ^ tail ^ (uint64_t)span.size << 56) * 0x9E3779B97F4A7C15ULL;
             hash ^= hash >> 29;

@@ -1,13 +1,17 @@
 from cython_ext.accounts import AccountStore
 from cython_ext.decode import Decoder, EventColumns
 from cython_ext.dedupe import Memory
+from cython_ext.lines import RatedLines
 from cython_ext.prices import PriceTables
+from cython_ext.sums import CommitSums
 
 class Usage:
     decoder: Decoder
     memory: Memory
     accounts: AccountStore
     prices: PriceTables
+    sums: CommitSums
+    lines: RatedLines
     wanted_combination: int
     wanted_rule: int
     log_time_us: int
@@ -25,7 +29,5 @@ class Usage:
     def add_line(self, line: bytes) -> None: ...
     def take_frames(self, key: bytes, pieces: list[bytes], at_most: int) -> tuple[int, bytes]: ...
     def take_sums(self) -> list[tuple[int, int, int, tuple[int, ...]]]: ...
-    def put_sums(self, hour_us: int, version: int, combination: int, values: tuple[int, ...]) -> None: ...
     def take_earned(self) -> list[tuple[str, str | None, int, int, int]]: ...
-    def put_earned(self, currency: str, plan: str | None, version: int, amount_pico: int, net_pico: int) -> None: ...
     def take_book_times(self) -> dict[str, int]: ...

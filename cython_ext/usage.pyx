@@ -11,20 +11,27 @@ event whose numbers do not fit goes to the plain calculator, which computes with
 a balance that then exceeds 128 bits raises OverflowError when the account is put back, which stops the worker.
 """
 
-from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 from libcpp.vector cimport vector
 
 from cython_ext.accounts cimport CHANGED, NO_END_US, Account, AccountStore, Bucket, Rule
-from cython_ext.decode cimport READ, Decoder, EventColumns, Span
+from cython_ext.decode cimport READ, Decoder, EventColumns
 from cython_ext.dedupe cimport DUPLICATE as SEEN
 from cython_ext.dedupe cimport HOUR_US, NEW, Memory
-from cython_ext.frames cimport FRAME_HEAD, put_frame_head
+from cython_ext.lines cimport BY_BUCKET, BY_NOBODY, BY_WALLET, RatedLines
 from cython_ext.murmur cimport kafka_murmur2
-from cython_ext.prices cimport PriceTables, TbVersion, tb_needs_plain, tb_priced
-from cython_ext.tables cimport TextTable
+from cython_ext.prices cimport (
+    ALL_DONE,
+    DONE,
+    DUPLICATE_DONE,
+    NEEDS_PLAIN,
+    NEEDS_SCOPE,
+    PriceTables,
+    TbRated,
+    TbVersion,
+)
+from cython_ext.sums cimport CommitSums, Sums
 from cython_ext.wide cimport (
-    TbBuffer,
-    from_wide,
     i128,
     tb_add,
     tb_add_64,
@@ -33,35 +40,18 @@ from cython_ext.wide cimport (
     tb_low,
     tb_multiply_64,
     tb_prefetch,
-    tb_put_bytes,
-    tb_put_json,
-    tb_put_micro_64,
-    tb_put_pico_64,
-    tb_put_u64,
     tb_subtract,
     tb_widen,
-    to_wide,
 )
 
 cdef enum:
-    # What became of a row, or what it needs. The needs of a price are those of TbNeed in cython_ext/prices.hpp.
-    DONE = tb_priced
-    DUPLICATE_DONE = 1
-    NEEDS_SCOPE = 3
-    NEEDS_PLAIN = tb_needs_plain
-    ALL_DONE = 5
-    FROM_NO_WALLET = 127    # billing.accounts.extras.FROM_NO_WALLET
-
-cdef enum:
-    # Marks of rows given to Usage.run.
-    ELSEWHERE, MINE, NAMES_RESERVATION
-
-cdef enum:
-    # Entries of Usage.scope_of.
-    SCOPE_UNKNOWN, OUT_OF_SCOPE, IN_SCOPE
-
-cdef enum:
-    FIRST_SLOTS = 64        # of the hash table of sums; a power of two, as every later size
+    FROM_NO_WALLET = 127                        # billing.accounts.extras.FROM_NO_WALLET
+    ELSEWHERE = 0                               # marks of rows that Usage.run is given
+    MINE = 1
+    NAMES_RESERVATION = 2
+    SCOPE_UNKNOWN = 0                           # entries of Usage.scope_of
+    OUT_OF_SCOPE = 1
+    IN_SCOPE = 2
 
 
 # ---- Deciding one event: checks ------------------------------------------------------------------------------------
@@ -205,7 +195,9 @@ cdef inline int _plan_burn(Usage usage, Decision* decision) except -1 nogil:
     decision.revenue_pico = revenue_pico
     decision.paid.grant_at = bucket.grant_at
     decision.paid.grant_size = bucket.grant_size
-    decision.earned_at = _earned_of(usage, decision.account.currency, usage.accounts.rules[bucket.rule].label, -1)
+    decision.earned_at = usage.sums.earned_of(
+        decision.account.currency, usage.accounts.rules[bucket.rule].label, -1
+    )
     decision.earned = decision.earned_at[0]
     return NEEDS_PLAIN if tb_add(&decision.earned.amount_pico, tb_widen(revenue_pico)) else DONE
 
@@ -225,7 +217,7 @@ cdef inline int _plan_charge(Usage usage, Decision* decision) except -1 nogil:
         return NEEDS_PLAIN
     decision.charged_pico = amount_pico
     decision.revenue_pico = net_pico
-    decision.earned_at = _earned_of(usage, decision.account.currency, -1, decision.version)
+    decision.earned_at = usage.sums.earned_of(decision.account.currency, -1, decision.version)
     decision.earned = decision.earned_at[0]
     if tb_add(&decision.earned.amount_pico, tb_widen(amount_pico)):
         return NEEDS_PLAIN
@@ -267,7 +259,8 @@ cdef inline int _plan_sums(Usage usage, Decision* decision) except -1 nogil:
     """
     cdef Sums* sums = &decision.sums
     cdef TbRated* rated = &decision.paid.rated
-    decision.sums_at = _sums_of(usage, decision.time_us - decision.time_us % HOUR_US, decision.version, decision.combination)
+    cdef int64_t hour_us = decision.time_us - decision.time_us % HOUR_US
+    decision.sums_at = usage.sums.of(hour_us, decision.version, decision.combination)
     sums[0] = decision.sums_at[0]
     if (
         tb_add_64(&sums.events, 1)
@@ -288,7 +281,9 @@ cdef inline int _plan_sums(Usage usage, Decision* decision) except -1 nogil:
 # ---- Deciding one event: changes -----------------------------------------------------------------------------------
 
 
-cdef inline int _apply(Usage usage, EventColumns columns, Py_ssize_t row, const Limits* limits, Decision* decision) except -1 nogil:
+cdef inline int _apply(
+    Usage usage, EventColumns columns, Py_ssize_t row, const Limits* limits, Decision* decision
+) except -1 nogil:
     """Store what was decided: identity, balance, journal and rollup sums, and the line to be rendered.
 
     Every number was checked before. Only memory may run out, and then the batch is lost as a whole: the error ends it,
@@ -320,8 +315,8 @@ cdef inline int _apply(Usage usage, EventColumns columns, Py_ssize_t row, const 
     version.latest_us = max(version.latest_us, decision.time_us)
     usage.rated += 1    # rows of one batch: they are in memory
     decision.paid.row = <int32_t>row
-    decision.paid.batch = usage.batch
-    usage.paid.push_back(decision.paid)
+    decision.paid.batch = usage.lines.batch
+    usage.lines.paid.push_back(decision.paid)
     return 0
 
 
@@ -349,88 +344,12 @@ cdef inline int _decide(Usage usage, EventColumns columns, Py_ssize_t row, const
     return need
 
 
-# ---- Sums of the commit --------------------------------------------------------------------------------------------
-
-
-cdef inline size_t _slot_of(int64_t hour_us, int32_t version, int32_t combination) noexcept nogil:
-    """Return the hash of a key of sums. Unsigned arithmetic wraps on purpose."""
-    cdef uint64_t mixed = (<uint64_t>hour_us + <uint64_t>version * 0x9E3779B97F4A7C15ULL) ^ (
-        <uint64_t>combination * 0xC2B2AE3D27D4EB4FULL
-    )
-    mixed = (mixed ^ (mixed >> 29)) * 0xBF58476D1CE4E5B9ULL
-    return mixed >> 32
-
-
-cdef Sums* _add_sums(Usage usage, int64_t hour_us, int32_t version, int32_t combination) except NULL nogil:
-    """Begin the sums of a key at 0; the hash table doubles when it is half full."""
-    cdef Sums fresh
-    cdef Sums* sums
-    cdef size_t i, at, mask = usage.sums_slots.size() - 1
-    fresh.hour_us = hour_us
-    fresh.version = version
-    fresh.combination = combination
-    fresh.events = 0
-    fresh.tokens = 0
-    fresh.standard_micro = 0
-    fresh.amount_pico = 0
-    fresh.net_pico = 0
-    fresh.burned_micro = 0
-    fresh.charged_pico = 0
-    fresh.absorbed_micro = 0
-    fresh.absorbed_pico = 0
-    fresh.revenue_pico = 0
-    usage.sums.push_back(fresh)
-    i = usage.sums.size() - 1
-    if 2 * usage.sums.size() > mask:
-        mask = 2 * mask + 1
-        usage.sums_slots.assign(mask + 1, -1)
-        i = 0
-    while i < usage.sums.size():
-        sums = &usage.sums[i]
-        at = _slot_of(sums.hour_us, sums.version, sums.combination) & mask
-        while usage.sums_slots[at] >= 0:
-            at = (at + 1) & mask
-        usage.sums_slots[at] = <int32_t>i
-        i += 1
-    return &usage.sums.back()
-
-
-cdef inline Sums* _sums_of(Usage usage, int64_t hour_us, int32_t version, int32_t combination) except NULL nogil:
-    """Find the sums of a key, or begin them."""
-    cdef size_t mask = usage.sums_slots.size() - 1
-    cdef size_t at = _slot_of(hour_us, version, combination) & mask
-    cdef Sums* sums
-    while usage.sums_slots[at] >= 0:
-        sums = &usage.sums[usage.sums_slots[at]]
-        if sums.combination == combination and sums.hour_us == hour_us and sums.version == version:
-            return sums
-        at = (at + 1) & mask
-    return _add_sums(usage, hour_us, version, combination)
-
-
-cdef inline Earned* _earned_of(Usage usage, int16_t currency, int16_t plan, int32_t version) except NULL nogil:
-    """Find the journal sums of a plan label or price book version, or begin them at 0.
-
-    Few plans and books are used at a time: a scan is fastest.
-    """
-    cdef size_t i
-    cdef Earned fresh
-    for i in range(usage.earned.size()):
-        if usage.earned[i].plan == plan and usage.earned[i].version == version and usage.earned[i].currency == currency:
-            return &usage.earned[i]
-    fresh.currency = currency
-    fresh.plan = plan
-    fresh.version = version
-    fresh.amount_pico = 0
-    fresh.net_pico = 0
-    usage.earned.push_back(fresh)
-    return &usage.earned.back()
-
-
 # ---- The loop over rows --------------------------------------------------------------------------------------------
 
 
-cdef inline void _prefetch(AccountStore accounts, EventColumns columns, const unsigned char* marks, Py_ssize_t row) noexcept nogil:
+cdef inline void _prefetch(
+    AccountStore accounts, EventColumns columns, const unsigned char* marks, Py_ssize_t row
+) noexcept nogil:
     """Load ahead where an account lies, then the account, then its first bucket: each is there when the next is asked
     for. Cannot fail: a prefetch of any address is allowed.
     """
@@ -467,88 +386,6 @@ cdef inline int _move_log_time(Usage usage, EventColumns columns, Py_ssize_t row
     return 0
 
 
-# ---- Rendering -----------------------------------------------------------------------------------------------------
-#
-# These write into room that was asked for before, or abort where there is none: they cannot fail.
-
-
-cdef inline Span _text_of(TextTable table, int32_t number) noexcept nogil:
-    """Return where a table keeps the text of a number."""
-    cdef Span span
-    span.at = table.arena.data() + table.starts[number]
-    span.size = table.starts[number + 1] - table.starts[number]
-    return span
-
-
-cdef inline size_t _most_of_line(Usage usage, EventColumns columns, Paid* paid) noexcept nogil:
-    """Return a bound of the bytes that _put_line writes, with the comma after them."""
-    if paid.payer == WRITTEN:
-        return <size_t>paid.rated.net_pico + 1
-    # a text in JSON has at most six times its bytes
-    return usage.tables.most_of_line(paid.rated, columns.count_number[paid.row]) + 6 * (
-        _text_of(usage.decoder.sources, columns.source[paid.row]).size
-        + _text_of(usage.decoder.accounts, columns.account[paid.row]).size
-        + columns.id_size[paid.row]
-        + 1000  # the grant id (AccountStore.put)
-    )
-
-
-cdef inline void _prefetch_line(Usage usage, EventColumns columns, size_t i, int32_t batch) noexcept nogil:
-    """Load ahead the texts of a line that is rendered soon, and where the account's text of a later one lies."""
-    cdef Paid* paid
-    cdef int32_t account
-    if i + 16 < usage.paid.size():
-        paid = &usage.paid[i + 16]
-        if paid.payer != WRITTEN and paid.batch == batch:
-            tb_prefetch(usage.decoder.accounts.starts.data() + columns.account[paid.row])
-    if i + 8 >= usage.paid.size():
-        return
-    paid = &usage.paid[i + 8]
-    if paid.payer == WRITTEN or paid.batch != batch:
-        return
-    account = columns.account[paid.row]
-    tb_prefetch(usage.decoder.accounts.arena.data() + usage.decoder.accounts.starts[account])
-    tb_prefetch(columns.id_at[paid.row])
-    if paid.payer == BY_BUCKET:
-        tb_prefetch(usage.accounts.grants.data() + paid.grant_at)
-
-
-cdef inline char* _put_line(Usage usage, char* p, EventColumns columns, Paid* paid) noexcept nogil:
-    """Write billing.commits.output_documents.paid_line as JSON; returns its end."""
-    cdef Py_ssize_t row = paid.row
-    cdef uint32_t first
-    cdef Span id
-    if paid.payer == WRITTEN:
-        return tb_put_bytes(p, usage.written.data + paid.rated.amount_pico, <size_t>paid.rated.net_pico)
-    first = columns.count_first[row]
-    id.at = columns.id_at[row]
-    id.size = columns.id_size[row]
-    p = usage.tables.put_line(
-        p,
-        _text_of(usage.decoder.sources, columns.source[row]),
-        id,
-        _text_of(usage.decoder.accounts, columns.account[row]),
-        paid.rated,
-        columns.meter.data() + first,
-        columns.count.data() + first,
-        columns.count_number[row],
-    )
-    p = tb_put_bytes(p, b'],"offset":', 11)
-    p = tb_put_u64(p, columns.offset[row])
-    if paid.payer != BY_BUCKET:
-        p = tb_put_bytes(p, b',"burned":[],"charged":"', 24)
-    else:
-        p = tb_put_bytes(p, b',"burned":[{"grant_id":"', 24)
-        p = tb_put_json(p, usage.accounts.grants.data() + paid.grant_at, paid.grant_size)
-        p = tb_put_bytes(p, b'","standard_tokens":"', 21)
-        p = tb_put_micro_64(p, paid.rated.standard_micro)
-        p = tb_put_bytes(p, b'"}],"charged":"', 15)
-    p = tb_put_pico_64(p, paid.rated.amount_pico if paid.payer == BY_WALLET else 0)
-    p = tb_put_bytes(p, b'","absorbed":"', 14)
-    p = tb_put_micro_64(p, paid.rated.standard_micro if paid.payer == BY_NOBODY else 0)
-    return tb_put_bytes(p, b'"}', 2)
-
-
 cdef class Usage:
     """The compiled half of :class:`billing.calculator.compiled.CompiledCalculator`."""
 
@@ -564,8 +401,8 @@ cdef class Usage:
         self.accounts = accounts
         self.prices = prices
         self.tables = &prices.tables
-        self.sums_slots.resize(FIRST_SLOTS, -1)
-        self.batches = []
+        self.sums = CommitSums(accounts)
+        self.lines = RatedLines(decoder, accounts, prices)
 
     def clear_scopes(self):
         """Forget which combinations lie in the scope of which bucket of a plan."""
@@ -668,10 +505,7 @@ cdef class Usage:
             raise ValueError(f"row {row} of {columns.rows}, {mine.shape[0]} marks")
         within.limited = limits is not None
         within.future_us, within.past_us = limits or (0, 0)
-        if not self.batches or self.batches[len(self.batches) - 1] is not columns:
-            self.batches.append(columns)
-        self.batch = <int32_t>len(self.batches) - 1
-        self.paid.reserve(self.paid.size() + columns.rows - row)
+        self.lines.begin(columns, columns.rows - row)
         marks = &mine[0] if columns.rows else NULL
         with nogil:
             while row < columns.rows:
@@ -697,141 +531,20 @@ cdef class Usage:
         return list(self.marked)
 
     def add_line(self, bytes line not None):
-        """Append a line that the plain calculator wrote, in its place."""
-        cdef Paid paid
-        paid.payer = WRITTEN
-        paid.rated.amount_pico = <int64_t>self.written.size
-        paid.rated.net_pico = len(line)
-        paid.batch = -1
-        self.written.put(line, len(line))
-        self.paid.push_back(paid)
+        """Append a line that the plain calculator wrote, in its place (:meth:`cython_ext.lines.RatedLines.add`)."""
+        self.lines.add(line)
 
     def take_frames(self, bytes key not None, list pieces not None, Py_ssize_t at_most):
-        """Return the number of frames, and the frames, of the rated lines since the last call, ``at_most`` lines each.
-
-        A frame is one of :func:`billing.commits.outbox_frames.encode_frame`. ``pieces`` are the constant parts of a
-        ``usage.rated`` event: before its number in the commit, before the lines, and the end.
-
-        Raises:
-            ValueError: ``at_most`` is not positive.
-            OverflowError: a frame is longer than 4 GiB.
-        """
-        cdef size_t begin = 0, end, number = 0
-        if at_most < 1:
-            raise ValueError(f"{at_most} lines a record")
-        self.frames.size = 0
-        while begin < self.paid.size():
-            end = min(begin + <size_t>at_most, self.paid.size())
-            self._put_rated_frame(key, pieces, number, begin, end)
-            begin = end
-            number += 1
-        self.paid.clear()
-        self.written.size = 0
-        self.batches.clear()
-        return number, self.frames.data[: self.frames.size]
-
-    cdef int _put_rated_frame(self, bytes key, list pieces, size_t number, size_t begin, size_t end) except -1:
-        """Append one frame with the lines from ``begin`` to ``end``, which is behind the last."""
-        cdef bytes head = pieces[0], middle = pieces[1], tail = pieces[2]
-        cdef size_t first = self.frames.size, key_size = len(key), i
-        cdef EventColumns columns = None
-        cdef int32_t batch = -1
-        cdef char* p = self.frames.room(FRAME_HEAD + key_size + len(head) + 20 + len(middle))
-        p = tb_put_bytes(p + FRAME_HEAD, key, key_size)
-        p = tb_put_bytes(p, head, len(head))
-        p = tb_put_u64(p, number)
-        self.frames.wrote(tb_put_bytes(p, middle, len(middle)))
-        with nogil:
-            for i in range(begin, end):
-                if self.paid[i].batch != batch and self.paid[i].payer != WRITTEN:
-                    batch = self.paid[i].batch
-                    with gil:
-                        columns = self.batches[batch]
-                if batch >= 0:
-                    _prefetch_line(self, columns, i, batch)
-                p = self.frames.room(_most_of_line(self, columns, &self.paid[i]))
-                p = _put_line(self, p, columns, &self.paid[i])
-                p[0] = c','
-                self.frames.wrote(p + 1)
-        self.frames.size -= 1  # the last comma
-        self.frames.put(tail, len(tail))
-        put_frame_head(self.frames.data + first, key_size, self.frames.size - first - FRAME_HEAD - key_size)
-        return 0
+        """Return the rated lines since the last call in frames (:meth:`cython_ext.lines.RatedLines.take`)."""
+        return self.lines.take(key, pieces, at_most)
 
     def take_sums(self):
-        """Return [(hour_us, version, combination, (events, tokens, ..., revenue_pico))] since the last call."""
-        cdef size_t i
-        cdef Sums* sums
-        taken = []
-        for i in range(self.sums.size()):
-            sums = &self.sums[i]
-            if sums.events == 0:
-                continue
-            values = (
-                sums.events,
-                from_wide(sums.tokens),
-                from_wide(sums.standard_micro),
-                from_wide(sums.amount_pico),
-                from_wide(sums.net_pico),
-                from_wide(sums.burned_micro),
-                from_wide(sums.charged_pico),
-                from_wide(sums.absorbed_micro),
-                from_wide(sums.absorbed_pico),
-                from_wide(sums.revenue_pico),
-            )
-            taken.append((sums.hour_us, sums.version, sums.combination, values))
-        self.sums.clear()
-        self.sums_slots.assign(FIRST_SLOTS, -1)
-        return taken
-
-    def put_sums(self, int64_t hour_us, int32_t version, int32_t combination, tuple values not None):
-        """Begin the sums of a key at ten values, as :meth:`take_sums` returns them; for tests near the limits.
-
-        Raises:
-            OverflowError: a value does not fit.
-        """
-        cdef Sums* sums = _sums_of(self, hour_us, version, combination)
-        sums.events = values[0]
-        to_wide(values[1], &sums.tokens)
-        to_wide(values[2], &sums.standard_micro)
-        to_wide(values[3], &sums.amount_pico)
-        to_wide(values[4], &sums.net_pico)
-        to_wide(values[5], &sums.burned_micro)
-        to_wide(values[6], &sums.charged_pico)
-        to_wide(values[7], &sums.absorbed_micro)
-        to_wide(values[8], &sums.absorbed_pico)
-        to_wide(values[9], &sums.revenue_pico)
+        """Return the rollup sums since the last call (:meth:`cython_ext.sums.CommitSums.take`)."""
+        return self.sums.take()
 
     def take_earned(self):
-        """Return the journal sums since the last call: [(currency, plan label or None, version, amount_pico, net_pico)]."""
-        cdef size_t i
-        cdef Earned* earned
-        taken = []
-        for i in range(self.earned.size()):
-            earned = &self.earned[i]
-            plan = self.accounts._text(earned.plan) if earned.plan >= 0 else None
-            taken.append(
-                (
-                    self.accounts._text(earned.currency),
-                    plan,
-                    earned.version,
-                    from_wide(earned.amount_pico),
-                    from_wide(earned.net_pico),
-                )
-            )
-        self.earned.clear()
-        return taken
-
-    def put_earned(self, str currency not None, str plan, int32_t version, amount_pico, net_pico):
-        """Begin journal sums at these values, as :meth:`take_earned` returns them; for tests near the limits.
-
-        Raises:
-            OverflowError: a value does not fit.
-        """
-        cdef int16_t label = -1 if plan is None else self.accounts.word(plan)
-        cdef Earned* earned = _earned_of(self, self.accounts.word(currency), label, version)
-        to_wide(amount_pico, &earned.amount_pico)
-        to_wide(net_pico, &earned.net_pico)
+        """Return the journal sums since the last call (:meth:`cython_ext.sums.CommitSums.take_earned`)."""
+        return self.sums.take_earned()
 
     def take_book_times(self):
         """Return {book: greatest event time rated under it since the last call}."""

@@ -13,6 +13,10 @@
 typedef __int128 tb_i128;
 typedef unsigned __int128 tb_u128;
 
+static const int64_t tb_million = 1000000;                       // schemas.units.MILLION
+enum { tb_pico_digits = 12, tb_micro_digits = 6 };               // schemas.units.PICO_DIGITS and MICRO_DIGITS
+static const uint64_t tb_pico = 1000000000000, tb_micro = 1000000;  // 10 to the power of those
+
 static inline tb_i128 tb_join(int64_t high, uint64_t low) { return (tb_i128)(((tb_u128)(uint64_t)high << 64) | low); }
 static inline int64_t tb_high(tb_i128 value) { return (int64_t)(value >> 64); }
 static inline uint64_t tb_low(tb_i128 value) { return (uint64_t)value; }
@@ -48,16 +52,16 @@ static inline bool tb_multiply_64(int64_t a, int64_t b, int64_t* product) {
 // amount, so it fits; billing.tax.net_of_tax is the plain rule.
 static inline int64_t tb_net(int64_t amount, int64_t divisor) {
     const uint64_t d = (uint64_t)divisor, whole = (uint64_t)amount / d, rest = (uint64_t)amount % d;
-    const uint64_t scaled = rest * 1000000u;            // rest < 2e6: below 2e12
-    uint64_t quotient = whole * 1000000u + scaled / d;  // at most amount
-    const uint64_t twice = 2 * (scaled % d);            // below 4e6
+    const uint64_t scaled = rest * tb_million;            // rest < 2e6: below 2e12
+    uint64_t quotient = whole * tb_million + scaled / d;  // at most amount
+    const uint64_t twice = 2 * (scaled % d);              // below 4e6
     if (twice > d || (twice == d && (quotient & 1))) quotient++;
     return (int64_t)quotient;
 }
 
 // Revenue of a burn, half even: liability x burned / remaining, for 0 <= liability < 2^63 and 0 <= burned < 2^63 and
-// burned < remaining < 2^127. It is at most the liability, so it fits; billing.packages.liability.earned_pico is the plain
-// rule.
+// burned < remaining < 2^127. It is at most the liability, so it fits; billing.packages.liability.earned_pico is the
+// plain rule.
 static inline int64_t tb_earned(int64_t liability, int64_t burned, tb_i128 remaining) {
     const tb_u128 product = (tb_u128)(uint64_t)liability * (uint64_t)burned, d = (tb_u128)remaining;  // below 2^126
     tb_u128 quotient = product / d;
@@ -66,7 +70,7 @@ static inline int64_t tb_earned(int64_t liability, int64_t burned, tb_i128 remai
     return (int64_t)quotient;
 }
 
-// Short texts are copied in line, in blocks that overlap.
+// Copies a text; short ones in line, in blocks that overlap.
 static inline char* tb_put_bytes(char* p, const char* text, size_t size) {
     if (__builtin_constant_p(size) || size > 64) {
         memcpy(p, text, size);
@@ -85,7 +89,7 @@ static inline char* tb_put_bytes(char* p, const char* text, size_t size) {
     return p + size;
 }
 
-// Whether one of eight bytes is a control character or a backslash, or (quotes) a quotation mark.
+// True if one of eight bytes is a control character, a backslash, or (with quotes) a quotation mark.
 static inline bool tb_special_8(uint64_t x, bool quotes) {
     const uint64_t ones = 0x0101010101010101ULL, tops = 0x8080808080808080ULL;
     const uint64_t backslash = x ^ (ones * '\\'), quote = x ^ (ones * '"');
@@ -94,7 +98,7 @@ static inline bool tb_special_8(uint64_t x, bool quotes) {
     return found & tops;
 }
 
-// Copies a text of 4 to 15 bytes that has nothing special; false, and nothing is said of p, where it has.
+// Copies a text of 4 to 15 bytes without special characters; else returns false and leaves p undefined.
 static inline bool tb_put_short(char* p, const char* text, size_t size, bool quotes) {
     uint64_t head = 0, tail = 0;
     if (size >= 8) {
@@ -118,7 +122,7 @@ static const char tb_pairs[] =
     "0001020304050607080910111213141516171819202122232425262728293031323334353637383940414243444546474849"
     "5051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899";
 
-// Exactly `places` digits, with leading zeros.
+// Writes exactly `places` digits, with leading zeros.
 static inline char* tb_put_padded(char* p, uint64_t value, int places) {
     char* const end = p + places;
     char* at = end;
@@ -131,7 +135,7 @@ static inline char* tb_put_padded(char* p, uint64_t value, int places) {
     return end;
 }
 
-// The eight digits of a value below 1e8, the first one in the lowest byte, without the '0' of each.
+// Returns the eight digits of a value below 1e8, the first in the lowest byte, as numbers from 0 to 9.
 static inline uint64_t tb_eight(uint64_t value) {
     const uint64_t fours = value / 10000 | (value % 10000) << 32;
     const uint64_t tops = ((fours * 10486) >> 20) & 0x0000007f0000007fULL;
@@ -142,7 +146,7 @@ static inline uint64_t tb_eight(uint64_t value) {
 
 static const uint64_t tb_zeros = 0x3030303030303030ULL;
 
-// Writes up to seven bytes more than it says.
+// Writes a number; up to seven bytes behind its end are overwritten.
 static inline char* tb_put_u64(char* p, uint64_t value) {
     if (value >= 100000000) {
         p = tb_put_u64(p, value / 100000000);
@@ -171,12 +175,13 @@ static inline char* tb_put_i128(char* p, tb_i128 value) {
     return tb_put_u128(p, -(tb_u128)value);
 }
 
-// A fraction of 6 or 12 digits with its point and without trailing zeros; nothing where it is 0. Writes up to 16 bytes.
+// Writes a fraction of 6 or 12 digits with its point and without trailing zeros; nothing where it is 0. Up to 16 bytes
+// are overwritten.
 static inline char* tb_put_fraction(char* p, uint64_t fraction, int places) {
     if (fraction == 0) return p;
     *p++ = '.';
-    const uint64_t head = tb_eight(places == 6 ? fraction * 100 : fraction / 10000);
-    const uint64_t tail = places == 6 ? 0 : tb_eight(fraction % 10000 * 10000);
+    const uint64_t head = tb_eight(places == tb_micro_digits ? fraction * 100 : fraction / 10000);
+    const uint64_t tail = places == tb_micro_digits ? 0 : tb_eight(fraction % 10000 * 10000);
     uint64_t digits = head + tb_zeros;
     memcpy(p, &digits, 8);
     if (tail == 0) return p + 8 - __builtin_clzll(head) / 8;
@@ -185,7 +190,7 @@ static inline char* tb_put_fraction(char* p, uint64_t fraction, int places) {
     return p + 16 - __builtin_clzll(tail) / 8;
 }
 
-// schemas.units.format_pico and format_micro: unit is 10^places.
+// schemas.units.format_scaled: unit is 10^places. The magnitude of the least number fits the unsigned type.
 static inline char* tb_put_scaled_64(char* p, int64_t value, uint64_t unit, int places) {
     uint64_t magnitude = (uint64_t)value;
     if (value < 0) {
@@ -195,8 +200,12 @@ static inline char* tb_put_scaled_64(char* p, int64_t value, uint64_t unit, int 
     p = tb_put_u64(p, magnitude / unit);
     return tb_put_fraction(p, magnitude % unit, places);
 }
-static inline char* tb_put_pico_64(char* p, int64_t value) { return tb_put_scaled_64(p, value, 1000000000000ULL, 12); }
-static inline char* tb_put_micro_64(char* p, int64_t value) { return tb_put_scaled_64(p, value, 1000000ULL, 6); }
+static inline char* tb_put_pico_64(char* p, int64_t value) {
+    return tb_put_scaled_64(p, value, tb_pico, tb_pico_digits);
+}
+static inline char* tb_put_micro_64(char* p, int64_t value) {
+    return tb_put_scaled_64(p, value, tb_micro, tb_micro_digits);
+}
 
 static inline char* tb_put_scaled(char* p, tb_i128 value, uint64_t unit, int places) {
     if (value >= INT64_MIN && value <= INT64_MAX) return tb_put_scaled_64(p, (int64_t)value, unit, places);
@@ -209,10 +218,10 @@ static inline char* tb_put_scaled(char* p, tb_i128 value, uint64_t unit, int pla
     p = tb_put_u128(p, whole);
     return tb_put_fraction(p, (uint64_t)(magnitude - whole * unit), places);
 }
-static inline char* tb_put_pico(char* p, tb_i128 value) { return tb_put_scaled(p, value, 1000000000000ULL, 12); }
-static inline char* tb_put_micro(char* p, tb_i128 value) { return tb_put_scaled(p, value, 1000000ULL, 6); }
+static inline char* tb_put_pico(char* p, tb_i128 value) { return tb_put_scaled(p, value, tb_pico, tb_pico_digits); }
+static inline char* tb_put_micro(char* p, tb_i128 value) { return tb_put_scaled(p, value, tb_micro, tb_micro_digits); }
 
-// A text inside a JSON string as json.dumps(ensure_ascii=False) writes it; at most 6 bytes for each.
+// Writes a text inside a JSON string as json.dumps(ensure_ascii=False) does; at most 6 bytes for each byte.
 static inline char* tb_put_json(char* p, const char* text, size_t size) {
     static const char hex[] = "0123456789abcdef";
     size_t i = 0;
@@ -255,7 +264,7 @@ static inline char* tb_put_json(char* p, const char* text, size_t size) {
     return p;
 }
 
-// A column of PostgreSQL COPY text (billing.commits.copy_text.copy_field); at most 2 bytes for each.
+// Writes a column of PostgreSQL COPY text (billing.commits.copy_text.copy_field); at most 2 bytes for each byte.
 static inline char* tb_put_copy(char* p, const char* text, size_t size) {
     if (size >= 4 && size < 16 && tb_put_short(p, text, size, false)) return p + size;
     for (size_t i = 0; i < size; i++) {
@@ -298,15 +307,16 @@ static inline char* tb_put_time(char* p, int64_t value_us) {
     return p;
 }
 
-// The closing quote of a JSON string of ASCII without escapes or control characters that begins at p, or NULL.
+// Returns the closing quote of a JSON string that begins at p, if it is ASCII without escapes or control characters;
+// else NULL.
 static inline const char* tb_plain_end(const char* p, const char* end) {
 #if defined(__SSE2__)
     const __m128i quote = _mm_set1_epi8('"'), backslash = _mm_set1_epi8('\\'), space = _mm_set1_epi8(' ');
     while (end - p >= 16) {
         const __m128i bytes = _mm_loadu_si128((const __m128i*)p);
         // signed comparison: control characters and bytes above 0x7f are both below the space
-        const int found = _mm_movemask_epi8(_mm_or_si128(
-            _mm_cmplt_epi8(bytes, space), _mm_or_si128(_mm_cmpeq_epi8(bytes, quote), _mm_cmpeq_epi8(bytes, backslash))));
+        const __m128i special = _mm_or_si128(_mm_cmpeq_epi8(bytes, quote), _mm_cmpeq_epi8(bytes, backslash));
+        const int found = _mm_movemask_epi8(_mm_or_si128(_mm_cmplt_epi8(bytes, space), special));
         if (found) {
             p += __builtin_ctz((unsigned)found);
             return *p == '"' ? p : nullptr;
@@ -322,7 +332,8 @@ static inline const char* tb_plain_end(const char* p, const char* end) {
     return nullptr;
 }
 
-// Text that grows at its end: ask for room, write, tell where the writing ended.
+// Text that grows at its end: call room, write there, and call wrote with the end of what was written. Where memory
+// runs out the process aborts: nothing was committed, and a loop over rows needs no error path.
 struct TbBuffer {
     char* data = nullptr;
     size_t size = 0, capacity = 0;
@@ -336,7 +347,7 @@ struct TbBuffer {
         if (capacity - size < most) {
             capacity = 2 * capacity + most + 4096;
             char* wider = (char*)realloc(data, capacity);
-            if (!wider) std::abort();  // as a failed operator new inside a loop without exceptions
+            if (!wider) std::abort();
             data = wider;
         }
         return data + size;
@@ -349,7 +360,7 @@ struct TbBuffer {
     }
 };
 
-// A text to be sorted by its bytes, and what it belongs to. Most are told apart by their first sixteen bytes.
+// A text to be sorted by its bytes, and the place it belongs to. The first sixteen bytes decide most comparisons.
 struct TbNamed {
     uint64_t first = 0, second = 0;  // big-endian, so that they sort as the bytes do
     const char* text = nullptr;

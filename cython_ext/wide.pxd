@@ -1,10 +1,20 @@
-# What wide.hpp offers. Cython takes i128 for a long long: never let one become a Python object by itself (from_wide),
-# never mix it with another type in one expression (tb_widen).
+# The functions of wide.hpp. Cython takes i128 for a long long: make a Python object of one only with from_wide, and
+# widen other numbers with tb_widen before an expression mixes them with it.
+#
+# All are noexcept: they compute with numbers, or write into room that was asked for before, and allocate nothing. Where
+# a result may not fit, they return True. TbBuffer aborts the process where memory runs out.
 
 from libc.stdint cimport int64_t, uint64_t
 
 
+cdef enum:                      # bounds of what is written
+    JSON_GROWTH = 6             # bytes of JSON for a byte of a text, as tb_put_json writes it
+    COPY_GROWTH = 2             # bytes of COPY text for a byte of a text, as tb_put_copy writes it
+    MAX_NUMBER = 45         # bytes of a number of 128 bits and the tab before it
+
+
 cdef extern from "wide.hpp" nogil:
+    int64_t tb_million          # schemas.units.MILLION
     ctypedef long long i128 "tb_i128"
     i128 tb_join(int64_t high, uint64_t low) noexcept
     int64_t tb_high(i128 value) noexcept
@@ -30,12 +40,16 @@ cdef extern from "wide.hpp" nogil:
 
 
 cdef inline object from_wide(i128 value):
-    """A 128-bit integer as a Python one."""
+    """Return a 128-bit integer as a Python one."""
     return (<object>tb_high(value) << 64) | <object>tb_low(value)
 
 
 cdef inline int to_wide(object value, i128* result) except -1:
-    """A Python integer as 128 bits; OverflowError where it does not fit (numeric(38,0) does)."""
+    """Store a Python integer as 128 bits.
+
+    Raises:
+        OverflowError: it does not fit. A number of SQL's numeric(38,0) does.
+    """
     result[0] = tb_join(<int64_t>(value >> 64), <uint64_t>(value & 0xFFFFFFFFFFFFFFFF))
     return 0
 

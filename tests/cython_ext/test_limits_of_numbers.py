@@ -77,11 +77,11 @@ class Counting(CompiledCalculator):
 
     def begin_sums(self, values: Sequence[int]) -> None:
         """The rollup row of the events here, as if earlier ones had made it this large."""
-        self._usage.put_sums(AT_US - AT_US % HOUR_US, 0, 0, tuple(values))
+        self._usage.sums.put(AT_US - AT_US % HOUR_US, 0, 0, tuple(values))
 
     def begin_earned(self, plan: str | None, amount_pico: int, net_pico: int) -> None:
         """The journal sums of the plan, or of the only book version."""
-        self._usage.put_earned("CNY", plan, -1 if plan else 0, amount_pico, net_pico)
+        self._usage.sums.put_earned("CNY", plan, -1 if plan else 0, amount_pico, net_pico)
 
 
 def prepared(calculator: Any, rules: Catalog, held: Account) -> Any:
