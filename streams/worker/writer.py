@@ -46,7 +46,7 @@ class Engine(Protocol):
 
 
 class WriterStore(Protocol):
-    """The part of ``billing.store.Store`` that a writer uses; blocking, thread-safe."""
+    """The part of ``billing.store.store.Store`` that a writer uses; blocking, thread-safe."""
 
     def acquire(self, partition: int, /) -> tuple[int, PartitionState]:
         """Raise the partition's epoch and load its state; return both."""
@@ -259,9 +259,9 @@ class PartitionWriter:
         """Decide and commit the batches. This method fixes the order of effects on which crash safety rests.
 
         Nothing is visible outside this process before ``store.commit`` returns, and all of it is afterwards: balances,
-        journal, positions and outbox are one transaction, guarded by epoch and start positions. A crash before the
-        commit loses only memory; after it, the next owner finds the new positions in SQL. Output reaches Kafka only
-        through the outbox.
+        journal, positions and outbox are one transaction, guarded by epoch, commit number, start positions and
+        catalogue epoch. A crash before the commit loses only memory; after it, the next owner finds the new positions
+        in SQL. Output reaches Kafka only through the outbox.
         """
         if self._engine is None:
             raise RuntimeError("a commit without an acquired partition")
