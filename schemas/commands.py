@@ -113,7 +113,7 @@ class PurchasePackage(CommandData):
 
     TYPE: ClassVar[str] = "package.purchased.v1"
     plan: Name = Field(description="the plan's name")
-    plan_version: VersionNumber | None = Field(default=None, description="plan version; default: the one in force")
+    plan_version: VersionNumber | None = Field(default=None, description="plan version; default: the latest")
     grant_id: Name = Field(description="the grant, unique per account")
     starts_at_us: TimeUs = Field(
         default=0,
