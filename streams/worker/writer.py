@@ -1,9 +1,10 @@
 """The writer of a partition: a serial task that decides the offered batches and commits the results.
 
-The writer takes batches of all four input topics, checks that no offset is missing, applies commands before the usage
-that was produced after them, and continues only when SQL has the commit. After any failure it discards its memory and
-reloads it from SQL (docs/reference/principles.md, "Commit"). It uses neither a Kafka client nor SQL directly:
-:class:`streams.worker.intake.Log` and :class:`WriterStore` are its interfaces to them.
+The writer takes batches of all four input topics, checks that no offset is missing, and continues only when SQL has the
+commit. Every command acknowledged before the usage was produced is applied first (:mod:`streams.worker.fence`). After
+any failure the writer discards its memory and reloads it from SQL (docs/reference/principles.md, "Commit"). It uses
+neither a Kafka client nor SQL directly: :class:`streams.worker.intake.Log` and :class:`WriterStore` are its interfaces
+to them.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class WriterSettings:
     max_buffer_bytes: int = 64 << 20
     """Buffer limit per topic; one batch may exceed it."""
     commands_wait_seconds: float = 5.0
-    """Wait for commands below the fence, after which they are read again."""
+    """Wait for commands below the command fence, after which they are read again."""
     backoff_seconds: tuple[float, float] = (0.1, 5.0)
     """First and longest wait between attempts while the database is down."""
     due_seconds: float = 1.0
