@@ -171,7 +171,7 @@ def read_envelope(
         types: the accepted types, after upcasting; None accepts any.
 
     Returns:
-        The envelope, or a rejection (``invalid_json``, ``invalid_event``) with the identity fields that could be read.
+        The envelope, or a refusal (``invalid_json``, ``invalid_event``) with the identity fields that could be read.
     """
     structured = _is_structured(headers)
     raw: dict[str, Any]

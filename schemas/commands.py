@@ -113,7 +113,7 @@ class PurchasePackage(CommandData):
 
     TYPE: ClassVar[str] = "package.purchased.v1"
     plan: Name = Field(description="the plan's name")
-    plan_version: VersionNumber | None = Field(default=None, description="plan version; default: the one in force")
+    plan_version: VersionNumber | None = Field(default=None, description="plan version; default: the latest")
     grant_id: Name = Field(description="the grant, unique per account")
     starts_at_us: TimeUs = Field(
         default=0,
@@ -388,7 +388,7 @@ def parse_command(
     With ``messages`` types of :data:`MESSAGES` are accepted too; only records from a partition may be read so.
 
     Returns:
-        The command, or a rejection with ``invalid_json`` or ``invalid_event`` (also for an unknown type).
+        The command, or a refusal with ``invalid_json`` or ``invalid_event`` (also for an unknown type).
     """
     envelope = read_envelope(value, headers, types=COMMANDS | MESSAGES if messages else COMMANDS)
     if isinstance(envelope, Refusal):

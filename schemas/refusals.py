@@ -1,6 +1,7 @@
 """The refusal of a record, a command or a request by a rule. It is returned, never raised.
 
-Defects are exceptions instead; :mod:`billing.errors` lists them.
+The refusal of a usage record is called its rejection; the record is kept in suspense. Defects are exceptions instead;
+:mod:`billing.errors` lists them.
 """
 
 from collections.abc import Mapping

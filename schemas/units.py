@@ -1,8 +1,9 @@
-"""Exact numbers: scaled integers and their decimal strings, and the one rounding rule.
+"""Exact numbers: scaled integers, their decimal strings, and the two rules of rounding to the nearest.
 
 Money is integer pico (1e-12) of the currency, quota integer micro (1e-6) of a standard token, energy integer
 milliwatt-hours. On the wire an amount is a decimal string without exponent, trailing zeros or minus zero
-(docs/reference/principles.md, "Units"). This module never uses a binary floating-point number.
+(docs/reference/principles.md, "Units"). Rounding is half to even (:func:`divide_half_even`), and half away from zero
+where the result is in whole fen (:func:`divide_half_up`). This module never uses a binary floating-point number.
 """
 
 import re
@@ -71,7 +72,7 @@ def format_micro(value: int) -> str:
 
 
 def divide_half_even(numerator: int, denominator: int) -> int:
-    """Divide integers, rounding half to even: the rounding of all rules except those that round to fen.
+    """Divide integers, rounding half to even: the rule for every result that is finer than fen.
 
     Raises:
         ZeroDivisionError: the denominator is not positive.

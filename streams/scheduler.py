@@ -30,7 +30,7 @@ _FLUSH_SECONDS = 30.0
 
 
 class DueStore(Protocol):
-    """The part of ``billing.store.Store`` that the scheduler uses."""
+    """The part of ``billing.store.store.Store`` that the scheduler uses."""
 
     def first_due(self, before_us: int, /) -> list[tuple[int, str]]:
         """Return (partition, account due first) for each partition with an account due before ``before_us``."""

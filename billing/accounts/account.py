@@ -40,7 +40,10 @@ ACCOUNT_SUSPENDED = "suspended"
 
 @dataclass(slots=True)
 class Bucket:
-    """One bucket of one grant. ``remaining_micro`` of an expired bucket is the quantity that expired unused."""
+    """One bucket of one grant. ``remaining_micro`` of an expired bucket is the quantity that expired unused.
+
+    ``grant_id`` is the id of the bucket, as on the wire; the id of the grant is :attr:`grant`.
+    """
 
     grant_id: str
     """Id of the bucket: the grant and the bucket's number in it, ``GRANT/1``."""

@@ -11,7 +11,7 @@ PlanOf = Callable[[PlanKey], Plan]
 
 
 def deduction_order(bucket: Bucket, plan_of: PlanOf) -> tuple[int, int, bool, int, str]:
-    """Return the sort key: priority, earliest expiry, periodic before total, earliest start, grant id."""
+    """Return the sort key: priority, earliest expiry, periodic before total, earliest start, bucket id."""
     rule = plan_of(bucket.plan_key).buckets[bucket.bucket_no - 1]
     return (rule.priority, bucket.valid_until_us, rule.kind != "periodic", bucket.valid_from_us, bucket.grant_id)
 

@@ -1,9 +1,14 @@
 """Burn times of one hour: how many standard tokens were burned when, as text ``SUM OFFSET:MICRO OFFSET:MICRO …``.
 
-Entries are sorted by offset, in microseconds from the start of the hour. Burns are kept to the microsecond while the
-hour has at most :data:`MAX_BURNS_AN_HOUR` of them. Beyond that the burns of each second are merged into one entry, at
-the time of the last of them; :func:`merged` does the same for a coarser grain, such as a quarter of an hour. A window
-that begins within merged burns counts all of them, so later usage never gets more than the cap. Windows are
+``SUM`` is the total of the hour in micro. Each entry is an offset in microseconds from the start of the hour and the
+micro burned then; entries are sorted by offset. Example: ``30 1000000:10 2500000:20``.
+
+An hour has an entry for each microsecond with burns, and at most :data:`MAX_BURNS_AN_HOUR` entries. When there are
+more, the burns of each second become one entry, at the time of the last of them. :func:`merged` does the same for a
+longer grain, such as a quarter of an hour.
+
+The exact times within a merged entry are lost. A window that begins between its first and its last burn counts the
+whole entry, perhaps too much. So usage later than the burns never gets more than the cap. Windows are
 :mod:`billing.burning.windows`.
 """
 

@@ -143,7 +143,8 @@ def deduct(payment: EventPayment, bucket: Bucket) -> None:
 def alert_floor_micro(bucket: Bucket, alerts_micro: Sequence[int]) -> int:
     """Return the largest remainder at which the bucket's next alert is due; -1 if all alerts were fired.
 
-    ``alerts_micro`` are the plan's thresholds: used shares of the bucket's amount, in millionths.
+    ``alerts_micro`` are the plan's thresholds: used shares of the bucket's amount, in millionths. The used quantity at
+    which an alert is due is rounded up to 1e-6.
     """
     if bucket.alerts_fired >= len(alerts_micro):
         return -1

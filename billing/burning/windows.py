@@ -1,11 +1,14 @@
 """Windows: caps on the standard tokens of a plan that are burned within hours, a week or a month.
 
-The rule is in docs/reference/plans.md, "Windows". ``Account.extras.burns`` stores when standard tokens of plans with
-windows were burned: by plan name, then by hour since 1970, as text of :mod:`billing.burning.burn_times`. The windows of
-all versions of a plan count the burns of every grant of that plan name, except grants of versions without windows,
-whose burns are not recorded. An hour is dropped when it is older than the longest window plus 35 days. If a plan has
-more than :data:`MAX_BURNS` burns, the oldest hours that only late usage can reach are coarsened to quarters of an
-hour. No SQL, no clock.
+The rule is in docs/reference/plans.md, "Windows". A window counts the burns of all grants of its plan's name on the
+account, whatever their version. A version without windows is the exception: its grants are not capped, and their burns
+are not recorded, so no window counts them.
+
+``Account.extras.burns`` stores when standard tokens were burned: by plan name, then by hour since 1970, as text of
+:mod:`billing.burning.burn_times`. Two bounds keep it small. An hour is dropped when it is older than the longest window
+plus 35 days; usage that comes later still does not find its burns. If a plan has more than :data:`MAX_BURNS` burns, the
+burns of the oldest hours are merged by quarters of an hour: only of hours in which no rolling window of usage on time
+begins. Fixed windows stay exact, because they begin on a quarter. No SQL, no clock.
 """
 
 from calendar import monthrange
@@ -101,7 +104,7 @@ def _drop_old(hours: dict[str, str], now_us: int, windows: list[Window]) -> None
 
 
 def _merge_old(hours: dict[str, str], now_us: int, windows: list[Window]) -> None:
-    """Coarsen the oldest hours that only late usage can reach, if the number of burns exceeds its bound."""
+    """Merge the burns of the oldest hours by quarters of an hour, if the number of burns exceeds its bound."""
     too_many = sum(map(burns, hours.values())) - MAX_BURNS
     if too_many <= 0:
         return

@@ -45,7 +45,7 @@ RenderedRows: TypeAlias = dict[str | None, tuple[bytes, object]]
 
 
 def rows_of(account: Account | None) -> RenderedRows:
-    """Return row and terms of an account (key None) and of each bucket (key: grant id); empty if it is unknown."""
+    """Return row and terms of an account (key None) and of each bucket (key: bucket id); empty if it is unknown."""
     if account is None:
         return {}
     rows: RenderedRows = {None: (account_row(account), account_terms(account))}
@@ -78,7 +78,7 @@ class PlainCalculator:
         self._stored_buckets: set[tuple[str, str]] = set()
         self._touched: set[str] = set()
         self._dirty: dict[tuple[str, str | None], str] = {}
-        """(account, None) or (account, grant id) to ``changed``, or to ``replaced`` if the terms changed too
+        """(account, None) or (account, bucket id) to ``changed``, or to ``replaced`` if the terms changed too
         (:class:`billing.commits.commit_record.AccountChanges`)."""
         self._dedupe = Dedupe()
         self._lines: list[bytes] = []

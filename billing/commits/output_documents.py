@@ -79,7 +79,7 @@ def bucket_object(bucket: Bucket, reserved_micro: int = 0) -> dict[str, str | No
 
 
 def account_object(account: Account, reserved_micro: Mapping[str, int] = NOTHING_RESERVED) -> dict[str, Any]:
-    """Return the account object of ``simulate``. Buckets are sorted by grant id; ``reserved_micro`` is by grant id."""
+    """Return the account object of ``simulate``. Buckets are sorted by id; ``reserved_micro`` is by bucket id."""
     return {
         "currency": account.currency,
         "wallet": format_pico(account.wallet_pico),

@@ -12,7 +12,7 @@ from schemas.refusals import Refusal
 
 
 class Loader(Protocol):
-    """Source of stored data that a partition's memory lacks: ``billing.store.Store``, or memory in ``simulate``."""
+    """Source of data that a partition's memory lacks: ``billing.store.store.Store``, or memory in ``simulate``."""
 
     def load_accounts(self, ids: Sequence[str]) -> list[Account]:
         """Return the accounts among ``ids`` that exist."""

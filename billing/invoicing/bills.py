@@ -1,9 +1,10 @@
 """Bills of postpaid accounts: issue on the bill day, collection, chargeback, arrears.
 
 Bills are collected elsewhere, for example with the phone bill. On the bill day at 00:00 (:data:`BILL_ZONE`), by log
-time, the debt of the wallet in whole fen moves from the wallet to a bill: an amount receivable that is due some days
-later. The collector's confirmation pays a bill; a chargeback reopens it. While a bill is past due, the account is
-suspended: it may not buy or reserve, but its usage is still billed. No usage, no SQL, no clock.
+time, the debt of the wallet moves to a bill, rounded down to fen; the rest stays in the wallet for the next bill. The
+bill is an amount receivable that is due some days later. The collector's confirmation pays a bill; a chargeback reopens
+it. While a bill is past due, the account is suspended: it may not buy or reserve, but its usage is still billed. No
+usage, no SQL, no clock.
 """
 
 from datetime import UTC, datetime, timedelta

@@ -30,7 +30,7 @@ def fee_of(plan: Plan, part: int = 1, whole: int = 1) -> Fee:
 
 
 def share_of(gross_pico: int, tax_rate_micro: int, part: int, whole: int) -> Fee:
-    """Return ``part`` of ``whole`` of a tax-inclusive amount, rounded half up to fen; the whole is not rounded."""
+    """Return ``part`` of ``whole`` of a tax-inclusive amount, to fen, half away from zero; the whole is not rounded."""
     if part != whole:
         gross_pico = part_to_fen(gross_pico, part, whole)
     return Fee(gross_pico, split_fee(gross_pico, tax_rate_micro)[0])

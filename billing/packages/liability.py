@@ -17,7 +17,7 @@ def earned_pico(liability_pico: int, burned_micro: int, remaining_micro: int) ->
 def share_liability(net_pico: int, plan: Plan) -> list[int]:
     """Split a net fee between the buckets of a plan by fee share, to fen; the last bucket takes the rest.
 
-    The cumulative sum is rounded (half up) after each bucket, so that no bucket's part can be negative.
+    The cumulative sum is rounded (half away from zero) after each bucket, so that no bucket's part can be negative.
     """
     parts: list[int] = []
     share_micro = 0

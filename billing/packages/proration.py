@@ -19,11 +19,21 @@ def change_now(
 
     Return False and change nothing if the wallet cannot pay the difference.
 
-    Let t be the remaining time and T the duration of the cycle. The new plan costs fee x t / T, rounded half up to fen,
-    and grants amount x t / T, rounded half even to 1e-6. The amount paid for the cycle since time p (its start, or the
-    last change) is credited x t / (time from p to the end of the cycle), rounded half up to fen. The net part of the
-    credit is at most the liability that the buckets have not earned, rounded down to fen: used quota is not credited.
-    The part of the fee that gift money paid is credited as gift money, in proportion.
+    Let T be the duration of the cycle and t the time left.
+
+    The new plan costs fee x t / T, rounded to fen, and grants amount x t / T, rounded half even to 1e-6.
+
+    The credit by time is paid x t / since. ``paid`` is what the last payment for this cycle was: the fee of the cycle,
+    or the fee of the last change. ``since`` is the time from that payment's start to the end of the cycle. The credit
+    is rounded to fen. Its net part is at most the liability of the replaced buckets, rounded down to fen, because used
+    quota is not paid back; its tax is then reduced in proportion, down to fen. The part of the fee that gift money paid
+    is credited as gift money, in proportion.
+
+    Fen are rounded half away from zero, except where they are rounded down.
+
+    Example: 9.90 (9.34 net) was paid for December, and 16 of 31 days are left. The credit by time is 5.11 (4.82 net).
+    If 8.1 of 10 million tokens were used, 1.7746 of the liability is left, so the credit is 1.87 (1.77 net). A new plan
+    of 29.90 for 40 million tokens costs 15.43 and grants 20,645,161.290323 tokens.
     """
     old = plan_of_subscription(subscription, plan_of)
     cycle = span_of(subscription, plan_of)

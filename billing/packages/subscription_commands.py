@@ -74,7 +74,11 @@ def cancel_subscription(data: CancelSubscription, account: Account, context: Com
 
 
 def change_subscription(data: ChangeSubscription, account: Account, context: CommandContext) -> Account | Refusal:
-    """Apply ``subscription.changed.v1``: change the plan now, with proration, or at the end of the cycle."""
+    """Apply ``subscription.changed.v1``: change the plan now, with proration, or at the end of the cycle.
+
+    A change now on a cycle that is not granted (unpaid) is not prorated: the plan is switched, and the whole fee is
+    tried at once. If the wallet cannot pay it, the command is accepted, and the cycle stays unpaid.
+    """
     subscription = _running(data.subscription_id, account)
     if isinstance(subscription, Refusal):
         return subscription

@@ -1,7 +1,7 @@
 """Pricing of usage events by the rows of a price book.
 
-:mod:`.match` finds the row, :mod:`.rate` computes the amount with the adjustments of :mod:`.adjust`, and
-:mod:`.explain` gives the reasons.
+:mod:`billing.pricing.match` finds the row, :mod:`billing.pricing.rate` computes the amount with the adjustments of
+:mod:`billing.pricing.adjust`, and :mod:`billing.pricing.explain` gives the reasons.
 """
 
 from billing.pricing.adjust import PricingMoment

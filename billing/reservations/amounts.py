@@ -26,7 +26,7 @@ from schemas.usage import UsageEvent
 
 @dataclass(frozen=True, slots=True)
 class HeldAmounts:
-    """Amounts held of one account: micro of each bucket's unit by grant id, and pico of the wallet."""
+    """Amounts held of one account: micro of each bucket's unit by bucket id, and pico of the wallet."""
 
     buckets_micro: Mapping[str, int] = field(default_factory=dict)
     wallet_pico: int = 0

@@ -18,7 +18,7 @@ def covering_bucket(
 ) -> Bucket | None:
     """Return the bucket that pays all of an event's ``standard_micro``, or None if only burning can decide.
 
-    ``held_micro`` (by grant id) is not available. The account need not be rolled forward.
+    ``held_micro`` (by bucket id) is not available. The account need not be rolled forward.
     """
     if event.time_us >= account.next_due_us:
         return None

@@ -32,7 +32,7 @@ FROM jsonb_array_elements_text(%s::jsonb) AS wanted (account) JOIN bucket USING 
 def load_accounts(database: Database, ids: Iterable[str]) -> list[Account]:
     """Return the accounts that exist among ``ids``, sorted by id.
 
-    Buckets are sorted by grant id; the caller puts them in deduction order.
+    Buckets are sorted by bucket id; the caller puts them in deduction order.
     """
     wanted = json.dumps(sorted(set(ids)))
     with database.transaction() as connection:

@@ -49,7 +49,7 @@ class CommitListener(Protocol):
 
 
 class OutboxStore(Protocol):
-    """The part of ``billing.store.Store`` that the relay uses; blocking, thread-safe."""
+    """The part of ``billing.store.store.Store`` that the relay uses; blocking, thread-safe."""
 
     def outbox_read(self, partition: int, after_commit_no: int, max_bytes: int, /) -> list[tuple[int, OutboxRow]]:
         """Return (commit number, row) of the whole commits after ``after_commit_no``, in publishing order."""
@@ -111,7 +111,7 @@ class PartitionRelay:
         """Publish until stopped; retry while the broker or the database is down.
 
         Raises:
-            Superseded: another relay fenced this one.
+            RelayFenced: another relay fenced this one.
         """
         wait_seconds, longest = self._settings.backoff_seconds
         while not self._stop.is_set():

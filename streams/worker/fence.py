@@ -1,8 +1,11 @@
-"""Command fence: usage is decided only after every command that was acknowledged before the usage was fetched.
+"""Command fence: every command acknowledged before the usage was produced is applied first.
 
-The fence is read from the log: the ends of the command topics, asked for after the usage arrived. Usage below the cut
-waits until the commands below those ends are part of the same commit or of an earlier one. This is another fence than
-the epoch in SQL that stops a second writer (:class:`billing.errors.Fenced`).
+The log's end, read after the usage was fetched, proves it. For the usage in the buffer the fence notes two kinds of
+offsets, together called a cut: where the buffered usage ends, and where the command topics ended when they were asked
+after the usage had arrived. A command acknowledged before the usage was produced lies below those ends. So the usage
+waits until the commands below the ends are part of the same commit or of an earlier one.
+
+This is another fence than the epoch fence in SQL, which stops a second writer (:class:`billing.errors.Fenced`).
 """
 
 from __future__ import annotations
@@ -27,14 +30,14 @@ _BROKER_RETRY_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class _Cut:
-    """Usage below ``usage`` waits for commands below ``commands``; both map a topic to an offset."""
+    """The buffered usage, below ``usage``, waits for the commands below ``commands``; both map a topic to its end."""
 
     usage: dict[str, int]
     commands: dict[str, int]
 
 
 class CommandFence:
-    """Chooses the input of a partition's next commit."""
+    """Command fence of one partition: chooses the input of its next commit."""
 
     def __init__(
         self,
@@ -73,8 +76,8 @@ class CommandFence:
         return commands
 
     async def _read(self, limit: int) -> _Cut:
-        # The cut is taken before the command ends are read: a command acknowledged before one of these usage events was
-        # produced is then below the ends.
+        # The command ends are read after the usage was fetched: a command acknowledged before one of these usage events
+        # was produced is then below the ends.
         cut = {
             topic: min(intake.tail, intake.next + limit)
             for topic in USAGE_TOPICS

@@ -1,9 +1,10 @@
 """The writer of a partition: a serial task that decides the offered batches and commits the results.
 
-The writer takes batches of all four input topics, checks that no offset is missing, applies commands before the usage
-that was produced after them, and continues only when SQL has the commit. After any failure it discards its memory and
-reloads it from SQL (docs/reference/principles.md, "Commit"). It uses neither a Kafka client nor SQL directly:
-:class:`streams.worker.intake.Log` and :class:`WriterStore` are its interfaces to them.
+The writer takes batches of all four input topics, checks that no offset is missing, and continues only when SQL has the
+commit. Every command acknowledged before the usage was produced is applied first (:mod:`streams.worker.fence`). After
+any failure the writer discards its memory and reloads it from SQL (docs/reference/principles.md, "Commit"). It uses
+neither a Kafka client nor SQL directly: :class:`streams.worker.intake.Log` and :class:`WriterStore` are its interfaces
+to them.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Engine(Protocol):
 
 
 class WriterStore(Protocol):
-    """The part of ``billing.store.Store`` that a writer uses; blocking, thread-safe."""
+    """The part of ``billing.store.store.Store`` that a writer uses; blocking, thread-safe."""
 
     def acquire(self, partition: int, /) -> tuple[int, PartitionState]:
         """Raise the partition's epoch and load its state; return both."""
@@ -80,7 +81,7 @@ class WriterSettings:
     max_buffer_bytes: int = 64 << 20
     """Buffer limit per topic; one batch may exceed it."""
     commands_wait_seconds: float = 5.0
-    """Wait for commands below the fence, after which they are read again."""
+    """Wait for commands below the command fence, after which they are read again."""
     backoff_seconds: tuple[float, float] = (0.1, 5.0)
     """First and longest wait between attempts while the database is down."""
     due_seconds: float = 1.0
@@ -259,9 +260,9 @@ class PartitionWriter:
         """Decide and commit the batches. This method fixes the order of effects on which crash safety rests.
 
         Nothing is visible outside this process before ``store.commit`` returns, and all of it is afterwards: balances,
-        journal, positions and outbox are one transaction, guarded by epoch and start positions. A crash before the
-        commit loses only memory; after it, the next owner finds the new positions in SQL. Output reaches Kafka only
-        through the outbox.
+        journal, positions and outbox are one transaction, guarded by epoch, commit number, start positions and
+        catalogue epoch. A crash before the commit loses only memory; after it, the next owner finds the new positions
+        in SQL. Output reaches Kafka only through the outbox.
         """
         if self._engine is None:
             raise RuntimeError("a commit without an acquired partition")

@@ -28,7 +28,7 @@ a time) while another waits for SQL to load accounts. A higher number makes each
 
 
 class PositionStore(WriterStore, Protocol):
-    """The part of ``billing.store.Store`` that a worker uses: the methods of its writers and its own."""
+    """The part of ``billing.store.store.Store`` that a worker uses: the methods of its writers and its own."""
 
     def positions(self, partitions: list[int], /) -> Mapping[InputPartition, int]:
         """Return the next offset of each (topic, partition); does not raise the epoch."""
@@ -86,7 +86,7 @@ class PartitionWriters:
         """Start a writer for each partition of one generation; each writer acquires and positions its partition.
 
         Raises:
-            PartitionSplit: a partition was assigned without all of its input topics.
+            InputTopicsSplit: a partition was assigned without all of its input topics.
         """
         await self.revoke()
         topics: dict[int, set[str]] = defaultdict(set)

@@ -1,6 +1,7 @@
 """Docstrings and comments cite pages and headings that exist: ``(docs/reference/plans.md, "Windows")``.
 
-A heading may be cited without the Chinese words that follow it in parentheses.
+A heading may be cited without the Chinese words that follow it in parentheses. Docstrings and pages name modules,
+classes, functions and exceptions of the product that exist.
 """
 
 import re
@@ -8,7 +9,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from markdown_pages import ROOT, headings
+from markdown_pages import ROOT, headings, pages
+from python_names import PRODUCT, missing_exceptions, missing_roles, missing_spans
 
 CITED = re.compile(r"(?<![\w./-])(?P<page>docs/[\w./-]+\.md)(?:,(?P<gap>[\s#/*]+)\"(?P<heading>[^\"]{1,120})\")?")
 SOURCES = ("*.py", "*.pyx", "*.pxd", "*.pyi", "*.hpp", "*.toml", "*.yaml", "*.yml", "Makefile", "docker/Dockerfile")
@@ -73,3 +75,63 @@ def test_a_wrong_citation_is_rejected(canary: str) -> None:
 )
 def test_a_right_citation_passes(fine: str) -> None:
     assert wrong_citations(fine) == []
+
+
+def test_names_in_docstrings_and_pages_exist() -> None:
+    texts = {path.relative_to(ROOT): path.read_text(encoding="utf-8") for path in (*sources(), *pages())}
+    python = {path: text for path, text in texts.items() if path.suffix in (".py", ".pyi")}
+    modules = {path: ".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in python}
+    ours = "\n".join(text for path, text in python.items() if path.parts[0] in PRODUCT)
+    classes = set(re.findall(r"^ *class (\w+)", ours, re.MULTILINE))
+    found = [
+        f"{path}: {name}"
+        for path, text in texts.items()
+        for name in (
+            *missing_spans(text, ours),
+            *(missing_roles(text, modules[path]) if path in python else ()),
+            *(missing_exceptions(text, classes) if path in python else ()),
+        )
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "canary",
+    [
+        ":mod:`billing.nowhere`",
+        ":class:`billing.errors.Nothing`",
+        ":meth:`Burned.nothing`",
+        ":attr:`billing.accounts.account.Account.nothing`",
+        ":func:`nothing`",
+        ":data:`~billing.tax.NOTHING`",
+    ],
+)
+def test_a_role_that_points_at_nothing_is_rejected(canary: str) -> None:
+    assert missing_roles(f'"""See {canary}."""', "billing.burning.deduct")
+
+
+@pytest.mark.parametrize(
+    "fine",
+    [
+        ":mod:`billing.tax`",
+        ":class:`Burned`",
+        ":attr:`Burned.charged_pico`",
+        ":attr:`~streams.worker.intake.Intake.tail`",
+        ":class:`billing.engine.commit_draft.CommitDraft`",
+        ":class:`cython_ext.records.PackedRecords`",
+        ":class:`decimal.Decimal`",
+        ":class:`ValueError`",
+    ],
+)
+def test_a_role_that_points_at_something_passes(fine: str) -> None:
+    assert missing_roles(f'"""See {fine}."""', "billing.burning.deduct") == []
+
+
+def test_a_name_in_backticks_that_does_not_exist_is_found() -> None:
+    text = "`billing.store.Store`, ``streams.errors``, `billing.store.store.Store`, `tokenbill.feed`, `usage.events`"
+    assert missing_spans(text, 'getLogger("tokenbill.feed")') == ["billing.store.Store", "streams.errors"]
+
+
+def test_an_exception_that_does_not_exist_is_found() -> None:
+    source = '"""One.\n\nRaises:\n    Nothing: a.\n    Fenced, ValueError: b.\n    KafkaException: c.\n"""\n'
+    assert missing_exceptions(f"{source}from kafka import KafkaException\n", {"Fenced"}) == ["Nothing"]

@@ -9,7 +9,7 @@ from billing.store.api.pool import ApiDatabase
 
 
 async def read_account(database: ApiDatabase, account: str) -> Account | None:
-    """Return an account with its buckets, sorted by grant id, as of the last commit; None if it was never opened."""
+    """Return an account with its buckets, sorted by bucket id, as of the last commit; None if it was never opened."""
     wanted = json.dumps([account])
     async with database.snapshot() as connection, connection.pipeline():
         found = await connection.execute(ACCOUNTS, (wanted,))
@@ -25,7 +25,7 @@ _RESERVED: LiteralString = (
 
 
 async def read_reserved(database: ApiDatabase, account: str) -> dict[str, int]:
-    """Return the quota that open holds reserve of an account at this moment, in micro by grant id."""
+    """Return the quota that open holds reserve of an account at this moment, in micro by bucket id."""
     async with database.connection() as connection:
         found = await connection.execute(_RESERVED, (account,))
         return {grant_id: int(micro) for grant_id, micro in await found.fetchall()}

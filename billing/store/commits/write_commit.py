@@ -1,8 +1,8 @@
 """The transaction that writes one commit of one partition (docs/reference/principles.md, "Commit").
 
 :func:`write_commit` owns the order of the effects. It adds only the digests to the record. PostgreSQL accepts no COPY
-inside a pipeline, so a commit has three parts: a pipeline that claims the partition, the COPY statements, and a
-pipeline of the other statements.
+inside a pipeline, so a commit has three parts: a pipeline that checks that the writer still owns the partition, the
+COPY statements, and a pipeline of the other statements.
 """
 
 from dataclasses import asdict
@@ -106,10 +106,10 @@ def _check_updated(what: str, staged: bytes, updated: int) -> None:
 
 
 def _claim(connection: Connection, epoch: int, record: CommitRecord) -> bytes:
-    """Compare and set epoch, commit number and positions, lock the catalogue, and compare its epoch.
+    """Check that the writer still owns the partition and that the catalogue has not moved.
 
-    Takes one round trip, and a second one when the session has no staging tables. Returns the digest of the preceding
-    commit.
+    Compares and sets epoch, commit number and positions, locks the catalogue, and compares its epoch. Takes one round
+    trip, and a second one when the session has no staging tables. Returns the digest of the preceding commit.
     """
     moves = record.positions
     with connection.pipeline():

@@ -1,8 +1,8 @@
 """Pipelined connection to PostgreSQL on libpq: prepared statements, sent together and answered together.
 
 It serves the holds of the API, where a cursor for each statement cost more than the statement
-(docs/decisions/holds.md). Values are sent and returned as text. A caller holds :attr:`Wire.turn` for its whole
-transaction. Contains no queries.
+(docs/decisions/holds.md). Values are sent and returned as text. A caller holds :attr:`WireConnection.turn` for
+its whole transaction. Contains no queries.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ def _connected(database_url: str) -> Iterator[sqlalchemy.Connection]:
 
 
 def balances(database_url: str, only_account: str | None = None) -> Iterator[ReportRow]:
-    """Yield one row per bucket, or one row with null bucket fields for an account without; by account and grant id."""
+    """Yield one row per bucket, or one row with null bucket fields for an account without; by account and bucket id."""
     reserved = _reserved()
     statement = (
         select(

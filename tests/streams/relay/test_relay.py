@@ -26,7 +26,7 @@ class Killed(BaseException):
 
 
 class Outbox:
-    """Outbox in memory with the contract of ``billing.store.Store``."""
+    """Outbox in memory with the contract of ``billing.store.store.Store``."""
 
     def __init__(self) -> None:
         self.rows: dict[int, list[tuple[int, OutboxRow]]] = {}

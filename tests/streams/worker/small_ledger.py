@@ -1,7 +1,8 @@
 """Worker with a minimal store for tests of the input path: SQLite replaces PostgreSQL, and offsets replace money.
 
-The store has the contract of ``billing.store.Store``: epoch and positions are compared and set in the transaction that
-writes the results. Every committed offset is a row with a primary key, so that a lost or repeated record is detected.
+The store has the contract of ``billing.store.store.Store``: epoch and positions are compared and set in the
+transaction that writes the results. Every committed offset is a row with a primary key, so that a lost or repeated
+record is detected.
 Run as a program, the module is one worker process.
 """
 

@@ -73,7 +73,7 @@ def command_body(ordered: OrderState) -> dict[str, Any]:
 
 
 def wait_seconds(prefer: str | None) -> int:
-    """Return the seconds that the caller will wait (``Prefer: wait=N``, RFC 7240), at most LONGEST_WAIT_SECONDS."""
+    """Return the seconds that the caller will wait (``Prefer: wait=N``, RFC 7240), at most MAX_WAIT_SECONDS."""
     found = _WAIT.search(prefer or "")
     return min(int(found[1]), MAX_WAIT_SECONDS) if found else ORDER_WAIT_SECONDS
 

@@ -276,7 +276,7 @@ def test_lost_connections_are_one_error_and_the_next_call_connects_again(
 ) -> None:
     books = Books()
     epoch, _ = store.acquire(0)
-    # The session is terminated between claim and COPY, while a commit with a huge row is in progress.
+    # The session is terminated between the check of ownership and COPY, while a commit with a huge row is in progress.
     record = books.opening(["a1"])
     database.run(
         "CREATE FUNCTION tokenbill.fall() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS"
