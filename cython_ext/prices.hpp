@@ -1,5 +1,6 @@
 // The prices of combinations by price book version, found by numbers; the exact price of an event; and its rated line
-// as JSON. cython_ext.prices fills the tables with prices and pieces of JSON that the plain rules made. pragma once
+// as JSON. cython_ext.prices fills the tables with prices and pieces of JSON that the plain rules made.
+#pragma once
 
 #include <cstdint>
 #include <unordered_map>

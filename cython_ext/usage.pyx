@@ -56,7 +56,8 @@ cdef enum:
 
 # ---- Deciding one event: checks ------------------------------------------------------------------------------------
 #
-# Each step returns DONE where the event may go on, else what it needs. None of them changes a balance or a sum.
+# Each step returns DONE where the event may go on, else what it needs. None of them changes a balance or a sum; a new
+# sum begins at 0.
 
 
 cdef inline int _recognise(Usage usage, EventColumns columns, Py_ssize_t row, const Limits* limits) except -1 nogil:
