@@ -5,7 +5,9 @@ the rows, and the sets of columns that usage and commands change. Checked agains
 and the compiled core's rows (tests/billing/commits/test_columns.py, tests/billing/store/test_schema.py).
 """
 
+from collections.abc import Callable, Iterable
 from enum import Enum
+from operator import attrgetter
 from typing import NamedTuple
 
 from billing.accounts.account import NO_END_US, Account, Bucket
@@ -73,7 +75,6 @@ BUCKET_COLUMNS = (
     Column("status", Form.TEXT, ChangedBy.USAGE),
     Column("carried_cycles", Form.INTEGER, ChangedBy.TERMS),
 )
-_BUCKET_ATTRIBUTES = BUCKET_COLUMNS[1:]
 
 
 def column_names(columns: tuple[Column, ...], *changed_by: ChangedBy) -> tuple[str, ...]:
@@ -81,28 +82,51 @@ def column_names(columns: tuple[Column, ...], *changed_by: ChangedBy) -> tuple[s
     return tuple(column.name for column in columns if not changed_by or column.changed_by in changed_by)
 
 
-def account_values(account: Account) -> tuple[str | int | None, ...]:
+def account_values(account: Account) -> list[str | int | None]:
     """Return the values of an account's row."""
-    return tuple(_value(account, column) for column in ACCOUNT_COLUMNS)
+    return _ACCOUNT(account)
 
 
-def bucket_values(account: str, bucket: Bucket) -> tuple[str | int | None, ...]:
+def bucket_values(account: str, bucket: Bucket) -> list[str | int | None]:
     """Return the values of a bucket's row."""
-    return (account, *(_value(bucket, column) for column in _BUCKET_ATTRIBUTES))
+    return [account, *_BUCKET(bucket)]
 
 
-def account_terms(account: Account) -> tuple[str | int | None, ...]:
+def account_terms(account: Account) -> list[str | int | None]:
     """Return the values that usage does not change: the row is replaced where they differ."""
-    return tuple(_value(account, column) for column in ACCOUNT_COLUMNS if column.changed_by is ChangedBy.TERMS)
+    return _ACCOUNT_TERMS(account)
 
 
-def bucket_terms(bucket: Bucket) -> tuple[str | int | None, ...]:
+def bucket_terms(bucket: Bucket) -> list[str | int | None]:
     """Return the values that usage does not change: the row is replaced where they differ."""
-    return tuple(_value(bucket, column) for column in _BUCKET_ATTRIBUTES if column.changed_by is ChangedBy.TERMS)
+    return _BUCKET_TERMS(bucket)
 
 
-def _value(of: Account | Bucket, column: Column) -> str | int | None:
-    value = getattr(of, column.name)
-    if column.form is Form.END:
-        return None if value >= NO_END_US else int(value)
-    return extras_json(value) if column.form is Form.EXTRAS else value
+def _getter(columns: Iterable[Column]) -> Callable[[Account | Bucket], list[str | int | None]]:
+    """Return a function from an account or bucket to the values of these columns.
+
+    It runs for every row of a commit of the plain calculator, so the columns that need a conversion are found once.
+    """
+    listed = tuple(columns)
+    attributes = attrgetter(*(column.name for column in listed))
+    ends = [place for place, column in enumerate(listed) if column.form is Form.END]
+    extras = [place for place, column in enumerate(listed) if column.form is Form.EXTRAS]
+
+    def values(of: Account | Bucket) -> list[str | int | None]:
+        found = list(attributes(of))
+        for place in ends:
+            if found[place] >= NO_END_US:
+                found[place] = None
+        for place in extras:
+            found[place] = extras_json(found[place])
+        return found
+
+    return values
+
+
+def _of_terms(columns: Iterable[Column]) -> Iterable[Column]:
+    return (column for column in columns if column.changed_by is ChangedBy.TERMS)
+
+
+_ACCOUNT, _ACCOUNT_TERMS = _getter(ACCOUNT_COLUMNS), _getter(_of_terms(ACCOUNT_COLUMNS))
+_BUCKET, _BUCKET_TERMS = _getter(BUCKET_COLUMNS[1:]), _getter(_of_terms(BUCKET_COLUMNS))
