@@ -22,8 +22,8 @@ static inline int64_t tb_high(tb_i128 value) { return (int64_t)(value >> 64); }
 static inline uint64_t tb_low(tb_i128 value) { return (uint64_t)value; }
 static inline tb_i128 tb_widen(int64_t value) { return value; }
 
-// True if the exact sum, or difference, fits 128 bits. Check first and add in place afterwards: a 128-bit number that is
-// kept in between is written in halves and read whole, and the processor waits for that.
+// True if the exact sum, or difference, fits 128 bits. Check first and add in place afterwards: a 128-bit number that
+// is kept in between is written in halves and read whole, and the processor waits for that.
 static inline bool tb_sum_fits(tb_i128 a, int64_t b) {
     tb_i128 exact;
     return !__builtin_add_overflow(a, (tb_i128)b, &exact);
@@ -69,8 +69,8 @@ static inline int64_t tb_earned(int64_t liability, int64_t burned, tb_i128 remai
     return (int64_t)quotient;
 }
 
-// Loads memory ahead. Any address is allowed. The empty volatile statement keeps the call: GCC takes a function that only
-// prefetches for one without effect, and drops it.
+// Loads memory ahead. Any address is allowed. The empty volatile statement keeps the call: GCC takes a function that
+// only prefetches for one without effect, and drops it.
 static inline void tb_prefetch(const void* at) {
     __builtin_prefetch(at);
     __asm__ volatile("");
