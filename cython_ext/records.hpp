@@ -5,6 +5,8 @@
 
 #include <Python.h>
 
+#include "wide.hpp"
+
 struct TbAsked {  // where the attributes lie among an instance's inline values; -1: not known
     PyTypeObject* type = nullptr;
     int places[3] = {-1, -1, -1};
@@ -56,14 +58,14 @@ static inline PyObject** tb_known_values(const TbAsked* asked, PyObject* record)
 // Loads records ahead: the object, then its values, then the attributes, each before the next is needed.
 static inline void tb_ask_records(const TbAsked* asked, PyObject** records, Py_ssize_t at, Py_ssize_t number) {
     if (at + 24 < number) {
-        __builtin_prefetch((char*)records[at + 24] - 32);
-        __builtin_prefetch((char*)records[at + 24] + 8);
+        tb_prefetch((char*)records[at + 24] - 32);
+        tb_prefetch((char*)records[at + 24] + 8);
     }
     if (at + 16 < number) {
         PyObject** const values = tb_inline_values(records[at + 16]);
         if (values) {
-            __builtin_prefetch((char*)values - 8);
-            __builtin_prefetch((char*)values + 64);
+            tb_prefetch((char*)values - 8);
+            tb_prefetch((char*)values + 64);
         }
     }
     if (at + 8 < number && asked->type == Py_TYPE(records[at + 8])) {
@@ -71,7 +73,7 @@ static inline void tb_ask_records(const TbAsked* asked, PyObject** records, Py_s
         if (!values) return;
         const int used = tb_inline_number(values);
         for (int k = 0; k < 2; k++)  // most records share one empty tuple as headers
-            if (asked->places[k] >= 0 && asked->places[k] < used) __builtin_prefetch(values[asked->places[k]]);
+            if (asked->places[k] >= 0 && asked->places[k] < used) tb_prefetch(values[asked->places[k]]);
     }
 }
 

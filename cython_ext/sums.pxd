@@ -5,6 +5,10 @@ from cython_ext.accounts cimport AccountStore
 from cython_ext.wide cimport i128
 
 
+cdef enum:
+    MAX_EVENTS = 0x7FFFFFFFFFFFFFFF    # of one rollup row
+
+
 # The sums of a rollup row of one hour, price book version and combination, in the order of
 # billing.commits.commit_record.RollupRow; tests/cython_ext/test_row_layout.py compares.
 cdef struct Sums:

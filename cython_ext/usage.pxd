@@ -7,7 +7,6 @@ from cython_ext.dedupe cimport Memory
 from cython_ext.lines cimport Paid, RatedLines
 from cython_ext.prices cimport PriceTables, TbPrices
 from cython_ext.sums cimport CommitSums, Earned, Sums
-from cython_ext.wide cimport i128
 
 
 cdef struct Limits:             # which event times are accepted against the log's time
@@ -18,24 +17,14 @@ cdef struct Limits:             # which event times are accepted against the log
 
 cdef struct Decision:           # one event while it is decided; nothing of it is stored before every check has passed
     Account* account
-    Bucket* bucket              # that pays, or NULL
-    Sums* sums_at
-    Earned* earned_at           # NULL where nothing is earned
+    Bucket* bucket              # that pays the whole event, or NULL
+    Sums* sums                  # of the rollup row to add to
+    Earned* earned              # journal sums to add to, or NULL
     int64_t time_us             # of the event
     int64_t now_us              # at which it is decided
     int32_t version             # of the price book
     int32_t combination
-    int64_t burned_micro        # standard tokens taken from the bucket
-    int64_t charged_pico        # taken from the wallet, tax included
-    int64_t absorbed_micro
-    int64_t absorbed_pico
     int64_t revenue_pico        # without tax
-    i128 remaining_micro        # of the bucket afterwards
-    i128 wallet_pico            # of the account afterwards, as the next two
-    i128 total_absorbed_micro
-    i128 total_absorbed_pico
-    Sums sums                   # afterwards, as the next one
-    Earned earned
     Paid paid
 
 

@@ -30,17 +30,16 @@ from cython_ext.prices cimport (
     TbRated,
     TbVersion,
 )
-from cython_ext.sums cimport CommitSums, Sums
+from cython_ext.sums cimport MAX_EVENTS, CommitSums, Earned, Sums
 from cython_ext.wide cimport (
     i128,
-    tb_add,
-    tb_add_64,
+    tb_difference_fits,
     tb_earned,
     tb_high,
     tb_low,
     tb_multiply_64,
     tb_prefetch,
-    tb_subtract,
+    tb_sum_fits,
     tb_widen,
 )
 
@@ -167,119 +166,159 @@ cdef inline int _choose_payer(Usage usage, Decision* decision) noexcept nogil:
         if bucket.status == usage.accounts._active or bucket.status == usage.accounts._pending:
             decision.bucket = bucket
             decision.paid.payer = BY_BUCKET
-            return DONE  # it pays all, or _plan_burn asks for the plain calculator
+            return DONE  # it pays all, or _plan_burn leaves the event to the plain calculator
     if matched != NULL and matched.plain_overage:
         return NEEDS_PLAIN
     decision.paid.payer = BY_WALLET if matched == NULL or matched.pays_as_you_go else BY_NOBODY
     return DONE
 
 
-cdef inline int _plan_burn(Usage usage, Decision* decision) except -1 nogil:
-    """Compute what the bucket keeps and what the burn earns: liability x burned / remaining, half even to pico
-    (docs/reference/plans.md, "Revenue").
+cdef inline int _find_sums(Usage usage, Decision* decision) except -1 nogil:
+    """Find the sums that the event adds to: its rollup row (the hour of its own time, version, combination), and the
+    journal sums of the bucket's plan or the price book version. Absorbed usage earns nothing."""
+    cdef int64_t hour_us = decision.time_us - decision.time_us % HOUR_US
+    cdef Account* account = decision.account
+    decision.sums = usage.sums.of(hour_us, decision.version, decision.combination)
+    decision.earned = NULL
+    if decision.paid.payer == BY_BUCKET:
+        decision.earned = usage.sums.earned_of(
+            account.currency, usage.accounts.rules[decision.bucket.rule].label, -1
+        )
+    elif decision.paid.payer == BY_WALLET:
+        decision.earned = usage.sums.earned_of(account.currency, -1, decision.version)
+    return 0
 
-    The plain calculator empties a bucket, fires its alerts, and computes with a liability beyond 63 bits.
+
+cdef inline bint _plan_burn(Decision* decision) noexcept nogil:
+    """Compute what the burn earns: liability x burned / remaining, half even to pico (docs/reference/plans.md,
+    "Revenue"). False for the plain calculator: it empties a bucket, fires its alerts, and computes with a liability
+    beyond 63 bits. Cannot fail: it computes.
     """
     cdef Bucket* bucket = decision.bucket
-    cdef int64_t burned_micro = decision.paid.rated.standard_micro, liability_pico, revenue_pico
+    cdef int64_t burned_micro = decision.paid.rated.standard_micro
     # 0 < remaining < 2^127 and 0 <= burned < 2^63: the difference fits
     cdef i128 left = bucket.remaining_micro - tb_widen(burned_micro)
     if left <= 0 or left <= bucket.floor_micro:
-        return NEEDS_PLAIN
+        return False
     if tb_high(bucket.liability_pico) != 0 or tb_low(bucket.liability_pico) >> 63:
-        return NEEDS_PLAIN
-    liability_pico = <int64_t>tb_low(bucket.liability_pico)
+        return False
     # 0 <= liability < 2^63 and burned < remaining, as tb_earned asks: 0 <= revenue <= liability
-    revenue_pico = tb_earned(liability_pico, burned_micro, bucket.remaining_micro)
-    decision.remaining_micro = left
-    decision.burned_micro = burned_micro
-    decision.revenue_pico = revenue_pico
+    decision.revenue_pico = tb_earned(<int64_t>tb_low(bucket.liability_pico), burned_micro, bucket.remaining_micro)
     decision.paid.grant_at = bucket.grant_at
     decision.paid.grant_size = bucket.grant_size
-    decision.earned_at = usage.sums.earned_of(
-        decision.account.currency, usage.accounts.rules[bucket.rule].label, -1
+    return tb_sum_fits(decision.earned.amount_pico, decision.revenue_pico) and (
+        tb_sum_fits(decision.sums.burned_micro, burned_micro)
     )
-    decision.earned = decision.earned_at[0]
-    return NEEDS_PLAIN if tb_add(&decision.earned.amount_pico, tb_widen(revenue_pico)) else DONE
 
 
-cdef inline int _plan_charge(Usage usage, Decision* decision) except -1 nogil:
-    """Compute what the wallet keeps; it may fall below zero, usage that happened is never refused
-    (docs/reference/plans.md, "Overage"). What is charged is earned net of tax.
-
-    The plain calculator charges a wallet that holds gift money or nears its alert.
+cdef inline bint _plan_charge(Decision* decision) noexcept nogil:
+    """Check what the wallet keeps; it may fall below zero, usage that happened is never refused. What is charged is
+    earned net of tax (docs/reference/plans.md, "Overage"). False for the plain calculator: it charges a wallet that
+    holds gift money or nears its alert. Cannot fail: it compares.
     """
-    cdef int64_t amount_pico = decision.paid.rated.amount_pico, net_pico = decision.paid.rated.net_pico
-    cdef int floor_bits = decision.account.wallet_floor_bits
-    decision.wallet_pico = decision.account.wallet_pico
-    if tb_subtract(&decision.wallet_pico, tb_widen(amount_pico)) or floor_bits == FROM_NO_WALLET:
-        return NEEDS_PLAIN
-    if floor_bits >= 0 and decision.wallet_pico < tb_widen(1) << floor_bits:  # below 127: the power of two fits
-        return NEEDS_PLAIN
-    decision.charged_pico = amount_pico
-    decision.revenue_pico = net_pico
-    decision.earned_at = usage.sums.earned_of(decision.account.currency, -1, decision.version)
-    decision.earned = decision.earned_at[0]
-    if tb_add(&decision.earned.amount_pico, tb_widen(amount_pico)):
-        return NEEDS_PLAIN
-    return NEEDS_PLAIN if tb_add(&decision.earned.net_pico, tb_widen(net_pico)) else DONE
+    cdef Account* account = decision.account
+    cdef int floor_bits = account.wallet_floor_bits
+    cdef int64_t charged_pico = decision.paid.rated.amount_pico
+    if floor_bits == FROM_NO_WALLET or not tb_difference_fits(account.wallet_pico, charged_pico):
+        return False
+    # floor_bits is below 127: the power of two fits
+    if floor_bits >= 0 and account.wallet_pico - tb_widen(charged_pico) < tb_widen(1) << floor_bits:
+        return False
+    decision.revenue_pico = decision.paid.rated.net_pico
+    return (
+        tb_sum_fits(decision.earned.amount_pico, charged_pico)
+        and tb_sum_fits(decision.earned.net_pico, decision.revenue_pico)
+        and tb_sum_fits(decision.sums.charged_pico, charged_pico)
+    )
 
 
-cdef inline int _plan_absorption(Decision* decision) noexcept nogil:
-    """Compute what the account has absorbed, micro standard tokens and pico: recorded, not charged, nothing earned
-    (docs/reference/plans.md, "Overage"). Cannot fail: its sums are checked, and it allocates nothing.
+cdef inline bint _plan_absorption(Decision* decision) noexcept nogil:
+    """Check what the account has absorbed, micro standard tokens and pico: recorded, not charged, nothing earned
+    (docs/reference/plans.md, "Overage"). False for the plain calculator. Cannot fail: it compares.
     """
-    decision.absorbed_micro = decision.paid.rated.standard_micro
-    decision.absorbed_pico = decision.paid.rated.amount_pico
-    decision.total_absorbed_micro = decision.account.absorbed_micro
-    decision.total_absorbed_pico = decision.account.absorbed_pico
-    if tb_add(&decision.total_absorbed_micro, tb_widen(decision.absorbed_micro)):
-        return NEEDS_PLAIN
-    return NEEDS_PLAIN if tb_add(&decision.total_absorbed_pico, tb_widen(decision.absorbed_pico)) else DONE
-
-
-cdef inline int _plan_payment(Usage usage, Decision* decision) except -1 nogil:
-    """Compute the payment by the payer that was chosen."""
-    decision.earned_at = NULL
-    decision.burned_micro = 0
-    decision.charged_pico = 0
-    decision.absorbed_micro = 0
-    decision.absorbed_pico = 0
-    decision.revenue_pico = 0
-    if decision.paid.payer == BY_BUCKET:
-        return _plan_burn(usage, decision)
-    if decision.paid.payer == BY_WALLET:
-        return _plan_charge(usage, decision)
-    return _plan_absorption(decision)
-
-
-cdef inline int _plan_sums(Usage usage, Decision* decision) except -1 nogil:
-    """Compute the sums of the event's rollup row with the event in them: hour of its own time, version, combination.
-
-    Where one would not fit, the plain calculator sums the event up in Python's integers; both are added when taken.
-    """
-    cdef Sums* sums = &decision.sums
     cdef TbRated* rated = &decision.paid.rated
-    cdef int64_t hour_us = decision.time_us - decision.time_us % HOUR_US
-    decision.sums_at = usage.sums.of(hour_us, decision.version, decision.combination)
-    sums[0] = decision.sums_at[0]
-    if (
-        tb_add_64(&sums.events, 1)
-        or tb_add(&sums.tokens, tb_widen(rated.tokens))
-        or tb_add(&sums.standard_micro, tb_widen(rated.standard_micro))
-        or tb_add(&sums.amount_pico, tb_widen(rated.amount_pico))
-        or tb_add(&sums.net_pico, tb_widen(rated.net_pico))
-        or tb_add(&sums.burned_micro, tb_widen(decision.burned_micro))
-        or tb_add(&sums.charged_pico, tb_widen(decision.charged_pico))
-        or tb_add(&sums.absorbed_micro, tb_widen(decision.absorbed_micro))
-        or tb_add(&sums.absorbed_pico, tb_widen(decision.absorbed_pico))
-        or tb_add(&sums.revenue_pico, tb_widen(decision.revenue_pico))
-    ):
-        return NEEDS_PLAIN
-    return DONE
+    decision.revenue_pico = 0
+    return (
+        tb_sum_fits(decision.account.absorbed_micro, rated.standard_micro)
+        and tb_sum_fits(decision.account.absorbed_pico, rated.amount_pico)
+        and tb_sum_fits(decision.sums.absorbed_micro, rated.standard_micro)
+        and tb_sum_fits(decision.sums.absorbed_pico, rated.amount_pico)
+    )
+
+
+cdef inline bint _plan_payment(Decision* decision) noexcept nogil:
+    """Compute the payment, and check every sum that _apply adds to; False for the plain calculator, which sums up in
+    Python's integers. Both parts of a sum are added when it is taken. Cannot fail: it computes.
+    """
+    cdef Sums* sums = decision.sums
+    cdef TbRated* rated = &decision.paid.rated
+    cdef bint planned
+    if decision.paid.payer == BY_BUCKET:
+        planned = _plan_burn(decision)
+    elif decision.paid.payer == BY_WALLET:
+        planned = _plan_charge(decision)
+    else:
+        planned = _plan_absorption(decision)
+    return (
+        planned
+        and sums.events < MAX_EVENTS
+        and tb_sum_fits(sums.tokens, rated.tokens)
+        and tb_sum_fits(sums.standard_micro, rated.standard_micro)
+        and tb_sum_fits(sums.amount_pico, rated.amount_pico)
+        and tb_sum_fits(sums.net_pico, rated.net_pico)
+        and tb_sum_fits(sums.revenue_pico, decision.revenue_pico)
+    )
 
 
 # ---- Deciding one event: changes -----------------------------------------------------------------------------------
+
+
+cdef inline void _pay(Decision* decision) noexcept nogil:
+    """Change the bucket or the account, the journal sums, and the payer's sums of the rollup row.
+
+    Cannot fail: _plan_payment checked every result.
+    """
+    cdef Account* account = decision.account
+    cdef Bucket* bucket = decision.bucket
+    cdef Earned* earned = decision.earned
+    cdef Sums* sums = decision.sums
+    cdef i128 standard_micro = tb_widen(decision.paid.rated.standard_micro)
+    cdef i128 amount_pico = tb_widen(decision.paid.rated.amount_pico)
+    cdef i128 revenue_pico = tb_widen(decision.revenue_pico)
+    if decision.paid.payer == BY_BUCKET:
+        bucket.remaining_micro = bucket.remaining_micro - standard_micro
+        bucket.liability_pico = bucket.liability_pico - revenue_pico
+        bucket.dirty |= CHANGED
+        earned.amount_pico = earned.amount_pico + revenue_pico
+        sums.burned_micro = sums.burned_micro + standard_micro
+    elif decision.paid.payer == BY_WALLET:
+        account.wallet_pico = account.wallet_pico - amount_pico
+        if decision.paid.rated.amount_pico:
+            account.dirty |= CHANGED
+        earned.amount_pico = earned.amount_pico + amount_pico
+        earned.net_pico = earned.net_pico + revenue_pico
+        sums.charged_pico = sums.charged_pico + amount_pico
+    else:
+        account.absorbed_micro = account.absorbed_micro + standard_micro
+        account.absorbed_pico = account.absorbed_pico + amount_pico
+        account.dirty |= CHANGED
+        sums.absorbed_micro = sums.absorbed_micro + standard_micro
+        sums.absorbed_pico = sums.absorbed_pico + amount_pico
+
+
+cdef inline void _add_to_sums(Decision* decision) noexcept nogil:
+    """Add the event to the sums of its rollup row that do not depend on the payer.
+
+    Cannot fail: _plan_payment checked every result.
+    """
+    cdef Sums* sums = decision.sums
+    cdef TbRated* rated = &decision.paid.rated
+    sums.events += 1
+    sums.tokens = sums.tokens + tb_widen(rated.tokens)
+    sums.standard_micro = sums.standard_micro + tb_widen(rated.standard_micro)
+    sums.amount_pico = sums.amount_pico + tb_widen(rated.amount_pico)
+    sums.net_pico = sums.net_pico + tb_widen(rated.net_pico)
+    sums.revenue_pico = sums.revenue_pico + tb_widen(decision.revenue_pico)
 
 
 cdef inline int _apply(
@@ -294,25 +333,11 @@ cdef inline int _apply(
     cdef TbVersion* version = &usage.tables.versions[decision.version]
     usage.accounts.touch(account)
     usage.memory.rated(columns, row)
-    if decision.paid.payer == BY_BUCKET:
-        decision.bucket.remaining_micro = decision.remaining_micro
-        # 0 <= revenue <= liability: the difference fits
-        decision.bucket.liability_pico = decision.bucket.liability_pico - tb_widen(decision.revenue_pico)
-        decision.bucket.dirty |= CHANGED
-    elif decision.paid.payer == BY_WALLET:
-        account.wallet_pico = decision.wallet_pico
-        if decision.charged_pico:
-            account.dirty |= CHANGED
-    else:
-        account.absorbed_micro = decision.total_absorbed_micro
-        account.absorbed_pico = decision.total_absorbed_pico
-        account.dirty |= CHANGED
+    _pay(decision)
+    _add_to_sums(decision)
     if not limits.limited and account.clock_us != decision.now_us:
         account.clock_us = decision.now_us
         account.dirty |= CHANGED
-    if decision.earned_at != NULL:
-        decision.earned_at[0] = decision.earned
-    decision.sums_at[0] = decision.sums
     version.latest_us = max(version.latest_us, decision.time_us)
     usage.rated += 1    # rows of one batch: they are in memory
     decision.paid.row = <int32_t>row
@@ -336,13 +361,13 @@ cdef inline int _decide(Usage usage, EventColumns columns, Py_ssize_t row, const
     if _is_due(usage, limits, &decision):
         return NEEDS_PLAIN
     need = _choose_payer(usage, &decision)
-    if need == DONE:
-        need = _plan_payment(usage, &decision)
-    if need == DONE:
-        need = _plan_sums(usage, &decision)
-    if need == DONE:
-        _apply(usage, columns, row, limits, &decision)
-    return need
+    if need != DONE:
+        return need
+    _find_sums(usage, &decision)
+    if not _plan_payment(&decision):
+        return NEEDS_PLAIN
+    _apply(usage, columns, row, limits, &decision)
+    return DONE
 
 
 # ---- The loop over rows --------------------------------------------------------------------------------------------

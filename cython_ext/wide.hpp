@@ -22,19 +22,18 @@ static inline int64_t tb_high(tb_i128 value) { return (int64_t)(value >> 64); }
 static inline uint64_t tb_low(tb_i128 value) { return (uint64_t)value; }
 static inline tb_i128 tb_widen(int64_t value) { return value; }
 
-// Each of these returns true where the exact result does not fit, and then leaves its target as it was.
-static inline bool tb_add(tb_i128* sum, tb_i128 value) {
+// True if the exact sum, or difference, fits 128 bits. Check first and add in place afterwards: a 128-bit number that
+// is kept in between is written in halves and read whole, and the processor waits for that.
+static inline bool tb_sum_fits(tb_i128 a, int64_t b) {
     tb_i128 exact;
-    if (__builtin_add_overflow(*sum, value, &exact)) return true;
-    *sum = exact;
-    return false;
+    return !__builtin_add_overflow(a, (tb_i128)b, &exact);
 }
-static inline bool tb_subtract(tb_i128* from, tb_i128 value) {
+static inline bool tb_difference_fits(tb_i128 a, int64_t b) {
     tb_i128 exact;
-    if (__builtin_sub_overflow(*from, value, &exact)) return true;
-    *from = exact;
-    return false;
+    return !__builtin_sub_overflow(a, (tb_i128)b, &exact);
 }
+
+// Each of these returns true where the exact result does not fit 64 bits, and then leaves its target as it was.
 static inline bool tb_add_64(int64_t* sum, int64_t value) {
     int64_t exact;
     if (__builtin_add_overflow(*sum, value, &exact)) return true;
@@ -68,6 +67,13 @@ static inline int64_t tb_earned(int64_t liability, int64_t burned, tb_i128 remai
     const tb_u128 twice = 2 * (product - quotient * d);  // a remainder is below d < 2^127: twice it is below 2^128
     if (twice > d || (twice == d && (quotient & 1))) quotient++;
     return (int64_t)quotient;
+}
+
+// Loads memory ahead. Any address is allowed. The empty volatile statement keeps the call: GCC takes a function that
+// only prefetches for one without effect, and drops it.
+static inline void tb_prefetch(const void* at) {
+    __builtin_prefetch(at);
+    __asm__ volatile("");
 }
 
 // Copies a text; short ones in line, in blocks that overlap.

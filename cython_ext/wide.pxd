@@ -2,7 +2,7 @@
 # widen other numbers with tb_widen before an expression mixes them with it.
 #
 # All are noexcept: they compute with numbers, or write into room that was asked for before, and allocate nothing. Where
-# a result may not fit, they return True. TbBuffer aborts the process where memory runs out.
+# a result of 64 bits may not fit, they return True. TbBuffer aborts the process where memory runs out.
 
 from libc.stdint cimport int64_t, uint64_t
 
@@ -20,8 +20,8 @@ cdef extern from "wide.hpp" nogil:
     int64_t tb_high(i128 value) noexcept
     uint64_t tb_low(i128 value) noexcept
     i128 tb_widen(int64_t value) noexcept
-    bint tb_add(i128* sum, i128 value) noexcept
-    bint tb_subtract(i128* from_, i128 value) noexcept
+    bint tb_sum_fits(i128 a, int64_t b) noexcept
+    bint tb_difference_fits(i128 a, int64_t b) noexcept
     bint tb_multiply_64(int64_t a, int64_t b, int64_t* product) noexcept
     bint tb_add_64(int64_t* sum, int64_t value) noexcept
     int64_t tb_net(int64_t amount, int64_t divisor) noexcept
@@ -62,4 +62,4 @@ cdef extern from "wide.hpp" nogil:
         void wrote(const char* end) noexcept
         void put(const char* text, size_t length) noexcept
 
-    void tb_prefetch "__builtin_prefetch"(const void* at) noexcept
+    void tb_prefetch(const void* at) noexcept

@@ -7,6 +7,7 @@ have 128 bits; an event that does not fit is decided by the plain calculator, an
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import gcd
 from typing import Any
 
 import pytest
@@ -185,6 +186,27 @@ def test_an_event_costs_what_python_computes(
     assert (row.tokens, row.standard_micro, row.amount_pico, row.net_pico) == (tokens, standard, amount, net)
     assert agreed.account.wallet_pico == -amount
     assert agreed.plainly == (tokens > MOST_64)
+
+
+def ties(tax_micro: int) -> list[int]:
+    """Amounts whose net is halfway between two pico, the least and the greatest; only some tax rates have any."""
+    divisor = MILLION + tax_micro
+    first = next(amount for amount in range(1, divisor) if 2 * (amount * MILLION % divisor) == divisor)
+    step = divisor // gcd(MILLION, divisor)
+    last = first + (MOST_64 - first) // step * step
+    return [first, first + step, last - step, last]
+
+
+@pytest.mark.parametrize("tax_micro", [64, 192, 60_096, 999_872])
+def test_a_net_amount_halfway_between_two_pico_is_the_even_one(tax_micro: int) -> None:
+    found = []
+    for amount in ties(tax_micro):
+        assert 2 * (amount * MILLION % (MILLION + tax_micro)) == MILLION + tax_micro
+        agreed = agree(catalog({"input": amount}, tax_micro=tax_micro), account(), [event(1, {"input": 1})])
+        found.append(agreed.effects.rollups[0].net_pico)
+        assert agreed.plainly == 0
+    assert found == [divide_half_even(amount * MILLION, MILLION + tax_micro) for amount in ties(tax_micro)]
+    assert {net % 2 for net in found} == {0}
 
 
 # Balances: 128 bits.

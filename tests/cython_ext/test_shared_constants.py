@@ -60,6 +60,7 @@ MIRRORED: dict[str, int] = {
     "prices.hpp:tb_mixed_bands": core_prices._MIXED_BANDS,
     "prices.hpp:tb_slot_us": core_prices._SLOT_US,
     "prices.pyx:INT64_MAX": source.MAX_INT64,
+    "sums.pxd:MAX_EVENTS": source.MAX_INT64,
     # numbers and how they are written
     "wide.hpp:tb_million": units.MILLION,
     "wide.hpp:tb_pico_digits": units.PICO_DIGITS,
