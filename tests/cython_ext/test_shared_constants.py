@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from core_sources import SOURCES, constants, constants_of_core, texts
+from python_source import parse
 
 from billing.accounts import account, extras
 from billing.calculator import compiled, core_prices, core_rater, dedupe
@@ -195,7 +196,7 @@ PYTHONS_OWN = {
 def numbers_of(text: str) -> set[str]:
     """Names that a module's own lines give to integers, tuples and ranges of them."""
     found: set[str] = set()
-    for node in ast.parse(text).body:
+    for node in parse(text).body:
         if not isinstance(node, ast.Assign):
             continue
         texts_only = all(isinstance(one, ast.Constant) and not isinstance(one.value, int) for one in _parts(node.value))

@@ -12,6 +12,8 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from python_source import parse
+
 ROOT = Path(__file__).resolve().parents[2]
 PRODUCT = ("benchmarks", "billing", "cython_ext", "schemas", "streams", "tokenbill")
 ROLE = re.compile(r":(?:attr|class|data|exc|func|meth|mod|obj):`~?([\w.]+)(?:\(\))?`")
@@ -28,7 +30,7 @@ def parsed(module: str) -> ast.Module | None:
     path = ROOT.joinpath(*module.split("."))
     for file in (path / "__init__.py", path.with_suffix(".py"), path.with_suffix(".pyi")):
         if file.is_file():
-            return ast.parse(file.read_text(encoding="utf-8"))
+            return parse(file.read_text(encoding="utf-8"))
     return None
 
 
@@ -97,7 +99,7 @@ def texts(tree: ast.AST, owners: tuple[ast.ClassDef, ...] = ()) -> Iterator[tupl
 
 def missing_roles(source: str, module: str) -> list[str]:
     """Return the names in roles such as ``:func:`` that a module of the product cannot mean."""
-    tree = ast.parse(source)
+    tree = parse(source)
     missing = []
     for text, owners in texts(tree):
         for name in ROLE.findall(text):
@@ -111,7 +113,7 @@ def missing_roles(source: str, module: str) -> list[str]:
 
 def missing_exceptions(source: str, classes: Collection[str]) -> list[str]:
     """Return the exceptions in ``Raises:`` that are not built in, not bound in the module, and not in ``classes``."""
-    tree = ast.parse(source)
+    tree = parse(source)
     named = [
         name
         for text, _ in texts(tree)

@@ -5,11 +5,12 @@ still rejects.
 """
 
 import ast
-import gc
 import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from python_source import parse
 
 ROOT = Path(__file__).resolve().parents[2]
 Rule = Callable[[str], list[str]]
@@ -24,19 +25,6 @@ def tracked_files() -> list[Path]:
 def python_files(*folders: str) -> list[Path]:
     """Return the Python modules below some folders of the repository, tracked or not."""
     return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
-
-
-def _tree(source: str) -> ast.Module:
-    """Parse a module with garbage collection disabled.
-
-    A finalizer that prints a traceback parses too, and CPython before 3.11.8 confuses the depths of the two parses:
-    ``SystemError: AST constructor recursion depth mismatch`` (gh-106905).
-    """
-    gc.disable()
-    try:
-        return ast.parse(source)
-    finally:
-        gc.enable()
 
 
 def _at(node: ast.AST, what: str) -> str:
@@ -74,7 +62,7 @@ def _seconds_to_wait(tree: ast.AST) -> set[int]:
 def no_binary_fractions(source: str) -> list[str]:
     """No ``float``, no fraction literal, no true division: money and quantities are integers."""
     found = []
-    tree = _tree(source)
+    tree = parse(source)
     waits = _seconds_to_wait(tree)
     for node in ast.walk(tree):
         if id(node) in waits:
@@ -119,7 +107,7 @@ def _imported(node: ast.AST) -> Iterator[str]:
 def no_clock_or_randomness(source: str) -> list[str]:
     """A decision reads no clock but the log's time and no randomness: the same input gives the same decision."""
     found = []
-    for node in ast.walk(_tree(source)):
+    for node in ast.walk(parse(source)):
         for name in _imported(node):
             head, _, tail = name.partition(".")
             if head in RANDOM_MODULES or (head, tail) in CLOCKS or name == "os.urandom":
@@ -133,7 +121,7 @@ def no_clock_or_randomness(source: str) -> list[str]:
 
 def says_what_it_is(source: str) -> list[str]:
     """Every module has a docstring."""
-    return [] if ast.get_docstring(_tree(source)) else ["line 1: the module has no docstring"]
+    return [] if ast.get_docstring(parse(source)) else ["line 1: the module has no docstring"]
 
 
 _RIDDLES = re.compile(r"^\s*(What|Whether|Who|How)\b|\b(told|tells|whoever|so many)\b", re.IGNORECASE)
@@ -143,7 +131,7 @@ def docstrings_are_plain(source: str) -> list[str]:
     """A docstring opens with what a thing is or does, and uses the words of the field."""
     texts = [
         node
-        for block in ast.walk(_tree(source))
+        for block in ast.walk(parse(source))
         for node in (getattr(block, "body", None) if isinstance(getattr(block, "body", None), list) else ())
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
     ]
@@ -153,7 +141,7 @@ def docstrings_are_plain(source: str) -> list[str]:
 
 def packages_list_their_exports(source: str) -> list[str]:
     """An ``__init__.py`` that defines or imports names lists the public ones in ``__all__``."""
-    body = _tree(source).body
+    body = parse(source).body
     assigned = {ast.unparse(target) for node in body if isinstance(node, ast.Assign) for target in node.targets}
     named = [node for node in body if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))]
     return ["line 1: names without __all__"] if named and "__all__" not in assigned else []
@@ -163,7 +151,7 @@ def core_stays_behind_its_doors(source: str) -> list[str]:
     """Only the interfaces of the core in ``billing.calculator`` (``compiled``, ``core_*``) import ``cython_ext``."""
     return [
         _at(node, f"imports {name}")
-        for node in ast.walk(_tree(source))
+        for node in ast.walk(parse(source))
         for name in _imported(node)
         if name.partition(".")[0] == "cython_ext"
     ]
@@ -199,7 +187,7 @@ def _annotations(tree: ast.Module) -> set[int]:
 def kafka_clients_are_made_in_one_module(source: str) -> list[str]:
     """Only ``streams.kafka_clients`` constructs Kafka clients; elsewhere their classes stand in annotations only."""
     found = []
-    tree = _tree(source)
+    tree = parse(source)
     full, types_only = _full_names(tree), _annotations(tree)
     for node in ast.walk(tree):
         if isinstance(node, (ast.Name, ast.Attribute)) and id(node) not in types_only:
@@ -214,7 +202,7 @@ def broad_handlers_give_a_reason(source: str) -> list[str]:
     """A handler of every exception raises again, or gives the reason in a comment on its line or before its body."""
     lines = source.splitlines()
     found = []
-    for node in ast.walk(_tree(source)):
+    for node in ast.walk(parse(source)):
         if not isinstance(node, ast.ExceptHandler):
             continue
         kinds = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
@@ -232,7 +220,7 @@ def broad_handlers_give_a_reason(source: str) -> list[str]:
 
 def asserts_only_in_tests(source: str) -> list[str]:
     """Invariants of production code are raised: ``python -O`` removes asserts."""
-    return [_at(node, "asserts; raise instead") for node in ast.walk(_tree(source)) if isinstance(node, ast.Assert)]
+    return [_at(node, "asserts; raise instead") for node in ast.walk(parse(source)) if isinstance(node, ast.Assert)]
 
 
 _LATER = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|X" + r"XX|HA" + r"CK)\b")
@@ -249,7 +237,7 @@ SKIPPING = {"skip", "skipif", "xfail", "importorskip", "skipIf", "skipUnless", "
 def nothing_is_skipped(source: str) -> list[str]:
     """No test is skipped or expected to fail."""
     found = []
-    for node in ast.walk(_tree(source)):
+    for node in ast.walk(parse(source)):
         if isinstance(node, ast.Attribute) and node.attr in SKIPPING:
             owner = node.value.attr if isinstance(node.value, ast.Attribute) else getattr(node.value, "id", "")
             if owner in ("mark", "pytest", "unittest"):
@@ -261,7 +249,7 @@ def nothing_is_skipped(source: str) -> list[str]:
 def nothing_is_mocked(source: str) -> list[str]:
     """Tests use the real parts, not mocks."""
     found = []
-    for node in ast.walk(_tree(source)):
+    for node in ast.walk(parse(source)):
         found += [_at(node, f"imports {n}") for n in _imported(node) if n.startswith(("unittest.mock", "mock"))]
     return found
 

@@ -5,6 +5,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from python_source import parse
+
 Graph = dict[str, set[str]]
 """Module or package to those that it imports."""
 
@@ -23,7 +25,7 @@ def import_graph(sources: Mapping[str, str]) -> Graph:
 
 
 def _imports(source: str, known: Iterable[str]) -> Iterator[str]:
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parse(source)):
         if isinstance(node, ast.Import):
             named = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module is not None:
@@ -68,7 +70,7 @@ def _reached(graph: Graph, start: str) -> set[str]:
 
 def public_classes(source: str) -> Iterator[str]:
     """Yield the public classes and type aliases that a module defines at its top level."""
-    for node in ast.parse(source).body:
+    for node in parse(source).body:
         if isinstance(node, ast.ClassDef):
             names = [node.name]
         elif isinstance(node, ast.Assign | ast.AnnAssign):
@@ -82,7 +84,7 @@ def public_classes(source: str) -> Iterator[str]:
 
 def public_constants(source: str) -> Iterator[str]:
     """Yield the public constants that a module defines at its top level; one that is assigned twice, twice."""
-    for node in ast.parse(source).body:
+    for node in parse(source).body:
         targets: list[ast.expr] = []
         if isinstance(node, ast.Assign):
             targets = node.targets

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from api_rig import Api, check_problem
+from python_source import parse
 
 from billing.store.api.keys import ROLES
 from schemas.refusal_codes import Use, codes_of
@@ -94,7 +95,7 @@ def test_every_code_is_in_the_page_about_the_api() -> None:
 
 def reasons_in(source: str) -> set[str]:
     """Return the reasons of the refusals that a module makes."""
-    calls = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
+    calls = (node for node in ast.walk(parse(source)) if isinstance(node, ast.Call))
     made = (call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "Refusal")
     return {str(call.args[0].value) for call in made if call.args and isinstance(call.args[0], ast.Constant)}
 
