@@ -6,6 +6,8 @@ import re
 import tokenize
 from pathlib import Path
 
+from python_source import parse
+
 CORE = Path(__file__).resolve().parents[2] / "cython_ext"
 SOURCES = sorted(path for path in CORE.iterdir() if path.suffix in (".pxd", ".pyx", ".hpp"))
 
@@ -36,7 +38,10 @@ def _block(lines: list[str], head: int) -> list[str]:
 
 def _value(text: str, known: dict[str, int]) -> int:
     """An integer expression of C++ or Cython: literals, names that are known, shifts and signs."""
-    return _computed(ast.parse(re.sub(r"(?<=[0-9A-Fa-f])[uUlL]+\b", "", text), mode="eval").body, known)
+    (statement,) = parse(re.sub(r"(?<=[0-9A-Fa-f])[uUlL]+\b", "", text).strip()).body
+    if not isinstance(statement, ast.Expr):
+        raise ValueError(f"{text!r} is no expression")
+    return _computed(statement.value, known)
 
 
 def _computed(node: ast.expr, known: dict[str, int]) -> int:
