@@ -7,9 +7,10 @@ body or assigns it to ``self``. Names of other libraries are not checked beyond 
 import ast
 import builtins
 import re
+import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cache
-from importlib.util import find_spec
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 from python_source import parse
@@ -73,7 +74,9 @@ def _within(parts: Sequence[str], scope: Scope, module: str) -> tuple[str, ast.A
 
 def _absolute(parts: Sequence[str]) -> tuple[str, ast.AST] | None:
     if parts[0] not in PRODUCT:
-        return (parts[0], ast.Pass()) if find_spec(parts[0]) else None
+        # Not importlib.util.find_spec: Faust leaves a module without a spec in sys.modules, which it refuses.
+        known = parts[0] in sys.stdlib_module_names or PathFinder.find_spec(parts[0]) is not None
+        return (parts[0], ast.Pass()) if known else None
     for size in range(len(parts), 0, -1):
         module = ".".join(parts[:size])
         if (tree := parsed(module)) is not None:
