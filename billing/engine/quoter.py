@@ -18,7 +18,7 @@ from billing.commits.output_documents import Stamp, account_object
 from billing.pricing.explain import explain
 from billing.pricing.match import RowIndex
 from schemas.cloudevents import write_structured
-from schemas.refusals import Refusal, record_refusal
+from schemas.refusals import Refusal
 from schemas.units import format_pico
 from schemas.usage import USAGE_TYPE, parse_usage
 
@@ -62,7 +62,7 @@ class Quoter:
             return event
         book = self._catalog.price_book_at(asked.price_book, asked.time_us)
         if book is None:
-            return record_refusal("no_price_book", f"no version of price book {asked.price_book!r} is in force then")
+            return event.refuse("no_price_book", f"no version of price book {asked.price_book!r} is in force then")
         decided = self._decide(value, self._payer(asked, book))
         if isinstance(decided, Refusal):
             return decided

@@ -17,7 +17,6 @@ from billing.accounts.account import PENDING, Account, Bucket
 from billing.accounts.extras import Extras
 from billing.calculator.compiled import CompiledCalculator
 from billing.catalog.model import Catalog, Cycle, Plan, PlanBucket
-from billing.commits.columns import ACCOUNT_COLUMNS, BUCKET_COLUMNS, Column, column_names
 from billing.commits.commit_record import PartitionState, RollupRow
 from billing.decide.bill_usage import ROLLUP_SUMS
 from billing.pricing.match import Combination
@@ -131,16 +130,6 @@ def test_a_column_that_moves_is_new_or_is_gone_is_a_canary() -> None:
 def test_the_sums_of_a_rollup_row_have_the_order_in_which_they_are_taken() -> None:
     names = [field for _, field in struct_of("Sums")]
     assert tuple(names[names.index("events") :]) == ROLLUP_SUMS
-
-
-@pytest.mark.parametrize(("value", "columns"), [(Account, ACCOUNT_COLUMNS), (Bucket, BUCKET_COLUMNS)])
-def test_the_rows_of_sql_have_the_columns_of_python(value: type, columns: tuple[Column, ...]) -> None:
-    """The core writes them in this order: test_numbers_written.py compares the bytes with the plain calculator's."""
-    names = [field.name for field in fields(value) if field.name != "buckets"]
-    own = column_names(columns)
-    assert own[0] == "account"
-    assert sorted(own) == sorted({*names, "account"})
-    assert [name for name in names if name in own] == sorted(names, key=names.index)
 
 
 # Every column survives the core.

@@ -132,6 +132,11 @@ def code_row(code: str) -> Code:
     return _REQUEST[code] if code in _REQUEST else _COMMAND[code]
 
 
+def command_row(code: str) -> Code:
+    """Return the row of a code as the answer to a command; a reason without a row is answered with 409."""
+    return _COMMAND.get(code, Code(code, 409, "A rule refused the command", "", Use.COMMAND))
+
+
 def _methods(app: FastAPI, path: str) -> list[str]:
     """Return the methods of an address. Starlette by itself lists the methods of one route only."""
     found = set[str]()

@@ -21,7 +21,6 @@ from billing.commits.commit_record import ACCEPTED
 from billing.store.api.order_rows import REJECTED, SOURCE_PREFIX, Order, OrderState, remember_order, sending
 from schemas.cloudevents import write_structured
 from schemas.commands import COMMANDS, parse_command
-from schemas.refusal_codes import Code, Use, codes_of
 from schemas.refusals import Refusal
 from schemas.routing import partition_of
 from schemas.topics import COMMAND_TOPIC
@@ -31,7 +30,7 @@ from tokenbill.api.context import ApiContext
 from tokenbill.api.http.answers import json_answer, quoted
 from tokenbill.api.http.auth import Caller
 from tokenbill.api.http.bodies import check_fields, wire_names, write_strictly
-from tokenbill.api.http.problems import Problem
+from tokenbill.api.http.problems import Problem, command_row
 
 ORDER_WAIT_SECONDS = 5
 MAX_WAIT_SECONDS = 30
@@ -39,8 +38,6 @@ CORRECTIONS = frozenset({"balance.adjusted.v1", "usage.voided.v1", "usage.correc
 """Commands that change booked amounts or usage. They need the right ``correct``."""
 _JSON_HEADERS = (("content-type", b"application/cloudevents+json"),)
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*(\d{1,4})(?:$|[,;\s])")
-
-_ROWS = codes_of(Use.COMMAND)
 
 
 class CommandBody(BaseModel):
@@ -147,5 +144,5 @@ def answer(ordered: OrderState, *, replayed: bool) -> Response:
 def refusal(ordered: OrderState, headers: dict[str, str]) -> Problem:
     """Return the problem that answers a refused order. Its code is the engine's reason."""
     reason = ordered.reason or "command_rejected"
-    row = _ROWS.get(reason, Code(reason, 409, "A rule refused the command", "", Use.COMMAND))
+    row = command_row(reason)
     return Problem(reason, f"{ordered.detail}.", headers, row=row, command=command_body(ordered))
