@@ -17,6 +17,7 @@ cdef enum:                      # the attributes of an event's envelope (schemas
 cdef enum:
     MAX_TIME_US = 253402300800000000    # the year 10000: schemas.fields.MAX_TIME_US
     SEPARATOR = 0x1F                    # between texts that are hashed together: schemas.hashing.SEPARATOR
+    ACCOUNT_FACTOR = 31                 # of the account's hash in the hash of an id: schemas.hashing.ACCOUNT_FACTOR
 
 
 cdef extern from "shape.hpp" nogil:

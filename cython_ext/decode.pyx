@@ -1008,6 +1008,7 @@ cdef class Decoder:
             columns.account[row] = self.accounts.intern_hashed(
                 waiting[i].account.at, waiting[i].account.size, waiting[i].account_hash
             )
+            columns.id_hash[row] += <uint32_t>(ACCOUNT_FACTOR * waiting[i].account_hash)  # modulo 2^32, as it is meant
             columns.content_hash[row] = self._content_hash(
                 columns, row, waiting[i].account_hash, waiting[i].combination_hash
             )
@@ -1073,7 +1074,10 @@ cdef class Decoder:
         columns.account[row] = self.accounts.number(event.account.encode())
         columns.id_at[row] = PyBytes_AS_STRING(text)
         columns.id_size[row] = <int32_t>PyBytes_GET_SIZE(text)
-        columns.id_hash[row] = <uint32_t>murmur3_64(PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
+        columns.id_hash[row] = <uint32_t>(
+            ACCOUNT_FACTOR * self.accounts.hashes[columns.account[row]]
+            + murmur3_64(PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
+        )
         columns.time_us[row] = time_us
         columns.sequence[row] = event.sequence or 0
         columns.count_first[row] = <uint32_t>columns.count.size()

@@ -12,7 +12,15 @@ from billing.accounts.account import Account, Bucket
 from billing.accounts.deduction_order import deduction_order
 from billing.burning.deduct import alert_floor_micro
 from billing.calculator.core_prices import CorePrices
-from billing.calculator.dedupe import DUPLICATE, NEW, Dedupe, identity_conflict, number_missing, number_reused
+from billing.calculator.dedupe import (
+    CONFLICT,
+    DUPLICATE,
+    NEW,
+    Dedupe,
+    number_missing,
+    number_reused,
+    number_too_far,
+)
 from billing.calculator.interface import Effects, UsageBatch, UsageOutcome
 from billing.calculator.packed_extras import ExtrasPacker
 from billing.calculator.plain import PlainCalculator, RenderedRows
@@ -25,7 +33,7 @@ from billing.commits.output_documents import RATED_PER_RECORD, Stamp, output_eve
 from billing.decide.bill_usage import ROLLUP_SUMS
 from billing.errors import BrokenInvariant
 from billing.ledger import CONTRACT_LIABILITY, CUSTOMER_DEPOSITS, OUTPUT_VAT, REVENUE_USAGE, Postings
-from billing.log_time import TimeLimits
+from billing.log_time import IdentityRules, TimeLimits, identity_rules
 from cython_ext.accounts import AccountStore
 from cython_ext.decode import Decoder, EventColumns
 from cython_ext.dedupe import Memory
@@ -38,7 +46,7 @@ __all__ = ["CompiledCalculator"]
 
 _NEEDS_SCOPE, _NEEDS_PLAIN, _ALL_DONE = 3, 4, 5  # cython_ext.usage
 _NAMES_RESERVATION = 2  # mark in CompiledDecoded.mine: a row of this partition that names a reservation
-_LOOK_NEW, _LOOK_DUPLICATE, _LOOK_CONFLICT, _LOOK_REUSED, _LOOK_NO_NUMBER = range(5)  # cython_ext.dedupe
+_LOOK_NEW, _LOOK_DUPLICATE, _LOOK_CONFLICT, _LOOK_REUSED, _LOOK_NO_NUMBER, _LOOK_TOO_FAR = range(6)  # cython_ext.dedupe
 _MARK_NUMBER = 987_654_321_012_345_678
 _MARK_SUBJECT, _MARK_DATA = "<the subject>", b"<the data>"
 
@@ -72,6 +80,10 @@ class _CompiledDedupe(Dedupe):
         self.columns = EventColumns()
         self.row = 0
 
+    def decide_by(self, rules: IdentityRules) -> None:
+        super().decide_by(rules)
+        self.memory.decide_by(rules.names_account, rules.sequence_jump)
+
     def numbered(self, event: UsageEvent) -> bool:
         return self.memory.is_numbered(self.columns, self.row)
 
@@ -83,9 +95,9 @@ class _CompiledDedupe(Dedupe):
             return number_missing(event)
         if seen == _LOOK_REUSED:
             return number_reused(event, findings)
-        if seen == _LOOK_CONFLICT:
-            findings.append(identity_conflict(event))
-        return DUPLICATE
+        if seen == _LOOK_TOO_FAR:
+            return number_too_far(event, self.memory.highest_seen(self.columns, self.row), self._rules.sequence_jump)
+        return CONFLICT if seen == _LOOK_CONFLICT else DUPLICATE
 
     def rated(self, event: UsageEvent) -> None:
         self.memory.set_rated(self.columns, self.row)
@@ -120,14 +132,14 @@ class _RareCases(PlainCalculator):
         self._accounts: dict[str, Account] = _PlainCopies(store)
 
     def decide(
-        self, event: UsageEvent, offset: int, limits: TimeLimits | None, outcome: UsageOutcome
+        self, event: UsageEvent, row: int, offset: int, limits: TimeLimits | None, outcome: UsageOutcome
     ) -> tuple[Refusal | None, list[Account], list[bytes]]:
-        """Decide one event.
+        """Decide the event of one row.
 
         Returns:
             The rejection or None, the accounts to store back, and the rated lines to append.
         """
-        refused = self._decide(event, offset, limits, outcome)
+        refused = self._decide(event, row, offset, limits, outcome)
         changed = [self._accounts[name] for name in self._touched]
         lines = self._lines
         self._accounts.clear()
@@ -163,7 +175,7 @@ class CompiledCalculator:
 
     def __init__(self) -> None:
         self._decoder = Decoder()
-        self._memory = Memory(self._decoder.sources)
+        self._memory = Memory(self._decoder.sources, self._decoder.accounts)
         self._store = AccountStore(self._decoder.accounts, Account, Bucket, ExtrasPacker())
         self._prices = CorePrices(self._decoder, lambda text: self._usage.word(text))
         self._usage = Usage(self._decoder, self._memory, self._store, self._prices.tables)
@@ -242,6 +254,7 @@ class CompiledCalculator:
         batch, usage = decoded.batch, self._usage
         limits = None if batch.limits is None else (batch.limits.future_us, batch.limits.past_us)
         outcome = UsageOutcome(forwarded=list(decoded.elsewhere))
+        self._rare.dedupe.decide_by(identity_rules(batch.limits))
         usage.start(batch.log_time_us)
         closed: list[tuple[int, str]] = []  # (row, reservation) of rows decided by the plain calculator
         row = 0
@@ -275,7 +288,7 @@ class CompiledCalculator:
             batch = decoded.batch
             record = batch.records[row]
             event = self._reread(record)
-            refused, changed, lines = self._rare.decide(event, record.offset, batch.limits, outcome)
+            refused, changed, lines = self._rare.decide(event, row, record.offset, batch.limits, outcome)
             for account in changed:
                 self.put_account(account, stored=False)
             for line in lines:

@@ -19,6 +19,7 @@ from billing.commits.output_documents import Stamp
 from billing.ledger import Posting
 from billing.log_time import TimeLimits
 from schemas.refusals import Refusal
+from schemas.usage import UsageEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,8 @@ class UsageOutcome:
     log_time_us: int = 0
     account_events: list[AccountEvent] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    conflicts: list[tuple[int, UsageEvent]] = field(default_factory=list)
+    """(index, event) of the duplicates whose content differs from what was rated."""
     reservations: list[tuple[str, str]] = field(default_factory=list)
     """(account, reservation) named by rated events; the commit closes these holds
     (docs/reference/principles.md, "Holds")."""

@@ -94,6 +94,21 @@ class SuspenseRecord:
     rejection: Refusal
 
 
+@dataclass(frozen=True, slots=True)
+class ConflictRecord:
+    """A duplicate whose content differs from what was rated: its topic, its bytes as received, and its identity.
+
+    Kept permanently.
+    """
+
+    topic: str
+    record: Record
+    account: str
+    source: str
+    id: str
+    sequence: int | None
+
+
 @dataclass(slots=True)
 class AccountChanges:
     """Accounts and buckets after this commit, as PostgreSQL ``COPY`` text (tab-separated, ``\\N`` for null).
@@ -151,11 +166,13 @@ class CommitRecord:
     book_times: dict[str, int]
     """Greatest event time rated in this commit, by price book name. Later versions of the book must begin after it."""
     limits: dict[str, int]
-    """Time limits that the commit was decided with: future_limit_us, past_limit_us. Empty if there were none."""
+    """Limits that the commit was decided with (:func:`billing.log_time.limits_object`). Empty if there were none."""
     reservations_closed: list[tuple[str, str]] = field(default_factory=list)
     """(account, reservation) pairs whose hold this commit closes, because usage naming them was rated. Not digested."""
     suspense: list[SuspenseRecord] = field(default_factory=list)
     """Every usage record counted as rejected, in the order of decision."""
+    conflicts: list[ConflictRecord] = field(default_factory=list)
+    """Every duplicate with other content, in the order of decision; each also has a finding ``identity_conflict``."""
 
 
 @dataclass(slots=True)

@@ -88,7 +88,7 @@ def correct(
         )
     replay.make_correction(plan_of)
     after.account.clock_us = account.clock_us
-    concerns = dump_json([data.source, data.id]).decode()
+    concerns = dump_json([command.account, data.source, data.id]).decode()
     postings = Postings()
     for line in after.postings.lines():
         postings.add(line.account_code, line.currency, line.detail, line.amount_pico, concerns)

@@ -20,7 +20,7 @@ from schemas.topics import COMMAND_FORWARDED_TOPIC, COMMAND_TOPIC, RATED_TOPIC
 from schemas.usage import UsageEvent, parse_usage
 
 Identity: TypeAlias = tuple[str, str]
-"""(source, id) of an event."""
+"""(source, id) of a command, or of usage within one account."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,16 +128,17 @@ class HistoryReader:
             return True
         return any(name.encode() in value for name in self.accounts)
 
-    def _rated(self, payloads: Iterable[bytes]) -> set[Identity]:
-        """Return the identities of the accounts' usage that a commit rated."""
+    def _rated(self, payloads: Iterable[bytes]) -> set[tuple[str, str, str]]:
+        """Return (account, source, id) of the accounts' usage that a commit rated."""
         marks = [b'"account":' + dump_json(name) for name in self.accounts]
-        found: set[Identity] = set()
+        found: set[tuple[str, str, str]] = set()
         for payload in payloads:
             for frame in unpack_batches(payload):
                 value = frame.value or b""
                 if any(mark in value for mark in marks):
                     lines = json.loads(value)["data"]["events"]
-                    found.update((line["source"], line["id"]) for line in lines if line["account"] in self.accounts)
+                    mine = (line for line in lines if line["account"] in self.accounts)
+                    found.update((line["account"], line["source"], line["id"]) for line in mine)
         return found
 
     def _read_command(self, commit: DecidedBatches, record: Record, log_time_us: int) -> None:
@@ -156,14 +157,20 @@ class HistoryReader:
             self.steps[command.account].append(Step(commit.epoch, at, command))
 
     def _read_usage(
-        self, commit: DecidedBatches, record: Record, log_time_us: int, rated: set[Identity], meters: frozenset[str]
+        self,
+        commit: DecidedBatches,
+        record: Record,
+        log_time_us: int,
+        rated: set[tuple[str, str, str]],
+        meters: frozenset[str],
     ) -> None:
         event = parse_usage(record.value, record.headers, declared_meters=meters)
         if not isinstance(event, UsageEvent) or event.account not in self.steps:
             return
-        if (event.source, event.id) not in rated:
+        identity = (event.account, event.source, event.id)
+        if identity not in rated:
             return
-        rated.remove((event.source, event.id))  # a later event of the commit with this identity is a resend
+        rated.remove(identity)  # a later event of the commit with this identity is a resend
         at = self._at(commit, event.account, event.time_us, log_time_us)
         if at.simulated:
             self._clock_us[event.account] = at.now_us

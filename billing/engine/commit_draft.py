@@ -15,6 +15,7 @@ from billing.calculator.interface import Effects
 from billing.commits.commit_record import (
     CommitCounts,
     CommitRecord,
+    ConflictRecord,
     Finding,
     OutboxRow,
     PartitionState,
@@ -24,10 +25,12 @@ from billing.commits.commit_record import (
 from billing.commits.input_batch import InputBatch, PositionMove, Record
 from billing.commits.outbox_frames import Frame, compress, encode_frame
 from billing.commits.output_documents import Stamp, account_event_data, output_event
+from billing.conflicts import IDENTITY_CONFLICT
 from billing.corrections.history import Step
 from billing.errors import BrokenInvariant
 from billing.ledger import Postings
-from billing.log_time import TimeLimits
+from billing.log_time import TimeLimits, limits_object
+from billing.suspense import RecordPlace
 from schemas.cloudevents import write_structured
 from schemas.commands import MESSAGES, Command
 from schemas.json_text import dump_json
@@ -44,6 +47,7 @@ from schemas.topics import (
     REJECTED_TOPIC,
     USAGE_FORWARDED_TOPIC,
 )
+from schemas.usage import UsageEvent
 
 REJECTED_HEADERS = frozenset(("reason", "detail", "topic", "partition", "offset"))
 """Headers that ``usage.rejected`` adds; on a resubmitted record they replace those of its last rejection."""
@@ -72,6 +76,7 @@ class CommitDraft:
     findings: list[Finding] = field(default_factory=list)
     reservations: list[tuple[str, str]] = field(default_factory=list)
     suspense: list[SuspenseRecord] = field(default_factory=list)
+    conflicts: list[ConflictRecord] = field(default_factory=list)
     forward_next: dict[tuple[str, int], int] = field(default_factory=dict)
     forward_cursors: dict[tuple[str, int], int] = field(default_factory=dict)
 
@@ -152,6 +157,18 @@ class CommitDraft:
         self.frames.setdefault(REJECTED_TOPIC, []).append(Frame(record.key, record.value, headers))
         self.suspense.append(SuspenseRecord(topic, record, rejection))
 
+    def keep_conflict(self, topic: str, record: Record, event: UsageEvent) -> None:
+        """Keep a duplicate with other content, and report it as a finding."""
+        place = RecordPlace(topic, self.state.partition, record.offset)
+        self.findings.append(
+            Finding(
+                IDENTITY_CONFLICT,
+                f"{place}: source {event.source!r} id {event.id!r} of account {event.account!r} was sent again with "
+                "other content",
+            )
+        )
+        self.conflicts.append(ConflictRecord(topic, record, event.account, event.source, event.id, event.sequence))
+
     def forward(self, topic: str, record: Record, target: int) -> None:
         """Forward a record to the partition of its account."""
         own = {FORWARD_ORIGIN_HEADER, FORWARD_NUMBER_HEADER}
@@ -225,9 +242,10 @@ class CommitDraft:
             forward_cursors=self.forward_cursors,
             findings=self.findings,
             book_times=effects.book_times,
-            limits={} if limits is None else {"future_limit_us": limits.future_us, "past_limit_us": limits.past_us},
+            limits=limits_object(limits),
             reservations_closed=self.reservations,
             suspense=self.suspense,
+            conflicts=self.conflicts,
         )
 
     def _account_event_frames(self, stamp: Stamp) -> Iterable[Frame]:

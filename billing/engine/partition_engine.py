@@ -176,6 +176,8 @@ class PartitionEngine:
             draft.forward(batch.topic, records[index], target)
         for index, rejection in outcome.rejected:
             draft.reject(batch.topic, records[index], rejection)
+        for index, event in outcome.conflicts:
+            draft.keep_conflict(batch.topic, records[index], event)
         counts = draft.counts
         counts.rated += outcome.rated
         counts.duplicate += outcome.duplicate

@@ -4,7 +4,7 @@ from billing.catalog import Catalog
 from billing.catalog.entries import from_entries
 from billing.commits.input_batch import PositionMove
 from billing.engine.past_account import DecidedCommit
-from billing.log_time import TimeLimits
+from billing.log_time import read_limits
 from billing.store.database import Database
 
 
@@ -24,7 +24,7 @@ def _decided_commits(database: Database, partition: int) -> list[DecidedCommit]:
         return [
             DecidedCommit(
                 epoch,
-                TimeLimits(limits["future_limit_us"], limits["past_limit_us"]),
+                read_limits(limits),
                 tuple(PositionMove(topic, start, end) for topic, start, end in positions),
             )
             for epoch, limits, positions in rows

@@ -46,6 +46,9 @@ MIRRORED: dict[str, int] = {
     "dedupe.pxd:CONFLICT": compiled._LOOK_CONFLICT,
     "dedupe.pxd:REUSED": compiled._LOOK_REUSED,
     "dedupe.pxd:NO_NUMBER": compiled._LOOK_NO_NUMBER,
+    "dedupe.pxd:TOO_FAR": compiled._LOOK_TOO_FAR,
+    "dedupe.pyx:MAX_NUMBER": meters.MAX_COUNT,
+    "decode.pxd:ACCOUNT_FACTOR": hashing.ACCOUNT_FACTOR,
     "dedupe.pyx:RECENT_BYTES": dedupe.RECENT.size,
     "dedupe.pyx:HASHED_BYTES": dedupe.HASHED.size,
     "memory.hpp:recent_numbers": dedupe.RECENT_NUMBERS,
@@ -183,8 +186,8 @@ def test_both_users_of_the_price_tables_know_the_same_needs() -> None:
 DOORS = ("compiled.py", "core_prices.py", "core_rater.py", "core_records.py")
 CHECKED_IN_PYTHON = {
     "_NEEDS_SCOPE", "_NEEDS_PLAIN", "_ALL_DONE", "_NAMES_RESERVATION", "_LOOK_NEW", "_LOOK_DUPLICATE",
-    "_LOOK_CONFLICT", "_LOOK_REUSED", "_LOOK_NO_NUMBER", "_NEEDS_PRICE", "_NEEDS_MOMENT", "_NEEDS_BANDS",
-    "_PLAIN_PRICE", "_MOMENTARY_PRICE", "_MIXED_BANDS", "_SLOT_US", "_MAX_EDGES",
+    "_LOOK_CONFLICT", "_LOOK_REUSED", "_LOOK_NO_NUMBER", "_LOOK_TOO_FAR", "_NEEDS_PRICE", "_NEEDS_MOMENT",
+    "_NEEDS_BANDS", "_PLAIN_PRICE", "_MOMENTARY_PRICE", "_MIXED_BANDS", "_SLOT_US", "_MAX_EDGES",
 }  # fmt: skip
 PYTHONS_OWN = {
     "_MARK_NUMBER": "a place holder of texts",

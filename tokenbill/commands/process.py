@@ -11,6 +11,8 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 
 from billing.calculator.interface import Calculator
+from billing.log_time import SEQUENCE_JUMP, TimeLimits
+from schemas.meters import MAX_COUNT
 from streams.stream_errors import TopicMismatch
 from streams.topic_setup import partition_count
 from tokenbill.stack.config import DATABASE_VARIABLE, KAFKA_VARIABLE
@@ -18,6 +20,9 @@ from tokenbill.stack.info import info
 from tokenbill.user_errors import UserError
 
 SESSION_VARIABLE = "TOKENBILL_SESSION_TIMEOUT"
+
+
+JUMP_VARIABLE = "TOKENBILL_SEQUENCE_JUMP"
 
 
 CALCULATOR_VARIABLE = "TOKENBILL_CALCULATOR"
@@ -120,6 +125,18 @@ def session_timeout() -> float:
     if not 6.0 <= seconds <= 300.0:
         raise UserError(f"{SESSION_VARIABLE} is {text!r}", "", "Set it to 6 to 300 seconds (Kafka allows no less).")
     return seconds
+
+
+def time_limits() -> TimeLimits:
+    """Return the limits of a worker's commits, with the sequence jump of TOKENBILL_SEQUENCE_JUMP if it is set.
+
+    Raises:
+        UserError: TOKENBILL_SEQUENCE_JUMP is not a number from 1 to 2^63-1.
+    """
+    text = os.environ.get(JUMP_VARIABLE, str(SEQUENCE_JUMP))
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and 1 <= int(text) <= MAX_COUNT):
+        raise UserError(f"{JUMP_VARIABLE} is {text!r}", "", f"Set it to a whole number from 1 to {MAX_COUNT}.")
+    return TimeLimits(sequence_jump=int(text))
 
 
 def calculator_class() -> type[Calculator]:

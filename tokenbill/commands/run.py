@@ -20,6 +20,7 @@ from tokenbill.commands.process import (
     log_to_stderr,
     servers,
     session_timeout,
+    time_limits,
     tune_garbage_collection,
     wait_for_topics,
 )
@@ -44,7 +45,8 @@ def worker(name: str, web_port: int, web_host: str, data_dir: Path | None) -> No
 
     TOKENBILL_KAFKA and TOKENBILL_DATABASE_URL are the addresses of the servers; if they are not set, the servers of the
     local stack in --data-dir are used. TOKENBILL_SESSION_TIMEOUT is the number of seconds (default 10) without a
-    heartbeat after which a worker loses its partitions.
+    heartbeat after which a worker loses its partitions. TOKENBILL_SEQUENCE_JUMP is the largest distance (default
+    1000000000) of a sequence number from the highest one of its source.
 
     \b
     Example:
@@ -57,6 +59,7 @@ def worker(name: str, web_port: int, web_host: str, data_dir: Path | None) -> No
     partitions = wait_for_topics(kafka)
     session_seconds = session_timeout()
     make_calculator = calculator_class()
+    limits = time_limits()
     with LogStore(kafka, database_url, pool_size=10) as store:
 
         def make_engine(state: PartitionState, catalog_epoch: int, catalog: Catalog) -> PartitionEngine:
@@ -65,7 +68,7 @@ def worker(name: str, web_port: int, web_host: str, data_dir: Path | None) -> No
                     f"the topics have {partitions} partitions, the database was prepared for {state.partitions}",
                     "Use the broker and the database of one installation.",
                 )
-            return PartitionEngine(state, catalog_epoch, catalog, store, make_calculator())
+            return PartitionEngine(state, catalog_epoch, catalog, store, make_calculator(), limits)
 
         settings = WorkerSettings(kafka, name, web_port, session_seconds, web_host)
         app = build_app(settings, store, make_engine)

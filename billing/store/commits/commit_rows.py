@@ -122,7 +122,8 @@ def _identities(record: CommitRecord) -> Iterator[Statement]:
         yield (
             "INSERT INTO dedupe_source (partition, source, numbered, seen_runs, refused)"
             " SELECT %s, * FROM unnest(%s::text[], %s::boolean[], %b::bytea[], %b::bytea[])"
-            " ON CONFLICT (partition, source) DO UPDATE SET seen_runs = excluded.seen_runs, refused = excluded.refused",
+            " ON CONFLICT (partition, source) DO UPDATE SET numbered = excluded.numbered,"
+            " seen_runs = excluded.seen_runs, refused = excluded.refused",
             (
                 record.partition,
                 [state.source for state in dedupe.sources],

@@ -210,7 +210,9 @@ def limited(calculator: MakeCalculator, log_time_us: int, *usage: dict[str, obje
     cluster.produce(USAGE_TOPIC, 0, *encode(usage), time_us=log_time_us)
     cluster.drain()
     assert all(
-        commit.limits == {"future_limit_us": 600_000_000, "past_limit_us": 35 * DAY_US} for commit in cluster.commits
+        commit.limits
+        == {"future_limit_us": 600_000_000, "past_limit_us": 35 * DAY_US, "sequence_jump_limit": 1_000_000_000}
+        for commit in cluster.commits
     )
     reasons = [
         (dict(frame.headers)["reason"] or b"").decode()

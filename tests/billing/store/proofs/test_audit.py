@@ -10,7 +10,7 @@ from store_records import Books
 
 from billing.commits.commit_record import Finding
 from billing.commits.identities import SourceState
-from billing.store.proofs.audit import CATALOG, CHAIN, HOLES, audit
+from billing.store.proofs.audit import CATALOG, CHAIN, HOLES, SHARED, audit
 from billing.store.proofs.audit_checks import CHECKS, FINDINGS
 from billing.store.store import Store
 from tokenbill.commands.audit import audit as audit_command
@@ -146,6 +146,7 @@ def test_findings_are_listed_and_fail_nothing(database: PreparedDatabase, store:
         FINDINGS[0].name: ("usage.forwarded from 0 to 1: 1 of 1",),
         FINDINGS[1].name: ("identity_conflict: 2, the first in partition 0 commit 2: urn:node-1 42",),
         FINDINGS[2].name: (),
+        SHARED: (),
         HOLES: ("urn:node-1: 13 missing (1–2, 4, 10–19)",),
     }
 
@@ -157,7 +158,7 @@ def test_holes_are_those_of_the_union_over_partitions(database: PreparedDatabase
         record = kept.opening([f"a{partition}"])
         record.dedupe.sources = [SourceState("urn:gateway", True, runs)]
         store.commit(epoch, record)
-    assert [result.count for result in audit(database.report_url).findings] == [0] * (len(FINDINGS) + 1)
+    assert [result.count for result in audit(database.report_url).findings] == [0] * (len(FINDINGS) + 2)
 
 
 def test_the_command_says_what_failed_and_exits_1(books: PreparedDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,3 +170,17 @@ def test_the_command_says_what_failed_and_exits_1(books: PreparedDatabase, monke
     assert bad.exit_code == 1
     assert "FAIL  wallets" in bad.output
     assert bad.output.endswith(f"1 of {len(CHECKS) + 2} checks failed\n")
+
+
+def test_a_number_used_on_two_partitions_is_a_finding(database: PreparedDatabase, store: Store) -> None:
+    """A rejected event used no number; its repair may be rated on another partition."""
+    seen = [(((1, 9),), (2, 7)), (((2, 3), (7, 12)), (8,))]
+    for partition, (runs, refused) in enumerate(seen):
+        books = Books(partition)
+        epoch, _ = store.acquire(partition)
+        record = books.opening([f"a{partition}"])
+        record.dedupe.sources = [SourceState("urn:node-1", True, runs, refused), SourceState("urn:plain", False)]
+        store.commit(epoch, record)
+    outcome = audit(database.report_url)
+    assert outcome.passed, outcome
+    assert {result.name: result.shown for result in outcome.findings}[SHARED] == ("urn:node-1: 3, 9",)
