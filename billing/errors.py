@@ -9,7 +9,9 @@
     ├── Fenced
     ├── NotPrepared             the schema or this partition is missing: run `tokenbill prepare`
     ├── DatabaseDown            no answer: reload from SQL and retry
-    ├── CatalogMoved            decided with an old catalogue: decide again
+    ├── DecideAgain             what a decision read has changed, and nothing was written: decide again
+    │   ├── CatalogMoved        decided with an old catalogue
+    │   └── HeldMoved           a hold was taken on what a command took away
     └── CatalogConflict         a catalogue cannot be published: the publisher corrects it
     StreamFault                 faults of Kafka and its clients (streams.stream_errors)
 """
@@ -39,7 +41,15 @@ class DatabaseDown(StoreError):
     """The connection or the server failed. A transaction in progress may or may not be committed: reload and retry."""
 
 
-class CatalogMoved(StoreError):
+class DecideAgain(StoreError):
+    """A decision rests on data that has changed since; nothing was written. The same input is decided again."""
+
+
+class HeldMoved(DecideAgain):
+    """A hold counts on what a command of the batch took: it was taken after the decision read what is held."""
+
+
+class CatalogMoved(DecideAgain):
     """The catalogue is at ``new_epoch``, not at the epoch the batch was decided with; nothing was written."""
 
     def __init__(self, new_epoch: int) -> None:

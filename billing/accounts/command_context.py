@@ -53,6 +53,8 @@ class CommandContext:
     """Returns True if (account, payment_ref) was used before."""
     postings: Postings
     plan_of: PlanOf
+    held_pico: int = 0
+    """Money of the wallet that open holds hold; a fee that is only tried leaves it."""
     messages: list[Message] = field(default_factory=list)
     """Messages that the rule sends to other accounts, in order."""
     events: list[AccountEvent] = field(default_factory=list)

@@ -5,6 +5,7 @@ A :class:`CommitRecord` is complete: the store writes it in one transaction and 
 
 from dataclasses import dataclass, field
 
+from billing.accounts.held import Held, HeldLimit
 from billing.commits.identities import DedupeChange, RecentNumbers, SourceState
 from billing.commits.input_batch import PositionMove, Record
 from billing.ledger import Posting
@@ -173,6 +174,10 @@ class CommitRecord:
     """Every usage record counted as rejected, in the order of decision."""
     conflicts: list[ConflictRecord] = field(default_factory=list)
     """Every duplicate with other content, in the order of decision; each also has a finding ``identity_conflict``."""
+    held: list[tuple[str, Held]] = field(default_factory=list)
+    """Amounts that open holds held when commands of this commit were decided, by account, where there were any."""
+    held_limits: dict[str, HeldLimit] = field(default_factory=dict)
+    """The most that may be held of accounts from which commands took, by account; checked with the commit."""
 
 
 @dataclass(slots=True)

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from billing.accounts.held import NO_HOLDS, Held
 from billing.catalog.model import Catalog
 from billing.commits.commit_record import CommitRecord
 from billing.commits.input_batch import InputBatch, Record
@@ -32,6 +33,8 @@ class Step:
     item: UsageEvent | Command
     offset: int = 0
     """Offset of the record of a usage event."""
+    held: Held = NO_HOLDS
+    """Amounts that open holds held when a command was decided."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,8 @@ class DecidedBatches:
     """Packed output for ``usage.rated``."""
     rejected: frozenset[tuple[str, int]] = frozenset()
     """(topic, offset) of rejected records. One commit may hold a rejected event and its repair under one identity."""
+    held: Mapping[str, Held] = field(default_factory=dict)
+    """Amounts that open holds held when the commands were decided, by account."""
 
 
 def decided_batches(
@@ -72,7 +77,8 @@ def decided_batches(
     accepted = frozenset((source, id_) for source, id_, _ in record.commands_seen)
     rated = [row.payload for row in record.outbox if row.topic == RATED_TOPIC]
     rejected = frozenset((one.topic, one.record.offset) for one in record.suspense)
-    return DecidedBatches(epoch, catalog, limits, log_time_us, batches, accepted, rated, rejected)
+    held = dict(record.held)
+    return DecidedBatches(epoch, catalog, limits, log_time_us, batches, accepted, rated, rejected, held)
 
 
 def histories(commits: Iterable[DecidedBatches], accounts: Collection[str]) -> dict[str, AccountHistory]:
@@ -154,7 +160,8 @@ class HistoryReader:
             self._clock_us[command.account] = at.now_us  # a refused command moves the clock too
         if identity in commit.accepted:
             self._accepted.add(identity)
-            self.steps[command.account].append(Step(commit.epoch, at, command))
+            held = commit.held.get(command.account, NO_HOLDS)
+            self.steps[command.account].append(Step(commit.epoch, at, command, held=held))
 
     def _read_usage(
         self,

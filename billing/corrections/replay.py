@@ -189,6 +189,8 @@ class Replay:
             *(command, timeline.account, step.at, self._rule_again, rules.catalog, rules.plan_of),
             lambda _owner, _ref: False,
             postings,
+            step.held,
+            again=True,
         )
         if done.refusal is not None:
             raise Conflict(f"{_named(command)} would be refused: {done.refusal.detail}")

@@ -137,7 +137,7 @@ def _top_up(data: TopUpWallet, account: Account, context: CommandContext) -> Acc
         (paid_by, "", data.amount_pico),
         (ledger.CUSTOMER_DEPOSITS, "", -data.amount_pico),
     )
-    context.events += retry_unpaid(account, context.now_us, context.plan_of, context.postings)
+    context.events += retry_unpaid(account, context.now_us, context.plan_of, context.postings, context.held_pico)
     return account
 
 

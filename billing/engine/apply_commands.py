@@ -9,13 +9,14 @@ from pydantic_core import PydanticCustomError
 
 from billing.accounts.account import Account
 from billing.accounts.command_context import CommandContext
+from billing.accounts.held import NO_HOLDS
 from billing.calculator.interface import Calculator
 from billing.catalog.model import Catalog
 from billing.commits.commit_record import ACCEPTED, Finding, PartitionState
 from billing.commits.input_batch import InputBatch
 from billing.corrections.correct import CORRECTION_POSTED, HISTORY_DIFFERS, correct
 from billing.corrections.history import AccountHistory, Step
-from billing.decide.carry_out import carry_out
+from billing.decide.carry_out import READ_NO_HOLDS, carry_out
 from billing.decide.command_rules import decide
 from billing.engine.commit_draft import CommitDraft, forward_number
 from billing.engine.loader import Loader, load_missing
@@ -81,6 +82,7 @@ class CommandApplier:
         known = self._loader.known_commands([(command.source, command.id) for command in mine])
         known.update(((source, id_), outcome) for source, id_, outcome in draft.commands_seen)
         histories = self._histories(command for command in mine if (command.source, command.id) not in known)
+        self._read_holds(draft, (command for command in mine if (command.source, command.id) not in known))
         refs = [
             (command.account, command.data.payment_ref)
             for command in mine
@@ -119,6 +121,7 @@ class CommandApplier:
         (docs/reference/account-commands.md, "Identity and order").
         """
         account = self._calculator.account(command.account)
+        held = draft.held.get(command.account, NO_HOLDS)
         now_us = log_time_us
         if self._limits is None:
             now_us = max(command.time_us, account.clock_us if account else 0)
@@ -138,6 +141,7 @@ class CommandApplier:
             self._plan_of,
             lambda owner, ref: (owner, ref) in payments,
             draft.postings,
+            held,
         )
         draft.add_events(done.of_time)
         for message in done.messages:
@@ -152,10 +156,18 @@ class CommandApplier:
         if isinstance(command.data, TopUpWallet | CollectBill):
             payments.add((command.account, command.data.payment_ref))
             draft.payments.append((command.account, command.data.payment_ref))
-        draft.accepted[command.account].append(Step(self._catalog_epoch, at, command))
+        draft.accepted[command.account].append(Step(self._catalog_epoch, at, command, held=held))
+        draft.took(command.account, done.limit)
         draft.outcome(command.account, command, command.type, None, None)
         draft.add_events(done.events)
         return True
+
+    def _read_holds(self, draft: CommitDraft, commands: Iterable[Command]) -> None:
+        """Read what is held of the accounts that these commands may take from."""
+        named = {one.account for one in commands if not isinstance(one.data, READ_NO_HOLDS)} - draft.held.keys()
+        if named:
+            found = self._loader.held(sorted(named), self._calculator.account, self._catalog)
+            draft.held.update((name, found.get(name, NO_HOLDS)) for name in named)
 
     def _histories(self, commands: Iterable[Command]) -> dict[str, AccountHistory] | Refusal:
         """Return the histories, up to this commit, of the accounts whose usage the commands correct."""

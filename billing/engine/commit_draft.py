@@ -10,6 +10,7 @@ from typing import Any
 
 from billing.accounts.account_event import AccountEvent
 from billing.accounts.command_context import Message
+from billing.accounts.held import NO_LIMIT, Held, HeldLimit, exactly
 from billing.calculator.core_records import pack_batches
 from billing.calculator.interface import Effects
 from billing.commits.commit_record import (
@@ -75,6 +76,9 @@ class CommitDraft:
     payments: list[tuple[str, str]] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     reservations: list[tuple[str, str]] = field(default_factory=list)
+    held: dict[str, Held] = field(default_factory=dict)
+    """Amounts that open holds hold, by account; read once, before the first command of the account."""
+    held_limits: dict[str, HeldLimit] = field(default_factory=dict)
     suspense: list[SuspenseRecord] = field(default_factory=list)
     conflicts: list[ConflictRecord] = field(default_factory=list)
     forward_next: dict[tuple[str, int], int] = field(default_factory=dict)
@@ -114,6 +118,14 @@ class CommitDraft:
             self.forward_cursors[key] = number + 1
             fresh.append(record)
         return fresh
+
+    def took(self, account: str, limit: HeldLimit) -> None:
+        """Note what may still be held of an account from which an accepted command took."""
+        if limit:
+            stored = self.held[account].stored
+            # Where the rows of the holds do not say what is held, a changed row may change what the command may take.
+            limit = limit if stored is None else exactly(stored)
+            self.held_limits[account] = self.held_limits.get(account, NO_LIMIT).lower(limit)
 
     def outcome(
         self,
@@ -246,6 +258,8 @@ class CommitDraft:
             reservations_closed=self.reservations,
             suspense=self.suspense,
             conflicts=self.conflicts,
+            held=sorted((name, held) for name, held in self.held.items() if held.holds),
+            held_limits=self.held_limits,
         )
 
     def _account_event_frames(self, stamp: Stamp) -> Iterable[Frame]:

@@ -5,9 +5,10 @@ A replay of the log decides the same, so the result is exact regardless of later
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from billing.accounts.account import Account
+from billing.accounts.held import Held
 from billing.calculator.interface import Calculator
 from billing.catalog.model import Catalog
 from billing.commits.commit_record import PartitionState
@@ -24,11 +25,12 @@ _NO_BOUND = 1 << 60
 
 @dataclass(frozen=True, slots=True)
 class DecidedCommit:
-    """One past commit: its catalogue epoch, time limits and position moves."""
+    """One past commit: its catalogue epoch, time limits, position moves, and what was held of accounts."""
 
     catalog_epoch: int
     limits: TimeLimits
     moves: tuple[PositionMove, ...]
+    held: Mapping[str, Held] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,13 @@ class _Watching(Remembering):
     def __init__(self, accounts: Sequence[str]) -> None:
         super().__init__(keep_history=False)
         self.reader = HistoryReader(accounts)
+        self.recorded: Mapping[str, Held] = {}
+        """The record of the current commit about holds, by account."""
+
+    def held(
+        self, accounts: Sequence[str], read: Callable[[str], Account | None], catalog: Catalog
+    ) -> Mapping[str, Held]:
+        return self.recorded
 
     def histories(self, state: PartitionState, accounts: Sequence[str]) -> dict[str, AccountHistory]:
         known = self.reader.histories()
@@ -86,6 +95,7 @@ def histories_of(
         elif decided_by != (commit.catalog_epoch, commit.limits):
             engine.continue_with(commit.catalog_epoch, catalog, commit.limits)
         decided_by = commit.catalog_epoch, commit.limits
+        loader.recorded = commit.held
         record = engine.decide(batches, due=accounts)
         loader.reader.read(decided_batches(commit.catalog_epoch, catalog, commit.limits, log_time_us, batches, record))
         loader.remember(record)

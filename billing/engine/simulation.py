@@ -7,11 +7,12 @@ It is the reference for every balance. Owns: how lines become batches, and the J
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from billing import ledger
 from billing.accounts.account import Account
+from billing.accounts.held import Held
 from billing.calculator.interface import Calculator
 from billing.catalog.model import Catalog
 from billing.commits.commit_record import CommitCounts, CommitRecord, PartitionState
@@ -46,6 +47,11 @@ class NothingStored:
 
     def load_hours(self, partition: int, hours: Sequence[int]) -> list[HashHour]:
         return []
+
+    def held(
+        self, accounts: Sequence[str], read: Callable[[str], Account | None], catalog: Catalog
+    ) -> Mapping[str, Held]:
+        return {}
 
     def histories(self, state: PartitionState, accounts: Sequence[str]) -> dict[str, AccountHistory] | Refusal:
         return histories([], accounts)

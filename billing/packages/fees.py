@@ -73,6 +73,11 @@ def _post_fee(account: Account, plan: Plan, fee: Fee, pay_from: str, postings: P
     )
 
 
-def fee_payable(account: Account, pay_from: str, amount_pico: int) -> bool:
-    """Return True if a fee can be taken: always if it is paid elsewhere, else within wallet and credit limit."""
-    return pay_from != "wallet" or can_pay(account, amount_pico)
+def fee_payable(account: Account, pay_from: str, amount_pico: int, held_pico: int = 0) -> bool:
+    """Return True if a fee can be taken: always if it is paid elsewhere, else within wallet and credit limit.
+
+    ``held_pico`` of the wallet is to be left.
+    """
+    if pay_from != "wallet" or amount_pico <= 0:
+        return True
+    return can_pay(account, amount_pico + held_pico)

@@ -106,7 +106,7 @@ def change_subscription(data: ChangeSubscription, account: Account, context: Com
         return account
     subscription.plan, subscription.plan_version = plan.name, plan.version
     subscription.next_plan, subscription.next_plan_version = "", 0
-    context.events += retry_unpaid(account, context.now_us, context.plan_of, context.postings)
+    context.events += retry_unpaid(account, context.now_us, context.plan_of, context.postings, context.held_pico)
     return account
 
 

@@ -171,12 +171,17 @@ def start(account: Account, subscription: Subscription, now_us: int, plan_of: Pl
     grant_cycle(account, subscription, now_us, plan_of, postings)
 
 
-def retry_unpaid(account: Account, now_us: int, plan_of: PlanOf, postings: Postings) -> list[AccountEvent]:
-    """Grant the current cycle of each unpaid subscription that can be paid now, oldest first; called after a top-up."""
+def retry_unpaid(
+    account: Account, now_us: int, plan_of: PlanOf, postings: Postings, held_pico: int
+) -> list[AccountEvent]:
+    """Grant the current cycle of each unpaid subscription that can be paid now, oldest first; called after a top-up.
+
+    ``held_pico`` is money of the wallet that holds keep; it pays no fee.
+    """
     events: list[AccountEvent] = []
     for subscription in account.extras.subscriptions:
         price_pico = plan_of_subscription(subscription, plan_of).price_pico
-        if subscription.status == UNPAID and fee_payable(account, subscription.pay_from, price_pico):
+        if subscription.status == UNPAID and fee_payable(account, subscription.pay_from, price_pico, held_pico):
             events.append(grant_cycle(account, subscription, now_us, plan_of, postings))
     return events
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from billing.reservations.amounts import NOTHING
+from billing.accounts.held import NOTHING
 from billing.reservations.hold import CHARGING, HOLD_OPEN, HOLD_RELEASED, Hold, Terms
 from billing.reservations.operations import HoldContext, Settled, not_open, repeated, reserve, settle, with_step
 from schemas.meters import Counts, canonical_counts

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from billing.accounts.account import Account
-from billing.reservations.amounts import NOTHING, HeldAmounts, decide_hold, hold_for_used, overcommitted
+from billing.accounts.held import NOTHING, HeldAmounts, credit_pico
+from billing.reservations.amounts import decide_hold, fees_during, hold_for_used, overcommitted
 from billing.reservations.hold import (
     HOLD_OPEN,
     HOLD_RELEASED,
@@ -25,6 +26,7 @@ from billing.reservations.tariff import Tariff
 from schemas.meters import Counts, canonical_counts
 from schemas.refusals import Refusal
 from schemas.times import HOUR_US, format_time_us
+from schemas.units import format_pico
 
 SETTLEMENT_US = HOUR_US
 """Longest time for which settled usage stays on hold until its commit."""
@@ -131,12 +133,14 @@ def reserve(
     if context.account is None:
         return Refusal("unknown_account", f"account {hold.account!r} was never opened")
     event = usage_event(hold.account, hold.terms, counts, context.now_us)
-    granted = decide_hold(context.account, context.held, event, context.tariff, accept_partial)
+    expires_us = context.now_us + validity_us
+    granted = decide_hold(
+        context.account, context.held, event, context.tariff, accept_partial, expires_us + SETTLEMENT_US
+    )
     if isinstance(granted, Refusal):
         return granted
     partial = granted.counts != counts
     terms = Terms(hold.terms.dimensions, granted.counts, granted.amount_pico, granted.standard_micro, partial)
-    expires_us = context.now_us + validity_us
     made = Hold(
         *(hold.reservation_id, hold.account, hold.kind, HOLD_OPEN, granted.held, terms, context.now_us, expires_us),
         steps={"create": {"sha256": sha256}},
@@ -175,12 +179,14 @@ def extend(
     refused = not_open(hold, context.now_us)
     if refused is not None:
         return refused
+    expires_us = hold.expires_us if validity_us is None else max(hold.expires_us, context.now_us + validity_us)
     if more and context.account is not None:
         sums = dict(hold.terms.counts)
         for meter, count in more:
             sums[meter] = sums.get(meter, 0) + count
         event = usage_event(hold.account, hold.terms, canonical_counts(sums), context.now_us)
-        granted = decide_hold(context.account, context.held.minus(hold.held), event, context.tariff)
+        before = context.held.minus(hold.held)
+        granted = decide_hold(context.account, before, event, context.tariff, until_us=expires_us + SETTLEMENT_US)
         if isinstance(granted, Refusal):
             return granted
         hold = replace(
@@ -193,10 +199,25 @@ def extend(
                 standard_micro=granted.standard_micro,
             ),
         )
-    if validity_us is not None:
-        hold = replace(hold, expires_us=max(hold.expires_us, context.now_us + validity_us))
-    context.put(with_step(hold, step, sha256))
+    elif expires_us > hold.expires_us and (too_long := _too_long(context, hold, expires_us)) is not None:
+        return too_long
+    context.put(with_step(replace(hold, expires_us=expires_us), step, sha256))
     return context.holds[reservation_id]
+
+
+def _too_long(context: HoldContext, hold: Hold, expires_us: int) -> Refusal | None:
+    """Return a refusal if a renewal until a later end needs money that is held; None if the hold may be longer."""
+    account = context.account
+    credit = None if account is None else credit_pico(account)
+    if account is None or credit is None or not hold.held.wallet_pico:
+        return None
+    fees_pico = fees_during(account, context.tariff, expires_us + SETTLEMENT_US)
+    if not fees_pico or account.wallet_pico + credit - context.held.wallet_pico >= fees_pico:
+        return None
+    return Refusal(
+        "insufficient_balance",
+        f"a renewal takes {format_pico(fees_pico)} until then, which the wallet lacks beside what is held",
+    )
 
 
 def release(context: HoldContext, reservation_id: str) -> Hold | Refusal:

@@ -1,10 +1,13 @@
 """Inputs of the past commits of a partition, for a replay: positions, limits and catalogues. Never writes."""
 
+from collections import defaultdict
+
 from billing.catalog import Catalog
 from billing.catalog.entries import from_entries
 from billing.commits.input_batch import PositionMove
 from billing.engine.past_account import DecidedCommit
 from billing.log_time import read_limits
+from billing.store.commits.held_rows import HeldRow, read_held_rows
 from billing.store.database import Database
 
 
@@ -17,8 +20,13 @@ def decisions(database: Database, partition: int) -> tuple[list[DecidedCommit], 
 def _decided_commits(database: Database, partition: int) -> list[DecidedCommit]:
     """Return the commits of a partition, in order."""
     with database.transaction() as connection:
+        held: dict[int, list[HeldRow]] = defaultdict(list)
+        for commit_no, *row in connection.execute(
+            "SELECT commit_no, account, kind, bucket, amount FROM command_held WHERE partition = %s", (partition,)
+        ):
+            held[commit_no].append(HeldRow(*row))
         rows = connection.execute(
-            "SELECT catalog_epoch, limits, positions FROM commit WHERE partition = %s ORDER BY commit_no",
+            "SELECT commit_no, catalog_epoch, limits, positions FROM commit WHERE partition = %s ORDER BY commit_no",
             (partition,),
         )
         return [
@@ -26,8 +34,9 @@ def _decided_commits(database: Database, partition: int) -> list[DecidedCommit]:
                 epoch,
                 read_limits(limits),
                 tuple(PositionMove(topic, start, end) for topic, start, end in positions),
+                read_held_rows(held.get(commit_no, ())),
             )
-            for epoch, limits, positions in rows
+            for commit_no, epoch, limits, positions in rows
         ]
 
 

@@ -3,17 +3,19 @@
 Synchronous and thread-safe: call it from executor threads. Each method is one transaction.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
 from billing.accounts.account import Account
+from billing.accounts.held import Held
 from billing.catalog.model import Catalog
 from billing.commits.commit_record import CommitRecord, OutboxRow, PartitionState
 from billing.commits.identities import HashHour
 from billing.corrections.history import AccountHistory
 from billing.store import account_rows as accounts
+from billing.store import held_of_accounts as holds
 from billing.store import outbox_rows as outbox
 from billing.store import partition_rows as partition
 from billing.store import published_catalog as catalog
@@ -80,6 +82,12 @@ class Store:
     def load_hours(self, number: int, hours: Iterable[int]) -> list[HashHour]:
         """Return identities of unnumbered sources filed under these hours. An hour may be returned in several parts."""
         return accounts.load_hours(self._database, number, hours)
+
+    def held(
+        self, accounts: Sequence[str], read: Callable[[str], Account | None], catalog: Catalog
+    ) -> Mapping[str, Held]:
+        """Return what open holds hold now (:func:`billing.store.held_of_accounts.held`)."""
+        return holds.held(self._database, accounts, read, catalog)
 
     def histories(self, state: PartitionState, accounts: Sequence[str]) -> dict[str, AccountHistory] | Refusal:
         """Return the past decisions for these accounts.

@@ -20,7 +20,7 @@ from typing import Any, Protocol, TypeVar
 
 from billing.commits.commit_record import CommitRecord, PartitionState
 from billing.commits.input_batch import InputBatch
-from billing.errors import CatalogMoved, DatabaseDown
+from billing.errors import CatalogMoved, DatabaseDown, DecideAgain
 from schemas.times import HOUR_US
 from schemas.topics import INPUT_TOPICS
 from streams.stream_errors import LogBroken
@@ -53,7 +53,7 @@ class WriterStore(Protocol):
         """Raise the partition's epoch and load its state; return both."""
 
     def commit(self, epoch: int, record: CommitRecord, /) -> None:
-        """Write the record in one transaction; raises Fenced, CatalogMoved, DatabaseDown."""
+        """Write the record in one transaction; raises Fenced, DecideAgain, DatabaseDown."""
 
     def catalog(self) -> tuple[int, Any]:
         """Return the epoch of the catalogue in force, and the catalogue."""
@@ -199,8 +199,8 @@ class PartitionWriter:
                     log.warning("p%d: database back after %.1f s", self.partition, time.monotonic() - down_since)
                 down_since, wait_seconds = None, self._settings.backoff_seconds[0]
                 await self._commit_until_stopped()
-            except CatalogMoved:
-                log.info("p%d: catalogue moved, deciding the same input again", self.partition)
+            except DecideAgain as reason:
+                log.info("p%d: deciding the same input again: %s", self.partition, reason)
             except DatabaseDown as error:
                 down_since = down_since or time.monotonic()
                 self._metrics.database_failures.inc()
@@ -214,7 +214,7 @@ class PartitionWriter:
 
     async def _acquire(self) -> None:
         state = await self._in_thread(self._load)
-        keep = self.positioned  # True only after CatalogMoved: SQL refused the commit, so the buffers stay valid.
+        keep = self.positioned  # True only after DecideAgain: SQL refused the commit, so the buffers stay valid.
         moved = {}
         for topic, intake in self.intakes.items():
             position = state.positions.get(topic, 0)

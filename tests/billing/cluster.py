@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from billing_samples import MakeCalculator
 
 from billing.accounts.account import Account
+from billing.accounts.held import Held
 from billing.catalog import Catalog
 from billing.commits.commit_record import CommitCounts, CommitRecord, Finding, PartitionState
 from billing.commits.identities import HashHour
@@ -47,6 +48,7 @@ class Cluster:
     payments: set[tuple[str, str]] = field(default_factory=set)
     states: list[PartitionState] = field(default_factory=list)
     hours: dict[tuple[int, int], list[HashHour]] = field(default_factory=lambda: defaultdict(list))
+    held_now: dict[str, Held] = field(default_factory=dict)
     engines: list[PartitionEngine] = field(default_factory=list)
     calculators: list[object] = field(default_factory=list)
 
@@ -65,6 +67,9 @@ class Cluster:
 
     def known_payments(self, pairs: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
         return self.payments.intersection(pairs)
+
+    def held(self, accounts: Sequence[str], read: object, catalog: Catalog) -> dict[str, Held]:
+        return {name: self.held_now[name] for name in accounts if name in self.held_now}
 
     def load_hours(self, partition: int, hours: Sequence[int]) -> list[HashHour]:
         return [part for hour_us in hours for part in self.hours[partition, hour_us]]

@@ -13,10 +13,11 @@ from psycopg.rows import TupleRow
 from psycopg.types.json import Jsonb
 
 from billing.commits.commit_record import CommitRecord
-from billing.errors import BrokenInvariant, CatalogMoved, Fenced
+from billing.errors import BrokenInvariant, CatalogMoved, Fenced, HeldMoved
 from billing.store.commits.commit_rows import STAGING, copies, small_statements, updates_of
 from billing.store.commits.digest import COUNT_COLUMNS, appended_text, changes_sha256, commit_digest, outbox_list
 from billing.store.database import Connection, Database
+from billing.store.open_holds import LOCK_HEADS, read_held
 
 CATALOG_LOCK = 0x7462_6361  # "tbca"
 """Advisory lock of the catalogue: commits share it, a publication takes it alone (docs/decisions/catalogue-lock.md)."""
@@ -41,6 +42,7 @@ def write_commit(database: Database, epoch: int, record: CommitRecord) -> None:
     Raises:
         Fenced: the database has another epoch, commit number or position.
         CatalogMoved: the catalogue has another epoch than the one that the record was decided with.
+        HeldMoved: a hold was taken meanwhile on what a command of the record took.
         BrokenInvariant: the database contradicts the record (a new key that exists, a changed row that does not exist).
         DatabaseDown: the connection broke; only a reload shows if the commit happened.
     """
@@ -69,6 +71,8 @@ def write_commit(database: Database, epoch: int, record: CommitRecord) -> None:
             changes=changes,
             appended=text.sha256(),
         )
+        if record.held_limits:
+            _check_held(connection, record)
         with connection.pipeline():
             updates = [
                 (what, staged, _update(connection, statement, record.partition, staged))
@@ -90,6 +94,21 @@ def write_commit(database: Database, epoch: int, record: CommitRecord) -> None:
             connection.execute("SELECT pg_notify(%s, %s)", (OUTBOX_CHANNEL, str(record.partition)))
         for what, staged, updated in updates:
             _check_updated(what, staged, updated.rowcount if updated else 0)
+
+
+def _check_held(connection: Connection, record: CommitRecord) -> None:
+    """Lock the heads of the accounts that commands took from, and compare what is held with what may be held.
+
+    The lock is the one of the API (:mod:`billing.store.holds.hold_book`), in the same order, heads before holds. Until
+    the end of this transaction nobody takes a hold on these accounts, and afterwards sees the new balance.
+    """
+    accounts = sorted(record.held_limits)
+    connection.execute(LOCK_HEADS, (accounts,))
+    # A statement of its own: one that began before the lock would miss what the lock's former owner wrote.
+    for account, held in read_held(connection, accounts).items():
+        taken = record.held_limits[account].exceeded_by(held.amounts, held.holds)
+        if taken is not None:
+            raise HeldMoved(f"account {account!r}: {taken}, since a hold was taken while the batch was decided")
 
 
 def _update(

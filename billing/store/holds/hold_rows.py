@@ -15,17 +15,11 @@ from pydantic_core import to_json
 
 from billing.accounts.account import NO_END_US, Account, Bucket
 from billing.accounts.extras import parse_extras
-from billing.reservations.amounts import NOTHING, HeldAmounts
+from billing.accounts.held import NOTHING, HeldAmounts
 from billing.reservations.hold import Hold, Terms
 from billing.store.holds.wire import Value, WireRow, WireStatement, text
+from billing.store.open_holds import HOLD, IS_OPEN_HOLD, hold_of_json
 
-_HOLD = (
-    "json_build_array(h.reservation_id, h.account, h.kind, h.state, h.held_micro, h.wallet_pico, h.terms, h.created_us,"
-    " h.expires_us, h.steps, h.event)"
-)
-_OPEN = "h.account = wanted.account AND h.state = 'open' AND h.expires_us + 0 > clock.now_us"
-"""Condition for the open holds of an account. ``+ 0`` keeps the planner from the index on ``expires_us``: with the
-statistics of a small table it looks as good as the index on the account, but reads every hold for each account."""
 _ACCOUNT_FIELDS = tuple(field.name for field in fields(Account) if field.name not in ("buckets", "extras"))
 _BUCKET_FIELDS = tuple(field.name for field in fields(Bucket))
 _TEXTS = frozenset(one.name for kind in (Account, Bucket) for one in fields(kind) if one.type in (str, "str"))
@@ -43,7 +37,7 @@ SELECT clock.now_us, catalog_state.epoch, wanted.account, held.wallet_pico, held
     {", ".join(f"a.{name}" for name in _ACCOUNT_FIELDS)}, {", ".join(f"b.{name}" for name in _BUCKET_FIELDS)}
 FROM clock CROSS JOIN catalog_state CROSS JOIN unnest($1::text[]) AS wanted (account)
     CROSS JOIN LATERAL (
-        SELECT sum(h.wallet_pico) AS wallet_pico, json_agg(h.held_micro) AS buckets FROM hold AS h WHERE {_OPEN}
+        SELECT sum(h.wallet_pico) AS wallet_pico, json_agg(h.held_micro) AS buckets FROM hold AS h WHERE {IS_OPEN_HOLD}
     ) AS held
     LEFT JOIN account AS a ON a.account = wanted.account
     LEFT JOIN bucket AS b ON b.account = a.account AND (b.lapse_at_us IS NULL OR b.lapse_at_us > clock.now_us)
@@ -56,11 +50,11 @@ INSERT INTO hold_head AS head (account) SELECT unnest($1::text[])
     ON CONFLICT (account) DO UPDATE SET account = head.account WHERE false
 """
 LOCK_HOLDS = (
-    f"SELECT {_HOLD} FROM hold AS h WHERE h.reservation_id = ANY ($1::text[]) ORDER BY h.reservation_id FOR UPDATE"  # noqa: S608
+    f"SELECT {HOLD} FROM hold AS h WHERE h.reservation_id = ANY ($1::text[]) ORDER BY h.reservation_id FOR UPDATE"  # noqa: S608
 )
 """Locks and reads holds by id. The rows are read as they are locked, so they agree with every later statement."""
 READ = _read("NULL")
-READ_OPEN = _read(f"(SELECT json_agg({_HOLD}) FROM hold AS h WHERE {_OPEN})")  # noqa: S608
+READ_OPEN = _read(f"(SELECT json_agg({HOLD}) FROM hold AS h WHERE {IS_OPEN_HOLD})")  # noqa: S608
 # One statement for all rows of a transaction: a statement per row would read the constraints of the table each time.
 INSERT = """
 INSERT INTO hold (state, held_micro, wallet_pico, terms, steps, expires_us, reservation_id, account, kind, event,
@@ -120,13 +114,6 @@ def seen_accounts(rows: Sequence[WireRow]) -> dict[str, SeenAccount]:
     return seen
 
 
-def hold_of_json(columns: Sequence[Any]) -> Hold:
-    """Build a hold from the JSON array that the statements return for its row."""
-    name, account, kind, state, held_micro, wallet_pico, terms, created_us, expires_us, steps, event = columns
-    held = HeldAmounts({grant_id: int(micro) for grant_id, micro in held_micro.items()}, int(wallet_pico))
-    return Hold(name, account, kind, state, held, _terms(terms), created_us, expires_us, steps, event)
-
-
 def locked_holds(rows: Sequence[WireRow]) -> dict[str, Hold]:
     """Convert the rows of :data:`LOCK_HOLDS`, by id."""
     holds = (hold_of_json(json.loads(row[0] or b"")) for row in rows)
@@ -165,13 +152,6 @@ def new_rows(holds: Iterable[Hold]) -> list[Value]:
         for hold in holds
     ]
     return [to_json(rows)]
-
-
-def _terms(body: dict[str, Any]) -> Terms:
-    counts = tuple((meter, int(count)) for meter, count in body["counts"])
-    return Terms(
-        body["dimensions"], counts, int(body["amount_pico"]), int(body["standard_micro"]), bool(body["partial"])
-    )
 
 
 def _terms_object(terms: Terms) -> dict[str, Any]:

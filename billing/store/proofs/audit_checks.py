@@ -29,6 +29,7 @@ SELECT format('%s: partition %s', kind, partition) FROM (
     UNION SELECT DISTINCT 'payment_ref', partition FROM payment_ref
     UNION SELECT DISTINCT 'bucket', partition FROM bucket
     UNION SELECT DISTINCT 'suspense', partition FROM suspense
+    UNION SELECT DISTINCT 'command_held', partition FROM command_held
 ) AS owned WHERE partition NOT IN (SELECT partition FROM partition_state)
 """,
     ),

@@ -18,9 +18,10 @@ from hold_samples import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from billing.accounts.held import NOTHING, HeldAmounts, credit_pico
 from billing.burning.burn import burn
 from billing.ledger import Postings
-from billing.reservations.amounts import NOTHING, Granted, HeldAmounts, credit_pico, decide_hold
+from billing.reservations.amounts import Granted, decide_hold
 from billing.reservations.hold import CHARGING, HOLD_OPEN, Hold, Terms, usage_event
 from billing.reservations.operations import HoldContext, Settled, extend, find, not_open, release, reserve, settle
 from schemas.refusals import Refusal

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Header, Path, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
-from billing.reservations.amounts import NOTHING
+from billing.accounts.held import NOTHING
 from billing.reservations.hold import HOLD_OPEN, RESERVATION, Hold, Terms, hold_object
 from billing.reservations.operations import HoldContext, Operation, Settled, extend, find, release, reserve, settle
 from schemas.fields import JsonReal, Name, Text, TimeUs, explain

@@ -14,7 +14,7 @@ import pytest
 from own_database import PreparedDatabase
 from store_records import Books
 
-from billing.reservations.amounts import NOTHING, HeldAmounts
+from billing.accounts.held import NOTHING, HeldAmounts
 from billing.reservations.hold import HOLD_OPEN, RESERVATION, Hold, Terms
 from billing.reservations.operations import HoldContext, Operation, extend, find, release, reserve, settle
 from billing.store.holds.hold_book import HoldBook
