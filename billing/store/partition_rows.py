@@ -11,6 +11,7 @@ import psycopg
 from billing.commits.commit_record import PartitionState
 from billing.commits.identities import RECENT_NUMBERS, RecentNumbers, SourceState
 from billing.errors import DatabaseDown, NotPrepared
+from billing.store.commits.covered_rows import COVERED, READ_WHEN_ACQUIRED, RowSums, check_rows, read_sums
 from billing.store.commits.number_runs import unpack_numbers, unpack_runs
 from billing.store.commits.write_commit import session_name
 from billing.store.database import Connection, Database
@@ -28,10 +29,10 @@ SELECT source, highest, payload FROM (
 """
 
 
-def acquire(database: Database, partition: int) -> tuple[int, PartitionState]:
+def acquire(database: Database, partition: int) -> tuple[int, PartitionState, RowSums]:
     """Raise the epoch of the partition, after any commit in flight has ended, and load the state of the partition.
 
-    Returns the new epoch and the state.
+    Returns the new epoch, the state, and the sums of its rows with the rows that no commit had written so.
 
     Raises:
         NotPrepared: the database has no rows for this partition.
@@ -46,7 +47,7 @@ def acquire(database: Database, partition: int) -> tuple[int, PartitionState]:
     return _acquire(database, partition)
 
 
-def _acquire(database: Database, partition: int) -> tuple[int, PartitionState]:
+def _acquire(database: Database, partition: int) -> tuple[int, PartitionState, RowSums]:
     with database.transaction() as connection:
         connection.execute("SELECT set_config('lock_timeout', %s, true)", (f"{HUNG_COMMIT_SECONDS}s",))
         row = connection.execute(
@@ -58,7 +59,23 @@ def _acquire(database: Database, partition: int) -> tuple[int, PartitionState]:
         epoch, commit_no, log_time_us = row
         state = _load(connection, partition)
         state.commit_no, state.log_time_us = commit_no, log_time_us
-        return epoch, state
+        return epoch, state, _load_sums(connection, partition)
+
+
+def _load_sums(connection: Connection, partition: int) -> RowSums:
+    """Read the sums of the partition's rows, and check them and the rows from which the state follows."""
+    sums = RowSums(read_sums(connection, partition))
+    row = connection.execute(
+        "SELECT c.rows_sha256 FROM partition_state AS p JOIN commit AS c USING (partition, commit_no)"
+        " WHERE p.partition = %s",
+        (partition,),
+    ).fetchone()
+    if row is not None and row[0] is not None and bytes(row[0]) != sums.digest():
+        sums.strange.append("row_sum")
+    for table in READ_WHEN_ACQUIRED:
+        checked = check_rows(connection, COVERED[table], partition)
+        sums.strange += [name for one in checked.values() for name in one.differ]
+    return sums
 
 
 def _load(connection: Connection, partition: int) -> PartitionState:
@@ -124,23 +141,3 @@ def positions(database: Database, partitions: Iterable[int]) -> dict[tuple[str, 
             f"the database has no positions of partitions {sorted(missing)}; prepare it with `tokenbill up`"
         )
     return found
-
-
-def prune_identities(database: Database, partition: int, before_hour_us: int) -> int:
-    """Delete identities that no longer decide anything.
-
-    These are identities of unnumbered sources filed before an hour, and hashes of numbers that are no longer among the
-    last :data:`RECENT_NUMBERS` of their source. Returns the number of rows deleted. Call it from time to time; no
-    decision depends on when.
-    """
-    with database.transaction() as connection:
-        hours = connection.execute(
-            "DELETE FROM dedupe_hour WHERE partition = %s AND hour_us < %s", (partition, before_hour_us)
-        )
-        recent = connection.execute(
-            "DELETE FROM dedupe_recent AS r USING ("
-            " SELECT source, max(highest) AS last FROM dedupe_recent WHERE partition = %s GROUP BY source) AS m"
-            " WHERE r.partition = %s AND r.source = m.source AND r.highest <= m.last - %s",
-            (partition, partition, RECENT_NUMBERS),
-        )
-        return hours.rowcount + recent.rowcount

@@ -14,12 +14,14 @@ from billing.catalog.model import Catalog
 from billing.commits.commit_record import CommitRecord, OutboxRow, PartitionState
 from billing.commits.identities import HashHour
 from billing.corrections.history import AccountHistory
+from billing.errors import Fenced
 from billing.store import account_rows as accounts
 from billing.store import held_of_accounts as holds
 from billing.store import outbox_rows as outbox
 from billing.store import partition_rows as partition
 from billing.store import published_catalog as catalog
 from billing.store.commits import write_commit as commit
+from billing.store.commits.covered_rows import RowSums
 from billing.store.database import Database
 from billing.store.outbox_rows import Listener
 from billing.store.published_catalog import PublishResult
@@ -34,6 +36,8 @@ class Store:
 
     def __init__(self, database_url: str, pool_size: int = 4) -> None:
         self._database = Database(database_url, pool_size)
+        self._sums: dict[int, tuple[int, RowSums]] = {}
+        """Epoch and sums of the rows of each partition acquired here."""
 
     def __enter__(self) -> Self:
         return self
@@ -51,7 +55,9 @@ class Store:
 
     def acquire(self, number: int) -> tuple[int, PartitionState]:
         """Acquire a partition and return its new epoch and its state (:func:`billing.store.partition_rows.acquire`)."""
-        return partition.acquire(self._database, number)
+        epoch, state, sums = partition.acquire(self._database, number)
+        self._sums[number] = epoch, sums
+        return epoch, state
 
     def positions(self, partitions: Iterable[int]) -> dict[tuple[str, int], int]:
         """Return next offsets by (topic, partition) (:func:`billing.store.partition_rows.positions`)."""
@@ -59,17 +65,21 @@ class Store:
 
     def commit(self, epoch: int, record: CommitRecord) -> None:
         """Write one commit completely, or nothing (:func:`billing.store.commits.write_commit.write_commit`)."""
-        commit.write_commit(self._database, epoch, record)
-
-    def prune_identities(self, number: int, before_hour_us: int) -> int:
-        """Delete identities no longer needed (:func:`billing.store.partition_rows.prune_identities`)."""
-        return partition.prune_identities(self._database, number, before_hour_us)
+        acquired, known = self._sums.get(record.partition, (None, None))
+        if known is None or acquired != epoch:
+            raise Fenced(f"partition {record.partition} was not acquired here with epoch {epoch}")
+        sums = commit.write_commit(self._database, epoch, record, known)
+        self._sums[record.partition] = epoch, RowSums(sums)
 
     # Accounts and identities
 
     def load_accounts(self, ids: Sequence[str]) -> list[Account]:
         """Return the accounts that exist among ``ids`` (:func:`billing.store.account_rows.load_accounts`)."""
-        return accounts.load_accounts(self._database, ids)
+        found, strange = accounts.load_accounts(self._database, ids)
+        for number, names in strange.items():
+            if number in self._sums:
+                self._sums[number][1].strange += names
+        return found
 
     def known_commands(self, ids: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
         """Return the outcome of the commands that were accepted before, by (source, id)."""

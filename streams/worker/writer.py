@@ -21,7 +21,6 @@ from typing import Any, Protocol, TypeVar
 from billing.commits.commit_record import CommitRecord, PartitionState
 from billing.commits.input_batch import InputBatch
 from billing.errors import CatalogMoved, DatabaseDown, DecideAgain
-from schemas.times import HOUR_US
 from schemas.topics import INPUT_TOPICS
 from streams.stream_errors import LogBroken
 from streams.worker.fence import CommandFence, log_ends
@@ -58,9 +57,6 @@ class WriterStore(Protocol):
     def catalog(self) -> tuple[int, Any]:
         """Return the epoch of the catalogue in force, and the catalogue."""
 
-    def prune_identities(self, partition: int, before_hour_us: int, /) -> int:
-        """Delete the identities of hours before ``before_hour_us``, which no accepted event can have any more."""
-
     def due_accounts(self, partition: int, log_time_us: int, limit: int, /) -> list[str]:
         """Return up to ``limit`` accounts with a time-driven change due at or before ``log_time_us``."""
 
@@ -87,8 +83,6 @@ class WriterSettings:
     due_seconds: float = 1.0
     """Interval of the search for accounts with a time-driven change that is due."""
     max_due_accounts: int = 1_000
-    prune_seconds: float = 60.0
-    """Interval of deleting identities beyond the time limit from SQL."""
 
 
 class PartitionWriter:
@@ -124,7 +118,7 @@ class PartitionWriter:
         self._epoch = 0
         self._log_time_us = 0
         self._limit = min(settings.first_commit_records, settings.max_commit_records)
-        self._due_next = self._prune_next = 0.0
+        self._due_next = 0.0
         self._engine: Engine | None = None
         self._fence = CommandFence(partition, self.intakes, kafka_log, metrics, settings.commands_wait_seconds)
         self._stopping = False
@@ -277,7 +271,6 @@ class PartitionWriter:
         self._metrics.decide_seconds.observe(decided - begun)
         self._metrics.commit_seconds.observe(time.perf_counter() - decided)
         self._log_time_us = record.log_time_us
-        self._prune(record)
         self._resize(time.perf_counter() - begun)
         return record
 
@@ -297,15 +290,6 @@ class PartitionWriter:
         full = len(due) == self._settings.max_due_accounts
         self._due_next = now if full else now + self._settings.due_seconds
         return due
-
-    def _prune(self, record: CommitRecord) -> None:
-        # The moment changes no result: the deleted identities are beyond the time limit that the commit applied.
-        now = time.monotonic()
-        if now < self._prune_next or "past_limit_us" not in record.limits:
-            return
-        oldest_us = record.log_time_us - record.limits["past_limit_us"]
-        self._store.prune_identities(self.partition, oldest_us - oldest_us % HOUR_US)
-        self._prune_next = now + self._settings.prune_seconds
 
     def _full(self, intake: Intake) -> bool:
         settings = self._settings

@@ -3,8 +3,10 @@
 ``digest = sha256(previous digest + header)``. The header is JSON of columns of the commit row and of the SHA-256 of the
 rows that the commit appended: journal, rollup, commands, payments and, where there are any, suspense and what holds
 held of accounts, each as ``COPY`` text in the order of the key. So the digest can be computed again from SQL. Rows that
-later commits overwrite (balances, identities, sequences, forward numbers) are covered by ``changes_sha256``, which is
-stored in the commit row. The digest does not cover the epoch and the wall clock, so a rebuild gives the same digest.
+later commits overwrite or delete (balances, identities, forward numbers, findings) are covered by the sums of rows
+after the commit (:mod:`billing.store.commits.covered_rows`), and ``changes_sha256``, which is stored in the commit row,
+covers what this commit changed. The digest does not cover the epoch and the wall clock, so a rebuild gives the same
+digest.
 """
 
 import hashlib
@@ -168,10 +170,12 @@ def commit_digest(
     outbox: Sequence[Sequence[str | int]],
     changes: bytes,
     appended: Mapping[str, str],
+    rows: bytes | None = None,
 ) -> bytes:
     """Return the digest of one commit.
 
-    ``counts`` are by column; ``appended`` is the result of :meth:`AppendedText.sha256`.
+    ``counts`` are by column; ``appended`` is the result of :meth:`AppendedText.sha256`; ``rows`` is that of
+    :func:`billing.store.commits.covered_rows.sums_digest`, or None for a commit older than the sums of rows.
     """
     header: dict[str, Any] = {
         "format": FORMAT,
@@ -185,6 +189,6 @@ def commit_digest(
         "outbox": outbox,
         "changes": changes.hex(),
         "appended": appended,
-    }
+    } | ({} if rows is None else {"rows": rows.hex()})
     text = json.dumps(header, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(previous + text.encode()).digest()

@@ -18,8 +18,8 @@ from billing.store.database import Connection
 _COMMITS: LiteralString = (
     "COPY (SELECT json_build_object('commit_no', commit_no, 'catalog_epoch', catalog_epoch,"
     " 'log_time_us', log_time_us, 'positions', positions, 'limits', limits, 'outbox', outbox,"
-    " 'changes', encode(changes_sha256, 'hex'), 'previous', encode(previous_digest, 'hex'),"
-    " 'digest', encode(digest, 'hex'), 'rated', rated, 'duplicate', duplicate, 'rejected', rejected,"
+    " 'changes', encode(changes_sha256, 'hex'), 'rows', encode(rows_sha256, 'hex'),"
+    " 'previous', encode(previous_digest, 'hex'), 'digest', encode(digest, 'hex'), 'rated', rated, 'duplicate', duplicate, 'rejected', rejected,"
     " 'forwarded', forwarded, 'dropped', dropped, 'commands_accepted', commands_accepted,"
     " 'commands_rejected', commands_rejected, 'commands_duplicate', commands_duplicate,"
     " 'commands_forwarded', commands_forwarded, 'commands_dropped', commands_dropped, 'messages_sent', messages_sent)"
@@ -86,6 +86,7 @@ def check_chain(connection: Connection, partition: int) -> Iterator[ChainBreak]:
             outbox=commit["outbox"],
             changes=bytes.fromhex(commit["changes"]),
             appended=found,
+            rows=None if commit["rows"] is None else bytes.fromhex(commit["rows"]),
         )
         if digest != stored:
             yield ChainBreak(partition, commit_no, "the digest does not match the rows (commit row, " + _NAMES + ")")

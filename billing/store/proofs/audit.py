@@ -10,10 +10,13 @@ from billing.store.commits.digest_chain import check_chain
 from billing.store.commits.number_runs import unpack_numbers, unpack_runs, without_numbers
 from billing.store.database import Connection, Database
 from billing.store.proofs.audit_checks import CHECKS, FINDINGS
+from billing.store.proofs.row_checks import check_sums
 
 MAX_SHOWN = 20
 CHAIN = "digest chain"
 CHAIN_SENTENCE = "the rows of every commit give its digest, each follows its predecessor, and none is missing"
+ROWS = "rows"
+ROWS_SENTENCE = "the rows that commits write are as they wrote them, and none was added or removed"
 CATALOG = "catalogue"
 CATALOG_SENTENCE = "every published entry is as it was when it was published"
 SHARED = "numbers used on several partitions"
@@ -55,6 +58,7 @@ def audit(database_url: str) -> Audit:
     with _snapshot(database_url) as connection:
         checks = [_result(check.name, check.sentence, _texts(connection, check.query)) for check in CHECKS]
         checks.append(_result(CHAIN, CHAIN_SENTENCE, _chains(connection)))
+        checks.append(_result(ROWS, ROWS_SENTENCE, check_sums(connection)))
         checks.append(_result(CATALOG, CATALOG_SENTENCE, _catalog(connection)))
         findings = [_result(check.name, check.sentence, _texts(connection, check.query)) for check in FINDINGS]
         findings.append(_result(SHARED, SHARED_SENTENCE, _shared(connection)))

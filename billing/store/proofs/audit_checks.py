@@ -30,7 +30,26 @@ SELECT format('%s: partition %s', kind, partition) FROM (
     UNION SELECT DISTINCT 'bucket', partition FROM bucket
     UNION SELECT DISTINCT 'suspense', partition FROM suspense
     UNION SELECT DISTINCT 'command_held', partition FROM command_held
+    UNION SELECT DISTINCT 'commit', partition FROM commit
+    UNION SELECT DISTINCT 'relay_position', partition FROM relay_position
 ) AS owned WHERE partition NOT IN (SELECT partition FROM partition_state)
+""",
+    ),
+    AuditCheck(
+        "partitions",
+        "there are as many partitions as the installation has, each at the log time of its last commit",
+        """
+SELECT format('the installation has %s partitions, there are %s, the last is %s', coalesce(i.value, 'no number of'),
+              p.number, p.last)
+FROM (SELECT count(*) AS number, max(partition) AS last FROM partition_state) AS p
+LEFT JOIN installation AS i ON i.key = 'partitions'
+WHERE (i.value IS NOT NULL OR p.number > 0)
+    AND (i.value IS DISTINCT FROM p.number::text OR p.last IS DISTINCT FROM p.number - 1)
+UNION ALL
+SELECT format('partition %s: its log time is %s, that of commit %s is %s', p.partition, p.log_time_us, p.commit_no,
+              coalesce(c.log_time_us, 0))
+FROM partition_state AS p LEFT JOIN commit AS c USING (partition, commit_no)
+WHERE p.log_time_us <> coalesce(c.log_time_us, 0)
 """,
     ),
     AuditCheck(
@@ -62,11 +81,14 @@ SELECT format('%s partition %s commit %s: begins at %s, the one before ended at 
               start_offset, before)
 FROM followed WHERE start_offset <> before OR end_offset < start_offset
 UNION ALL
-SELECT format('%s partition %s: the position is %s, the commits end at %s', p.topic, p.partition, p.next_offset,
-              coalesce(m.last, 0))
+SELECT format('%s partition %s: the position is %s, the commits end at %s', topic, partition,
+              coalesce(p.next_offset::text, 'missing'), coalesce(e.last::text, 'nowhere: no such topic and partition'))
 FROM position AS p
-LEFT JOIN (SELECT topic, partition, max(end_offset) AS last FROM moves GROUP BY 1, 2) AS m USING (topic, partition)
-WHERE p.next_offset <> coalesce(m.last, 0)
+FULL JOIN (SELECT topic, partition, coalesce(max(m.end_offset), 0) AS last
+           FROM partition_state CROSS JOIN unnest(ARRAY['account.commands', 'commands.forwarded', 'usage.events',
+                                                        'usage.forwarded']) AS t (topic)
+           LEFT JOIN moves AS m USING (topic, partition) GROUP BY 1, 2) AS e USING (topic, partition)
+WHERE p.next_offset IS DISTINCT FROM e.last
 """,
     ),
     AuditCheck(
@@ -139,7 +161,7 @@ WHERE coalesce(held, 0) <> coalesce(owed, 0)
 SELECT format('%s: bills have %s pico open, the journal has %s to receive', currency, coalesce(open, 0),
               coalesce(owed, 0))
 FROM (SELECT currency, sum((b->>'amount_pico')::numeric - coalesce((b->>'paid_pico')::numeric, 0)) AS open
-      FROM account, jsonb_array_elements(coalesce(extras->'bills', '[]')) AS b GROUP BY currency) AS b
+      FROM account, json_array_elements(coalesce(extras->'bills', '[]')) AS b GROUP BY currency) AS b
 FULL JOIN (SELECT currency, sum(amount_pico) AS owed FROM journal WHERE account_code = 'receivables'
            GROUP BY currency) AS j USING (currency)
 WHERE coalesce(open, 0) <> coalesce(owed, 0)
@@ -234,21 +256,43 @@ WITH outputs AS (
 SELECT format('%s partition %s commit %s: begins at %s, not %s', topic, partition, commit_no, first, before)
 FROM followed WHERE first <> before
 UNION ALL
-SELECT format('%s partition %s: the next sequence is %s, the commits end at %s', s.topic, s.partition,
-              s.next_sequence, coalesce(o.next, 1))
+SELECT format('%s partition %s: the next sequence is %s, the commits end at %s', topic, partition,
+              coalesce(s.next_sequence::text, 'missing'), coalesce(e.next::text, 'none: no such topic and partition'))
 FROM output_sequence AS s
-LEFT JOIN (SELECT topic, partition, max(next) AS next FROM outputs GROUP BY 1, 2) AS o USING (topic, partition)
-WHERE s.next_sequence <> coalesce(o.next, 1)
+FULL JOIN (SELECT topic, partition, max(next) AS next
+           FROM (SELECT topic, partition, next FROM outputs UNION ALL
+                 SELECT topic, partition, 1 FROM partition_state
+                 CROSS JOIN unnest(ARRAY['usage.rated', 'package.balance', 'account.events', 'settlement.entries',
+                                         'usage.rejected']) AS t (topic)) AS known
+           GROUP BY 1, 2) AS e USING (topic, partition)
+WHERE s.next_sequence IS DISTINCT FROM e.next
 """,
     ),
     AuditCheck(
         "outbox",
-        "what waits to be published is what was committed",
+        "what waits to be published is what was committed, and all of it waits that the relay has not published",
         """
 SELECT format('%s partition %s commit %s: the payload is not the committed one', o.topic, o.partition, o.commit_no)
 FROM outbox AS o LEFT JOIN commit AS c USING (partition, commit_no)
 WHERE c.outbox->(o.row_no - 1) IS DISTINCT FROM
     jsonb_build_array(o.topic, o.records, o.first_sequence, encode(sha256(o.payload), 'hex'))
+UNION ALL
+SELECT format('partition %s commit %s: row %s is missing, but the relay published up to commit %s', c.partition,
+              c.commit_no, made.row_no, coalesce(r.commit_no::text, 'none: its position is missing'))
+FROM commit AS c LEFT JOIN relay_position AS r USING (partition)
+CROSS JOIN generate_series(1, jsonb_array_length(c.outbox)) AS made (row_no)
+WHERE c.commit_no > coalesce(r.commit_no, 0)
+    AND NOT EXISTS (SELECT FROM outbox AS o WHERE (o.partition, o.commit_no, o.row_no)
+                    = (c.partition, c.commit_no, made.row_no))
+UNION ALL
+SELECT format('partition %s commit %s: row %s waits, but the relay published up to commit %s', o.partition,
+              o.commit_no, o.row_no, r.commit_no)
+FROM outbox AS o JOIN relay_position AS r USING (partition) WHERE o.commit_no <= r.commit_no
+UNION ALL
+SELECT format('partition %s: the relay published up to commit %s, the last is %s', partition,
+              coalesce(r.commit_no::text, 'none: its position is missing'), p.commit_no)
+FROM partition_state AS p LEFT JOIN relay_position AS r USING (partition)
+WHERE r.commit_no IS NULL OR r.commit_no NOT BETWEEN 0 AND p.commit_no
 """,
     ),
     AuditCheck(

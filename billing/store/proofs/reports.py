@@ -121,7 +121,7 @@ def bills(database_url: str, *, only_open: bool = False) -> Iterator[ReportRow]:
     """Yield the bills of postpaid accounts, sorted by account and issue. They are collected with the phone bill."""
     statement = (
         select(account.c.account, account.c.currency, cast(account.c.extras, Text))
-        .where(account.c.extras.has_key("bills"))
+        .where(account.c.extras["bills"].is_not(None))
         .order_by(account.c.account)
     )
     with _connected(database_url) as connection:

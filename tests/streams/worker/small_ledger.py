@@ -132,9 +132,6 @@ class SmallStore:
     def catalog_epoch(self) -> int:
         return 1
 
-    def prune_identities(self, partition: int, before_hour_us: int) -> int:
-        return 0
-
     def due_accounts(self, partition: int, log_time_us: int, limit: int) -> list[str]:
         return []
 

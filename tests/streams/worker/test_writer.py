@@ -41,9 +41,6 @@ class MemoryStore:
     def catalog(self) -> tuple[int, object]:
         return self.catalog_now, None
 
-    def prune_identities(self, partition: int, before_hour_us: int) -> int:
-        return 0
-
     def due_accounts(self, partition: int, log_time_us: int, limit: int) -> list[str]:
         return []
 

@@ -10,7 +10,7 @@ from store_records import Books
 
 from billing.commits.commit_record import Finding
 from billing.commits.identities import SourceState
-from billing.store.proofs.audit import CATALOG, CHAIN, HOLES, SHARED, audit
+from billing.store.proofs.audit import CATALOG, CHAIN, HOLES, ROWS, SHARED, audit
 from billing.store.proofs.audit_checks import CHECKS, FINDINGS
 from billing.store.store import Store
 from tokenbill.commands.audit import audit as audit_command
@@ -45,6 +45,16 @@ TAMPERING = {
     "a position moved": ("UPDATE position SET next_offset = 9 WHERE topic = 'usage.events'", {"positions"}),
     "positions of a commit changed": (
         """UPDATE commit SET positions = '[["usage.events", 5, 7]]' WHERE commit_no = 2""", {"positions", CHAIN}),
+    "a position removed": ("DELETE FROM position WHERE topic = 'usage.forwarded'", {"positions"}),
+    "an unused sequence removed": (
+        "DELETE FROM output_sequence WHERE topic = 'settlement.entries'", {"output sequences"}),
+    "an outbox row removed": ("DELETE FROM outbox WHERE commit_no = 2", {"outbox"}),
+    "a relay said to be ahead": ("UPDATE relay_position SET commit_no = 2", {"outbox"}),
+    "a partition's log time changed": ("UPDATE partition_state SET log_time_us = 7", {"partitions"}),
+    "a partition too many": ("UPDATE installation SET value = '5' WHERE key = 'partitions'", {"partitions"}),
+    "money moved from wallet to wallet": (
+        "UPDATE account SET wallet_pico = wallet_pico + CASE account WHEN 'a1' THEN 50 ELSE -50 END * 10::numeric ^ 12"
+        " WHERE account IN ('a1', 'a2')", {ROWS}),
     "a bucket's liability changed": ("UPDATE bucket SET liability_pico = liability_pico + 1", {"liability"}),
     "a bucket's quota changed": ("UPDATE bucket SET remaining_micro = remaining_micro + 1", {"quota"}),
     "a bucket's size changed": ("UPDATE bucket SET amount_micro = amount_micro + 1", {"quota"}),
@@ -124,7 +134,7 @@ def test_what_a_superuser_changes_is_found(
 
 def test_every_check_has_a_canary() -> None:
     caught = set[str]().union(*(expected for _, expected in TAMPERING.values()))
-    assert {check.name for check in CHECKS} | {CHAIN, CATALOG} <= caught
+    assert {check.name for check in CHECKS} | {CHAIN, ROWS, CATALOG} <= caught
 
 
 def test_findings_are_listed_and_fail_nothing(database: PreparedDatabase, store: Store) -> None:
@@ -169,7 +179,9 @@ def test_the_command_says_what_failed_and_exits_1(books: PreparedDatabase, monke
     bad = CliRunner().invoke(audit_command, [])
     assert bad.exit_code == 1
     assert "FAIL  wallets" in bad.output
-    assert bad.output.endswith(f"1 of {len(CHECKS) + 2} checks failed\n")
+    assert "FAIL  rows" in bad.output
+    assert "account (account a1): the row is not as a commit wrote it" in bad.output
+    assert bad.output.endswith(f"2 of {len(CHECKS) + 3} checks failed\n")
 
 
 def test_a_number_used_on_two_partitions_is_a_finding(database: PreparedDatabase, store: Store) -> None:
