@@ -3,12 +3,14 @@
 A subcommand's module is imported on first use, so that commands load only the libraries they need.
 """
 
+import errno
 import importlib
 import sys
 
 import click
 
 from tokenbill import __version__
+from tokenbill.hidden_secrets import without_secrets
 from tokenbill.user_errors import UserError
 
 _COMMANDS = {
@@ -34,6 +36,7 @@ _COMMANDS = {
     "bench": "benchmarks.bench_command",
 }
 """Module of each subcommand, in the order of ``tokenbill --help``."""
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 class _Commands(click.Group):
@@ -73,7 +76,12 @@ def main() -> None:
     try:
         cli(prog_name="tokenbill")
     except UserError as error:
-        click.echo(f"tokenbill: {error.message}", err=True)
+        click.echo(without_secrets(f"tokenbill: {error.message}"), err=True)
         if error.hint:
-            click.echo(f"  what to do: {error.hint}", err=True)
+            click.echo(without_secrets(f"  what to do: {error.hint}"), err=True)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in _NO_SPACE:
+            raise
+        click.echo(f"tokenbill: {error}\n  what to do: Make space on the disk, then run the command again.", err=True)
         sys.exit(2)

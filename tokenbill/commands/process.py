@@ -15,6 +15,7 @@ from billing.log_time import SEQUENCE_JUMP, TimeLimits
 from schemas.meters import MAX_COUNT
 from streams.stream_errors import TopicMismatch
 from streams.topic_setup import partition_count
+from tokenbill.hidden_secrets import without_secrets
 from tokenbill.stack.config import DATABASE_VARIABLE, KAFKA_VARIABLE
 from tokenbill.stack.info import info
 from tokenbill.user_errors import UserError
@@ -45,8 +46,8 @@ class OneLine(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s")
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the record as one line, with newlines escaped."""
-        return super().format(record).replace("\n", "\\n")
+        """Return the record as one line, with newlines escaped and secrets hidden."""
+        return without_secrets(super().format(record)).replace("\n", "\\n")
 
 
 def tune_garbage_collection() -> None:

@@ -8,13 +8,13 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import click
 from rich.console import Console
 from rich.table import Table
 
 from tokenbill import stack
+from tokenbill.hidden_secrets import without_secrets
 from tokenbill.stack.info import StackInfo
 from tokenbill.stack.layout import DATA_DIR_VARIABLE
 from tokenbill.stack.progress import Plain, Progress, Spinner
@@ -79,7 +79,7 @@ def up(
         with _progress() as progress:
             running = stack.start(data_dir, wanted, partitions, only_servers, docker, progress)
     except stack.NotReady as error:
-        click.echo(f"{error}\n`tokenbill status` shows what runs.", err=True)
+        click.echo(without_secrets(f"{error}\n`tokenbill status` shows what runs."), err=True)
         sys.exit(NOT_READY)
     _print_parts(running)
     _print_processes(running)
@@ -125,23 +125,14 @@ def status(data_dir: Path | None, as_json: bool) -> None:
 
 
 def _print_parts(found: StackInfo) -> None:
-    addresses = {"kafka": found.kafka, "postgresql": _without_password(found.database_url or found.admin_database_url)}
+    database = found.database_url or found.admin_database_url
+    addresses = {"kafka": found.kafka, "postgresql": database and without_secrets(database)}
     for part, kind in found.parts.items():
         click.echo(f"{PART_NAMES[part]:<11} {addresses[part]}  ({kind})")
     if found.api is not None:
         click.echo(f"HTTP API    {found.api}")
     if found.partitions is not None:
         click.echo(f"Partitions  {found.partitions}")
-
-
-def _without_password(url: str | None) -> str | None:
-    """Return the URL with its password hidden, for display; `status --json` gives programs the whole URL."""
-    if url is None:
-        return None
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    return parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@")).geturl()
 
 
 def _print_processes(found: StackInfo) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tokenbill.stack import jars
+from tokenbill.stack.files import PRIVATE_UMASK, make_private_folder, write_text
 from tokenbill.stack.layout import Layout
 from tokenbill.stack.spec import ProcessSpec, ReadyCheck
 from tokenbill.user_errors import UserError
@@ -100,10 +101,10 @@ def spec(layout: Layout, port: int, controller_port: int, on_progress: Callable[
     # Native libraries are unpacked here, and a killed broker leaves its copies behind.
     shutil.rmtree(scratch, ignore_errors=True)
     for path in (folder, data, scratch):
-        path.mkdir(parents=True, exist_ok=True)
+        make_private_folder(path)
     settings, logging = folder / "server.properties", folder / "log4j2.xml"
-    settings.write_text(KAFKA_SETTINGS.format(port=port, controller_port=controller_port, data=data), encoding="utf-8")
-    logging.write_text(LOGGING, encoding="utf-8")
+    write_text(settings, KAFKA_SETTINGS.format(port=port, controller_port=controller_port, data=data))
+    write_text(logging, LOGGING)
     java = _java(layout.root, logging, scratch, on_progress)
     _format_once(layout, java, settings)
     return ProcessSpec(
@@ -144,8 +145,10 @@ def _format_once(layout: Layout, java: tuple[str, ...], settings: Path) -> None:
     # `--cluster-id=` with the value attached, because one id in 64 begins with a dash.
     argv = [*java, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(settings)]
     argv.append("--ignore-formatted")
-    result = subprocess.run(argv, capture_output=True, text=True, timeout=FORMAT_SECONDS, check=False)
+    result = subprocess.run(
+        argv, capture_output=True, text=True, timeout=FORMAT_SECONDS, check=False, umask=PRIVATE_UMASK
+    )
     if result.returncode != 0:
         why = (result.stdout + result.stderr).strip()[-2000:]
         raise UserError("Kafka's storage could not be formatted", why, f"Look into {layout.kafka}, then try again.")
-    done.write_text(f"{cluster}\n", encoding="utf-8")
+    write_text(done, f"{cluster}\n")

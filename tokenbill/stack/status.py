@@ -17,6 +17,7 @@ from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 from billing.errors import StoreError
 from schemas.topics import INPUT_TOPICS
 from streams.kafka_clients import probe_client
+from tokenbill.hidden_secrets import without_secrets
 from tokenbill.stack.info import StackInfo, info
 from tokenbill.stack.ready import why_not_ready
 from tokenbill.stack.spec import ReadyCheck
@@ -32,9 +33,11 @@ def status(data_dir: Path | str | None = None) -> dict[str, Any]:
 
 def document(stack: StackInfo) -> dict[str, Any]:
     """Return the document of `status --json` for the state of a stack."""
+    database_url = stack.database_url or stack.admin_database_url
     return {
         "kafka": stack.kafka,
-        "database_url": stack.database_url or stack.admin_database_url,
+        # It has no password since an `up` of this version: it names the password file.
+        "database_url": database_url and without_secrets(database_url),
         "api": stack.api,
         "processes": [{"name": one.name, "pid": one.pid, "restarts": one.restarts} for one in stack.processes],
         "lag": {**_input_lag(stack), "outbox": _outbox(stack)},

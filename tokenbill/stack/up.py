@@ -19,6 +19,7 @@ from tokenbill.stack.down import COMMAND_SECONDS, stop_locked
 from tokenbill.stack.files import locked
 from tokenbill.stack.info import StackInfo, info, specs_of_living
 from tokenbill.stack.layout import Layout
+from tokenbill.stack.password_file import PasswordFile
 from tokenbill.stack.progress import Progress, Silent
 from tokenbill.stack.spec import ProcessSpec, ReadyCheck
 from tokenbill.stack.waiting import supervise, supervisor_runs, wait_ready
@@ -78,7 +79,7 @@ def _up(layout: Layout, wish: UpOptions, progress: Progress) -> None:
         if not found:
             undo.callback(stop_locked, layout, Silent())
         embedded = _start_servers(layout, config, wish, found, progress)
-        servers.create_database(config)
+        servers.create_database(layout, config)
         if not wish.only_servers:
             _start_applications(layout, config, wish, embedded, progress)
         undo.pop_all()
@@ -91,7 +92,7 @@ def _start_servers(
     if not found:
         for name in config.drop_taken_ports(owners_alive=set(living)):
             progress.done(f"the port of {name} is taken by another program: a new one is chosen")
-    servers.choose(config, wish.docker, found)
+    servers.choose(layout, config, wish.docker, found)
     specs = servers.embedded_specs(layout, config, living, progress)
     config.save(layout)
     servers.start_containers(layout, config, progress)
@@ -113,7 +114,11 @@ def _start_applications(
     names = ["relay", "scheduler", "api", "webhooks", *(f"worker-{number}" for number in range(1, config.workers + 1))]
     if config.database_url is None or wish.partitions not in (None, config.partitions) or not running.issuperset(names):
         prepared = _prepare(config, wish, progress)
-        config.database_url, config.partitions = prepared.database_url, prepared.partitions
+        passwords = PasswordFile(layout)
+        config.database_url = passwords.without_password(prepared.database_url)
+        passwords.without_password(prepared.report_url)
+        passwords.save()
+        config.partitions = prepared.partitions
     wanted = read_desired(layout) or {}
     applications = [wanted.get(name) or application_spec(layout, config, name) for name in names]
     config.save(layout)
