@@ -232,7 +232,7 @@ class BillIssued(OutputEvent):
 
     TYPE: ClassVar[str] = "bill.issued.v1"
     TOPIC: ClassVar[str] = "account.events"
-    bill_id: str = Field(description="the bill: account and month of the period")
+    bill_id: str = Field(description="the bill: account, and month of the last day of the period")
     amount: Decimal = Field(description="amount to collect, tax included, currency")
     begin: Time = Field(description="start of the period")
     end: Time = Field(description="end of the period, when the bill was issued")

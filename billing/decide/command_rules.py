@@ -16,7 +16,7 @@ from billing.invoicing.bills import change_credit, charge_back, collect, terms
 from billing.invoicing.commitments import begin_commitments
 from billing.packages.adjustments import adjust
 from billing.packages.consent import consent_overage
-from billing.packages.cycles import LAST_START_US
+from billing.packages.cycles import LAST_START_US, first_start_us
 from billing.packages.fees import fee_payable
 from billing.packages.grants import grant_package
 from billing.packages.refunds import refund
@@ -157,7 +157,8 @@ def _purchase(data: PurchasePackage, account: Account, context: CommandContext) 
         return too_many_buckets(account)
     if not fee_payable(account, data.pay_from, plan.price_pico):
         return insufficient_funds(account, plan)
-    grant_package(account, plan, data.grant_id, data.starts_at_us, context.now_us, data.pay_from, context.postings)
+    starts_us = first_start_us(data.starts_at_us, context.command.time_us)
+    grant_package(account, plan, data.grant_id, starts_us, context.now_us, data.pay_from, context.postings)
     return account
 
 

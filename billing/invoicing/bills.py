@@ -77,7 +77,8 @@ def _issue(account: Account, agreed: BillTerms, postings: Postings) -> list[Acco
     if amount_pico == 0:
         return []
     deposit(account, amount_pico, gift=False)
-    bill_id = f"{account.account}/{_local(until_us - 1 - (agreed.bill_day - 1) * DAY_US):%Y-%m}"
+    # The last month that the period reaches: each has one bill day, so no two bills of an account share it.
+    bill_id = f"{account.account}/{_local(until_us - 1):%Y-%m}"
     bill = Bill(bill_id, amount_pico, from_us, until_us, until_us + agreed.due_days * DAY_US)
     account.extras.bills.append(bill)
     postings.post(

@@ -17,11 +17,17 @@ class Fee:
 
     gross_pico: int
     net_pico: int
+    rounding_pico: int = 0
+    """What the whole fen of gross and tax have beyond the exact net part (:func:`unused_part`)."""
 
     @property
     def tax_pico(self) -> int:
         """The tax part of the fee."""
-        return self.gross_pico - self.net_pico
+        return self.gross_pico - self.net_pico - self.rounding_pico
+
+    def negative(self) -> "Fee":
+        """Return the same fee with the opposite sign: what is given back."""
+        return Fee(-self.gross_pico, -self.net_pico, -self.rounding_pico)
 
 
 def fee_of(plan: Plan, part: int = 1, whole: int = 1) -> Fee:
@@ -34,6 +40,17 @@ def share_of(gross_pico: int, tax_rate_micro: int, part: int, whole: int) -> Fee
     if part != whole:
         gross_pico = part_to_fen(gross_pico, part, whole)
     return Fee(gross_pico, split_fee(gross_pico, tax_rate_micro)[0])
+
+
+def unused_part(paid: Fee, unearned_pico: int) -> Fee:
+    """Return the part of a paid fee that its buckets have not earned: what a refund and a change of plan give back.
+
+    The amount is paid gross x unearned / paid net, and its tax paid tax x unearned / paid net, each rounded to fen once,
+    half away from zero.
+    """
+    gross_pico = part_to_fen(paid.gross_pico, unearned_pico, paid.net_pico)
+    tax_pico = part_to_fen(paid.tax_pico, unearned_pico, paid.net_pico)
+    return Fee(gross_pico, unearned_pico, gross_pico - unearned_pico - tax_pico)
 
 
 def sell(account: Account, plan: Plan, grant_id: str, fee: Fee, pay_from: str, now_us: int, postings: Postings) -> None:
@@ -55,7 +72,7 @@ def give_back(account: Account, plan: Plan, fee: Fee, pay_from: str, gift_pico: 
     if pay_from == "wallet":
         deposit(account, fee.gross_pico - gift_pico, gift=False)
         deposit(account, gift_pico, gift=True)
-    _post_fee(account, plan, Fee(-fee.gross_pico, -fee.net_pico), pay_from, postings)
+    _post_fee(account, plan, fee.negative(), pay_from, postings)
 
 
 def _has_ended(account: Account, grant_id: str, now_us: int) -> bool:
@@ -63,13 +80,14 @@ def _has_ended(account: Account, grant_id: str, now_us: int) -> bool:
 
 
 def _post_fee(account: Account, plan: Plan, fee: Fee, pay_from: str, postings: Postings) -> None:
-    """Post a fee: its net part as contract liability, its tax as output VAT that is not yet due."""
+    """Post a fee: its net part as contract liability, its tax as output VAT that is not yet due, the rest as rounding."""
     paid_by = ledger.CUSTOMER_DEPOSITS if pay_from == "wallet" else ledger.CASH
     postings.post(
         account.currency,
         (paid_by, "", fee.gross_pico),
         (ledger.CONTRACT_LIABILITY, plan.label, -fee.net_pico),
         (ledger.OUTPUT_VAT_PENDING, plan.label, -fee.tax_pico),
+        (ledger.ROUNDING, plan.label, -fee.rounding_pico),
     )
 
 

@@ -16,6 +16,7 @@ from billing.accounts.extras import Refund
 from billing.accounts.wallet import deposit
 from billing.catalog.model import Plan, PlanKey
 from billing.ledger import Postings
+from billing.packages.fees import Fee, unused_part
 from billing.tax import split_fee
 from schemas.commands import RefundPackage
 from schemas.refusals import Refusal
@@ -80,8 +81,8 @@ def pay_back(account: Account, ended: list[Bucket], postings: Postings) -> list[
 def _pay_grant(account: Account, grant: str, buckets: list[Bucket], postings: Postings) -> list[AccountEvent]:
     paid, detail = account.extras.refunds[buckets[0].grant_id], str(buckets[0].plan_key)
     unearned_pico = sum(bucket.liability_pico for bucket in buckets)
-    refund_pico = part_to_fen(paid.fee_pico, unearned_pico, paid.net_pico)
-    tax_pico = part_to_fen(paid.fee_pico - paid.net_pico, unearned_pico, paid.net_pico)
+    unused = unused_part(Fee(paid.fee_pico, paid.net_pico), unearned_pico)
+    refund_pico = unused.gross_pico
     gift_pico = 0
     if paid.gift_pico is not None:
         gift_pico = part_to_fen(refund_pico, paid.gift_pico, paid.fee_pico)
@@ -90,9 +91,9 @@ def _pay_grant(account: Account, grant: str, buckets: list[Bucket], postings: Po
     postings.post(
         account.currency,
         (ledger.CONTRACT_LIABILITY, detail, unearned_pico),
-        (ledger.OUTPUT_VAT_PENDING, detail, tax_pico),
+        (ledger.OUTPUT_VAT_PENDING, detail, unused.tax_pico),
         (ledger.CASH if paid.gift_pico is None else ledger.CUSTOMER_DEPOSITS, "", -refund_pico),
-        (ledger.ROUNDING, detail, refund_pico - unearned_pico - tax_pico),
+        (ledger.ROUNDING, detail, unused.rounding_pico),
     )
     events = []
     for bucket in buckets:

@@ -91,7 +91,7 @@ STEPS = [
     line("wallet.alert_set.v1", "renews", "03 03:00", {"below": "5"}),
     subscribe("R", "S", "03 03:00", "renews", pay_from="wallet"),
     subscription("cancelled", "03 04:00", "S", "renews", until="12 00:00"),
-    line("bill.collected.v1", "账户", "28 00:00", {"bill_id": "账户/2026-10", "amount": "3.18", "payment_ref": "b"}),
+    line("bill.collected.v1", "账户", "28 00:00", {"bill_id": "账户/2026-11", "amount": "3.18", "payment_ref": "b"}),
     line("usage.voided.v1", "账户", "28 01:00", {"source": "test", "id": "voided", "reason": "r"}),
     use(5, "29 01:00", number=1, source="numbered", data={"site": "wuxi"}),
     opened("committed", currency="USD"),
