@@ -5,9 +5,11 @@ A subcommand's module is imported on first use, so that commands load only the l
 
 import importlib
 import sys
+from typing import NoReturn
 
 import click
 
+from billing.errors import DatabaseDown, NotPrepared
 from tokenbill import __version__
 from tokenbill.user_errors import UserError
 
@@ -73,7 +75,15 @@ def main() -> None:
     try:
         cli(prog_name="tokenbill")
     except UserError as error:
-        click.echo(f"tokenbill: {error.message}", err=True)
-        if error.hint:
-            click.echo(f"  what to do: {error.hint}", err=True)
-        sys.exit(2)
+        _leave(error.message, error.hint)
+    except DatabaseDown as error:
+        _leave(f"The database does not answer: {error}", "Is the stack up? `tokenbill status`")
+    except NotPrepared as error:
+        _leave(f"The database is not prepared: {error}", "Run `tokenbill up` or `tokenbill prepare` first.")
+
+
+def _leave(message: str, hint: str) -> NoReturn:
+    click.echo(f"tokenbill: {message}", err=True)
+    if hint:
+        click.echo(f"  what to do: {hint}", err=True)
+    sys.exit(2)

@@ -6,6 +6,7 @@ import click
 
 from tokenbill.commands.catalog import open_catalog
 from tokenbill.prepare_servers import prepare as prepare_servers
+from tokenbill.stack.config import checked_database_url
 
 _EXAMPLE = """
 \b
@@ -53,6 +54,7 @@ def prepare(
     The command may be repeated, and two runs at the same time do no harm. `tokenbill up` does the same for the local
     stack.
     """
+    checked_database_url(admin_database_url, "--admin-database-url (TOKENBILL_ADMIN_DATABASE_URL)")
     prepared = prepare_servers(kafka, admin_database_url, partitions, app_password, report_password)
     click.echo(f"ready: {prepared.partitions} partitions")
     if catalog_dir is not None:
