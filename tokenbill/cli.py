@@ -6,9 +6,11 @@ A subcommand's module is imported on first use, so that commands load only the l
 import errno
 import importlib
 import sys
+from typing import NoReturn
 
 import click
 
+from billing.errors import DatabaseDown, NotPrepared
 from tokenbill import __version__
 from tokenbill.hidden_secrets import without_secrets
 from tokenbill.user_errors import UserError
@@ -76,12 +78,19 @@ def main() -> None:
     try:
         cli(prog_name="tokenbill")
     except UserError as error:
-        click.echo(without_secrets(f"tokenbill: {error.message}"), err=True)
-        if error.hint:
-            click.echo(without_secrets(f"  what to do: {error.hint}"), err=True)
-        sys.exit(2)
+        _leave(error.message, error.hint)
+    except DatabaseDown as error:
+        _leave(f"The database does not answer: {error}", "Is the stack up? `tokenbill status`")
+    except NotPrepared as error:
+        _leave(f"The database is not prepared: {error}", "Run `tokenbill up` or `tokenbill prepare` first.")
     except OSError as error:
         if error.errno not in _NO_SPACE:
             raise
-        click.echo(f"tokenbill: {error}\n  what to do: Make space on the disk, then run the command again.", err=True)
-        sys.exit(2)
+        _leave(str(error), "Make space on the disk, then run the command again.")
+
+
+def _leave(message: str, hint: str) -> NoReturn:
+    click.echo(without_secrets(f"tokenbill: {message}"), err=True)
+    if hint:
+        click.echo(without_secrets(f"  what to do: {hint}"), err=True)
+    sys.exit(2)

@@ -50,6 +50,13 @@ ORDER BY s.partition, s.commit_no, s.row_no LIMIT %(rows)s
 AT_PLACE: LiteralString = " WHERE s.topic = %s AND s.partition = %s AND s.record_offset = %s"
 
 
+IS_NAMED: LiteralString = """
+SELECT EXISTS (SELECT FROM account WHERE account = %(account)s)
+    OR EXISTS (SELECT FROM suspense WHERE account = %(account)s)
+"""
+"""True if an account was opened, or if a rejected record names it: one reason to reject is that it was not opened."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """Filter of rows. A field of None matches all rows. ``from_us`` is inclusive, ``to_us`` is exclusive."""
@@ -63,6 +70,13 @@ class Wanted:
     def parameters(self) -> dict[str, str | int | None]:
         """Return the parameters of :data:`WHERE`."""
         return {"reason": self.reason, "account": self.account, "from_us": self.from_us, "to_us": self.to_us}
+
+
+def is_named(database: Database, account: str) -> bool:
+    """Return True if an account was opened, or if a rejected record names it."""
+    with database.transaction() as connection:
+        row = connection.execute(IS_NAMED, {"account": account}).fetchone()
+    return row is not None and bool(row[0])
 
 
 def after_parameters(after: tuple[int, int, int], rows: int) -> dict[str, int]:

@@ -84,6 +84,12 @@ def list_webhooks(database: Database) -> list[Webhook]:
         return [_webhook(*row) for row in _webhooks(connection)]
 
 
+def was_added(database: Database, webhook_id: str) -> bool:
+    """Return True if there is a webhook of this id, or was one that was removed."""
+    with database.transaction() as connection:
+        return connection.execute("SELECT FROM webhook WHERE webhook_id = %s", (webhook_id,)).fetchone() is not None
+
+
 def remove_webhook(database: Database, webhook_id: str) -> bool:
     """Remove a webhook and fail its pending deliveries. Returns False if there is no active webhook of this id."""
     with database.transaction() as connection:

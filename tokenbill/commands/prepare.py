@@ -6,6 +6,7 @@ import click
 
 from tokenbill.commands.catalog import open_catalog
 from tokenbill.prepare_servers import prepare as prepare_servers
+from tokenbill.stack.config import checked_database_url
 
 _EXAMPLE = """
 \b
@@ -55,6 +56,7 @@ def prepare(
             "Missing a database address or a password: "
             "set TOKENBILL_ADMIN_DATABASE_URL, TOKENBILL_APP_PASSWORD and TOKENBILL_REPORT_PASSWORD."
         )
+    checked_database_url(admin_database_url, "--admin-database-url (TOKENBILL_ADMIN_DATABASE_URL)")
     prepared = prepare_servers(kafka, admin_database_url, partitions, app_password, report_password)
     click.echo(f"ready: {prepared.partitions} partitions")
     if catalog_dir is not None:

@@ -16,7 +16,7 @@ from schemas.meters import MAX_COUNT
 from streams.stream_errors import TopicMismatch
 from streams.topic_setup import partition_count
 from tokenbill.hidden_secrets import without_secrets
-from tokenbill.stack.config import DATABASE_VARIABLE, KAFKA_VARIABLE
+from tokenbill.stack.config import DATABASE_VARIABLE, KAFKA_VARIABLE, external_database, external_kafka
 from tokenbill.stack.info import info
 from tokenbill.user_errors import UserError
 
@@ -78,9 +78,9 @@ def servers(data_dir: Path | None) -> tuple[str, str]:
     """Return the Kafka address and the application's database URL: from the environment, else from the stack's folder.
 
     Raises:
-        UserError: an address is in neither of them.
+        UserError: an address is in neither of them, or that of the database is not one.
     """
-    kafka, database_url = os.environ.get(KAFKA_VARIABLE), os.environ.get(DATABASE_VARIABLE)
+    kafka, database_url = external_kafka(), external_database()
     if kafka is None or database_url is None:
         stack = info(data_dir)
         kafka, database_url = kafka or stack.kafka, database_url or stack.database_url

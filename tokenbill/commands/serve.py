@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,13 +19,29 @@ from tokenbill.user_errors import UserError
 
 _DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Data folder of the local stack to use.")
 SERVE_STOP_SECONDS = 10
+_OTHER_FILES = 200
+"""Files that the API has open besides the connections of its clients."""
 
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=int, default=8080, show_default=True, help="Port to listen on.")
+@click.option(
+    "--connections",
+    type=click.IntRange(1, 100_000),
+    default=1_000,
+    show_default=True,
+    help="Largest number of connections at once.",
+)
+@click.option(
+    "--connections-per-address",
+    type=click.IntRange(1, 100_000),
+    default=500,
+    show_default=True,
+    help="Largest number of connections of one address at once. Behind a proxy, give it the number of --connections.",
+)
 @_DATA_DIR
-def serve(host: str, port: int, data_dir: Path | None) -> None:
+def serve(host: str, port: int, connections: int, connections_per_address: int, data_dir: Path | None) -> None:
     """Run the HTTP API in the foreground.
 
     Several instances may run behind a proxy; they share only the servers. The API speaks plain HTTP: on an address
@@ -41,9 +58,10 @@ def serve(host: str, port: int, data_dir: Path | None) -> None:
 
     from tokenbill.api.app import create_app, served
     from tokenbill.api.context import ApiSettings
-    from tokenbill.api.http.one_packet import OnePacketProtocol
+    from tokenbill.api.http.bounded_connection import ConnectionLimits, bounded
 
     log_to_stderr()
+    _may_open_files(connections + _OTHER_FILES)
     kafka, database = servers(data_dir)
     app = create_app(ApiSettings(kafka, database, wait_for_topics(kafka)))
     tune_garbage_collection()
@@ -52,13 +70,31 @@ def serve(host: str, port: int, data_dir: Path | None) -> None:
         host=host,
         port=port,
         loop="uvloop",
-        http=OnePacketProtocol,
+        http=bounded(ConnectionLimits(connections, connections_per_address)),
         ws="none",
         access_log=False,
         log_config=None,
         server_header=False,
         timeout_graceful_shutdown=SERVE_STOP_SECONDS,
     )
+
+
+def _may_open_files(number: int) -> None:
+    """Raise the limit of open files of this process to ``number`` where it is lower.
+
+    Raises:
+        UserError: the system does not allow that many.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= number:
+        return
+    if hard != resource.RLIM_INFINITY and hard < number:
+        raise UserError(
+            f"The process may open {hard} files only",
+            f"{number} are needed for --connections {number - _OTHER_FILES}",
+            "Raise the limit (`ulimit -n`, LimitNOFILE of systemd), or give a lower --connections.",
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (number, hard))
 
 
 @click.group(name="api-key")

@@ -31,7 +31,7 @@ from schemas.topics import USAGE_TOPIC
 from tokenbill.command_database import explained, opened
 from tokenbill.commands.process import servers
 from tokenbill.commands.table import FORMATS, write_rows
-from tokenbill.commands.times import TimeParameter
+from tokenbill.commands.times import TimeParameter, check_span
 from tokenbill.user_errors import UserError
 
 _DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Data folder of the local stack to use.")
@@ -96,8 +96,10 @@ def list_(
     Example:
       tokenbill suspense list --reason no_price --from 2026-11-01T00:00:00+08:00 --format csv
     """
+    check_span(from_us, to_us)
     wanted = stored.Wanted(reason, account, from_us, to_us, only_open)
     with opened(data_dir) as database:
+        _check_named(database, account)
         write_rows(map(listed_object, stored.listed(database, wanted)), _COLUMNS, written_as, sys.stdout)
 
 
@@ -177,7 +179,17 @@ def resubmit(
         if wanted:
             _resubmit_places(database, kafka, wanted, repair.read() if repair else None, by, again)
         else:
+            _check_named(database, account)
             _resubmit_all(database, kafka, stored.Wanted(reason, account), by)
+
+
+def _check_named(database: Database, account: str | None) -> None:
+    if account is not None and not stored.is_named(database, account):
+        raise UserError(
+            f"There is no account {account!r}",
+            "no rejected event names it either",
+            "Correct --account, or leave it out.",
+        )
 
 
 def _resubmit_places(

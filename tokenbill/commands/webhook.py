@@ -156,7 +156,7 @@ def remove(webhook_id: str, data_dir: Path | None) -> None:
     """
     with opened(data_dir) as database:
         if not stored.remove_webhook(database, webhook_id):
-            raise UserError(f"There is no webhook {webhook_id!r}", "", "`tokenbill webhook list` shows the ids.")
+            raise _unknown(webhook_id)
     click.echo(f"removed {webhook_id}")
 
 
@@ -180,6 +180,8 @@ def deliveries(webhook_id: str | None, state: str | None, limit: int, as_json: b
       tokenbill webhook deliveries --state failed
     """
     with opened(data_dir) as database:
+        if webhook_id is not None and not stored.was_added(database, webhook_id):
+            raise _unknown(webhook_id)
         found = stored.list_deliveries(database, webhook_id, state, limit)
     if as_json:
         click.echo(json.dumps(found, ensure_ascii=False))
@@ -189,6 +191,10 @@ def deliveries(webhook_id: str | None, state: str | None, limit: int, as_json: b
             f"{one['delivery_id']}  {one['webhook_id']}  {one['type']}  {one['account']}  {one['state']}"
             f"  after {one['attempts']}  {one['last_error'] or ''}".rstrip()
         )
+
+
+def _unknown(webhook_id: str) -> UserError:
+    return UserError(f"There is no webhook {webhook_id!r}", "", "`tokenbill webhook list` shows the ids.")
 
 
 @webhook.command()
@@ -210,6 +216,6 @@ def replay(webhook_id: str, since: str | None, failed_only: bool, data_dir: Path
     moment = time_option("--since", since)
     with opened(data_dir) as database:
         if all(hook.webhook_id != webhook_id for hook in stored.list_webhooks(database)):
-            raise UserError(f"There is no webhook {webhook_id!r}", "", "`tokenbill webhook list` shows the ids.")
+            raise _unknown(webhook_id)
         number = stored.replay(database, webhook_id, moment, failed_only=failed_only)
     click.echo(f"{number} deliveries are sent again")
