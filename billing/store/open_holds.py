@@ -10,7 +10,7 @@ from typing import Any, LiteralString
 
 from billing.accounts.held import Held, HeldAmounts
 from billing.reservations.hold import Hold, Terms
-from billing.reservations.operations import SETTLEMENT_US
+from billing.reservations.operations import LATE_US
 from billing.store.database import Connection
 
 HOLD: LiteralString = (
@@ -46,7 +46,7 @@ def read_held(connection: Connection, accounts: Sequence[str]) -> dict[str, Held
         account: Held(
             HeldAmounts(_sums(buckets or ()), int(wallet_pico)),
             holds,
-            until_us + SETTLEMENT_US if until_us else 0,
+            until_us + LATE_US if until_us else 0,
         )
         for account, holds, wallet_pico, until_us, buckets in connection.execute(
             _HELD, (list(accounts),), prepare=False

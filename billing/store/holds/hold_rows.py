@@ -75,16 +75,25 @@ SELECT reservation_id, account FROM hold WHERE kind = 'charging' AND (reservatio
 """
 SETTING = "SELECT value FROM installation WHERE key = $1"
 _NOW_US = "(extract(epoch FROM now()) * 1000000)::bigint"
+# The parts of a hold have ids that begin with its own id and "/". They are kept as long as it is, because a repeated
+# settlement is recognised by them.
 DROP_OLD = f"""
-DELETE FROM hold WHERE reservation_id IN (SELECT reservation_id FROM hold WHERE expires_us < {_NOW_US} - $1
+DELETE FROM hold WHERE reservation_id IN (SELECT reservation_id FROM hold AS h WHERE expires_us < {_NOW_US} - $1
+    AND NOT EXISTS (SELECT FROM hold AS whole WHERE whole.reservation_id = split_part(h.reservation_id, '/', 1)
+                    AND whole.expires_us >= {_NOW_US} - $1)
     ORDER BY expires_us LIMIT $2 FOR UPDATE SKIP LOCKED)
 """  # noqa: S608
 # Uses the index hold_unsent. This runs every twenty seconds; a scan of 250,000 holds took 0.2 s of processor time.
 SEND_AGAIN = f"""
-UPDATE hold SET sent_again = true WHERE reservation_id IN (SELECT reservation_id FROM hold
+UPDATE hold SET send_after_us = {_NOW_US} + 300000000 WHERE reservation_id IN (SELECT reservation_id FROM hold
     WHERE state = 'open' AND event IS NOT NULL AND NOT sent_again AND created_us < {_NOW_US} - 60000000
+        AND send_after_us < {_NOW_US}
     ORDER BY reservation_id LIMIT $1 FOR UPDATE SKIP LOCKED) RETURNING event
 """  # noqa: S608
+SENT_AGAIN = """
+UPDATE hold SET sent_again = true WHERE reservation_id IN (SELECT reservation_id FROM hold
+    WHERE reservation_id = ANY ($1::text[]) ORDER BY reservation_id FOR UPDATE)
+"""
 
 
 class SeenAccount(NamedTuple):
