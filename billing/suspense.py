@@ -1,7 +1,8 @@
 """Suspense of rejected records: their position, the advice for each reason, and the rules of a resubmission.
 
 A resubmitted event is rated once by the ordinary rules of identity, as any other record
-(``billing.calculator.dedupe``). No SQL, no Kafka, no clock.
+(``billing.calculator.dedupe``). An event that was rejected several times is sent once (:func:`resubmissions`), so this
+does not depend on how long identities are kept. No SQL, no Kafka, no clock.
 """
 
 from __future__ import annotations
