@@ -32,9 +32,9 @@ from schemas.usage import parse_usage
 
 SETTLEMENT_US = DAY_US
 """Longest time for which settled usage stays on hold until its commit."""
-LATE_US = HOUR_US
+BURNED_LATE_US = HOUR_US
 """Time after the end of a hold in which its usage may still be burned; fees due until then are not held."""
-MAX_STEPS = 1_000
+MAX_HOLD_STEPS = 1_000
 """Maximum of steps that a hold remembers; a further one is refused, because a forgotten step could be taken again."""
 
 
@@ -132,9 +132,9 @@ def with_step(hold: Hold, step: str, sha256: str, **answer: Any) -> Hold:
 
 def too_many_steps(steps: int, name: str) -> Refusal | None:
     """Return a refusal if a hold has as many steps as it can remember, else None."""
-    if steps < MAX_STEPS:
+    if steps < MAX_HOLD_STEPS:
         return None
-    return Refusal("too_many_steps", f"{name!r} has {steps} steps, and {MAX_STEPS} are the most; make a new one")
+    return Refusal("too_many_steps", f"{name!r} has {steps} steps, and {MAX_HOLD_STEPS} are the most; make a new one")
 
 
 def reserve(
@@ -154,7 +154,9 @@ def reserve(
         return Refusal("unknown_account", f"account {hold.account!r} was never opened")
     event = usage_event(hold.account, hold.terms, counts, context.now_us)
     expires_us = context.now_us + validity_us
-    granted = decide_hold(context.account, context.held, event, context.tariff, accept_partial, expires_us + LATE_US)
+    granted = decide_hold(
+        context.account, context.held, event, context.tariff, accept_partial, expires_us + BURNED_LATE_US
+    )
     if isinstance(granted, Refusal):
         return granted
     partial = granted.counts != counts
@@ -209,7 +211,7 @@ def extend(
             sums[meter] = sums.get(meter, 0) + count
         event = usage_event(hold.account, hold.terms, canonical_counts(sums), context.now_us)
         before = context.held.minus(hold.held)
-        granted = decide_hold(context.account, before, event, context.tariff, until_us=expires_us + LATE_US)
+        granted = decide_hold(context.account, before, event, context.tariff, until_us=expires_us + BURNED_LATE_US)
         if isinstance(granted, Refusal):
             return granted
         hold = replace(
@@ -235,7 +237,7 @@ def _too_long(context: HoldContext, hold: Hold, expires_us: int) -> Refusal | No
     credit = None if account is None else credit_pico(account)
     if account is None or credit is None or not hold.held.wallet_pico:
         return None
-    fees_pico = fees_during(account, context.tariff, expires_us + LATE_US)
+    fees_pico = fees_during(account, context.tariff, expires_us + BURNED_LATE_US)
     if not fees_pico or account.wallet_pico + credit - context.held.wallet_pico >= fees_pico:
         return None
     return Refusal(

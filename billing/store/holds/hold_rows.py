@@ -18,7 +18,7 @@ from billing.accounts.extras import parse_extras
 from billing.accounts.held import NOTHING, HeldAmounts
 from billing.reservations.hold import Hold, Terms
 from billing.store.holds.wire import Value, WireRow, WireStatement, text
-from billing.store.open_holds import HOLD, IS_OPEN_HOLD, hold_of_json
+from billing.store.open_holds import HOLD, IS_OPEN_HOLD, hold_of_json, lock_heads
 
 _ACCOUNT_FIELDS = tuple(field.name for field in fields(Account) if field.name not in ("buckets", "extras"))
 _BUCKET_FIELDS = tuple(field.name for field in fields(Bucket))
@@ -44,11 +44,7 @@ FROM clock CROSS JOIN catalog_state CROSS JOIN unnest($1::text[]) AS wanted (acc
 """  # noqa: S608 (column names of ours only)
 
 
-# An existing row is locked and not changed. A new row is locked by the transaction that inserts it until it commits.
-LOCK_HEADS = """
-INSERT INTO hold_head AS head (account) SELECT unnest($1::text[])
-    ON CONFLICT (account) DO UPDATE SET account = head.account WHERE false
-"""
+LOCK_HEADS = lock_heads("$1")
 LOCK_HOLDS = (
     f"SELECT {HOLD} FROM hold AS h WHERE h.reservation_id = ANY ($1::text[]) ORDER BY h.reservation_id FOR UPDATE"  # noqa: S608
 )

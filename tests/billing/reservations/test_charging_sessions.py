@@ -8,7 +8,7 @@ from hold_samples import DIMENSIONS, account, bucket, context
 
 from billing.reservations.charging import Answered, GroupUsage, invoke, keep_answer, open_session
 from billing.reservations.hold import Counts, Hold
-from billing.reservations.operations import MAX_STEPS, HoldContext, find
+from billing.reservations.operations import MAX_HOLD_STEPS, HoldContext, find
 from schemas.refusals import Refusal
 from schemas.units import MILLION
 
@@ -117,7 +117,7 @@ def test_an_invocation_is_not_carried_out_again_after_any_number_of_others() -> 
 
 def test_a_session_whose_numbers_have_too_many_holes_is_refused() -> None:
     stage = session()
-    for number in range(0, 2 * (MAX_STEPS + 32), 2):
+    for number in range(0, 2 * (MAX_HOLD_STEPS + 32), 2):
         invoked(stage, number)
     refused = invoke(stage, "s", 9_999, "d", [], final=False)
     assert isinstance(refused, Refusal) and refused.code == "too_many_steps"

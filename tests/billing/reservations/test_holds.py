@@ -32,7 +32,7 @@ from billing.log_time import TimeLimits
 from billing.reservations.amounts import Granted, decide_hold
 from billing.reservations.hold import CHARGING, HOLD_OPEN, Hold, Terms, settlement_event, usage_event
 from billing.reservations.operations import (
-    MAX_STEPS,
+    MAX_HOLD_STEPS,
     HoldContext,
     Settled,
     extend,
@@ -180,7 +180,7 @@ def test_an_extension_is_not_done_again_after_any_number_of_other_steps() -> Non
         assert isinstance(extend(stage, "r", (("input", 1),), None, f"k{number}", "b"), Hold)
     again = extend(stage, "r", (("input", 1),), None, "first", "b")
     assert isinstance(again, Hold) and again.terms.counts == (("input", 42),)
-    for number in range(40, MAX_STEPS - 2):
+    for number in range(40, MAX_HOLD_STEPS - 2):
         assert isinstance(extend(stage, "r", (), MINUTE_US, f"k{number}", "b"), Hold)
     refused = extend(stage, "r", (("input", 1),), None, "one more", "b")
     assert isinstance(refused, Refusal) and refused.code == "too_many_steps"
