@@ -7,7 +7,7 @@ from billing.accounts.account import Account
 from billing.accounts.held import NOTHING, Held
 from billing.catalog.model import Catalog
 from billing.reservations.amounts import overcommitted
-from billing.reservations.operations import SETTLEMENT_US, HoldContext
+from billing.reservations.operations import BURNED_LATE_US, HoldContext
 from billing.reservations.tariff import Tariff
 from billing.store.database import Connection, Database
 from billing.store.open_holds import read_held, read_open_holds
@@ -34,5 +34,5 @@ def _decided_again(connection: Connection, account: Account, rows: Held, catalog
     context = HoldContext(now_us, account, NOTHING, {}, Tariff(catalog))
     context.allot(open_holds)
     last_us = max((hold.expires_us for hold in open_holds), default=0)
-    until_us = last_us + SETTLEMENT_US if context.held.wallet_pico else 0
+    until_us = last_us + BURNED_LATE_US if context.held.wallet_pico else 0
     return replace(rows, amounts=context.held, until_us=until_us, stored=rows.amounts)

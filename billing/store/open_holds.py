@@ -10,7 +10,7 @@ from typing import Any, LiteralString
 
 from billing.accounts.held import Held, HeldAmounts
 from billing.reservations.hold import Hold, Terms
-from billing.reservations.operations import SETTLEMENT_US
+from billing.reservations.operations import BURNED_LATE_US
 from billing.store.database import Connection
 
 HOLD: LiteralString = (
@@ -33,9 +33,13 @@ SELECT h.account, count(*), sum(h.wallet_pico), coalesce(max(h.expires_us) FILTE
 _HOLDS: LiteralString = f"SELECT h.account, clock.now_us, {HOLD} {_FROM} ORDER BY h.created_us, h.reservation_id"
 
 
-# An existing row is locked and not changed. A new row is locked by the transaction that inserts it until it commits.
-LOCK_HEADS: LiteralString = """
-INSERT INTO hold_head AS head (account) SELECT unnest(%s::text[])
+def lock_heads(accounts: LiteralString) -> LiteralString:
+    """Return the statement that locks the heads of accounts, which are the parameter ``accounts``.
+
+    An existing row is locked and not changed. A new row is locked by the transaction that inserts it until it commits.
+    """
+    return f"""
+INSERT INTO hold_head AS head (account) SELECT unnest({accounts}::text[])
     ON CONFLICT (account) DO UPDATE SET account = head.account WHERE false
 """
 
@@ -46,7 +50,7 @@ def read_held(connection: Connection, accounts: Sequence[str]) -> dict[str, Held
         account: Held(
             HeldAmounts(_sums(buckets or ()), int(wallet_pico)),
             holds,
-            until_us + SETTLEMENT_US if until_us else 0,
+            until_us + BURNED_LATE_US if until_us else 0,
         )
         for account, holds, wallet_pico, until_us, buckets in connection.execute(
             _HELD, (list(accounts),), prepare=False

@@ -4,13 +4,14 @@ Tables with thousands of rows per commit are written by COPY. The others are wri
 arrays that the server unnests. :mod:`billing.store.commits.write_commit` decides the order of the statements.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, LiteralString
 
 from billing.calculator.core_row_hashes import with_hashes
 from billing.commits.columns import ACCOUNT_COLUMNS, BUCKET_COLUMNS, ChangedBy, Column, column_names
 from billing.commits.commit_record import AccountChanges, CommitRecord
 from billing.commits.row_hashes import RowSum
+from billing.reservations.hold import RESERVATION_SOURCE
 from billing.store.commits.digest import AppendedText, sorted_outbox
 
 Statement = tuple[LiteralString, Sequence[Any]]
@@ -111,8 +112,8 @@ def small_statements(record: CommitRecord) -> Iterator[Statement]:
             " ON CONFLICT (topic, partition) DO UPDATE SET next_sequence = excluded.next_sequence",
             (record.partition, list(record.next_sequences), list(record.next_sequences.values())),
         )
-    if record.reservations_closed:
-        yield _close_holds(record)
+    if ended := _ended_holds(record):
+        yield _end_holds(ended)
     for number, row in enumerate(sorted_outbox(record), 1):
         yield (
             "INSERT INTO outbox (partition, commit_no, row_no, topic, records, first_sequence, payload)"
@@ -121,14 +122,29 @@ def small_statements(record: CommitRecord) -> Iterator[Statement]:
         )
 
 
-def _close_holds(record: CommitRecord) -> Statement:
+def _ended_holds(record: CommitRecord) -> dict[tuple[str, str], str]:
+    """Return the new state of the holds that a commit ends, by (account, id).
+
+    Rated usage closes the hold that it names. A rejected settlement releases its own hold: its event is in suspense, so
+    it is not to be sent again, and what it may cost after a repair is not known.
+    """
+    ended = {
+        (why.account, why.id): "released"
+        for why in (one.rejection for one in record.suspense)
+        if why.source == RESERVATION_SOURCE and why.account is not None and why.id is not None
+    }
+    return ended | dict.fromkeys(record.reservations_closed, "closed")
+
+
+def _end_holds(ended: Mapping[tuple[str, str], str]) -> Statement:
     # The rows are locked in the order of their ids, as the API does (billing.store.holds.hold_book), so a commit and
     # the API cannot deadlock.
     return (
-        "WITH named AS MATERIALIZED (SELECT h.reservation_id FROM hold AS h"
-        " JOIN unnest(%s::text[], %s::text[]) AS c (account, reservation_id)"
+        "WITH named AS MATERIALIZED (SELECT h.reservation_id, c.state FROM hold AS h"
+        " JOIN unnest(%s::text[], %s::text[], %s::text[]) AS c (account, reservation_id, state)"
         " ON h.reservation_id = c.reservation_id AND h.account = c.account"
-        " WHERE h.state = 'open' ORDER BY h.reservation_id FOR UPDATE OF h)"
-        " UPDATE hold SET state = 'closed' WHERE reservation_id IN (SELECT reservation_id FROM named)",
-        tuple(map(list, zip(*record.reservations_closed, strict=True))),
+        " WHERE h.state = 'open' AND (c.state = 'closed' OR h.kind = 'settlement')"
+        " ORDER BY h.reservation_id FOR UPDATE OF h)"
+        " UPDATE hold AS h SET state = named.state FROM named WHERE h.reservation_id = named.reservation_id",
+        ([account for account, _ in ended], [name for _, name in ended], list(ended.values())),
     )

@@ -22,7 +22,7 @@ from billing.store.commits.covered_rows import CHANGED_OUTSIDE, RowSums, changed
 from billing.store.commits.digest import COUNT_COLUMNS, appended_text, changes_sha256, commit_digest, outbox_list
 from billing.store.commits.summed_rows import summed_statements
 from billing.store.database import Connection, Database
-from billing.store.open_holds import LOCK_HEADS, read_held
+from billing.store.open_holds import lock_heads, read_held
 
 CATALOG_LOCK = 0x7462_6361  # "tbca"
 """Advisory lock of the catalogue: commits share it, a publication takes it alone (docs/decisions/catalogue-lock.md)."""
@@ -121,7 +121,7 @@ def _check_held(connection: Connection, record: CommitRecord) -> None:
     the end of this transaction nobody takes a hold on these accounts, and afterwards sees the new balance.
     """
     accounts = sorted(record.held_limits)
-    connection.execute(LOCK_HEADS, (accounts,))
+    connection.execute(lock_heads("%s"), (accounts,))
     # A statement of its own: one that began before the lock would miss what the lock's former owner wrote.
     for account, held in read_held(connection, accounts).items():
         taken = record.held_limits[account].exceeded_by(held.amounts, held.holds)

@@ -63,7 +63,7 @@ class Holding:
             offsets.append(offset)
         return offsets
 
-    def sent(self, event_id: str, account: str, offset: int) -> dict[str, str | int]:
+    def sent(self, event_id: str, account: str, offset: int | None) -> dict[str, str | int | None]:
         """Return the identity of one of our usage events and its place in Kafka."""
         partition = partition_of(account, self.partitions)
         return {"source": RESERVATION_SOURCE, "id": event_id, "partition": partition, "offset": offset}
@@ -90,8 +90,9 @@ async def _sweep(holding: Holding) -> None:
     while True:
         await asyncio.sleep(CLEAN_SECONDS)
         try:
-            again = await holding.queue.book.clean()
-            await holding.send((json.loads(event)["subject"], event) for event in again)
+            again = [(json.loads(event), event) for event in await holding.queue.book.clean()]
+            await holding.send((read["subject"], event) for read, event in again)
+            await holding.queue.book.sent_again([read["id"] for read, _ in again])
         except (DatabaseDown, NotPrepared, Problem) as error:
             log.warning("old holds are not dropped now: %s", error)
 

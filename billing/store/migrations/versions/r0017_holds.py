@@ -1,4 +1,4 @@
-"""Holds and commands: what was held of an account when its commands were decided, for good."""
+"""Holds: what was held when commands were decided, for good; settlements to send again; suspense by event."""
 
 from alembic import op
 
@@ -18,6 +18,12 @@ CREATE TABLE command_held (
 );
 """
 
+# When the event of a settlement may be sent again.
+SENDING = "ALTER TABLE hold ADD COLUMN send_after_us bigint NOT NULL DEFAULT 0"
+
+# The records of one event in suspense; its account, source and id may be longer than an index entry can be.
+IDENTITY = "CREATE INDEX suspense_id ON suspense (hashtextextended(id, 0)) WHERE id IS NOT NULL"
+
 GUARD = """
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON command_held
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
@@ -30,3 +36,5 @@ def upgrade() -> None:
     """Runs as the owner with its schema in the search path."""
     op.execute(TABLE)
     op.execute(GUARD)
+    op.execute(SENDING)
+    op.execute(IDENTITY)

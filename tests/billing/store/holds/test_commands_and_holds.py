@@ -26,6 +26,7 @@ from billing.errors import HeldMoved
 from billing.log_time import TimeLimits
 from billing.reservations.hold import HOLD_OPEN, RESERVATION, Hold, Terms
 from billing.reservations.operations import Operation, Settled, release, reserve, settle
+from billing.store.holds.hold_book import HoldBook
 from billing.store.past_commits import decisions
 from billing.store.proofs.audit import audit
 from billing.store.store import Store
@@ -373,6 +374,25 @@ def test_a_renewal_during_a_hold_takes_nothing_that_is_held(store: Store, writer
     held(book, "r", 200)
     assert writer.order("wallet.topped_up.v1", {"amount": "53", "payment_ref": "t"}) == "accepted"
     held(book, "more", 50)
+
+
+def test_a_settlement_in_suspense_holds_nothing_and_is_not_sent_again(
+    database: PreparedDatabase, writer: Writer, book: Processes
+) -> None:
+    """Its price is gone on the way: it was to be sent with a book that no version is in force of."""
+    held(book, "r", 90)
+    done: Settled = book.transact([settling("r", 90)])[0]
+    wrong = done.event.replace('"model":"m"', '"model":"nobody\'s"')
+    assert writer.use(wrong).counts.rejected == 1
+    assert database.run("SELECT reservation_id, state FROM hold ORDER BY 1") == [
+        ("r", "released"),
+        ("r/final", "released"),
+    ]
+    database.run("UPDATE hold SET created_us = 5")
+    assert book.ask(HoldBook.clean) == []
+    again = book.transact([settling("r", 90)])[0]
+    assert again.decided and again.event == done.event
+    assert writer.order("account.closed.v1", {"reason": "r"}) == "accepted"
 
 
 def test_holds_and_commands_of_many_never_take_from_each_other(
