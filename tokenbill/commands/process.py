@@ -4,6 +4,7 @@ import ctypes
 import gc
 import logging
 import os
+import resource
 import sys
 import time
 from pathlib import Path
@@ -110,6 +111,24 @@ def wait_for_topics(kafka: str) -> int:
                 raise UserError(
                     f"Kafka at {kafka} does not answer", str(error.args[0]), "Start it, or correct its address."
                 ) from error
+
+
+def may_open_files(number: int) -> None:
+    """Raise the limit of open files of this process to ``number`` where it is lower.
+
+    Raises:
+        UserError: the system does not allow that many.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= number:
+        return
+    if hard != resource.RLIM_INFINITY and hard < number:
+        raise UserError(
+            f"The process may open {hard} files only",
+            f"for its connections it needs {number}",
+            "Raise the limit (`ulimit -n`, LimitNOFILE of systemd), or lower --connections where there is one.",
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (number, hard))
 
 
 def session_timeout() -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +11,7 @@ import click
 
 from billing.store.api.keys import ROLES, ApiKey
 from tokenbill.command_database import opened
-from tokenbill.commands.process import log_to_stderr, servers, tune_garbage_collection, wait_for_topics
+from tokenbill.commands.process import log_to_stderr, may_open_files, servers, tune_garbage_collection, wait_for_topics
 from tokenbill.commands.table import write_rows
 from tokenbill.commands.times import time_option
 from tokenbill.user_errors import UserError
@@ -61,7 +60,7 @@ def serve(host: str, port: int, connections: int, connections_per_address: int, 
     from tokenbill.api.http.bounded_connection import ConnectionLimits, bounded
 
     log_to_stderr()
-    _may_open_files(connections + _OTHER_FILES)
+    may_open_files(connections + _OTHER_FILES)
     kafka, database = servers(data_dir)
     app = create_app(ApiSettings(kafka, database, wait_for_topics(kafka)))
     tune_garbage_collection()
@@ -77,24 +76,6 @@ def serve(host: str, port: int, connections: int, connections_per_address: int, 
         server_header=False,
         timeout_graceful_shutdown=SERVE_STOP_SECONDS,
     )
-
-
-def _may_open_files(number: int) -> None:
-    """Raise the limit of open files of this process to ``number`` where it is lower.
-
-    Raises:
-        UserError: the system does not allow that many.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= number:
-        return
-    if hard != resource.RLIM_INFINITY and hard < number:
-        raise UserError(
-            f"The process may open {hard} files only",
-            f"{number} are needed for --connections {number - _OTHER_FILES}",
-            "Raise the limit (`ulimit -n`, LimitNOFILE of systemd), or give a lower --connections.",
-        )
-    resource.setrlimit(resource.RLIMIT_NOFILE, (number, hard))
 
 
 @click.group(name="api-key")
