@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from schemas.refusals import Refusal
 from schemas.routing import partition_of
 from schemas.times import format_time_us
-from schemas.topics import FORWARD_NUMBER_HEADER, FORWARD_ORIGIN_HEADER
+from schemas.topics import FORWARD_HEADERS
 from schemas.usage import UsageEvent, parse_usage
 
 SUSPENSE_OPEN, RESUBMITTED, RATED, REJECTED_AGAIN = "open", "resubmitted", "rated", "rejected_again"
@@ -22,7 +22,6 @@ is replaced by a newer row."""
 STATES = (SUSPENSE_OPEN, RESUBMITTED, RATED, REJECTED_AGAIN)
 
 RecordHeaders = tuple[tuple[str, bytes | None], ...]
-_OWN_HEADERS = frozenset((FORWARD_ORIGIN_HEADER, FORWARD_NUMBER_HEADER))
 
 
 class RecordPlace(NamedTuple):
@@ -149,7 +148,7 @@ def as_it_was(held: SuspendedRecord, partitions: int) -> ResubmittedRecord:
     If the account is not known, the partition is that of the original record.
     """
     to = held.place.partition if held.account is None else partition_of(held.account, partitions)
-    headers = tuple(header for header in held.headers if header[0] not in _OWN_HEADERS)
+    headers = tuple(header for header in held.headers if header[0] not in FORWARD_HEADERS)
     return ResubmittedRecord(to, held.key, headers, held.value)
 
 
@@ -171,7 +170,7 @@ def repaired(
     headers = tuple(
         (name, content)
         for name, content in held.headers
-        if name not in _OWN_HEADERS and name.lower() != "content-type" and not name.lower().startswith("ce_")
+        if name not in FORWARD_HEADERS and name.lower() != "content-type" and not name.lower().startswith("ce_")
     )
     headers = (*headers, ("content-type", b"application/cloudevents+json"))
     return ResubmittedRecord(partition_of(read.account, partitions), read.account.encode(), headers, event)

@@ -18,8 +18,8 @@ ACCEPTED = "accepted"
 class CommitCounts:
     """Counts of the records of one commit by outcome.
 
-    Usage records in = rated + duplicate + rejected + forwarded + dropped. Command records in = accepted + rejected +
-    duplicate + forwarded + dropped.
+    Usage records in = rated + duplicate + rejected + forwarded + dropped + foreign. Command records in = accepted +
+    rejected + duplicate + forwarded + dropped + foreign.
     """
 
     rated: int = 0
@@ -35,6 +35,9 @@ class CommitCounts:
     commands_dropped: int = 0
     messages_sent: int = 0
     """Messages to accounts, sent as forwarded commands. They are output, so they are not part of the records in."""
+    foreign: int = 0
+    """Records on the topic of forwarded usage that no partition forwarded: kept, and without any effect."""
+    commands_foreign: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,15 @@ class SuspenseRecord:
     topic: str
     record: Record
     rejection: Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignRecord:
+    """A record on a forward topic that no partition forwarded: its topic, its bytes, and what shows it."""
+
+    topic: str
+    record: Record
+    fault: str
 
 
 @dataclass(slots=True)
@@ -156,6 +168,10 @@ class CommitRecord:
     """(account, reservation) pairs whose hold this commit closes, because usage naming them was rated. Not digested."""
     suspense: list[SuspenseRecord] = field(default_factory=list)
     """Every usage record counted as rejected, in the order of decision."""
+    foreign: list[ForeignRecord] = field(default_factory=list)
+    """Every record counted as foreign, in the order of decision."""
+    passed_over: list[tuple[str, int]] = field(default_factory=list)
+    """(topic, offset) of commands with an own source and no valid digest. For histories; not stored."""
 
 
 @dataclass(slots=True)

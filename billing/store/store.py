@@ -13,6 +13,7 @@ from billing.catalog.model import Catalog
 from billing.commits.commit_record import CommitRecord, OutboxRow, PartitionState
 from billing.commits.identities import HashHour
 from billing.corrections.history import AccountHistory
+from billing.record_keys import RecordKeys
 from billing.store import account_rows as accounts
 from billing.store import outbox_rows as outbox
 from billing.store import partition_rows as partition
@@ -21,6 +22,7 @@ from billing.store.commits import write_commit as commit
 from billing.store.database import Database
 from billing.store.outbox_rows import Listener
 from billing.store.published_catalog import PublishResult
+from billing.store.record_key_rows import StoredRecordKeys, read_record_keys
 from schemas.refusals import Refusal
 
 
@@ -32,6 +34,7 @@ class Store:
 
     def __init__(self, database_url: str, pool_size: int = 4) -> None:
         self._database = Database(database_url, pool_size)
+        self._record_keys = StoredRecordKeys(lambda: read_record_keys(self._database))
 
     def __enter__(self) -> Self:
         return self
@@ -96,6 +99,10 @@ class Store:
     def first_due(self, before_us: int) -> list[tuple[int, str]]:
         """Return (partition, account) of the account due first, for each partition where one was due before a time."""
         return accounts.first_due(self._database, before_us)
+
+    def record_keys(self) -> RecordKeys:
+        """Return the keys that show which records are the product's own, to decide one commit or sign one record."""
+        return self._record_keys.now()
 
     # Catalogue
 

@@ -8,14 +8,18 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
+from billing.commits.input_batch import PlainRecord
+from billing.record_keys import resubmitted_headers
 from billing.store import suspense_records as stored
 from billing.store.database import Database
 from billing.store.published_catalog import read_catalog
+from billing.store.record_key_rows import read_record_keys
 from billing.suspense import (
     RecordPlace,
     ResubmittedRecord,
@@ -27,6 +31,7 @@ from billing.suspense import (
 )
 from schemas.refusal_codes import REASONS
 from schemas.refusals import Refusal
+from schemas.sources import is_own
 from schemas.topics import USAGE_TOPIC
 from tokenbill.command_database import explained, opened
 from tokenbill.commands.process import servers
@@ -196,11 +201,18 @@ def _resubmit_places(
             raise UserError(f"{', '.join(done)}: sent again before; nothing was sent", "", "Send once more: --again")
         if repair is None:
             outgoing = [as_it_was(kept.held, partitions) for kept in found]
+            outgoing, _ = _marked(database, found, outgoing)
         else:
             made = repaired(found[0].held, repair, partitions, declared)
             if isinstance(made, Refusal):
                 raise UserError("The repaired event would be rejected", f"{made.code}: {made.detail}", "Correct it.")
-            outgoing = [made]
+            outgoing, faults = _marked(database, found, [made])
+            if faults:
+                raise UserError(
+                    f"{faults[0]}: the repaired event would be rejected too",
+                    "",
+                    "Find out who wrote it: nothing that the product sent is missing.",
+                )
         sent, failed = _send(resubmission, kafka, found, outgoing, repair, by)
     for kept, sent_to in sent:
         click.echo(f"{kept.held.place} -> {sent_to}")
@@ -216,7 +228,7 @@ def _resubmit_all(database: Database, kafka: str, wanted: stored.Wanted, by: str
             # An event rejected again meanwhile is a new row beyond these commits; the next run may send it.
             commits = resubmission.commits() if commits is None else commits
             found = resubmission.page(wanted, commits, after)
-            outgoing = [as_it_was(kept.held, len(commits)) for kept in found]
+            outgoing, _ = _marked(database, found, [as_it_was(kept.held, len(commits)) for kept in found])
             sent, failed = _send(resubmission, kafka, found, outgoing, None, by)
         total += len(sent)
         _raise_failed(total, failed)
@@ -225,6 +237,29 @@ def _resubmit_all(database: Database, kafka: str, wanted: stored.Wanted, by: str
         after = found[-1].key
         click.echo(f"{total:,} resubmitted", err=True)
     click.echo(f"{total} resubmitted")
+
+
+def _marked(
+    database: Database, found: Sequence[stored.Kept], outgoing: Sequence[ResubmittedRecord]
+) -> tuple[list[ResubmittedRecord], list[str]]:
+    """Return the records, those of the product itself with a new digest, and why others with such a source are not.
+
+    The latter stay as they were, and are rejected again.
+    """
+    marked, faults = list(outgoing), list[str]()
+    keys = read_record_keys(database)
+    for at, (kept, record) in enumerate(zip(found, outgoing, strict=True)):
+        held = kept.held
+        if not is_own(held.source):
+            continue
+        headers_then: Any = held.headers
+        was = PlainRecord(held.place.offset, kept.log_time_us // 1000, held.key, held.value, headers_then)
+        headers = resubmitted_headers(keys, USAGE_TOPIC, was, record.key, record.value, record.headers)
+        if isinstance(headers, str):
+            faults.append(f"{held.place}: its source {held.source!r} is the product's own, and it has {headers}")
+        else:
+            marked[at] = replace(record, headers=headers)
+    return marked, faults
 
 
 def _send(

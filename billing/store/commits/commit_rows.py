@@ -56,6 +56,7 @@ def copies(record: CommitRecord, text: AppendedText) -> list[tuple[LiteralString
         ("COPY command_seen (partition, commit_no, source, id, outcome) FROM STDIN", text.command_seen),
         ("COPY payment_ref (partition, commit_no, account, payment_ref) FROM STDIN", text.payment_ref),
         ("COPY suspense FROM STDIN", text.suspense),
+        ("COPY foreign_record FROM STDIN", text.foreign_record),
     ]
 
 

@@ -1,10 +1,10 @@
 """Digest chain of a partition's commits: the content of each digest and its canonical bytes.
 
 ``digest = sha256(previous digest + header)``. The header is JSON of columns of the commit row and of the SHA-256 of the
-rows that the commit appended: journal, rollup, commands, payments and, if a record was rejected, suspense, each as
-``COPY`` text in the order of the key. So the digest can be computed again from SQL. Rows that later commits overwrite
-(balances, identities, sequences, forward numbers) are covered by ``changes_sha256``, which is stored in the commit row.
-The digest does not cover the epoch and the wall clock, so a rebuild gives the same digest.
+rows that the commit appended: journal, rollup, commands, payments and, if there are any, rejected and foreign records,
+each as ``COPY`` text in the order of the key. So the digest can be computed again from SQL. Rows that later commits
+overwrite (balances, identities, sequences, forward numbers) are covered by ``changes_sha256``, which is stored in the
+commit row. The digest does not cover the epoch and the wall clock, so a rebuild gives the same digest.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from typing import Any
 
 from billing.commits.commit_record import CommitCounts, CommitRecord, OutboxRow
 from billing.commits.copy_text import copy_rows
-from billing.store.commits.suspense_rows import suspense_text
+from billing.store.commits.suspense_rows import foreign_text, suspense_text
 
 GENESIS = bytes(32)
 """Digest before the first commit of a partition."""
@@ -43,14 +43,17 @@ class AppendedText:
     command_seen: bytes
     payment_ref: bytes
     suspense: bytes
+    foreign_record: bytes
 
     def sha256(self) -> dict[str, str]:
         """Return the SHA-256 of the rows of each table, hexadecimal, filtered by :func:`named_digests`."""
         return named_digests({name: hashlib.sha256(rows).hexdigest() for name, rows in asdict(self).items()})
 
 
-_LATER = ("corrections", "suspense")
+_LATER = ("corrections", "suspense", "foreign_record")
 """Tables newer than the first release of the digest: a header names them only if the commit has rows in them."""
+_LATER_COUNTS = ("foreign", "commands_foreign")
+"""Counts newer than the first release of the digest: a header names them only if they are not 0."""
 EMPTY = hashlib.sha256().hexdigest()
 
 
@@ -100,6 +103,7 @@ def appended_text(record: CommitRecord) -> AppendedText:
         command_seen=copy_rows((*key, *seen) for seen in sorted(record.commands_seen, key=_by_code_point)),
         payment_ref=copy_rows((*key, *payment) for payment in sorted(record.payments, key=_by_code_point)),
         suspense=suspense_text(*key, record.suspense),
+        foreign_record=foreign_text(*key, record.foreign),
     )
 
 
@@ -176,7 +180,7 @@ def commit_digest(
         "catalog_epoch": catalog_epoch,
         "log_time_us": log_time_us,
         "positions": positions,
-        "counts": {name: counts[name] for name in COUNT_COLUMNS},
+        "counts": {name: counts[name] for name in COUNT_COLUMNS if counts[name] or name not in _LATER_COUNTS},
         "limits": limits,
         "outbox": outbox,
         "changes": changes.hex(),
