@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 
 import httpx
@@ -15,7 +16,10 @@ from click.testing import CliRunner
 from confluent_kafka import Producer
 from test_usage_over_http import event, remaining, with_package
 
+from billing.record_keys import own_header
+from billing.store.database import Database
 from billing.store.proofs.audit import audit
+from billing.store.record_key_rows import read_record_keys
 from schemas.routing import partition_of
 from schemas.times import format_time_us
 from schemas.topics import (
@@ -34,7 +38,8 @@ PARTITIONS = 2
 
 def produce(api: Api, topic: str, partition: int, value: Any, headers: Sequence[tuple[str, bytes]] = ()) -> None:
     producer = Producer({"bootstrap.servers": api.kafka})
-    producer.produce(topic, json.dumps(value).encode(), None, partition, headers=list(headers))
+    body = value if isinstance(value, bytes) else json.dumps(value).encode()
+    producer.produce(topic, body, None, partition, headers=list(headers))
     assert producer.flush(30) == 0
 
 
@@ -179,6 +184,36 @@ def test_a_rotated_key_is_used_by_every_process(api: Api, admin: httpx.Client) -
     assert listed[-1]["number"] == keys[-1]["number"] + 1
     moment = format_time_us(time.time_ns() // 1000)
     assert listed[-2]["verifies_until"] > moment
+
+
+def test_a_settlement_in_suspense_is_billed_once_when_it_is_resubmitted(api: Api) -> None:
+    """The product's own record gets a new digest, after the key that signed it was rotated; a forged one gets none."""
+    account = api.name("late")
+    target = partition_of(account, PARTITIONS)
+    ours = event(account, 1, source="urn:tokenbill:reservations", id="rsv-1/final", sequence=None)
+    value = json.dumps({name: field for name, field in ours.items() if field is not None}).encode()
+    with closing(Database(api.database_url, 1)) as database:
+        mark = own_header(read_record_keys(database), USAGE_TOPIC, None, value, ())
+    produce(api, USAGE_TOPIC, target, value, (mark,))
+    produce(api, USAGE_TOPIC, target, value.replace(b"final", b"forged"))
+    reasons = "SELECT reason FROM suspense WHERE account = %s ORDER BY record_offset"
+    until(lambda: len(asked(api, reasons, account)) == 2)
+    assert asked(api, reasons, account) == [("unknown_account",), ("invalid_event",)]
+    body = {"account": account, "currency": "CNY"}
+    assert order(api.clients["admin"], "/v1/accounts", body, f"open-{account}").status_code == 201
+    run(api, "key", "rotate")
+    for _ in range(2):
+        run(api, "suspense", "resubmit", "--account", account, "--reason", "unknown_account")
+        run(api, "suspense", "resubmit", "--account", account, "--reason", "invalid_event")
+    until(lambda: balance(api, account)["wallet"] != "0")
+    until(lambda: len(asked(api, reasons, account)) == 4)
+    assert asked(api, reasons, account) == [("unknown_account",), *[("invalid_event",)] * 3]
+    (place,) = asked(api, "SELECT max(record_offset) FROM suspense WHERE account = %s", account)
+    with open(api.folder / "repaired.json", "wb") as file:
+        file.write(value.replace(b"final", b"forged"))
+    wrong = ["suspense", "resubmit", f"usage.events/{target}/{place[0]}", "--with", str(api.folder / "repaired.json")]
+    done = CliRunner().invoke(cli, [*wrong, "--data-dir", str(api.folder)])
+    assert done.exit_code != 0 and "is the product's own, and it has no digest" in str(done.exception)
 
 
 def test_a_report_cannot_read_the_keys(api: Api) -> None:
