@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from schemas.refusals import Refusal
 from schemas.routing import partition_of
 from schemas.times import format_time_us
-from schemas.topics import FORWARD_NUMBER_HEADER, FORWARD_ORIGIN_HEADER
+from schemas.topics import FORWARD_HEADERS
 from schemas.usage import UsageEvent, parse_usage
 
 SUSPENSE_OPEN, RESUBMITTED, RATED, REJECTED_AGAIN = "open", "resubmitted", "rated", "rejected_again"
@@ -24,7 +24,6 @@ is replaced by a newer row."""
 STATES = (SUSPENSE_OPEN, RESUBMITTED, RATED, REJECTED_AGAIN)
 
 RecordHeaders = tuple[tuple[str, bytes | None], ...]
-_OWN_HEADERS = frozenset((FORWARD_ORIGIN_HEADER, FORWARD_NUMBER_HEADER))
 
 
 class RecordPlace(NamedTuple):
@@ -218,7 +217,7 @@ class ResubmittedRecord:
 
 def sent_headers(headers: RecordHeaders) -> RecordHeaders:
     """Return the headers that a resubmitted record keeps: all but the numbers of its forwarding."""
-    return tuple(header for header in headers if header[0] not in _OWN_HEADERS)
+    return tuple(header for header in headers if header[0] not in FORWARD_HEADERS)
 
 
 def as_it_was(held: SuspendedRecord, partitions: int) -> ResubmittedRecord:
@@ -248,7 +247,7 @@ def repaired(
     headers = tuple(
         (name, content)
         for name, content in held.headers
-        if name not in _OWN_HEADERS and name.lower() != "content-type" and not name.lower().startswith("ce_")
+        if name not in FORWARD_HEADERS and name.lower() != "content-type" and not name.lower().startswith("ce_")
     )
     headers = (*headers, ("content-type", b"application/cloudevents+json"))
     return ResubmittedRecord(partition_of(read.account, partitions), read.account.encode(), headers, event)

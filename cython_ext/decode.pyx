@@ -775,6 +775,14 @@ cdef class EventColumns:
         """Return the rows that wait for the plain decoder, in order."""
         return [row for row in range(self.rows) if self.status[row] == UNREAD]
 
+    def rows_from(self, const unsigned char[::1] marked not None):
+        """Return the rows that were read and whose source is marked, in order; one mark for each source number."""
+        cdef Py_ssize_t row
+        return [
+            row for row in range(self.rows)
+            if self.status[row] == READ and self.source[row] < marked.shape[0] and marked[self.source[row]]
+        ]
+
     def reservations(self):
         """Return {row: the reservation that it names} of the rows that the scanner read."""
         cdef size_t i

@@ -79,6 +79,8 @@ TABLE: tuple[Code, ...] = (
     Code("role_not_enough", 403, "The role of the key does not allow this",
          "a top-up with a key of the role `read`", _REQUEST),
     Code("other_account", 403, "The key is for another account", "account `b` with a key for account `a`", _REQUEST),
+    Code("source_not_allowed", 403, "The key may not send usage of this source",
+         "usage with a source that begins with none of the key's sources, or with `urn:tokenbill:`", _REQUEST),
     Code("not_found", 404, "There is nothing at this address", "`/v1/nothing`", _REQUEST),
     Code("method_not_allowed", 405, "The address does not know this method",
          "`DELETE /v1/accounts`; `allow` names the methods", _REQUEST),

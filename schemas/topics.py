@@ -47,3 +47,19 @@ FORWARD_ORIGIN_HEADER = "tb_origin_partition"
 
 FORWARD_NUMBER_HEADER = "tb_forward_number"
 """Headers of a forwarded record, in decimal digits; numbers rise by one per (forward topic, origin, target)."""
+
+
+FORWARD_FROM_HEADER = "tb_forward_from"
+"""Header of a forwarded record: topic and offset, on the origin partition, of the record that it comes from."""
+
+
+FORWARD_DIGEST_HEADER = "tb_forward_digest"
+"""Header of a forwarded record: number of the record key, ``:``, and the keyed digest (:mod:`billing.record_keys`)."""
+
+
+FORWARD_HEADERS = frozenset((FORWARD_ORIGIN_HEADER, FORWARD_NUMBER_HEADER, FORWARD_FROM_HEADER, FORWARD_DIGEST_HEADER))
+"""Headers that a forward adds; a record that already has one loses it."""
+
+
+OWN_DIGEST_HEADER = "tb_own_digest"
+"""Header of the product's own records on the input topics: number of the record key, ``:``, and the keyed digest."""

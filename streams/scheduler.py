@@ -14,6 +14,7 @@ from typing import Protocol
 
 from confluent_kafka import KafkaError, Message
 
+from billing.record_keys import RecordKeys, own_header
 from schemas.cloudevents import write_structured
 from schemas.commands import PassTime
 from schemas.topics import COMMAND_TOPIC
@@ -34,6 +35,9 @@ class DueStore(Protocol):
 
     def first_due(self, before_us: int, /) -> list[tuple[int, str]]:
         """Return (partition, account due first) for each partition with an account due before ``before_us``."""
+
+    def record_keys(self) -> RecordKeys:
+        """Return the keys that mark our records."""
 
 
 class Scheduler:
@@ -64,10 +68,12 @@ class Scheduler:
     def tick(self, now_us: int) -> int:
         """Send a command to each partition with an account overdue by ``OVERDUE_SECONDS``; return the number sent."""
         due = self._store.first_due(now_us - OVERDUE_SECONDS * 1_000_000)
+        keys = self._store.record_keys()
         for partition, account in due:
             command = write_structured(PassTime.TYPE, SCHEDULER_SOURCE, f"{account}@{now_us}", now_us, account, {})
+            mark = own_header(keys, COMMAND_TOPIC, account.encode(), command, JSON_HEADERS)
             self._producer.produce(
-                COMMAND_TOPIC, command, account.encode(), partition=partition, headers=[*JSON_HEADERS]
+                COMMAND_TOPIC, command, account.encode(), partition=partition, headers=[*JSON_HEADERS, mark]
             )
         self._producer.flush(_FLUSH_SECONDS)
         return len(due)

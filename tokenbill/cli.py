@@ -34,6 +34,8 @@ _COMMANDS = {
     "report": "tokenbill.commands.report",
     "suspense": "tokenbill.commands.suspense",
     "audit": "tokenbill.commands.audit",
+    "foreign": "tokenbill.commands.own_records",
+    "key": "tokenbill.commands.own_records",
     "demo": "tokenbill.commands.demo",
     "bench": "benchmarks.bench_command",
 }

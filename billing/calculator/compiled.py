@@ -21,7 +21,7 @@ from billing.calculator.dedupe import (
     number_reused,
     number_too_far,
 )
-from billing.calculator.interface import Effects, UsageBatch, UsageOutcome
+from billing.calculator.interface import Effects, OwnCheck, UsageBatch, UsageOutcome
 from billing.calculator.packed_extras import ExtrasPacker
 from billing.calculator.plain import PlainCalculator, RenderedRows
 from billing.catalog.model import TEXT_DIMENSIONS, Catalog, Plan, PlanBucket, PlanKey
@@ -34,12 +34,14 @@ from billing.decide.bill_usage import ROLLUP_SUMS
 from billing.errors import BrokenInvariant
 from billing.ledger import CONTRACT_LIABILITY, CUSTOMER_DEPOSITS, OUTPUT_VAT, REVENUE_USAGE, Postings
 from billing.log_time import IdentityRules, TimeLimits, identity_rules
+from billing.record_keys import forged
 from cython_ext.accounts import AccountStore
 from cython_ext.decode import Decoder, EventColumns
 from cython_ext.dedupe import Memory
 from cython_ext.usage import Usage
 from schemas.json_text import dump_json
 from schemas.refusals import Refusal
+from schemas.sources import OWN_SOURCES, is_own
 from schemas.usage import UsageEvent, parse_usage
 
 __all__ = ["CompiledCalculator"]
@@ -47,6 +49,7 @@ __all__ = ["CompiledCalculator"]
 _NEEDS_SCOPE, _NEEDS_PLAIN, _ALL_DONE = 3, 4, 5  # cython_ext.usage
 _NAMES_RESERVATION = 2  # mark in CompiledDecoded.mine: a row of this partition that names a reservation
 _LOOK_NEW, _LOOK_DUPLICATE, _LOOK_CONFLICT, _LOOK_REUSED, _LOOK_NO_NUMBER, _LOOK_TOO_FAR = range(6)  # cython_ext.dedupe
+_OWN_SOURCES = OWN_SOURCES.encode()
 _MARK_NUMBER = 987_654_321_012_345_678
 _MARK_SUBJECT, _MARK_DATA = "<the subject>", b"<the data>"
 
@@ -181,6 +184,9 @@ class CompiledCalculator:
         self._usage = Usage(self._decoder, self._memory, self._store, self._prices.tables)
         self._rare = _RareCases(self._memory, self._store)
         self._rules: list[PlanBucket] = []
+        self._own_sources = bytearray()
+        """1 for each source number that is an own source, 0 for others."""
+        self._knows_own_source = False
 
     def load(self, state: PartitionState) -> None:
         for stored in state.sources:
@@ -207,12 +213,32 @@ class CompiledCalculator:
             self._decoder.set_event(columns, row, item)
             if item.reservation is not None:
                 reservations[row] = item.reservation
+        if batch.own_check is not None:
+            self._check_own(batch, batch.own_check, columns, rejections)
         mine, elsewhere = self._usage.route(columns, batch.partition, batch.partitions)
         marks = bytearray(mine)
         for row in reservations:
             if marks[row]:
                 marks[row] = _NAMES_RESERVATION
         return CompiledDecoded(batch, columns, bytes(marks), elsewhere, rejections, reservations)
+
+    def _check_own(
+        self, batch: UsageBatch, check: OwnCheck, columns: EventColumns, rejections: dict[int, Refusal]
+    ) -> None:
+        """Reject the rows with an own source that fail the check."""
+        sources = self._decoder.sources
+        for number in range(len(self._own_sources), len(sources)):
+            own = sources[number].startswith(_OWN_SOURCES)
+            self._own_sources.append(own)
+            self._knows_own_source |= own
+        rows = columns.rows_from(self._own_sources) if self._knows_own_source else []
+        for row in sorted([*rows, *(row for row, refused in rejections.items() if is_own(refused.source))]):
+            record = batch.records[row]
+            fault = check(record)
+            if fault is not None:
+                item = rejections.get(row) or self._reread(record)
+                rejections[row] = forged(fault, item.source, item.id, item.account)
+                columns.refuse(row)
 
     def missing_accounts(self, decoded: CompiledDecoded) -> list[str]:
         return self._usage.missing_accounts(decoded.columns, decoded.mine)

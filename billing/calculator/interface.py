@@ -5,7 +5,7 @@
 and identities of one partition and does no I/O: the caller first loads the accounts and hours that it reports missing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
@@ -21,6 +21,9 @@ from billing.log_time import TimeLimits
 from schemas.refusals import Refusal
 from schemas.usage import UsageEvent
 
+OwnCheck: TypeAlias = Callable[[Record], str | None]
+"""Returns what a record with a source of the product's own carries instead of a valid digest; None if it is ours."""
+
 
 @dataclass(frozen=True, slots=True)
 class UsageBatch:
@@ -29,6 +32,8 @@ class UsageBatch:
     ``log_time_us`` is the partition's log time before the batch. The log time of a record is its timestamp made
     monotone: ``log_time = max(log_time, timestamp * 1000)``. If ``limits`` is None (``simulate``), there is no log:
     the time of a decision is the greatest event time of the account so far, kept in ``Account.clock_us``.
+    ``own_check`` is called once for each record with an own source (:mod:`schemas.sources`), readable or not; a record
+    that fails it is rejected before routing. If it is None, own sources are like others.
     """
 
     partition: int
@@ -36,6 +41,7 @@ class UsageBatch:
     records: Sequence[Record]
     log_time_us: int
     limits: TimeLimits | None
+    own_check: OwnCheck | None = None
 
 
 @dataclass(slots=True)

@@ -28,9 +28,11 @@ from billing.decide.bill_usage import ROLLUP_SUMS, Billed, UsageRules, bill_usag
 from billing.ledger import Postings
 from billing.log_time import TimeLimits, decided_at, identity_rules, time_refusal
 from billing.pricing.rate import Raters
+from billing.record_keys import forged
 from schemas.json_text import dump_json
 from schemas.refusals import Refusal
 from schemas.routing import partition_of
+from schemas.sources import is_own
 from schemas.usage import UsageEvent, parse_usage
 
 __all__ = ["PlainCalculator"]
@@ -98,6 +100,10 @@ class PlainCalculator:
         read: list[UsageEvent | Refusal | int] = []
         for record in batch.records:
             item = parse_usage(record.value, record.headers, declared_meters=self._declared)
+            if batch.own_check is not None and is_own(item.source):
+                fault = batch.own_check(record)
+                if fault is not None:
+                    item = forged(fault, item.source, item.id, item.account)
             if isinstance(item, UsageEvent):
                 target = partition_of(item.account, batch.partitions)
                 read.append(item if target == batch.partition else target)

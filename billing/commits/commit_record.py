@@ -19,8 +19,8 @@ ACCEPTED = "accepted"
 class CommitCounts:
     """Counts of the records of one commit by outcome.
 
-    Usage records in = rated + duplicate + rejected + forwarded + dropped. Command records in = accepted + rejected +
-    duplicate + forwarded + dropped.
+    Usage records in = rated + duplicate + rejected + forwarded + dropped + foreign. Command records in = accepted +
+    rejected + duplicate + forwarded + dropped + foreign.
     """
 
     rated: int = 0
@@ -36,6 +36,9 @@ class CommitCounts:
     commands_dropped: int = 0
     messages_sent: int = 0
     """Messages to accounts, sent as forwarded commands. They are output, so they are not part of the records in."""
+    foreign: int = 0
+    """Records on the topic of forwarded usage that no partition forwarded: kept, and without any effect."""
+    commands_foreign: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,15 @@ class ConflictRecord:
     sequence: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class ForeignRecord:
+    """A record on a forward topic that no partition forwarded: its topic, its bytes, and what shows it."""
+
+    topic: str
+    record: Record
+    fault: str
+
+
 @dataclass(slots=True)
 class AccountChanges:
     """Accounts and buckets after this commit, as PostgreSQL ``COPY`` text (tab-separated, ``\\N`` for null).
@@ -178,6 +190,10 @@ class CommitRecord:
     """Amounts that open holds held when commands of this commit were decided, by account, where there were any."""
     held_limits: dict[str, HeldLimit] = field(default_factory=dict)
     """The most that may be held of accounts from which commands took, by account; checked with the commit."""
+    foreign: list[ForeignRecord] = field(default_factory=list)
+    """Every record counted as foreign, in the order of decision."""
+    passed_over: list[tuple[str, int]] = field(default_factory=list)
+    """(topic, offset) of commands with an own source and no valid digest. For histories; not stored."""
 
 
 @dataclass(slots=True)

@@ -60,7 +60,10 @@ class DecidedBatches:
     rated: Sequence[bytes]
     """Packed output for ``usage.rated``."""
     rejected: frozenset[tuple[str, int]] = frozenset()
-    """(topic, offset) of rejected records. One commit may hold a rejected event and its repair under one identity."""
+    """(topic, offset) of records that have no part in the identity they name: rejected, foreign or forged ones.
+
+    One commit may hold a rejected event and its repair under one identity.
+    """
     held: Mapping[str, Held] = field(default_factory=dict)
     """Amounts that open holds held when the commands were decided, by account."""
 
@@ -76,7 +79,13 @@ def decided_batches(
     """Extract from a commit what a history needs; ``log_time_us`` is the partition's log time before the commit."""
     accepted = frozenset((source, id_) for source, id_, _ in record.commands_seen)
     rated = [row.payload for row in record.outbox if row.topic == RATED_TOPIC]
-    rejected = frozenset((one.topic, one.record.offset) for one in record.suspense)
+    rejected = frozenset(
+        (
+            *((one.topic, one.record.offset) for one in record.suspense),
+            *((one.topic, one.record.offset) for one in record.foreign),
+            *record.passed_over,
+        )
+    )
     held = dict(record.held)
     return DecidedBatches(epoch, catalog, limits, log_time_us, batches, accepted, rated, rejected, held)
 
@@ -117,11 +126,11 @@ class HistoryReader:
             commands = batch.topic in (COMMAND_TOPIC, COMMAND_FORWARDED_TOPIC)
             for record in batch.records:
                 log_time_us = max(log_time_us, record.timestamp * 1000)
-                if not self._may_concern(record):
+                if not self._may_concern(record) or (batch.topic, record.offset) in commit.rejected:
                     continue
                 if commands:
                     self._read_command(commit, record, log_time_us)
-                elif rated and (batch.topic, record.offset) not in commit.rejected:
+                elif rated:
                     self._read_usage(commit, record, log_time_us, rated, meters)
 
     def _may_concern(self, record: Record) -> bool:

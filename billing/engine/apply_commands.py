@@ -13,18 +13,20 @@ from billing.accounts.held import NO_HOLDS
 from billing.calculator.interface import Calculator
 from billing.catalog.model import Catalog
 from billing.commits.commit_record import ACCEPTED, Finding, PartitionState
-from billing.commits.input_batch import InputBatch
+from billing.commits.input_batch import InputBatch, Record
 from billing.corrections.correct import CORRECTION_POSTED, HISTORY_DIFFERS, correct
 from billing.corrections.history import AccountHistory, Step
 from billing.decide.carry_out import READ_NO_HOLDS, carry_out
 from billing.decide.command_rules import decide
-from billing.engine.commit_draft import CommitDraft, forward_number
+from billing.engine.commit_draft import CommitDraft
 from billing.engine.loader import Loader, load_missing
 from billing.log_time import DecidedAt, TimeLimits, decided_at
+from billing.record_keys import RecordKeys, forged, own_fault
 from schemas.commands import CollectBill, Command, CorrectUsage, TopUpWallet, VoidUsage, parse_command
 from schemas.fields import check_name
-from schemas.refusals import Refusal
+from schemas.refusals import Refusal, record_refusal
 from schemas.routing import partition_of
+from schemas.sources import is_own
 from schemas.topics import COMMAND_FORWARDED_TOPIC, COMMAND_TOPIC
 
 _CORRECTING = (VoidUsage.TYPE.encode(), CorrectUsage.TYPE.encode())
@@ -54,9 +56,10 @@ class CommandApplier:
         named: list[Command] = []
         for batch in batches:
             if batch.topic in (COMMAND_TOPIC, COMMAND_FORWARDED_TOPIC):
+                keys = self._loader.record_keys()
                 may_correct = (one for one in batch.records if any(mark in (one.value or b"") for mark in _CORRECTING))
-                parsed = (parse_command(record.value, record.headers) for record in may_correct)
-                named += [one for one in parsed if isinstance(one, Command)]
+                parsed = [_read(keys, batch.topic, record) for record in may_correct]
+                named += [one for one, _ in parsed if isinstance(one, Command)]
         known = self._loader.known_commands([(one.source, one.id) for one in named]) if named else {}
         self._prepared = {}
         self._prepared = self._histories(one for one in named if (one.source, one.id) not in known)
@@ -67,12 +70,13 @@ class CommandApplier:
 
     def apply(self, batch: InputBatch, log_time_us: int, draft: CommitDraft) -> int:
         """Apply a batch of commands to the accounts and the draft; return the log time after it."""
-        records = draft.records_to_apply(batch, "commands_dropped")
-        forwarded = batch.topic == COMMAND_FORWARDED_TOPIC
-        parsed = [
-            parse_command(record.value, record.headers, messages=forwarded and forward_number(record) is not None)
-            for record in records
-        ]
+        records = draft.records_to_apply(batch, "commands_")
+        parsed: list[Command | Refusal] = []
+        for record in records:
+            command, foreign = _read(draft.keys, batch.topic, record)
+            parsed.append(command)
+            if foreign is not None:
+                draft.forged(batch.topic, record, foreign)
         mine = [
             command
             for command in parsed
@@ -102,7 +106,7 @@ class CommandApplier:
                 draft.counts.commands_forwarded += 1
             elif (command.source, command.id) in known:
                 draft.counts.commands_duplicate += 1
-            elif self._apply_command(command, log_time_us, payments, histories, draft):
+            elif self._apply_command(command, batch.topic, record, log_time_us, payments, histories, draft):
                 known[command.source, command.id] = ACCEPTED
                 draft.commands_seen.append((command.source, command.id, ACCEPTED))
         return log_time_us
@@ -110,6 +114,8 @@ class CommandApplier:
     def _apply_command(
         self,
         command: Command,
+        topic: str,
+        record: Record,
         log_time_us: int,
         payments: set[tuple[str, str]],
         histories: dict[str, AccountHistory] | Refusal,
@@ -145,7 +151,7 @@ class CommandApplier:
         )
         draft.add_events(done.of_time)
         for message in done.messages:
-            draft.send(message, now_us)
+            draft.send(message, now_us, topic, record)
         if done.account is not None:
             self._calculator.put_account(done.account, stored=False)
         if done.refusal is not None:
@@ -217,3 +223,19 @@ def _name_in(key: bytes | None) -> str | None:
         return check_name((key or b"").decode())
     except (UnicodeDecodeError, PydanticCustomError):
         return None
+
+
+def _read(keys: RecordKeys, topic: str, record: Record) -> tuple[Command | Refusal, str | None]:
+    """Return the command of a record, and the detail of the finding if its source is own and nothing proves it.
+
+    Such a record is refused. Its outcome names no command: the identity in the record belongs to another one.
+    """
+    forwarded = topic == COMMAND_FORWARDED_TOPIC
+    command = parse_command(record.value, record.headers, messages=forwarded)
+    if forwarded or not is_own(command.source):
+        return command, None
+    fault = own_fault(keys, topic, record)
+    if fault is None:
+        return command, None
+    detail = forged(fault, command.source, command.id, command.account).detail
+    return record_refusal("invalid_event", detail, account=command.account), f"id {command.id!r}, {detail}"

@@ -18,6 +18,7 @@ from billing.commits.commit_record import (
     CommitRecord,
     ConflictRecord,
     Finding,
+    ForeignRecord,
     OutboxRow,
     PartitionState,
     RollupRow,
@@ -28,9 +29,10 @@ from billing.commits.outbox_frames import Frame, compress, encode_frame
 from billing.commits.output_documents import Stamp, account_event_data, output_event
 from billing.conflicts import IDENTITY_CONFLICT
 from billing.corrections.history import Step
-from billing.errors import BrokenInvariant
+from billing.errors import ForwardLost
 from billing.ledger import Postings
 from billing.log_time import TimeLimits, limits_object
+from billing.record_keys import FOREIGN_RECORD, FORGED_RECORD, Forward, RecordKeys, forward_headers, read_forward
 from billing.suspense import RecordPlace
 from schemas.cloudevents import write_structured
 from schemas.commands import MESSAGES, Command
@@ -41,8 +43,7 @@ from schemas.topics import (
     ACCOUNT_EVENT_TOPIC,
     BALANCE_TOPIC,
     COMMAND_FORWARDED_TOPIC,
-    FORWARD_NUMBER_HEADER,
-    FORWARD_ORIGIN_HEADER,
+    FORWARD_HEADERS,
     FORWARD_TOPIC,
     RATED_TOPIC,
     REJECTED_TOPIC,
@@ -62,6 +63,7 @@ class CommitDraft:
     """
 
     state: PartitionState
+    keys: RecordKeys
     counts: CommitCounts = field(default_factory=CommitCounts)
     frames: dict[str, list[Frame]] = field(default_factory=dict)
     postings: Postings = field(default_factory=Postings)
@@ -81,42 +83,42 @@ class CommitDraft:
     held_limits: dict[str, HeldLimit] = field(default_factory=dict)
     suspense: list[SuspenseRecord] = field(default_factory=list)
     conflicts: list[ConflictRecord] = field(default_factory=list)
+    foreign: list[ForeignRecord] = field(default_factory=list)
+    passed_over: list[tuple[str, int]] = field(default_factory=list)
     forward_next: dict[tuple[str, int], int] = field(default_factory=dict)
     forward_cursors: dict[tuple[str, int], int] = field(default_factory=dict)
 
-    def records_to_apply(self, batch: InputBatch, dropped_count: str) -> Sequence[Record]:
-        """Return the records to apply, without forwarded records that the cursor of their origin has passed.
+    def records_to_apply(self, batch: InputBatch, prefix: str = "") -> Sequence[Record]:
+        """Return the records to apply: all of an input topic, and those of a forward topic that are ours and new.
 
-        Dropped records are added to the count named ``dropped_count``.
+        Records that the cursor of their origin has passed are counted as dropped, records that no partition forwarded
+        as foreign. ``prefix`` is that of the names of both counts.
 
         Raises:
-            BrokenInvariant: a forward number is missing, so a forwarded record was lost.
+            ForwardLost: a forwarded record is missing.
         """
         if batch.topic not in (USAGE_FORWARDED_TOPIC, COMMAND_FORWARDED_TOPIC):
             return batch.records
         fresh: list[Record] = []
         for record in batch.records:
-            forward = forward_number(record)
-            if forward is None:
-                # Only the relay may write to this topic; a record from elsewhere has no number to deduplicate by.
-                self.findings.append(
-                    Finding("foreign_forward", f"{batch.topic}[{self.state.partition}] offset {record.offset}")
-                )
-                fresh.append(record)
+            read = read_forward(self.keys, batch.topic, self.state.partition, record)
+            if isinstance(read, str):
+                self._put_aside(batch.topic, record, read, prefix)
                 continue
-            origin, number = forward
-            key = (batch.topic, origin)
+            forward, proven = read
+            key = (batch.topic, forward.origin)
             cursor = self.forward_cursors.get(key, self.state.forward_cursors.get(key, 0))
-            if number < cursor:
-                setattr(self.counts, dropped_count, getattr(self.counts, dropped_count) + 1)
-                continue
-            if number > cursor:
-                raise BrokenInvariant(
-                    f"{batch.topic}[{self.state.partition}] offset {record.offset}: forward {number} from partition "
-                    f"{origin}, but {cursor} was next; a forwarded record was lost"
-                )
-            self.forward_cursors[key] = number + 1
-            fresh.append(record)
+            if forward.number < cursor:
+                self._count(f"{prefix}dropped")
+            elif forward.number == cursor:
+                self.forward_cursors[key] = cursor + 1
+                fresh.append(record)
+            elif proven:
+                place = (batch.topic, self.state.partition, record.offset)
+                raise ForwardLost(*place, forward.origin, cursor, forward.number)
+            else:
+                fault = f"no digest, and number {forward.number} where {cursor} was next"
+                self._put_aside(batch.topic, record, fault, prefix)
         return fresh
 
     def took(self, account: str, limit: HeldLimit) -> None:
@@ -126,6 +128,23 @@ class CommitDraft:
             # Where the rows of the holds do not say what is held, a changed row may change what the command may take.
             limit = limit if stored is None else exactly(stored)
             self.held_limits[account] = self.held_limits.get(account, NO_LIMIT).lower(limit)
+
+    def _put_aside(self, topic: str, record: Record, fault: str, prefix: str) -> None:
+        """Keep a foreign record, and report it."""
+        self._count(f"{prefix}foreign")
+        self.foreign.append(ForeignRecord(topic, record, fault))
+        self._find(FOREIGN_RECORD, topic, record, f"no partition forwarded it: it carries {fault}")
+
+    def forged(self, topic: str, record: Record, detail: str) -> None:
+        """Report a record with an own source and without a valid digest, which was refused."""
+        self.passed_over.append((topic, record.offset))
+        self._find(FORGED_RECORD, topic, record, detail)
+
+    def _find(self, kind: str, topic: str, record: Record, detail: str) -> None:
+        self.findings.append(Finding(kind, f"{topic}[{self.state.partition}] offset {record.offset}: {detail}"))
+
+    def _count(self, name: str) -> None:
+        setattr(self.counts, name, getattr(self.counts, name) + 1)
 
     def outcome(
         self,
@@ -183,15 +202,17 @@ class CommitDraft:
 
     def forward(self, topic: str, record: Record, target: int) -> None:
         """Forward a record to the partition of its account."""
-        own = {FORWARD_ORIGIN_HEADER, FORWARD_NUMBER_HEADER}
-        headers = tuple((name, value) for name, value in record.headers if name not in own)
-        self._hand_over(FORWARD_TOPIC[topic], target, record.key, record.value, headers)
+        headers = tuple((name, value) for name, value in record.headers if name not in FORWARD_HEADERS)
+        self._hand_over(FORWARD_TOPIC[topic], target, record.key, record.value, headers, _place(topic, record))
 
-    def send(self, message: Message, now_us: int) -> None:
-        """Add a message to the forwarded commands of its account's partition, which may be this one."""
+    def send(self, message: Message, now_us: int, topic: str, record: Record) -> None:
+        """Add a message to the forwarded commands of its account's partition, which may be this one.
+
+        ``record`` of ``topic`` is the command that sends it.
+        """
         value = write_structured(message.type, message.source, message.id, now_us, message.account, message.data)
         target = partition_of(message.account, self.state.partitions)
-        self._hand_over(COMMAND_FORWARDED_TOPIC, target, message.account.encode(), value, ())
+        self._hand_over(COMMAND_FORWARDED_TOPIC, target, message.account.encode(), value, (), _place(topic, record))
         self.counts.messages_sent += 1
 
     def _hand_over(
@@ -201,16 +222,14 @@ class CommitDraft:
         record_key: bytes | None,
         value: bytes | None,
         headers: tuple[tuple[str, bytes], ...],
+        came_from: bytes,
     ) -> None:
         key = (forward_topic, target)
         number = self.forward_next.get(key, self.state.forward_next.get(key, 0))
         self.forward_next[key] = number + 1
-        headers = (
-            *headers,
-            (FORWARD_ORIGIN_HEADER, str(self.state.partition).encode()),
-            (FORWARD_NUMBER_HEADER, str(number).encode()),
-        )
-        self.frames.setdefault(forward_topic, []).append(Frame(record_key, value, headers, target))
+        forward = Forward(self.state.partition, number, came_from)
+        added = forward_headers(self.keys, forward_topic, target, forward, record_key, value, headers)
+        self.frames.setdefault(forward_topic, []).append(Frame(record_key, value, (*headers, *added), target))
 
     def record(
         self,
@@ -260,6 +279,8 @@ class CommitDraft:
             conflicts=self.conflicts,
             held=sorted((name, held) for name, held in self.held.items() if held.holds),
             held_limits=self.held_limits,
+            foreign=self.foreign,
+            passed_over=self.passed_over,
         )
 
     def _account_event_frames(self, stamp: Stamp) -> Iterable[Frame]:
@@ -267,12 +288,5 @@ class CommitDraft:
             yield Frame(account.encode(), output_event(type_name, stamp, number, account, dump_json(data)))
 
 
-def forward_number(record: Record) -> tuple[int, int] | None:
-    """Return (origin partition, forward number) of a forwarded record, or None if no relay wrote it."""
-    headers = dict(record.headers)
-    origin, number = headers.get(FORWARD_ORIGIN_HEADER), headers.get(FORWARD_NUMBER_HEADER)
-    if origin is None or number is None:
-        return None
-    if not (origin.isdigit() and number.isdigit() and len(origin) + len(number) < 40):
-        return None
-    return int(origin), int(number)
+def _place(topic: str, record: Record) -> bytes:
+    return b"%b/%d" % (topic.encode(), record.offset)

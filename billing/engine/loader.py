@@ -10,11 +10,15 @@ from billing.catalog.model import Catalog
 from billing.commits.commit_record import PartitionState
 from billing.commits.identities import HashHour
 from billing.corrections.history import AccountHistory
+from billing.record_keys import RecordKeys
 from schemas.refusals import Refusal
 
 
 class Loader(Protocol):
     """Source of data that a partition's memory lacks: ``billing.store.store.Store``, or memory in ``simulate``."""
+
+    def record_keys(self) -> RecordKeys:
+        """Return the keys that show which records are the product's own, for one commit."""
 
     def load_accounts(self, ids: Sequence[str]) -> list[Account]:
         """Return the accounts among ``ids`` that exist."""

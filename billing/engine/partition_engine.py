@@ -7,10 +7,10 @@ clock. The rules are elsewhere: for commands in ``billing.decide.command_rules``
 
 from collections.abc import Sequence
 
-from billing.calculator.interface import Calculator, UsageBatch
+from billing.calculator.interface import Calculator, OwnCheck, UsageBatch
 from billing.catalog.model import Catalog
 from billing.commits.commit_record import CommitRecord, PartitionState
-from billing.commits.input_batch import InputBatch, PositionMove
+from billing.commits.input_batch import InputBatch, PositionMove, Record
 from billing.commits.output_documents import Stamp
 from billing.decide.roll_forward import roll_forward
 from billing.engine.apply_commands import CommandApplier
@@ -18,6 +18,7 @@ from billing.engine.commit_draft import CommitDraft
 from billing.engine.loader import Loader, load_accounts, load_missing
 from billing.errors import BrokenInvariant
 from billing.log_time import TimeLimits
+from billing.record_keys import own_fault
 from schemas.times import HOUR_US
 from schemas.topics import COMMAND_FORWARDED_TOPIC, COMMAND_TOPIC, INPUT_TOPICS, USAGE_FORWARDED_TOPIC, USAGE_TOPIC
 
@@ -75,10 +76,11 @@ class PartitionEngine:
 
         Raises:
             BrokenInvariant: batches out of order or not contiguous, or the commit before was not confirmed.
+            ForwardLost: a forwarded record is missing.
         """
         if self._undecided is not None:
             raise BrokenInvariant("a commit was decided before the one before it was confirmed")
-        draft = CommitDraft(self._state)
+        draft = CommitDraft(self._state, self._loader.record_keys())
         log_time_us = self._state.log_time_us
         moves = self._moves(batches)
         for batch in batches:
@@ -127,7 +129,7 @@ class PartitionEngine:
 
     def roll_all(self, now_us: int) -> CommitRecord:
         """Roll every account in memory forward to ``now_us``, as a separate commit (the end of ``simulate``)."""
-        draft = CommitDraft(self._state)
+        draft = CommitDraft(self._state, self._loader.record_keys())
         self._roll(self._calculator.account_ids(), now_us, draft)
         self._undecided = self._record([], self._state.log_time_us, draft)
         return self._undecided
@@ -160,8 +162,10 @@ class PartitionEngine:
 
     def _apply_usage(self, batch: InputBatch, log_time_us: int, draft: CommitDraft) -> int:
         state, calculator = self._state, self._calculator
-        records = draft.records_to_apply(batch, "dropped")
-        usage = UsageBatch(state.partition, state.partitions, records, log_time_us, self._limits)
+        records = draft.records_to_apply(batch)
+        usage = UsageBatch(
+            state.partition, state.partitions, records, log_time_us, self._limits, self._own_check(batch.topic, draft)
+        )
         decoded = calculator.decode(usage)
         missing = calculator.missing_accounts(decoded)
         if missing:
@@ -187,6 +191,19 @@ class PartitionEngine:
         draft.findings += outcome.findings
         draft.reservations += outcome.reservations
         return outcome.log_time_us
+
+    def _own_check(self, topic: str, draft: CommitDraft) -> OwnCheck | None:
+        """Return the check of records with an own source; None if the topic holds only records that are proven."""
+        if topic == USAGE_FORWARDED_TOPIC:
+            return None
+
+        def check(record: Record) -> str | None:
+            fault = own_fault(draft.keys, topic, record)
+            if fault is not None:
+                draft.forged(topic, record, f"source is one of the product's own, and the record carries {fault}")
+            return fault
+
+        return check
 
     def _record(self, moves: list[PositionMove], log_time_us: int, draft: CommitDraft) -> CommitRecord:
         stamp = Stamp(self._state.partition, self._state.commit_no + 1, log_time_us)

@@ -17,6 +17,7 @@ from billing.corrections.history import AccountHistory, HistoryReader, decided_b
 from billing.engine.partition_engine import PartitionEngine
 from billing.engine.simulation import Remembering
 from billing.log_time import TimeLimits
+from billing.record_keys import RecordKeys
 from schemas.topics import INPUT_TOPICS
 
 _NO_BOUND = 1 << 60
@@ -38,7 +39,7 @@ class PartitionHistory:
     """All input of a partition's decisions up to a time.
 
     ``catalogs`` maps epochs to catalogues. ``read`` returns the records of a position move from its start up to the
-    time in question; it is called in the order of the commits.
+    time in question; it is called in the order of the commits. ``record_keys`` are those of the installation.
     """
 
     partition: int
@@ -46,6 +47,7 @@ class PartitionHistory:
     commits: Iterable[DecidedCommit]
     catalogs: Mapping[int, Catalog]
     read: Callable[[PositionMove], Sequence[Record]]
+    record_keys: RecordKeys
 
 
 class _Watching(Remembering):
@@ -54,8 +56,9 @@ class _Watching(Remembering):
     The replay does not correct usage of other accounts, because their state is not requested.
     """
 
-    def __init__(self, accounts: Sequence[str]) -> None:
+    def __init__(self, accounts: Sequence[str], record_keys: RecordKeys) -> None:
         super().__init__(keep_history=False)
+        self.keys = record_keys
         self.reader = HistoryReader(accounts)
         self.recorded: Mapping[str, Held] = {}
         """The record of the current commit about holds, by account."""
@@ -80,7 +83,7 @@ def histories_of(
     history: PartitionHistory, accounts: Sequence[str], calculator: Calculator
 ) -> dict[str, AccountHistory]:
     """Return the history of each account; afterwards the calculator holds the accounts, rolled to the last log time."""
-    loader = _Watching(accounts)
+    loader = _Watching(accounts, history.record_keys)
     engine: PartitionEngine | None = None
     decided_by: tuple[int, TimeLimits] | None = None
     log_time_us = 0

@@ -22,6 +22,7 @@ from billing.commits.outbox_frames import Frame, unpack_batches, unpack_frames
 from billing.commits.output_documents import account_object, trial_balance_object
 from billing.corrections.history import AccountHistory, DecidedBatches, decided_batches, histories
 from billing.engine.partition_engine import PartitionEngine
+from billing.record_keys import SIMULATED_KEYS, RecordKeys
 from schemas.cloudevents import read_envelope
 from schemas.commands import COMMANDS, TransferPackage
 from schemas.json_text import dump_json
@@ -35,6 +36,11 @@ DEFAULT_OPERATOR = "operator"
 
 class NothingStored:
     """A loader for a partition that starts empty."""
+
+    keys: RecordKeys = SIMULATED_KEYS
+
+    def record_keys(self) -> RecordKeys:
+        return self.keys
 
     def load_accounts(self, ids: Sequence[str]) -> list[Account]:
         return []
@@ -97,6 +103,8 @@ class Simulation:
     lines_per_commit: int = LINES_PER_COMMIT
     keep_history: bool = True
     """Keep all lines in memory, as voiding and correction of usage require."""
+    record_keys: RecordKeys = SIMULATED_KEYS
+    """:data:`billing.record_keys.TRUSTING_KEYS` takes records with the product's own sources as they are."""
     account_event: Callable[[int, bytes], object] | None = None
     """Called with each event of ``account.events`` and the time of the line that caused it, microseconds UTC.
 
@@ -113,6 +121,7 @@ class Simulation:
 
     def __post_init__(self) -> None:
         self._loader = Remembering(keep_history=self.keep_history)
+        self._loader.keys = self.record_keys
         self._engine = PartitionEngine(
             PartitionState(0, 1), 0, self.catalog, self._loader, self.calculator, limits=None
         )

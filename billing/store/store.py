@@ -15,6 +15,7 @@ from billing.commits.commit_record import CommitRecord, OutboxRow, PartitionStat
 from billing.commits.identities import HashHour
 from billing.corrections.history import AccountHistory
 from billing.errors import Fenced
+from billing.record_keys import RecordKeys
 from billing.store import account_rows as accounts
 from billing.store import held_of_accounts as holds
 from billing.store import outbox_rows as outbox
@@ -25,6 +26,7 @@ from billing.store.commits.covered_rows import RowSums
 from billing.store.database import Database
 from billing.store.outbox_rows import Listener
 from billing.store.published_catalog import PublishResult
+from billing.store.record_key_rows import StoredRecordKeys, read_record_keys
 from schemas.refusals import Refusal
 
 
@@ -38,6 +40,7 @@ class Store:
         self._database = Database(database_url, pool_size)
         self._sums: dict[int, tuple[int, RowSums]] = {}
         """Epoch and sums of the rows of each partition acquired here."""
+        self._record_keys = StoredRecordKeys(lambda: read_record_keys(self._database))
 
     def __enter__(self) -> Self:
         return self
@@ -114,6 +117,10 @@ class Store:
     def first_due(self, before_us: int) -> list[tuple[int, str]]:
         """Return (partition, account) of the account due first, for each partition where one was due before a time."""
         return accounts.first_due(self._database, before_us)
+
+    def record_keys(self) -> RecordKeys:
+        """Return the keys that show which records are the product's own, to decide one commit or sign one record."""
+        return self._record_keys.now()
 
     # Catalogue
 

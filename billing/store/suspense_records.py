@@ -131,12 +131,16 @@ def read_listed(row: Sequence[Any]) -> Listed:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A record in suspense with its bytes. ``resolved`` is true if it was resubmitted."""
+    """A record in suspense with its bytes. ``resolved`` is true if it was resubmitted.
+
+    ``log_time_us`` is Kafka's LogAppendTime of the record.
+    """
 
     key: tuple[int, int, int]
     """(partition, commit_no, row_no)."""
     held: SuspendedRecord
     resolved: bool
+    log_time_us: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +154,8 @@ class Resolution:
 
 KEPT: LiteralString = (
     "SELECT s.partition, s.commit_no, s.row_no, s.topic, s.partition, s.record_offset, s.reason, s.source, s.id,"
-    " s.sequence, s.account, s.record_key, s.headers, s.packing, s.value, r.resolution_no IS NOT NULL" + _FROM
+    " s.sequence, s.account, s.record_key, s.headers, s.packing, s.value, r.resolution_no IS NOT NULL,"
+    " s.log_time_us" + _FROM
 )
 
 
@@ -160,7 +165,7 @@ def read_kept(row: Sequence[Any]) -> Kept:
     about = [*row[6:11], None if record_key is None else bytes(record_key), read_headers(headers)]
     about.append(read_value(packing, None if value is None else bytes(value)))
     held = SuspendedRecord(RecordPlace(*row[3:6]), *about)
-    return Kept((row[0], row[1], row[2]), held, row[15])
+    return Kept((row[0], row[1], row[2]), held, row[15], row[16])
 
 
 def shown(database: Database, place: RecordPlace) -> tuple[Listed, Kept] | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from billing.commits.commit_record import CommitCounts
+from billing.commits.commit_record import CommitCounts, Finding
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -19,6 +21,9 @@ class WorkerMetrics:
         )
         self.commands = Counter(
             "tokenbill_commands", "Account commands committed, by outcome", ["outcome"], registry=self.registry
+        )
+        self.findings = Counter(
+            "tokenbill_findings", "Findings of commits, by kind: something to look at", ["kind"], registry=self.registry
         )
         self.commits = Counter("tokenbill_commits", "Commits in SQL", registry=self.registry)
         self.decide_seconds = Histogram(
@@ -43,13 +48,15 @@ class WorkerMetrics:
             "tokenbill_partitions_stopped", "Partitions stopped until an operator intervenes", registry=self.registry
         )
 
-    def count(self, counts: CommitCounts) -> None:
-        """Add the counts of one commit."""
+    def count(self, counts: CommitCounts, findings: Sequence[Finding]) -> None:
+        """Add the counts and the findings of one commit."""
         self.commits.inc()
-        for outcome in ("rated", "duplicate", "rejected", "forwarded", "dropped"):
+        for outcome in ("rated", "duplicate", "rejected", "forwarded", "dropped", "foreign"):
             self.events.labels(outcome).inc(getattr(counts, outcome))
-        for outcome in ("accepted", "rejected", "duplicate", "forwarded", "dropped"):
+        for outcome in ("accepted", "rejected", "duplicate", "forwarded", "dropped", "foreign"):
             self.commands.labels(outcome).inc(getattr(counts, f"commands_{outcome}"))
+        for finding in findings:
+            self.findings.labels(finding.kind).inc()
 
     def render(self) -> bytes:
         """Return the page that Prometheus scrapes."""

@@ -182,6 +182,7 @@ class PartitionWriter:
         Raises:
             Fenced: another writer owns the partition.
             LogBroken: records are missing from the log.
+            ForwardLost: a forwarded record is missing.
             Exception: any other exception is a broken invariant.
         """
         down_since: float | None = None
@@ -247,7 +248,7 @@ class PartitionWriter:
                 record = await self._in_thread(lambda: self._apply(batches))  # noqa: B023 (awaited in this turn)
                 for batch in batches:
                     self.intakes[batch.topic].committed(batch.end)
-                self._metrics.count(record.counts)
+                self._metrics.count(record.counts, record.findings)
                 self._room.set()
 
     def _apply(self, batches: list[InputBatch]) -> CommitRecord:

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
-from billing.errors import DatabaseDown, Fenced
+from billing.errors import DatabaseDown, Fenced, ForwardLost
 from schemas.topics import INPUT_TOPICS
 from streams.stream_errors import BrokerDown, FencedWhileAssigned, InputTopicsSplit, LogBroken
 from streams.worker.intake import Batch, InputPartition, Log
@@ -224,7 +224,7 @@ class PartitionWriters:
         await asyncio.wait([task])
         if task.cancelled() or (error := task.exception()) is None or self._writers.get(number) is not writer:
             return
-        if isinstance(error, LogBroken):
+        if isinstance(error, LogBroken | ForwardLost):
             self._stop_partition(number, str(error))
         elif isinstance(error, Fenced):
             self._stop_partition(number, f"fenced: {error}")

@@ -23,6 +23,7 @@ from billing.decide.roll_forward import roll_forward
 from billing.engine.partition_engine import PartitionEngine
 from billing.ledger import Postings
 from billing.log_time import TimeLimits
+from billing.record_keys import SIMULATED_KEYS, RecordKeys
 from schemas.times import DAY_US, HOUR_US, parse_time_us
 from schemas.topics import COMMAND_FORWARDED_TOPIC, INPUT_TOPICS, USAGE_FORWARDED_TOPIC
 
@@ -49,6 +50,7 @@ class Cluster:
     states: list[PartitionState] = field(default_factory=list)
     hours: dict[tuple[int, int], list[HashHour]] = field(default_factory=lambda: defaultdict(list))
     held_now: dict[str, Held] = field(default_factory=dict)
+    keys: RecordKeys = SIMULATED_KEYS
     engines: list[PartitionEngine] = field(default_factory=list)
     calculators: list[object] = field(default_factory=list)
 
@@ -58,6 +60,9 @@ class Cluster:
             self.engines.append(self.engine(partition))
 
     # What SQL is asked for
+
+    def record_keys(self) -> RecordKeys:
+        return self.keys
 
     def load_accounts(self, ids: Sequence[str]) -> list[Account]:
         return [deepcopy(self.accounts[name]) for name in ids if name in self.accounts]

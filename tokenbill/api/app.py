@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from billing.store.api.pool import ApiDatabase
+from billing.store.api.record_key_reads import ApiRecordKeys
 from streams.send.sender import InputSender
 from tokenbill import __version__
 from tokenbill.api import (
@@ -60,11 +61,12 @@ def create_app(settings: ApiSettings) -> FastAPI:
         outcomes.start()
         catalogue = Catalogue(database)
         turns = asyncio.Semaphore(max(1, settings.connections // 2))
+        keys, record_keys = KeyRing(database), ApiRecordKeys(database)
         app.state.context = ApiContext(
-            settings, database, KeyRing(database), sender, outcomes, catalogue, turns, asyncio.Semaphore(1)
+            settings, database, keys, record_keys, sender, outcomes, catalogue, turns, asyncio.Semaphore(1)
         )
         try:
-            async with holding(settings.database_url, sender, settings.partitions) as app.state.holding:
+            async with holding(settings.database_url, sender, settings.partitions, record_keys) as app.state.holding:
                 yield
         finally:
             await outcomes.close()

@@ -131,7 +131,7 @@ _HEADERS = [
         207: {"model": TakenBody, "description": "Some events of the batch were not accepted: see `results`"},
         **responses(
             *("invalid_json", "invalid_event", "usage_mismatch", "unknown_meter", "overflow", "other_account"),
-            *("time_in_future", "time_too_old", "no_price_book", "no_price"),
+            *("time_in_future", "time_too_old", "no_price_book", "no_price", "source_not_allowed"),
             *("too_many_events", "nothing_taken", "too_large", "unsupported_media_type", "kafka_down"),
         ),
     },
@@ -166,6 +166,9 @@ def _judge(given: RawEvent, caller: Caller, partitions: int, declared: frozenset
         return _Element(event, failure=event)
     if caller.account not in (None, event.account):
         return _Element(event, failure=Refusal("other_account", f"The key is for account {caller.account!r} only"))
+    barred = caller.barred_source(event.source)
+    if barred is not None:
+        return _Element(event, failure=Refusal("source_not_allowed", barred))
     partition = partition_of(event.account, partitions)
     return _Element(event, Outgoing(USAGE_TOPIC, partition, event.account.encode(), given.value, given.headers))
 

@@ -6,6 +6,7 @@ import json
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -92,22 +93,46 @@ def api_key() -> None:
 @click.argument("name")
 @click.option("--role", type=click.Choice(ROLES), required=True, help="Permissions of the key.")
 @click.option("--account", help="Restrict the key to this account [default: every account].")
+@click.option(
+    "--source",
+    "sources",
+    multiple=True,
+    metavar="PREFIX",
+    help="Sources whose usage the key may send: PREFIX itself, and PREFIX followed by : / or # and more. Repeatable; "
+    "needed with --account for a key that sends usage.",
+)
 @click.option("--expires", metavar="TIME", help="RFC 3339 time from which the key is refused [default: never].")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @_DATA_DIR
 def create(
-    name: str, role: str, account: str | None, expires: str | None, as_json: bool, data_dir: Path | None
+    name: str,
+    role: str,
+    account: str | None,
+    sources: tuple[str, ...],
+    expires: str | None,
+    as_json: bool,
+    data_dir: Path | None,
 ) -> None:
     """Create a key named NAME and print it. It is printed only once, because only its digest is stored.
 
     \b
-    Example:
+    Examples:
       tokenbill api-key create shop --role operator
+      tokenbill api-key create gateway --role ingest --account acct-000123 --source urn:worker:gateway
     """
-    from billing.store.api.keys import create_key
+    from billing.store.api.keys import create_key, overlapping_keys, sources_fault
 
+    fault = sources_fault(role, account, sources)
+    if fault is not None:
+        raise click.UsageError(f"--source: {fault}.")
     with opened(data_dir) as database:
-        key, token = create_key(database, name, role, account, time_option("--expires", expires))
+        for other, theirs, ours in overlapping_keys(database, account, sources):
+            click.echo(
+                f"warning: {ours} overlaps {theirs} of the key {other.key_id} ({other.name}) for account"
+                f" {other.account}: both may number the same source",
+                err=True,
+            )
+        key, token = create_key(database, name, role, account, time_option("--expires", expires), sources)
     if as_json:
         click.echo(json.dumps(_document(key) | {"token": token}))
         return
@@ -132,8 +157,8 @@ def list_(as_json: bool, data_dir: Path | None) -> None:
     if as_json:
         click.echo(json.dumps(found, ensure_ascii=False))
         return
-    columns = ("key_id", "name", "role", "account", "created", "expires", "revoked")
-    write_rows(found, columns, "table", sys.stdout)
+    columns = ("key_id", "name", "role", "account", "sources", "created", "expires", "revoked")
+    write_rows([one | {"sources": " ".join(one["sources"])} for one in found], columns, "table", sys.stdout)
 
 
 @api_key.command(name="revoke")
@@ -154,12 +179,13 @@ def revoke(key_id: str, data_dir: Path | None) -> None:
     click.echo(f"revoked {key_id}")
 
 
-def _document(key: ApiKey) -> dict[str, str | None]:
+def _document(key: ApiKey) -> dict[str, Any]:
     return {
         "key_id": key.key_id,
         "name": key.name,
         "role": key.role,
         "account": key.account,
+        "sources": list(key.sources),
         "created": _written(key.created_at),
         "expires": _written(key.expires_at),
         "revoked": _written(key.revoked_at),

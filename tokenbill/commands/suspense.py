@@ -8,15 +8,18 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
+from billing.commits.input_batch import PlainRecord
+from billing.record_keys import RecordKeys, resubmitted_headers
 from billing.store import suspense_records as stored
 from billing.store.database import Database
 from billing.store.published_catalog import read_catalog
+from billing.store.record_key_rows import read_record_keys
 from billing.suspense import (
     RecordPlace,
     ResubmittedRecord,
@@ -29,6 +32,7 @@ from billing.suspense import (
 )
 from schemas.refusal_codes import REASONS
 from schemas.refusals import Refusal
+from schemas.sources import is_own
 from schemas.topics import USAGE_TOPIC
 from tokenbill.command_database import explained, opened
 from tokenbill.commands.process import servers
@@ -204,6 +208,7 @@ def _resubmit_places(
     database: Database, kafka: str, wanted: list[RecordPlace], repair: bytes | None, by: str, again: bool
 ) -> None:
     declared = read_catalog(database)[1].declared_meters()
+    keys = read_record_keys(database)
     with database.transaction() as connection:
         resubmission = stored.ResubmissionTransaction(connection)
         partitions = resubmission.partitions()
@@ -219,8 +224,15 @@ def _resubmit_places(
             read = repaired(found[0].held, repair, partitions, declared)
             if isinstance(read, Refusal):
                 raise UserError("The repaired event would be rejected", f"{read.code}: {read.detail}", "Correct it.")
-            made = read
-        done_now = _send(resubmission, kafka, found, partitions, made, by, again)
+            marked, faults = _marked(keys, found, [read])
+            if faults:
+                raise UserError(
+                    f"{faults[0]}: the repaired event would be rejected too",
+                    "",
+                    "Find out who wrote it: nothing that the product sent is missing.",
+                )
+            made = marked[0]
+        done_now = _send(resubmission, kafka, keys, found, partitions, made, by, again)
     for place, sent_to in done_now.resolved:
         click.echo(f"{place} -> {sent_to}")
     _tell(done_now)
@@ -237,13 +249,14 @@ def _resubmit_places(
 def _resubmit_all(database: Database, kafka: str, wanted: stored.Wanted, by: str) -> None:
     total, copies, after = 0, 0, (-1, 0, 0)
     commits: dict[int, int] | None = None
+    keys = read_record_keys(database)
     while True:
         with database.transaction() as connection:
             resubmission = stored.ResubmissionTransaction(connection)
             # An event rejected again meanwhile is a new row beyond these commits; the next run may send it.
             commits = resubmission.commits() if commits is None else commits
             found = resubmission.page(wanted, commits, after)
-            done = _send(resubmission, kafka, found, len(commits), None, by, again=False)
+            done = _send(resubmission, kafka, keys, found, len(commits), None, by, again=False)
         total += done.sent
         copies += len(done.resolved) - done.sent
         _tell(done)
@@ -267,9 +280,32 @@ class _Done:
     failed: list[str] = field(default_factory=list)
 
 
+def _marked(
+    keys: RecordKeys, found: Sequence[stored.Kept], outgoing: Sequence[ResubmittedRecord]
+) -> tuple[list[ResubmittedRecord], list[str]]:
+    """Return the records, those of the product itself with a new digest, and why others with such a source are not.
+
+    The latter stay as they were, and are rejected again.
+    """
+    marked, faults = list(outgoing), list[str]()
+    for at, (kept, record) in enumerate(zip(found, outgoing, strict=True)):
+        held = kept.held
+        if not is_own(held.source):
+            continue
+        headers_then: Any = held.headers
+        was = PlainRecord(held.place.offset, kept.log_time_us // 1000, held.key, held.value, headers_then)
+        headers = resubmitted_headers(keys, USAGE_TOPIC, was, record.key, record.value, record.headers)
+        if isinstance(headers, str):
+            faults.append(f"{held.place}: its source {held.source!r} is the product's own, and it has {headers}")
+        else:
+            marked[at] = replace(record, headers=headers)
+    return marked, faults
+
+
 def _send(
     resubmission: stored.ResubmissionTransaction,
     kafka: str,
+    keys: RecordKeys,
     found: Sequence[stored.Kept],
     partitions: int,
     repair: ResubmittedRecord | None,
@@ -284,7 +320,11 @@ def _send(
     copies = resubmission.copies(found)
     planned = resubmissions([kept.key for kept in found], copies, again=again)
     going = [one for one in planned if one.send is not None]
-    outgoing = [repair or as_it_was(by_key[one.send].held, partitions) for one in going if one.send is not None]
+    sending = [by_key[one.send] for one in going if one.send is not None]
+    if repair is None:
+        outgoing, _ = _marked(keys, sending, [as_it_was(kept.held, partitions) for kept in sending])
+    else:
+        outgoing = [repair for _ in sending]
     places: dict[int, RecordPlace] = {}
     for one, record, offset in zip(going, outgoing, send_again(kafka, outgoing) if outgoing else (), strict=True):
         if isinstance(offset, int):

@@ -20,6 +20,7 @@ from billing.engine.past_account import PartitionHistory, account_in_past
 from billing.errors import StoreError
 from billing.store.database import Database
 from billing.store.past_commits import decisions
+from billing.store.record_key_rows import read_record_keys
 from schemas.json_text import dump_json
 from schemas.routing import partition_of
 from schemas.times import format_time_us
@@ -45,7 +46,8 @@ def balance_in_past(kafka: str, database_url: str, account: str, at_us: int) -> 
             closing(Database(database_url, pool_size=1, application_name="tokenbill past")) as database,
         ):
             commits, catalogs = decisions(database, partition)
-            history = PartitionHistory(partition, partitions, commits, catalogs, log.read)
+            record_keys = read_record_keys(database)
+            history = PartitionHistory(partition, partitions, commits, catalogs, log.read, record_keys)
             found = account_in_past(history, account, CompiledCalculator())
     except LogTooShort as error:
         return {"problem": "history_not_kept", "detail": f"{error}."}

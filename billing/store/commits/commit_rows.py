@@ -79,6 +79,7 @@ def copies(changes: AccountChanges, text: AppendedText) -> list[tuple[LiteralStr
         ("COPY payment_ref (partition, commit_no, account, payment_ref) FROM STDIN", text.payment_ref),
         ("COPY suspense FROM STDIN", text.suspense),
         ("COPY command_held FROM STDIN", text.command_held),
+        ("COPY foreign_record FROM STDIN", text.foreign_record),
     ]
 
 

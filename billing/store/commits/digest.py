@@ -1,8 +1,8 @@
 """Digest chain of a partition's commits: the content of each digest and its canonical bytes.
 
 ``digest = sha256(previous digest + header)``. The header is JSON of columns of the commit row and of the SHA-256 of the
-rows that the commit appended: journal, rollup, commands, payments and, where there are any, suspense and what holds
-held of accounts, each as ``COPY`` text in the order of the key. So the digest can be computed again from SQL. Rows that
+rows that the commit appended: journal, rollup, commands, payments and, where there are any, suspense, foreign
+records and what holds held of accounts, each as ``COPY`` text in the order of the key. So the digest can be computed again from SQL. Rows that
 later commits overwrite or delete (balances, identities, forward numbers, findings) are covered by the sums of rows
 after the commit (:mod:`billing.store.commits.covered_rows`), and ``changes_sha256``, which is stored in the commit row,
 covers what this commit changed. The digest does not cover the epoch and the wall clock, so a rebuild gives the same
@@ -18,7 +18,7 @@ from typing import Any
 from billing.commits.commit_record import CommitCounts, CommitRecord, OutboxRow
 from billing.commits.copy_text import copy_rows
 from billing.store.commits.held_rows import held_rows
-from billing.store.commits.suspense_rows import suspense_text
+from billing.store.commits.suspense_rows import foreign_text, suspense_text
 
 GENESIS = bytes(32)
 """Digest before the first commit of a partition."""
@@ -48,14 +48,17 @@ class AppendedText:
     suspense: bytes
     command_held: bytes
     """Amounts that open holds held when commands of the commit were decided."""
+    foreign_record: bytes
 
     def sha256(self) -> dict[str, str]:
         """Return the SHA-256 of the rows of each table, hexadecimal, filtered by :func:`named_digests`."""
         return named_digests({name: hashlib.sha256(rows).hexdigest() for name, rows in asdict(self).items()})
 
 
-_LATER = ("corrections", "suspense", "command_held")
+_LATER = ("corrections", "suspense", "command_held", "foreign_record")
 """Tables newer than the first release of the digest: a header names them only if the commit has rows in them."""
+_LATER_COUNTS = ("foreign", "commands_foreign")
+"""Counts newer than the first release of the digest: a header names them only if they are not 0."""
 EMPTY = hashlib.sha256().hexdigest()
 
 
@@ -106,6 +109,7 @@ def appended_text(record: CommitRecord) -> AppendedText:
         payment_ref=copy_rows((*key, *payment) for payment in sorted(record.payments, key=_by_code_point)),
         suspense=suspense_text(*key, record.suspense),
         command_held=copy_rows((*key, number, *row) for number, row in enumerate(held_rows(record.held), 1)),
+        foreign_record=foreign_text(*key, record.foreign),
     )
 
 
@@ -184,7 +188,7 @@ def commit_digest(
         "catalog_epoch": catalog_epoch,
         "log_time_us": log_time_us,
         "positions": positions,
-        "counts": {name: counts[name] for name in COUNT_COLUMNS},
+        "counts": {name: counts[name] for name in COUNT_COLUMNS if counts[name] or name not in _LATER_COUNTS},
         "limits": limits,
         "outbox": outbox,
         "changes": changes.hex(),

@@ -31,8 +31,9 @@ OUTBOX_CHANNEL = "tokenbill_outbox"
 _INSERT_COMMIT: LiteralString = (
     "INSERT INTO commit (partition, commit_no, epoch, catalog_epoch, log_time_us, positions, limits, outbox,"
     " changes_sha256, previous_digest, digest, rated, duplicate, rejected, forwarded, dropped, commands_accepted,"
-    " commands_rejected, commands_duplicate, commands_forwarded, commands_dropped, messages_sent, rows_sha256)"
-    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %b, %b, %b, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %b)"
+    ' commands_rejected, commands_duplicate, commands_forwarded, commands_dropped, messages_sent, "foreign",'
+    " commands_foreign, rows_sha256)"
+    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %b, %b, %b, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %b)"
 )
 _WRITE_SUMS: LiteralString = (
     "INSERT INTO row_sum (partition, table_name, rows, total)"

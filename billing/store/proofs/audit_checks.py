@@ -32,6 +32,7 @@ SELECT format('%s: partition %s', kind, partition) FROM (
     UNION SELECT DISTINCT 'command_held', partition FROM command_held
     UNION SELECT DISTINCT 'commit', partition FROM commit
     UNION SELECT DISTINCT 'relay_position', partition FROM relay_position
+    UNION SELECT DISTINCT 'foreign_record', partition FROM foreign_record
 ) AS owned WHERE partition NOT IN (SELECT partition FROM partition_state)
 """,
     ),
@@ -93,11 +94,11 @@ WHERE p.next_offset IS DISTINCT FROM e.last
     ),
     AuditCheck(
         "usage counts",
-        "usage records in = rated + duplicate + rejected + forwarded + dropped, in every commit",
+        "usage records in = rated + duplicate + rejected + forwarded + dropped + foreign, in every commit",
         """
 SELECT format('partition %s commit %s: %s records in, %s accounted for', partition, commit_no, came, went)
 FROM (
-    SELECT partition, commit_no, rated + duplicate + rejected + forwarded + dropped AS went,
+    SELECT partition, commit_no, rated + duplicate + rejected + forwarded + dropped + "foreign" AS went,
         (SELECT coalesce(sum((m->>2)::bigint - (m->>1)::bigint), 0) FROM jsonb_array_elements(positions) AS m
          WHERE m->>0 IN ('usage.events', 'usage.forwarded')) AS came
     FROM commit
@@ -106,12 +107,12 @@ FROM (
     ),
     AuditCheck(
         "command counts",
-        "command records in = accepted + rejected + duplicate + forwarded + dropped, in every commit",
+        "command records in = accepted + rejected + duplicate + forwarded + dropped + foreign, in every commit",
         """
 SELECT format('partition %s commit %s: %s commands in, %s accounted for', partition, commit_no, came, went)
 FROM (
     SELECT partition, commit_no, commands_accepted + commands_rejected + commands_duplicate + commands_forwarded
-        + commands_dropped AS went,
+        + commands_dropped + commands_foreign AS went,
         (SELECT coalesce(sum((m->>2)::bigint - (m->>1)::bigint), 0) FROM jsonb_array_elements(positions) AS m
          WHERE m->>0 IN ('account.commands', 'commands.forwarded')) AS came
     FROM commit
@@ -141,6 +142,18 @@ LEFT JOIN (SELECT partition, commit_no, count(*) AS kept FROM suspense GROUP BY 
     USING (partition, commit_no)
 WHERE c.rejected <> coalesce(s.kept, 0)
     AND c.commit_no > (SELECT suspense_after FROM partition_state AS p WHERE p.partition = c.partition)
+""",
+    ),
+    AuditCheck(
+        "foreign records",
+        "every record counted as foreign is kept, and nothing else is",
+        """
+SELECT format('partition %s commit %s: %s records foreign, %s kept', c.partition, c.commit_no,
+              c."foreign" + c.commands_foreign, coalesce(s.kept, 0))
+FROM commit AS c
+LEFT JOIN (SELECT partition, commit_no, count(*) AS kept FROM foreign_record GROUP BY 1, 2) AS s
+    USING (partition, commit_no)
+WHERE c."foreign" + c.commands_foreign <> coalesce(s.kept, 0)
 """,
     ),
     AuditCheck(

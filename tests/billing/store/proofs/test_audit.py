@@ -15,11 +15,15 @@ from billing.store.proofs.audit_checks import CHECKS, FINDINGS
 from billing.store.store import Store
 from tokenbill.commands.audit import audit as audit_command
 
-APPEND_ONLY = ("journal", "commit", "rollup", "command_seen", "payment_ref", "suspense")
+APPEND_ONLY = ("journal", "commit", "rollup", "command_seen", "payment_ref", "suspense", "foreign_record")
 
 SUSPENSE = (
     "INSERT INTO suspense (partition, commit_no, row_no, topic, record_offset, log_time_us, reason, detail, headers,"
     " size_bytes, packing) VALUES ({}, 2, 1, 'usage.events', 0, 0, 'no_price', '', '[]', 0, 'plain')"
+)
+FOREIGN = (
+    "INSERT INTO foreign_record (partition, commit_no, row_no, topic, record_offset, log_time_us, fault, headers,"
+    " size_bytes, packing) VALUES ({}, 2, 1, 'usage.forwarded', 0, 0, 'no digest', '[]', 0, 'plain')"
 )
 TAMPERING = {
     "a journal line changed": ("UPDATE journal SET amount_pico = 1 WHERE line_no = 1", {"journal", CHAIN}),
@@ -80,6 +84,8 @@ TAMPERING = {
     "more sent than counted": ("INSERT INTO forward_next VALUES ('usage.forwarded', 0, 1, 1)", {"forwarding"}),
     "suspense of what was not rejected": (SUSPENSE.format(0), {"suspense", CHAIN}),
     "suspense of no partition": (SUSPENSE.format(77), {"orphans"}),
+    "a foreign record that was not counted": (FOREIGN.format(0), {"foreign records", CHAIN}),
+    "a foreign record of no partition": (FOREIGN.format(77), {"orphans"}),
     "a catalogue entry changed": ("UPDATE catalog_entry SET body = jsonb_set(body, '{version}', '9')", {"catalogue"}),
 }  # fmt: skip
 
