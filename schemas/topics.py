@@ -47,3 +47,8 @@ FORWARD_ORIGIN_HEADER = "tb_origin_partition"
 
 FORWARD_NUMBER_HEADER = "tb_forward_number"
 """Headers of a forwarded record, in decimal digits; numbers rise by one per (forward topic, origin, target)."""
+
+
+RECORD_SIZE_HEADER = "tb_record_bytes"
+"""Header of a record without value that stands for one larger than :data:`schemas.record_sizes.LARGEST_RECORD`: its
+size in bytes, in decimal digits. The record itself is only in the log."""

@@ -13,9 +13,12 @@
     ├── InputTopicsSplit         the group assigned only some input topics of a partition: the worker stops
     ├── FencedWhileAssigned      another writer commits on an assigned partition: the worker stops
     ├── PublisherFailed          the transaction's result is unknown: open a new publisher
+    ├── OutputTooLarge           a topic takes no record of this size: an operator must raise its limit
     ├── PublisherFenced          another publisher has the transactional id
     └── RelayFenced              another relay publishes the partition: this relay stops it
 """
+
+from schemas.record_sizes import BROKER_BYTES
 
 
 class StreamFault(Exception):
@@ -43,7 +46,16 @@ class TopicMismatch(StreamFault):
 
 
 class LogBroken(StreamFault):
-    """The log lacks records it must hold; the partition stops until an operator intervenes."""
+    """The log lacks records it must hold, or they cannot be read; the partition stops until an operator intervenes.
+
+    ``offset`` is the first offset of ``topic`` that is missing, ``last`` the last one, or None if that is not known.
+    """
+
+    def __init__(self, topic: str, offset: int, last: int | None, why: str) -> None:
+        super().__init__(why)
+        self.topic = topic
+        self.offset = offset
+        self.last = last
 
 
 class LogTooShort(StreamFault):
@@ -68,6 +80,18 @@ class FencedWhileAssigned(StreamFault):
 
 class PublisherFailed(StreamFault):
     """The transaction failed or its result is unknown; open a new publisher and read the committed position."""
+
+
+class OutputTooLarge(StreamFault):
+    """A topic does not take a record batch because of its size; repeating it does not help, raising the limit does."""
+
+    def __init__(self, topic: str, size: int | None = None) -> None:
+        what = "a record batch of its output" if size is None else f"a record batch of {size} bytes"
+        super().__init__(
+            f"{what} is larger than topic {topic} takes: run `tokenbill prepare`, or `kafka-configs --alter"
+            f" --entity-type topics --entity-name {topic} --add-config max.message.bytes={BROKER_BYTES}`"
+        )
+        self.topic = topic
 
 
 class PublisherFenced(StreamFault):

@@ -148,13 +148,14 @@ class PartitionEngine:
         moves: dict[str, PositionMove] = {}
         for batch in batches:
             expected = next_offsets.get(batch.topic, self._state.positions.get(batch.topic, 0))
-            if batch.start != expected or batch.end - batch.start != len(batch.records):
+            if batch.start != expected or batch.end - batch.start != len(batch.records) + batch.skipped:
                 raise BrokenInvariant(
                     f"{batch.topic}[{self._state.partition}]: records {batch.start} to {batch.end} "
-                    f"({len(batch.records)} of them) do not follow position {expected}"
+                    f"({len(batch.records)} of them, {batch.skipped} offsets skipped) do not follow position {expected}"
                 )
-            first = moves[batch.topic].start if batch.topic in moves else batch.start
-            moves[batch.topic] = PositionMove(batch.topic, first, batch.end)
+            before = moves.get(batch.topic, PositionMove(batch.topic, batch.start, batch.start))
+            skipped = before.skipped + batch.skipped
+            moves[batch.topic] = PositionMove(batch.topic, before.start, batch.end, skipped)
             next_offsets[batch.topic] = batch.end
         return list(moves.values())
 

@@ -25,7 +25,7 @@ def _decided_commits(database: Database, partition: int) -> list[DecidedCommit]:
             DecidedCommit(
                 epoch,
                 TimeLimits(limits["future_limit_us"], limits["past_limit_us"]),
-                tuple(PositionMove(topic, start, end) for topic, start, end in positions),
+                tuple(PositionMove(*move) for move in positions),
             )
             for epoch, limits, positions in rows
         ]

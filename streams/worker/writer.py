@@ -24,7 +24,7 @@ from billing.errors import CatalogMoved, DatabaseDown
 from schemas.times import HOUR_US
 from schemas.topics import INPUT_TOPICS
 from streams.stream_errors import LogBroken
-from streams.worker.fence import CommandFence, log_ends
+from streams.worker.fence import CommandFence, log_ends, log_starts
 from streams.worker.intake import Batch, InputPartition, Intake, Log, Offered
 from streams.worker.worker_metrics import WorkerMetrics
 
@@ -132,7 +132,8 @@ class PartitionWriter:
         self._more = asyncio.Event()
         self._room = asyncio.Event()
         self._in_flight: asyncio.Future[Any] | None = None
-        self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._broken: LogBroken | None = None
+        """What is wrong with the log of a topic, once it is known; what lies before it is still committed."""
 
     # Public methods.
 
@@ -146,7 +147,7 @@ class PartitionWriter:
                 await self._room.wait()
         finally:
             self.waiting[topic] -= 1
-        if self._stopping:
+        if self._stopping or (self._broken is not None and self._broken.topic == topic):
             return
         outcome = intake.offer(batch)
         if outcome is Offered.TAKEN:
@@ -155,14 +156,23 @@ class PartitionWriter:
             log.info("p%d %s: got %d, next is %d: reading again", self.partition, topic, batch.start, intake.tail)
             self._metrics.rewinds.labels("gap").inc()
             await self._log.rewind({(topic, self.partition): intake.tail})
-        elif outcome is Offered.HOLE and not self._broken.done():
-            self._broken.set_exception(
-                LogBroken(
-                    f"{topic} partition {self.partition}: the log does not have every record from {intake.tail} to "
-                    f"{batch.end} ({len(batch.records)} records from {batch.start} on, read twice)"
-                )
-            )
+        elif outcome is Offered.HOLE:
+            broken = await self._hole(topic, batch)
+            self._broken = self._broken or broken
             self._more.set()
+
+    async def _hole(self, topic: str, batch: Batch) -> LogBroken:
+        """Return what is wrong with the offsets that the batch should have, read twice."""
+        place, tail = (topic, self.partition), self.intakes[topic].tail
+        where = f"{topic} partition {self.partition}"
+        if batch.problem is not None and batch.start <= tail:
+            return LogBroken(topic, tail, batch.end - 1, f"{where}: {batch.problem} (read twice)")
+        start = (await log_starts(self._log, self.partition, [place]))[place]
+        if start > tail:
+            return _deleted(topic, self.partition, tail, start)
+        first, last = batch.missing(tail)
+        why = f"{where}: the log does not have every record from {tail} to {batch.end}: {first} to {last} are missing"
+        return LogBroken(topic, first, last, f"{why} (read twice)")
 
     async def stop(self, task: asyncio.Task[None]) -> None:
         """Accept no more batches, wait for the commit in flight, and cancel ``task`` (which runs :meth:`run`)."""
@@ -239,12 +249,16 @@ class PartitionWriter:
     async def _check_log_reaches(self, positions: Mapping[InputPartition, int]) -> None:
         for place, end in (await log_ends(self._log, self.partition, positions)).items():
             if positions[place] > end:
-                raise LogBroken(f"{place[0]} partition {place[1]} ends at {end}, but {positions[place]} was committed")
+                why = f"{place[0]} partition {place[1]} ends at {end}, but {positions[place]} was committed"
+                raise LogBroken(place[0], positions[place], None, why)
+        for place, start in (await log_starts(self._log, self.partition, positions)).items():
+            if positions[place] < start:
+                raise _deleted(place[0], place[1], positions[place], start)
 
     async def _commit_until_stopped(self) -> None:
         while not self._stopping:
-            if self._broken.done():
-                self._broken.result()
+            if self._broken is not None and not self.intakes[self._broken.topic].pending:
+                raise self._broken
             if self._wanted_catalog_epoch > self.catalog_epoch:
                 raise CatalogMoved(self._wanted_catalog_epoch)
             self._more.clear()
@@ -322,3 +336,10 @@ class PartitionWriter:
         finally:
             if self._in_flight.done():
                 self._in_flight = None
+
+
+def _deleted(topic: str, partition: int, position: int, start: int) -> LogBroken:
+    why = (
+        f"{topic} partition {partition}: deleted by retention before they were read: offsets {position} to {start - 1}"
+    )
+    return LogBroken(topic, position, start - 1, why)

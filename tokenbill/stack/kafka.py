@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+from schemas.record_sizes import BROKER_BYTES
 from tokenbill.stack import jars
 from tokenbill.stack.layout import Layout
 from tokenbill.stack.spec import ProcessSpec, ReadyCheck
@@ -57,9 +58,9 @@ log.cleaner.enable=true
 # The default buffer is a sixth of our heap.
 log.cleaner.dedupe.buffer.size=33554432
 
-# Arrow batches are up to 8 MiB before the envelope.
-message.max.bytes=16777216
-replica.fetch.max.bytes=16777216
+# Topics have limits of their own; this is the largest of them.
+message.max.bytes={largest}
+replica.fetch.max.bytes={largest}
 
 # Tests join, leave and die; nobody should wait for members that do not exist.
 group.initial.rebalance.delay.ms=0
@@ -102,7 +103,8 @@ def spec(layout: Layout, port: int, controller_port: int, on_progress: Callable[
     for path in (folder, data, scratch):
         path.mkdir(parents=True, exist_ok=True)
     settings, logging = folder / "server.properties", folder / "log4j2.xml"
-    settings.write_text(KAFKA_SETTINGS.format(port=port, controller_port=controller_port, data=data), encoding="utf-8")
+    text = KAFKA_SETTINGS.format(port=port, controller_port=controller_port, data=data, largest=BROKER_BYTES)
+    settings.write_text(text, encoding="utf-8")
     logging.write_text(LOGGING, encoding="utf-8")
     java = _java(layout.root, logging, scratch, on_progress)
     _format_once(layout, java, settings)

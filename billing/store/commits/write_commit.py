@@ -15,7 +15,14 @@ from psycopg.types.json import Jsonb
 from billing.commits.commit_record import CommitRecord
 from billing.errors import BrokenInvariant, CatalogMoved, Fenced
 from billing.store.commits.commit_rows import STAGING, copies, small_statements, updates_of
-from billing.store.commits.digest import COUNT_COLUMNS, appended_text, changes_sha256, commit_digest, outbox_list
+from billing.store.commits.digest import (
+    COUNT_COLUMNS,
+    appended_text,
+    changes_sha256,
+    commit_digest,
+    outbox_list,
+    position_list,
+)
 from billing.store.database import Connection, Database
 
 CATALOG_LOCK = 0x7462_6361  # "tbca"
@@ -47,7 +54,7 @@ def write_commit(database: Database, epoch: int, record: CommitRecord) -> None:
     text = appended_text(record)
     changes = changes_sha256(record)
     outbox = outbox_list(record)
-    positions: list[list[str | int]] = [[move.topic, move.start, move.end] for move in record.positions]
+    positions = position_list(record)
     counts = asdict(record.counts)
     with database.transaction() as connection:
         previous = _claim(connection, epoch, record)

@@ -52,7 +52,8 @@ SELECT format('%s: %s pico', currency, sum(amount_pico)) FROM journal GROUP BY c
         "each commit begins where the one before ended, and the last ended at the position",
         """
 WITH moves AS (
-    SELECT c.partition, c.commit_no, m->>0 AS topic, (m->>1)::bigint AS start_offset, (m->>2)::bigint AS end_offset
+    SELECT c.partition, c.commit_no, m->>0 AS topic, (m->>1)::bigint AS start_offset, (m->>2)::bigint AS end_offset,
+        coalesce((m->>3)::bigint, 0) AS skipped
     FROM commit AS c, jsonb_array_elements(c.positions) AS m
 ), followed AS (
     SELECT *, lag(end_offset, 1, 0) OVER (PARTITION BY partition, topic ORDER BY commit_no) AS before FROM moves
@@ -60,6 +61,10 @@ WITH moves AS (
 SELECT format('%s partition %s commit %s: begins at %s, the one before ended at %s', topic, partition, commit_no,
               start_offset, before)
 FROM followed WHERE start_offset <> before OR end_offset < start_offset
+UNION ALL
+SELECT format('%s partition %s commit %s: skips %s offsets between %s and %s', topic, partition, commit_no, skipped,
+              start_offset, end_offset)
+FROM moves WHERE skipped NOT BETWEEN 0 AND end_offset - start_offset
 UNION ALL
 SELECT format('%s partition %s: the position is %s, the commits end at %s', p.topic, p.partition, p.next_offset,
               coalesce(m.last, 0))
@@ -70,27 +75,29 @@ WHERE p.next_offset <> coalesce(m.last, 0)
     ),
     AuditCheck(
         "usage counts",
-        "usage records in = rated + duplicate + rejected + forwarded + dropped, in every commit",
+        "usage records in (offsets less those skipped) = rated + duplicate + rejected + forwarded + dropped, in every"
+        " commit",
         """
 SELECT format('partition %s commit %s: %s records in, %s accounted for', partition, commit_no, came, went)
 FROM (
     SELECT partition, commit_no, rated + duplicate + rejected + forwarded + dropped AS went,
-        (SELECT coalesce(sum((m->>2)::bigint - (m->>1)::bigint), 0) FROM jsonb_array_elements(positions) AS m
-         WHERE m->>0 IN ('usage.events', 'usage.forwarded')) AS came
+        (SELECT coalesce(sum((m->>2)::bigint - (m->>1)::bigint - coalesce((m->>3)::bigint, 0)), 0)
+         FROM jsonb_array_elements(positions) AS m WHERE m->>0 IN ('usage.events', 'usage.forwarded')) AS came
     FROM commit
 ) AS c WHERE came <> went ORDER BY partition, commit_no
 """,
     ),
     AuditCheck(
         "command counts",
-        "command records in = accepted + rejected + duplicate + forwarded + dropped, in every commit",
+        "command records in (offsets less those skipped) = accepted + rejected + duplicate + forwarded + dropped, in"
+        " every commit",
         """
 SELECT format('partition %s commit %s: %s commands in, %s accounted for', partition, commit_no, came, went)
 FROM (
     SELECT partition, commit_no, commands_accepted + commands_rejected + commands_duplicate + commands_forwarded
         + commands_dropped AS went,
-        (SELECT coalesce(sum((m->>2)::bigint - (m->>1)::bigint), 0) FROM jsonb_array_elements(positions) AS m
-         WHERE m->>0 IN ('account.commands', 'commands.forwarded')) AS came
+        (SELECT coalesce(sum((m->>2)::bigint - (m->>1)::bigint - coalesce((m->>3)::bigint, 0)), 0)
+         FROM jsonb_array_elements(positions) AS m WHERE m->>0 IN ('account.commands', 'commands.forwarded')) AS came
     FROM commit
 ) AS c WHERE came <> went ORDER BY partition, commit_no
 """,

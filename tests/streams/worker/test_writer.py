@@ -95,6 +95,7 @@ class MemoryLog:
 
     def __init__(self) -> None:
         self.ends = dict.fromkeys(INPUT_TOPICS, 0)
+        self.starts = dict.fromkeys(INPUT_TOPICS, 0)
         self.rewinds: list[dict[str, int]] = []
         self.seeks = 0
         self.down = 0
@@ -109,6 +110,9 @@ class MemoryLog:
             self.down -= 1
             raise BrokerDown("no answer")
         return {place: self.ends[place[0]] for place in places}
+
+    async def start_offsets(self, places: Iterable[InputPartition]) -> Mapping[InputPartition, int]:
+        return {place: self.starts[place[0]] for place in places}
 
     async def read_positions(self, places: Iterable[InputPartition]) -> Mapping[InputPartition, int]:
         return {}
