@@ -6,7 +6,9 @@
     ├── BrokerDown               the broker does not answer: ask again
     ├── DeliveryFailed           records were not acknowledged: send them again
     ├── TopicMismatch            the topics are not as prepared: an operator must correct them
-    ├── LogBroken                records are missing from the log: the partition stops
+    ├── LogBroken                records are missing from the log or cannot be read: the partition stops
+    ├── Undecided                the rules failed on a record: the partition stops
+    ├── PartitionStopped         the partition is stopped until a person resumes it
     ├── LogTooShort              the log no longer reaches back far enough for a replay
     ├── LogTooLong               a replay would read more than its limit
     ├── ReadbackTimeout          a topic was not read to its end in time
@@ -18,6 +20,7 @@
     └── RelayFenced              another relay publishes the partition: this relay stops it
 """
 
+from billing.commits.partition_stop import PartitionStop, StopKind
 from schemas.record_sizes import BROKER_BYTES
 
 
@@ -48,14 +51,36 @@ class TopicMismatch(StreamFault):
 class LogBroken(StreamFault):
     """The log lacks records it must hold, or they cannot be read; the partition stops until an operator intervenes.
 
-    ``offset`` is the first offset of ``topic`` that is missing, ``last`` the last one, or None if that is not known.
+    ``offset`` is the first offset of ``topic`` that is not committed, ``last`` the last one that cannot be, or None if
+    that is not known.
     """
 
-    def __init__(self, topic: str, offset: int, last: int | None, why: str) -> None:
+    def __init__(self, kind: StopKind, topic: str, offset: int, last: int | None, why: str) -> None:
         super().__init__(why)
+        self.kind = kind
         self.topic = topic
         self.offset = offset
         self.last = last
+
+    def stop(self, partition: int) -> PartitionStop:
+        """Return the stop of the partition."""
+        return PartitionStop(partition, self.kind, str(self), self.topic, self.offset, self.last)
+
+
+class Undecided(StreamFault):
+    """The rules failed on the records of ``stop``, which is the only cause: the partition stops, the others go on."""
+
+    def __init__(self, stop: PartitionStop) -> None:
+        super().__init__(stop.reason)
+        self.stop = stop
+
+
+class PartitionStopped(StreamFault):
+    """The partition is stopped until a person resumes it (``tokenbill partition resume``)."""
+
+    def __init__(self, stop: PartitionStop) -> None:
+        super().__init__(stop.reason)
+        self.stop = stop
 
 
 class LogTooShort(StreamFault):

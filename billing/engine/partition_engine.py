@@ -5,7 +5,7 @@ command identities, and loading of what a decision needs. Never: Kafka, SQL (a l
 clock. The rules are elsewhere: for commands in ``billing.decide.command_rules``, for usage in a calculator.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from billing.calculator.interface import Calculator, UsageBatch
 from billing.catalog.model import Catalog
@@ -62,6 +62,10 @@ class PartitionEngine:
     def continue_with(self, catalog_epoch: int, catalog: Catalog, limits: TimeLimits) -> None:
         """Use this catalogue and these limits from now on, for a replay of commits decided under several of them."""
         self._decide_by(catalog_epoch, catalog, limits)
+
+    def accept_forwards(self, next_numbers: Mapping[tuple[str, int], int]) -> None:
+        """Take these forward numbers, by (topic, origin), as next: those before them are given up."""
+        self._state.forward_cursors.update(next_numbers)
 
     def prepare(self, batches: Sequence[InputBatch]) -> None:
         """Read data of these batches that may take seconds to read. Optional: :meth:`decide` reads what is missing."""

@@ -5,7 +5,7 @@ A replay of the log decides the same, so the result is exact regardless of later
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from billing.accounts.account import Account
 from billing.calculator.interface import Calculator
@@ -29,6 +29,8 @@ class DecidedCommit:
     catalog_epoch: int
     limits: TimeLimits
     moves: tuple[PositionMove, ...]
+    accepted_forwards: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    """Forward numbers accepted as next after a lost forward, by (topic, origin)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,8 @@ def histories_of(
     ended: set[str] = set()
     for commit in history.commits:
         batches = _batches(commit, history.read, ended)
+        if engine is not None:
+            engine.accept_forwards(commit.accepted_forwards)
         if not batches:
             continue
         catalog = history.catalogs[commit.catalog_epoch]

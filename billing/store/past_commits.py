@@ -6,6 +6,7 @@ from billing.commits.input_batch import PositionMove
 from billing.engine.past_account import DecidedCommit
 from billing.log_time import TimeLimits
 from billing.store.database import Database
+from billing.store.partition_stops import accepted_forwards
 
 
 def decisions(database: Database, partition: int) -> tuple[list[DecidedCommit], dict[int, Catalog]]:
@@ -18,16 +19,18 @@ def _decided_commits(database: Database, partition: int) -> list[DecidedCommit]:
     """Return the commits of a partition, in order."""
     with database.transaction() as connection:
         rows = connection.execute(
-            "SELECT catalog_epoch, limits, positions FROM commit WHERE partition = %s ORDER BY commit_no",
+            "SELECT commit_no, catalog_epoch, limits, positions FROM commit WHERE partition = %s ORDER BY commit_no",
             (partition,),
-        )
+        ).fetchall()
+        accepted = accepted_forwards(connection, partition)
         return [
             DecidedCommit(
                 epoch,
                 TimeLimits(limits["future_limit_us"], limits["past_limit_us"]),
                 tuple(PositionMove(*move) for move in positions),
+                accepted.get(commit_no, {}),
             )
-            for epoch, limits, positions in rows
+            for commit_no, epoch, limits, positions in rows
         ]
 
 

@@ -12,10 +12,12 @@ from billing.accounts.account import Account
 from billing.catalog.model import Catalog
 from billing.commits.commit_record import CommitRecord, OutboxRow, PartitionState
 from billing.commits.identities import HashHour
+from billing.commits.partition_stop import PartitionStop, StoppedPartition
 from billing.corrections.history import AccountHistory
 from billing.store import account_rows as accounts
 from billing.store import outbox_rows as outbox
 from billing.store import partition_rows as partition
+from billing.store import partition_stops as stops
 from billing.store import published_catalog as catalog
 from billing.store.commits import write_commit as commit
 from billing.store.database import Database
@@ -62,6 +64,20 @@ class Store:
     def prune_identities(self, number: int, before_hour_us: int) -> int:
         """Delete identities no longer needed (:func:`billing.store.partition_rows.prune_identities`)."""
         return partition.prune_identities(self._database, number, before_hour_us)
+
+    # Stopped partitions
+
+    def stop_of(self, number: int) -> PartitionStop | None:
+        """Return why the partition is stopped, or None (:func:`billing.store.partition_stops.stop_of`)."""
+        return stops.stop_of(self._database, number)
+
+    def stopped(self) -> list[StoppedPartition]:
+        """Return the stopped partitions (:func:`billing.store.partition_stops.stopped_partitions`)."""
+        return stops.stopped_partitions(self._database)
+
+    def record_stop(self, stop: PartitionStop, worker: str) -> None:
+        """Record that a partition stopped (:func:`billing.store.partition_stops.record_stop`)."""
+        stops.record_stop(self._database, stop, worker)
 
     # Accounts and identities
 

@@ -14,6 +14,7 @@ import click
 
 from billing.store import webhook_rows as stored
 from billing.store.database import Database
+from billing.store.partition_stops import PARTITION_STOPPED
 from schemas.outputs import OUTPUTS
 from schemas.topics import ACCOUNT_EVENT_TOPIC
 from tokenbill.command_database import opened
@@ -111,6 +112,7 @@ def add(url: str, account: str | None, types: tuple[str, ...], as_json: bool, da
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UserError(f"{url!r} is not an address", "", "Write http://HOST/PATH or https://HOST/PATH.")
     known = sorted(type_ for type_, event in OUTPUTS.items() if event.TOPIC == ACCOUNT_EVENT_TOPIC)
+    known.append(PARTITION_STOPPED)
     for one in types:
         if one not in known:
             raise UserError(f"No account event has the type {one!r}", "", f"Name one of {', '.join(known)}.")

@@ -5,6 +5,7 @@ inside a pipeline, so a commit has three parts: a pipeline that checks that the 
 COPY statements, and a pipeline of the other statements.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import LiteralString
 
@@ -42,8 +43,10 @@ def session_name(partition: int) -> str:
     return f"tokenbill commit {partition}"
 
 
-def write_commit(database: Database, epoch: int, record: CommitRecord) -> None:
-    """Write all of ``record``, or nothing.
+def write_commit(
+    database: Database, epoch: int, record: CommitRecord, also: Callable[[Connection], None] | None = None
+) -> None:
+    """Write all of ``record``, or nothing; ``also`` is called in the same transaction.
 
     Raises:
         Fenced: the database has another epoch, commit number or position.
@@ -97,6 +100,8 @@ def write_commit(database: Database, epoch: int, record: CommitRecord) -> None:
             connection.execute("SELECT pg_notify(%s, %s)", (OUTBOX_CHANNEL, str(record.partition)))
         for what, staged, updated in updates:
             _check_updated(what, staged, updated.rowcount if updated else 0)
+        if also is not None:
+            also(connection)
 
 
 def _update(

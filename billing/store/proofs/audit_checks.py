@@ -33,6 +33,32 @@ SELECT format('%s: partition %s', kind, partition) FROM (
 """,
     ),
     AuditCheck(
+        "stopped partitions",
+        "no partition is stopped (`tokenbill partition list`)",
+        """
+SELECT format('partition %s since %s, %s offset %s: %s', partition,
+              to_char(stopped_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), coalesce(topic, 'no topic,'),
+              coalesce(stop_offset::text, 'unknown'), reason)
+FROM partition_stop ORDER BY partition
+""",
+    ),
+    AuditCheck(
+        "resumed partitions",
+        "offsets that a person let a partition skip are skipped by the commit that names them, and by no other",
+        """
+SELECT format('partition %s: the resumption of %s offsets %s to %s is not in commit %s', r.partition, r.topic,
+              r.first_offset, r.last_offset, r.commit_no)
+FROM partition_resume AS r LEFT JOIN commit AS c USING (partition, commit_no)
+WHERE r.commit_no IS NOT NULL AND c.positions IS DISTINCT FROM CASE WHEN r.topic IS NULL THEN '[]'::jsonb ELSE
+    jsonb_build_array(jsonb_build_array(r.topic, r.first_offset, r.last_offset + 1, r.last_offset + 1 - r.first_offset))
+    END
+UNION ALL
+SELECT format('partition %s commit %s: %s, but no resumption names it', f.partition, f.commit_no, f.detail)
+FROM finding AS f LEFT JOIN partition_resume AS r USING (partition, commit_no)
+WHERE f.kind = 'partition_resumed' AND r.partition IS NULL
+""",
+    ),
+    AuditCheck(
         "journal",
         "the journal lines of every commit add up to zero in each currency",
         """
