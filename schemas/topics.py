@@ -63,3 +63,8 @@ FORWARD_HEADERS = frozenset((FORWARD_ORIGIN_HEADER, FORWARD_NUMBER_HEADER, FORWA
 
 OWN_DIGEST_HEADER = "tb_own_digest"
 """Header of the product's own records on the input topics: number of the record key, ``:``, and the keyed digest."""
+
+
+RECORD_SIZE_HEADER = "tb_record_bytes"
+"""Header of a record without value that stands for one larger than :data:`schemas.record_sizes.LARGEST_RECORD`: its
+size in bytes, in decimal digits. The record itself is only in the log."""

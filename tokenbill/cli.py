@@ -33,6 +33,7 @@ _COMMANDS = {
     "simulate": "tokenbill.commands.simulate",
     "report": "tokenbill.commands.report",
     "suspense": "tokenbill.commands.suspense",
+    "partition": "tokenbill.commands.partition",
     "audit": "tokenbill.commands.audit",
     "foreign": "tokenbill.commands.own_records",
     "key": "tokenbill.commands.own_records",

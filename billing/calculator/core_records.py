@@ -6,7 +6,6 @@ Holds no rule: the calculators interpret the records, and :mod:`billing.commits.
 import zstandard
 
 from billing.commits.outbox_frames import (
-    BATCH_BYTES,
     COMPRESSION_LEVEL,
     MAX_BATCH_RECORDS,
     SEQUENCE_MARK,
@@ -15,6 +14,7 @@ from billing.commits.outbox_frames import (
 )
 from cython_ext import batches
 from cython_ext.records import PackedRecord, PackedRecords
+from schemas.record_sizes import BATCH_BYTES
 
 __all__ = ["PackedRecord", "PackedRecords", "pack_batches"]
 

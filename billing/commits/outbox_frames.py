@@ -19,8 +19,6 @@ import zstandard
 
 SEQUENCE_MARK = b"\x00SEQ\x00"
 """Placeholder for the sequence of the record in the value of a frame. A JSON text cannot contain NUL."""
-BATCH_BYTES = 1 << 20
-"""Uncompressed size of a record batch: the record that reaches it is the last of its batch."""
 MAX_BATCH_RECORDS = 1_000_000
 """Largest packed size of a record batch that holds several records. By default a broker accepts 1,048,588 bytes."""
 ZSTANDARD = 4
@@ -62,6 +60,12 @@ def encode_frame(frame: Frame) -> bytes:
     pairs = [[name, None if content is None else content.decode("latin-1")] for name, content in frame.headers]
     headers = json.dumps(pairs).encode() if pairs else b""
     return b"".join((_HEAD.pack(frame.target_partition, key_length, len(headers), value_length), key, headers, value))
+
+
+def frame_size(frame: Frame) -> int:
+    """Return about the bytes of the record in its topic, uncompressed: key, value and headers with their lengths."""
+    headers = sum(len(name) + len(content or b"") + 10 for name, content in frame.headers)
+    return len(frame.key or b"") + len(frame.value or b"") + headers + 40
 
 
 def compress(frames: bytes) -> bytes:

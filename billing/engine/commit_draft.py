@@ -25,7 +25,7 @@ from billing.commits.commit_record import (
     SuspenseRecord,
 )
 from billing.commits.input_batch import InputBatch, PositionMove, Record
-from billing.commits.outbox_frames import Frame, compress, encode_frame
+from billing.commits.outbox_frames import Frame, compress, encode_frame, frame_size
 from billing.commits.output_documents import Stamp, account_event_data, output_event
 from billing.conflicts import IDENTITY_CONFLICT
 from billing.corrections.history import Step
@@ -37,6 +37,7 @@ from billing.suspense import RecordPlace
 from schemas.cloudevents import write_structured
 from schemas.commands import MESSAGES, Command
 from schemas.json_text import dump_json
+from schemas.record_sizes import LARGEST_OUTPUT
 from schemas.refusals import Refusal
 from schemas.routing import partition_of
 from schemas.topics import (
@@ -51,7 +52,9 @@ from schemas.topics import (
 )
 from schemas.usage import UsageEvent
 
-REJECTED_HEADERS = frozenset(("reason", "detail", "topic", "partition", "offset"))
+WITHHELD_HEADER = "withheld"
+"""Header of a rejected record that is published without key, headers and value: the bytes that suspense keeps."""
+REJECTED_HEADERS = frozenset(("reason", "detail", "topic", "partition", "offset", WITHHELD_HEADER))
 """Headers that ``usage.rejected`` adds; on a resubmitted record they replace those of its last rejection."""
 
 
@@ -176,16 +179,24 @@ class CommitDraft:
         ]
 
     def reject(self, topic: str, record: Record, rejection: Refusal) -> None:
-        """Publish a rejected usage record with its original bytes, and keep it in suspense."""
-        headers = (
-            *((name, content) for name, content in record.headers if name not in REJECTED_HEADERS),
+        """Publish a rejected usage record with its original bytes, and keep it in suspense.
+
+        A record that is too large for its topic is published without its key, headers and value.
+        """
+        given = tuple((name, content) for name, content in record.headers if name not in REJECTED_HEADERS)
+        added = (
             ("reason", rejection.code.encode()),
             ("detail", rejection.detail.encode()),
             ("topic", topic.encode()),
             ("partition", str(self.state.partition).encode()),
             ("offset", str(record.offset).encode()),
         )
-        self.frames.setdefault(REJECTED_TOPIC, []).append(Frame(record.key, record.value, headers))
+        frame = Frame(record.key, record.value, (*given, *added))
+        if frame_size(frame) > LARGEST_OUTPUT:
+            # Suspense keeps the record, under the topic, partition and offset that the headers name.
+            withheld = (WITHHELD_HEADER, str(frame_size(frame)).encode())
+            frame = Frame(None, None, (*added, withheld))
+        self.frames.setdefault(REJECTED_TOPIC, []).append(frame)
         self.suspense.append(SuspenseRecord(topic, record, rejection))
 
     def keep_conflict(self, topic: str, record: Record, event: UsageEvent) -> None:

@@ -5,7 +5,7 @@ command identities, and loading of what a decision needs. Never: Kafka, SQL (a l
 clock. The rules are elsewhere: for commands in ``billing.decide.command_rules``, for usage in a calculator.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from billing.calculator.interface import Calculator, OwnCheck, UsageBatch
 from billing.catalog.model import Catalog
@@ -63,6 +63,10 @@ class PartitionEngine:
     def continue_with(self, catalog_epoch: int, catalog: Catalog, limits: TimeLimits) -> None:
         """Use this catalogue and these limits from now on, for a replay of commits decided under several of them."""
         self._decide_by(catalog_epoch, catalog, limits)
+
+    def accept_forwards(self, next_numbers: Mapping[tuple[str, int], int]) -> None:
+        """Take these forward numbers, by (topic, origin), as next: those before them are given up."""
+        self._state.forward_cursors.update(next_numbers)
 
     def prepare(self, batches: Sequence[InputBatch]) -> None:
         """Read data of these batches that may take seconds to read. Optional: :meth:`decide` reads what is missing."""
@@ -150,13 +154,14 @@ class PartitionEngine:
         moves: dict[str, PositionMove] = {}
         for batch in batches:
             expected = next_offsets.get(batch.topic, self._state.positions.get(batch.topic, 0))
-            if batch.start != expected or batch.end - batch.start != len(batch.records):
+            if batch.start != expected or batch.end - batch.start != len(batch.records) + batch.skipped:
                 raise BrokenInvariant(
                     f"{batch.topic}[{self._state.partition}]: records {batch.start} to {batch.end} "
-                    f"({len(batch.records)} of them) do not follow position {expected}"
+                    f"({len(batch.records)} of them, {batch.skipped} offsets skipped) do not follow position {expected}"
                 )
-            first = moves[batch.topic].start if batch.topic in moves else batch.start
-            moves[batch.topic] = PositionMove(batch.topic, first, batch.end)
+            before = moves.get(batch.topic, PositionMove(batch.topic, batch.start, batch.start))
+            skipped = before.skipped + batch.skipped
+            moves[batch.topic] = PositionMove(batch.topic, before.start, batch.end, skipped)
             next_offsets[batch.topic] = batch.end
         return list(moves.values())
 

@@ -32,6 +32,8 @@ class DecidedCommit:
     limits: TimeLimits
     moves: tuple[PositionMove, ...]
     held: Mapping[str, Held] = field(default_factory=dict)
+    accepted_forwards: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    """Forward numbers accepted as next after a lost forward, by (topic, origin)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +89,11 @@ def histories_of(
     engine: PartitionEngine | None = None
     decided_by: tuple[int, TimeLimits] | None = None
     log_time_us = 0
+    ended: set[str] = set()
     for commit in history.commits:
-        batches = _batches(commit, history.read)
+        batches = _batches(commit, history.read, ended)
+        if engine is not None:
+            engine.accept_forwards(commit.accepted_forwards)
         if not batches:
             continue
         catalog = history.catalogs[commit.catalog_epoch]
@@ -107,11 +112,23 @@ def histories_of(
     return loader.reader.histories()
 
 
-def _batches(commit: DecidedCommit, read: Callable[[PositionMove], Sequence[Record]]) -> list[InputBatch]:
-    """Return the batches of a commit, without records after the time in question."""
+def _batches(
+    commit: DecidedCommit, read: Callable[[PositionMove], Sequence[Record]], ended: set[str]
+) -> list[InputBatch]:
+    """Return the batches of a commit, without records after the time in question.
+
+    A topic in which that time is reached is added to ``ended``: the later moves of the topic are beyond it.
+    """
     found: list[InputBatch] = []
     for move in sorted(commit.moves, key=lambda one: INPUT_TOPICS.index(one.topic)):
+        if move.topic in ended:
+            continue
         records = read(move)
+        if len(records) == move.records:
+            found.append(InputBatch(move.topic, move.start, move.end, records, move.skipped))
+            continue
+        ended.add(move.topic)
         if records:
-            found.append(InputBatch(move.topic, move.start, move.start + len(records), records))
+            end = records[-1].offset + 1
+            found.append(InputBatch(move.topic, move.start, end, records, end - move.start - len(records)))
     return found

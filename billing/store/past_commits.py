@@ -9,6 +9,7 @@ from billing.engine.past_account import DecidedCommit
 from billing.log_time import read_limits
 from billing.store.commits.held_rows import HeldRow, read_held_rows
 from billing.store.database import Database
+from billing.store.partition_stops import accepted_forwards
 
 
 def decisions(database: Database, partition: int) -> tuple[list[DecidedCommit], dict[int, Catalog]]:
@@ -28,13 +29,15 @@ def _decided_commits(database: Database, partition: int) -> list[DecidedCommit]:
         rows = connection.execute(
             "SELECT commit_no, catalog_epoch, limits, positions FROM commit WHERE partition = %s ORDER BY commit_no",
             (partition,),
-        )
+        ).fetchall()
+        accepted = accepted_forwards(connection, partition)
         return [
             DecidedCommit(
                 epoch,
                 read_limits(limits),
-                tuple(PositionMove(topic, start, end) for topic, start, end in positions),
+                tuple(PositionMove(*move) for move in positions),
                 read_held_rows(held.get(commit_no, ())),
+                accepted.get(commit_no, {}),
             )
             for commit_no, epoch, limits, positions in rows
         ]

@@ -13,6 +13,7 @@ from billing.accounts.held import Held
 from billing.catalog.model import Catalog
 from billing.commits.commit_record import CommitRecord, OutboxRow, PartitionState
 from billing.commits.identities import HashHour
+from billing.commits.partition_stop import PartitionStop, StoppedPartition
 from billing.corrections.history import AccountHistory
 from billing.errors import Fenced
 from billing.record_keys import RecordKeys
@@ -20,6 +21,7 @@ from billing.store import account_rows as accounts
 from billing.store import held_of_accounts as holds
 from billing.store import outbox_rows as outbox
 from billing.store import partition_rows as partition
+from billing.store import partition_stops as stops
 from billing.store import published_catalog as catalog
 from billing.store.commits import write_commit as commit
 from billing.store.commits.covered_rows import RowSums
@@ -73,6 +75,20 @@ class Store:
             raise Fenced(f"partition {record.partition} was not acquired here with epoch {epoch}")
         sums = commit.write_commit(self._database, epoch, record, known)
         self._sums[record.partition] = epoch, RowSums(sums)
+
+    # Stopped partitions
+
+    def stop_of(self, number: int) -> PartitionStop | None:
+        """Return why the partition is stopped, or None (:func:`billing.store.partition_stops.stop_of`)."""
+        return stops.stop_of(self._database, number)
+
+    def stopped(self) -> list[StoppedPartition]:
+        """Return the stopped partitions (:func:`billing.store.partition_stops.stopped_partitions`)."""
+        return stops.stopped_partitions(self._database)
+
+    def record_stop(self, stop: PartitionStop, worker: str) -> None:
+        """Record that a partition stopped (:func:`billing.store.partition_stops.record_stop`)."""
+        stops.record_stop(self._database, stop, worker)
 
     # Accounts and identities
 

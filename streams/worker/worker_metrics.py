@@ -48,6 +48,13 @@ class WorkerMetrics:
             "tokenbill_partitions_stopped", "Partitions stopped until an operator intervenes", registry=self.registry
         )
 
+        self.partition_stopped = Gauge(
+            "tokenbill_partition_stopped",
+            "1 for each partition that stays stopped until a person resumes it",
+            ["partition"],
+            registry=self.registry,
+        )
+
     def count(self, counts: CommitCounts, findings: Sequence[Finding]) -> None:
         """Add the counts and the findings of one commit."""
         self.commits.inc()

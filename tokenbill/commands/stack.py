@@ -19,7 +19,7 @@ from tokenbill.stack.info import StackInfo
 from tokenbill.stack.layout import DATA_DIR_VARIABLE
 from tokenbill.stack.progress import Plain, Progress, Spinner
 
-NOT_READY, DOWN = 1, 3
+NOT_READY, STOPPED, DOWN = 1, 1, 3
 PART_NAMES = {"kafka": "Kafka", "postgresql": "PostgreSQL"}
 
 
@@ -98,13 +98,13 @@ def down(data_dir: Path | None) -> None:
     click.echo("The stack is down; its data stays.")
 
 
-@click.command(epilog="Exit codes: 0 every process runs, 3 the stack is down or partly down.")
+@click.command(epilog="Exit codes: 0 every process runs, 1 a partition is stopped, 3 the stack is down or partly down.")
 @data_dir_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def status(data_dir: Path | None, as_json: bool) -> None:
-    """Show the addresses and processes of the local stack, and how many records wait.
+    """Show the addresses and processes of the local stack, how many records wait, and which partitions are stopped.
 
-    Records wait for a commit (input topics) or for publication (outbox).
+    Records wait for a commit (input topics) or for publication (outbox). `tokenbill partition` resumes a partition.
 
     Example: tokenbill status --json
     """
@@ -120,8 +120,18 @@ def status(data_dir: Path | None, as_json: bool) -> None:
         _print_parts(found)
         _print_processes(found)
         _print_lag(value["lag"])
+        _print_stopped(value["stopped"] or [])
     if not found.running:
         sys.exit(DOWN)
+    if value["stopped"]:
+        sys.exit(STOPPED)
+
+
+def _print_stopped(stopped: list[dict[str, Any]]) -> None:
+    for one in stopped:
+        where = f"{one['topic']} offset {one['offset']}" if one["topic"] else "no topic"
+        click.echo(f"partition {one['partition']} is stopped since {one['since']} at {where}: {one['reason']}")
+        click.echo(f"  to go on: {one['resume']}")
 
 
 def _print_parts(found: StackInfo) -> None:

@@ -16,6 +16,7 @@ import click
 
 from billing.store import webhook_rows as stored
 from billing.store.database import Database
+from billing.store.partition_stops import PARTITION_STOPPED
 from schemas.outputs import OUTPUTS
 from schemas.topics import ACCOUNT_EVENT_TOPIC
 from tokenbill.command_database import opened
@@ -130,6 +131,7 @@ def add(
     if private is not None:
         raise UserError(f"{url!r} is not a public address", private, "If it is the right one, add --allow-private.")
     known = sorted(type_ for type_, event in OUTPUTS.items() if event.TOPIC == ACCOUNT_EVENT_TOPIC)
+    known.append(PARTITION_STOPPED)
     for one in types:
         if one not in known:
             raise UserError(f"No account event has the type {one!r}", "", f"Name one of {', '.join(known)}.")

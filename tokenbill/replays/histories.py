@@ -29,7 +29,7 @@ from billing.store.record_key_rows import read_record_keys
 from billing.store.store import Store
 from schemas.refusals import Refusal
 from streams.read.input_log import InputLog
-from streams.stream_errors import LogTooLong, LogTooShort
+from streams.stream_errors import BrokerDown, LogTooLong, LogTooShort
 from streams.topic_setup import partition_count
 from tokenbill.replays import MAX_RECORDS
 
@@ -92,7 +92,7 @@ def main() -> None:
     answer: dict[str, AccountHistory] | Refusal
     try:
         answer = read_histories(*servers, int(sys.argv[1]), json.load(sys.stdin))
-    except KafkaException as error:
+    except (KafkaException, BrokerDown) as error:
         answer = Refusal("history_unavailable", f"Kafka does not answer: {error.args[0]}; send it again")
     except StoreError as error:
         answer = Refusal("history_unavailable", f"the database does not answer: {error}; send it again")

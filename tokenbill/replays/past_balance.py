@@ -25,7 +25,7 @@ from schemas.json_text import dump_json
 from schemas.routing import partition_of
 from schemas.times import format_time_us
 from streams.read.input_log import InputLog
-from streams.stream_errors import LogTooLong, LogTooShort
+from streams.stream_errors import BrokerDown, LogTooLong, LogTooShort
 from streams.topic_setup import partition_count
 from tokenbill.replays import MAX_RECORDS
 
@@ -64,7 +64,7 @@ def main() -> None:
     account, at_us = sys.argv[1], int(sys.argv[2])
     try:
         answer = balance_in_past(os.environ["TOKENBILL_KAFKA"], os.environ["TOKENBILL_DATABASE_URL"], account, at_us)
-    except KafkaException as error:
+    except (KafkaException, BrokerDown) as error:
         answer = {"problem": "kafka_down", "detail": f"Kafka does not answer: {error.args[0]}."}
     except StoreError as error:
         answer = {"problem": "database_down", "detail": f"The database does not answer: {error}."}

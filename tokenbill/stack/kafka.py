@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+from schemas.record_sizes import BROKER_BYTES
 from tokenbill.stack import jars
 from tokenbill.stack.files import PRIVATE_UMASK, make_private_folder, write_text
 from tokenbill.stack.layout import Layout
@@ -58,9 +59,9 @@ log.cleaner.enable=true
 # The default buffer is a sixth of our heap.
 log.cleaner.dedupe.buffer.size=33554432
 
-# Arrow batches are up to 8 MiB before the envelope.
-message.max.bytes=16777216
-replica.fetch.max.bytes=16777216
+# Topics have limits of their own; this is the largest of them.
+message.max.bytes={largest}
+replica.fetch.max.bytes={largest}
 
 # Tests join, leave and die; nobody should wait for members that do not exist.
 group.initial.rebalance.delay.ms=0
@@ -103,7 +104,8 @@ def spec(layout: Layout, port: int, controller_port: int, on_progress: Callable[
     for path in (folder, data, scratch):
         make_private_folder(path)
     settings, logging = folder / "server.properties", folder / "log4j2.xml"
-    write_text(settings, KAFKA_SETTINGS.format(port=port, controller_port=controller_port, data=data))
+    text = KAFKA_SETTINGS.format(port=port, controller_port=controller_port, data=data, largest=BROKER_BYTES)
+    write_text(settings, text)
     write_text(logging, LOGGING)
     java = _java(layout.root, logging, scratch, on_progress)
     _format_once(layout, java, settings)

@@ -41,6 +41,7 @@ def document(stack: StackInfo) -> dict[str, Any]:
         "api": stack.api,
         "processes": [{"name": one.name, "pid": one.pid, "restarts": one.restarts} for one in stack.processes],
         "lag": {**_input_lag(stack), "outbox": _outbox(stack)},
+        "stopped": _stopped(stack),
     }
 
 
@@ -84,6 +85,18 @@ def _end_offsets(kafka: str, topics: tuple[str, ...]) -> dict[tuple[str, int], i
             if error.args[0].code() not in LEADERLESS or time.monotonic() > deadline:
                 raise
             time.sleep(0.1)
+
+
+def _stopped(stack: StackInfo) -> list[dict[str, Any]] | None:
+    """Return the stopped partitions, each with its place, its reason and the command that goes on."""
+    if stack.database_url is None or not stack.running:
+        return None
+    from billing.store.proofs.lag import stopped
+
+    try:
+        return stopped(stack.database_url)
+    except StoreError:
+        return None
 
 
 def _outbox(stack: StackInfo) -> int | None:

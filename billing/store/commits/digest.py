@@ -113,6 +113,14 @@ def appended_text(record: CommitRecord) -> AppendedText:
     )
 
 
+def position_list(record: CommitRecord) -> list[list[str | int]]:
+    """Return the positions column of the commit row.
+
+    Each item is [topic, start, end], with the number of skipped offsets as a fourth element where there are any.
+    """
+    return [[move.topic, move.start, move.end, *([move.skipped] if move.skipped else [])] for move in record.positions]
+
+
 def _by_code_point(row: tuple[str, ...]) -> list[bytes]:
     return [column.encode("utf-8", "surrogatepass") for column in row[:2]]
 

@@ -5,7 +5,7 @@ inside a pipeline, so a commit has four parts: a pipeline that checks that the w
 COPY statements, a pipeline of the statements that change summed rows, and a pipeline of the others.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import LiteralString
 
@@ -19,7 +19,14 @@ from billing.commits.row_hashes import RowSum
 from billing.errors import BrokenInvariant, CatalogMoved, Fenced, HeldMoved
 from billing.store.commits.commit_rows import STAGING, copies, hashed_changes, small_statements, updates_of
 from billing.store.commits.covered_rows import CHANGED_OUTSIDE, RowSums, changed_outside, sums_digest
-from billing.store.commits.digest import COUNT_COLUMNS, appended_text, changes_sha256, commit_digest, outbox_list
+from billing.store.commits.digest import (
+    COUNT_COLUMNS,
+    appended_text,
+    changes_sha256,
+    commit_digest,
+    outbox_list,
+    position_list,
+)
 from billing.store.commits.summed_rows import summed_statements
 from billing.store.database import Connection, Database
 from billing.store.open_holds import lock_heads, read_held
@@ -47,10 +54,17 @@ def session_name(partition: int) -> str:
     return f"tokenbill commit {partition}"
 
 
-def write_commit(database: Database, epoch: int, record: CommitRecord, known: RowSums) -> dict[str, RowSum]:
+def write_commit(
+    database: Database,
+    epoch: int,
+    record: CommitRecord,
+    known: RowSums,
+    also: Callable[[Connection], None] | None = None,
+) -> dict[str, RowSum]:
     """Write all of ``record``, or nothing. Returns the sums of the partition's rows afterwards.
 
-    ``known`` are the sums before, as the commits so far carried them forward, and rows found changed since.
+    ``known`` are the sums before, as the commits so far carried them forward, and rows found changed since. ``also`` is
+    called in the same transaction.
 
     Raises:
         Fenced: the database has another epoch, commit number or position.
@@ -66,7 +80,7 @@ def write_commit(database: Database, epoch: int, record: CommitRecord, known: Ro
     changes, added = hashed_changes(record.partition, record.changes)
     changed = changes_sha256(record)
     outbox = outbox_list(record)
-    positions: list[list[str | int]] = [[move.topic, move.start, move.end] for move in record.positions]
+    positions = position_list(record)
     counts = asdict(record.counts)
     with database.transaction() as connection:
         previous, book_times = _claim(connection, epoch, record)
@@ -112,6 +126,8 @@ def write_commit(database: Database, epoch: int, record: CommitRecord, known: Ro
                 "UPDATE partition_state SET digest = %b WHERE partition = %s", (digest, record.partition)
             )
             connection.execute("SELECT pg_notify(%s, %s)", (OUTBOX_CHANNEL, str(record.partition)))
+        if also is not None:
+            also(connection)
     return sums
 
 
