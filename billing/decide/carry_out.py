@@ -12,6 +12,7 @@ from billing.accounts.account_event import AccountEvent
 from billing.accounts.alerts import wallet_alert
 from billing.accounts.command_context import CommandContext, Message
 from billing.accounts.deduction_order import PlanOf, sort_buckets
+from billing.accounts.movements import Movement
 from billing.catalog.model import Catalog
 from billing.decide.roll_forward import roll_forward
 from billing.ledger import Postings
@@ -34,6 +35,8 @@ class CarriedOut:
     """Events of time-driven changes before the command; published before the outcome."""
     events: list[AccountEvent]
     """Other events for the account's owner, in order; published after the outcome."""
+    movements: list[Movement]
+    """Money and units that the command itself moved; published with the outcome."""
 
 
 def carry_out(
@@ -55,11 +58,11 @@ def carry_out(
     context = CommandContext(command, account, catalog, at.now_us, payment_known, postings, plan_of)
     decided = rule(context)
     if isinstance(decided, Refusal):
-        return CarriedOut(account, decided, context.messages, of_time, [])
+        return CarriedOut(account, decided, context.messages, of_time, [], [])
     if at.simulated:
         decided.clock_us = at.now_us
     # A grant may be bought for a past period whose grace is over; then it expires at once.
     lapsed = roll_forward(decided, at.now_us, plan_of, postings, catalog)
     low = wallet_alert(decided)
     sort_buckets(decided, plan_of)
-    return CarriedOut(decided, None, context.messages, of_time, [*context.events, *lapsed, *low])
+    return CarriedOut(decided, None, context.messages, of_time, [*context.events, *lapsed, *low], context.movements)

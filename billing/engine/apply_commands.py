@@ -153,7 +153,7 @@ class CommandApplier:
             payments.add((command.account, command.data.payment_ref))
             draft.payments.append((command.account, command.data.payment_ref))
         draft.accepted[command.account].append(Step(self._catalog_epoch, at, command))
-        draft.outcome(command.account, command, command.type, None, None)
+        draft.outcome(command.account, command, command.type, None, None, done.movements)
         draft.add_events(done.events)
         return True
 
