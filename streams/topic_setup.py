@@ -20,11 +20,10 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from schemas.record_sizes import TOPIC_BYTES
-from schemas.topics import BALANCE_TOPIC, COMMAND_TOPIC, INPUT_TOPICS, OUTPUT_TOPICS
+from schemas.topics import COMMAND_TOPIC, INPUT_TOPICS, OUTPUT_TOPICS, TOPIC_SETTINGS
 from streams.kafka_clients import admin_client
 from streams.stream_errors import TopicMismatch
 
-INPUT_RETENTION_MS = 7 * 24 * 3600 * 1000
 _TIMEOUT_SECONDS = 30.0
 _ALL = (*INPUT_TOPICS, *OUTPUT_TOPICS)
 _CHECKED = ("cleanup.policy", "message.timestamp.type", "retention.ms")
@@ -34,19 +33,13 @@ SIZE_LIMIT = "max.message.bytes"
 
 def topic_config(topic: str) -> dict[str, str]:
     """Return the topic configuration with which ``topic`` is created."""
+    cleanup, retention_ms = TOPIC_SETTINGS[topic]
+    config = {"cleanup.policy": cleanup}
+    if retention_ms is not None:
+        config |= {"retention.ms": str(retention_ms), "retention.bytes": "-1"}
     if topic in INPUT_TOPICS:
-        retention = -1 if topic == COMMAND_TOPIC else INPUT_RETENTION_MS
-        return {
-            "cleanup.policy": "delete",
-            "message.timestamp.type": "LogAppendTime",
-            "retention.ms": str(retention),
-            "retention.bytes": "-1",
-            SIZE_LIMIT: str(TOPIC_BYTES[topic]),
-        }
-    return {
-        "cleanup.policy": "compact" if topic == BALANCE_TOPIC else "delete",
-        SIZE_LIMIT: str(TOPIC_BYTES[topic]),
-    }
+        config["message.timestamp.type"] = "LogAppendTime"
+    return config | {SIZE_LIMIT: str(TOPIC_BYTES[topic])}
 
 
 def ensure_topics(kafka: str, partitions: int, *, replication: int = -1, prefix: str = "") -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from billing.accounts.account import Account
 from billing.accounts.account_event import AccountEvent
 from billing.accounts.deduction_order import PlanOf
+from billing.accounts.movements import Movement
 from billing.catalog.model import Catalog
 from billing.ledger import Postings
 from schemas.commands import Command
@@ -59,3 +60,5 @@ class CommandContext:
     """Messages that the rule sends to other accounts, in order."""
     events: list[AccountEvent] = field(default_factory=list)
     """Events for the account's owner besides the outcome of the command."""
+    movements: list[Movement] = field(default_factory=list)
+    """Money and units that the command itself moved, in order; published with its outcome."""

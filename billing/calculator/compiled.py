@@ -22,14 +22,20 @@ from billing.calculator.dedupe import (
     number_too_far,
 )
 from billing.calculator.interface import Effects, OwnCheck, UsageBatch, UsageOutcome
-from billing.calculator.packed_extras import ExtrasPacker
+from billing.calculator.packed_extras import TOLD_OF_NO_EXTRAS, ExtrasPacker
 from billing.calculator.plain import PlainCalculator, RenderedRows
 from billing.catalog.model import TEXT_DIMENSIONS, Catalog, Plan, PlanBucket, PlanKey
 from billing.catalog.patterns import scope_matches
 from billing.commits.commit_record import AccountChanges, Finding, PartitionState, RollupRow
 from billing.commits.identities import DedupeChange, HashHour, RecentNumbers, SourceState
 from billing.commits.input_batch import Record
-from billing.commits.output_documents import RATED_PER_RECORD, Stamp, output_event, rated_data
+from billing.commits.output_documents import (
+    RATED_PER_RECORD,
+    Stamp,
+    described_combination,
+    output_event,
+    rated_data,
+)
 from billing.decide.bill_usage import ROLLUP_SUMS
 from billing.errors import BrokenInvariant
 from billing.ledger import CONTRACT_LIABILITY, CUSTOMER_DEPOSITS, OUTPUT_VAT, REVENUE_USAGE, Postings
@@ -341,6 +347,8 @@ class CompiledCalculator:
         postings, rollups, book_times = self._rare.take()
         self._add_sums(postings, rollups, book_times)
         key = str(stamp.partition).encode()
+        for number in range(self._usage.number_described(), len(self._decoder.combinations)):
+            self._usage.describe(dump_json(described_combination(self._decoder.combination(number)))[1:-1])
         rated_records, rated_frames = self._usage.take_frames(key, _rated_pieces(stamp), RATED_PER_RECORD)
         balance_records, balance_frames, *rows = self._store.take(_balance_pieces(stamp))
         change = DedupeChange(hours=[HashHour(hour_us, payload) for hour_us, payload in self._memory.take_hours()])
@@ -396,9 +404,12 @@ def _rated_pieces(stamp: Stamp) -> list[bytes]:
 
 
 def _balance_pieces(stamp: Stamp) -> list[bytes]:
-    """Return a ``package.balance.v1`` event without sequence, subject and data: the bytes around them."""
+    """Return a ``package.balance.v1`` event without sequence, subject and data: the bytes around them.
+
+    What its data say of empty extras follows.
+    """
     event = output_event("package.balance.v1", stamp, _MARK_NUMBER, _MARK_SUBJECT, _MARK_DATA)
-    return _split(event, str(_MARK_NUMBER).encode(), dump_json(_MARK_SUBJECT), _MARK_DATA)
+    return [*_split(event, str(_MARK_NUMBER).encode(), dump_json(_MARK_SUBJECT), _MARK_DATA), TOLD_OF_NO_EXTRAS]
 
 
 def _split(event: bytes, *marks: bytes) -> list[bytes]:

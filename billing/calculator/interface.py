@@ -71,16 +71,17 @@ class Effects:
     """All changes since the last :meth:`Calculator.take_effects`, ready to be committed.
 
     ``*_frames`` are concatenated, uncompressed frames (:func:`billing.commits.outbox_frames.encode_frame`), and
-    ``*_records`` is their number. ``usage.rated`` is in decision order, at most 1,000 lines per record, keyed by the
-    partition in decimal digits. ``package.balance`` has one record per touched account, sorted and keyed by account.
+    ``*_records`` is their number. They leave out the headers, which are those of their topic. ``usage.rated`` is in
+    decision order, at most 1,000 lines per record, keyed by the partition in decimal digits. ``package.balance`` has
+    one record per touched account, sorted and keyed by account.
     """
 
     changes: AccountChanges
     """Rows of accounts and buckets that are new or have a changed column since the last call."""
     rated_records: int
-    rated_frames: bytes
+    rated_frames: bytes | memoryview
     balance_records: int
-    balance_frames: bytes
+    balance_frames: bytes | memoryview
     postings: list[Posting]
     """Postings of usage and of the roll-forward before it, sorted; those of commands are not included."""
     rollups: list[RollupRow]

@@ -13,7 +13,7 @@ the commit), the lengths of three parts, then the parts: key, headers (a JSON li
 import json
 import struct
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import zstandard
 
@@ -37,12 +37,15 @@ COMPRESSION_LEVEL = 1
 """Zstandard level. Higher levels cost more processor time than the bytes they save are worth."""
 
 
+FrameHeaders: TypeAlias = tuple[tuple[str, bytes | None], ...]
+
+
 class Frame(NamedTuple):
     """One record to publish. ``key``, ``value`` and the content of a header may be None, which is null in Kafka."""
 
     key: bytes | None
     value: bytes | None
-    headers: tuple[tuple[str, bytes | None], ...] = ()
+    headers: FrameHeaders = ()
     target_partition: int = -1
 
 
@@ -53,12 +56,17 @@ def _part(data: bytes | None) -> tuple[int, bytes]:
     return (_NULL, b"") if data is None else (len(data), data)
 
 
+def encode_headers(headers: FrameHeaders) -> bytes:
+    """Encode the headers of a frame: a JSON list, or no bytes for no headers."""
+    pairs = [[name, None if content is None else content.decode("latin-1")] for name, content in headers]
+    return json.dumps(pairs).encode() if pairs else b""
+
+
 def encode_frame(frame: Frame) -> bytes:
     """Encode one frame, uncompressed. The compiled core writes the same bytes."""
     key_length, key = _part(frame.key)
     value_length, value = _part(frame.value)
-    pairs = [[name, None if content is None else content.decode("latin-1")] for name, content in frame.headers]
-    headers = json.dumps(pairs).encode() if pairs else b""
+    headers = encode_headers(frame.headers)
     return b"".join((_HEAD.pack(frame.target_partition, key_length, len(headers), value_length), key, headers, value))
 
 
@@ -68,7 +76,7 @@ def frame_size(frame: Frame) -> int:
     return len(frame.key or b"") + len(frame.value or b"") + headers + 40
 
 
-def compress(frames: bytes) -> bytes:
+def compress(frames: bytes | memoryview) -> bytes:
     """Compress concatenated frames into the payload of an outbox row."""
     return zstandard.ZstdCompressor(level=COMPRESSION_LEVEL).compress(frames)
 

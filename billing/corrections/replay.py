@@ -83,8 +83,14 @@ class Timeline:
             self.events[_about(event)].append(event)
 
     def told_beyond(self, other: "Timeline") -> list[AccountEvent]:
-        """Return the events that this timeline has beyond ``other``; surplus events of ``other`` stay published."""
-        return [event for about, events in self.events.items() for event in events[len(other.events.get(about, ())) :]]
+        """Return the events that this timeline has beyond ``other``; surplus events of ``other`` stay published.
+
+        What they moved is part of what the correction moves, so they do not tell it.
+        """
+        beyond = (
+            event for about, events in self.events.items() for event in events[len(other.events.get(about, ())) :]
+        )
+        return [replace(event, movements=()) for event in beyond]
 
 
 def _about(event: AccountEvent) -> tuple[object, ...]:

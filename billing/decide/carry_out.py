@@ -15,6 +15,7 @@ from billing.accounts.command_context import CommandContext, Message
 from billing.accounts.copies import copied_account
 from billing.accounts.deduction_order import PlanOf, sort_buckets
 from billing.accounts.held import NO_HOLDS, NO_LIMIT, Held, HeldLimit, Holdable, credit_pico, holdable, limit_after
+from billing.accounts.movements import Movement
 from billing.catalog.model import Catalog
 from billing.decide.fees_ahead import fees_ahead_pico
 from billing.decide.roll_forward import roll_forward
@@ -59,6 +60,8 @@ class CarriedOut:
     """Events of time-driven changes before the command; published before the outcome."""
     events: list[AccountEvent]
     """Other events for the account's owner, in order; published after the outcome."""
+    movements: list[Movement]
+    """Money and units that the command itself moved; published with the outcome."""
     limit: HeldLimit = NO_LIMIT
     """The most that may still be held of the account, of all that the command took from."""
 
@@ -98,7 +101,7 @@ def carry_out(
     )
     decided = rule(context)
     if isinstance(decided, Refusal):
-        return CarriedOut(account, decided, context.messages, of_time, [])
+        return CarriedOut(account, decided, context.messages, of_time, [], [])
     if at.simulated:
         decided.clock_us = at.now_us
     # A grant may be bought for a past period whose grace is over; then it expires at once.
@@ -107,12 +110,13 @@ def carry_out(
     taken = limit.exceeded_by(held.amounts, held.holds)
     if taken is not None:
         detail = f"{taken}; settle or release the holds, or wait until they expire"
-        return CarriedOut(account, Refusal("held", detail), [], of_time, [])
+        return CarriedOut(account, Refusal("held", detail), [], of_time, [], [])
     if spent is not postings:
         postings.merge_lines(spent.lines())
     low = wallet_alert(decided)
     sort_buckets(decided, plan_of)
-    return CarriedOut(decided, None, context.messages, of_time, [*context.events, *lapsed, *low], limit)
+    events = [*context.events, *lapsed, *low]
+    return CarriedOut(decided, None, context.messages, of_time, events, context.movements, limit)
 
 
 def _holdable(account: Account, until_us: int, plan_of: PlanOf, catalog: Catalog) -> Holdable:

@@ -164,7 +164,7 @@ class CommandApplier:
             draft.payments.append((command.account, command.data.payment_ref))
         draft.accepted[command.account].append(Step(self._catalog_epoch, at, command, held=held))
         draft.took(command.account, done.limit)
-        draft.outcome(command.account, command, command.type, None, None)
+        draft.outcome(command.account, command, command.type, None, None, done.movements)
         draft.add_events(done.events)
         return True
 

@@ -11,6 +11,7 @@ from typing import Any
 from billing.accounts.account_event import AccountEvent
 from billing.accounts.command_context import Message
 from billing.accounts.held import NO_LIMIT, Held, HeldLimit, exactly
+from billing.accounts.movements import Movement
 from billing.calculator.core_records import pack_batches
 from billing.calculator.interface import Effects
 from billing.commits.commit_record import (
@@ -26,7 +27,7 @@ from billing.commits.commit_record import (
 )
 from billing.commits.input_batch import InputBatch, PositionMove, Record
 from billing.commits.outbox_frames import Frame, compress, encode_frame, frame_size
-from billing.commits.output_documents import Stamp, account_event_data, output_event
+from billing.commits.output_documents import Stamp, account_event_data, movement_objects, output_event, output_headers
 from billing.conflicts import IDENTITY_CONFLICT
 from billing.corrections.history import Step
 from billing.errors import ForwardLost
@@ -156,11 +157,15 @@ class CommitDraft:
         command_type: str | None,
         reason: str | None,
         detail: str | None,
+        movements: Sequence[Movement] = (),
     ) -> None:
-        """Add the outcome of a command to ``account.events``: accepted if ``reason`` is None, else rejected."""
+        """Add the outcome of a command to ``account.events``: accepted if ``reason`` is None, else rejected.
+
+        ``movements`` are what an accepted command moved.
+        """
         if command_type in MESSAGES:
             return  # A message has no outcome event: its rule emits the events for its account.
-        data = {
+        data: dict[str, Any] = {
             "account": account,
             "command_type": command_type,
             "command_source": command.source,
@@ -168,6 +173,8 @@ class CommitDraft:
         }
         if reason is not None:
             data |= {"reason": reason, "detail": detail}
+        if movements:
+            data |= {"movements": movement_objects(movements)}
         type_name = "command.accepted.v1" if reason is None else "command.rejected.v1"
         self.account_events += [(account, type_name, data), *self.corrections]
         self.corrections.clear()
@@ -253,7 +260,9 @@ class CommitDraft:
         """Return the complete commit, including the calculator's ``effects``."""
         state = self.state
         self.frames[ACCOUNT_EVENT_TOPIC] = list(self._account_event_frames(stamp))
-        packed = {topic: (len(frames), b"".join(map(encode_frame, frames))) for topic, frames in self.frames.items()}
+        packed: dict[str, tuple[int, bytes | memoryview]] = {
+            topic: (len(frames), b"".join(map(encode_frame, frames))) for topic, frames in self.frames.items()
+        }
         packed[RATED_TOPIC] = (effects.rated_records, effects.rated_frames)
         packed[BALANCE_TOPIC] = (effects.balance_records, effects.balance_frames)
         outbox: list[OutboxRow] = []
@@ -261,7 +270,7 @@ class CommitDraft:
         for topic, (records, frames) in sorted(packed.items()):
             if records:
                 first = state.next_sequences.get(topic, 1)
-                pack = compress(frames) if topic in FORWARD_TOPIC.values() else pack_batches(frames, first)
+                pack = compress(frames) if topic in FORWARD_TOPIC.values() else _packed(topic, frames, first)
                 outbox.append(OutboxRow(topic, records, first, pack))
                 next_sequences[topic] = first + records
         self.postings.merge_lines(effects.postings)
@@ -296,7 +305,16 @@ class CommitDraft:
 
     def _account_event_frames(self, stamp: Stamp) -> Iterable[Frame]:
         for number, (account, type_name, data) in enumerate(self.account_events):
-            yield Frame(account.encode(), output_event(type_name, stamp, number, account, dump_json(data)))
+            value = output_event(type_name, stamp, number, account, dump_json(data))
+            yield Frame(account.encode(), value, output_headers(type_name))
+
+
+_HEADERS = {RATED_TOPIC: output_headers("usage.rated.v1"), BALANCE_TOPIC: output_headers("package.balance.v1")}
+"""Headers of all records of a topic, which its frames leave out."""
+
+
+def _packed(topic: str, frames: bytes | memoryview, first_sequence: int) -> bytes:
+    return pack_batches(frames, first_sequence, _HEADERS.get(topic, ()))
 
 
 def _place(topic: str, record: Record) -> bytes:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from billing import ledger
 from billing.accounts.account import Account
+from billing.accounts.movements import Movement, Purse, of_money, purse
 from billing.accounts.wallet import can_pay, deposit, withdraw
 from billing.catalog.model import Plan
 from billing.ledger import Postings
@@ -18,7 +19,7 @@ class Fee:
     gross_pico: int
     net_pico: int
     rounding_pico: int = 0
-    """What the whole fen of gross and tax have beyond the exact net part (:func:`unused_part`)."""
+    """Difference between gross, in whole fen, and the exact net part and tax (:func:`unused_part`)."""
 
     @property
     def tax_pico(self) -> int:
@@ -45,34 +46,49 @@ def share_of(gross_pico: int, tax_rate_micro: int, part: int, whole: int) -> Fee
 def unused_part(paid: Fee, unearned_pico: int) -> Fee:
     """Return the part of a paid fee that its buckets have not earned: what a refund and a change of plan give back.
 
-    The amount is paid gross x unearned / paid net, and its tax paid tax x unearned / paid net, each rounded to fen once,
-    half away from zero.
+    The amount is paid gross x unearned / paid net, and its tax paid tax x unearned / paid net, each rounded to fen
+    once, half away from zero.
     """
     gross_pico = part_to_fen(paid.gross_pico, unearned_pico, paid.net_pico)
     tax_pico = part_to_fen(paid.tax_pico, unearned_pico, paid.net_pico)
     return Fee(gross_pico, unearned_pico, gross_pico - unearned_pico - tax_pico)
 
 
-def sell(account: Account, plan: Plan, grant_id: str, fee: Fee, pay_from: str, now_us: int, postings: Postings) -> None:
-    """Take the fee of a grant, record how much of it was gift money, and post it.
+def sell(
+    account: Account, plan: Plan, grant_id: str, fee: Fee, pay_from: str, now_us: int, postings: Postings
+) -> Movement:
+    """Take the fee of a grant, record how much of it was gift money, post it, and return its movement.
 
     A fee paid elsewhere (``pay_from`` other than ``wallet``) is posted as cash. Records of grants that have ended are
     dropped.
     """
+    before = purse(account)
     if pay_from == "wallet":
         paid_pico = account.extras.wallet_paid_pico
         for name in [name for name in paid_pico if _has_ended(account, name, now_us)]:
             del paid_pico[name]
         paid_pico[grant_id] = withdraw(account, fee.gross_pico)
     _post_fee(account, plan, fee, pay_from, postings)
+    return _moved(account, "fee", plan, grant_id, fee.negative(), pay_from, before)
 
 
-def give_back(account: Account, plan: Plan, fee: Fee, pay_from: str, gift_pico: int, postings: Postings) -> None:
-    """Return part of a fee, ``gift_pico`` of it as gift money, and post it."""
+def give_back(
+    account: Account, plan: Plan, grant_id: str, fee: Fee, pay_from: str, gift_pico: int, postings: Postings
+) -> Movement:
+    """Return part of a fee of a grant, ``gift_pico`` of it as gift money, post it, and return its movement."""
+    before = purse(account)
     if pay_from == "wallet":
         deposit(account, fee.gross_pico - gift_pico, gift=False)
         deposit(account, gift_pico, gift=True)
     _post_fee(account, plan, fee.negative(), pay_from, postings)
+    return _moved(account, "credit", plan, grant_id, fee, pay_from, before)
+
+
+def _moved(
+    account: Account, purpose: str, plan: Plan, grant_id: str, fee: Fee, pay_from: str, before: Purse
+) -> Movement:
+    about = {"plan": plan.label, "grant_id": grant_id, "pay_from": pay_from}
+    return of_money(account, purpose, fee.gross_pico, before, tax_pico=fee.tax_pico, **about)
 
 
 def _has_ended(account: Account, grant_id: str, now_us: int) -> bool:
@@ -80,7 +96,7 @@ def _has_ended(account: Account, grant_id: str, now_us: int) -> bool:
 
 
 def _post_fee(account: Account, plan: Plan, fee: Fee, pay_from: str, postings: Postings) -> None:
-    """Post a fee: its net part as contract liability, its tax as output VAT that is not yet due, the rest as rounding."""
+    """Post a fee: net as contract liability, tax as output VAT that is not yet due, the rest as rounding."""
     paid_by = ledger.CUSTOMER_DEPOSITS if pay_from == "wallet" else ledger.CASH
     postings.post(
         account.currency,

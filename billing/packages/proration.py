@@ -3,6 +3,7 @@
 from billing.accounts.account import Account, Bucket
 from billing.accounts.deduction_order import PlanOf
 from billing.accounts.extras import Subscription
+from billing.accounts.movements import Movement, of_units
 from billing.catalog.model import Plan
 from billing.ledger import Postings
 from billing.packages.fees import Fee, fee_of, fee_payable, give_back, share_of, unused_part
@@ -13,10 +14,10 @@ from schemas.units import part_to_fen
 
 def change_now(
     account: Account, subscription: Subscription, new: Plan, now_us: int, plan_of: PlanOf, postings: Postings
-) -> bool:
-    """Change the plan for the rest of the current cycle, which must be granted.
+) -> list[Movement] | None:
+    """Change the plan for the rest of the current cycle, which must be granted, and return what moved.
 
-    Return False and change nothing if the wallet cannot pay the difference.
+    Return None and change nothing if the wallet cannot pay the difference.
 
     Let T be the duration of the cycle and t the time left.
 
@@ -48,23 +49,25 @@ def change_now(
     credit = _credit(subscription, old, replaced, left_us, cycle.until_us - subscription.paid_from_us)
     fee = fee_of(new, left_us, whole_us)
     if not fee_payable(account, subscription.pay_from, fee.gross_pico - credit.gross_pico):
-        return False
+        return None
     liability_pico = sum(bucket.liability_pico for bucket in replaced)
     given_pico = upto_pico = 0
+    taken: list[Movement] = []
     for bucket in replaced:
         upto_pico += bucket.liability_pico
         part_pico = credit.net_pico * upto_pico // liability_pico - given_pico if liability_pico else 0
         bucket.liability_pico -= part_pico
         given_pico += part_pico
         cut_short(bucket, subscription, begins_us, old)
+        taken += [of_units(account, "credit", bucket, 0, -part_pico)] if part_pico else []
     gift_pico = account.extras.wallet_paid_pico.get(subscription.grant, 0)
     gift_back_pico = part_to_fen(credit.gross_pico, gift_pico, subscription.paid_pico)
-    give_back(account, old, credit, subscription.pay_from, gift_back_pico, postings)
+    given = give_back(account, old, subscription.grant, credit, subscription.pay_from, gift_back_pico, postings)
     subscription.plan, subscription.plan_version = new.name, new.version
     subscription.next_plan, subscription.next_plan_version = "", 0
     rest = Span(begins_us, cycle.until_us)
-    grant_part(account, subscription, new, rest, now_us, now_us, fee, postings, left_us, whole_us)
-    return True
+    granted = grant_part(account, subscription, new, rest, now_us, now_us, fee, postings, left_us, whole_us)
+    return [given, *taken, *granted]
 
 
 def _credit(subscription: Subscription, old: Plan, replaced: list[Bucket], left_us: int, paid_us: int) -> Fee:

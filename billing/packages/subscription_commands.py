@@ -58,7 +58,7 @@ def start_subscription(data: StartSubscription, account: Account, context: Comma
     if not fee_payable(account, data.pay_from, plan.price_pico):
         return insufficient_funds(account, plan)
     subscription = Subscription(data.subscription_id, plan.name, plan.version, data.pay_from, starts_us)
-    start(account, subscription, context.now_us, context.plan_of, context.postings)
+    context.movements += start(account, subscription, context.now_us, context.plan_of, context.postings)
     return account
 
 
@@ -102,8 +102,10 @@ def change_subscription(data: ChangeSubscription, account: Account, context: Com
     if not has_room(account, len(plan.buckets)):
         return too_many_buckets(account)
     if subscription.granted:
-        if not change_now(account, subscription, plan, context.now_us, context.plan_of, context.postings):
+        moved = change_now(account, subscription, plan, context.now_us, context.plan_of, context.postings)
+        if moved is None:
             return insufficient_funds(account, plan)
+        context.movements += moved
         return account
     subscription.plan, subscription.plan_version = plan.name, plan.version
     subscription.next_plan, subscription.next_plan_version = "", 0

@@ -76,6 +76,7 @@ MIRRORED: dict[str, int] = {
     "usage.pyx:FROM_NO_WALLET": extras.FROM_NO_WALLET,
     "usage.pyx:NAMES_RESERVATION": compiled._NAMES_RESERVATION,
     # output
+    "lines.pyx:MINUTE_US": times.MINUTE_US,
     "frames.pxd:FRAME_HEAD": outbox_frames._HEAD.size,
     "frames.pxd:NULL_PART": outbox_frames._NULL,
     "batches.pyx:BATCH_HEAD": outbox_frames.BATCH_HEAD.size,
@@ -99,7 +100,8 @@ OWN: dict[str, tuple[str, ...]] = {
         "records.pyx:MAX_PART", "tables.pyx:MAX_TEXTS", "prices.hpp:tb_most_versions",
         "prices.hpp:tb_most_combinations", "prices.hpp:tb_most_bands", "sums.pyx:FIRST_SLOTS", "shape.hpp:most_nodes",
         "shape.hpp:most_literals", "shape.hpp:most_beside", "shape.hpp:regions_kept", "shape.hpp:most_region",
-        "shape.hpp:tb_max_marks", "decode.pyx:MAX_UNKNOWN", "decode.pyx:BLOCK", "accounts.pyx:SORTED_IN_PLACE",
+        "shape.hpp:tb_max_marks", "decode.pyx:MAX_UNKNOWN", "decode.pyx:BLOCK", "decode.pyx:TEXTS",
+        "accounts.pyx:SORTED_IN_PLACE",
     ),
     "how long a number or text is when it is written": (
         "wide.pxd:JSON_GROWTH", "wide.pxd:COPY_GROWTH", "wide.pxd:MAX_NUMBER", "batches.pyx:MAX_VARINT",

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from schemas.topics import DEFAULT_PARTITIONS
 from tokenbill.stack import servers
 from tokenbill.stack.config import StackConfig
 from tokenbill.stack.control import python_environment, read_desired
@@ -28,7 +29,6 @@ from tokenbill.user_errors import UserError
 if TYPE_CHECKING:
     from tokenbill.prepare_servers import PreparedStack
 
-DEFAULT_PARTITIONS = 4
 DEFAULT_WORKERS = 1
 WORKER_READY_SECONDS = 180.0
 

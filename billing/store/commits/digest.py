@@ -1,12 +1,12 @@
 """Digest chain of a partition's commits: the content of each digest and its canonical bytes.
 
 ``digest = sha256(previous digest + header)``. The header is JSON of columns of the commit row and of the SHA-256 of the
-rows that the commit appended: journal, rollup, commands, payments and, where there are any, suspense, foreign
-records and what holds held of accounts, each as ``COPY`` text in the order of the key. So the digest can be computed again from SQL. Rows that
-later commits overwrite or delete (balances, identities, forward numbers, findings) are covered by the sums of rows
-after the commit (:mod:`billing.store.commits.covered_rows`), and ``changes_sha256``, which is stored in the commit row,
-covers what this commit changed. The digest does not cover the epoch and the wall clock, so a rebuild gives the same
-digest.
+rows that the commit appended: journal, rollup, commands, payments and, where there are any, suspense, foreign records
+and amounts held of accounts, each as ``COPY`` text in the order of the key. So the digest can be computed again from
+SQL. Rows that later commits overwrite or delete (balances, identities, forward numbers, findings) are covered by the
+sums of rows after the commit (:mod:`billing.store.commits.covered_rows`), and ``changes_sha256``, which is stored in
+the commit row, covers what this commit changed. The digest does not cover the epoch and the wall clock, so a rebuild
+gives the same digest.
 """
 
 import hashlib

@@ -63,6 +63,10 @@ def test_what_the_wallet_owes_becomes_a_bill_on_the_bill_day(calculator: MakeCal
     assert issued == {
         "account": "a", "bill_id": BILL, "amount": "31.8", "begin": "2026-10-31T16:00:00Z",
         "end": "2026-11-04T16:00:00Z", "due": "2026-11-14T16:00:00Z",
+        "movements": [{
+            "purpose": "bill", "currency": "CNY", "amount": "31.8", "net": "31.8", "tax": "0", "wallet": "31.8",
+            "gift": "0", "bill_id": BILL,
+        }],
     }  # fmt: skip
 
 
