@@ -68,7 +68,12 @@ def test_a_replay_of_commits_of_an_earlier_release_decides_as_that_release_did(c
         cluster.drain()
         commits = [DecidedCommit(0, read_limits(commit.limits), tuple(commit.positions)) for commit in cluster.commits]
         history = PartitionHistory(
-            0, 1, commits, {0: CATALOG}, lambda move, log=cluster.log: log[move.topic, 0][move.start : move.end]
+            0,
+            1,
+            commits,
+            {0: CATALOG},
+            lambda move, log=cluster.log: log[move.topic, 0][move.start : move.end],
+            cluster.keys,
         )
         again = account_in_past(history, "b", calculator())
         assert again is not None and again.wallet_pico == cluster.accounts["b"].wallet_pico

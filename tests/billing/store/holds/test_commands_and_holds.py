@@ -314,7 +314,7 @@ def test_what_a_commit_read_is_recorded_and_every_replay_decides_the_same(
     assert writer.order("package.transferred.v1", {"grant_id": "g", "amount": "0.5", "to": "b"}) == "accepted"
     commits, catalogs = decisions(store._database, 0)
     for calculator in (PlainCalculator(), CompiledCalculator()):
-        history = PartitionHistory(0, 4, commits, catalogs, writer.read)
+        history = PartitionHistory(0, 4, commits, catalogs, writer.read, writer.store.record_keys())
         replayed = account_in_past(history, "a", calculator)
         [stored] = store.load_accounts(["a"])
         assert replayed is not None
