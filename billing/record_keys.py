@@ -152,10 +152,10 @@ def own_fault(keys: RecordKeys, topic: str, record: KeyedRecord) -> str | None:
     log_time_us = record.timestamp * 1000
     if len(given) > 1:
         return "several digests"
-    if not given and log_time_us < keys.own_from_us:
-        return None
+    if not given:
+        return None if log_time_us < keys.own_from_us else "no digest"
     message = _message(_OWN, (topic.encode(), record.key, record.value), record.headers, (OWN_DIGEST_HEADER,))
-    return _fault(keys, given[0] if given else None, message, log_time_us)
+    return _fault(keys, given[0], message, log_time_us)
 
 
 def resubmitted_headers(
@@ -253,8 +253,9 @@ def read_forward(keys: RecordKeys, topic: str, target: int, record: KeyedRecord)
         return "no origin and number" if not origin or not number else "an origin or number that cannot be read"
     forward = Forward(int(origin), int(number), found.get(FORWARD_FROM_HEADER, b""))
     given = found.get(FORWARD_DIGEST_HEADER)
-    if given is None and forward.number < keys.unsigned_before(topic, forward.origin, target):
-        return forward, False
+    if given is None:
+        older = forward.number < keys.unsigned_before(topic, forward.origin, target)
+        return (forward, False) if older else "no digest"
     message = _forward_message(
         topic, target, origin, number, forward.came_from, record.key, record.value, record.headers
     )

@@ -21,7 +21,7 @@ from billing.decide.command_rules import decide
 from billing.engine.commit_draft import CommitDraft
 from billing.engine.loader import Loader, load_missing
 from billing.log_time import DecidedAt, TimeLimits, decided_at
-from billing.record_keys import RecordKeys, forged, own_fault
+from billing.record_keys import RecordKeys, forged, own_fault, read_forward
 from schemas.commands import CollectBill, Command, CorrectUsage, TopUpWallet, VoidUsage, parse_command
 from schemas.fields import check_name
 from schemas.refusals import Refusal, record_refusal
@@ -58,6 +58,11 @@ class CommandApplier:
             if batch.topic in (COMMAND_TOPIC, COMMAND_FORWARDED_TOPIC):
                 keys = self._loader.record_keys()
                 may_correct = (one for one in batch.records if any(mark in (one.value or b"") for mark in _CORRECTING))
+                if batch.topic == COMMAND_FORWARDED_TOPIC:
+                    here = self._state.partition
+                    may_correct = (
+                        one for one in may_correct if not isinstance(read_forward(keys, batch.topic, here, one), str)
+                    )
                 parsed = [_read(keys, batch.topic, record) for record in may_correct]
                 named += [one for one, _ in parsed if isinstance(one, Command)]
         known = self._loader.known_commands([(one.source, one.id) for one in named]) if named else {}

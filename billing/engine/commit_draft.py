@@ -220,7 +220,9 @@ class CommitDraft:
 
     def forward(self, topic: str, record: Record, target: int) -> None:
         """Forward a record to the partition of its account."""
-        headers = tuple((name, value) for name, value in record.headers if name not in FORWARD_HEADERS)
+        # The relay's client ends a header's name at a NUL, and the digest covers the names as they arrive.
+        kept = ((name.replace("\0", "\\x00"), value) for name, value in record.headers)
+        headers = tuple((name, value) for name, value in kept if name not in FORWARD_HEADERS)
         self._hand_over(FORWARD_TOPIC[topic], target, record.key, record.value, headers, _place(topic, record))
 
     def send(self, message: Message, now_us: int, topic: str, record: Record) -> None:

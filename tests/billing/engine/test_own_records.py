@@ -16,8 +16,9 @@ from recorded_simulation import RecordedSimulation, published
 
 from billing.calculator.compiled import CompiledCalculator
 from billing.calculator.plain import PlainCalculator
-from billing.commits.input_batch import PlainRecord
+from billing.commits.input_batch import InputBatch, PlainRecord
 from billing.commits.outbox_frames import Frame
+from billing.corrections.history import HistoryReader, decided_batches
 from billing.errors import ForwardLost
 from billing.log_time import TimeLimits
 from billing.record_keys import (
@@ -30,6 +31,7 @@ from billing.record_keys import (
     own_header,
     read_forward,
 )
+from schemas.commands import Command, TopUpWallet
 from schemas.routing import partition_of
 from schemas.times import HOUR_US
 from schemas.topics import (
@@ -324,6 +326,26 @@ def test_a_digest_for_one_topic_is_none_for_another() -> None:
     assert own_fault(SIMULATED_KEYS, USAGE_TOPIC, record) == "a digest of key 1 that does not match it"
     twice = replace(record, headers=(*record.headers, *record.headers))
     assert own_fault(SIMULATED_KEYS, COMMAND_TOPIC, twice) == "several digests"
+
+
+def test_a_history_has_the_genuine_record_of_an_identity(calculator: MakeCalculator) -> None:
+    """A forged command and a forged event stand before the real ones, under the same identities, in one commit."""
+    cluster = two(calculator)
+    for amount, tokens, mark in (("500", 50, False), ("5", 3, True)):
+        (order,) = encode([top_up(amount, "q", account=HERE) | {"source": "urn:tokenbill:api:k", "id": "o"}])
+        for topic, value in ((COMMAND_TOPIC, order), (USAGE_TOPIC, settled(tokens))):
+            cluster.produce(topic, 0, signed(SIMULATED_KEYS, value, topic) if mark else value)
+    start = cluster.engines[0].positions
+    batches = [
+        InputBatch(topic, start.get(topic, 0), len(cluster.log[topic, 0]), cluster.log[topic, 0][start.get(topic, 0) :])
+        for topic in (COMMAND_TOPIC, USAGE_TOPIC)
+    ]
+    record = cluster.engines[0].decide(batches)
+    reader = HistoryReader([HERE])
+    reader.read(decided_batches(0, CATALOG, None, 0, batches, record))
+    order, used = (step.item for step in reader.steps[HERE])
+    assert isinstance(order, Command) and isinstance(order.data, TopUpWallet)
+    assert (order.data.amount_pico, dict(used.counts)) == (5 * 10**12, {"input": 3})  # type: ignore[union-attr]
 
 
 # Keys

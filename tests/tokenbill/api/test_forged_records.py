@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from typing import Any
 
 import httpx
 import psycopg
+from aiokafka import AIOKafkaProducer
 from api_rig import Api, until
 from api_steps import opened, order
 from click.testing import CliRunner
@@ -214,6 +216,33 @@ def test_a_settlement_in_suspense_is_billed_once_when_it_is_resubmitted(api: Api
     wrong = ["suspense", "resubmit", f"usage.events/{target}/{place[0]}", "--with", str(api.folder / "repaired.json")]
     done = CliRunner().invoke(cli, [*wrong, "--data-dir", str(api.folder)])
     assert done.exit_code != 0 and "is the product's own, and it has no digest" in str(done.exception)
+
+
+ODD = [
+    (b"", ()),
+    (None, ()),
+    (b"\xff\x00", ()),
+    (b"k", (("e", b""), ("n", None), ("e", b"twice"))),
+    (b"k", (("a\0b", b"\0"), ("", b"no name"), ("名", b"\xff"))),
+    (b"k", (("tb_forward_digest", b"1:0"), ("tb_forward_number", b"7"), ("tb_own_digest", b"x"))),
+]
+
+
+def test_odd_keys_and_headers_are_forwarded_unchanged(api: Api) -> None:
+    """Keys and headers that some clients cannot write do not make a genuine forward foreign."""
+    account, kept = with_package(api), foreign(api)
+    origin = 1 - partition_of(account, PARTITIONS)
+
+    async def send() -> None:
+        async with AIOKafkaProducer(bootstrap_servers=api.kafka) as producer:
+            for number, (key, headers) in enumerate(ODD, 1):
+                value = json.dumps(event(account, number)).encode()
+                kept_mode = [*headers, ("content-type", b"application/cloudevents+json")]
+                await producer.send_and_wait(USAGE_TOPIC, value, key, origin, headers=kept_mode)
+
+    asyncio.run(send())
+    until(lambda: remaining(api, account) == str(10_000_000 - 1030 * len(ODD)))
+    assert foreign(api) == kept
 
 
 def test_a_report_cannot_read_the_keys(api: Api) -> None:
