@@ -1,7 +1,7 @@
 """Replacement for aiokafka's record unpacking: reads fetched record batches without a Python object per record.
 
 aiokafka creates ten Python objects per record; unpacking a fetch of ten thousand records took longer than deciding
-them. With :func:`unpack_results` a consumer returns the :class:`~streams.read.record_batches.Step` objects of each
+them. With :func:`unpack_results` a consumer returns the :class:`~streams.read.record_batches.LogStep` objects of each
 partition instead of records. This module relies on private names of aiokafka's fetcher and is covered by the contract
 test of the transport.
 """
@@ -15,7 +15,7 @@ from typing import Any
 from aiokafka.consumer import fetcher
 
 from schemas.record_sizes import LARGEST_INPUT
-from streams.read.record_batches import BatchSteps, Step
+from streams.read.record_batches import BatchSteps, LogStep
 
 _TAKEN_BYTES = 32 << 20
 """Uncompressed bytes that one poll returns of a partition; a single step may exceed it."""
@@ -50,7 +50,7 @@ class PackedFetch:
         return self.steps.next_offset
 
 
-def _take(result: fetcher.FetchResult, max_records: int | None = None) -> list[Step]:
+def _take(result: fetcher.FetchResult, max_records: int | None = None) -> list[LogStep]:
     """Return the next steps of a fetch; replaces ``FetchResult.getall``, which would read the fetch to its end."""
     if not result.check_assignment(result._topic_partition) or not result.has_more():
         return []

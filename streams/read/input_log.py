@@ -22,7 +22,7 @@ from schemas.record_sizes import LARGEST_RECORD
 from schemas.topics import INPUT_TOPICS
 from streams.kafka_clients import input_log_consumer, input_log_reader
 from streams.read import fetched
-from streams.read.record_batches import Step
+from streams.read.record_batches import LogStep
 from streams.stream_errors import BrokerDown, LogTooLong, LogTooShort
 
 _ANSWER_SECONDS = 10.0
@@ -92,7 +92,7 @@ class _Reading:
         self._ends = ends
         self._deadline = deadline
         self._places = {topic: Place(topic, partition) for topic in ends}
-        self._held: dict[str, list[Step]] = {topic: [] for topic in ends}
+        self._held: dict[str, list[LogStep]] = {topic: [] for topic in ends}
         """Steps read but not yet requested, contiguous."""
         self._runner = asyncio.Runner()
         try:
@@ -156,7 +156,7 @@ class _Reading:
     async def _seek(self, topic: str, offset: int) -> None:
         self._consumer.seek(self._places[topic], offset)
 
-    async def _next(self, topic: str) -> list[Step]:
+    async def _next(self, topic: str) -> list[LogStep]:
         if time.monotonic() > self._deadline:
             raise LogTooLong(f"the records of {topic} did not come in time")
         try:

@@ -46,7 +46,7 @@ class UnreadableBatch(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class LogStep:
     """A step of the position from ``start`` to ``end``: records with these offsets, or none.
 
     A step from ``start`` to ``start`` only says that the reader is still busy with a large record. ``problem`` says why
@@ -65,13 +65,13 @@ class Step:
         """Memory that the step holds, in bytes."""
         return self.records.held_bytes + _ROW_BYTES * len(self.records)
 
-    def from_offset(self, offset: int) -> Step:
+    def from_offset(self, offset: int) -> LogStep:
         """Return the part of the step from ``offset`` on: a fetch may begin inside a batch."""
         if self.start >= offset or self.start == self.end:
             return self
         before = sum(1 for record in self.records if record.offset < offset)
         skipped = max(0, self.skipped - (offset - self.start))
-        return Step(offset, self.end, self.records[before:], skipped, self.problem)
+        return LogStep(offset, self.end, self.records[before:], skipped, self.problem)
 
 
 _NO_RECORDS = PackedRecords.joined([])
@@ -99,11 +99,11 @@ class BatchSteps:
         self._aborted = sorted(aborted, key=lambda one: one[1], reverse=True)
         self._aborting: set[int] = set()
         self._steps = self._read(data)
-        self._held: Step | None = None
+        self._held: LogStep | None = None
 
-    def take(self, max_steps: int | None, max_bytes: int) -> list[Step]:
+    def take(self, max_steps: int | None, max_bytes: int) -> list[LogStep]:
         """Return the next steps, at most about ``max_bytes``; a step with a problem is returned alone."""
-        taken: list[Step] = []
+        taken: list[LogStep] = []
         size = 0
         while not self.done and (max_steps is None or len(taken) < max_steps) and size < max_bytes:
             step, self._held = self._held, None
@@ -122,7 +122,7 @@ class BatchSteps:
                 break
         return taken
 
-    def _read(self, data: bytes) -> Iterator[Step]:
+    def _read(self, data: bytes) -> Iterator[LogStep]:
         at, wanted = 0, self.next_offset
         while at + _HEAD.size <= len(data):
             end = at + _LENGTH_COUNTS_FROM + int(_LENGTH.unpack_from(data, at + _LENGTH_AT)[0])
@@ -137,13 +137,15 @@ class BatchSteps:
             except UnreadableBatch as error:
                 # Where the length of the batch is wrong, nothing after it can be read either.
                 after = max(base + last_delta + 1, wanted + 1) if last_delta >= 0 else wanted + 1
-                yield Step(wanted, after, _NO_RECORDS, 0, f"the record batch at offset {base} cannot be read: {error}")
+                yield LogStep(
+                    wanted, after, _NO_RECORDS, 0, f"the record batch at offset {base} cannot be read: {error}"
+                )
                 wanted = after
             if end < at + _HEAD.size:
                 return
             at = end
 
-    def _batch(self, data: bytes, at: int, end: int) -> Iterator[Step]:
+    def _batch(self, data: bytes, at: int, end: int) -> Iterator[LogStep]:
         base, _, _, form, crc, attributes, last_delta, first_ms, greatest_ms, producer, _, _, count = _HEAD.unpack_from(
             data, at
         )
@@ -157,13 +159,13 @@ class BatchSteps:
         codec = attributes & _CODEC
         try:
             if attributes & (_TRANSACTIONAL | _CONTROL) and self._is_skipped(data, at, end, base, attributes, producer):
-                yield Step(base, base + last_delta + 1, _NO_RECORDS, last_delta + 1)
+                yield LogStep(base, base + last_delta + 1, _NO_RECORDS, last_delta + 1)
                 return
             body = inflate(codec, data[at + _HEAD.size : end], self._largest)
             if body is not None:
                 records = PackedRecords.read(body, count, base, first_ms, append_ms)
                 # Offsets that a batch has lost to compaction are holes: input topics are not compacted.
-                yield Step(base, base + last_delta + 1, records)
+                yield LogStep(base, base + last_delta + 1, records)
                 return
             yield from _streamed(
                 pieces(codec, data[at + _HEAD.size : end]), count, base, first_ms, append_ms, self._largest
@@ -185,7 +187,7 @@ class BatchSteps:
 
 def _streamed(
     of: Iterator[bytes | memoryview], count: int, base: int, first_ms: int, append_ms: int | None, largest: int
-) -> Iterator[Step]:
+) -> Iterator[LogStep]:
     """Yield the records of a batch that is not held as a whole, in runs of about a piece.
 
     Raises:
@@ -201,7 +203,7 @@ def _streamed(
             if used:
                 del buffer[:used]
                 left -= len(records)
-                yield Step(at, records[-1].offset + 1, records)
+                yield LogStep(at, records[-1].offset + 1, records)
                 at = records[-1].offset + 1
                 wanted = 1
                 continue
@@ -215,7 +217,7 @@ def _streamed(
                 replaced = _replaced(body[head:], size, base, first_ms, append_ms)
                 yield from _pass_over(of, buffer, head + size, at)
                 left -= 1
-                yield Step(at, replaced[0].offset + 1, replaced)
+                yield LogStep(at, replaced[0].offset + 1, replaced)
                 at = replaced[0].offset + 1
                 wanted = 1
             elif len(buffer) < head + size:
@@ -251,7 +253,7 @@ def _length(body: bytes) -> tuple[int | None, int]:
     return size, head
 
 
-def _pass_over(of: Iterator[bytes | memoryview], buffer: bytearray, size: int, at: int) -> Iterator[Step]:
+def _pass_over(of: Iterator[bytes | memoryview], buffer: bytearray, size: int, at: int) -> Iterator[LogStep]:
     """Drop ``size`` bytes; yield an empty step from time to time."""
     passed = 0
     while len(buffer) < size:
@@ -264,7 +266,7 @@ def _pass_over(of: Iterator[bytes | memoryview], buffer: bytearray, size: int, a
         buffer += piece
         if passed >= _PAUSE_BYTES:
             passed = 0
-            yield Step(at, at, _NO_RECORDS)
+            yield LogStep(at, at, _NO_RECORDS)
     del buffer[:size]
 
 

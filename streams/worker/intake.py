@@ -14,7 +14,7 @@ from typing import Protocol
 
 from billing.calculator.core_records import PackedRecords
 from billing.commits.input_batch import InputBatch, Record
-from streams.read.record_batches import Step
+from streams.read.record_batches import LogStep
 
 InputPartition = tuple[str, int]
 """(topic, partition); the topic without the installation's prefix."""
@@ -46,7 +46,7 @@ def joined(parts: Sequence[Sequence[Record]]) -> Sequence[Record]:
     return [record for part in parts for record in part]
 
 
-Span = tuple[int, int]
+OffsetRange = tuple[int, int]
 """A half-open range of offsets."""
 
 
@@ -66,9 +66,9 @@ class Batch:
         records: Sequence[Record],
         seeks: int = 0,
         *,
-        skips: Sequence[Span] = (),
+        skips: Sequence[OffsetRange] = (),
         problem: str | None = None,
-        span: Span | None = None,
+        span: OffsetRange | None = None,
     ) -> None:
         """``span`` is given where there are no records."""
         self.records = records
@@ -88,7 +88,7 @@ class Batch:
         )
 
     @classmethod
-    def of_steps(cls, steps: Sequence[Step], seeks: int) -> Batch:
+    def of_steps(cls, steps: Sequence[LogStep], seeks: int) -> Batch:
         """Return the steps of one fetch, at least one, as one batch."""
         records = joined([step.records for step in steps])
         skips = tuple((step.start, step.end) for step in steps if step.skipped)
@@ -105,7 +105,7 @@ class Batch:
             return 0
         return sum(max(0, min(last, end) - max(first, start)) for first, last in self.skips)
 
-    def missing(self, expected: int) -> Span:
+    def missing(self, expected: int) -> OffsetRange:
         """Return the first run of offsets, from ``expected`` on, that the batch does not have (inclusive)."""
         held = sorted([*self.skips, *((one.offset, one.offset + 1) for one in self.records)])
         for first, last in held:

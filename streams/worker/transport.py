@@ -32,7 +32,7 @@ from faust.types.tuples import ConsumerMessage
 from schemas.record_sizes import LARGEST_RECORD
 from streams.kafka_clients import fetch_consumer
 from streams.read import fetched
-from streams.read.record_batches import Step
+from streams.read.record_batches import LogStep
 from streams.stream_errors import BrokerDown
 from streams.worker.intake import Batch, InputPartition
 
@@ -88,7 +88,7 @@ class BatchThread(aio.AIOKafkaConsumerThread):
         # There is no await between taking the records and reading the seek counts, so they are consistent.
         return {
             ensure_TP(tp): Batch.of_steps(steps, self.seeks[ensure_TP(tp)])
-            for tp, steps in cast(Mapping[Any, list[Step]], found).items()
+            for tp, steps in cast(Mapping[Any, list[LogStep]], found).items()
         }
 
     def _largest_record(self, topic: str) -> int:

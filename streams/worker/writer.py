@@ -142,7 +142,7 @@ class PartitionWriter:
         self._room = asyncio.Event()
         self._in_flight: asyncio.Future[Any] | None = None
         self._broken: LogBroken | None = None
-        """What is wrong with the log of a topic, once it is known; what lies before it is still committed."""
+        """The fault of a topic's log, once it is known; the records before it are still committed."""
 
     # Public methods.
 
@@ -318,7 +318,7 @@ class PartitionWriter:
     def _narrowed(self, batches: list[InputBatch], error: Exception) -> Exception:
         """Return what is known after a failure: where commits fall changes no result, so fewer records may be tried.
 
-        A failure that names its record (``billing.errors.ForwardLost``) needs no search.
+        A failure that names its record, as that of a lost forward does, needs no search.
         """
         if self._due:
             # Tried once more without them: if that succeeds, they are the cause.

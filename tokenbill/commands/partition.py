@@ -14,6 +14,8 @@ from billing.commits.partition_stop import stopped_object
 from billing.errors import Fenced
 from billing.store import partition_stops as stored
 from billing.store.database import Database
+from billing.store.partition_resume import ResumeRefused, Resumption
+from billing.store.partition_resume import resume as resume_partition
 from schemas.topics import INPUT_TOPICS
 from streams.kafka_clients import offset_reader
 from tokenbill.command_database import explained, opened
@@ -122,11 +124,11 @@ def resume(
     kafka, url = servers(data_dir)
     if topic is not None and after is not None:
         _check_end(kafka, topic, number, after)
-    asked = stored.Resumption(number, names[0], names[1], names[2], topic, after)
+    asked = Resumption(number, names[0], names[1], names[2], topic, after)
     with explained(), closing(Database(url, pool_size=2)) as database:
         try:
-            commit_no = stored.resume(database, asked)
-        except (stored.ResumeRefused, Fenced) as error:
+            commit_no = resume_partition(database, asked)
+        except (ResumeRefused, Fenced) as error:
             raise UserError(
                 "The partition is not resumed", str(error), "`tokenbill partition list` shows it."
             ) from error

@@ -24,6 +24,7 @@ APPEND_ONLY = (
     "catalog_entry",
     "suspense",
     "suspense_resolution",
+    "partition_resume",
 )
 
 

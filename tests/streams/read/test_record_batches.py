@@ -14,22 +14,22 @@ from schemas.refusals import Refusal
 from schemas.topics import RECORD_SIZE_HEADER
 from schemas.usage import parse_usage
 from streams.read.inflate import GZIP, LZ4, SNAPPY, ZSTD, inflate, pieces
-from streams.read.record_batches import BatchSteps, Step
+from streams.read.record_batches import BatchSteps, LogStep
 
 SMALL = 1000
 """Largest record in the tests that need no large ones."""
 
 
-def steps_of(data: bytes, start: int = 0, largest: int = LARGEST_INPUT, aborted: object = ()) -> list[Step]:
+def steps_of(data: bytes, start: int = 0, largest: int = LARGEST_INPUT, aborted: object = ()) -> list[LogStep]:
     reading = BatchSteps(data, start, largest_record=largest, aborted=aborted)  # type: ignore[arg-type]
-    found: list[Step] = []
+    found: list[LogStep] = []
     while not reading.done:
         found += reading.take(None, 1 << 40)
     assert reading.next_offset == max([start, *(step.end for step in found)])
     return found
 
 
-def shown(steps: list[Step]) -> list[tuple[int, int, list[bytes | None], int]]:
+def shown(steps: list[LogStep]) -> list[tuple[int, int, list[bytes | None], int]]:
     return [
         (step.start, step.end, [one.value for one in step.records], step.skipped)
         for step in steps
@@ -182,7 +182,7 @@ def test_a_few_kilobytes_that_hold_gigabytes_take_neither_memory_nor_long_steps(
     assert len(data) < LARGEST_INPUT
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     reading = BatchSteps(data, 0, largest_record=LARGEST_INPUT)
-    found: list[Step] = []
+    found: list[LogStep] = []
     longest = 0.0
     while not reading.done:
         begun = time.process_time()

@@ -15,7 +15,10 @@ from billing.store.proofs.audit_checks import CHECKS, FINDINGS
 from billing.store.store import Store
 from tokenbill.commands.audit import audit as audit_command
 
-APPEND_ONLY = ("journal", "commit", "rollup", "command_seen", "payment_ref", "suspense", "foreign_record")
+APPEND_ONLY = (
+    *("journal", "commit", "rollup", "command_seen", "payment_ref", "suspense", "foreign_record"),
+    "partition_resume",
+)
 
 SUSPENSE = (
     "INSERT INTO suspense (partition, commit_no, row_no, topic, record_offset, log_time_us, reason, detail, headers,"
@@ -26,6 +29,22 @@ FOREIGN = (
     " size_bytes, packing) VALUES ({}, 2, 1, 'usage.forwarded', 0, 0, 'no digest', '[]', 0, 'plain')"
 )
 TAMPERING = {
+    "a partition stopped": (
+        "INSERT INTO partition_stop (partition, kind, reason, worker) VALUES (0, 'missing', 'a hole', 'w')",
+        {"stopped partitions"}),
+    "a resumption that no commit has": (
+        "INSERT INTO partition_resume (partition, commit_no, topic, first_offset, last_offset, kind, stop_reason,"
+        " worker, stopped_at, reason, requested_by, approved_by) VALUES (0, 2, 'usage.events', 0, 1, 'missing', 'r',"
+        " 'w', now(), 'r', 'a', 'b')", {"resumed partitions"}),
+    "a commit that claims a resumption": (
+        "INSERT INTO finding (partition, commit_no, row_no, kind, detail)"
+        " VALUES (0, 2, 77, 'partition_resumed', 'offsets are skipped')", {"resumed partitions"}),
+    "offsets of a commit counted as skipped": (
+        """UPDATE commit SET positions = jsonb_set(positions, '{0,3}', '1', true) WHERE commit_no = 2""",
+        {"usage counts", CHAIN}),
+    "more offsets skipped than there are": (
+        """UPDATE commit SET positions = jsonb_set(positions, '{0,3}', '99', true) WHERE commit_no = 2""",
+        {"positions", CHAIN}),
     "a journal line changed": ("UPDATE journal SET amount_pico = 1 WHERE line_no = 1", {"journal", CHAIN}),
     "journal lines changed in balance": (
         "UPDATE journal SET amount_pico = amount_pico * 2 WHERE partition = 0 AND commit_no = 1", {CHAIN, "wallets"}),
