@@ -61,6 +61,10 @@ class HoldContext:
         self.held = self.held.plus(hold.held_at(self.now_us))
         self.holds[hold.reservation_id] = self.changed[hold.reservation_id] = hold
 
+    def forget(self, reservation_id: str) -> None:
+        """Undo the making of a hold that holds nothing."""
+        del self.holds[reservation_id], self.changed[reservation_id]
+
     def rejection_of(self, event: str) -> Refusal | None:
         """Return the rejection that the engine would decide for a usage event of this account, read by its parser."""
         read = parse_usage(event.encode(), declared_meters=self.tariff.declared_meters)

@@ -4,8 +4,8 @@ Tables with thousands of rows per commit are written by COPY. The others are wri
 arrays that the server unnests. :mod:`billing.store.commits.write_commit` decides the order of the statements.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, LiteralString
+from collections.abc import Iterator, Sequence
+from typing import Any, LiteralString, NamedTuple
 
 from billing.calculator.core_row_hashes import with_hashes
 from billing.commits.columns import ACCOUNT_COLUMNS, BUCKET_COLUMNS, ChangedBy, Column, column_names
@@ -123,29 +123,42 @@ def small_statements(record: CommitRecord) -> Iterator[Statement]:
         )
 
 
-def _ended_holds(record: CommitRecord) -> dict[tuple[str, str], str]:
-    """Return the new state of the holds that a commit ends, by (account, id).
+class _EndedHold(NamedTuple):
+    """A hold that a commit ends, with its new state; ``event`` is that of a rejected settlement."""
+
+    account: str
+    reservation_id: str
+    state: str
+    event: str | None = None
+
+
+def _ended_holds(record: CommitRecord) -> list[_EndedHold]:
+    """Return the holds that a commit ends, once each.
 
     Rated usage closes the hold that it names. A rejected settlement releases its own hold: its event is in suspense, so
-    it is not to be sent again, and what it may cost after a repair is not known.
+    it is not to be sent again, and what it may cost after a repair is not known. Only the very event of the hold does
+    so, because a rejected record may name any hold.
     """
-    ended = {
-        (why.account, why.id): "released"
-        for why in (one.rejection for one in record.suspense)
-        if why.source == RESERVATION_SOURCE and why.account is not None and why.id is not None
-    }
-    return ended | dict.fromkeys(record.reservations_closed, "closed")
+    ended: dict[tuple[str, str], _EndedHold] = {}
+    for one in record.suspense:
+        why, value = one.rejection, one.record.value or b""
+        if why.source == RESERVATION_SOURCE and why.account is not None and why.id is not None and b"\0" not in value:
+            released = _EndedHold(why.account, why.id, "released", value.decode("utf-8", "replace"))
+            ended[why.account, why.id] = released
+    for account, name in record.reservations_closed:
+        ended[account, name] = _EndedHold(account, name, "closed")
+    return list(ended.values())
 
 
-def _end_holds(ended: Mapping[tuple[str, str], str]) -> Statement:
+def _end_holds(ended: Sequence[_EndedHold]) -> Statement:
     # The rows are locked in the order of their ids, as the API does (billing.store.holds.hold_book), so a commit and
     # the API cannot deadlock.
     return (
         "WITH named AS MATERIALIZED (SELECT h.reservation_id, c.state FROM hold AS h"
-        " JOIN unnest(%s::text[], %s::text[], %s::text[]) AS c (account, reservation_id, state)"
+        " JOIN unnest(%s::text[], %s::text[], %s::text[], %s::text[]) AS c (account, reservation_id, state, event)"
         " ON h.reservation_id = c.reservation_id AND h.account = c.account"
-        " WHERE h.state = 'open' AND (c.state = 'closed' OR h.kind = 'settlement')"
+        " WHERE h.state = 'open' AND (c.event IS NULL OR h.event = c.event)"
         " ORDER BY h.reservation_id FOR UPDATE OF h)"
         " UPDATE hold AS h SET state = named.state FROM named WHERE h.reservation_id = named.reservation_id",
-        ([account for account, _ in ended], [name for _, name in ended], list(ended.values())),
+        tuple(map(list, zip(*ended, strict=True))),
     )

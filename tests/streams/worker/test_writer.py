@@ -11,7 +11,7 @@ from small_ledger import SmallRecord, small_record
 from billing.commits.commit_record import CommitRecord, PartitionState
 from billing.commits.input_batch import InputBatch, PlainRecord
 from billing.commits.partition_stop import PartitionStop
-from billing.errors import CatalogMoved, DatabaseDown, Fenced
+from billing.errors import CatalogMoved, DatabaseDown, Fenced, HeldMoved
 from schemas.topics import COMMAND_FORWARDED_TOPIC, COMMAND_TOPIC, INPUT_TOPICS, USAGE_FORWARDED_TOPIC, USAGE_TOPIC
 from streams.stream_errors import BrokerDown, LogBroken, PartitionStopped, Undecided
 from streams.worker.intake import Batch, InputPartition
@@ -317,6 +317,17 @@ def test_when_the_catalogue_moved_the_same_input_is_decided_again() -> None:
         assert bench.writer.catalog_epoch == 2
 
     assert with_writer(scenario).epoch == 2
+
+
+def test_when_a_hold_was_taken_meanwhile_the_same_input_is_decided_again() -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.positioned()
+        bench.store.failures = [HeldMoved("taken"), HeldMoved("taken again")]
+        await bench.deliver(USAGE_TOPIC, 0, 5)
+        await bench.until(lambda: bench.usage == [(0, 5)])
+        assert len(bench.log.rewinds) == 1, "nothing was read again"
+
+    assert with_writer(scenario).epoch == 3
 
 
 def test_a_newer_catalogue_is_taken_when_the_worker_hears_of_it() -> None:

@@ -379,10 +379,13 @@ def test_a_renewal_during_a_hold_takes_nothing_that_is_held(store: Store, writer
 def test_a_settlement_in_suspense_holds_nothing_and_is_not_sent_again(
     database: PreparedDatabase, writer: Writer, book: Processes
 ) -> None:
-    """Its price is gone on the way: it was to be sent with a book that no version is in force of."""
+    """Its event has no price. Only the very event of the hold releases it."""
     held(book, "r", 90)
     done: Settled = book.transact([settling("r", 90)])[0]
     wrong = done.event.replace('"model":"m"', '"model":"nobody\'s"')
+    assert writer.use(wrong).counts.rejected == 1
+    assert ("r/final", "open") in database.run("SELECT reservation_id, state FROM hold"), "another event under its name"
+    database.run("UPDATE hold SET event = replace(event, '\"m\"', '\"nobody''s\"')")
     assert writer.use(wrong).counts.rejected == 1
     assert database.run("SELECT reservation_id, state FROM hold ORDER BY 1") == [
         ("r", "released"),
@@ -391,7 +394,7 @@ def test_a_settlement_in_suspense_holds_nothing_and_is_not_sent_again(
     database.run("UPDATE hold SET created_us = 5")
     assert book.ask(HoldBook.clean) == []
     again = book.transact([settling("r", 90)])[0]
-    assert again.decided and again.event == done.event
+    assert again.decided and again.event == wrong
     assert writer.order("account.closed.v1", {"reason": "r"}) == "accepted"
 
 

@@ -131,6 +131,11 @@ def test_used_units_that_would_be_rejected_are_refused_and_the_session_goes_on(a
     assert admin.post(f"{session}/release", json=gateway(account, 1, [used(1001, 10)])).status_code == 204
     until(lambda: Decimal(balance(admin, account)["wallet"]) == 20 - price)
     assert suspended(admin, account) == []
+    once = gateway(account, 0, [used(77, 5)], oneTimeEvent=True, oneTimeEventType="PEC")
+    for body in (once, {**once, "oneTimeEvent": False}):
+        check_problem(admin.post(CHARGING, json=body), 422, "no_price")
+    closing = {"type": "account.closed.v1", "data": {"reason": "r"}}
+    until(lambda: order(admin, f"/v1/accounts/{account}/commands", closing, api.name("close")).status_code == 201)
 
 
 def test_usage_that_would_be_rejected_is_refused(api: Api, admin: httpx.Client) -> None:
