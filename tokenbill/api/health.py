@@ -7,10 +7,25 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from tokenbill.api.context import Shared
+from billing.errors import DatabaseDown, NotPrepared
+from tokenbill.api.context import ApiContext, Shared
 from tokenbill.api.http.problems import responses
 
 router = APIRouter(tags=["health"])
+
+
+async def missing(context: ApiContext) -> list[str]:
+    """Return the reasons why the API cannot serve; none if the database answers and is prepared."""
+    try:
+        await _check(context)
+    except (DatabaseDown, NotPrepared) as error:
+        return [f"{'the database does not answer' if isinstance(error, DatabaseDown) else 'not prepared'}: {error}"]
+    return []
+
+
+async def _check(context: ApiContext) -> None:
+    async with context.database.connection() as connection:
+        await connection.execute("SELECT 1 FROM api_key LIMIT 1")
 
 
 class Health(BaseModel):
@@ -33,6 +48,5 @@ async def live() -> Any:
 )
 async def ready(shared: Shared) -> Any:
     """Return 200 when the API can serve: the database answers and is prepared."""
-    async with shared.database.connection() as connection:
-        await connection.execute("SELECT 1 FROM api_key LIMIT 1")
+    await _check(shared)
     return Health(status="ok")
