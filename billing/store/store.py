@@ -174,6 +174,14 @@ class Store:
         """Return the last commit whose output was published and deleted."""
         return outbox.published(self._database, number)
 
+    def outbox_sizes(self) -> list[tuple[int, int, int, int | None]]:
+        """Return what waits in the outbox (:func:`billing.store.outbox_rows.outbox_sizes`)."""
+        return outbox.outbox_sizes(self._database)
+
+    def log_times(self, commits: Sequence[tuple[int, int, int]]) -> list[tuple[int, int]]:
+        """Return the log times of ranges of commits (:func:`billing.store.outbox_rows.log_times`)."""
+        return outbox.log_times(self._database, commits)
+
     @contextmanager
     def listen(self) -> Iterator[Listener]:
         """Receive notifications of commits from now on, on a dedicated connection."""

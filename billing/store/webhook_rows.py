@@ -245,6 +245,16 @@ def replay(database: Database, webhook_id: str, since: datetime | None, *, faile
         return again.rowcount
 
 
+def waiting_deliveries(database: Database) -> tuple[int, int]:
+    """Return the number of pending deliveries, and the age of the oldest in milliseconds."""
+    with database.transaction() as connection:
+        row = connection.execute(
+            "SELECT count(*), coalesce(extract(epoch FROM now() - min(created_at)) * 1000, 0)::bigint"
+            " FROM webhook_delivery WHERE state = 'pending'"
+        ).fetchone()
+    return (0, 0) if row is None else (row[0], row[1])
+
+
 def drop_finished(database: Database, older_than: timedelta) -> int:
     """Delete deliveries that finished longer ago than ``older_than``. Returns their number.
 

@@ -18,6 +18,7 @@ from faust.types import TP
 from faust.web import Request, Response, View
 
 from schemas.topics import INPUT_TOPICS
+from streams.health_pages import ALIVE, add_process_metrics
 from streams.worker.transport import BatchConsumer, BatchSchema, Transport
 from streams.worker.worker_metrics import WorkerMetrics
 from streams.worker.writer import EngineMaker, WriterSettings
@@ -154,9 +155,15 @@ def _add_pages(app: faust.App, writers: PartitionWriters, metrics: WorkerMetrics
         well = state["ready"] and not state["stopped"]
         return view.bytes(body, content_type="application/json", status=200 if well else 503)
 
+    async def alive(view: View, request: Request) -> Response:
+        return view.bytes(ALIVE, content_type="application/json")
+
     async def metrics_page(view: View, request: Request) -> Response:
         return view.bytes(metrics.render(), content_type="text/plain")
 
+    add_process_metrics(metrics.registry)
+    app.page("/healthz")(alive)
+    app.page("/readyz")(health)
     app.page("/health")(health)
     app.page("/metrics")(metrics_page)
 

@@ -357,6 +357,7 @@ class PartitionWriter:
         self._engine.committed()
         self._metrics.decide_seconds.observe(decided - begun)
         self._metrics.commit_seconds.observe(time.perf_counter() - decided)
+        self._metrics.committed(batches)
         self._log_time_us = record.log_time_us
         self._resize(time.perf_counter() - begun)
         return record

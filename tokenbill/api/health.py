@@ -7,11 +7,26 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
+from billing.errors import DatabaseDown, NotPrepared
 from billing.store.api.partition_reads import stopped_numbers
-from tokenbill.api.context import Shared
+from tokenbill.api.context import ApiContext, Shared
 from tokenbill.api.http.problems import responses
 
 router = APIRouter(tags=["health"])
+
+
+async def missing(context: ApiContext) -> list[str]:
+    """Return the reasons why the API cannot serve; none if the database answers and is prepared."""
+    try:
+        await _check(context)
+    except (DatabaseDown, NotPrepared) as error:
+        return [f"{'the database does not answer' if isinstance(error, DatabaseDown) else 'not prepared'}: {error}"]
+    return []
+
+
+async def _check(context: ApiContext) -> None:
+    async with context.database.connection() as connection:
+        await connection.execute("SELECT 1 FROM api_key LIMIT 1")
 
 
 class Health(BaseModel):
@@ -47,5 +62,6 @@ async def ready(shared: Shared) -> Any:
 
     A stopped partition does not make it unready, because the accounts of the others are served.
     """
+    await _check(shared)
     stopped = await stopped_numbers(shared.database)
     return Readiness(status="degraded" if stopped else "ok", stopped_partitions=stopped)

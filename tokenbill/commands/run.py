@@ -27,8 +27,12 @@ from tokenbill.commands.process import (
 from tokenbill.replays.histories import LogStore
 
 _DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Data folder of the local stack to use.")
-_WEB_PORT = click.option("--web-port", type=int, default=6066, show_default=True, help="Port of /health and /metrics.")
-_WEB_HOST = click.option("--web-host", default="127.0.0.1", show_default=True, help="Address of /health and /metrics.")
+_WEB_PORT = click.option(
+    "--web-port", type=int, default=6066, show_default=True, help="Port of /healthz, /readyz and /metrics."
+)
+_WEB_HOST = click.option(
+    "--web-host", default="127.0.0.1", show_default=True, help="Address of /healthz, /readyz and /metrics."
+)
 
 
 @click.command()
@@ -94,6 +98,7 @@ def relay(web_port: int, web_host: str, data_dir: Path | None) -> None:
       tokenbill relay --web-port 6067
     """
     from streams.health_pages import serve_pages
+    from streams.relay.outbox_watch import OutboxWatch
     from streams.relay.relay import Relay, RelaySettings
     from streams.relay.relay_metrics import RelayMetrics
 
@@ -101,14 +106,17 @@ def relay(web_port: int, web_host: str, data_dir: Path | None) -> None:
     kafka, database_url = servers(data_dir)
     partitions = wait_for_topics(kafka)
     metrics = RelayMetrics()
-    with Store(database_url, pool_size=partitions + 1) as store:
+    with Store(database_url, pool_size=partitions + 2) as store:
         process = Relay(RelaySettings(kafka, partitions), store, metrics)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: process.end())
         pages = serve_pages(web_host, web_port, process.health, metrics.registry)
+        watch = OutboxWatch(store, metrics)
+        watch.start()
         tune_garbage_collection()
         keep_freed_memory()
         code = process.run()
+        watch.end()
         pages.shutdown()
     sys.exit(code)
 
@@ -130,19 +138,18 @@ def scheduler(web_port: int, web_host: str, data_dir: Path | None) -> None:
     Example:
       tokenbill scheduler --web-port 6068
     """
-    from prometheus_client import CollectorRegistry
-
     from streams.health_pages import serve_pages
-    from streams.scheduler import Scheduler
+    from streams.scheduler import Scheduler, SchedulerMetrics
 
     log_to_stderr()
     kafka, database_url = servers(data_dir)
     wait_for_topics(kafka)
     with Store(database_url, pool_size=1) as store:
-        process = Scheduler(kafka, store)
+        metrics = SchedulerMetrics()
+        process = Scheduler(kafka, store, metrics)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: process.end())
-        pages = serve_pages(web_host, web_port, lambda: {"ready": True}, CollectorRegistry())
+        pages = serve_pages(web_host, web_port, process.health, metrics.registry)
         process.run()
         pages.shutdown()
     sys.exit(0)

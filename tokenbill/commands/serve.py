@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
+from http.server import ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,8 +20,17 @@ from tokenbill.commands.table import write_rows
 from tokenbill.commands.times import time_option
 from tokenbill.user_errors import UserError
 
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+    from streams.health_pages import HealthState
+
+log = logging.getLogger("tokenbill.api")
+
 _DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Data folder of the local stack to use.")
 SERVE_STOP_SECONDS = 10
+WEB_PORT = 6070
+"""Port of the pages of health and metrics, if none is given."""
 _OTHER_FILES = 200
 """Files that the API has open besides the connections of its clients."""
 
@@ -40,8 +52,22 @@ _OTHER_FILES = 200
     show_default=True,
     help="Largest number of connections of one address at once. Behind a proxy, give it the number of --connections.",
 )
+@click.option(
+    "--web-port", type=int, help=f"Port of /healthz, /readyz and /metrics, without key [default: {WEB_PORT}]."
+)
+@click.option(
+    "--web-host", default="127.0.0.1", show_default=True, help="Address of /healthz, /readyz and /metrics, without key."
+)
 @_DATA_DIR
-def serve(host: str, port: int, connections: int, connections_per_address: int, data_dir: Path | None) -> None:
+def serve(
+    host: str,
+    port: int,
+    connections: int,
+    connections_per_address: int,
+    web_port: int | None,
+    web_host: str,
+    data_dir: Path | None,
+) -> None:
     """Run the HTTP API in the foreground.
 
     Several instances may run behind a proxy; they share only the servers. The API speaks plain HTTP: on an address
@@ -52,11 +78,11 @@ def serve(host: str, port: int, connections: int, connections_per_address: int, 
 
     \b
     Example:
-      tokenbill serve --port 8080
+      tokenbill serve --port 8080 --web-port 6070
     """
     import uvicorn
 
-    from tokenbill.api.app import create_app, served
+    from tokenbill.api.app import create_app, readiness, served
     from tokenbill.api.context import ApiSettings
     from tokenbill.api.http.bounded_connection import ConnectionLimits, bounded
 
@@ -64,19 +90,42 @@ def serve(host: str, port: int, connections: int, connections_per_address: int, 
     may_open_files(connections + _OTHER_FILES)
     kafka, database = servers(data_dir)
     app = create_app(ApiSettings(kafka, database, wait_for_topics(kafka)))
+    app.state.metrics.protocol = protocol = bounded(ConnectionLimits(connections, connections_per_address))
+    pages = _pages(web_host, web_port, readiness(app), app.state.metrics.registry)
     tune_garbage_collection()
     uvicorn.run(
         served(app),
         host=host,
         port=port,
         loop="uvloop",
-        http=bounded(ConnectionLimits(connections, connections_per_address)),
+        http=protocol,
         ws="none",
         access_log=False,
         log_config=None,
         server_header=False,
         timeout_graceful_shutdown=SERVE_STOP_SECONDS,
     )
+    if pages is not None:
+        pages.shutdown()
+
+
+def _pages(
+    host: str, port: int | None, health: Callable[[], HealthState], registry: CollectorRegistry
+) -> ThreadingHTTPServer | None:
+    """Serve health and metrics. Where no port is given and the default port is taken, serve none and say so.
+
+    Raises:
+        UserError: the given port is taken.
+    """
+    from streams.health_pages import serve_pages
+
+    try:
+        return serve_pages(host, WEB_PORT if port is None else port, health, registry)
+    except OSError as error:
+        if port is not None:
+            raise UserError(f"--web-port {port} cannot be used", str(error), "Give another --web-port.") from error
+        log.warning("no metrics are served: port %d is taken; give each process a --web-port of its own", WEB_PORT)
+        return None
 
 
 @click.group(name="api-key")

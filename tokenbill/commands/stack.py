@@ -149,7 +149,8 @@ def _print_processes(found: StackInfo) -> None:
     table = Table("process", "pid", "restarts", "port", box=None, pad_edge=False)
     for one in found.processes:
         pid = str(one.pid) if one.pid is not None else "not running"
-        table.add_row(one.name, pid, str(one.restarts), str(found.ports.get(one.name, "")))
+        ports = [str(found.ports[name]) for name in (one.name, f"{one.name}-web") if name in found.ports]
+        table.add_row(one.name, pid, str(one.restarts), " ".join(ports))
     Console().print(table)
 
 

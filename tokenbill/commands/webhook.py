@@ -35,8 +35,8 @@ DATABASE_CONNECTIONS = 10
 
 
 @click.command()
-@click.option("--web-port", type=int, default=6069, show_default=True, help="Port of /health and /metrics.")
-@click.option("--web-host", default="127.0.0.1", show_default=True, help="Address of /health and /metrics.")
+@click.option("--web-port", type=int, default=6069, show_default=True, help="Port of /healthz, /readyz and /metrics.")
+@click.option("--web-host", default="127.0.0.1", show_default=True, help="Address of /healthz, /readyz and /metrics.")
 @_DATA_DIR
 def webhooks(web_port: int, web_host: str, data_dir: Path | None) -> None:
     """Run the webhook sender in the foreground.
@@ -50,11 +50,10 @@ def webhooks(web_port: int, web_host: str, data_dir: Path | None) -> None:
     Example:
       tokenbill webhooks --web-port 6069
     """
-    from prometheus_client import CollectorRegistry
-
     from streams.health_pages import serve_pages
     from tokenbill.webhooks.receiver_network import RESOLVER_OPTIONS
     from tokenbill.webhooks.webhook_intake import WebhookIntake
+    from tokenbill.webhooks.webhook_metrics import WebhookMetrics
     from tokenbill.webhooks.webhook_sender import CONCURRENCY, WebhookSender
 
     log_to_stderr()
@@ -63,7 +62,8 @@ def webhooks(web_port: int, web_host: str, data_dir: Path | None) -> None:
     kafka, url = servers(data_dir)
     wait_for_topics(kafka)
     with closing(Database(url, DATABASE_CONNECTIONS, "tokenbill webhooks")) as database:
-        intake, sender = WebhookIntake(database, kafka), WebhookSender(database)
+        metrics = WebhookMetrics()
+        intake, sender = WebhookIntake(database, kafka, metrics), WebhookSender(database, metrics=metrics)
 
         def end(*_: object) -> None:
             intake.end()
@@ -74,9 +74,12 @@ def webhooks(web_port: int, web_host: str, data_dir: Path | None) -> None:
         threads = [threading.Thread(target=part.run, name=type(part).__name__) for part in (intake, sender)]
         for thread in threads:
             thread.start()
-        pages = serve_pages(
-            web_host, web_port, lambda: {"ready": all(thread.is_alive() for thread in threads)}, CollectorRegistry()
-        )
+
+        def health() -> dict[str, object]:
+            missing = [f"{thread.name} has ended" for thread in threads if not thread.is_alive()]
+            return {"ready": not missing, "missing": missing}
+
+        pages = serve_pages(web_host, web_port, health, metrics.registry)
         # If one part ends because of a defect, the process ends too, so that the supervisor restarts it.
         while all(thread.is_alive() for thread in threads):
             for thread in threads:

@@ -68,7 +68,7 @@ class StackConfig:
         taken = [
             name
             for name, port in self.ports.items()
-            if name.removesuffix("-controller") not in owners_alive and not becomes_free(port)
+            if name.removesuffix("-controller").removesuffix("-web") not in owners_alive and not becomes_free(port)
         ]
         for name in taken:
             del self.ports[name]

@@ -150,11 +150,10 @@ def application_spec(layout: Layout, config: StackConfig, name: str) -> ProcessS
     roles = {
         "relay": ("relay", "--web-port", str(port)),
         "scheduler": ("scheduler", "--web-port", str(port)),
-        "api": ("serve", "--port", str(port)),
+        "api": ("serve", "--port", str(port), "--web-port", str(config.port("api-web"))),
         "webhooks": ("webhooks", "--web-port", str(port)),
     }
     role = roles.get(name, ("worker", "--name", name, "--web-port", str(port)))
-    health = "readyz" if name == "api" else "health"
     return ProcessSpec(
         name=name,
         argv=(sys.executable, "-m", "tokenbill", *role, "--data-dir", str(layout.root)),
@@ -165,5 +164,5 @@ def application_spec(layout: Layout, config: StackConfig, name: str) -> ProcessS
             "PYTHONUNBUFFERED": "1",
             **python_environment(),
         },
-        ready=ReadyCheck("http", f"http://127.0.0.1:{port}/{health}", WORKER_READY_SECONDS),
+        ready=ReadyCheck("http", f"http://127.0.0.1:{port}/readyz", WORKER_READY_SECONDS),
     )

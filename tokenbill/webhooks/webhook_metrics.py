@@ -22,6 +22,14 @@ class WebhookMetrics:
             "tokenbill_webhook_attempt_seconds", "One attempt", buckets=_SECONDS, registry=self.registry
         )
         self.lanes = Gauge("tokenbill_webhook_lanes", "Lanes in progress", registry=self.registry)
+        self.pending = Gauge(
+            "tokenbill_webhook_pending",
+            "Deliveries that wait, those of failing webhooks included",
+            registry=self.registry,
+        )
+        self.oldest = Gauge(
+            "tokenbill_webhook_oldest_seconds", "Age of the oldest delivery that waits", registry=self.registry
+        )
         self.filed = Counter(
             "tokenbill_webhook_deliveries_filed", "Deliveries made of account events", registry=self.registry
         )

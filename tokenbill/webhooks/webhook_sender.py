@@ -60,6 +60,7 @@ _ERROR_CHARACTERS = 500
 _SQL_THREADS = 8
 _IDLE_SECONDS = 0.5
 _CLEAN_SECONDS = 3600.0
+_MEASURE_SECONDS = 15.0
 
 
 def signature(secret: str, event_id: str, timestamp: int, body: bytes) -> str:
@@ -117,7 +118,7 @@ class WebhookSender:
             resolvers.shutdown(wait=False, cancel_futures=True)
 
     async def _run(self) -> None:
-        cleaned = 0.0
+        cleaned = measured = 0.0
         async with self.opened():
             while not self._ended.is_set():
                 due: list[Delivery] = []
@@ -128,6 +129,11 @@ class WebhookSender:
                     if time.monotonic() - cleaned > _CLEAN_SECONDS:
                         await self._in_sql(webhooks.drop_finished, self._database, KEEP)
                         cleaned = time.monotonic()
+                    if time.monotonic() - measured > _MEASURE_SECONDS:
+                        pending, oldest_ms = await self._in_sql(webhooks.waiting_deliveries, self._database)
+                        self._metrics.pending.set(pending)
+                        self._metrics.oldest.set(oldest_ms / 1e3)
+                        measured = time.monotonic()
                 except DatabaseDown as error:
                     log.warning("the database is away: %s", error)
                 if not due:

@@ -6,6 +6,7 @@ The health pages need no key. Written as plain ASGI, because a middleware of Sta
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Awaitable, Callable
 
 from starlette.requests import ClientDisconnect
@@ -17,18 +18,23 @@ from tokenbill.api.http.problems import Problem, of_failure
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 MAX_BODY_BYTES = 4 << 20
 REQUEST_ID = b"x-request-id"
+CLIENT_LEFT = 499
+"""Status under which a request is counted whose client left before the answer."""
 SINGLE_HEADERS = frozenset({b"authorization", b"idempotency-key", b"content-type", b"content-encoding"})
 """Headers that may be sent once. Of two, one would have to be ignored. The same applies to ``ce-*``."""
 
 Verify = Callable[[Scope, bytes | None], Awaitable[Caller]]
+CountAnswer = Callable[[str, int, float], None]
 
 
 class Gate:
     """The outermost layer of the application."""
 
-    def __init__(self, app: ASGIApp, verify: Verify) -> None:
+    def __init__(self, app: ASGIApp, verify: Verify, answered: CountAnswer | None = None) -> None:
+        """``answered`` is called with method, status and seconds of each request."""
         self._app = app
         self._verify = verify
+        self._answered = answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -37,12 +43,12 @@ class Gate:
         headers = dict(scope["headers"])
         request_id = f"{random.getrandbits(128):032x}"  # not a secret, so no system call for each request
         scope.setdefault("state", {})["request_id"] = request_id
-        begun = False
+        status, since = 0, time.perf_counter()
 
         async def stamped(message: Message) -> None:
-            nonlocal begun
+            nonlocal status
             if message["type"] == "http.response.start":
-                begun = True
+                status = message["status"]
                 message["headers"] = [*message["headers"], (REQUEST_ID, request_id.encode())]
             await send(message)
 
@@ -56,9 +62,12 @@ class Gate:
             return  # nobody is there to be answered
         except Exception as error:  # any failure is answered as a problem; unexpected ones are logged
             problem = of_failure(error, request_id)
-            if begun:
+            if status:
                 raise
             await problem.answer(request_id)(scope, receive, stamped)
+        finally:
+            if self._answered is not None:
+                self._answered(scope["method"], status or CLIENT_LEFT, time.perf_counter() - since)
 
 
 def _bounded(headers: dict[bytes, bytes], receive: Receive) -> Receive:
