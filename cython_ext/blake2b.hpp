@@ -5,9 +5,12 @@
 #include <cstdint>
 #include <cstring>
 
-static const uint64_t tb_blake2b_start[8] = {0x6a09e667f3bcc908ULL, 0xbb67ae8584caa73bULL, 0x3c6ef372fe94f82bULL,
-                                             0xa54ff53a5f1d36f1ULL, 0x510e527fade682d1ULL, 0x9b05688c2b3e6c1fULL,
-                                             0x1f83d9abfb41bd6bULL, 0x5be0cd19137e2179ULL};
+// The words in which every hash begins: fractional parts of square roots of primes.
+struct TbBlake2bStart {
+    uint64_t words[8] = {0x6a09e667f3bcc908ULL, 0xbb67ae8584caa73bULL, 0x3c6ef372fe94f82bULL, 0xa54ff53a5f1d36f1ULL,
+                         0x510e527fade682d1ULL, 0x9b05688c2b3e6c1fULL, 0x1f83d9abfb41bd6bULL, 0x5be0cd19137e2179ULL};
+};
+static const TbBlake2bStart tb_blake2b_start;
 
 enum { TB_BLAKE2B_BLOCK = 128 };
 
@@ -44,7 +47,7 @@ struct TbBlake2b {
 
     // `salt` has 2 words and `person` 16 bytes, as those of hashlib.blake2b.
     void begin(uint32_t digest_bytes, const uint64_t* salt, const char* person) {
-        memcpy(h, tb_blake2b_start, sizeof h);
+        memcpy(h, tb_blake2b_start.words, sizeof h);
         h[0] ^= 0x01010000ULL | digest_bytes;
         h[4] ^= salt[0];
         h[5] ^= salt[1];
@@ -58,7 +61,7 @@ struct TbBlake2b {
         uint64_t m[16], v[16];
         memcpy(m, block, TB_BLAKE2B_BLOCK);
         memcpy(v, h, sizeof h);
-        memcpy(v + 8, tb_blake2b_start, sizeof h);
+        memcpy(v + 8, tb_blake2b_start.words, sizeof h);
         v[12] ^= bytes_so_far;  // the upper half of this number stays 0: no text has 2^64 bytes
         if (last) v[14] = ~v[14];
         tb_blake2b_round<0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15>(v, m);

@@ -1,10 +1,12 @@
 """Hashes of rows in ``COPY`` text and their sums: the compiled twin of :mod:`billing.commits.row_hashes`."""
 
+from cpython.long cimport PyLong_AsLongLong
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy, memset
 
-from cython_ext.wide cimport TbBuffer
+from cython_ext.wide cimport COPY_GROWTH, MAX_NUMBER, TbBuffer, tb_put_copy, tb_put_i128, tb_widen
 
 cdef extern from "blake2b.hpp" nogil:
     cdef cppclass TbBlake2b:
@@ -22,7 +24,7 @@ cdef enum:
     HASH_BYTES = 32             # billing.commits.row_hashes.HASH_BYTES
     PERSON_BYTES = 16
     MARK_BYTES = 4
-    TAIL_BYTES = 4 + 2 * 32     # a tab, \\x and the hash in hexadecimal digits
+    TAIL_BYTES = 68             # a tab, \\x and the hash in hexadecimal digits
 
 
 cdef struct Begun:              # the states in which every hash of a table begins
@@ -146,7 +148,7 @@ def check_hashes(str table not None, int32_t partition, bytes rows not None):
     cdef const char* end = p + len(rows)
     cdef const char* line_end
     cdef const char* tab
-    cdef char[68] tail
+    cdef char[TAIL_BYTES] tail
     cdef Py_ssize_t number = 0
     cdef list differ = []
     _begin(&begun, table, partition)
@@ -167,3 +169,64 @@ def check_hashes(str table not None, int32_t partition, bytes rows not None):
         p = line_end + 1
         number += 1
     return number, (<const char*>&total)[: sizeof(total)], differ
+
+
+cdef int _put_values(TbBuffer* out, tuple row, Py_ssize_t last) except -1:
+    """Write the values of a row as ``COPY`` text, without those from ``last`` on.
+
+    Raises:
+        TypeError: a value is neither text, integer nor None.
+        OverflowError: an integer has more than 64 bits; numbers of 128 bits come as text.
+    """
+    cdef Py_ssize_t i, size
+    cdef const char* text
+    cdef char* p
+    out.size = 0
+    for i in range(last):
+        value = row[i]
+        if i:
+            out.put(b"\t", 1)
+        if value is None:
+            out.put(b"\\N", 2)
+        elif isinstance(value, str):
+            text = PyUnicode_AsUTF8AndSize(value, &size)
+            p = out.room(COPY_GROWTH * size + MAX_NUMBER)
+            out.wrote(tb_put_copy(p, text, size))
+        elif type(value) is int:
+            p = out.room(MAX_NUMBER)
+            out.wrote(tb_put_i128(p, tb_widen(PyLong_AsLongLong(value))))
+        else:
+            raise TypeError(f"{value!r} is no value of a row")
+    return 0
+
+
+def check_values(str table not None, list rows not None):
+    """Return the indexes of rows, given as values, whose hash is not theirs.
+
+    The last two values of a row are its partition and its hash, which may be None.
+
+    Raises:
+        TypeError, OverflowError: a value cannot be written.
+        ValueError: a row has less than three values, or the name of the table is too long.
+    """
+    cdef Begun begun
+    cdef TbBlake2b hashed
+    cdef TbBuffer text
+    cdef tuple row
+    cdef Py_ssize_t number, last
+    cdef object partition = None
+    cdef list differ = []
+    for number in range(len(rows)):
+        row = rows[number]
+        last = len(row) - 2
+        if last < 1:
+            raise ValueError(f"row {number} has {len(row)} values")
+        if row[last] != partition:
+            partition = row[last]
+            _begin(&begun, table, partition)
+        _put_values(&text, row, last)
+        _put_hash(&begun, text.data, text.size, &hashed)
+        stored = row[last + 1]
+        if not isinstance(stored, bytes) or stored != (<const char*>hashed.h)[:HASH_BYTES]:
+            differ.append(number)
+    return differ

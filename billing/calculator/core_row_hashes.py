@@ -3,7 +3,7 @@
 from billing.commits.row_hashes import RowSum
 from cython_ext import row_hashes
 
-__all__ = ["check_hashes", "sum_of_hashes", "with_hashes"]
+__all__ = ["check_hashes", "check_values", "sum_of_hashes", "with_hashes"]
 
 
 def sum_of_hashes(hashes: bytes) -> RowSum:
@@ -21,8 +21,8 @@ def with_hashes(table: str, partition: int, rows: bytes) -> tuple[bytes, RowSum]
     Raises:
         ValueError: the last row does not end with a newline.
     """
-    text, *summed = row_hashes.with_hashes(table, partition, rows)
-    return text, RowSum.read(*summed)
+    text, number, total = row_hashes.with_hashes(table, partition, rows)
+    return text, RowSum.read(number, total)
 
 
 def check_hashes(table: str, partition: int, rows: bytes) -> tuple[RowSum, list[int]]:
@@ -33,3 +33,12 @@ def check_hashes(table: str, partition: int, rows: bytes) -> tuple[RowSum, list[
     """
     number, total, differ = row_hashes.check_hashes(table, partition, rows)
     return RowSum.read(number, total), differ
+
+
+def check_values(table: str, rows: list[tuple[object, ...]]) -> list[int]:
+    """Return the rows that differ from their hash (:func:`billing.commits.row_hashes.check_values`).
+
+    Raises:
+        TypeError, OverflowError: a value is not text, an integer of 64 bits, or None.
+    """
+    return row_hashes.check_values(table, rows)

@@ -1,22 +1,24 @@
 """Hashes of stored rows, and their sum by table: the plain rule.
 
-Each covered row has a hash of its ``COPY`` text. The sum of a table counts every row once, in any order, so a commit
-changes it by the rows it writes: minus the old row, plus the new one. A row that is changed, inserted or deleted in any
-other way makes the sum of the rows differ from the sum that the commits carried forward
+Each row of a summed table has a hash of its ``COPY`` text. The sum of a table counts every row once, in any order, so
+a commit changes it by the rows it writes: minus the old row, plus the new one. A row that is changed, inserted or
+deleted in any other way makes the sum of the rows differ from the sum that the commits carried forward
 (docs/decisions/sums-of-rows.md). The compiled twin is :mod:`billing.calculator.core_row_hashes`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Self
+from typing import Any, Self
+
+from billing.commits.copy_text import copy_rows
 
 HASH_BYTES = 32
 SUM_BYTES = 64
 _MODULUS = 1 << 8 * SUM_BYTES
 _SALT_BYTES = 16
 _MARK = b"\t\\\\x"
-"""What stands in ``COPY`` text between a row and its hash."""
-_TAIL_BYTES = len(_MARK) + 2 * HASH_BYTES
+"""The bytes between a row and its hash in ``COPY`` text."""
 
 
 def row_hash(table: str, partition: int, row: bytes) -> bytes:
@@ -51,12 +53,18 @@ class RowSum:
 
     @classmethod
     def read(cls, rows: int, total: bytes) -> "RowSum":
-        """Return the sum that :meth:`to_bytes` wrote."""
+        """Return the sum that :meth:`to_bytes` wrote. Bytes that it cannot have written are the sum of no rows."""
+        if len(total) != SUM_BYTES:
+            total = blake2b(total, digest_size=SUM_BYTES, person=b"no sum").digest()
         return cls(rows, int.from_bytes(total, "little"))
 
     def to_bytes(self) -> bytes:
         """Return the sum as it is stored: 64 bytes, the least first."""
         return self.total.to_bytes(SUM_BYTES, "little")
+
+
+NO_ROWS = RowSum()
+"""The sum of no rows."""
 
 
 def sum_of_hashes(hashes: bytes) -> RowSum:
@@ -94,3 +102,15 @@ def check_hashes(table: str, partition: int, rows: bytes) -> tuple[RowSum, list[
         if b"\t" + stored != _MARK + hashed.hex().encode():
             differ.append(index)
     return sum_of_hashes(b"".join(hashes)), differ
+
+
+def check_values(table: str, rows: Sequence[tuple[Any, ...]]) -> list[int]:
+    """Return the indexes of rows, given as values, whose hash is missing or is another row's.
+
+    The last two values of a row are its partition and its hash.
+    """
+    return [
+        index
+        for index, (*values, partition, stored) in enumerate(rows)
+        if stored != row_hash(table, partition, copy_rows([values])[:-1])
+    ]

@@ -11,10 +11,10 @@ import psycopg
 from billing.commits.commit_record import PartitionState
 from billing.commits.identities import RECENT_NUMBERS, RecentNumbers, SourceState
 from billing.errors import DatabaseDown, NotPrepared
-from billing.store.commits.covered_rows import COVERED, READ_WHEN_ACQUIRED, RowSums, check_rows, read_sums
 from billing.store.commits.number_runs import unpack_numbers, unpack_runs
 from billing.store.commits.write_commit import session_name
 from billing.store.database import Connection, Database
+from billing.store.summed_tables import READ_WHEN_ACQUIRED, SUMMED_TABLES, RowSums, check_rows, read_sums
 
 PARTITION_COUNT_KEY = "partitions"
 HUNG_COMMIT_SECONDS = 10
@@ -73,7 +73,7 @@ def _load_sums(connection: Connection, partition: int) -> RowSums:
     if row is not None and row[0] is not None and bytes(row[0]) != sums.digest():
         sums.strange.append("row_sum")
     for table in READ_WHEN_ACQUIRED:
-        checked = check_rows(connection, COVERED[table], partition)
+        checked = check_rows(connection, SUMMED_TABLES[table], partition)
         sums.strange += [name for one in checked.values() for name in one.differ]
     return sums
 

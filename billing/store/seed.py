@@ -4,11 +4,11 @@ import psycopg
 
 from billing.calculator.core_row_hashes import sum_of_hashes
 from billing.errors import DatabaseDown
-from billing.store.commits.covered_rows import hash_each
 from billing.store.commits.digest import GENESIS
 from billing.store.database import Connection, connect, schema_url
 from billing.store.migrate import target_database
 from billing.store.partition_rows import PARTITION_COUNT_KEY
+from billing.store.summed_tables import hash_each
 from schemas.topics import INPUT_TOPICS, OUTPUT_TOPICS
 
 FIRST_SEQUENCE = 1
@@ -73,6 +73,6 @@ def _seed_partitions(connection: Connection, count: int) -> None:
     sums = [(partition, sum_of_hashes(bytes(row_hash))) for partition, row_hash in made]
     connection.execute(
         "INSERT INTO row_sum (partition, table_name, rows, total)"
-        " SELECT partition, 'partition_state', 1, total FROM unnest(%s::integer[], %s::bytea[]) AS s (partition, total)",
+        " SELECT p, 'partition_state', 1, total FROM unnest(%s::integer[], %s::bytea[]) AS s (p, total)",
         ([partition for partition, _ in sums], [one.to_bytes() for _, one in sums]),
     )

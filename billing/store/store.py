@@ -24,11 +24,11 @@ from billing.store import partition_rows as partition
 from billing.store import partition_stops as stops
 from billing.store import published_catalog as catalog
 from billing.store.commits import write_commit as commit
-from billing.store.commits.covered_rows import RowSums
 from billing.store.database import Database
 from billing.store.outbox_rows import Listener
 from billing.store.published_catalog import PublishResult
 from billing.store.record_key_rows import StoredRecordKeys, read_record_keys
+from billing.store.summed_tables import RowSums
 from schemas.refusals import Refusal
 
 

@@ -5,6 +5,7 @@ core (the modules beside ``billing.calculator.compiled``) is listed too.
 """
 
 import ast
+import hashlib
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -17,7 +18,7 @@ from billing.accounts import account, extras
 from billing.calculator import compiled, core_prices, core_rater, dedupe
 from billing.catalog import model, source
 from billing.catalog.read_plan import ACTIVATIONS, OVERAGE_KEYS
-from billing.commits import outbox_frames
+from billing.commits import outbox_frames, row_hashes
 from billing.commits.input_batch import PlainRecord
 from billing.pricing.match import Combination
 from schemas import cloudevents, hashing, meters, times, units, usage
@@ -52,6 +53,12 @@ MIRRORED: dict[str, int] = {
     "dedupe.pyx:RECENT_BYTES": dedupe.RECENT.size,
     "dedupe.pyx:HASHED_BYTES": dedupe.HASHED.size,
     "memory.hpp:recent_numbers": dedupe.RECENT_NUMBERS,
+    # hashes of rows
+    "row_hashes.pyx:HASH_BYTES": row_hashes.HASH_BYTES,
+    "row_hashes.pyx:PERSON_BYTES": hashlib.blake2b.PERSON_SIZE,
+    "row_hashes.pyx:MARK_BYTES": len(row_hashes._MARK),
+    "row_hashes.pyx:TAIL_BYTES": len(row_hashes._MARK) + 2 * row_hashes.HASH_BYTES,
+    "blake2b.hpp:TB_BLAKE2B_BLOCK": 128,
     # prices
     "prices.hpp:tb_needs_price": core_prices._NEEDS_PRICE,
     "prices.hpp:tb_needs_moment": core_prices._NEEDS_MOMENT,
@@ -245,8 +252,8 @@ WORDS: dict[str, set[str]] = {
     "attributes of a record": {"value", "timestamp", "headers"},
     "JSON": {"null", "true", "false"},
     "sources that are included, and encodings": {
-        "wide.hpp", "records.hpp", "shape.hpp", "prices.hpp", "memory.hpp", "string.h", "Python.h", "latin-1", "utf-8",
-        "backslashreplace",
+        "wide.hpp", "records.hpp", "shape.hpp", "prices.hpp", "memory.hpp", "blake2b.hpp", "string.h", "Python.h",
+        "latin-1", "utf-8", "backslashreplace",
     },
 }  # fmt: skip
 

@@ -4,7 +4,7 @@
 rows that the commit appended: journal, rollup, commands, payments and, where there are any, suspense, foreign records
 and amounts held of accounts, each as ``COPY`` text in the order of the key. So the digest can be computed again from
 SQL. Rows that later commits overwrite or delete (balances, identities, forward numbers, findings) are covered by the
-sums of rows after the commit (:mod:`billing.store.commits.covered_rows`), and ``changes_sha256``, which is stored in
+sums of rows after the commit (:mod:`billing.store.summed_tables`), and ``changes_sha256``, which is stored in
 the commit row, covers what this commit changed. The digest does not cover the epoch and the wall clock, so a rebuild
 gives the same digest.
 """
@@ -187,7 +187,7 @@ def commit_digest(
     """Return the digest of one commit.
 
     ``counts`` are by column; ``appended`` is the result of :meth:`AppendedText.sha256`; ``rows`` is that of
-    :func:`billing.store.commits.covered_rows.sums_digest`, or None for a commit older than the sums of rows.
+    :func:`billing.store.summed_tables.sums_digest`, or None for a commit older than the sums of rows.
     """
     header: dict[str, Any] = {
         "format": FORMAT,

@@ -11,13 +11,18 @@ from typing import Any, LiteralString
 from billing.calculator.core_row_hashes import sum_of_hashes
 from billing.commits.commit_record import CommitRecord
 from billing.commits.identities import RECENT_NUMBERS
-from billing.commits.row_hashes import RowSum
-from billing.store.commits.covered_rows import hash_each
+from billing.commits.row_hashes import NO_ROWS, RowSum
 from billing.store.commits.number_runs import pack_numbers, pack_runs
+from billing.store.summed_tables import hash_each
 from schemas.times import HOUR_US
 
 _PRUNED_AT_ONCE = 10_000
 """Rows of identities that one commit deletes at most."""
+_RETURN_OLD: tuple[LiteralString, LiteralString] = (
+    "WITH written AS (",
+    " RETURNING old.row_hash AS hash) SELECT string_agg(hash, ''::bytea) FROM written",
+)
+"""Text before and behind a statement that writes rows: it returns the hashes that they had."""
 Row = Sequence[str | int | bytes | None]
 
 
@@ -31,7 +36,7 @@ class SummedStatement:
     table: str
     query: LiteralString
     parameters: Sequence[Any]
-    added: RowSum = RowSum()
+    added: RowSum = NO_ROWS
 
 
 def summed_statements(record: CommitRecord, book_times: Mapping[str, int]) -> Iterator[SummedStatement]:
@@ -43,7 +48,7 @@ def summed_statements(record: CommitRecord, book_times: Mapping[str, int]) -> It
         latest = [(name, max(time_us, book_times.get(name, 0))) for name, time_us in record.book_times.items()]
         yield _written(
             "book_time",
-            "INSERT INTO book_time AS t (partition, row_hash, name, max_event_time_us)"
+            "INSERT INTO book_time (partition, row_hash, name, max_event_time_us)"
             " SELECT %s, * FROM unnest(%b::bytea[], %s::text[], %s::bigint[])"
             " ON CONFLICT (name, partition) DO UPDATE"
             " SET max_event_time_us = excluded.max_event_time_us, row_hash = excluded.row_hash",
@@ -53,7 +58,7 @@ def summed_statements(record: CommitRecord, book_times: Mapping[str, int]) -> It
     if record.forward_next:
         yield _written(
             "forward_next",
-            "INSERT INTO forward_next AS t (partition, row_hash, topic, target, next_number)"
+            "INSERT INTO forward_next (partition, row_hash, topic, target, next_number)"
             " SELECT %s, * FROM unnest(%b::bytea[], %s::text[], %s::integer[], %s::bigint[])"
             " ON CONFLICT (topic, partition, target) DO UPDATE"
             " SET next_number = excluded.next_number, row_hash = excluded.row_hash",
@@ -63,7 +68,7 @@ def summed_statements(record: CommitRecord, book_times: Mapping[str, int]) -> It
     if record.forward_cursors:
         yield _written(
             "forward_cursor",
-            "INSERT INTO forward_cursor AS t (partition, row_hash, topic, origin, next_number)"
+            "INSERT INTO forward_cursor (partition, row_hash, topic, origin, next_number)"
             " SELECT %s, * FROM unnest(%b::bytea[], %s::text[], %s::integer[], %s::bigint[])"
             " ON CONFLICT (topic, partition, origin) DO UPDATE"
             " SET next_number = excluded.next_number, row_hash = excluded.row_hash",
@@ -73,7 +78,7 @@ def summed_statements(record: CommitRecord, book_times: Mapping[str, int]) -> It
     if record.findings:
         yield _written(
             "finding",
-            "INSERT INTO finding AS t (partition, row_hash, commit_no, row_no, kind, detail)"
+            "INSERT INTO finding (partition, row_hash, commit_no, row_no, kind, detail)"
             " SELECT %s, * FROM unnest(%b::bytea[], %s::bigint[], %s::integer[], %s::text[], %s::text[])",
             partition,
             [(record.commit_no, number, one.kind, one.detail) for number, one in enumerate(record.findings, 1)],
@@ -85,7 +90,7 @@ def _identities(record: CommitRecord) -> Iterator[SummedStatement]:
     if dedupe.sources:
         yield _written(
             "dedupe_source",
-            "INSERT INTO dedupe_source AS t (partition, row_hash, source, numbered, seen_runs, refused)"
+            "INSERT INTO dedupe_source (partition, row_hash, source, numbered, seen_runs, refused)"
             " SELECT %s, * FROM unnest(%b::bytea[], %s::text[], %s::boolean[], %b::bytea[], %b::bytea[])"
             " ON CONFLICT (partition, source) DO UPDATE"
             " SET numbered = excluded.numbered, seen_runs = excluded.seen_runs, refused = excluded.refused,"
@@ -99,7 +104,7 @@ def _identities(record: CommitRecord) -> Iterator[SummedStatement]:
     if dedupe.recent:
         yield _written(
             "dedupe_recent",
-            "INSERT INTO dedupe_recent AS t (partition, row_hash, commit_no, row_no, source, highest, payload)"
+            "INSERT INTO dedupe_recent (partition, row_hash, commit_no, row_no, source, highest, payload)"
             " SELECT %s, * FROM unnest(%b::bytea[], %s::bigint[], %s::integer[], %s::text[], %s::bigint[],"
             " %b::bytea[])",
             partition,
@@ -108,7 +113,7 @@ def _identities(record: CommitRecord) -> Iterator[SummedStatement]:
     if dedupe.hours:
         yield _written(
             "dedupe_hour",
-            "INSERT INTO dedupe_hour AS t (partition, row_hash, hour_us, commit_no, row_no, payload)"
+            "INSERT INTO dedupe_hour (partition, row_hash, hour_us, commit_no, row_no, payload)"
             " SELECT %s, * FROM unnest(%b::bytea[], %s::bigint[], %s::bigint[], %s::integer[], %b::bytea[])",
             partition,
             [(one.hour_us, commit_no, number, one.payload) for number, one in enumerate(dedupe.hours, 1)],
@@ -148,9 +153,6 @@ def _outdated(record: CommitRecord) -> Iterator[SummedStatement]:
 def _written(table: str, insert: LiteralString, partition: int, rows: Sequence[Row]) -> SummedStatement:
     """Return the statement that writes rows, whose arrays follow the partition and the hashes."""
     hashes = hash_each(table, partition, rows)
-    query = (
-        "WITH written AS (" + insert + " RETURNING old.row_hash AS hash)"
-        " SELECT string_agg(hash, ''::bytea) FROM written"
-    )
+    query = _RETURN_OLD[0] + insert + _RETURN_OLD[1]
     columns = [list(column) for column in zip(*rows, strict=True)]
     return SummedStatement(table, query, (partition, hashes, *columns), sum_of_hashes(b"".join(hashes)))

@@ -18,7 +18,6 @@ from billing.commits.commit_record import AccountChanges, CommitRecord
 from billing.commits.row_hashes import RowSum
 from billing.errors import BrokenInvariant, CatalogMoved, Fenced, HeldMoved
 from billing.store.commits.commit_rows import STAGING, copies, hashed_changes, small_statements, updates_of
-from billing.store.commits.covered_rows import CHANGED_OUTSIDE, RowSums, changed_outside, sums_digest
 from billing.store.commits.digest import (
     COUNT_COLUMNS,
     appended_text,
@@ -30,6 +29,7 @@ from billing.store.commits.digest import (
 from billing.store.commits.summed_rows import summed_statements
 from billing.store.database import Connection, Database
 from billing.store.open_holds import lock_heads, read_held
+from billing.store.summed_tables import CHANGED_OUTSIDE, RowSums, changed_outside, sums_digest
 
 CATALOG_LOCK = 0x7462_6361  # "tbca"
 """Advisory lock of the catalogue: commits share it, a publication takes it alone (docs/decisions/catalogue-lock.md)."""

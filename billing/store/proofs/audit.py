@@ -1,5 +1,6 @@
 """Audit: verify sums, digest chains, positions and sub-ledgers. It reads one snapshot and changes nothing."""
 
+import struct
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -56,13 +57,18 @@ def audit(database_url: str) -> Audit:
         NotPrepared: there is no schema yet.
     """
     with _snapshot(database_url) as connection:
-        checks = [_result(check.name, check.sentence, _texts(connection, check.query)) for check in CHECKS]
-        checks.append(_result(CHAIN, CHAIN_SENTENCE, _chains(connection)))
-        checks.append(_result(ROWS, ROWS_SENTENCE, check_sums(connection)))
-        checks.append(_result(CATALOG, CATALOG_SENTENCE, _catalog(connection)))
-        findings = [_result(check.name, check.sentence, _texts(connection, check.query)) for check in FINDINGS]
-        findings.append(_result(SHARED, SHARED_SENTENCE, _shared(connection)))
-        findings.append(_result(HOLES, HOLES_SENTENCE, _holes(connection)))
+        return audit_in(connection)
+
+
+def audit_in(connection: Connection) -> Audit:
+    """Run every check and collect the findings, in the transaction of a connection."""
+    checks = [_result(check.name, check.sentence, _texts(connection, check.query)) for check in CHECKS]
+    checks.append(_result(CHAIN, CHAIN_SENTENCE, _chains(connection)))
+    checks.append(_result(ROWS, ROWS_SENTENCE, check_sums(connection)))
+    checks.append(_result(CATALOG, CATALOG_SENTENCE, _catalog(connection)))
+    findings = [_result(check.name, check.sentence, _texts(connection, check.query)) for check in FINDINGS]
+    findings.append(_result(SHARED, SHARED_SENTENCE, _shared(connection)))
+    findings.append(_result(HOLES, HOLES_SENTENCE, _holes(connection)))
     return Audit(tuple(checks), tuple(findings))
 
 
@@ -130,7 +136,10 @@ def _holes(connection: Connection) -> Iterator[str]:
     """Yield the numbers below the greatest seen that no partition has seen, for each numbered source."""
     runs: dict[str, list[tuple[int, int]]] = defaultdict(list)
     for source, seen in connection.execute("SELECT source, seen_runs FROM dedupe_source WHERE numbered"):
-        runs[source] += unpack_runs(seen)
+        try:
+            runs[source] += unpack_runs(seen)
+        except struct.error:
+            yield f"{source}: the numbers seen cannot be read"
     for source in sorted(runs):
         holes, missing = [], 0
         next_number = 1

@@ -3,8 +3,15 @@
 from collections.abc import Iterator
 
 from billing.commits.row_hashes import RowSum
-from billing.store.commits.covered_rows import CHANGED_OUTSIDE, COVERED, CheckedRows, check_rows, sums_digest
 from billing.store.database import Connection
+from billing.store.summed_tables import (
+    CHANGED_OUTSIDE,
+    ROW_CHANGED,
+    SUMMED_TABLES,
+    CheckedRows,
+    check_rows,
+    sums_digest,
+)
 
 
 def check_sums(connection: Connection) -> Iterator[str]:
@@ -16,7 +23,7 @@ def check_sums(connection: Connection) -> Iterator[str]:
     partitions = [number for (number,) in connection.execute("SELECT partition FROM partition_state ORDER BY 1")]
     sums = _stored_sums(connection)
     yield from _against_the_chain(connection, sums)
-    for table, covered in COVERED.items():
+    for table, covered in SUMMED_TABLES.items():
         found = check_rows(connection, covered)
         for partition in sorted({*partitions, *found}):
             checked = found.get(partition, CheckedRows())
@@ -28,8 +35,11 @@ def check_sums(connection: Connection) -> Iterator[str]:
             if partition not in partitions:
                 yield f"partition {partition}: a sum of {table}, but there is no such partition"
             elif table == CHANGED_OUTSIDE and total != RowSum():
-                yield f"partition {partition}: {total.rows} rows read that no commit wrote so; they are named as findings"
-            elif table not in (*COVERED, CHANGED_OUTSIDE):
+                yield (
+                    f"partition {partition}: {total.rows} rows were read that no commit had written so; "
+                    f"findings of the kind {ROW_CHANGED} name them"
+                )
+            elif table not in (*SUMMED_TABLES, CHANGED_OUTSIDE):
                 yield f"partition {partition}: a sum of {table}, which is no summed table"
 
 

@@ -5,9 +5,9 @@ them before cannot be known. Extras become ``json``: what was written is what is
 """
 
 from hashlib import blake2b
+from typing import Any
 
 from alembic import op
-from psycopg import sql
 
 revision = "0018"
 down_revision = "0017"
@@ -41,7 +41,7 @@ COLUMNS = {
     "forward_next": "topic, target, next_number",
     "partition_state": "partition, suspense_after",
 }
-"""The covered columns of each table (billing.store.commits.covered_rows), as they are in this revision."""
+"""The covered columns of each table (billing.store.summed_tables), as they are in this revision."""
 
 
 def upgrade() -> None:
@@ -49,20 +49,20 @@ def upgrade() -> None:
     for table in COLUMNS:
         op.execute(f"ALTER TABLE {table} ADD COLUMN row_hash bytea")
     op.execute(TABLES)
-    connection = op.get_bind().connection.driver_connection
+    connection: Any = op.get_bind().connection.driver_connection
     partitions = [number for (number,) in connection.execute("SELECT partition FROM partition_state").fetchall()]
     for table, columns in COLUMNS.items():
         for partition in partitions:
             _begin(connection, table, columns, partition)
 
 
-def _begin(connection, table: str, columns: str, partition: int) -> None:
+def _begin(connection: Any, table: str, columns: str, partition: int) -> None:
     """Store the hash of each row of a partition in a table, and their sum."""
     salt = partition.to_bytes(16, "little")
     staged, rows, total = [], 0, 0
-    query = sql.SQL("COPY (SELECT ctid, " + columns + " FROM {} WHERE partition = {}) TO STDOUT")
+    query = f"COPY (SELECT ctid, {columns} FROM {table} WHERE partition = {partition}) TO STDOUT"  # noqa: S608 (literals)
     with connection.cursor() as cursor:
-        with cursor.copy(query.format(sql.Identifier(table), sql.Literal(partition))) as copy:
+        with cursor.copy(query) as copy:
             for line in copy:
                 place, _, row = bytes(line)[:-1].partition(b"\t")
                 hashed = blake2b(row, digest_size=32, person=table.encode(), salt=salt).digest()
@@ -74,11 +74,7 @@ def _begin(connection, table: str, columns: str, partition: int) -> None:
         cursor.execute("CREATE TEMPORARY TABLE stage_hash (place tid, hash bytea) ON COMMIT DROP")
         with cursor.copy("COPY stage_hash FROM STDIN") as copy:
             copy.write(b"".join(staged))
-        cursor.execute(
-            sql.SQL("UPDATE {} AS t SET row_hash = s.hash FROM stage_hash AS s WHERE t.ctid = s.place").format(
-                sql.Identifier(table)
-            )
-        )
+        cursor.execute(f"UPDATE {table} AS t SET row_hash = s.hash FROM stage_hash AS s WHERE t.ctid = s.place")  # noqa: S608 (literals)
         cursor.execute("DROP TABLE stage_hash")
         cursor.execute(
             "INSERT INTO row_sum (partition, table_name, rows, total) VALUES (%s, %s, %s, %s)",

@@ -18,7 +18,7 @@ from billing.calculator.core_row_hashes import check_hashes, sum_of_hashes
 from billing.commits.columns import ACCOUNT_COLUMNS, BUCKET_COLUMNS, ChangedBy, column_names
 from billing.commits.commit_record import Finding
 from billing.commits.copy_text import copy_rows
-from billing.commits.row_hashes import RowSum, row_hash
+from billing.commits.row_hashes import NO_ROWS, RowSum, row_hash
 from billing.store.database import Connection
 
 CHANGED_OUTSIDE = "changed_outside"
@@ -29,37 +29,36 @@ _CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Covered:
+class SummedTable:
     """A table whose rows are summed by partition: its name, the columns that its hash covers, and those of its key."""
 
-    table: LiteralString
+    name: LiteralString
     columns: tuple[LiteralString, ...]
     key: int = 1
     """Number of columns that name a row in messages: the first ones."""
 
-    def named(self, line: bytes) -> str:
-        """Return the name of a row of which this is the ``COPY`` text, as the audit shows it."""
-        values = line.decode("utf-8", "replace").split("\t")
+    def named(self, values: Sequence[object]) -> str:
+        """Return the name of a row with these values, as the audit shows it."""
         named = ", ".join(f"{column} {value}" for column, value in zip(self.columns[: self.key], values, strict=False))
-        return f"{self.table} ({named})"
+        return f"{self.name} ({named})"
 
 
-COVERED = {
-    one.table: one
+SUMMED_TABLES = {
+    one.name: one
     for one in (
-        Covered("account", column_names(ACCOUNT_COLUMNS)),
-        Covered("bucket", column_names(BUCKET_COLUMNS), len(column_names(BUCKET_COLUMNS, ChangedBy.KEY))),
-        Covered("book_time", ("name", "max_event_time_us")),
-        Covered("dedupe_hour", ("hour_us", "commit_no", "row_no", "payload"), 3),
-        Covered("dedupe_recent", ("commit_no", "row_no", "source", "highest", "payload"), 2),
-        Covered("dedupe_source", ("source", "numbered", "seen_runs", "refused")),
-        Covered("finding", ("commit_no", "row_no", "kind", "detail"), 2),
-        Covered("forward_cursor", ("topic", "origin", "next_number"), 2),
-        Covered("forward_next", ("topic", "target", "next_number"), 2),
-        Covered("partition_state", ("partition", "suspense_after")),
+        SummedTable("account", column_names(ACCOUNT_COLUMNS)),
+        SummedTable("bucket", column_names(BUCKET_COLUMNS), len(column_names(BUCKET_COLUMNS, ChangedBy.KEY))),
+        SummedTable("book_time", ("name", "max_event_time_us")),
+        SummedTable("dedupe_hour", ("hour_us", "commit_no", "row_no", "payload"), 3),
+        SummedTable("dedupe_recent", ("commit_no", "row_no", "source", "highest", "payload"), 2),
+        SummedTable("dedupe_source", ("source", "numbered", "seen_runs", "refused")),
+        SummedTable("finding", ("commit_no", "row_no", "kind", "detail"), 2),
+        SummedTable("forward_cursor", ("topic", "origin", "next_number"), 2),
+        SummedTable("forward_next", ("topic", "target", "next_number"), 2),
+        SummedTable("partition_state", ("partition", "suspense_after")),
     )
 }
-"""The covered tables, by name; the partition is in every hash besides."""
+"""The summed tables, by name; the partition is in every hash besides."""
 READ_WHEN_ACQUIRED = ("partition_state", "book_time", "dedupe_source", "forward_cursor", "forward_next")
 """Tables of which a worker reads every row of a partition, and writes rows that follow from what it read."""
 
@@ -79,7 +78,7 @@ class RowSums:
 
 def sums_digest(sums: Mapping[str, RowSum]) -> bytes:
     """Return the SHA-256 of sums by table: JSON of the tables that have rows, each with number and sum."""
-    listed = {table: [one.rows, one.to_bytes().hex()] for table, one in sums.items() if one != RowSum()}
+    listed = {table: [one.rows, one.to_bytes().hex()] for table, one in sums.items() if one != NO_ROWS}
     return hashlib.sha256(json.dumps(listed, sort_keys=True, separators=(",", ":")).encode()).digest()
 
 
@@ -91,7 +90,7 @@ def changed_outside(partition: int, strange: Sequence[str]) -> tuple[RowSum, lis
 
 
 def hash_each(table: str, partition: int, rows: Sequence[Sequence[str | int | bytes | None]]) -> list[bytes]:
-    """Return the hash of each row, given as the values of the covered columns."""
+    """Return the hash of each row, given as the values of the columns that it covers."""
     return [row_hash(table, partition, copy_rows([row])[:-1]) for row in rows]
 
 
@@ -105,22 +104,22 @@ def read_sums(connection: Connection, partition: int) -> dict[str, RowSum]:
 class CheckedRows:
     """The rows of one partition in a table as they are: their sum, and the names of those with another's hash."""
 
-    total: RowSum = RowSum()
+    total: RowSum = NO_ROWS
     differ: list[str] = field(default_factory=list)
 
 
-def check_rows(connection: Connection, covered: Covered, partition: int | None = None) -> dict[int, CheckedRows]:
+def check_rows(connection: Connection, table: SummedTable, partition: int | None = None) -> dict[int, CheckedRows]:
     """Read the rows of a table, of one partition or of all; return what they are, by partition."""
-    columns = sql.SQL(", ").join(sql.Identifier(column) for column in ("partition", *covered.columns, "row_hash"))
+    columns = sql.SQL(", ").join(map(sql.Identifier, ("partition", *table.columns, "row_hash")))
     where = sql.SQL("" if partition is None else " WHERE partition = {}").format(sql.Literal(partition))
-    statement = sql.SQL("COPY (SELECT {} FROM {}{}) TO STDOUT").format(columns, sql.Identifier(covered.table), where)
+    statement = sql.SQL("COPY (SELECT {} FROM {}{}) TO STDOUT").format(columns, sql.Identifier(table.name), where)
     found: dict[int, CheckedRows] = defaultdict(CheckedRows)
     for rows_by_partition in _chunks(connection, statement):
         for number, rows in rows_by_partition.items():
-            total, wrong = check_hashes(covered.table, int(number), b"".join(rows))
+            total, wrong = check_hashes(table.name, int(number), b"".join(rows))
             checked = found[int(number)]
             checked.total += total
-            checked.differ += [covered.named(rows[index]) for index in wrong]
+            checked.differ += [table.named(rows[index].decode("utf-8", "replace").split("\t")) for index in wrong]
     return found
 
 
