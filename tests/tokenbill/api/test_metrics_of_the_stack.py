@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import httpx
 import pytest
-from api_rig import Api, until
+from api_rig import Api, check_problem, until
 from api_steps import opened
 from prometheus_client.parser import text_string_to_metric_families
 from test_usage_over_http import STRUCTURED, event
@@ -75,6 +82,43 @@ def test_metrics_move_with_the_work(api: Api) -> None:
     until(lambda: metrics(api, "relay")["tokenbill_outbox_records"] == 0)
     assert metrics(api, "relay")["tokenbill_outbox_oldest_seconds"] == 0
     assert metrics(api, "api-web")["tokenbill_http_connections"] >= 1
+
+
+def test_without_a_database_the_pages_say_what_is_missing(api: Api, tmp_path: Path) -> None:
+    ports = []
+    for _ in range(2):
+        with socket.socket() as found:
+            found.bind(("127.0.0.1", 0))
+            ports.append(str(found.getsockname()[1]))
+    servers = {"TOKENBILL_KAFKA": api.kafka, "TOKENBILL_DATABASE_URL": "postgresql://u:hush@127.0.0.1:1/x"}
+    arguments = ["serve", "--port", ports[0], "--web-port", ports[1]]
+    with (tmp_path / "log").open("wb") as log:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "tokenbill", *arguments], env={**os.environ, **servers}, stderr=log
+        )
+    try:
+        page = f"http://127.0.0.1:{ports[1]}"
+
+        def missing() -> list[str]:
+            with contextlib.suppress(httpx.HTTPError):
+                answer = httpx.get(f"{page}/readyz", timeout=20)
+                assert answer.status_code == 503
+                return answer.json()["missing"]
+            return []
+
+        until(lambda: any("the database does not answer" in why for why in missing()))
+        assert httpx.get(f"{page}/healthz").json() == {"status": "ok"}
+        assert "process_open_fds" in httpx.get(f"{page}/metrics").text
+        check_problem(httpx.get(f"http://127.0.0.1:{ports[0]}/readyz", timeout=20), 503, "database_down")
+        again = subprocess.run(
+            [sys.executable, "-m", "tokenbill", "serve", "--port", "0", "--web-port", ports[1]],
+            env={**os.environ, **servers}, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert again.returncode == 2 and f"--web-port {ports[1]} cannot be used" in again.stderr
+    finally:
+        child.send_signal(signal.SIGTERM)
+        child.wait(30)
+    assert "hush" not in (tmp_path / "log").read_text()
 
 
 def test_the_api_itself_gives_metrics_to_nobody(api: Api) -> None:

@@ -39,6 +39,8 @@ class ConnectionLimits:
     """Time for the head of a request, from its first byte, and for the first byte of a new connection."""
     body_seconds: float = 30.0
     """Time for the body of a request, beyond what its head took."""
+    read_seconds: float = 60.0
+    """Time for which a client may let an answer wait that it does not read."""
     waiting_requests: int = 16
     """Number of requests of one connection that may wait for the answers to earlier ones (pipelining)."""
 
@@ -66,6 +68,8 @@ class BoundedConnection(OnePacketProtocol):
         self._answered = False
         self._address = ""
         self._timer: asyncio.TimerHandle | None = None
+        self._unread_since = 0.0
+        """Time of the event loop since which the client does not read what is written; 0 while it reads."""
 
     def connection_made(self, transport: Any) -> None:
         """Count the connection; refuse it if there are too many."""
@@ -152,9 +156,23 @@ class BoundedConnection(OnePacketProtocol):
         if not self._deadline:
             self._deadline = self.loop.time() + self.limits.head_seconds
 
+    def pause_writing(self) -> None:
+        """Note that the client does not read."""
+        super().pause_writing()
+        self._unread_since = self.loop.time()
+
+    def resume_writing(self) -> None:
+        """Note that the client reads."""
+        super().resume_writing()
+        self._unread_since = 0.0
+
     def _watch(self) -> None:
         """Refuse a message that is not complete by now, and look again when the next one may be late."""
         now, late = self.loop.time(), self._deadline
+        if self._unread_since and now - self._unread_since > self.limits.read_seconds:
+            self.refused["request_timeout"] += 1
+            self.transport.abort()
+            return
         if late and self.flow.read_paused:  # It is the application that makes the client wait.
             late = self._deadline = now + self.limits.head_seconds
         if late and late <= now:

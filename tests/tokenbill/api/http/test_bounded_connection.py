@@ -23,13 +23,14 @@ LIMITS = ConnectionLimits(
     body_bytes=100_000,
     head_seconds=0.6,
     body_seconds=0.4,
+    read_seconds=1.0,
     waiting_requests=4,
 )
 HEAD = b"GET /read HTTP/1.1\r\nhost: a\r\n"
 
 
 async def application(scope, receive, send) -> None:
-    """Answer with the size of the body; ``/early`` answers before it reads, ``/slow`` after half a second."""
+    """Answer with the size of the body; ``/early`` answers before it reads, ``/slow`` late, ``/large`` much."""
     if scope["type"] != "http":
         await receive()
         await send({"type": "lifespan.startup.complete"})
@@ -44,7 +45,7 @@ async def application(scope, receive, send) -> None:
         size, more = size + len(message.get("body", b"")), message.get("more_body", False)
     if scope["path"] == "/slow":
         await asyncio.sleep(0.5)
-    body = str(size).encode()
+    body = bytes(50 << 20) if scope["path"] == "/large" else str(size).encode()
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
     await send({"type": "http.response.body", "body": body})
 
@@ -140,9 +141,9 @@ def test_an_ordinary_request_passes(served: Served) -> None:
         [b"GET /" + b"x" * 9_000 + b" HTTP/1.1\r\n\r\n"],
         [b"\r\n" * 5_000],
         [b"GET /read HTTP/1.1\r\n", *[b"a: b\r\n"] * 30],
-        [b"POST /read HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1;", *[b"x" * 3_000] * 10],
+        [b"POST /read HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1;", *[b"x" * 3_000] * 300],
         [b"POST /read HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n", *[b"x: y\r\n"] * 30],
-        [b"POST /read HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\nx:", *[b"y" * 3_000] * 10],
+        [b"POST /read HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\nx:", *[b"y" * 3_000] * 300],
     ],
     ids=["many", "large", "name", "at once", "address", "empty lines", "one by one", "chunk", "trailers", "trailer"],
 )
@@ -234,6 +235,24 @@ def test_connections_are_limited_by_address_and_in_all(served: Served) -> None:
             source = (f"127.0.0.{2 + number % 2}", 0)
             held.enter_context(socket.create_connection(("127.0.0.1", served.port), 5, source))
         refused(served.ask(HEAD + b"\r\n"), 503, "too_many_connections")
+
+
+def test_a_client_that_does_not_read_its_answer_is_ended(served: Served) -> None:
+    with served.open() as line:
+        line.sendall(b"GET /large HTTP/1.1\r\nhost: a\r\n\r\n")
+        time.sleep(0.3)
+        assert served.protocol.of_address["127.0.0.1"] == 1
+        ends = time.monotonic() + 5
+        while served.protocol.of_address:
+            assert time.monotonic() < ends
+            time.sleep(0.05)
+    with served.open() as line:
+        line.sendall(b"GET /large HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+        begun, read = time.monotonic(), 0
+        while piece := line.recv(1 << 20):
+            read += len(piece)
+            time.sleep(0.03)  # slow, but it reads
+        assert read > 50 << 20 and time.monotonic() - begun > LIMITS.read_seconds
 
 
 def test_an_upgrade_is_not_done(served: Served) -> None:
