@@ -243,10 +243,17 @@ def test_the_largest_record_that_the_broker_takes_is_refused_and_published(
     too_large, offset = refused
     assert "MSG_SIZE_TOO_LARGE" in repr(too_large), "the topic's limit is the largest record that is read"
     away = (partition + 1) % PARTITIONS
-    traffic.send_usage(traffic.event(1, account), account, partition=away)
+    # The largest record that can be billed, on the wrong partition: its forward is larger, and taken.
+    event = traffic.event(1, account)
+    padding = random.Random(2).randbytes((LARGEST_INPUT - overhead - len(event) - 64) // 2).hex()
+    valid = event[:-1] + b', "padding": "' + padding.encode() + b'"}'
+    producer.produce(USAGE_TOPIC, valid, account.encode(), away, on_delivery=lambda e, _: refused.append(e))
+    assert producer.flush(120) == 0
+    assert refused.pop() is None
     traffic.use(6)
     traffic.settle()
-    assert (traffic.books.counts().rated, traffic.books.counts().rejected) == (7, 1)
+    counts = traffic.books.counts()
+    assert (counts.rated, counts.rejected, counts.forwarded) == (7, 1, 1)
     found = [one for one in read_topic(pipeline.kafka, REJECTED_TOPIC) if one.key() == account.encode()]
     assert [one.value() == largest for one in found] == [True]
     headers = dict(found[0].headers() or [])

@@ -1,4 +1,4 @@
-"""Stops of partitions in SQL: recorded once, told to webhooks, and resumed by two people in a commit of their own."""
+"""Stops of partitions in SQL: recorded once, sent to webhooks, and resumed by two people in a commit of their own."""
 
 import json
 from contextlib import closing
@@ -40,7 +40,7 @@ def failed(database: PreparedDatabase) -> set[str]:
     return {check.name for check in audit(database.report_url).checks if check.count}
 
 
-def test_a_stop_is_recorded_once_and_told_once(database: PreparedDatabase, store: Store, used: Books) -> None:
+def test_a_stop_is_recorded_once_and_sent_once(database: PreparedDatabase, store: Store, used: Books) -> None:
     with closing(Database(database.app_url)) as pool:
         webhooks.add_webhook(pool, "http://127.0.0.1:1/all", None, ())
         webhooks.add_webhook(pool, "http://127.0.0.1:1/alarm", None, (PARTITION_STOPPED,))
