@@ -29,6 +29,7 @@ _COMMANDS = {
     "simulate": "tokenbill.commands.simulate",
     "report": "tokenbill.commands.report",
     "suspense": "tokenbill.commands.suspense",
+    "conflict": "tokenbill.commands.conflict",
     "audit": "tokenbill.commands.audit",
     "demo": "tokenbill.commands.demo",
     "bench": "benchmarks.bench_command",

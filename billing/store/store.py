@@ -11,7 +11,7 @@ from typing import Self
 from billing.accounts.account import Account
 from billing.catalog.model import Catalog
 from billing.commits.commit_record import CommitRecord, OutboxRow, PartitionState
-from billing.commits.identities import HashHour
+from billing.commits.identities import HashHour, LogPart
 from billing.corrections.history import AccountHistory
 from billing.store import account_rows as accounts
 from billing.store import outbox_rows as outbox
@@ -80,6 +80,14 @@ class Store:
     def load_hours(self, number: int, hours: Iterable[int]) -> list[HashHour]:
         """Return identities of unnumbered sources filed under these hours. An hour may be returned in several parts."""
         return accounts.load_hours(self._database, number, hours)
+
+    def log_parts(self, number: int, from_us: int, at_most: int) -> list[LogPart]:
+        """Return parts of the identities of unnumbered sources (:func:`billing.store.account_rows.log_parts`)."""
+        return accounts.log_parts(self._database, number, from_us, at_most)
+
+    def load_part(self, number: int, part: LogPart) -> list[bytes]:
+        """Return the payloads of the identities of a part, in commit order."""
+        return accounts.load_part(self._database, number, part)
 
     def histories(self, state: PartitionState, accounts: Sequence[str]) -> dict[str, AccountHistory] | Refusal:
         """Return the past decisions for these accounts.

@@ -21,6 +21,7 @@ from typing import Any, Protocol, TypeVar
 from billing.commits.commit_record import CommitRecord, PartitionState
 from billing.commits.input_batch import InputBatch
 from billing.errors import CatalogMoved, DatabaseDown
+from billing.log_time import RESEND_US
 from schemas.times import HOUR_US
 from schemas.topics import INPUT_TOPICS
 from streams.stream_errors import LogBroken
@@ -303,7 +304,7 @@ class PartitionWriter:
         now = time.monotonic()
         if now < self._prune_next or "past_limit_us" not in record.limits:
             return
-        oldest_us = record.log_time_us - record.limits["past_limit_us"]
+        oldest_us = record.log_time_us - record.limits["past_limit_us"] - RESEND_US - 2 * HOUR_US
         self._store.prune_identities(self.partition, oldest_us - oldest_us % HOUR_US)
         self._prune_next = now + self._settings.prune_seconds
 

@@ -10,11 +10,11 @@ from copy import deepcopy
 from dataclasses import dataclass, field, fields
 
 from billing_samples import MakeCalculator
+from kept_identities import KeptIdentities
 
 from billing.accounts.account import Account
 from billing.catalog import Catalog
 from billing.commits.commit_record import CommitCounts, CommitRecord, Finding, PartitionState
-from billing.commits.identities import HashHour
 from billing.commits.input_batch import InputBatch, PlainRecord
 from billing.commits.outbox_frames import Frame, unpack_frames
 from billing.commits.output_documents import account_object
@@ -30,7 +30,7 @@ AS_OF_US = NOW_US + 8 * DAY_US + 12 * HOUR_US
 
 
 @dataclass
-class Cluster:
+class Cluster(KeptIdentities):
     """Partitions, the log between them, and the stored state of each."""
 
     partitions: int
@@ -46,7 +46,6 @@ class Cluster:
     commands: dict[tuple[str, str], str] = field(default_factory=dict)
     payments: set[tuple[str, str]] = field(default_factory=set)
     states: list[PartitionState] = field(default_factory=list)
-    hours: dict[tuple[int, int], list[HashHour]] = field(default_factory=lambda: defaultdict(list))
     engines: list[PartitionEngine] = field(default_factory=list)
     calculators: list[object] = field(default_factory=list)
 
@@ -65,9 +64,6 @@ class Cluster:
 
     def known_payments(self, pairs: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
         return self.payments.intersection(pairs)
-
-    def load_hours(self, partition: int, hours: Sequence[int]) -> list[HashHour]:
-        return [part for hour_us in hours for part in self.hours[partition, hour_us]]
 
     # What happens
 
@@ -129,8 +125,7 @@ class Cluster:
         changed = {source.source for source in record.dedupe.sources}
         state.sources = [known for known in state.sources if known.source not in changed] + record.dedupe.sources
         state.recent += record.dedupe.recent
-        for hour in record.dedupe.hours:
-            self.hours[partition, hour.hour_us].append(hour)
+        self.keep(record)
         self.commands.update(((source, id_), outcome) for source, id_, outcome in record.commands_seen)
         self.payments.update(record.payments)
         for posting in record.postings:

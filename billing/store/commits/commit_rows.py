@@ -56,6 +56,7 @@ def copies(record: CommitRecord, text: AppendedText) -> list[tuple[LiteralString
         ("COPY command_seen (partition, commit_no, source, id, outcome) FROM STDIN", text.command_seen),
         ("COPY payment_ref (partition, commit_no, account, payment_ref) FROM STDIN", text.payment_ref),
         ("COPY suspense FROM STDIN", text.suspense),
+        ("COPY conflict FROM STDIN", text.conflict),
     ]
 
 
@@ -146,12 +147,18 @@ def _identities(record: CommitRecord) -> Iterator[Statement]:
             ),
         )
     if dedupe.hours:
-        hours, payloads = [hour.hour_us for hour in dedupe.hours], [hour.payload for hour in dedupe.hours]
         yield (
-            "INSERT INTO dedupe_hour (partition, commit_no, row_no, hour_us, payload)"
-            " SELECT %s, %s, n, hour_us, payload"
-            " FROM unnest(%s::bigint[], %b::bytea[]) WITH ORDINALITY AS h (hour_us, payload, n)",
-            (record.partition, record.commit_no, hours, payloads),
+            "INSERT INTO dedupe_hour (partition, commit_no, row_no, hour_us, log_hour_us, payload)"
+            " SELECT %s, %s, n, hour_us, log_hour_us, payload"
+            " FROM unnest(%s::bigint[], %s::bigint[], %b::bytea[]) WITH ORDINALITY"
+            " AS h (hour_us, log_hour_us, payload, n)",
+            (
+                record.partition,
+                record.commit_no,
+                [hour.hour_us for hour in dedupe.hours],
+                [hour.log_hour_us for hour in dedupe.hours],
+                [hour.payload for hour in dedupe.hours],
+            ),
         )
 
 

@@ -1,10 +1,10 @@
 """Digest chain of a partition's commits: the content of each digest and its canonical bytes.
 
 ``digest = sha256(previous digest + header)``. The header is JSON of columns of the commit row and of the SHA-256 of the
-rows that the commit appended: journal, rollup, commands, payments and, if a record was rejected, suspense, each as
-``COPY`` text in the order of the key. So the digest can be computed again from SQL. Rows that later commits overwrite
-(balances, identities, sequences, forward numbers) are covered by ``changes_sha256``, which is stored in the commit row.
-The digest does not cover the epoch and the wall clock, so a rebuild gives the same digest.
+rows that the commit appended: journal, rollup, commands, payments and, if there are any, suspense and conflicts, each
+as ``COPY`` text in the order of the key. So the digest can be computed again from SQL. Rows that later commits
+overwrite (balances, identities, sequences, forward numbers) are covered by ``changes_sha256``, which is stored in the
+commit row. The digest does not cover the epoch and the wall clock, so a rebuild gives the same digest.
 """
 
 import hashlib
@@ -15,6 +15,7 @@ from typing import Any
 
 from billing.commits.commit_record import CommitCounts, CommitRecord, OutboxRow
 from billing.commits.copy_text import copy_rows
+from billing.store.commits.conflict_rows import conflict_text
 from billing.store.commits.suspense_rows import suspense_text
 
 GENESIS = bytes(32)
@@ -43,13 +44,14 @@ class AppendedText:
     command_seen: bytes
     payment_ref: bytes
     suspense: bytes
+    conflict: bytes
 
     def sha256(self) -> dict[str, str]:
         """Return the SHA-256 of the rows of each table, hexadecimal, filtered by :func:`named_digests`."""
         return named_digests({name: hashlib.sha256(rows).hexdigest() for name, rows in asdict(self).items()})
 
 
-_LATER = ("corrections", "suspense")
+_LATER = ("corrections", "suspense", "conflict")
 """Tables newer than the first release of the digest: a header names them only if the commit has rows in them."""
 EMPTY = hashlib.sha256().hexdigest()
 
@@ -100,6 +102,7 @@ def appended_text(record: CommitRecord) -> AppendedText:
         command_seen=copy_rows((*key, *seen) for seen in sorted(record.commands_seen, key=_by_code_point)),
         payment_ref=copy_rows((*key, *payment) for payment in sorted(record.payments, key=_by_code_point)),
         suspense=suspense_text(*key, record.suspense),
+        conflict=conflict_text(*key, record.conflicts),
     )
 
 
@@ -137,7 +140,7 @@ def changes_sha256(record: CommitRecord) -> bytes:
     parts += [
         repr([(s.source, s.numbered, s.seen_runs, s.refused) for s in dedupe.sources]).encode(),
         *(part for recent in dedupe.recent for part in (recent.source.encode(), recent.payload)),
-        *(part for hour in dedupe.hours for part in (str(hour.hour_us).encode(), hour.payload)),
+        *(part for hour in dedupe.hours for part in (f"{hour.hour_us} {hour.log_hour_us}".encode(), hour.payload)),
         repr(sorted(record.next_sequences.items())).encode(),
         repr(sorted(record.forward_next.items())).encode(),
         repr(sorted(record.forward_cursors.items())).encode(),

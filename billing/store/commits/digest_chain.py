@@ -36,6 +36,7 @@ _APPENDED: dict[str, LiteralString] = {
     "payment_ref": "COPY (SELECT partition, commit_no, account, payment_ref FROM payment_ref"
     " WHERE partition = {} ORDER BY commit_no, account, payment_ref) TO STDOUT",
     "suspense": "COPY (SELECT * FROM suspense WHERE partition = {} ORDER BY commit_no, row_no) TO STDOUT",
+    "conflict": "COPY (SELECT * FROM conflict WHERE partition = {} ORDER BY commit_no, row_no) TO STDOUT",
 }
 
 

@@ -24,6 +24,8 @@ APPEND_ONLY = (
     "catalog_entry",
     "suspense",
     "suspense_resolution",
+    "conflict",
+    "conflict_resolution",
 )
 
 
@@ -60,6 +62,7 @@ def test_replica_mode_does_not_switch_the_triggers_off(untouched: PreparedDataba
         "DELETE FROM finding",
         "UPDATE outbox SET records = 1",
         "UPDATE partition_state SET suspense_after = 9",
+        "UPDATE partition_state SET conflict_after = 9",
         "ALTER TABLE journal DISABLE TRIGGER append_only",
         "CREATE TABLE tokenbill.mine (n integer)",
     ],
