@@ -1,5 +1,5 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
-from libcpp.map cimport map
+from libcpp.map cimport map as ordered_map
 from libcpp.unordered_map cimport unordered_map
 from libcpp.unordered_set cimport unordered_set
 from libcpp.utility cimport pair
@@ -39,6 +39,7 @@ cdef extern from "memory.hpp" nogil:
         size_t used
         size_t bytes_held() noexcept
         const uint32_t* find(uint64_t first, uint64_t second) noexcept
+        void reserve(size_t more) except +
         void put(uint64_t first, uint64_t second, uint32_t content) except +
 
     cdef cppclass TbFilter:
@@ -56,7 +57,7 @@ cdef extern from "memory.hpp" nogil:
         void shrink() except +
 
     ctypedef unordered_map[int64_t, TbIdentities] TbHours
-    ctypedef map[pair[int64_t, int64_t], vector[char]] TbPending
+    ctypedef ordered_map[pair[int64_t, int64_t], vector[char]] TbPending
     void tb_keep(
         TbPending* pending, int64_t hour_us, int64_t log_hour_us, uint64_t first, uint64_t second, uint32_t content
     ) except +

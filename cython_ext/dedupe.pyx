@@ -114,11 +114,12 @@ cdef class Memory:
             memcpy(&hashes, &payload[at + 8], 8)
             source.remember(number, hashes)
 
-    def put_hour(self, int64_t hour_us, payloads):
+    def put_hour(self, int64_t hour_us, list payloads not None):
         """Replace the identities of an hour of event time, packed as :data:`billing.calculator.dedupe.HASHED`; those
         that the commit adds are kept."""
         cdef TbIdentities fresh
         cdef TbPending.iterator at = self.pending.begin()
+        fresh.reserve(sum(map(len, payloads)) // HASHED_BYTES)
         for part in payloads:
             _unpack(&fresh, part)
         while at != self.pending.end():
@@ -211,13 +212,16 @@ cdef class Memory:
                     missing.add((part.log_hour_us, part.first_commit, part.last_commit))
         return sorted(missing)
 
-    def put_part(self, int64_t log_hour_us, int64_t first_commit, int64_t last_commit, payloads):
+    def put_part(
+        self, int64_t log_hour_us, int64_t first_commit, int64_t last_commit, list payloads not None
+    ):
         """Load the identities of a part; a part that was not known follows those that are."""
         cdef TbPart* part = self.part_of(log_hour_us, first_commit)
         if part == NULL:
             self.new_part(log_hour_us, first_commit, last_commit, False)
             part = &self.parts.back()
         part.held = True
+        part.identities.reserve(sum(map(len, payloads)) // HASHED_BYTES)
         for payload in payloads:
             _unpack(&part.identities, payload)
 

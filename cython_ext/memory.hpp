@@ -138,14 +138,20 @@ struct TbIdentities {
 
     size_t bytes_held() const { return entries.size() * sizeof(Entry); }
 
+    // Makes room for more identities.
+    void reserve(size_t more) {
+        size_t size = entries.empty() ? 64 : entries.size();
+        while (10 * (used + more) > 7 * size) size *= 2;
+        if (size == entries.size()) return;
+        std::vector<Entry> old(size);
+        old.swap(entries);
+        used = 0;
+        for (const Entry& entry : old)
+            if (entry.used) place(entry.first, entry.second, entry.content);
+    }
+
     void put(uint64_t first, uint64_t second, uint32_t content) {
-        if (10 * (used + 1) > 7 * entries.size()) {
-            std::vector<Entry> old(entries.empty() ? 64 : 2 * entries.size());
-            old.swap(entries);
-            used = 0;
-            for (const Entry& entry : old)
-                if (entry.used) place(entry.first, entry.second, entry.content);
-        }
+        if (10 * (used + 1) > 7 * entries.size()) reserve(1);
         place(first, second, content);
     }
 
