@@ -9,10 +9,12 @@ from typing import NamedTuple
 
 from schemas.meters import MAX_COUNT
 from schemas.refusals import Refusal
-from schemas.times import DAY_US, MINUTE_US, format_time_us
+from schemas.times import DAY_US, HOUR_US, MINUTE_US, format_time_us
 from schemas.usage import UsageEvent
 
 SEQUENCE_JUMP = 1_000_000_000
+RESEND_US = 24 * HOUR_US
+"""Log time within which a resend of an unnumbered source is recognised whatever its time says, beside the hour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +38,40 @@ class IdentityRules(NamedTuple):
     """The part of the limits that decides about identities."""
 
     names_account: bool
-    """True if the account is part of an identity."""
+    """True if the account is part of an identity, and identities are filed by the hour of log time too."""
     sequence_jump: int
+    future_us: int | None
+    """The limit ahead of the log's time; None if there is no log."""
+
+    def log_hour_us(self, log_time_us: int) -> int:
+        """Return the hour of log time under which an identity is filed; always 0 if there is no log."""
+        return 0 if self.future_us is None else log_time_us - log_time_us % HOUR_US
+
+    def window_us(self, log_time_us: int) -> int:
+        """Return the first hour of log time whose identities are looked up whatever the event's time is."""
+        return self.log_hour_us(log_time_us) - RESEND_US
+
+    def by_event_hour(self, time_us: int, log_time_us: int, unlogged_until_us: int) -> bool:
+        """Return True if an event may repeat one that was rated before the window, under the hour of its own time.
+
+        An event is rated at most ``future_us`` before its time. Identities rated up to ``unlogged_until_us`` are filed
+        by the hour of the event's time alone.
+        """
+        if not self.names_account:
+            return True
+        if self.future_us is None:
+            return False
+        hour_us = time_us - time_us % HOUR_US
+        return hour_us - self.future_us < max(self.window_us(log_time_us), unlogged_until_us)
 
 
 def identity_rules(limits: TimeLimits | None) -> IdentityRules:
     """Return the identity rules of these limits. Without limits, in a simulation, they are those of the defaults."""
-    jump = SEQUENCE_JUMP if limits is None else limits.sequence_jump
-    return IdentityRules(False, MAX_COUNT) if jump is None else IdentityRules(True, jump)
+    if limits is None:
+        return IdentityRules(True, SEQUENCE_JUMP, None)
+    if limits.sequence_jump is None:
+        return IdentityRules(False, MAX_COUNT, limits.future_us)
+    return IdentityRules(True, limits.sequence_jump, limits.future_us)
 
 
 def limits_object(limits: TimeLimits | None) -> dict[str, int]:

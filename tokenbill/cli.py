@@ -34,6 +34,7 @@ _COMMANDS = {
     "report": "tokenbill.commands.report",
     "suspense": "tokenbill.commands.suspense",
     "partition": "tokenbill.commands.partition",
+    "conflict": "tokenbill.commands.conflict",
     "audit": "tokenbill.commands.audit",
     "foreign": "tokenbill.commands.own_records",
     "key": "tokenbill.commands.own_records",

@@ -27,7 +27,7 @@ from billing.calculator.plain import PlainCalculator, RenderedRows
 from billing.catalog.model import TEXT_DIMENSIONS, Catalog, Plan, PlanBucket, PlanKey
 from billing.catalog.patterns import scope_matches
 from billing.commits.commit_record import AccountChanges, Finding, PartitionState, RollupRow
-from billing.commits.identities import DedupeChange, HashHour, RecentNumbers, SourceState
+from billing.commits.identities import DedupeChange, HashHour, LogPart, PartHeld, RecentNumbers, SourceState
 from billing.commits.input_batch import Record
 from billing.commits.output_documents import (
     RATED_PER_RECORD,
@@ -89,15 +89,15 @@ class _CompiledDedupe(Dedupe):
         self.columns = EventColumns()
         self.row = 0
 
-    def decide_by(self, rules: IdentityRules) -> None:
-        super().decide_by(rules)
-        self.memory.decide_by(rules.names_account, rules.sequence_jump)
+    def decide_by(self, rules: IdentityRules, commit_no: int = 0) -> None:
+        super().decide_by(rules, commit_no)
+        self.memory.decide_by(*rules, commit_no)
 
     def numbered(self, event: UsageEvent) -> bool:
         return self.memory.is_numbered(self.columns, self.row)
 
-    def look(self, event: UsageEvent, findings: list[Finding]) -> str | Refusal:
-        seen = self.memory.look_at(self.columns, self.row)
+    def look(self, event: UsageEvent, findings: list[Finding], log_time_us: int = 0) -> str | Refusal:
+        seen = self.memory.look_at(self.columns, self.row, log_time_us)
         if seen == _LOOK_NEW:
             return NEW
         if seen == _LOOK_NO_NUMBER:
@@ -108,8 +108,8 @@ class _CompiledDedupe(Dedupe):
             return number_too_far(event, self.memory.highest_seen(self.columns, self.row), self._rules.sequence_jump)
         return CONFLICT if seen == _LOOK_CONFLICT else DUPLICATE
 
-    def rated(self, event: UsageEvent) -> None:
-        self.memory.set_rated(self.columns, self.row)
+    def rated(self, event: UsageEvent, log_time_us: int = 0) -> None:
+        self.memory.set_rated(self.columns, self.row, log_time_us)
 
     def refused(self, rejection: Refusal) -> None:
         if rejection.source is None or rejection.sequence is None or rejection.code == "sequence_reused":
@@ -195,6 +195,7 @@ class CompiledCalculator:
         self._knows_own_source = False
 
     def load(self, state: PartitionState) -> None:
+        self._memory.load_unlogged(state.unlogged_until_us)
         for stored in state.sources:
             self._memory.load_source(stored.source, stored.numbered, stored.seen_runs, stored.refused)
         for recent in state.recent:
@@ -206,6 +207,7 @@ class CompiledCalculator:
         self._prices.set_books(catalog.price_books)
 
     def decode(self, batch: UsageBatch) -> CompiledDecoded:
+        self._rare.dedupe.decide_by(identity_rules(batch.limits), batch.commit_no)
         columns = self._decoder.decode(batch.records)
         rejections: dict[int, Refusal] = {}
         reservations = columns.reservations()
@@ -250,7 +252,7 @@ class CompiledCalculator:
         return self._usage.missing_accounts(decoded.columns, decoded.mine)
 
     def missing_hours(self, decoded: CompiledDecoded) -> list[int]:
-        return sorted(self._memory.missing_hours(decoded.columns, decoded.mine))
+        return sorted(self._memory.missing_hours(decoded.columns, decoded.mine, decoded.batch.log_time_us))
 
     def put_hour(self, hour_us: int, stored: list[HashHour]) -> None:
         self._memory.put_hour(hour_us, [part.payload for part in stored])
@@ -260,6 +262,25 @@ class CompiledCalculator:
 
     def drop_hour(self, hour_us: int) -> None:
         self._memory.drop_hour(hour_us)
+
+    def has_unnumbered(self, decoded: CompiledDecoded) -> bool:
+        return self._memory.has_unnumbered(decoded.columns, decoded.mine)
+
+    def missing_parts(self, decoded: CompiledDecoded) -> list[LogPart]:
+        found = self._memory.missing_parts(decoded.columns, decoded.mine, decoded.batch.log_time_us)
+        return [LogPart(*one) for one in found]
+
+    def put_part(self, part: LogPart, payloads: list[bytes]) -> None:
+        self._memory.put_part(part.log_hour_us, part.first_commit, part.last_commit, payloads)
+
+    def parts_held(self) -> list[PartHeld]:
+        return [PartHeld(LogPart(*one[:3]), *one[3:]) for one in self._memory.parts_held()]
+
+    def shrink_part(self, part: LogPart) -> None:
+        self._memory.shrink_part(part.log_hour_us, part.first_commit)
+
+    def drop_part(self, part: LogPart) -> None:
+        self._memory.drop_part(part.log_hour_us, part.first_commit)
 
     def account_ids(self) -> list[str]:
         names = self._decoder.accounts
@@ -286,7 +307,7 @@ class CompiledCalculator:
         batch, usage = decoded.batch, self._usage
         limits = None if batch.limits is None else (batch.limits.future_us, batch.limits.past_us)
         outcome = UsageOutcome(forwarded=list(decoded.elsewhere))
-        self._rare.dedupe.decide_by(identity_rules(batch.limits))
+        self._rare.dedupe.decide_by(identity_rules(batch.limits), batch.commit_no)
         usage.start(batch.log_time_us)
         closed: list[tuple[int, str]] = []  # (row, reservation) of rows decided by the plain calculator
         row = 0
@@ -351,7 +372,8 @@ class CompiledCalculator:
             self._usage.describe(dump_json(described_combination(self._decoder.combination(number)))[1:-1])
         rated_records, rated_frames = self._usage.take_frames(key, _rated_pieces(stamp), RATED_PER_RECORD)
         balance_records, balance_frames, *rows = self._store.take(_balance_pieces(stamp))
-        change = DedupeChange(hours=[HashHour(hour_us, payload) for hour_us, payload in self._memory.take_hours()])
+        taken = self._memory.take_hours()
+        change = DedupeChange(hours=[HashHour(hour_us, packed, log_hour_us) for hour_us, log_hour_us, packed in taken])
         for source, numbered, runs, refused, highest, packed in self._memory.take_sources():
             change.sources.append(SourceState(source, numbered, runs, refused))
             if packed:

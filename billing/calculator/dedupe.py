@@ -8,10 +8,19 @@ still be rated (docs/reference/principles.md, "Identity").
 import struct
 from bisect import bisect_right
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from billing.commits.commit_record import Finding, PartitionState
-from billing.commits.identities import RECENT_NUMBERS, DedupeChange, HashHour, RecentNumbers, SourceState
+from billing.commits.identities import (
+    RECENT_NUMBERS,
+    DedupeChange,
+    HashHour,
+    LogPart,
+    PartHeld,
+    RecentNumbers,
+    SourceState,
+)
 from billing.log_time import IdentityRules, identity_rules
 from schemas.hashing import content_hash32, id_hash32, id_hash32_without_account, identity_hash
 from schemas.refusals import Refusal
@@ -19,7 +28,7 @@ from schemas.times import HOUR_US
 from schemas.usage import UsageEvent
 
 RECENT = struct.Struct("<QII")
-HASHED = struct.Struct("<16sI")
+HASHED = struct.Struct("<16sI")  # HASHED_BYTES
 HELD_BYTES = 160
 """Approximate memory of one identity in a Python dictionary, in bytes."""
 DUPLICATE = "duplicate"
@@ -72,6 +81,21 @@ class NumberRuns:
 
 
 @dataclass(slots=True)
+class _Part:
+    """Identities rated in one hour of log time; ``known`` is None while they are not in memory."""
+
+    log_hour_us: int
+    first_commit: int
+    last_commit: int
+    known: dict[bytes, int] | None
+    open: bool = True
+
+    @property
+    def part(self) -> LogPart:
+        return LogPart(self.log_hour_us, self.first_commit, self.last_commit)
+
+
+@dataclass(slots=True)
 class _Source:
     numbered: bool
     """False if unnumbered. True also if the source is undecided: no event of it was rated, but numbers were seen."""
@@ -103,15 +127,19 @@ class Dedupe:
     """The memory of identities of one partition.
 
     Check an event with :meth:`look`; after the decision call :meth:`rated` or :meth:`refused`. The rules of
-    :meth:`decide_by` apply from then on; at first those of the default limits.
+    :meth:`decide_by` apply from then on; at first those without a log.
     """
 
     def __init__(self, state: PartitionState | None = None) -> None:
         self._rules = identity_rules(None)
+        self._commit_no = 0
+        self._parts: list[_Part] = []
+        self._unlogged_until_us = 0 if state is None else state.unlogged_until_us
         self._sources: dict[str, _Source] = {}
         self._hours: dict[int, dict[bytes, int]] = {}
         self._touched: dict[str, list[bytes]] = {}
-        self._hashed: dict[int, list[bytes]] = {}
+        self._hashed: dict[tuple[int, int | None], list[bytes]] = {}
+        """(hour of the event's time, hour of log time) to the packed identities of the commit."""
         if state is None:
             return
         for stored in state.sources:
@@ -120,9 +148,10 @@ class Dedupe:
             for number, id_hash, content_hash in RECENT.iter_unpack(recent.payload):
                 self._sources[recent.source].remember(number, id_hash, content_hash)
 
-    def decide_by(self, rules: IdentityRules) -> None:
-        """Use these rules from now on."""
+    def decide_by(self, rules: IdentityRules, commit_no: int = 0) -> None:
+        """Use these rules from now on, for the commit of this number."""
         self._rules = rules
+        self._commit_no = commit_no
 
     def numbered(self, event: UsageEvent) -> bool:
         """Return True if the event's source is numbered. Its first rated event decides that, which may be this one."""
@@ -131,42 +160,90 @@ class Dedupe:
             return event.sequence is not None
         return known.numbered
 
-    def missing_hours(self, events: list[UsageEvent]) -> list[int]:
-        """Return the hours of event time that unnumbered events may need and that are not in memory, sorted.
+    def _may_be_unnumbered(self, event: UsageEvent) -> bool:
+        """Return True also for an undecided source: an earlier event of the batch may make it unnumbered."""
+        known = self._sources.get(event.source)
+        return known is None or not known.numbered or known.undecided
 
-        Events of undecided sources count too: an earlier event of the batch may make the source unnumbered.
+    def has_unnumbered(self, events: Sequence[tuple[UsageEvent, int]]) -> bool:
+        """Return True if a source is unnumbered, or would be by one of the events."""
+        return any(
+            self._may_be_unnumbered(event) and (event.sequence is None or not self.numbered(event))
+            for event, _ in events
+        )
+
+    def missing_hours(self, events: Sequence[tuple[UsageEvent, int]]) -> list[int]:
+        """Return the hours of event time that unnumbered events need and that are not in memory, sorted.
+
+        ``events`` are pairs of an event and the log time of its record.
         """
-        hours = set()
-        for event in events:
-            known = self._sources.get(event.source)
-            if known is None or not known.numbered or known.undecided:
-                hours.add(event.time_us - event.time_us % HOUR_US)
+        hours = {
+            event.time_us - event.time_us % HOUR_US
+            for event, log_time_us in events
+            if self._may_be_unnumbered(event)
+            and self._rules.by_event_hour(event.time_us, log_time_us, self._unlogged_until_us)
+        }
         return sorted(hours - self._hours.keys())
 
     def put_hour(self, hour_us: int, stored: list[HashHour]) -> None:
-        """Load one hour of identities: everything that SQL holds for it."""
+        """Load the identities of one hour of event time: everything that SQL holds for it."""
         hashes = self._hours[hour_us] = {}
-        for part in stored:
-            for identity, content_hash in HASHED.iter_unpack(part.payload):
-                hashes[identity] = content_hash
+        payloads = [part.payload for part in stored]
+        payloads += [b"".join(packed) for (pending_us, _), packed in self._hashed.items() if pending_us == hour_us]
+        for payload in payloads:
+            hashes.update(HASHED.iter_unpack(payload))
 
     def hours_held(self) -> list[tuple[int, int]]:
         """Return (hour_us, approximate bytes in memory) for each hour of identities, sorted."""
         return sorted((hour_us, len(hour) * HELD_BYTES) for hour_us, hour in self._hours.items())
 
     def drop_hour(self, hour_us: int) -> None:
-        """Remove an hour of identities that is stored in SQL; :meth:`put_hour` loads it again when needed."""
+        """Remove an hour of event time; :meth:`put_hour` loads it again when needed."""
         del self._hours[hour_us]
 
-    def look(self, event: UsageEvent, findings: list[Finding]) -> str | Refusal:
-        """Return ``NEW``, ``DUPLICATE``, ``CONFLICT`` or a rejection; append a finding where a number was reused."""
+    def missing_parts(self, events: Sequence[tuple[UsageEvent, int]]) -> list[LogPart]:
+        """Return the parts that events of unnumbered sources are looked up in and that are not in memory."""
+        since_us = [self._rules.window_us(log_us) for event, log_us in events if self._may_be_unnumbered(event)]
+        if not since_us or not self._rules.names_account:
+            return []
+        return [one.part for one in self._parts if one.known is None and one.log_hour_us >= min(since_us)]
+
+    def put_part(self, part: LogPart, payloads: list[bytes]) -> None:
+        """Load the identities of a part; a part that was not known follows those that are."""
+        found = next((one for one in self._parts if one.part == part), None)
+        if found is None:
+            found = _Part(part.log_hour_us, part.first_commit, part.last_commit, None, open=False)
+            self._parts.append(found)
+        found.known = {}
+        for payload in payloads:
+            found.known.update(HASHED.iter_unpack(payload))
+
+    def parts_held(self) -> list[PartHeld]:
+        """Return all parts, oldest first, with their approximate bytes in memory; the plain memory has no filters."""
+        return [PartHeld(one.part, len(one.known or ()) * HELD_BYTES, 0) for one in self._parts]
+
+    def shrink_part(self, part: LogPart) -> None:
+        """Remove the identities of a part that is stored in SQL; :meth:`put_part` loads them again when needed."""
+        for one in self._parts:
+            if one.part == part:
+                one.known, one.open = None, False
+
+    def drop_part(self, part: LogPart) -> None:
+        """Remove a part that is older than what is looked up."""
+        self._parts = [one for one in self._parts if one.part != part]
+
+    def look(self, event: UsageEvent, findings: list[Finding], log_time_us: int = 0) -> str | Refusal:
+        """Return ``NEW``, ``DUPLICATE``, ``CONFLICT`` or a rejection; append a finding where a number was reused.
+
+        ``log_time_us`` is the log time of the event's record.
+        """
         source = self._sources.get(event.source)
         if not self._rules.names_account and source is None:
             # Releases without this rule let the first event of a source decide, even if it was rejected.
             source = self._sources[event.source] = _Source(event.sequence is not None)
             self._touched.setdefault(event.source, [])
         if not self.numbered(event):
-            return self._look_by_hash(event)
+            return self._look_by_hash(event, log_time_us)
         if event.sequence is None:
             return number_missing(event)
         seen = NumberRuns() if source is None else source.seen
@@ -181,11 +258,18 @@ class Dedupe:
             return number_reused(event, findings)
         return DUPLICATE if known[1] == content_hash32(event) else CONFLICT
 
-    def _look_by_hash(self, event: UsageEvent) -> str:
-        hour = self._hours.setdefault(event.time_us - event.time_us % HOUR_US, {})
-        known = hour.get(self._identity(event))
+    def _look_by_hash(self, event: UsageEvent, log_time_us: int) -> str:
+        identity, known = self._identity(event), None
+        if self._rules.by_event_hour(event.time_us, log_time_us, self._unlogged_until_us):
+            hour = self._hours.get(event.time_us - event.time_us % HOUR_US, {})
+            known = hour.get(identity)
+            if known is None:
+                known = hour.get(identity_hash(event.source, event.id))  # rated before the account was part of it
         if known is None and self._rules.names_account:
-            known = hour.get(identity_hash(event.source, event.id))  # rated before the account was part of it
+            window_us = self._rules.window_us(log_time_us)
+            for part in self._parts:
+                if part.log_hour_us >= window_us and part.known is not None and identity in part.known:
+                    known = part.known[identity]
         if known is None:
             return NEW
         return DUPLICATE if known == content_hash32(event) else CONFLICT
@@ -200,8 +284,8 @@ class Dedupe:
             return id_hash32(event.account, event.id)
         return id_hash32_without_account(event.id)
 
-    def rated(self, event: UsageEvent) -> None:
-        """Record that the event was rated; its identity is occupied permanently.
+    def rated(self, event: UsageEvent, log_time_us: int = 0) -> None:
+        """Record that the event was rated at this log time; its identity is occupied.
 
         The first rated event of a source decides if the source is numbered.
         """
@@ -219,8 +303,26 @@ class Dedupe:
             return
         hour_us = event.time_us - event.time_us % HOUR_US
         identity, content_hash = self._identity(event), content_hash32(event)
-        self._hours.setdefault(hour_us, {})[identity] = content_hash
-        self._hashed.setdefault(hour_us, []).append(HASHED.pack(identity, content_hash))
+        if hour_us in self._hours:
+            self._hours[hour_us][identity] = content_hash
+        log_hour_us = None
+        if self._rules.names_account:
+            log_hour_us = self._rules.log_hour_us(log_time_us)
+            self._open_part(log_hour_us)[identity] = content_hash
+        else:
+            self._unlogged_until_us = max(self._unlogged_until_us, log_time_us)
+        self._hashed.setdefault((hour_us, log_hour_us), []).append(HASHED.pack(identity, content_hash))
+
+    def _open_part(self, log_hour_us: int) -> dict[bytes, int]:
+        """Return the identities of the part of this hour that takes new ones; it includes the current commit."""
+        last = self._parts[-1] if self._parts else None
+        known = None if last is None or not last.open or last.log_hour_us != log_hour_us else last.known
+        if last is None or known is None:
+            known = {}
+            last = _Part(log_hour_us, self._commit_no, self._commit_no, known)
+            self._parts.append(last)
+        last.last_commit = self._commit_no
+        return known
 
     def refused(self, rejection: Refusal) -> None:
         """Record that an event was rejected.
@@ -248,9 +350,16 @@ class Dedupe:
             change.sources.append(SourceState(name, source.numbered, source.seen.runs(), tuple(sorted(source.refused))))
             if packed:
                 change.recent.append(RecentNumbers(name, source.highest, b"".join(packed)))
-        change.hours = [HashHour(hour_us, b"".join(self._hashed[hour_us])) for hour_us in sorted(self._hashed)]
+        change.hours = [
+            HashHour(hour_us, b"".join(packed), log_hour_us)
+            for (hour_us, log_hour_us), packed in sorted(self._hashed.items(), key=lambda item: _hours_of(item[0]))
+        ]
         self._touched, self._hashed = {}, {}
         return change
+
+
+def _hours_of(key: tuple[int, int | None]) -> tuple[int, int]:
+    return key[0], -1 if key[1] is None else key[1]
 
 
 def number_missing(event: UsageEvent) -> Refusal:

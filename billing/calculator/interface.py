@@ -13,7 +13,7 @@ from billing.accounts.account import Account
 from billing.accounts.account_event import AccountEvent
 from billing.catalog.model import Catalog
 from billing.commits.commit_record import AccountChanges, Finding, PartitionState, RollupRow
-from billing.commits.identities import DedupeChange, HashHour
+from billing.commits.identities import DedupeChange, HashHour, LogPart, PartHeld
 from billing.commits.input_batch import Record
 from billing.commits.output_documents import Stamp
 from billing.ledger import Posting
@@ -42,6 +42,8 @@ class UsageBatch:
     log_time_us: int
     limits: TimeLimits | None
     own_check: OwnCheck | None = None
+    commit_no: int = 0
+    """Number of the commit that is being decided."""
 
 
 @dataclass(slots=True)
@@ -110,16 +112,40 @@ class Calculator(Protocol):
         """Return the accounts of this partition that the batch names and that are not in memory."""
 
     def missing_hours(self, decoded: Decoded) -> list[int]:
-        """Return the hours of identities of unnumbered sources that the batch needs and that are not in memory."""
+        """Return the hours of event time whose identities the batch needs and that are not in memory.
+
+        They are needed for events that may repeat one that was rated more than 24 hours of log time ago.
+        """
 
     def put_hour(self, hour_us: int, stored: list[HashHour]) -> None:
-        """Load one hour of identities into memory."""
+        """Load the identities of one hour of event time into memory."""
 
     def hours_held(self) -> list[tuple[int, int]]:
-        """Return (hour_us, bytes in memory) for each hour of identities, sorted."""
+        """Return (hour_us, bytes in memory) for each hour of event time, sorted."""
 
     def drop_hour(self, hour_us: int) -> None:
-        """Remove an hour of identities that has no pending change; it is reported missing when it is needed again."""
+        """Remove an hour of event time; it is reported missing when it is needed again."""
+
+    def has_unnumbered(self, decoded: Decoded) -> bool:
+        """Return True if a source of the batch is unnumbered, or would be by an event of the batch."""
+
+    def missing_parts(self, decoded: Decoded) -> list[LogPart]:
+        """Return the parts that may have identities of the batch and whose identities are not in memory.
+
+        A part is reported where it may have one: its filter is never wrong when it says no.
+        """
+
+    def put_part(self, part: LogPart, payloads: list[bytes]) -> None:
+        """Load the identities of a part into memory; parts that were not known are put oldest first."""
+
+    def parts_held(self) -> list[PartHeld]:
+        """Return all known parts, oldest first."""
+
+    def shrink_part(self, part: LogPart) -> None:
+        """Replace the identities of a part that is committed by a filter, or remove the filter of one that has none."""
+
+    def drop_part(self, part: LogPart) -> None:
+        """Remove a part that is older than what is looked up."""
 
     def account_ids(self) -> list[str]:
         """Return the ids of all accounts in memory, sorted."""

@@ -210,3 +210,5 @@ class PartitionState:
     forward_cursors: dict[tuple[str, int], int] = field(default_factory=dict)
     sources: list[SourceState] = field(default_factory=list)
     recent: list[RecentNumbers] = field(default_factory=list)
+    unlogged_until_us: int = 0
+    """Log time up to which identities were stored without the hour of log time; 0 if all have it."""

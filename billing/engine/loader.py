@@ -8,7 +8,7 @@ from billing.accounts.held import Held
 from billing.calculator.interface import Calculator
 from billing.catalog.model import Catalog
 from billing.commits.commit_record import PartitionState
-from billing.commits.identities import HashHour
+from billing.commits.identities import HashHour, LogPart
 from billing.corrections.history import AccountHistory
 from billing.record_keys import RecordKeys
 from schemas.refusals import Refusal
@@ -30,7 +30,16 @@ class Loader(Protocol):
         """Return the (account, payment_ref) among ``pairs`` that were used before."""
 
     def load_hours(self, partition: int, hours: Sequence[int]) -> list[HashHour]:
-        """Return all identities stored under these hours."""
+        """Return all identities stored under these hours of event time."""
+
+    def log_parts(self, partition: int, from_us: int, at_most: int) -> list[LogPart]:
+        """Return the parts of the identities rated from this hour of log time on, oldest first.
+
+        A part of more than one commit has at most ``at_most`` identities.
+        """
+
+    def load_part(self, partition: int, part: LogPart) -> list[bytes]:
+        """Return the payloads of the identities of a part (:class:`billing.commits.identities.HashHour`)."""
 
     def held(
         self, accounts: Sequence[str], read: Callable[[str], Account | None], catalog: Catalog

@@ -6,7 +6,7 @@ It is the reference for every balance. Owns: how lines become batches, and the J
 
 import hashlib
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -16,7 +16,7 @@ from billing.accounts.held import Held
 from billing.calculator.interface import Calculator
 from billing.catalog.model import Catalog
 from billing.commits.commit_record import CommitCounts, CommitRecord, PartitionState
-from billing.commits.identities import HashHour
+from billing.commits.identities import HashHour, LogPart
 from billing.commits.input_batch import InputBatch, PlainRecord
 from billing.commits.outbox_frames import Frame, unpack_batches, unpack_frames
 from billing.commits.output_documents import account_object, trial_balance_object
@@ -54,6 +54,12 @@ class NothingStored:
     def load_hours(self, partition: int, hours: Sequence[int]) -> list[HashHour]:
         return []
 
+    def log_parts(self, partition: int, from_us: int, at_most: int) -> list[LogPart]:
+        return []
+
+    def load_part(self, partition: int, part: LogPart) -> list[bytes]:
+        return []
+
     def held(
         self, accounts: Sequence[str], read: Callable[[str], Account | None], catalog: Catalog
     ) -> Mapping[str, Held]:
@@ -64,9 +70,14 @@ class NothingStored:
 
 
 class Remembering(NothingStored):
-    """A loader that keeps command identities and payments of one run in memory; with ``keep_history`` also commits."""
+    """A loader that keeps identities and payments of one run in memory; with ``keep_history`` also its commits.
+
+    Identities of usage are kept by the hour of the event's time, where there is a log: those of a simulation never
+    leave the calculator.
+    """
 
     def __init__(self, *, keep_history: bool) -> None:
+        self.hours: dict[int, list[HashHour]] = defaultdict(list)
         self.commands: dict[tuple[str, str], str] = {}
         self.payments: set[tuple[str, str]] = set()
         self._commits: list[DecidedBatches] | None = [] if keep_history else None
@@ -77,9 +88,15 @@ class Remembering(NothingStored):
     def known_payments(self, pairs: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
         return self.payments.intersection(pairs)
 
+    def load_hours(self, partition: int, hours: Sequence[int]) -> list[HashHour]:
+        return [part for hour_us in hours for part in self.hours.get(hour_us, ())]
+
     def remember(self, record: CommitRecord) -> None:
-        """Add the command identities and payments of a commit."""
+        """Add the identities and payments of a commit."""
         self.commands.update(((source, id_), outcome) for source, id_, outcome in record.commands_seen)
+        if record.limits:
+            for hour in record.dedupe.hours:
+                self.hours[hour.hour_us].append(hour)
         self.payments.update(record.payments)
 
     def keep(self, commit: DecidedBatches) -> None:

@@ -3,6 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import LiteralString
 
 from psycopg.rows import TupleRow
@@ -11,7 +12,7 @@ from billing.accounts.account import NO_END_US, Account, Bucket
 from billing.accounts.extras import parse_extras
 from billing.calculator.core_row_hashes import check_values
 from billing.commits.columns import ACCOUNT_COLUMNS, BUCKET_COLUMNS, Column, Form
-from billing.commits.identities import HashHour
+from billing.commits.identities import HASHED_BYTES, HashHour, LogPart
 from billing.store.database import Database
 from billing.store.summed_tables import SUMMED_TABLES
 
@@ -178,6 +179,41 @@ def load_hours(database: Database, partition: int, hours: Iterable[int]) -> list
             binary=True,
         )
         return [HashHour(hour_us, payload) for hour_us, payload in rows]
+
+
+def log_parts(database: Database, partition: int, from_us: int, at_most: int) -> list[LogPart]:
+    """Return the parts of the identities rated from an hour of log time on, oldest first.
+
+    A part of more than one commit has at most ``at_most`` identities.
+    """
+    with database.transaction() as connection:
+        rows = connection.execute(
+            "SELECT log_hour_us, commit_no, sum(octet_length(payload)) / %s FROM dedupe_hour"
+            " WHERE partition = %s AND log_hour_us >= %s GROUP BY 1, 2 ORDER BY 1, 2",
+            (HASHED_BYTES, partition, from_us),
+        ).fetchall()
+    parts: list[LogPart] = []
+    held = 0
+    for log_hour_us, commit_no, identities in rows:
+        held += identities
+        if parts and parts[-1].log_hour_us == log_hour_us and held <= at_most:
+            parts[-1] = replace(parts[-1], last_commit=commit_no)
+        else:
+            parts.append(LogPart(log_hour_us, commit_no, commit_no))
+            held = identities
+    return parts
+
+
+def load_part(database: Database, partition: int, part: LogPart) -> list[bytes]:
+    """Return the payloads of the identities of a part, in commit order."""
+    with database.transaction() as connection:
+        rows = connection.execute(
+            "SELECT payload FROM dedupe_hour WHERE partition = %s AND log_hour_us = %s AND commit_no BETWEEN %s AND %s"
+            " ORDER BY commit_no, row_no",
+            (partition, part.log_hour_us, part.first_commit, part.last_commit),
+            binary=True,
+        )
+        return [payload for (payload,) in rows]
 
 
 def due_accounts(database: Database, partition: int, log_time_us: int, limit: int) -> list[str]:

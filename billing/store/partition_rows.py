@@ -51,14 +51,15 @@ def _acquire(database: Database, partition: int) -> tuple[int, PartitionState, R
     with database.transaction() as connection:
         connection.execute("SELECT set_config('lock_timeout', %s, true)", (f"{HUNG_COMMIT_SECONDS}s",))
         row = connection.execute(
-            "UPDATE partition_state SET epoch = epoch + 1 WHERE partition = %s RETURNING epoch, commit_no, log_time_us",
+            "UPDATE partition_state SET epoch = epoch + 1 WHERE partition = %s"
+            " RETURNING epoch, commit_no, log_time_us, unlogged_until_us",
             (partition,),
         ).fetchone()
         if row is None:
             raise NotPrepared(f"the database has no partition {partition}; prepare it with `tokenbill up`")
-        epoch, commit_no, log_time_us = row
+        epoch, commit_no, log_time_us, unlogged_until_us = row
         state = _load(connection, partition)
-        state.commit_no, state.log_time_us = commit_no, log_time_us
+        state.commit_no, state.log_time_us, state.unlogged_until_us = commit_no, log_time_us, unlogged_until_us
         return epoch, state, _load_sums(connection, partition)
 
 

@@ -63,7 +63,7 @@ def _seed_rows(connection: Connection, count: int) -> None:
 
 def _seed_partitions(connection: Connection, count: int) -> None:
     """Seed the missing partitions, with the hash of the row and the sum that consists of it."""
-    hashes = [hash_each("partition_state", partition, [(partition, 0)])[0] for partition in range(count)]
+    hashes = [hash_each("partition_state", partition, [(partition, 0, 0, 0)])[0] for partition in range(count)]
     made = connection.execute(
         "INSERT INTO partition_state (partition, epoch, commit_no, log_time_us, digest, suspense_after, row_hash)"
         " SELECT p - 1, 0, 0, 0, %s, 0, hash FROM unnest(%s::bytea[]) WITH ORDINALITY AS h (hash, p)"

@@ -12,7 +12,7 @@ from billing.accounts.account import Account
 from billing.accounts.held import Held
 from billing.catalog.model import Catalog
 from billing.commits.commit_record import CommitRecord, OutboxRow, PartitionState
-from billing.commits.identities import HashHour
+from billing.commits.identities import HashHour, LogPart
 from billing.commits.partition_stop import PartitionStop, StoppedPartition
 from billing.corrections.history import AccountHistory
 from billing.errors import Fenced
@@ -117,6 +117,14 @@ class Store:
     ) -> Mapping[str, Held]:
         """Return what open holds hold now (:func:`billing.store.held_of_accounts.held`)."""
         return holds.held(self._database, accounts, read, catalog)
+
+    def log_parts(self, number: int, from_us: int, at_most: int) -> list[LogPart]:
+        """Return parts of the identities of unnumbered sources (:func:`billing.store.account_rows.log_parts`)."""
+        return accounts.log_parts(self._database, number, from_us, at_most)
+
+    def load_part(self, number: int, part: LogPart) -> list[bytes]:
+        """Return the payloads of the identities of a part, in commit order."""
+        return accounts.load_part(self._database, number, part)
 
     def histories(self, state: PartitionState, accounts: Sequence[str]) -> dict[str, AccountHistory] | Refusal:
         """Return the past decisions for these accounts.

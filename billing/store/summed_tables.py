@@ -49,13 +49,13 @@ SUMMED_TABLES = {
         SummedTable("account", column_names(ACCOUNT_COLUMNS)),
         SummedTable("bucket", column_names(BUCKET_COLUMNS), len(column_names(BUCKET_COLUMNS, ChangedBy.KEY))),
         SummedTable("book_time", ("name", "max_event_time_us")),
-        SummedTable("dedupe_hour", ("hour_us", "commit_no", "row_no", "payload"), 3),
+        SummedTable("dedupe_hour", ("hour_us", "commit_no", "row_no", "log_hour_us", "payload"), 3),
         SummedTable("dedupe_recent", ("commit_no", "row_no", "source", "highest", "payload"), 2),
         SummedTable("dedupe_source", ("source", "numbered", "seen_runs", "refused")),
         SummedTable("finding", ("commit_no", "row_no", "kind", "detail"), 2),
         SummedTable("forward_cursor", ("topic", "origin", "next_number"), 2),
         SummedTable("forward_next", ("topic", "target", "next_number"), 2),
-        SummedTable("partition_state", ("partition", "suspense_after")),
+        SummedTable("partition_state", ("partition", "suspense_after", "conflict_after", "unlogged_until_us")),
     )
 }
 """The summed tables, by name; the partition is in every hash besides."""

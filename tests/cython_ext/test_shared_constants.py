@@ -14,6 +14,7 @@ import pytest
 from core_sources import SOURCES, constants, constants_of_core, texts
 from python_source import parse
 
+from billing import log_time
 from billing.accounts import account, extras
 from billing.calculator import compiled, core_prices, core_rater, dedupe
 from billing.catalog import model, source
@@ -47,6 +48,7 @@ MIRRORED: dict[str, int] = {
     "dedupe.pxd:CONFLICT": compiled._LOOK_CONFLICT,
     "dedupe.pxd:REUSED": compiled._LOOK_REUSED,
     "dedupe.pxd:NO_NUMBER": compiled._LOOK_NO_NUMBER,
+    "dedupe.pxd:RESEND_US": log_time.RESEND_US,
     "dedupe.pxd:TOO_FAR": compiled._LOOK_TOO_FAR,
     "dedupe.pyx:MAX_NUMBER": meters.MAX_COUNT,
     "decode.pxd:ACCOUNT_FACTOR": hashing.ACCOUNT_FACTOR,
@@ -114,11 +116,13 @@ OWN: dict[str, tuple[str, ...]] = {
         "wide.pxd:JSON_GROWTH", "wide.pxd:COPY_GROWTH", "wide.pxd:MAX_NUMBER", "batches.pyx:MAX_VARINT",
         "batches.pyx:MAX_SEQUENCE", "wide.hpp:tb_zeros",
     ),
+
     "Kafka's": ("batches.pyx:FORMAT",),
     "a mark that Python writes as False or True": ("usage.pyx:ELSEWHERE", "usage.pyx:MINE"),
     "a state that no other module sees": (
         "accounts.pxd:UNCHANGED", "accounts.pxd:CHANGED", "accounts.pxd:REPLACED", "lines.pxd:BY_WALLET",
         "lines.pxd:BY_BUCKET", "lines.pxd:BY_NOBODY", "lines.pxd:WRITTEN", "memory.hpp:tb_unknown_source",
+        "dedupe.pxd:NO_LOG_HOUR",
         "memory.hpp:tb_numbered", "memory.hpp:tb_unnumbered", "shape.hpp:tb_attribute", "shape.hpp:tb_field",
         "shape.hpp:tb_count", "shape.hpp:tb_skipped_text", "shape.hpp:tb_skipped_number", "shape.hpp:tb_shape_end",
         "decode.pyx:STRUCTURED", "decode.pyx:BINARY", "decode.pyx:FOR_PLAIN", "prices.hpp:tb_priced",

@@ -19,6 +19,9 @@ from tokenbill.api import (
     account_routes as accounts,
 )
 from tokenbill.api import (
+    conflict_routes as conflicts,
+)
+from tokenbill.api import (
     health,
 )
 from tokenbill.api import (
@@ -47,7 +50,14 @@ from tokenbill.api.outcomes import Outcomes
 
 ROUTERS = (
     *(reservations.router, health.router, accounts.router, commands.router, usage.router, plans.router, quotes.router),
-    *(offline_grants.router, nchf.router, rating_groups.router, suspense.router),
+    *(
+        offline_grants.router,
+        nchf.router,
+        rating_groups.router,
+        suspense.router,
+        conflicts.router,
+        conflicts.resolutions,
+    ),
 )
 
 

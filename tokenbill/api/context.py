@@ -41,7 +41,7 @@ class ApiContext:
     sending: asyncio.Semaphore
     """Limits the requests that hold a database connection while they wait for Kafka."""
     replaying: asyncio.Semaphore
-    """Limits the past balances that are computed at the same time."""
+    """Limits the replays that run at the same time."""
 
     @property
     def partitions(self) -> int:

@@ -7,18 +7,28 @@ warning.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Header, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
 from billing.accounts.account import ACCOUNT_CLOSED
 from billing.decide.admission import refused_at_the_door
 from billing.store.api.catalog_reads import AccountTerms, account_terms
+from billing.store.api.decided_usage import (
+    DECIDED_CONFLICT,
+    DECIDED_DUPLICATE,
+    DECIDED_RATED,
+    DECIDED_REJECTED,
+    DecidedUsage,
+    decided_usage,
+)
+from billing.suspense import RecordPlace
 from schemas.refusals import Refusal
 from schemas.routing import partition_of
 from schemas.schema_documents import Schema, event_schema
@@ -33,10 +43,18 @@ from tokenbill.api.http.auth import Caller, needs
 from tokenbill.api.http.bodies import JSON
 from tokenbill.api.http.event_bodies import BATCH_MEDIA_TYPE, MAX_EVENTS, STRUCTURED, RawEvent, read_events
 from tokenbill.api.http.problems import URN, Problem, code_row, responses
+from tokenbill.api.http.waiting import wait_seconds
+from tokenbill.api.outcomes import FIRST_LOOK_SECONDS, MAX_PAUSE_SECONDS
 
 router = APIRouter(prefix="/v1", tags=["usage"])
 
 Sender = Annotated[Caller, Depends(needs("ingest"))]
+Wait = Annotated[
+    str | None,
+    Header(
+        alias="Prefer", max_length=200, description="`wait=N`: seconds to wait for the decision of one event, 0 to 30"
+    ),
+]
 _FIELD = re.compile(r"[a-z_]+(?:\.[a-z_0-9]+)*(?= is )")
 
 
@@ -58,6 +76,17 @@ class EventProblem(BaseModel):
     field: str | None = Field(description="field at fault, if any")
 
 
+class Decision(BaseModel):
+    """What became of an event."""
+
+    outcome: str = Field(
+        description="`rated`; `duplicate`: rated before; `conflict`: rated before with other content; `rejected`",
+        pattern=f"^({'|'.join((DECIDED_RATED, DECIDED_DUPLICATE, DECIDED_CONFLICT, DECIDED_REJECTED))})$",
+    )
+    reason: str | None = Field(description="reason of a rejection")
+    detail: str | None = Field(description="explanation of a rejection")
+
+
 class Taken(BaseModel):
     """The result of one event."""
 
@@ -70,6 +99,9 @@ class Taken(BaseModel):
     offset: int | None = Field(description="Kafka offset of the event")
     warning: Warning | None = Field(description="set if the event is recorded but may not be billed")
     problem: EventProblem | None = Field(description="set if the event was not accepted")
+    decision: Decision | None = Field(
+        description="what became of a lone event, if the request waits (`Prefer: wait=N`) and it was decided in time"
+    )
 
 
 class TakenBody(BaseModel):
@@ -88,6 +120,7 @@ class _Element:
     outgoing: Outgoing | None = None
     sent: int | None = None
     failure: Refusal | None = None
+    decision: DecidedUsage | None = None
 
 
 def _content() -> dict[str, Any]:
@@ -136,10 +169,11 @@ _HEADERS = [
         ),
     },
 )
-async def usage(request: Request, shared: Shared, caller: Sender) -> Response:
+async def usage(request: Request, shared: Shared, caller: Sender, prefer: Wait = None) -> Response:
     """Send usage: one CloudEvent (structured or binary), or a batch of at most 1,000.
 
-    An event may be sent again unchanged: it is billed once.
+    An event may be sent again unchanged: it is billed once. For one event, `Prefer: wait=N` waits up to N seconds for
+    its decision: `decision` in the result is then `rated`, `duplicate`, `conflict` or `rejected` with the reason.
     """
     batch, given = await read_events(request)
     edition = await shared.catalogue.current()
@@ -147,6 +181,8 @@ async def usage(request: Request, shared: Shared, caller: Sender) -> Response:
     terms = await account_terms(shared.database, [one.event.account for one in elements if one.event.account])
     _refuse_known(elements, terms, edition)
     await _send(shared, elements)
+    if not batch and prefer is not None:
+        await _wait(shared, elements[0], wait_seconds(prefer))
     if not batch and elements[0].failure is not None:
         raise Problem(elements[0].failure.code, f"{elements[0].failure.detail}.")
     if elements and all(one.failure is not None and one.failure.code == "kafka_down" for one in elements):
@@ -196,6 +232,22 @@ async def _send(shared: ApiContext, elements: list[_Element]) -> None:
             element.sent = result
 
 
+async def _wait(shared: ApiContext, element: _Element, seconds: int) -> None:
+    """Wait until the event of an element is decided, at most ``seconds``."""
+    if element.sent is None or element.outgoing is None or isinstance(element.event, Refusal):
+        return
+    place = RecordPlace(USAGE_TOPIC, element.outgoing.partition, element.sent)
+    loop = asyncio.get_running_loop()
+    deadline, pause = loop.time() + seconds, FIRST_LOOK_SECONDS
+    while True:
+        element.decision = await decided_usage(shared.database, place, element.event)
+        left = deadline - loop.time()
+        if element.decision is not None or left <= 0:
+            return
+        await asyncio.sleep(min(pause, left))
+        pause = min(2 * pause, MAX_PAUSE_SECONDS)
+
+
 def _result(at: int, element: _Element, terms: dict[str, AccountTerms]) -> dict[str, Any]:
     event, sent = element.event, element.sent
     return {
@@ -208,6 +260,7 @@ def _result(at: int, element: _Element, terms: dict[str, AccountTerms]) -> dict[
         "offset": sent,
         "warning": _warning(str(event.account), terms) if sent is not None else None,
         "problem": None if element.failure is None else _problem(element.failure),
+        "decision": None if element.decision is None else asdict(element.decision),
     }
 
 

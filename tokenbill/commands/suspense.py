@@ -46,7 +46,7 @@ _ACCOUNT = click.option("--account", help="Only events that name this account.")
 _COLUMNS = ("place", "time", "reason", "account", "source", "id", "copies", "state", "sent_to", "detail")
 
 
-def _user() -> str:
+def system_user() -> str:
     """Return the name of the system user, or the uid if the user has no name, as in some containers."""
     try:
         return getpass.getuser()
@@ -126,7 +126,7 @@ def show(place: tuple[str, ...], as_json: bool, only_bytes: bool, data_dir: Path
       tokenbill suspense show usage.events/3/1042
       tokenbill suspense show usage.events/3/1042 --bytes > event.json
     """
-    at = _place("/".join(place))
+    at = place_of("/".join(place))
     with opened(data_dir) as database:
         found = stored.shown(database, at)
     if found is None:
@@ -143,10 +143,10 @@ def show(place: tuple[str, ...], as_json: bool, only_bytes: bool, data_dir: Path
     for name, content in listed_object(about).items():
         if name not in ("topic", "partition", "offset"):
             click.echo(f"{name:12} {'–' if content is None else content}")
-    click.echo(f"sequence     {kept.held.sequence or '–'}\nkey          {_line(document['key'])}")
+    click.echo(f"sequence     {kept.held.sequence or '–'}\nkey          {content_line(document['key'])}")
     for header in document["headers"]:
-        click.echo(f"header       {header['name']}: {_line(header['content'])}")
-    click.echo(f"\n{document['advice']['zh']}\n{document['advice']['en']}\n\n{_line(document['value'])}")
+        click.echo(f"header       {header['name']}: {content_line(header['content'])}")
+    click.echo(f"\n{document['advice']['zh']}\n{document['advice']['en']}\n\n{content_line(document['value'])}")
 
 
 @suspense.command(epilog="Exit codes: 0 every event was sent (or none matched), 2 an error; the message names it.")
@@ -154,7 +154,7 @@ def show(place: tuple[str, ...], as_json: bool, only_bytes: bool, data_dir: Path
 @_REASON
 @_ACCOUNT
 @click.option("--with", "repair", type=click.File("rb"), help="File with the repaired event (JSON) to send instead.")
-@click.option("--by", default=_user, help="Name to record as the sender [default: the system user].")
+@click.option("--by", default=system_user, help="Name to record as the sender [default: the system user].")
 @click.option("--again", is_flag=True, help="Also send events that were resubmitted before; only with given places.")
 @_DATA_DIR
 def resubmit(
@@ -186,7 +186,7 @@ def resubmit(
     if again and not places:
         raise UserError("--again is for named places", "", "Name the places; `tokenbill suspense list --all` has them.")
     kafka, url = servers(data_dir)
-    wanted = list(dict.fromkeys(map(_place, places)))
+    wanted = list(dict.fromkeys(map(place_of, places)))
     with explained(), closing(Database(url, pool_size=1)) as database:
         if wanted:
             _resubmit_places(database, kafka, wanted, repair.read() if repair else None, by, again)
@@ -360,11 +360,18 @@ def _raise_failed(sent: int, failed: list[str]) -> None:
         )
 
 
-def _place(text: str) -> RecordPlace:
+def place_of(text: str) -> RecordPlace:
+    """Return the place that an argument names.
+
+    Raises:
+        UserError: it is not the place of a record.
+    """
     try:
         return parse_place(text)
     except ValueError as error:
-        raise UserError(str(error), "", "`tokenbill suspense list` shows the places.") from error
+        raise UserError(
+            str(error), "", "`tokenbill suspense list` and `tokenbill conflict list` show the places."
+        ) from error
 
 
 def _unknown(places: Sequence[RecordPlace]) -> UserError:
@@ -375,7 +382,8 @@ def _unknown(places: Sequence[RecordPlace]) -> UserError:
     )
 
 
-def _line(content: dict[str, str] | None) -> str:
+def content_line(content: dict[str, str] | None) -> str:
+    """Return a content object as one text for a terminal."""
     if content is None:
         return "– (null)"
     return content["text"] if "text" in content else f"base64: {content['base64']}"

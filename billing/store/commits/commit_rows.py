@@ -80,6 +80,7 @@ def copies(changes: AccountChanges, text: AppendedText) -> list[tuple[LiteralStr
         ("COPY suspense FROM STDIN", text.suspense),
         ("COPY command_held FROM STDIN", text.command_held),
         ("COPY foreign_record FROM STDIN", text.foreign_record),
+        ("COPY conflict FROM STDIN", text.conflict),
     ]
 
 

@@ -1,9 +1,9 @@
 """Digest chain of a partition's commits: the content of each digest and its canonical bytes.
 
 ``digest = sha256(previous digest + header)``. The header is JSON of columns of the commit row and of the SHA-256 of the
-rows that the commit appended: journal, rollup, commands, payments and, where there are any, suspense, foreign records
-and amounts held of accounts, each as ``COPY`` text in the order of the key. So the digest can be computed again from
-SQL. Rows that later commits overwrite or delete (balances, identities, forward numbers, findings) are covered by the
+rows that the commit appended: journal, rollup, commands, payments and, where there are any, suspense,
+conflicts, foreign records and amounts held of accounts, each as ``COPY`` text in the order of the key. So the digest can
+be computed again from SQL. Rows that later commits overwrite or delete (balances, identities, forward numbers, findings) are covered by the
 sums of rows after the commit (:mod:`billing.store.summed_tables`), and ``changes_sha256``, which is stored in
 the commit row, covers what this commit changed. The digest does not cover the epoch and the wall clock, so a rebuild
 gives the same digest.
@@ -17,6 +17,7 @@ from typing import Any
 
 from billing.commits.commit_record import CommitCounts, CommitRecord, OutboxRow
 from billing.commits.copy_text import copy_rows
+from billing.store.commits.conflict_rows import conflict_text
 from billing.store.commits.held_rows import held_rows
 from billing.store.commits.suspense_rows import foreign_text, suspense_text
 
@@ -49,13 +50,14 @@ class AppendedText:
     command_held: bytes
     """Amounts that open holds held when commands of the commit were decided."""
     foreign_record: bytes
+    conflict: bytes
 
     def sha256(self) -> dict[str, str]:
         """Return the SHA-256 of the rows of each table, hexadecimal, filtered by :func:`named_digests`."""
         return named_digests({name: hashlib.sha256(rows).hexdigest() for name, rows in asdict(self).items()})
 
 
-_LATER = ("corrections", "suspense", "command_held", "foreign_record")
+_LATER = ("corrections", "suspense", "conflict", "command_held", "foreign_record")
 """Tables newer than the first release of the digest: a header names them only if the commit has rows in them."""
 _LATER_COUNTS = ("foreign", "commands_foreign")
 """Counts newer than the first release of the digest: a header names them only if they are not 0."""
@@ -110,6 +112,7 @@ def appended_text(record: CommitRecord) -> AppendedText:
         suspense=suspense_text(*key, record.suspense),
         command_held=copy_rows((*key, number, *row) for number, row in enumerate(held_rows(record.held), 1)),
         foreign_record=foreign_text(*key, record.foreign),
+        conflict=conflict_text(*key, record.conflicts),
     )
 
 
@@ -155,7 +158,7 @@ def changes_sha256(record: CommitRecord) -> bytes:
     parts += [
         repr([(s.source, s.numbered, s.seen_runs, s.refused) for s in dedupe.sources]).encode(),
         *(part for recent in dedupe.recent for part in (recent.source.encode(), recent.payload)),
-        *(part for hour in dedupe.hours for part in (str(hour.hour_us).encode(), hour.payload)),
+        *(part for hour in dedupe.hours for part in (f"{hour.hour_us} {hour.log_hour_us}".encode(), hour.payload)),
         repr(sorted(record.next_sequences.items())).encode(),
         repr(sorted(record.forward_next.items())).encode(),
         repr(sorted(record.forward_cursors.items())).encode(),

@@ -40,6 +40,7 @@ _APPENDED: dict[str, LiteralString] = {
     "suspense": "COPY (SELECT * FROM suspense WHERE partition = {} ORDER BY commit_no, row_no) TO STDOUT",
     "command_held": "COPY (SELECT * FROM command_held WHERE partition = {} ORDER BY commit_no, row_no) TO STDOUT",
     "foreign_record": "COPY (SELECT * FROM foreign_record WHERE partition = {} ORDER BY commit_no, row_no) TO STDOUT",
+    "conflict": "COPY (SELECT * FROM conflict WHERE partition = {} ORDER BY commit_no, row_no) TO STDOUT",
 }
 
 

@@ -12,6 +12,7 @@ from billing.calculator.core_row_hashes import sum_of_hashes
 from billing.commits.commit_record import CommitRecord
 from billing.commits.identities import RECENT_NUMBERS
 from billing.commits.row_hashes import NO_ROWS, RowSum
+from billing.log_time import RESEND_US
 from billing.store.commits.number_runs import pack_numbers, pack_runs
 from billing.store.summed_tables import hash_each
 from schemas.times import HOUR_US
@@ -113,10 +114,14 @@ def _identities(record: CommitRecord) -> Iterator[SummedStatement]:
     if dedupe.hours:
         yield _written(
             "dedupe_hour",
-            "INSERT INTO dedupe_hour (partition, row_hash, hour_us, commit_no, row_no, payload)"
-            " SELECT %s, * FROM unnest(%b::bytea[], %s::bigint[], %s::bigint[], %s::integer[], %b::bytea[])",
+            "INSERT INTO dedupe_hour (partition, row_hash, hour_us, commit_no, row_no, log_hour_us, payload)"
+            " SELECT %s, * FROM unnest(%b::bytea[], %s::bigint[], %s::bigint[], %s::integer[], %s::bigint[],"
+            " %b::bytea[])",
             partition,
-            [(one.hour_us, commit_no, number, one.payload) for number, one in enumerate(dedupe.hours, 1)],
+            [
+                (one.hour_us, commit_no, number, one.log_hour_us, one.payload)
+                for number, one in enumerate(dedupe.hours, 1)
+            ],
         )
 
 
@@ -127,7 +132,7 @@ def _outdated(record: CommitRecord) -> Iterator[SummedStatement]:
     longer among the last :data:`RECENT_NUMBERS` of their source.
     """
     if "past_limit_us" in record.limits:
-        oldest_us = record.log_time_us - record.limits["past_limit_us"]
+        oldest_us = record.log_time_us - record.limits["past_limit_us"] - RESEND_US - 2 * HOUR_US
         yield SummedStatement(
             "dedupe_hour",
             "WITH gone AS (DELETE FROM dedupe_hour WHERE (partition, hour_us, commit_no, row_no) IN ("

@@ -34,12 +34,12 @@ def suspense_text(partition: int, commit_no: int, suspense: Iterable[SuspenseRec
         record, why = one.record, one.rejection
         if record.headers != known:  # Records of a flood repeat the same headers.
             known, headers = record.headers, headers_text(record.headers)
-        packing, value = _packed(record.value)
+        packing, value = pack_value(record.value)
         row = (
             *(partition, commit_no, number, one.topic, record.offset, record.timestamp * 1000, why.code, why.detail),
             *(why.source, why.id, why.sequence, why.account, record.key, headers, len(record.value or b""), packing),
         )
-        parts += (copy_rows([row])[:-1], b"\t", b"\\N" if value is None else b"\\\\x" + hexlify(value), b"\n")
+        parts += (copy_rows([row])[:-1], b"\t", value_text(value), b"\n")
     return b"".join(parts)
 
 
@@ -52,16 +52,22 @@ def foreign_text(partition: int, commit_no: int, foreign: Iterable[ForeignRecord
     parts: list[bytes] = []
     for number, one in enumerate(foreign, 1):
         record = one.record
-        packing, value = _packed(record.value)
+        packing, value = pack_value(record.value)
         row = (
             *(partition, commit_no, number, one.topic, record.offset, record.timestamp * 1000, one.fault),
             *(record.key, headers_text(record.headers), len(record.value or b""), packing),
         )
-        parts += (copy_rows([row])[:-1], b"\t", b"\\N" if value is None else b"\\\\x" + hexlify(value), b"\n")
+        parts += (copy_rows([row])[:-1], b"\t", value_text(value), b"\n")
     return b"".join(parts)
 
 
-def _packed(value: bytes | None) -> tuple[str, bytes | None]:
+def value_text(value: bytes | None) -> bytes:
+    """Return a value as ``COPY`` text of a ``bytea`` column."""
+    return b"\\N" if value is None else b"\\\\x" + hexlify(value)
+
+
+def pack_value(value: bytes | None) -> tuple[str, bytes | None]:
+    """Return how the value of a record is packed, and the packed value."""
     if value is None or len(value) <= PACKED_ABOVE_BYTES:
         return ENCODED_PLAIN, value
     return ENCODED_ZSTANDARD, zstandard.ZstdCompressor(level=_LEVEL).compress(value)

@@ -33,6 +33,7 @@ SELECT format('%s: partition %s', kind, partition) FROM (
     UNION SELECT DISTINCT 'commit', partition FROM commit
     UNION SELECT DISTINCT 'relay_position', partition FROM relay_position
     UNION SELECT DISTINCT 'foreign_record', partition FROM foreign_record
+    UNION SELECT DISTINCT 'conflict', partition FROM conflict
 ) AS owned WHERE partition NOT IN (SELECT partition FROM partition_state)
 """,
     ),
@@ -187,6 +188,19 @@ FROM commit AS c
 LEFT JOIN (SELECT partition, commit_no, count(*) AS kept FROM foreign_record GROUP BY 1, 2) AS s
     USING (partition, commit_no)
 WHERE c."foreign" + c.commands_foreign <> coalesce(s.kept, 0)
+""",
+    ),
+    AuditCheck(
+        "conflicts",
+        "every resend with other content that a commit reported is kept, and nothing else is",
+        """
+SELECT format('partition %s commit %s: %s conflicts reported, %s kept', partition, commit_no, coalesce(reported, 0),
+              coalesce(kept, 0))
+FROM (SELECT partition, commit_no, count(*) AS reported FROM finding WHERE kind = 'identity_conflict'
+      GROUP BY 1, 2) AS f
+FULL JOIN (SELECT partition, commit_no, count(*) AS kept FROM conflict GROUP BY 1, 2) AS c USING (partition, commit_no)
+WHERE coalesce(reported, 0) <> coalesce(kept, 0) AND commit_no > (
+    SELECT conflict_after FROM partition_state AS p WHERE p.partition = coalesce(f.partition, c.partition))
 """,
     ),
     AuditCheck(
@@ -379,7 +393,21 @@ WHERE n.next_number > coalesce(c.next_number, 0) ORDER BY 1
         """
 SELECT format('%s: %s, the first in partition %s commit %s: %s', kind, count(*), (min(ARRAY[commit_no, partition]))[2],
               min(commit_no), (array_agg(detail ORDER BY commit_no, partition, row_no))[1])
-FROM finding GROUP BY kind ORDER BY kind
+FROM finding AS f WHERE kind <> 'identity_conflict'
+    OR commit_no <= (SELECT conflict_after FROM partition_state AS p WHERE p.partition = f.partition)
+GROUP BY kind ORDER BY kind
+""",
+    ),
+    AuditCheck(
+        "open conflicts",
+        "usage sent again with other content that nobody resolved (`tokenbill conflict list`)",
+        """
+SELECT format('%s of account %s, the first at %s', count(*), account,
+              (array_agg(topic || '/' || partition || '/' || record_offset ORDER BY log_time_us, commit_no, row_no))[1])
+FROM conflict AS c
+WHERE NOT EXISTS (SELECT FROM conflict_resolution AS r WHERE (r.partition, r.commit_no, r.row_no)
+                  = (c.partition, c.commit_no, c.row_no))
+GROUP BY account ORDER BY count(*) DESC, account
 """,
     ),
     AuditCheck(

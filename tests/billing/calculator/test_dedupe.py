@@ -11,13 +11,16 @@ from hypothesis import strategies as st
 
 from billing.calculator.dedupe import CONFLICT, DUPLICATE, NEW, Dedupe, NumberRuns
 from billing.commits.commit_record import Finding, PartitionState
-from billing.commits.identities import RECENT_NUMBERS, DedupeChange, HashHour, RecentNumbers, SourceState
+from billing.commits.identities import RECENT_NUMBERS, DedupeChange, HashHour, LogPart, RecentNumbers, SourceState
 from billing.engine.simulation import Simulation
 from billing.log_time import SEQUENCE_JUMP, IdentityRules
 from schemas.refusals import Refusal, record_refusal
 from schemas.times import HOUR_US
 from schemas.usage import UsageEvent
 
+JUMP = 2 * RECENT_NUMBERS
+FUTURE_US = 600_000_000
+RULES = IdentityRules(True, JUMP, FUTURE_US)
 EVENT = UsageEvent(
     source="s", id="1", sequence=1, time_us=0, account="a", model="m", hardware_tier="unknown",
     energy_source="unknown", site="unknown", channel="cloud", service_tier="standard", outcome="completed",
@@ -46,19 +49,27 @@ class Stored:
     sources: dict[str, SourceState]
     recent: list[RecentNumbers]
     hours: dict[int, list[HashHour]]
+    parts: dict[LogPart, list[bytes]]
+    commit_no: int = 1
 
     @classmethod
     def empty(cls) -> "Stored":
-        return cls({}, [], defaultdict(list))
+        return cls({}, [], defaultdict(list), defaultdict(list))
 
     def take(self, change: DedupeChange) -> None:
         self.sources.update((source.source, source) for source in change.sources)
         self.recent += change.recent
         for hour in change.hours:
             self.hours[hour.hour_us].append(hour)
+            if hour.log_hour_us is not None:
+                self.parts[LogPart(hour.log_hour_us, self.commit_no, self.commit_no)].append(hour.payload)
+        self.commit_no += 1
 
     def load(self) -> Dedupe:
-        return Dedupe(PartitionState(0, 1, sources=list(self.sources.values()), recent=list(self.recent)))
+        memory = Dedupe(PartitionState(0, 1, sources=list(self.sources.values()), recent=list(self.recent)))
+        for part, payloads in self.parts.items():
+            memory.put_part(part, payloads)
+        return memory
 
 
 # Through the whole engine, with either calculator
@@ -193,7 +204,7 @@ def test_a_number_far_ahead_is_refused_and_leaves_no_gap(calculator: MakeCalcula
 
 def test_the_refusal_of_a_number_far_ahead_names_it_the_highest_one_and_the_limit() -> None:
     memory = Dedupe()
-    memory.decide_by(IdentityRules(True, 100))
+    memory.decide_by(IdentityRules(True, 100, FUTURE_US))
     rate(memory, event(7))
     refused = memory.look(event(108), [])
     assert isinstance(refused, Refusal) and refused.code == "invalid_event"
@@ -249,20 +260,55 @@ def test_a_refused_number_is_seen_and_may_still_be_rated() -> None:
     assert memory.look(event(5), []) == DUPLICATE
 
 
-def test_hours_are_asked_for_until_they_are_in_memory() -> None:
+def test_hours_are_asked_for_by_events_that_may_repeat_what_was_rated_before_the_window() -> None:
     memory = Dedupe()
+    memory.decide_by(RULES)
     events = [event(None, "x", time_us=HOUR_US + 5), event(None, "y", time_us=HOUR_US * 3), event(1, source="numbered")]
-    assert memory.missing_hours(events) == [0, HOUR_US, 3 * HOUR_US]  # "numbered" is still unknown
+    late = [(one, 50 * HOUR_US) for one in events]
+    assert memory.missing_hours(late) == [0, HOUR_US, 3 * HOUR_US]  # "numbered" is still unknown
     memory.put_hour(HOUR_US, [])
     rate(memory, event(1, source="numbered"))
-    assert memory.missing_hours(events) == [3 * HOUR_US]
+    assert memory.missing_hours(late) == [3 * HOUR_US]
+    assert memory.missing_hours([(one, 26 * HOUR_US) for one in events]) == []
+    assert memory.missing_hours([(one, 27 * HOUR_US) for one in events]) == [3 * HOUR_US]  # may be rated at 02:50
 
 
-def test_an_identity_is_filed_under_the_hour_of_its_time() -> None:
+def test_an_identity_is_filed_under_the_hours_of_its_time_and_of_log_time() -> None:
     memory = Dedupe()
-    rate(memory, event(None, "x", time_us=2 * HOUR_US - 1))
-    rate(memory, event(None, "x", time_us=2 * HOUR_US))
-    assert [hour.hour_us for hour in memory.take_change().hours] == [HOUR_US, 2 * HOUR_US]
+    memory.decide_by(RULES, 7)
+    memory.rated(event(None, "x", time_us=2 * HOUR_US - 1), 2 * HOUR_US)
+    memory.rated(event(None, "y", time_us=2 * HOUR_US), 3 * HOUR_US + 1)
+    hours = memory.take_change().hours
+    assert [(hour.hour_us, hour.log_hour_us) for hour in hours] == [(HOUR_US, 2 * HOUR_US), (2 * HOUR_US, 3 * HOUR_US)]
+    assert [held.part for held in memory.parts_held()] == [LogPart(2 * HOUR_US, 7, 7), LogPart(3 * HOUR_US, 7, 7)]
+
+
+def test_a_resend_is_recognised_whatever_its_time_says_for_24_hours_of_log_time() -> None:
+    first, again = event(None, "x", time_us=0), event(None, "x", time_us=90 * 60_000_000)
+    for log_hours, expected in ((2, CONFLICT), (24, CONFLICT), (25, NEW)):
+        memory = Dedupe()
+        memory.decide_by(RULES)
+        memory.rated(first, 0)
+        assert memory.look(again, [], log_hours * HOUR_US + HOUR_US - 1) == expected
+    memory = Dedupe()  # a simulation has no log
+    rate(memory, first)
+    assert memory.look(event(None, "x", time_us=10**15), [], 10**15) == CONFLICT
+
+
+def test_identities_without_a_log_hour_are_found_by_the_hour_of_their_time() -> None:
+    before = Dedupe()
+    before.decide_by(IdentityRules(False, JUMP, FUTURE_US))
+    before.put_hour(0, [])
+    before.rated(event(None, "x"), HOUR_US)
+    change = before.take_change()
+    assert [(hour.hour_us, hour.log_hour_us) for hour in change.hours] == [(0, None)]
+    for memory in (before, Dedupe(PartitionState(0, 1, sources=change.sources, unlogged_until_us=HOUR_US))):
+        memory.decide_by(RULES)
+        assert memory.missing_hours([(event(None, "x"), 2 * HOUR_US)]) == ([] if memory is before else [0])
+        memory.put_hour(0, change.hours)
+        assert memory.look(event(None, "x"), [], 2 * HOUR_US) == DUPLICATE
+        assert memory.look(event(None, "x", account="b"), [], 2 * HOUR_US) == CONFLICT
+        assert memory.look(event(None, "x", time_us=HOUR_US), [], 2 * HOUR_US) == NEW
 
 
 @given(st.lists(st.integers(1, 40) | st.integers(2**63 - 5, 2**63 - 1), max_size=60))
@@ -280,8 +326,6 @@ def test_runs_are_the_set_of_numbers(numbers: list[int]) -> None:
 
 # Against a naive model
 
-JUMP = 2 * RECENT_NUMBERS
-RULES = IdentityRules(True, JUMP)
 EVENTS = st.builds(
     lambda number, id, source, account, count, hour: event(
         number, id, source=source, account=account, time_us=hour * HOUR_US + 7, counts=(("input", count),)
@@ -293,10 +337,21 @@ EVENTS = st.builds(
     id=st.sampled_from(["p", "q", "r"]),
     source=st.sampled_from(["s", "t", "u"]),
     count=st.integers(1, 2),
-    hour=st.integers(0, 2),
+    hour=st.sampled_from([0, 1, 2, 24, 25, 26, 49, 60]),
 )
-STEPS = st.lists(st.tuples(EVENTS, st.booleans()), max_size=50)
-"""(event, True if it can be priced)."""
+STEPS = st.lists(st.tuples(EVENTS, st.booleans(), st.sampled_from([0, 0, 0, 1, 10, 24, 25])), max_size=50)
+"""(event, True if it can be priced, hours by which log time moves before)."""
+Timed = tuple[UsageEvent, bool, int]
+"""(event, True if it can be priced, log time)."""
+
+
+def timed(steps: list[tuple[UsageEvent, bool, int]]) -> list[Timed]:
+    """Return the steps with their log time. An event is at most five minutes ahead of the log."""
+    log_time_us, made = HOUR_US // 2, list[Timed]()
+    for of, priced, hours in steps:
+        log_time_us += hours * HOUR_US
+        made.append((replace(of, time_us=min(of.time_us, log_time_us + FUTURE_US // 2)), priced, log_time_us))
+    return made
 
 
 class Naive:
@@ -306,9 +361,20 @@ class Naive:
         self.numbered: dict[str, bool] = {}
         self.highest: dict[str, int] = {}
         self.by_number: dict[tuple[str, int], UsageEvent] = {}
-        self.by_id: dict[tuple[str, str, str, int], UsageEvent] = {}
+        self.rated: list[tuple[int, UsageEvent]] = []
+        """(log time, event) of unnumbered sources."""
 
-    def decide(self, of: UsageEvent, priced: bool) -> tuple[str, str]:
+    def recall(self, of: UsageEvent, log_time_us: int) -> UsageEvent | None:
+        """Return what was rated in the same hour of event time, else in this hour of log time or the 24 before."""
+        identity = (of.account, of.source, of.id)
+        same = [(at_us, one) for at_us, one in self.rated if (one.account, one.source, one.id) == identity]
+        for _, one in same:
+            if one.time_us // HOUR_US == of.time_us // HOUR_US:
+                return one
+        recent = (one for at_us, one in same if log_time_us // HOUR_US - at_us // HOUR_US <= 24)
+        return next(recent, None)
+
+    def decide(self, of: UsageEvent, priced: bool, log_time_us: int) -> tuple[str, str]:
         """Return (result for the event, kind of finding or an empty text)."""
         numbered = self.numbered.get(of.source, of.sequence is not None)
         highest_seen = self.highest.get(of.source, 0)
@@ -325,7 +391,7 @@ class Naive:
             if known is not None and (known.account, known.id) != (of.account, of.id):
                 return "sequence_reused", "sequence_reused"
         else:
-            known = self.by_id.get((of.account, of.source, of.id, of.time_us // HOUR_US))
+            known = self.recall(of, log_time_us)
         if known is not None:
             return (DUPLICATE if known.counts == of.counts and known.time_us == of.time_us else CONFLICT), ""
         if not priced:
@@ -336,14 +402,14 @@ class Naive:
         if numbered and of.sequence is not None:
             self.by_number[of.source, of.sequence] = of
         else:
-            self.by_id[of.account, of.source, of.id, of.time_us // HOUR_US] = of
+            self.rated.append((log_time_us, of))
         return "rated", ""
 
 
-def decide(memory: Dedupe, of: UsageEvent, priced: bool) -> tuple[str, str]:
+def decide(memory: Dedupe, of: UsageEvent, priced: bool, log_time_us: int) -> tuple[str, str]:
     """Decide an event as a calculator does."""
     findings: list[Finding] = []
-    seen = memory.look(of, findings)
+    seen = memory.look(of, findings, log_time_us)
     kind = findings[0].kind if findings else ""
     if seen in (DUPLICATE, CONFLICT):
         return str(seen), kind
@@ -351,30 +417,45 @@ def decide(memory: Dedupe, of: UsageEvent, priced: bool) -> tuple[str, str]:
     if refused is not None:
         memory.refused(refused)
         return refused.code, kind
-    memory.rated(of)
+    memory.rated(of, log_time_us)
     return "rated", kind
 
 
 @settings(max_examples=300, deadline=None)
 @given(STEPS)
-def test_memory_decides_as_one_that_keeps_every_event(steps: list[tuple[UsageEvent, bool]]) -> None:
-    memory, naive = Dedupe(), Naive()
-    memory.decide_by(RULES)
-    for of, priced in steps:
-        assert decide(memory, of, priced) == naive.decide(of, priced)
+def test_memory_decides_as_one_that_keeps_every_event(steps: list[tuple[UsageEvent, bool, int]]) -> None:
+    memory, naive, stored = Dedupe(), Naive(), Stored.empty()
+    for step in timed(steps):
+        memory.decide_by(RULES, stored.commit_no)
+        for hour_us in memory.missing_hours([(step[0], step[2])]):
+            memory.put_hour(hour_us, stored.hours[hour_us])
+        assert decide(memory, *step) == naive.decide(*step)
+        stored.take(memory.take_change())
 
 
 @settings(max_examples=200, deadline=None)
-@given(STEPS, st.sets(st.integers(0, 50)))
-def test_a_restart_at_any_commit_changes_no_decision(steps: list[tuple[UsageEvent, bool]], cuts: set[int]) -> None:
-    lasting, restarted, stored = Dedupe(), Dedupe(), Stored.empty()
-    lasting.decide_by(RULES)
-    restarted.decide_by(RULES)
-    for place, (of, priced) in enumerate(steps):
+@given(STEPS, st.sets(st.integers(0, 50)), st.sets(st.integers(0, 50)))
+def test_a_restart_at_any_commit_changes_no_decision(
+    steps: list[tuple[UsageEvent, bool, int]], cuts: set[int], drops: set[int]
+) -> None:
+    """At other commits some identities leave memory."""
+    naive, restarted, stored = Naive(), Dedupe(), Stored.empty()
+    for place, step in enumerate(timed(steps)):
         if place in cuts:
             stored.take(restarted.take_change())
             restarted = stored.load()
-            restarted.decide_by(RULES)
-        for hour_us in restarted.missing_hours([of]):
+        elif place in drops:
+            stored.take(restarted.take_change())
+            for held in restarted.parts_held():
+                restarted.shrink_part(held.part)
+            for hour_us, _ in restarted.hours_held():
+                restarted.drop_hour(hour_us)
+        restarted.decide_by(RULES, stored.commit_no)
+        asked = [(step[0], step[2])]
+        for hour_us in restarted.missing_hours(asked):
             restarted.put_hour(hour_us, stored.hours[hour_us])
-        assert decide(lasting, of, priced) == decide(restarted, of, priced)
+        for part in restarted.missing_parts(asked):
+            inside = (one for one in stored.parts if part.first_commit <= one.first_commit <= part.last_commit)
+            found = [one for one in inside if one.log_hour_us == part.log_hour_us]
+            restarted.put_part(part, [payload for one in found for payload in stored.parts[one]])
+        assert decide(restarted, *step) == naive.decide(*step)

@@ -48,13 +48,17 @@ STEP = st.one_of(
     st.builds(lambda name: closed(account=name), st.sampled_from(ACCOUNTS[:1])),
     *[
         st.builds(
-            lambda tokens, account, n, at, numbered=numbered: use(
-                tokens, at, account, number=n if numbered else None, id=f"u{n}", source=f"worker-{account}-{numbered}"
+            lambda tokens, account, n, at, shared, numbered=numbered: use(
+                *(tokens, at, account),
+                number=n if numbered else None,
+                id=f"u{n}",
+                source="of all accounts" if shared and not numbered else f"worker-{account}-{numbered}",
             ),
             st.integers(-1, 30),
             st.sampled_from(ACCOUNTS),
             st.integers(1, 12),
             st.sampled_from(["02 10:00", "03 10:00", "10 12:00"]),
+            st.booleans(),
         )
         for numbered in (True, False)
     ],

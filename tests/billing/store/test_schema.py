@@ -25,6 +25,8 @@ APPEND_ONLY = (
     "suspense",
     "suspense_resolution",
     "partition_resume",
+    "conflict",
+    "conflict_resolution",
 )
 
 
@@ -65,6 +67,7 @@ def test_replica_mode_does_not_switch_the_triggers_off(untouched: PreparedDataba
         "DELETE FROM record_key",
         "UPDATE record_key SET secret = sha256('x')",
         "UPDATE unsigned_forward SET before_number = 9",
+        "UPDATE partition_state SET conflict_after = 9",
         "ALTER TABLE journal DISABLE TRIGGER append_only",
         "CREATE TABLE tokenbill.mine (n integer)",
     ],

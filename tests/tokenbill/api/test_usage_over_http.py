@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import psycopg
+import pytest
 from api_rig import Api, check_problem, until
 from api_steps import opened, order
 from click.testing import CliRunner, Result
@@ -290,3 +291,31 @@ def test_plans_and_price_books_are_listed_and_shown(api: Api) -> None:
     assert len(whole["rows"]) == book["rows"]
     check_problem(client.get("/v1/plans/none"), 404, "unknown_plan")
     check_problem(client.get("/v1/price-books/none/versions/1"), 404, "unknown_price_book")
+
+
+@pytest.mark.parametrize("numbered", [True, False])
+def test_a_lone_event_is_told_what_became_of_it(api: Api, numbered: bool) -> None:
+    account, client = with_package(api), api.clients["ingest"]
+    one = event(account, 1)
+    if not numbered:
+        del one["sequence"]
+
+    def told(sent: dict[str, Any], wait: str = "wait=20") -> dict[str, Any] | None:
+        answer = client.post("/v1/usage", content=json.dumps(sent), headers=STRUCTURED | {"prefer": wait})
+        assert answer.status_code == 202, answer.text
+        [result] = answer.json()["results"]
+        decision: dict[str, Any] | None = result["decision"]
+        return decision
+
+    nothing = {"reason": None, "detail": None}
+    assert told(one) == {"outcome": "rated"} | nothing
+    assert told(one) == {"outcome": "duplicate"} | nothing
+    assert told(one | {"data": one["data"] | {"usage": {"input": 7}}}) == {"outcome": "conflict"} | nothing
+    earlier = format_time_us(time.time_ns() // 1000 - 2 * 3_600_000_000)
+    assert told(one | {"time": earlier}) == {"outcome": "conflict"} | nothing
+    if numbered:
+        reused = told(one | {"id": "another"})
+        assert reused is not None and (reused["outcome"], reused["reason"]) == ("rejected", "sequence_reused")
+    assert remaining(api, account) == str(10_000_000 - 1030)
+    answer = client.post("/v1/usage", content=json.dumps(event(account, 3)), headers=STRUCTURED)
+    assert answer.json()["results"][0]["decision"] is None

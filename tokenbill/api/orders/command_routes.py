@@ -18,13 +18,13 @@ from tokenbill.api.http.answers import json_answer
 from tokenbill.api.http.auth import Caller, needs, require
 from tokenbill.api.http.bodies import described, read_json, strict_schema, wire_names
 from tokenbill.api.http.problems import KEY_PATTERN, Problem, responses
+from tokenbill.api.http.waiting import wait_seconds
 from tokenbill.api.orders.orders import (
     CORRECTIONS,
     CommandBody,
     command_body,
     make_order,
     place,
-    wait_seconds,
 )
 
 router = APIRouter(prefix="/v1", tags=["commands"])

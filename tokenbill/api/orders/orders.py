@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import re
 import time
 from typing import Any
 
@@ -32,11 +31,8 @@ from tokenbill.api.http.auth import Caller
 from tokenbill.api.http.bodies import check_fields, wire_names, write_strictly
 from tokenbill.api.http.problems import Problem, command_row
 
-ORDER_WAIT_SECONDS = 5
-MAX_WAIT_SECONDS = 30
 CORRECTIONS = frozenset({"balance.adjusted.v1", "usage.voided.v1", "usage.corrected.v1"})
 """Commands that change booked amounts or usage. They need the right ``correct``."""
-_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*(\d{1,4})(?:$|[,;\s])")
 
 
 class CommandBody(BaseModel):
@@ -66,12 +62,6 @@ def command_body(ordered: OrderState) -> dict[str, Any]:
         "reason": ordered.reason if rejected else None,
         "detail": ordered.detail if rejected else None,
     }
-
-
-def wait_seconds(prefer: str | None) -> int:
-    """Return the seconds that the caller will wait (``Prefer: wait=N``, RFC 7240), at most MAX_WAIT_SECONDS."""
-    found = _WAIT.search(prefer or "")
-    return min(int(found[1]), MAX_WAIT_SECONDS) if found else ORDER_WAIT_SECONDS
 
 
 def make_order(shared: ApiContext, caller: Caller, key: str, kind: str, account: str, data: dict[str, Any]) -> Order:

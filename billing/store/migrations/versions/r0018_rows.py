@@ -33,13 +33,13 @@ COLUMNS = {
     "bucket": "account, grant_id, plan, plan_version, bucket_no, unit, amount_micro, remaining_micro, liability_pico,"
     " valid_from_us, valid_until_us, lapse_at_us, alerts_fired, status, carried_cycles",
     "book_time": "name, max_event_time_us",
-    "dedupe_hour": "hour_us, commit_no, row_no, payload",
+    "dedupe_hour": "hour_us, commit_no, row_no, log_hour_us, payload",
     "dedupe_recent": "commit_no, row_no, source, highest, payload",
     "dedupe_source": "source, numbered, seen_runs, refused",
     "finding": "commit_no, row_no, kind, detail",
     "forward_cursor": "topic, origin, next_number",
     "forward_next": "topic, target, next_number",
-    "partition_state": "partition, suspense_after",
+    "partition_state": "partition, suspense_after, conflict_after, unlogged_until_us",
 }
 """The covered columns of each table (billing.store.summed_tables), as they are in this revision."""
 

@@ -16,7 +16,7 @@ from billing.store.store import Store
 from tokenbill.commands.audit import audit as audit_command
 
 APPEND_ONLY = (
-    *("journal", "commit", "rollup", "command_seen", "payment_ref", "suspense", "foreign_record"),
+    *("journal", "commit", "rollup", "command_seen", "payment_ref", "suspense", "foreign_record", "conflict"),
     "partition_resume",
 )
 
@@ -27,6 +27,10 @@ SUSPENSE = (
 FOREIGN = (
     "INSERT INTO foreign_record (partition, commit_no, row_no, topic, record_offset, log_time_us, fault, headers,"
     " size_bytes, packing) VALUES ({}, 2, 1, 'usage.forwarded', 0, 0, 'no digest', '[]', 0, 'plain')"
+)
+CONFLICT = (
+    "INSERT INTO conflict (partition, commit_no, row_no, topic, record_offset, log_time_us, account, source, id,"
+    " headers, size_bytes, packing) VALUES ({}, 2, 1, 'usage.events', 0, 0, 'a1', 's', '1', '[]', 0, 'plain')"
 )
 TAMPERING = {
     "a partition stopped": (
@@ -105,6 +109,9 @@ TAMPERING = {
     "suspense of no partition": (SUSPENSE.format(77), {"orphans"}),
     "a foreign record that was not counted": (FOREIGN.format(0), {"foreign records", CHAIN}),
     "a foreign record of no partition": (FOREIGN.format(77), {"orphans"}),
+    "a conflict that nobody reported": (CONFLICT.format(0), {"conflicts", CHAIN}),
+    "a reported conflict removed": ("INSERT INTO finding VALUES (0, 2, 9, 'identity_conflict', '')", {"conflicts"}),
+    "a conflict of no partition": (CONFLICT.format(77), {"orphans"}),
     "a catalogue entry changed": ("UPDATE catalog_entry SET body = jsonb_set(body, '{version}', '9')", {"catalogue"}),
 }  # fmt: skip
 
@@ -169,7 +176,7 @@ def test_findings_are_listed_and_fail_nothing(database: PreparedDatabase, store:
     record = kept.burning(["a1"])
     record.dedupe.sources = [
         SourceState("urn:node-1", True, ((3, 3), (5, 9), (20, 20))), SourceState("urn:plain", False)]  # fmt: skip
-    record.findings = [Finding("identity_conflict", "urn:node-1 42"), Finding("identity_conflict", "urn:node-1 43")]
+    record.findings = [Finding("sequence_reused", "urn:node-1 42"), Finding("sequence_reused", "urn:node-1 43")]
     record.forward_next = {("usage.forwarded", 1): 1}
     record.counts = replace(record.counts, rated=1, forwarded=1)
     record.positions = [replace(record.positions[0], end=2)]
@@ -179,8 +186,9 @@ def test_findings_are_listed_and_fail_nothing(database: PreparedDatabase, store:
     shown = {result.name: result.shown for result in outcome.findings}
     assert shown == {
         FINDINGS[0].name: ("usage.forwarded from 0 to 1: 1 of 1",),
-        FINDINGS[1].name: ("identity_conflict: 2, the first in partition 0 commit 2: urn:node-1 42",),
+        FINDINGS[1].name: ("sequence_reused: 2, the first in partition 0 commit 2: urn:node-1 42",),
         FINDINGS[2].name: (),
+        FINDINGS[3].name: (),
         SHARED: (),
         HOLES: ("urn:node-1: 13 missing (1–2, 4, 10–19)",),
     }

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from billing.store.summed_tables import SUMMED_TABLES as COVERED
 from full_books import fill
 from own_database import PreparedDatabase, dropped_afterwards, in_database
 from sqlalchemy import make_url
@@ -23,6 +22,7 @@ from billing.commits.row_hashes import with_hashes
 from billing.store.database import IntegerLoader
 from billing.store.proofs.audit import audit_in
 from billing.store.store import Store
+from billing.store.summed_tables import SUMMED_TABLES as COVERED
 
 ROOT = Path(__file__).parents[4]
 PAGE = ROOT / "docs" / "reference" / "what-audit-finds.md"
