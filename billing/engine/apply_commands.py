@@ -19,6 +19,7 @@ from billing.decide.carry_out import carry_out
 from billing.decide.command_rules import decide
 from billing.engine.commit_draft import CommitDraft, forward_number
 from billing.engine.loader import Loader, load_missing
+from billing.ledger import Postings
 from billing.log_time import DecidedAt, TimeLimits, decided_at
 from schemas.commands import CollectBill, Command, CorrectUsage, TopUpWallet, VoidUsage, parse_command
 from schemas.fields import check_name
@@ -129,6 +130,7 @@ class CommandApplier:
                 return self._correct(context, at, histories, draft)
             return decide(context)
 
+        postings = Postings()
         done = carry_out(
             command,
             account,
@@ -137,8 +139,9 @@ class CommandApplier:
             self._catalog,
             self._plan_of,
             lambda owner, ref: (owner, ref) in payments,
-            draft.postings,
+            postings,
         )
+        draft.postings.merge_lines(postings.lines(), command.account)
         draft.add_events(done.of_time)
         for message in done.messages:
             draft.send(message, now_us)

@@ -39,7 +39,9 @@ class AppendedText:
 
     journal: bytes
     corrections: bytes
-    """Journal lines that correct usage. They have one more column, which names that usage."""
+    """Journal lines that correct usage and name no account, as older versions wrote them; with ``concerns``."""
+    named: bytes
+    """Journal lines that name an account. They have the columns ``concerns``, which may be null, and ``account``."""
     rollup: bytes
     command_seen: bytes
     payment_ref: bytes
@@ -50,7 +52,7 @@ class AppendedText:
         return named_digests({name: hashlib.sha256(rows).hexdigest() for name, rows in asdict(self).items()})
 
 
-_LATER = ("corrections", "suspense")
+_LATER = ("corrections", "named", "suspense")
 """Tables newer than the first release of the digest: a header names them only if the commit has rows in them."""
 EMPTY = hashlib.sha256().hexdigest()
 
@@ -88,12 +90,13 @@ def appended_text(record: CommitRecord) -> AppendedText:
     """Return the rows that a commit appends to the tables covered by the digest."""
     key = (record.partition, record.commit_no)
     lines = [
-        (line.concerns, (*key, number, line.account_code, line.currency, line.detail, line.amount_pico))
+        (line, (*key, number, line.account_code, line.currency, line.detail, line.amount_pico))
         for number, line in enumerate(record.postings, 1)
     ]
     return AppendedText(
-        journal=copy_rows(row for concerns, row in lines if not concerns),
-        corrections=copy_rows((*row, concerns) for concerns, row in lines if concerns),
+        journal=copy_rows(row for line, row in lines if not line.concerns and not line.account),
+        corrections=copy_rows((*row, line.concerns) for line, row in lines if line.concerns and not line.account),
+        named=copy_rows((*row, line.concerns or None, line.account) for line, row in lines if line.account),
         rollup=copy_rows(
             (*key, number, *(getattr(row, name) for name in ROLLUP_VALUES))
             for number, row in enumerate(record.rollups, 1)
