@@ -97,7 +97,9 @@ def bill_usage(
     if at.simulated:
         account.clock_us = at.now_us
     plan_of = rules.plan_of
-    events = roll_forward(account, at.now_us, plan_of, postings, rules.catalog, event.time_us)
+    of_time = Postings()
+    events = roll_forward(account, at.now_us, plan_of, of_time, rules.catalog, event.time_us)
+    postings.merge_lines(of_time.lines(), account.account)
     if rated.counted:
         count_usage(account, rated.counters, at.oldest_us)
         account.next_due_us = next_due_us(account, plan_of)

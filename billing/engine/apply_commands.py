@@ -20,6 +20,7 @@ from billing.decide.carry_out import READ_NO_HOLDS, carry_out
 from billing.decide.command_rules import decide
 from billing.engine.commit_draft import CommitDraft
 from billing.engine.loader import Loader, load_missing
+from billing.ledger import Postings
 from billing.log_time import DecidedAt, TimeLimits, decided_at
 from billing.record_keys import RecordKeys, forged, own_fault, read_forward
 from schemas.commands import CollectBill, Command, CorrectUsage, TopUpWallet, VoidUsage, parse_command
@@ -143,6 +144,7 @@ class CommandApplier:
                 return self._correct(context, at, histories, draft)
             return decide(context)
 
+        postings = Postings()
         done = carry_out(
             command,
             account,
@@ -151,9 +153,10 @@ class CommandApplier:
             self._catalog,
             self._plan_of,
             lambda owner, ref: (owner, ref) in payments,
-            draft.postings,
+            postings,
             held,
         )
+        draft.postings.merge_lines(postings.lines(), command.account)
         draft.add_events(done.of_time)
         for message in done.messages:
             draft.send(message, now_us, topic, record)

@@ -17,6 +17,7 @@ from billing.engine.apply_commands import CommandApplier
 from billing.engine.commit_draft import CommitDraft
 from billing.engine.loader import Loader, load_accounts, load_missing
 from billing.errors import BrokenInvariant
+from billing.ledger import Postings
 from billing.log_time import TimeLimits, identity_rules
 from billing.record_keys import own_fault
 from schemas.times import HOUR_US
@@ -189,7 +190,9 @@ class PartitionEngine:
         for name in names:
             account = self._calculator.account(name)
             if account is not None and account.next_due_us <= now_us:
-                draft.add_events(roll_forward(account, now_us, self._plan_of, draft.postings, self._catalog))
+                postings = Postings()
+                draft.add_events(roll_forward(account, now_us, self._plan_of, postings, self._catalog))
+                draft.postings.merge_lines(postings.lines(), name)
                 self._calculator.put_account(account, stored=False)
 
     def _moves(self, batches: Sequence[InputBatch]) -> list[PositionMove]:

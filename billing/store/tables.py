@@ -76,6 +76,7 @@ journal = Table(
     _text("detail"),
     _exact("amount_pico"),
     _text("concerns", nullable=True),
+    _text("account", nullable=True),
 )
 commit = Table(
     "commit",

@@ -74,6 +74,7 @@ def copies(changes: AccountChanges, text: AppendedText) -> list[tuple[LiteralStr
         ("COPY replace_bucket FROM STDIN", _sorted_rows(changes.buckets_replaced)),
         ("COPY journal (" + JOURNAL_COLUMNS + ") FROM STDIN", text.journal),
         ("COPY journal (" + JOURNAL_COLUMNS + ", concerns) FROM STDIN", text.corrections),
+        ("COPY journal (" + JOURNAL_COLUMNS + ", concerns, account) FROM STDIN", text.named),
         ("COPY rollup FROM STDIN", text.rollup),
         ("COPY command_seen (partition, commit_no, source, id, outcome) FROM STDIN", text.command_seen),
         ("COPY payment_ref (partition, commit_no, account, payment_ref) FROM STDIN", text.payment_ref),

@@ -1,12 +1,12 @@
 """Digest chain of a partition's commits: the content of each digest and its canonical bytes.
 
 ``digest = sha256(previous digest + header)``. The header is JSON of columns of the commit row and of the SHA-256 of the
-rows that the commit appended: journal, rollup, commands, payments and, where there are any, suspense,
-conflicts, foreign records and amounts held of accounts, each as ``COPY`` text in the order of the key. So the digest can
-be computed again from SQL. Rows that later commits overwrite or delete (balances, identities, forward numbers, findings) are covered by the
-sums of rows after the commit (:mod:`billing.store.summed_tables`), and ``changes_sha256``, which is stored in
-the commit row, covers what this commit changed. The digest does not cover the epoch and the wall clock, so a rebuild
-gives the same digest.
+rows that the commit appended: journal, rollup, commands, payments and, where there are any, suspense, conflicts,
+foreign records and amounts held of accounts, each as ``COPY`` text in the order of the key. So the digest can be
+computed again from SQL. Rows that later commits overwrite or delete (balances, identities, forward numbers, findings) are
+covered by the sums of rows after the commit (:mod:`billing.store.summed_tables`), and ``changes_sha256``, which is
+stored in the commit row, covers what this commit changed. The digest does not cover the epoch and the wall clock, so a
+rebuild gives the same digest.
 """
 
 import hashlib
@@ -42,7 +42,9 @@ class AppendedText:
 
     journal: bytes
     corrections: bytes
-    """Journal lines that correct usage. They have one more column, which names that usage."""
+    """Journal lines that correct usage and name no account, as older versions wrote them; with ``concerns``."""
+    named: bytes
+    """Journal lines that name an account. They have the columns ``concerns``, which may be null, and ``account``."""
     rollup: bytes
     command_seen: bytes
     payment_ref: bytes
@@ -57,7 +59,7 @@ class AppendedText:
         return named_digests({name: hashlib.sha256(rows).hexdigest() for name, rows in asdict(self).items()})
 
 
-_LATER = ("corrections", "suspense", "conflict", "command_held", "foreign_record")
+_LATER = ("corrections", "named", "suspense", "conflict", "command_held", "foreign_record")
 """Tables newer than the first release of the digest: a header names them only if the commit has rows in them."""
 _LATER_COUNTS = ("foreign", "commands_foreign")
 """Counts newer than the first release of the digest: a header names them only if they are not 0."""
@@ -97,12 +99,13 @@ def appended_text(record: CommitRecord) -> AppendedText:
     """Return the rows that a commit appends to the tables covered by the digest."""
     key = (record.partition, record.commit_no)
     lines = [
-        (line.concerns, (*key, number, line.account_code, line.currency, line.detail, line.amount_pico))
+        (line, (*key, number, line.account_code, line.currency, line.detail, line.amount_pico))
         for number, line in enumerate(record.postings, 1)
     ]
     return AppendedText(
-        journal=copy_rows(row for concerns, row in lines if not concerns),
-        corrections=copy_rows((*row, concerns) for concerns, row in lines if concerns),
+        journal=copy_rows(row for line, row in lines if not line.concerns and not line.account),
+        corrections=copy_rows((*row, line.concerns) for line, row in lines if line.concerns and not line.account),
+        named=copy_rows((*row, line.concerns or None, line.account) for line, row in lines if line.account),
         rollup=copy_rows(
             (*key, number, *(getattr(row, name) for name in ROLLUP_VALUES))
             for number, row in enumerate(record.rollups, 1)

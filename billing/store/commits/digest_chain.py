@@ -29,9 +29,12 @@ _COMMITS: LiteralString = (
 )
 _APPENDED: dict[str, LiteralString] = {
     "journal": "COPY (SELECT partition, commit_no, line_no, account_code, currency, detail, amount_pico FROM journal"
-    " WHERE partition = {} AND concerns IS NULL ORDER BY commit_no, line_no) TO STDOUT",
+    " WHERE partition = {} AND concerns IS NULL AND account IS NULL ORDER BY commit_no, line_no) TO STDOUT",
     "corrections": "COPY (SELECT partition, commit_no, line_no, account_code, currency, detail, amount_pico, concerns"
-    " FROM journal WHERE partition = {} AND concerns IS NOT NULL ORDER BY commit_no, line_no) TO STDOUT",
+    " FROM journal WHERE partition = {} AND concerns IS NOT NULL AND account IS NULL ORDER BY commit_no, line_no)"
+    " TO STDOUT",
+    "named": "COPY (SELECT partition, commit_no, line_no, account_code, currency, detail, amount_pico, concerns,"
+    " account FROM journal WHERE partition = {} AND account IS NOT NULL ORDER BY commit_no, line_no) TO STDOUT",
     "rollup": "COPY (SELECT * FROM rollup WHERE partition = {} ORDER BY commit_no, row_no) TO STDOUT",
     "command_seen": "COPY (SELECT partition, commit_no, source, id, outcome FROM command_seen"
     " WHERE partition = {} ORDER BY commit_no, source, id) TO STDOUT",

@@ -59,11 +59,9 @@ def _change_terms(books: Books, store: Store, epoch: int, names: list[str]) -> N
     """Commit other money, terms and extras, different for each account, as commands would."""
     record = books._record("account.commands", 2, "account.events")
     record.counts.commands_accepted = 2
-    total = 0
     for number, name in enumerate(names, 1):
         account = books.accounts[name]
         added_pico = number * 10**12
-        total += added_pico
         account.wallet_pico += added_pico
         account.credit_limit_pico = number
         account.extras = Extras(
@@ -73,7 +71,14 @@ def _change_terms(books: Books, store: Store, epoch: int, names: list[str]) -> N
         account.buckets[0].carried_cycles = number
         account.buckets[0].valid_until_us = 10**15 + number
         record.commands_seen.append(("urn:crm", f"adjust-{name}", "accepted"))
-    record.postings = [Posting("cash", "CNY", "", total), Posting("customer_deposits", "CNY", "", -total)]
+    record.postings = [
+        line
+        for number, name in enumerate(names, 1)
+        for line in (
+            Posting("cash", "CNY", "", number * 10**12, account=name),
+            Posting("customer_deposits", "CNY", "", -number * 10**12, account=name),
+        )
+    ]
     record.changes.accounts_replaced = b"".join(account_row(books.accounts[name]) for name in names)
     record.changes.buckets_replaced = b"".join(bucket_row(name, books.accounts[name].buckets[0]) for name in names)
     store.commit(epoch, record)

@@ -18,6 +18,7 @@ def to_the_schema_before(database: PreparedDatabase) -> None:
     database.run(
         "ALTER TABLE commit DISABLE TRIGGER append_only",
         "DROP TABLE row_sum",
+        "ALTER TABLE journal DROP COLUMN account",
         "ALTER TABLE commit DROP COLUMN rows_sha256",
         *(f"ALTER TABLE {table} DROP COLUMN row_hash" for table in SUMMED_TABLES),
         "ALTER TABLE account ALTER COLUMN extras DROP DEFAULT",

@@ -1,4 +1,4 @@
-"""Hashes of rows, and their sums by table and partition, in the digest of each commit from now on.
+"""Hashes of rows, and their sums by table and partition, in the digest of each commit from now on; journal accounts.
 
 The rows that are there when this runs are taken as they are: their hashes and sums are computed here, and what changed
 them before cannot be known. Extras become ``json``: what was written is what is read, to the byte.
@@ -22,6 +22,7 @@ CREATE TABLE row_sum (
 ) WITH (fillfactor = 50);
 GRANT INSERT, UPDATE (rows, total) ON row_sum TO tokenbill_app;
 ALTER TABLE commit ADD COLUMN rows_sha256 bytea;
+ALTER TABLE journal ADD COLUMN account text COLLATE "C";
 ALTER TABLE account ALTER COLUMN extras DROP DEFAULT;
 ALTER TABLE account ALTER COLUMN extras TYPE json USING extras::json;
 ALTER TABLE account ALTER COLUMN extras SET DEFAULT '{}';

@@ -22,7 +22,7 @@ from billing.commits.row_hashes import with_hashes
 from billing.store.database import IntegerLoader
 from billing.store.proofs.audit import audit_in
 from billing.store.store import Store
-from billing.store.summed_tables import SUMMED_TABLES as COVERED
+from billing.store.summed_tables import SUMMED_TABLES
 
 ROOT = Path(__file__).parents[4]
 PAGE = ROOT / "docs" / "reference" / "what-audit-finds.md"
@@ -45,6 +45,14 @@ CHANGED: dict[str, str] = {
     "ARRAY": "{0} || '{{x}}'",
 }
 """By type of a column: an expression for a value near the one that is there."""
+FILLED: dict[str, str] = {
+    "integer": "1",
+    "bigint": "1",
+    "text": "'x'",
+    "bytea": "'\\x00'",
+    "timestamp with time zone": "now()",
+}
+"""By type of a column that may be null: a value in place of null."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +68,7 @@ class ColumnFacts:
 
 @dataclass(slots=True)
 class FoundBy:
-    """Names of the checks that found each change of a column, or of whole rows; None where it was not found."""
+    """Names of the checks that found each change of a column, or of whole rows; none where it was not found."""
 
     by: dict[str, frozenset[str]] = field(default_factory=dict)
 
@@ -145,23 +153,27 @@ def changes_of(table: str, listed: list[ColumnFacts], rows: int) -> Iterator[tup
     The first and the last row are changed, one at a time.
     """
     for place in sorted({0, rows - 1}):
-        yield ROWS, "deleted", f"DELETE FROM {table} WHERE ctid = {_place(table, place)}"
+        yield ROWS, "deleted", f"DELETE FROM {table} WHERE ctid = {_place(table, f'OFFSET {place}')}"
         yield ROWS, "inserted", _insert(table, listed, place)
         for column in listed:
             new = CHANGED[column.type].format(column.name)
-            yield column.name, "changed", _update(table, column, new, place)
-            if column.nullable:
-                yield column.name, "emptied", _update(table, column, "NULL", place)
+            yield column.name, "changed", _update(table, column, new, f"OFFSET {place}")
     for column in listed:
         yield column.name, "swapped", _swap(table, column)
+        if column.nullable:
+            known, unknown = (f"WHERE {column.name} IS {text} NULL" for text in ("NOT", ""))
+            yield column.name, "changed", _update(table, column, CHANGED[column.type].format(column.name), known)
+            yield column.name, "emptied", _update(table, column, "NULL", known)
+            yield column.name, "filled", _update(table, column, FILLED[column.type], unknown)
 
 
-def _place(table: str, place: int) -> str:
-    return f"(SELECT ctid FROM {table} ORDER BY ctid OFFSET {place} LIMIT 1)"
+def _place(table: str, which: str) -> str:
+    condition, _, offset = which.partition("OFFSET")
+    return f"(SELECT ctid FROM {table} {condition} ORDER BY ctid OFFSET {offset or 0} LIMIT 1)"
 
 
-def _update(table: str, column: ColumnFacts, value: str, place: int) -> str:
-    return f"UPDATE {table} SET {column.name} = {value} WHERE ctid = {_place(table, place)}"
+def _update(table: str, column: ColumnFacts, value: str, which: str) -> str:
+    return f"UPDATE {table} SET {column.name} = {value} WHERE ctid = {_place(table, which)}"
 
 
 def _insert(table: str, listed: list[ColumnFacts], place: int) -> str:
@@ -170,7 +182,7 @@ def _insert(table: str, listed: list[ColumnFacts], place: int) -> str:
     new_key = CHANGED[last.type].format(last.name).replace("+ 1", "+ 1000")
     values = ", ".join(new_key if column == last else column.name for column in listed)
     names = ", ".join(column.name for column in listed)
-    source = f"SELECT {values} FROM {table} WHERE ctid = {_place(table, place)}"
+    source = f"SELECT {values} FROM {table} WHERE ctid = {_place(table, f'OFFSET {place}')}"
     return f"INSERT INTO {table} ({names}) {source}"
 
 
@@ -307,8 +319,8 @@ def test_a_designed_change_is_found(filled: PreparedDatabase, superuser: psycopg
 def test_a_row_changed_with_its_hash_and_sum_is_found_by_the_chain(
     filled: PreparedDatabase, superuser: psycopg.Connection, table: str
 ) -> None:
-    covered = COVERED[table]
-    columns_of = ", ".join(covered.columns)
+    summed = SUMMED_TABLES[table]
+    columns_of = ", ".join(summed.columns)
     changed = {"account": "clock_us", "bucket": "carried_cycles", "forward_cursor": "next_number"}.get(table)
     value = f"{changed} + 1" if changed else "NOT numbered"
     try:
@@ -318,8 +330,8 @@ def test_a_row_changed_with_its_hash_and_sum_is_found_by_the_chain(
             rows = b"".join(map(bytes, copy))
         hashed, total = with_hashes(table, 1, rows)
         for line in hashed.splitlines():
-            key = line.split(b"\t")[: covered.key]
-            where = " AND ".join(f"{column}::text = %s" for column in covered.columns[: covered.key])
+            key = line.split(b"\t")[: summed.key]
+            where = " AND ".join(f"{column}::text = %s" for column in summed.columns[: summed.key])
             superuser.execute(
                 f"UPDATE {table} SET row_hash = %s WHERE partition = 1 AND {where}".encode(),
                 (bytes.fromhex(line[-64:].decode()), *(one.decode() for one in key)),
