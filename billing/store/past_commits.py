@@ -18,7 +18,7 @@ def _decided_commits(database: Database, partition: int) -> list[DecidedCommit]:
     """Return the commits of a partition, in order."""
     with database.transaction() as connection:
         rows = connection.execute(
-            "SELECT catalog_epoch, limits, positions FROM commit WHERE partition = %s ORDER BY commit_no",
+            "SELECT catalog_epoch, limits, positions, commit_no FROM commit WHERE partition = %s ORDER BY commit_no",
             (partition,),
         )
         return [
@@ -26,8 +26,9 @@ def _decided_commits(database: Database, partition: int) -> list[DecidedCommit]:
                 epoch,
                 TimeLimits(limits["future_limit_us"], limits["past_limit_us"]),
                 tuple(PositionMove(topic, start, end) for topic, start, end in positions),
+                commit_no,
             )
-            for epoch, limits, positions in rows
+            for epoch, limits, positions, commit_no in rows
         ]
 
 
