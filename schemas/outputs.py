@@ -194,7 +194,7 @@ class AccountNotice(OutputEvent):
     """The ``data`` of an event on ``account.events``."""
 
     TOPIC: ClassVar[str] = "account.events"
-    account: str = Field(description="the account")
+    account: str = Field(default="", description="the account, as in `subject`; every event has it")
     movements: list[MovedBalance] = Field(default=[], description="money and units that moved, in order")
 
 

@@ -34,6 +34,7 @@ class DecidedCommit:
     held: Mapping[str, Held] = field(default_factory=dict)
     accepted_forwards: Mapping[tuple[str, int], int] = field(default_factory=dict)
     """Forward numbers accepted as next after a lost forward, by (topic, origin)."""
+    commit_no: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +76,30 @@ class _Watching(Remembering):
         return {name: known[name] for name in accounts if name in known}
 
 
-def account_in_past(history: PartitionHistory, account: str, calculator: Calculator) -> Account | None:
-    """Return the account after all records of the history, or None if it was not open then."""
-    histories_of(history, [account], calculator)
-    return calculator.account(account)
+def account_in_past(
+    history: PartitionHistory, account: str, calculator: Calculator
+) -> tuple[Account, int | None] | None:
+    """Return the account after all records of the history, and the number of the commit that it is as of.
+
+    The result is None if the account was not open then. The number is None if the history ends within a commit.
+    """
+    _, commit_no = _replay(history, [account], calculator)
+    found = calculator.account(account)
+    return None if found is None else (found, commit_no)
 
 
 def histories_of(
     history: PartitionHistory, accounts: Sequence[str], calculator: Calculator
 ) -> dict[str, AccountHistory]:
     """Return the history of each account; afterwards the calculator holds the accounts, rolled to the last log time."""
+    return _replay(history, accounts, calculator)[0]
+
+
+def _replay(
+    history: PartitionHistory, accounts: Sequence[str], calculator: Calculator
+) -> tuple[dict[str, AccountHistory], int | None]:
+    """Decide the history again; return that of each account, and the number of the last commit if it is whole."""
+    commit_no: int | None = None
     loader = _Watching(accounts, history.record_keys)
     engine: PartitionEngine | None = None
     decided_by: tuple[int, TimeLimits] | None = None
@@ -109,7 +124,9 @@ def histories_of(
         loader.remember(record)
         engine.committed()
         log_time_us = record.log_time_us
-    return loader.reader.histories()
+        whole = sum(batch.end - batch.start for batch in batches) == sum(move.end - move.start for move in commit.moves)
+        commit_no = commit.commit_no if whole else None
+    return loader.reader.histories(), commit_no
 
 
 def _batches(

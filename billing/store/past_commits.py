@@ -38,6 +38,7 @@ def _decided_commits(database: Database, partition: int) -> list[DecidedCommit]:
                 tuple(PositionMove(*move) for move in positions),
                 read_held_rows(held.get(commit_no, ())),
                 accepted.get(commit_no, {}),
+                commit_no,
             )
             for commit_no, epoch, limits, positions in rows
         ]

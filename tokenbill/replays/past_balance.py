@@ -15,7 +15,7 @@ from typing import Any
 from confluent_kafka import KafkaException
 
 from billing.calculator.compiled import CompiledCalculator
-from billing.commits.output_documents import balance_object
+from billing.commits.output_documents import NOTHING_RESERVED, balance_object
 from billing.engine.past_account import PartitionHistory, account_in_past
 from billing.errors import StoreError
 from billing.store.database import Database
@@ -56,7 +56,8 @@ def balance_in_past(kafka: str, database_url: str, account: str, at_us: int) -> 
     if found is None:
         detail = f"Account {account!r} was not open at {format_time_us(at_us)}."
         return {"problem": "unknown_account", "detail": detail}
-    return balance_object(found)
+    past, commit_no = found
+    return balance_object(past, NOTHING_RESERVED) | {"partition": partition, "commit": commit_no}
 
 
 def main() -> None:

@@ -225,9 +225,9 @@ def test_a_quote_is_what_is_charged_then(api: Api) -> None:
     assert sum(int(float(line["quantity"])) for line in quote["lines"]) == 71_400
     sent = event(account, 1, data=data)
     assert api.clients["ingest"].post("/v1/usage", content=json.dumps(sent), headers=STRUCTURED).status_code == 202
-    until(lambda: client.get(f"/v1/accounts/{account}/balance").json() != before)
+    until(lambda: client.get(f"/v1/accounts/{account}/balance").json()["buckets"] != before["buckets"])
     after = client.get(f"/v1/accounts/{account}/balance").json()
-    assert {"account": account} | quote["after"] == after
+    assert after | {"account": account} | quote["after"] == after
 
 
 def test_a_quote_without_an_account_is_the_price_alone(api: Api) -> None:

@@ -10,7 +10,7 @@ from own_database import PreparedDatabase
 from store_records import Books, account
 
 from billing.commits.copy_text import account_row
-from billing.commits.output_documents import balance_object
+from billing.commits.output_documents import account_object
 from billing.store.proofs import reports
 from billing.store.store import Store
 from schemas.times import parse_time_us
@@ -53,7 +53,7 @@ def refused(*arguments: str) -> str:
 def test_balance_has_a_row_a_bucket_and_the_fields_of_simulate(books: Books) -> None:
     rows = json.loads(run("balance", "--format", "json"))
     assert [row["account"] for row in rows] == ["a0", "a1", "a2"]
-    expected = balance_object(books.accounts["a1"])
+    expected = {"account": "a1"} | account_object(books.accounts["a1"])
     [bucket] = expected.pop("buckets")
     assert rows[1] == expected | bucket
     assert rows[1]["remaining"] == "9999997"
