@@ -9,6 +9,7 @@
     ├── Fenced
     ├── NotPrepared             the schema or this partition is missing: run `tokenbill prepare`
     ├── DatabaseDown            no answer: reload from SQL and retry
+    ├── OutboxDamaged           the outbox is not what the commits wrote: nothing more is published
     ├── CatalogMoved            decided with an old catalogue: decide again
     └── CatalogConflict         a catalogue cannot be published: the publisher corrects it
     StreamFault                 faults of Kafka and its clients (streams.stream_errors)
@@ -37,6 +38,10 @@ class NotPrepared(StoreError):
 
 class DatabaseDown(StoreError):
     """The connection or the server failed. A transaction in progress may or may not be committed: reload and retry."""
+
+
+class OutboxDamaged(StoreError):
+    """The outbox lacks rows that a commit wrote, or has others: the partition is not published until a person looks."""
 
 
 class CatalogMoved(StoreError):

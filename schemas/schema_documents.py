@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from schemas.cloudevents import Attributes
 from schemas.commands import COMMANDS
-from schemas.fields import SEQUENCE_PATTERN
+from schemas.fields import DIGEST_PATTERN, SEQUENCE_PATTERN
 from schemas.outputs import OUTPUTS, UsageRejectedHeaders
 from schemas.usage import USAGE_TYPE, UsageData
 
@@ -52,6 +52,21 @@ def event_schema(event_type: str, model: type[BaseModel], *, output: bool = Fals
     required = [*envelope["required"], "data"]
     if output:
         properties["sequence"] = {"type": "string", "pattern": SEQUENCE_PATTERN}
+        properties["previousdigest"] = {
+            "description": "digest of the commit before the one that wrote this event",
+            "type": "string",
+            "pattern": DIGEST_PATTERN,
+        }
+        properties["history"] = {
+            "description": "number of the history of commits; absent in the first one",
+            "type": "string",
+            "pattern": SEQUENCE_PATTERN,
+        }
+        properties["comparedthrough"] = {
+            "description": "in an event that a reconciliation published: the last commit that it compared",
+            "type": "string",
+            "pattern": SEQUENCE_PATTERN,
+        }
         required.append("sequence")
     properties["data"] = data
     schema: Schema = {

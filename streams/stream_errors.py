@@ -14,7 +14,8 @@
     ├── FencedWhileAssigned      another writer commits on an assigned partition: the worker stops
     ├── PublisherFailed          the transaction's result is unknown: open a new publisher
     ├── PublisherFenced          another publisher has the transactional id
-    └── RelayFenced              another relay publishes the partition: this relay stops it
+    ├── RelayFenced              another relay publishes the partition: this relay stops it
+    └── HistoryDiffers           the database is not the one whose output was published: publishing stops
 """
 
 
@@ -76,3 +77,7 @@ class PublisherFenced(StreamFault):
 
 class RelayFenced(StreamFault):
     """The broker fenced this relay's publisher: another relay publishes the partition."""
+
+
+class HistoryDiffers(StreamFault):
+    """The last published commit is not in the database, so nothing is published or deleted until a person decides."""

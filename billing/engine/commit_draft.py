@@ -45,7 +45,9 @@ from schemas.topics import (
     USAGE_FORWARDED_TOPIC,
 )
 
-REJECTED_HEADERS = frozenset(("reason", "detail", "topic", "partition", "offset"))
+REJECTED_HEADERS = frozenset(
+    ("reason", "detail", "topic", "partition", "offset", "commit", "previousdigest", "history", "comparedthrough")
+)
 """Headers that ``usage.rejected`` adds; on a resubmitted record they replace those of its last rejection."""
 
 
@@ -148,6 +150,9 @@ class CommitDraft:
             ("topic", topic.encode()),
             ("partition", str(self.state.partition).encode()),
             ("offset", str(record.offset).encode()),
+            ("commit", str(self.state.commit_no + 1).encode()),
+            ("previousdigest", self.state.digest.hex().encode()),
+            *((("history", str(self.state.history).encode()),) if self.state.history else ()),
         )
         self.frames.setdefault(REJECTED_TOPIC, []).append(Frame(record.key, record.value, headers))
         self.suspense.append(SuspenseRecord(topic, record, rejection))

@@ -19,7 +19,7 @@ from tokenbill.stack.info import StackInfo
 from tokenbill.stack.layout import DATA_DIR_VARIABLE
 from tokenbill.stack.progress import Plain, Progress, Spinner
 
-NOT_READY, DOWN = 1, 3
+NOT_READY, STOPPED, DOWN = 1, 1, 3
 PART_NAMES = {"kafka": "Kafka", "postgresql": "PostgreSQL"}
 
 
@@ -74,6 +74,8 @@ def up(
     """
     if no_workers and workers:
         raise click.UsageError("--no-workers and --workers contradict each other.")
+    from tokenbill.stack.status import document
+
     wanted = 0 if no_workers else workers
     try:
         with _progress() as progress:
@@ -83,6 +85,7 @@ def up(
         sys.exit(NOT_READY)
     _print_parts(running)
     _print_processes(running)
+    _print_stopped(document(running)["stopped"])
     click.echo(f"Data and logs are in {running.data_dir}. `tokenbill status` looks, `tokenbill down` ends it.")
 
 
@@ -98,7 +101,7 @@ def down(data_dir: Path | None) -> None:
     click.echo("The stack is down; its data stays.")
 
 
-@click.command(epilog="Exit codes: 0 every process runs, 3 the stack is down or partly down.")
+@click.command(epilog="Exit codes: 0 every process runs, 1 a partition is stopped, 3 the stack is down or partly down.")
 @data_dir_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def status(data_dir: Path | None, as_json: bool) -> None:
@@ -120,8 +123,11 @@ def status(data_dir: Path | None, as_json: bool) -> None:
         _print_parts(found)
         _print_processes(found)
         _print_lag(value["lag"])
+        _print_stopped(value["stopped"])
     if not found.running:
         sys.exit(DOWN)
+    if value["stopped"]:
+        sys.exit(STOPPED)
 
 
 def _print_parts(found: StackInfo) -> None:
@@ -141,6 +147,11 @@ def _print_processes(found: StackInfo) -> None:
         pid = str(one.pid) if one.pid is not None else "not running"
         table.add_row(one.name, pid, str(one.restarts), str(found.ports.get(one.name, "")))
     Console().print(table)
+
+
+def _print_stopped(stopped: list[dict[str, Any]]) -> None:
+    for one in stopped:
+        click.echo(f"stopped: {one['process']}, partition {one['partition']}: {one['why']}")
 
 
 def _print_lag(lag: dict[str, int | None]) -> None:

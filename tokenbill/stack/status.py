@@ -19,10 +19,11 @@ from schemas.topics import INPUT_TOPICS
 from streams.kafka_clients import probe_client
 from tokenbill.hidden_secrets import without_secrets
 from tokenbill.stack.info import StackInfo, info
-from tokenbill.stack.ready import why_not_ready
+from tokenbill.stack.ready import stopped_partitions, why_not_ready
 from tokenbill.stack.spec import ReadyCheck
 
 STATUS_SECONDS = 5.0
+RELAY = "relay"
 LEADERLESS = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
 
 
@@ -41,7 +42,18 @@ def document(stack: StackInfo) -> dict[str, Any]:
         "api": stack.api,
         "processes": [{"name": one.name, "pid": one.pid, "restarts": one.restarts} for one in stack.processes],
         "lag": {**_input_lag(stack), "outbox": _outbox(stack)},
+        "stopped": _stopped(stack),
     }
+
+
+def _stopped(stack: StackInfo) -> list[dict[str, Any]]:
+    """Return the partitions that a process has stopped until a person decides."""
+    listed = []
+    for one in stack.processes:
+        if one.name == RELAY and one.pid is not None:
+            page = f"http://127.0.0.1:{stack.ports[one.name]}/health"
+            listed += [{"process": one.name, **stopped} for stopped in stopped_partitions(page)]
+    return listed
 
 
 def _input_lag(stack: StackInfo) -> dict[str, int | None]:

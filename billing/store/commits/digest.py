@@ -13,12 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from billing.commits.commit_record import CommitCounts, CommitRecord, OutboxRow
+from billing.commits.commit_record import NO_DIGEST, CommitCounts, CommitRecord, OutboxRow
 from billing.commits.copy_text import copy_rows
 from billing.store.commits.suspense_rows import suspense_text
 
-GENESIS = bytes(32)
-"""Digest before the first commit of a partition."""
+GENESIS = NO_DIGEST
 FORMAT = 1
 COUNT_COLUMNS = tuple(asdict(CommitCounts()))
 OUTBOX_TOPIC_ORDER = (

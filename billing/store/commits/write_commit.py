@@ -35,8 +35,8 @@ def session_name(partition: int) -> str:
     return f"tokenbill commit {partition}"
 
 
-def write_commit(database: Database, epoch: int, record: CommitRecord) -> None:
-    """Write all of ``record``, or nothing.
+def write_commit(database: Database, epoch: int, record: CommitRecord) -> bytes:
+    """Write all of ``record``, or nothing; return the digest of the commit.
 
     Raises:
         Fenced: the database has another epoch, commit number or position.
@@ -90,6 +90,7 @@ def write_commit(database: Database, epoch: int, record: CommitRecord) -> None:
             connection.execute("SELECT pg_notify(%s, %s)", (OUTBOX_CHANNEL, str(record.partition)))
         for what, staged, updated in updates:
             _check_updated(what, staged, updated.rowcount if updated else 0)
+    return digest
 
 
 def _update(
