@@ -9,6 +9,7 @@
     ├── Fenced
     ├── NotPrepared             the schema or this partition is missing: run `tokenbill prepare`
     ├── DatabaseDown            no answer: reload from SQL and retry
+    ├── OutboxDamaged           the outbox is not what the commits wrote: nothing more is published
     ├── DecideAgain             what a decision read has changed, and nothing was written: decide again
     │   ├── CatalogMoved        decided with an old catalogue
     │   └── HeldMoved           a hold was taken on what a command took away
@@ -40,6 +41,10 @@ class NotPrepared(StoreError):
 
 class DatabaseDown(StoreError):
     """The connection or the server failed. A transaction in progress may or may not be committed: reload and retry."""
+
+
+class OutboxDamaged(StoreError):
+    """The outbox lacks rows that a commit wrote, or has others: the partition is not published until a person looks."""
 
 
 class DecideAgain(StoreError):

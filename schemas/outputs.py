@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from schemas.fields import DIGEST_PATTERN
 from schemas.refusal_codes import REASONS
 
 DECIMAL_OUT_PATTERN = r"^(0|-?(0\.[0-9]*[1-9]|[1-9][0-9]*(\.[0-9]*[1-9])?))$"
@@ -436,6 +437,15 @@ class UsageRejectedHeaders(Output):
     topic: str = Field(description="input topic of the record")
     partition: Annotated[str, Field(pattern="^[0-9]+$")] = Field(description="its partition")
     offset: Annotated[str, Field(pattern="^[0-9]+$")] = Field(description="its offset")
+    commit: Annotated[str, Field(pattern="^[0-9]+$")] | None = Field(
+        default=None, description="number of the commit that rejected it"
+    )
+    previousdigest: Annotated[str, Field(pattern=DIGEST_PATTERN)] | None = Field(
+        default=None, description="digest of the commit before"
+    )
+    history: Annotated[str, Field(pattern="^[0-9]+$")] | None = Field(
+        default=None, description="number of the history of commits; absent in the first one"
+    )
 
 
 OUTPUTS: dict[str, type[OutputEvent]] = {

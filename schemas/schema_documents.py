@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from schemas.cloudevents import Attributes
 from schemas.commands import COMMANDS
-from schemas.fields import SEQUENCE_PATTERN
+from schemas.fields import DIGEST_PATTERN, SEQUENCE_PATTERN
 from schemas.outputs import OUTPUTS, UsageRejectedHeaders
 from schemas.topics import DEFAULT_PARTITIONS, TOPIC_SETTINGS
 from schemas.usage import USAGE_TYPE, UsageData
@@ -41,6 +41,21 @@ _OUTPUT_ATTRIBUTES: Schema = {
         "description": "number of that commit; rises within the partition",
     },
     "datacontenttype": {"const": "application/json"},
+    "previousdigest": {
+        "description": "digest of the commit before the one that wrote this event",
+        "type": "string",
+        "pattern": DIGEST_PATTERN,
+    },
+    "history": {
+        "description": "number of the history of commits; absent in the first one",
+        "type": "string",
+        "pattern": SEQUENCE_PATTERN,
+    },
+    "comparedthrough": {
+        "description": "in an event that a reconciliation published: the last commit that it compared",
+        "type": "string",
+        "pattern": SEQUENCE_PATTERN,
+    },
 }
 
 _TOPICS: tuple[tuple[str, str, str, str], ...] = (

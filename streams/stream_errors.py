@@ -17,7 +17,8 @@
     ├── PublisherFailed          the transaction's result is unknown: open a new publisher
     ├── OutputTooLarge           a topic takes no record of this size: an operator must raise its limit
     ├── PublisherFenced          another publisher has the transactional id
-    └── RelayFenced              another relay publishes the partition: this relay stops it
+    ├── RelayFenced              another relay publishes the partition: this relay stops it
+    └── HistoryDiffers           the database is not the one whose output was published: publishing stops
 """
 
 from billing.commits.partition_stop import PartitionStop, StopKind
@@ -125,3 +126,7 @@ class PublisherFenced(StreamFault):
 
 class RelayFenced(StreamFault):
     """The broker fenced this relay's publisher: another relay publishes the partition."""
+
+
+class HistoryDiffers(StreamFault):
+    """The last published commit is not in the database, so nothing is published or deleted until a person decides."""

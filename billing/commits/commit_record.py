@@ -11,6 +11,8 @@ from billing.commits.input_batch import PositionMove, Record
 from billing.ledger import Posting
 from schemas.refusals import Refusal
 
+NO_DIGEST = bytes(32)
+"""Digest before the first commit of a partition."""
 ACCEPTED = "accepted"
 """Outcome of a command in ``commands_seen``; a refused command is not in it."""
 
@@ -79,6 +81,35 @@ class OutboxRow:
     records: int
     first_sequence: int
     payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxPage:
+    """Output of complete commits after a commit, in publishing order, with the digests of both ends."""
+
+    rows: list[tuple[int, OutboxRow]]
+    """(commit number, row); empty if nothing waits."""
+    before: bytes | None
+    """Digest of the commit after which the rows begin; None if there is no such commit."""
+    last: bytes
+    """Digest of the last commit in ``rows``; empty if there are none."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutputHistory:
+    """A history of one partition's output, which begins when an older copy of the database takes over.
+
+    Commits up to ``common_commit_no`` are in both histories. Consumers have the earlier one up to
+    ``published_commit_no``. Output of this database up to ``after_commit_no`` is compared with it before it is
+    published; what follows carries the number ``history``.
+    """
+
+    partition: int
+    history: int
+    after_commit_no: int
+    common_commit_no: int
+    published_commit_no: int
+    published_digest: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +234,10 @@ class PartitionState:
     partition: int
     partitions: int
     commit_no: int = 0
+    digest: bytes = NO_DIGEST
+    """Digest of the last commit, which each output of the next one carries; constant where nothing is stored."""
+    history: int = 0
+    """Number of the history of published commits: it rises when an older copy of the database takes over."""
     log_time_us: int = 0
     positions: dict[str, int] = field(default_factory=dict)
     next_sequences: dict[str, int] = field(default_factory=dict)

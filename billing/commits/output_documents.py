@@ -16,6 +16,7 @@ from billing.accounts.extras import Extras
 from billing.accounts.movements import Movement
 from billing.burning.deduct import Burned, Deduction
 from billing.catalog.model import STD_TOKEN
+from billing.commits.commit_record import NO_DIGEST
 from billing.commits.outbox_frames import SEQUENCE_MARK, FrameHeaders
 from billing.pricing.rate import Rated, rated_as_json
 from schemas.json_text import dump_json
@@ -34,11 +35,16 @@ NOTHING_RESERVED: Mapping[str, int] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """Partition, number and log time of the commit that writes an output; part of the identity of each output event."""
+    """The commit that writes an output: part of the identity of each output event.
+
+    ``previous_digest`` is the digest of the commit before, and ``history`` that of the partition's state.
+    """
 
     partition: int
     commit_no: int
     log_time_us: int
+    previous_digest: bytes = NO_DIGEST
+    history: int = 0
 
 
 def described_combination(values: Sequence[str]) -> dict[str, str]:
@@ -193,22 +199,25 @@ def output_event(type_name: str, stamp: Stamp, number: int, subject: str, data: 
     """Return the CloudEvent of one output; its ``sequence`` is filled in when the output of the commit is packed.
 
     ``number`` is the index of the output among those of its topic in its commit, from 0. (source, id) is unique because
-    a commit of a partition is written once.
+    a commit of a partition is written once in a history.
     """
     short_name = type_name.rsplit(".", 1)[0]
+    history = f"h{stamp.history}-" if stamp.history else ""
     return b"".join(
         (
             b'{"specversion":"1.0","type":',
             dump_json(type_name),
             b',"source":"urn:tokenbill:partition:%d","id":"' % stamp.partition,
-            f"{short_name}-{stamp.commit_no}-{number}".encode(),
+            f"{short_name}-{history}{stamp.commit_no}-{number}".encode(),
             b'","time":"',
             format_time_us(stamp.log_time_us).encode(),
             b'","subject":',
             dump_json(subject),
             b',"partition":"%d","commit":"%d","sequence":"' % (stamp.partition, stamp.commit_no),
             SEQUENCE_MARK,
-            b'","datacontenttype":"application/json","data":',
+            b'","previousdigest":"%b"' % stamp.previous_digest.hex().encode(),
+            b',"history":"%d"' % stamp.history if stamp.history else b"",
+            b',"datacontenttype":"application/json","data":',
             data,
             b"}",
         )

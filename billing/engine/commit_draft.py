@@ -55,7 +55,12 @@ from schemas.usage import UsageEvent
 
 WITHHELD_HEADER = "withheld"
 """Header of a rejected record that is published without key, headers and value: the bytes that suspense keeps."""
-REJECTED_HEADERS = frozenset(("reason", "detail", "topic", "partition", "offset", WITHHELD_HEADER))
+REJECTED_HEADERS = frozenset(
+    (
+        *("reason", "detail", "topic", "partition", "offset", WITHHELD_HEADER),
+        *("commit", "previousdigest", "history", "comparedthrough"),
+    )
+)
 """Headers that ``usage.rejected`` adds; on a resubmitted record they replace those of its last rejection."""
 
 
@@ -197,6 +202,9 @@ class CommitDraft:
             ("topic", topic.encode()),
             ("partition", str(self.state.partition).encode()),
             ("offset", str(record.offset).encode()),
+            ("commit", str(self.state.commit_no + 1).encode()),
+            ("previousdigest", self.state.digest.hex().encode()),
+            *((("history", str(self.state.history).encode()),) if self.state.history else ()),
         )
         frame = Frame(record.key, record.value, (*given, *added))
         if frame_size(frame) > LARGEST_OUTPUT:

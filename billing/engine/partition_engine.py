@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from billing.calculator.interface import Calculator, Decoded, OwnCheck, UsageBatch
 from billing.catalog.model import Catalog
-from billing.commits.commit_record import CommitRecord, PartitionState
+from billing.commits.commit_record import NO_DIGEST, CommitRecord, PartitionState
 from billing.commits.input_batch import InputBatch, PositionMove, Record
 from billing.commits.output_documents import Stamp
 from billing.decide.roll_forward import roll_forward
@@ -104,8 +104,8 @@ class PartitionEngine:
         self._undecided = self._record(moves, log_time_us, draft)
         return self._undecided
 
-    def committed(self) -> None:
-        """Confirm that the last decided record is committed in SQL, and advance to the next one.
+    def committed(self, digest: bytes = NO_DIGEST) -> None:
+        """Confirm that the last decided record is committed in SQL with this digest, and advance to the next one.
 
         Raises:
             BrokenInvariant: no record was decided.
@@ -116,6 +116,7 @@ class PartitionEngine:
         self._commands.forget_prepared()
         state = self._state
         state.commit_no = record.commit_no
+        state.digest = digest
         state.log_time_us = record.log_time_us
         state.positions.update((move.topic, move.end) for move in record.positions)
         state.next_sequences.update(record.next_sequences)
@@ -262,5 +263,6 @@ class PartitionEngine:
         return check
 
     def _record(self, moves: list[PositionMove], log_time_us: int, draft: CommitDraft) -> CommitRecord:
-        stamp = Stamp(self._state.partition, self._state.commit_no + 1, log_time_us)
+        state = self._state
+        stamp = Stamp(state.partition, state.commit_no + 1, log_time_us, state.digest, state.history)
         return draft.record(self._calculator.take_effects(stamp), stamp, moves, self._catalog_epoch, self._limits)

@@ -51,15 +51,18 @@ def _acquire(database: Database, partition: int) -> tuple[int, PartitionState, R
     with database.transaction() as connection:
         connection.execute("SELECT set_config('lock_timeout', %s, true)", (f"{HUNG_COMMIT_SECONDS}s",))
         row = connection.execute(
-            "UPDATE partition_state SET epoch = epoch + 1 WHERE partition = %s"
-            " RETURNING epoch, commit_no, log_time_us, unlogged_until_us",
+            "UPDATE partition_state AS s SET epoch = epoch + 1 WHERE partition = %s RETURNING epoch, commit_no,"
+            " log_time_us, unlogged_until_us, digest,"
+            " coalesce((SELECT max(history) FROM output_history AS h WHERE h.partition = s.partition), 0)",
             (partition,),
+            binary=True,
         ).fetchone()
         if row is None:
             raise NotPrepared(f"the database has no partition {partition}; prepare it with `tokenbill up`")
-        epoch, commit_no, log_time_us, unlogged_until_us = row
+        epoch, commit_no, log_time_us, unlogged_until_us, digest, history = row
         state = _load(connection, partition)
         state.commit_no, state.log_time_us, state.unlogged_until_us = commit_no, log_time_us, unlogged_until_us
+        state.digest, state.history = bytes(digest), history
         return epoch, state, _load_sums(connection, partition)
 
 

@@ -11,7 +11,7 @@ from typing import Self
 from billing.accounts.account import Account
 from billing.accounts.held import Held
 from billing.catalog.model import Catalog
-from billing.commits.commit_record import CommitRecord, OutboxRow, PartitionState
+from billing.commits.commit_record import CommitRecord, OutboxPage, OutputHistory, PartitionState
 from billing.commits.identities import HashHour, LogPart
 from billing.commits.partition_stop import PartitionStop, StoppedPartition
 from billing.corrections.history import AccountHistory
@@ -20,6 +20,7 @@ from billing.record_keys import RecordKeys
 from billing.store import account_rows as accounts
 from billing.store import held_of_accounts as holds
 from billing.store import outbox_rows as outbox
+from billing.store import output_histories as histories
 from billing.store import partition_rows as partition
 from billing.store import partition_stops as stops
 from billing.store import published_catalog as catalog
@@ -68,13 +69,14 @@ class Store:
         """Return next offsets by (topic, partition) (:func:`billing.store.partition_rows.positions`)."""
         return partition.positions(self._database, partitions)
 
-    def commit(self, epoch: int, record: CommitRecord) -> None:
-        """Write one commit completely, or nothing (:func:`billing.store.commits.write_commit.write_commit`)."""
+    def commit(self, epoch: int, record: CommitRecord) -> bytes:
+        """Write one commit, or nothing; return its digest (:func:`billing.store.commits.write_commit.write_commit`)."""
         acquired, known = self._sums.get(record.partition, (None, None))
         if known is None or acquired != epoch:
             raise Fenced(f"partition {record.partition} was not acquired here with epoch {epoch}")
-        sums = commit.write_commit(self._database, epoch, record, known)
+        digest, sums = commit.write_commit(self._database, epoch, record, known)
         self._sums[record.partition] = epoch, RowSums(sums)
+        return digest
 
     # Stopped partitions
 
@@ -170,13 +172,29 @@ class Store:
 
     # Outbox
 
-    def outbox_read(self, number: int, after_commit_no: int, max_bytes: int) -> list[tuple[int, OutboxRow]]:
+    def outbox_read(self, number: int, after_commit_no: int, max_bytes: int) -> OutboxPage:
         """Return the output of complete commits after one (:func:`billing.store.outbox_rows.outbox_read`)."""
         return outbox.outbox_read(self._database, number, after_commit_no, max_bytes)
 
     def outbox_delete(self, number: int, through_commit_no: int) -> None:
         """Delete the published rows up to and including a commit."""
         outbox.outbox_delete(self._database, number, through_commit_no)
+
+    def commit_digest(self, number: int, commit_no: int) -> bytes | None:
+        """Return the digest of a commit; None if there is no such commit."""
+        return outbox.commit_digest(self._database, number, commit_no)
+
+    def last_commit(self, number: int) -> int:
+        """Return the number of the last commit of a partition, 0 before the first."""
+        return outbox.last_commit(self._database, number)
+
+    def last_history(self, number: int) -> OutputHistory | None:
+        """Return the newest history of a partition's output; None in the first one."""
+        return histories.last_history(self._database, number)
+
+    def begin_histories(self, wanted: Sequence[OutputHistory], begun_by: str) -> list[OutputHistory]:
+        """Begin histories of output (:func:`billing.store.output_histories.begin_histories`)."""
+        return histories.begin_histories(self._database, wanted, begun_by)
 
     def published(self, number: int) -> int:
         """Return the last commit whose output was published and deleted."""

@@ -26,6 +26,7 @@ from aiokafka.errors import (
 )
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.util import calc_crc32c
+from aiokafka.structs import OffsetAndMetadata
 
 from billing.commits.outbox_frames import split_batches
 from streams.kafka_clients import transactional_producer
@@ -99,7 +100,9 @@ class Publisher:
         """
         self._run(self._start(), timeout_seconds)
 
-    def publish(self, rows: Sequence[tuple[TopicPartition, bytes]], group: str, position: Mapping[Any, int]) -> None:
+    def publish(
+        self, rows: Sequence[tuple[TopicPartition, bytes]], group: str, position: Mapping[Any, int | OffsetAndMetadata]
+    ) -> None:
         """Publish payloads of outbox rows and the group's position in one transaction, in the given order per topic.
 
         Raises:
@@ -133,7 +136,7 @@ class Publisher:
         await self._producer.start()
 
     async def _publish(
-        self, rows: Sequence[tuple[TopicPartition, bytes]], group: str, position: Mapping[Any, int]
+        self, rows: Sequence[tuple[TopicPartition, bytes]], group: str, position: Mapping[Any, int | OffsetAndMetadata]
     ) -> None:
         producer = self._producer
         if producer is None:

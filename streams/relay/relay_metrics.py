@@ -38,6 +38,9 @@ class RelayMetrics:
         self.position = Gauge(
             "tokenbill_published_commit", "Last commit published", ["partition"], registry=self.registry
         )
+        self.stopped = Gauge(
+            "tokenbill_relay_stopped", "1 if the partition waits for a person", ["partition"], registry=self.registry
+        )
         self.failures = Counter(
             "tokenbill_relay_failures",
             "Publications that failed and were tried again",

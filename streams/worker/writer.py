@@ -42,8 +42,8 @@ class Engine(Protocol):
     def decide(self, batches: Sequence[InputBatch], due: Sequence[str] = ()) -> CommitRecord:
         """Decide the batches in the given order and roll forward the ``due`` accounts; blocking."""
 
-    def committed(self) -> None:
-        """Accept the last decision as committed in SQL."""
+    def committed(self, digest: bytes, /) -> None:
+        """Accept the last decision as committed in SQL, with the digest of the commit."""
 
 
 class WriterStore(Protocol):
@@ -55,8 +55,8 @@ class WriterStore(Protocol):
     def stop_of(self, partition: int, /) -> PartitionStop | None:
         """Return why the partition is stopped, or None if it is not."""
 
-    def commit(self, epoch: int, record: CommitRecord, /) -> None:
-        """Write the record in one transaction; raises Fenced, DecideAgain, DatabaseDown."""
+    def commit(self, epoch: int, record: CommitRecord, /) -> bytes:
+        """Write the record in one transaction and return its digest; raises Fenced, DecideAgain, DatabaseDown."""
 
     def catalog(self) -> tuple[int, Any]:
         """Return the epoch of the catalogue in force, and the catalogue."""
@@ -353,8 +353,7 @@ class PartitionWriter:
             begun = time.perf_counter()
             record = self._engine.decide(batches, due)
             decided = time.perf_counter()
-        self._store.commit(self._epoch, record)
-        self._engine.committed()
+        self._engine.committed(self._store.commit(self._epoch, record))
         self._metrics.decide_seconds.observe(decided - begun)
         self._metrics.commit_seconds.observe(time.perf_counter() - decided)
         self._metrics.committed(batches)

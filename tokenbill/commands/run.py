@@ -24,6 +24,7 @@ from tokenbill.commands.process import (
     tune_garbage_collection,
     wait_for_topics,
 )
+from tokenbill.commands.relay_reconcile import reconcile
 from tokenbill.replays.histories import LogStore
 
 _DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Data folder of the local stack to use.")
@@ -83,11 +84,12 @@ def worker(name: str, web_port: int, web_host: str, data_dir: Path | None) -> No
     sys.exit(code)
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @_WEB_PORT
 @_WEB_HOST
 @_DATA_DIR
-def relay(web_port: int, web_host: str, data_dir: Path | None) -> None:
+@click.pass_context
+def relay(context: click.Context, web_port: int, web_host: str, data_dir: Path | None) -> None:
     """Run the relay in the foreground: it publishes committed output to Kafka, each record once.
 
     TOKENBILL_KAFKA and TOKENBILL_DATABASE_URL are the addresses of the servers; if they are not set, the servers of the
@@ -97,6 +99,8 @@ def relay(web_port: int, web_host: str, data_dir: Path | None) -> None:
     Example:
       tokenbill relay --web-port 6067
     """
+    if context.invoked_subcommand is not None:
+        return
     from streams.health_pages import serve_pages
     from streams.relay.outbox_watch import OutboxWatch
     from streams.relay.relay import Relay, RelaySettings
@@ -119,6 +123,9 @@ def relay(web_port: int, web_host: str, data_dir: Path | None) -> None:
         watch.end()
         pages.shutdown()
     sys.exit(code)
+
+
+relay.add_command(reconcile)
 
 
 @click.command()

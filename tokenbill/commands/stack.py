@@ -74,6 +74,8 @@ def up(
     """
     if no_workers and workers:
         raise click.UsageError("--no-workers and --workers contradict each other.")
+    from tokenbill.stack.status import document
+
     wanted = 0 if no_workers else workers
     try:
         with _progress() as progress:
@@ -83,6 +85,7 @@ def up(
         sys.exit(NOT_READY)
     _print_parts(running)
     _print_processes(running)
+    _print_stopped(document(running)["stopped"] or [])
     click.echo(f"Data and logs are in {running.data_dir}. `tokenbill status` looks, `tokenbill down` ends it.")
 
 
@@ -129,8 +132,11 @@ def status(data_dir: Path | None, as_json: bool) -> None:
 
 def _print_stopped(stopped: list[dict[str, Any]]) -> None:
     for one in stopped:
-        where = f"{one['topic']} offset {one['offset']}" if one["topic"] else "no topic"
-        click.echo(f"partition {one['partition']} is stopped since {one['since']} at {where}: {one['reason']}")
+        if one["process"] == "relay":
+            click.echo(f"partition {one['partition']} is not published: {one['reason']}")
+        else:
+            where = f"{one['topic']} offset {one['offset']}" if one["topic"] else "no topic"
+            click.echo(f"partition {one['partition']} is stopped since {one['since']} at {where}: {one['reason']}")
         click.echo(f"  to go on: {one['resume']}")
 
 

@@ -8,7 +8,7 @@ import json
 import socket
 import urllib.error
 import urllib.request
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tokenbill.stack.spec import ReadyCheck
 
@@ -48,19 +48,33 @@ def _http(address: str) -> str | None:
         with urllib.request.urlopen(address, timeout=QUESTION_SECONDS) as answer:
             status: int = answer.status
     except urllib.error.HTTPError as error:
-        # A worker with a stopped partition is ready: the other partitions go on, and waiting does not help.
-        return None if _says_ready(error.read(_HEALTH_BYTES)) else str(error)
+        # A process that serves although partitions wait for a person lacks nothing that a wait could bring.
+        found = _document(error.read(_HEALTH_BYTES))
+        return None if found.get("ready") is True or found.get("serving") is True else str(error)
     except (OSError, http.client.HTTPException) as error:
         return str(error)
     return None if status == 200 else f"answers {status}"
 
 
-def _says_ready(body: bytes) -> bool:
+def stopped_partitions(address: str) -> list[dict[str, Any]]:
+    """Return the partitions that wait for a person, as the health page at this address lists them; [] if it is away."""
     try:
-        document = json.loads(body)
+        with urllib.request.urlopen(address, timeout=QUESTION_SECONDS) as answer:
+            body: bytes = answer.read()
+    except urllib.error.HTTPError as error:
+        body = error.read(_HEALTH_BYTES)
+    except (OSError, http.client.HTTPException):
+        return []
+    stopped = _document(body).get("stopped")
+    return stopped if isinstance(stopped, list) else []
+
+
+def _document(body: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(body)
     except ValueError:
-        return False
-    return isinstance(document, dict) and document.get("ready") is True
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def _kafka(address: str) -> str | None:

@@ -19,10 +19,11 @@ from schemas.topics import INPUT_TOPICS
 from streams.kafka_clients import probe_client
 from tokenbill.hidden_secrets import without_secrets
 from tokenbill.stack.info import StackInfo, info
-from tokenbill.stack.ready import why_not_ready
+from tokenbill.stack.ready import stopped_partitions, why_not_ready
 from tokenbill.stack.spec import ReadyCheck
 
 STATUS_SECONDS = 5.0
+RELAY = "relay"
 LEADERLESS = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
 
 
@@ -94,9 +95,30 @@ def _stopped(stack: StackInfo) -> list[dict[str, Any]] | None:
     from billing.store.proofs.lag import stopped
 
     try:
-        return stopped(stack.database_url)
+        decided = stopped(stack.database_url)
     except StoreError:
         return None
+    return [{"process": "worker", **one} for one in decided] + _not_published(stack)
+
+
+def _not_published(stack: StackInfo) -> list[dict[str, Any]]:
+    """Return the partitions whose output the relay does not publish until a person decides."""
+    listed = []
+    for one in stack.processes:
+        if one.name == RELAY and one.pid is not None:
+            for stopped in stopped_partitions(f"http://127.0.0.1:{stack.ports[one.name]}/health"):
+                listed.append(
+                    {
+                        "process": RELAY,
+                        "partition": stopped["partition"],
+                        "reason": stopped["why"],
+                        "topic": None,
+                        "offset": None,
+                        "since": None,
+                        "resume": "tokenbill relay reconcile",
+                    }
+                )
+    return listed
 
 
 def _outbox(stack: StackInfo) -> int | None:

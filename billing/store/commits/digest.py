@@ -1,12 +1,12 @@
 """Digest chain of a partition's commits: the content of each digest and its canonical bytes.
 
-``digest = sha256(previous digest + header)``. The header is JSON of columns of the commit row and of the SHA-256 of the
-rows that the commit appended: journal, rollup, commands, payments and, where there are any, suspense, conflicts,
+``digest = sha256(previous digest + header)``. The header is JSON of columns of the commit row and of the SHA-256 of
+the rows that the commit appended: journal, rollup, commands, payments and, where there are any, suspense, conflicts,
 foreign records and amounts held of accounts, each as ``COPY`` text in the order of the key. So the digest can be
-computed again from SQL. Rows that later commits overwrite or delete (balances, identities, forward numbers, findings) are
-covered by the sums of rows after the commit (:mod:`billing.store.summed_tables`), and ``changes_sha256``, which is
-stored in the commit row, covers what this commit changed. The digest does not cover the epoch and the wall clock, so a
-rebuild gives the same digest.
+computed again from SQL. Rows that later commits overwrite or delete (balances, identities, forward numbers, findings)
+are covered by the sums of rows after the commit (:mod:`billing.store.summed_tables`), and ``changes_sha256``, which
+is stored in the commit row, covers what this commit changed. The digest does not cover the epoch and the wall clock,
+so a rebuild gives the same digest.
 """
 
 import hashlib
@@ -15,14 +15,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from billing.commits.commit_record import CommitCounts, CommitRecord, OutboxRow
+from billing.commits.commit_record import NO_DIGEST, CommitCounts, CommitRecord, OutboxRow
 from billing.commits.copy_text import copy_rows
 from billing.store.commits.conflict_rows import conflict_text
 from billing.store.commits.held_rows import held_rows
 from billing.store.commits.suspense_rows import foreign_text, suspense_text
 
-GENESIS = bytes(32)
-"""Digest before the first commit of a partition."""
+GENESIS = NO_DIGEST
 FORMAT = 1
 COUNT_COLUMNS = tuple(asdict(CommitCounts()))
 OUTBOX_TOPIC_ORDER = (

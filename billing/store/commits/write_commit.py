@@ -60,8 +60,8 @@ def write_commit(
     record: CommitRecord,
     known: RowSums,
     also: Callable[[Connection], None] | None = None,
-) -> dict[str, RowSum]:
-    """Write all of ``record``, or nothing. Returns the sums of the partition's rows afterwards.
+) -> tuple[bytes, dict[str, RowSum]]:
+    """Write all of ``record``, or nothing; return the digest of the commit and the sums of the rows after it.
 
     ``known`` are the sums before, as the commits so far carried them forward, and rows found changed since. ``also`` is
     called in the same transaction.
@@ -128,7 +128,7 @@ def write_commit(
             connection.execute("SELECT pg_notify(%s, %s)", (OUTBOX_CHANNEL, str(record.partition)))
         if also is not None:
             also(connection)
-    return sums
+    return digest, sums
 
 
 def _check_held(connection: Connection, record: CommitRecord) -> None:

@@ -62,13 +62,13 @@ def audit(database_url: str) -> Audit:
 
 def audit_in(connection: Connection) -> Audit:
     """Run every check and collect the findings, in the transaction of a connection."""
-    checks = [_result(check.name, check.sentence, _texts(connection, check.query)) for check in CHECKS]
-    checks.append(_result(CHAIN, CHAIN_SENTENCE, _chains(connection)))
-    checks.append(_result(ROWS, ROWS_SENTENCE, check_sums(connection)))
-    checks.append(_result(CATALOG, CATALOG_SENTENCE, _catalog(connection)))
-    findings = [_result(check.name, check.sentence, _texts(connection, check.query)) for check in FINDINGS]
-    findings.append(_result(SHARED, SHARED_SENTENCE, _shared(connection)))
-    findings.append(_result(HOLES, HOLES_SENTENCE, _holes(connection)))
+    checks = [result_of(check.name, check.sentence, _texts(connection, check.query)) for check in CHECKS]
+    checks.append(result_of(CHAIN, CHAIN_SENTENCE, _chains(connection)))
+    checks.append(result_of(ROWS, ROWS_SENTENCE, check_sums(connection)))
+    checks.append(result_of(CATALOG, CATALOG_SENTENCE, _catalog(connection)))
+    findings = [result_of(check.name, check.sentence, _texts(connection, check.query)) for check in FINDINGS]
+    findings.append(result_of(SHARED, SHARED_SENTENCE, _shared(connection)))
+    findings.append(result_of(HOLES, HOLES_SENTENCE, _holes(connection)))
     return Audit(tuple(checks), tuple(findings))
 
 
@@ -81,7 +81,8 @@ def _snapshot(database_url: str) -> Iterator[Connection]:
         yield connection
 
 
-def _result(name: str, sentence: str, texts: Iterable[str]) -> AuditResult:
+def result_of(name: str, sentence: str, texts: Iterable[str]) -> AuditResult:
+    """Return the result of a check from its violations."""
     count, shown = 0, []
     for text in texts:
         count += 1

@@ -293,7 +293,7 @@ def test_a_rejected_record_keeps_its_bytes_key_and_headers(calculator: MakeCalcu
     own = {name: content.decode() for name, content in frame.headers[3:]}
     assert UsageRejectedHeaders.model_validate(own).reason == "invalid_json"
     assert (own["topic"], own["partition"], own["offset"]) == ("usage.events", "0", "0")
-    assert len(frame.headers) == 8
+    assert len(frame.headers) == 10
 
 
 def test_a_rejected_tombstone_stays_one(calculator: MakeCalculator) -> None:
