@@ -228,12 +228,16 @@ def due_accounts(database: Database, partition: int, log_time_us: int, limit: in
 
 
 def first_due(database: Database, before_us: int) -> list[tuple[int, str]]:
-    """Return (partition, account) of the account due first, for each partition where one was due before a time."""
+    """Return (partition, account) of the account due first, for each partition where one was due before a time.
+
+    A stopped partition is left out: commands to it would only pile up.
+    """
     with database.transaction() as connection:
         rows = connection.execute(
             "SELECT p.partition, d.account FROM partition_state AS p CROSS JOIN LATERAL ("
             " SELECT account FROM account AS a WHERE a.partition = p.partition AND a.next_due_us < %s"
-            " ORDER BY a.next_due_us, a.account LIMIT 1) AS d ORDER BY p.partition",
+            " ORDER BY a.next_due_us, a.account LIMIT 1) AS d"
+            " WHERE NOT EXISTS (SELECT FROM partition_stop AS s WHERE s.partition = p.partition) ORDER BY p.partition",
             (before_us,),
         )
         return [(partition, account) for partition, account in rows]

@@ -192,6 +192,8 @@ class PartitionWriter:
         """Accept no more batches; calls of :meth:`offer` that wait return. The writer's task has ended."""
         self._stopping = True
         self._room.set()
+        for intake in self.intakes.values():
+            intake.reset(intake.next)
 
     async def stop(self, task: asyncio.Task[None]) -> None:
         """Accept no more batches, wait for the commit in flight, and cancel ``task`` (which runs :meth:`run`)."""

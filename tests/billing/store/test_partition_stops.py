@@ -94,6 +94,14 @@ def test_a_lost_forward_is_given_up_and_a_replay_knows_it(
     assert (commits[-1].moves, commits[-1].accepted_forwards) == ((), {("usage.forwarded", 2): 9})
 
 
+def test_nothing_is_sent_to_a_stopped_partition_because_of_time(
+    database: PreparedDatabase, store: Store, used: Books
+) -> None:
+    assert [partition for partition, _ in store.first_due(1 << 62)] == [1]
+    store.record_stop(HOLE, "worker-1")
+    assert store.first_due(1 << 62) == []
+
+
 def test_without_offsets_to_skip_it_is_tried_again(database: PreparedDatabase, store: Store, used: Books) -> None:
     store.record_stop(HOLE, "worker-1")
     before = store.positions([1])
