@@ -86,7 +86,7 @@ class _Difference:
     seen: PublishedOutput
 
 
-class Reconciliation:
+class OutputReconciliation:
     """Reconciliation of the stopped partitions of one installation."""
 
     def __init__(self, kafka: str, partitions: int, store: HistoryStore, topic_prefix: str = "") -> None:

@@ -1,6 +1,6 @@
 """Comparison of the digest chain with what was published: Kafka and its consumers hold digests outside the database.
 
-Whoever can write to the database can also compute the chain again, or cut off its end. What was published stays.
+Someone who can write to the database can also compute the chain again, or cut off its end. What was published stays.
 """
 
 from collections import defaultdict
