@@ -185,3 +185,17 @@ def test_a_command_tells_what_it_moves(step: Any, told: list[Any], calculator: M
     steps += [use(10, "02 10:00", id="used")]
     found = movements([*steps, step], calculator, plan("A"))
     assert [(one["purpose"], one.get("amount"), one.get("quantity")) for one in found] == told
+
+
+def test_a_pack_that_only_a_correction_buys_moves_once(calculator: MakeCalculator) -> None:
+    packs = {"mode": "auto_pack", "block": "10", "price": "1.06", "max_packs": 3}
+    steps = [opened(), top_up("50", "p"), line("package.purchased.v1", "a", "02 09:00", {"plan": "P", "grant_id": "G"})]
+    steps += [use(90, "02 10:00", id="used"), use(5, "02 10:30", id="after")]
+    data = {"source": "test", "id": "used", "usage": {"input": 112}, "reason": "r"}
+    simulation = RecordedSimulation(catalog(plan("P", overage=packs)), calculator())
+    simulation.feed(encode([*steps, line("usage.corrected.v1", "a", "02 11:00", data)]))
+    told = [event["type"] for event in simulation.published(ACCOUNT_EVENT_TOPIC)]
+    assert told.count("pack.bought.v1") == 2
+    found = check(simulation, simulation.document())
+    assert found.accounts["a"].wallet == Fraction("47.88")
+    assert found.accounts["a"].amount["G/pack-2"] == 10
