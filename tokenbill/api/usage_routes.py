@@ -42,8 +42,8 @@ from tokenbill.api.http.answers import json_answer
 from tokenbill.api.http.auth import Caller, needs
 from tokenbill.api.http.bodies import JSON
 from tokenbill.api.http.event_bodies import BATCH_MEDIA_TYPE, MAX_EVENTS, STRUCTURED, RawEvent, read_events
+from tokenbill.api.http.prefer import wait_seconds
 from tokenbill.api.http.problems import URN, Problem, code_row, responses
-from tokenbill.api.http.prefer_header import wait_seconds
 from tokenbill.api.outcomes import FIRST_LOOK_SECONDS, MAX_PAUSE_SECONDS
 
 router = APIRouter(prefix="/v1", tags=["usage"])
@@ -77,7 +77,7 @@ class EventProblem(BaseModel):
 
 
 class Decision(BaseModel):
-    """The decision on an event."""
+    """The decision of an event."""
 
     outcome: str = Field(
         description="`rated`; `duplicate`: rated before; `conflict`: rated before with other content; `rejected`",

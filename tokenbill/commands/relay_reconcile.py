@@ -14,7 +14,7 @@ from confluent_kafka import KafkaException, TopicPartition
 from billing.store.store import Store
 from schemas.topics import INPUT_TOPICS
 from streams.kafka_clients import offset_reader
-from streams.relay.reconcile import Reconciled, OutputReconciliation
+from streams.relay.reconcile import OutputReconciliation, Reconciled
 from streams.relay.relay import PartitionRelay, RelaySettings
 from streams.relay.relay_metrics import RelayMetrics
 from streams.stream_errors import HistoryDiffers, PublisherFailed, PublisherFenced, ReadbackTimeout

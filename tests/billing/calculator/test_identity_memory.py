@@ -81,7 +81,7 @@ class Partition(KeptIdentities, NothingStored):
 
 
 def at(log_us: int) -> str:
-    """A time of China for :func:`use`."""
+    """Return a log time as a time of China that a line of usage takes."""
     hours, minutes = divmod((log_us - LOG_US) // MINUTE_US, 60)
     return f"{10 + (8 + hours) // 24:02d} {(8 + hours) % 24:02d}:{minutes:02d}"
 

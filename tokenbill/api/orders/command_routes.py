@@ -17,8 +17,8 @@ from tokenbill.api.context import Shared
 from tokenbill.api.http.answers import json_answer
 from tokenbill.api.http.auth import Caller, needs, require
 from tokenbill.api.http.bodies import described, read_json, strict_schema, wire_names
+from tokenbill.api.http.prefer import wait_seconds
 from tokenbill.api.http.problems import KEY_PATTERN, Problem, responses
-from tokenbill.api.http.prefer_header import wait_seconds
 from tokenbill.api.orders.orders import (
     CORRECTIONS,
     CommandBody,
