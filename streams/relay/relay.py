@@ -38,7 +38,7 @@ FORWARD_TOPICS = frozenset(FORWARD_TOPIC.values())
 _TIMEOUT_SECONDS = 30.0
 _HUNG_MARGIN_SECONDS = 5.0
 _WATCH_SECONDS = 1.0
-HOW_TO_GO_ON = "run `tokenbill relay reconcile`"
+RECONCILE_HINT = "run `tokenbill relay reconcile`"
 
 
 def transactional_id_of(partition: int, topic_prefix: str) -> str:
@@ -153,7 +153,7 @@ class PartitionRelay:
         A publisher of ours would fence that of ``tokenbill relay reconcile``.
         """
         damaged = isinstance(error, OutboxDamaged)
-        why = f"{error}; nothing of this partition is published or deleted" + ("" if damaged else f"; {HOW_TO_GO_ON}")
+        why = f"{error}; nothing of this partition is published or deleted" + ("" if damaged else f"; {RECONCILE_HINT}")
         if why != self.why_not_ready:
             log.critical("p%d: stopped: %s", self.partition, why)
         self.why_not_ready, self.stopped = why, True

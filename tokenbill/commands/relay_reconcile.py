@@ -14,7 +14,7 @@ from confluent_kafka import KafkaException, TopicPartition
 from billing.store.store import Store
 from schemas.topics import INPUT_TOPICS
 from streams.kafka_clients import offset_reader
-from streams.relay.reconcile import Reconciled, Reconciliation
+from streams.relay.reconcile import OutputReconciliation, Reconciled
 from streams.relay.relay import PartitionRelay, RelaySettings
 from streams.relay.relay_metrics import RelayMetrics
 from streams.stream_errors import HistoryDiffers, PublisherFailed, PublisherFenced, ReadbackTimeout
@@ -55,7 +55,7 @@ def reconcile(data_dir: Path | None, dry_run: bool, by: str, wait_seconds: float
         settings, never = RelaySettings(kafka, partitions), threading.Event()
         relay = PartitionRelay(0, settings=settings, store=store, metrics=RelayMetrics(), stop=never)
         try:
-            done = Reconciliation(kafka, partitions, store).run(by, dry_run, relay.forward)
+            done = OutputReconciliation(kafka, partitions, store).run(by, dry_run, relay.forward)
         except HistoryDiffers as error:
             raise UserError(
                 "The database cannot be reconciled with Kafka", str(error), "Restore a newer copy."

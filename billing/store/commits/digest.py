@@ -163,10 +163,12 @@ def commit_digest(
     outbox: Sequence[Sequence[str | int]],
     changes: bytes,
     appended: Mapping[str, str],
+    administration: tuple[int, bytes] | None,
 ) -> bytes:
     """Return the digest of one commit.
 
-    ``counts`` are by column; ``appended`` is the result of :meth:`AppendedText.sha256`.
+    ``counts`` are by column; ``appended`` is the result of :meth:`AppendedText.sha256`. ``administration`` is the head
+    of the log of administrative changes; None in commits that are older than this log.
     """
     header: dict[str, Any] = {
         "format": FORMAT,
@@ -181,5 +183,7 @@ def commit_digest(
         "changes": changes.hex(),
         "appended": appended,
     }
+    if administration is not None:
+        header["administration"] = [administration[0], administration[1].hex()]
     text = json.dumps(header, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(previous + text.encode()).digest()

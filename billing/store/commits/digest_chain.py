@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
-from typing import LiteralString
+from typing import Any, LiteralString
 
 from psycopg import sql
 
@@ -22,7 +22,8 @@ _COMMITS: LiteralString = (
     " 'digest', encode(digest, 'hex'), 'rated', rated, 'duplicate', duplicate, 'rejected', rejected,"
     " 'forwarded', forwarded, 'dropped', dropped, 'commands_accepted', commands_accepted,"
     " 'commands_rejected', commands_rejected, 'commands_duplicate', commands_duplicate,"
-    " 'commands_forwarded', commands_forwarded, 'commands_dropped', commands_dropped, 'messages_sent', messages_sent)"
+    " 'commands_forwarded', commands_forwarded, 'commands_dropped', commands_dropped, 'messages_sent', messages_sent,"
+    " 'administration_no', administration_no, 'administration_digest', encode(administration_digest, 'hex'))"
     " FROM commit WHERE partition = {} ORDER BY commit_no) TO STDOUT"
 )
 _APPENDED: dict[str, LiteralString] = {
@@ -85,6 +86,7 @@ def check_chain(connection: Connection, partition: int) -> Iterator[ChainBreak]:
             outbox=commit["outbox"],
             changes=bytes.fromhex(commit["changes"]),
             appended=found,
+            administration=_administration(commit),
         )
         if digest != stored:
             yield ChainBreak(partition, commit_no, "the digest does not match the rows (commit row, " + _NAMES + ")")
@@ -97,6 +99,12 @@ def check_chain(connection: Connection, partition: int) -> Iterator[ChainBreak]:
 
 
 _NAMES = ", ".join(_APPENDED)
+
+
+def _administration(commit: dict[str, Any]) -> tuple[int, bytes] | None:
+    if commit["administration_no"] is None or commit["administration_digest"] is None:
+        return None
+    return int(commit["administration_no"]), bytes.fromhex(commit["administration_digest"])
 
 
 def _digests(connection: Connection, statement: LiteralString, partition: int) -> dict[int, str]:

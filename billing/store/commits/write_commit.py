@@ -25,8 +25,9 @@ OUTBOX_CHANNEL = "tokenbill_outbox"
 _INSERT_COMMIT: LiteralString = (
     "INSERT INTO commit (partition, commit_no, epoch, catalog_epoch, log_time_us, positions, limits, outbox,"
     " changes_sha256, previous_digest, digest, rated, duplicate, rejected, forwarded, dropped, commands_accepted,"
-    " commands_rejected, commands_duplicate, commands_forwarded, commands_dropped, messages_sent)"
-    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %b, %b, %b, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+    " commands_rejected, commands_duplicate, commands_forwarded, commands_dropped, messages_sent, administration_no,"
+    " administration_digest)"
+    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %b, %b, %b, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %b)"
 )
 
 
@@ -50,7 +51,7 @@ def write_commit(database: Database, epoch: int, record: CommitRecord) -> bytes:
     positions: list[list[str | int]] = [[move.topic, move.start, move.end] for move in record.positions]
     counts = asdict(record.counts)
     with database.transaction() as connection:
-        previous = _claim(connection, epoch, record)
+        previous, administration = _claim(connection, epoch, record)
         with connection.cursor() as cursor:
             for statement, rows in copies(record, text):
                 if rows:
@@ -68,6 +69,7 @@ def write_commit(database: Database, epoch: int, record: CommitRecord) -> bytes:
             outbox=outbox,
             changes=changes,
             appended=text.sha256(),
+            administration=administration,
         )
         with connection.pipeline():
             updates = [
@@ -82,6 +84,7 @@ def write_commit(database: Database, epoch: int, record: CommitRecord) -> bytes:
                     *(record.partition, record.commit_no, epoch, record.catalog_epoch, record.log_time_us),
                     *(Jsonb(positions), Jsonb(record.limits), Jsonb(outbox), changes, previous, digest),
                     *(counts[name] for name in COUNT_COLUMNS),
+                    *administration,
                 ),
             )
             connection.execute(
@@ -106,11 +109,12 @@ def _check_updated(what: str, staged: bytes, updated: int) -> None:
         raise BrokenInvariant(f"{count} changed {what} were staged, but {updated} are in the database")
 
 
-def _claim(connection: Connection, epoch: int, record: CommitRecord) -> bytes:
+def _claim(connection: Connection, epoch: int, record: CommitRecord) -> tuple[bytes, tuple[int, bytes]]:
     """Check that the writer still owns the partition and that the catalogue has not moved.
 
     Compares and sets epoch, commit number and positions, locks the catalogue, and compares its epoch. Takes one round
-    trip, and a second one when the session has no staging tables. Returns the digest of the preceding commit.
+    trip, and a second one when the session has no staging tables. Returns the digest of the preceding commit, and
+    number and digest of the last change of an administrative table.
     """
     moves = record.positions
     with connection.pipeline():
@@ -128,11 +132,11 @@ def _claim(connection: Connection, epoch: int, record: CommitRecord) -> bytes:
         connection.execute("SELECT pg_advisory_xact_lock_shared(%s)", (CATALOG_LOCK,))
         # The name lets a new owner find and terminate this session if it hangs (billing.store.partition_rows).
         catalog = connection.execute(
-            "SELECT epoch, to_regclass('pg_temp.replace_bucket') IS NOT NULL,"
+            "SELECT c.epoch, to_regclass('pg_temp.replace_bucket') IS NOT NULL,"
             " set_config('tokenbill.partition', %s, true), set_config('application_name', %s, true),"
             # Changed rows must be found by index at any table size: the staging tables have no statistics.
             " set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)"
-            " FROM catalog_state",
+            ", a.number, a.digest FROM catalog_state AS c, administration_head AS a",
             (str(record.partition), session_name(record.partition)),
         )
     row = state.fetchone()
@@ -147,4 +151,4 @@ def _claim(connection: Connection, epoch: int, record: CommitRecord) -> bytes:
         raise CatalogMoved(int(found[0]))
     if not found[1]:
         connection.execute(STAGING)
-    return bytes(row[0])
+    return bytes(row[0]), (int(found[-2]), bytes(found[-1]))

@@ -9,6 +9,7 @@ from billing.catalog.entries import body_sha256
 from billing.store.commits.digest_chain import check_chain
 from billing.store.commits.number_runs import unpack_runs
 from billing.store.database import Connection, Database
+from billing.store.proofs.administration import ADMINISTRATION, ADMINISTRATION_SENTENCE, administration_breaks
 from billing.store.proofs.audit_checks import CHECKS, FINDINGS
 
 MAX_SHOWN = 20
@@ -54,6 +55,7 @@ def audit(database_url: str) -> Audit:
         checks = [result_of(check.name, check.sentence, _texts(connection, check.query)) for check in CHECKS]
         checks.append(result_of(CHAIN, CHAIN_SENTENCE, _chains(connection)))
         checks.append(result_of(CATALOG, CATALOG_SENTENCE, _catalog(connection)))
+        checks.append(result_of(ADMINISTRATION, ADMINISTRATION_SENTENCE, administration_breaks(connection)))
         findings = [result_of(check.name, check.sentence, _texts(connection, check.query)) for check in FINDINGS]
         findings.append(result_of(HOLES, HOLES_SENTENCE, _holes(connection)))
     return Audit(tuple(checks), tuple(findings))

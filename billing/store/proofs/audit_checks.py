@@ -242,12 +242,20 @@ WHERE s.next_sequence <> coalesce(o.next, 1)
     ),
     AuditCheck(
         "outbox",
-        "what waits to be published is what was committed",
+        "what waits to be published is what was committed, and all of it",
         """
 SELECT format('%s partition %s commit %s: the payload is not the committed one', o.topic, o.partition, o.commit_no)
 FROM outbox AS o LEFT JOIN commit AS c USING (partition, commit_no)
 WHERE c.outbox->(o.row_no - 1) IS DISTINCT FROM
     jsonb_build_array(o.topic, o.records, o.first_sequence, encode(sha256(o.payload), 'hex'))
+UNION ALL
+SELECT format('partition %s commit %s: %s rows of output were committed, %s wait', partition, commit_no, committed,
+              waiting)
+FROM (
+    SELECT c.partition, c.commit_no, jsonb_array_length(c.outbox) AS committed,
+        (SELECT count(*) FROM outbox AS o WHERE (o.partition, o.commit_no) = (c.partition, c.commit_no)) AS waiting
+    FROM commit AS c JOIN relay_position AS r USING (partition) WHERE c.commit_no > r.commit_no
+) AS unpublished WHERE committed <> waiting
 """,
     ),
     AuditCheck(

@@ -21,7 +21,7 @@ from streams.kafka_clients import offset_reader
 from streams.read.readback import read_topic
 from streams.relay.published_position import PublishedPosition, group_of, place_of, read_position
 from streams.relay.publisher import Publisher
-from streams.relay.reconcile import Reconciliation
+from streams.relay.reconcile import OutputReconciliation
 from streams.relay.relay import PartitionRelay, RelaySettings
 from streams.relay.relay_metrics import RelayMetrics
 from streams.stream_errors import HistoryDiffers, PublisherFailed
@@ -142,7 +142,7 @@ class Rig:
         return relay._open()
 
     def reconcile(self, database: Database, dry_run: bool = False) -> list:
-        return Reconciliation(self.kafka, 1, database, self.prefix).run("wang", dry_run, lambda rows: None)
+        return OutputReconciliation(self.kafka, 1, database, self.prefix).run("wang", dry_run, lambda rows: None)
 
     def counted(self) -> tuple[Counter[str], Counter[str], Counter[str]]:
         """Return how often each usage event, command and rejection was published."""
