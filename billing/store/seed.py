@@ -6,7 +6,7 @@ from billing.calculator.core_row_hashes import sum_of_hashes
 from billing.errors import DatabaseDown
 from billing.store.commits.digest import GENESIS
 from billing.store.database import Connection, connect, schema_url
-from billing.store.migrate import target_database
+from billing.store.migrate import OWNER, target_database
 from billing.store.partition_rows import PARTITION_COUNT_KEY
 from billing.store.summed_tables import hash_each
 from schemas.topics import INPUT_TOPICS, OUTPUT_TOPICS
@@ -27,6 +27,7 @@ def seed(admin_database_url: str, partitions: int | None) -> int:
     url = schema_url(admin_database_url).set(database=target_database(admin_database_url))
     try:
         with connect(url) as connection:
+            connection.execute(f"SET ROLE {OWNER}".encode())
             if partitions is not None:
                 connection.execute(
                     "INSERT INTO installation (key, value) VALUES (%s, %s) ON CONFLICT DO NOTHING",

@@ -15,7 +15,7 @@ _TIMEOUT_SECONDS = 30.0
 
 
 def read_positions(kafka: str, partitions: int, topic_prefix: str = "") -> dict[int, PublishedPosition]:
-    """Return the last published commit of each partition of which Kafka knows it; raises KafkaException."""
+    """Return the last published commit of each partition of which Kafka knows it."""
     with closing(offset_reader(kafka, group_of(topic_prefix))) as offsets:
         found = {
             number: read_position(offsets, place_of(number, topic_prefix), _TIMEOUT_SECONDS)
@@ -29,8 +29,7 @@ def read_anchors(
 ) -> Iterator[tuple[PublishedRecord, Anchor]]:
     """Yield the newest record of each output partition that has an anchor, or every record that the topics still hold.
 
-    Raises:
-        KafkaException, ReadbackTimeout: the broker does not answer.
+    Errors are those of :func:`streams.read.published.read_backwards`.
     """
     with closing(whole_topic_reader(kafka)) as reader:
         for topic in OUTPUT_TOPICS:

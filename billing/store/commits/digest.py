@@ -188,11 +188,13 @@ def commit_digest(
     changes: bytes,
     appended: Mapping[str, str],
     rows: bytes | None = None,
+    administration: tuple[int, bytes] | None = None,
 ) -> bytes:
     """Return the digest of one commit.
 
     ``counts`` are by column; ``appended`` is the result of :meth:`AppendedText.sha256`; ``rows`` is that of
     :func:`billing.store.summed_tables.sums_digest`, or None for a commit older than the sums of rows.
+    ``administration`` is the head of the log of administrative changes, or None for a commit older than this log.
     """
     header: dict[str, Any] = {
         "format": FORMAT,
@@ -206,6 +208,10 @@ def commit_digest(
         "outbox": outbox,
         "changes": changes.hex(),
         "appended": appended,
-    } | ({} if rows is None else {"rows": rows.hex()})
+    }
+    if rows is not None:
+        header["rows"] = rows.hex()
+    if administration is not None:
+        header["administration"] = [administration[0], administration[1].hex()]
     text = json.dumps(header, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(previous + text.encode()).digest()

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
-from typing import LiteralString
+from typing import Any, LiteralString
 
 from psycopg import sql
 
@@ -24,7 +24,8 @@ _COMMITS: LiteralString = (
     " 'forwarded', forwarded, 'dropped', dropped, 'commands_accepted', commands_accepted,"
     " 'commands_rejected', commands_rejected, 'commands_duplicate', commands_duplicate,"
     " 'commands_forwarded', commands_forwarded, 'commands_dropped', commands_dropped, 'messages_sent', messages_sent,"
-    " 'foreign', \"foreign\", 'commands_foreign', commands_foreign)"
+    " 'foreign', \"foreign\", 'commands_foreign', commands_foreign,"
+    " 'administration_no', administration_no, 'administration_digest', encode(administration_digest, 'hex'))"
     " FROM commit WHERE partition = {} ORDER BY commit_no) TO STDOUT"
 )
 _APPENDED: dict[str, LiteralString] = {
@@ -94,6 +95,7 @@ def check_chain(connection: Connection, partition: int) -> Iterator[ChainBreak]:
             changes=bytes.fromhex(commit["changes"]),
             appended=found,
             rows=None if commit["rows"] is None else bytes.fromhex(commit["rows"]),
+            administration=_administration(commit),
         )
         if digest != stored:
             yield ChainBreak(partition, commit_no, "the digest does not match the rows (commit row, " + _NAMES + ")")
@@ -106,6 +108,12 @@ def check_chain(connection: Connection, partition: int) -> Iterator[ChainBreak]:
 
 
 _NAMES = ", ".join(_APPENDED)
+
+
+def _administration(commit: dict[str, Any]) -> tuple[int, bytes] | None:
+    if commit["administration_no"] is None or commit["administration_digest"] is None:
+        return None
+    return int(commit["administration_no"]), bytes.fromhex(commit["administration_digest"])
 
 
 def _digests(connection: Connection, statement: LiteralString, partition: int) -> dict[int, str]:

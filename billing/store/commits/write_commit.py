@@ -39,8 +39,9 @@ _INSERT_COMMIT: LiteralString = (
     "INSERT INTO commit (partition, commit_no, epoch, catalog_epoch, log_time_us, positions, limits, outbox,"
     " changes_sha256, previous_digest, digest, rated, duplicate, rejected, forwarded, dropped, commands_accepted,"
     ' commands_rejected, commands_duplicate, commands_forwarded, commands_dropped, messages_sent, "foreign",'
-    " commands_foreign, rows_sha256)"
-    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %b, %b, %b, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %b)"
+    " commands_foreign, rows_sha256, administration_no, administration_digest)"
+    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %b, %b, %b, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s,"
+    " %b, %s, %b)"
 )
 _WRITE_SUMS: LiteralString = (
     "INSERT INTO row_sum (partition, table_name, rows, total)"
@@ -83,7 +84,7 @@ def write_commit(
     positions = position_list(record)
     counts = asdict(record.counts)
     with database.transaction() as connection:
-        previous, book_times = _claim(connection, epoch, record)
+        previous, book_times, administration = _claim(connection, epoch, record)
         with connection.cursor() as cursor:
             for statement, rows in copies(changes, text):
                 if rows:
@@ -108,6 +109,7 @@ def write_commit(
             changes=changed,
             appended=text.sha256(),
             rows=sums_digest(sums),
+            administration=administration,
         )
         with connection.pipeline():
             for small in small_statements(record):
@@ -119,6 +121,7 @@ def write_commit(
                     *(Jsonb(positions), Jsonb(record.limits), Jsonb(outbox), changed, previous, digest),
                     *(counts[name] for name in COUNT_COLUMNS),
                     sums_digest(sums),
+                    *administration,
                 ),
             )
             _write_sums(connection, record.partition, {table: sums[table] for table in moved})
@@ -193,12 +196,12 @@ def _one(cursor: psycopg.Cursor[TupleRow]) -> TupleRow:
     return row
 
 
-def _claim(connection: Connection, epoch: int, record: CommitRecord) -> tuple[bytes, dict[str, int]]:
+def _claim(connection: Connection, epoch: int, record: CommitRecord) -> tuple[bytes, dict[str, int], tuple[int, bytes]]:
     """Check that the writer still owns the partition and that the catalogue has not moved.
 
     Compares and sets epoch, commit number and positions, locks the catalogue, and compares its epoch. Takes one round
-    trip, and a second one when the session has no staging tables. Returns the digest of the preceding commit, and the
-    times of the record's books.
+    trip, and a second one when the session has no staging tables. Returns the digest of the preceding commit, the
+    times of the record's books, and number and digest of the last change of an administrative table.
     """
     moves = record.positions
     with connection.pipeline():
@@ -216,11 +219,11 @@ def _claim(connection: Connection, epoch: int, record: CommitRecord) -> tuple[by
         connection.execute("SELECT pg_advisory_xact_lock_shared(%s)", (CATALOG_LOCK,))
         # The name lets a new owner find and terminate this session if it hangs (billing.store.partition_rows).
         catalog = connection.execute(
-            "SELECT epoch, to_regclass('pg_temp.replace_bucket') IS NOT NULL,"
+            "SELECT c.epoch, to_regclass('pg_temp.replace_bucket') IS NOT NULL,"
             " set_config('tokenbill.partition', %s, true), set_config('application_name', %s, true),"
             # Changed rows must be found by index at any table size: the staging tables have no statistics.
             " set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)"
-            " FROM catalog_state",
+            ", a.number, a.digest FROM catalog_state AS c, administration_head AS a",
             (str(record.partition), session_name(record.partition)),
         )
         books = connection.execute(
@@ -239,4 +242,4 @@ def _claim(connection: Connection, epoch: int, record: CommitRecord) -> tuple[by
         raise CatalogMoved(int(found[0]))
     if not found[1]:
         connection.execute(STAGING)
-    return bytes(row[0]), dict(books.fetchall())
+    return bytes(row[0]), dict(books.fetchall()), (int(found[-2]), bytes(found[-1]))

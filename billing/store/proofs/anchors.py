@@ -1,6 +1,6 @@
-"""Comparison of the digest chain with what was published: Kafka and its consumers hold digests outside the database.
+"""Comparison of the digest chain with published records: Kafka and its consumers hold digests outside the database.
 
-Someone who can write to the database can also compute the chain again, or cut off its end. What was published stays.
+A person who can write to the database can also compute the chain again, or cut off its end. Published records stay.
 """
 
 from collections import defaultdict

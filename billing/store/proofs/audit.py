@@ -10,6 +10,7 @@ from billing.catalog.entries import body_sha256
 from billing.store.commits.digest_chain import check_chain
 from billing.store.commits.number_runs import unpack_numbers, unpack_runs, without_numbers
 from billing.store.database import Connection, Database
+from billing.store.proofs.administration import ADMINISTRATION, ADMINISTRATION_SENTENCE, administration_breaks
 from billing.store.proofs.audit_checks import CHECKS, FINDINGS
 from billing.store.proofs.row_checks import check_sums
 
@@ -66,6 +67,7 @@ def audit_in(connection: Connection) -> Audit:
     checks.append(result_of(CHAIN, CHAIN_SENTENCE, _chains(connection)))
     checks.append(result_of(ROWS, ROWS_SENTENCE, check_sums(connection)))
     checks.append(result_of(CATALOG, CATALOG_SENTENCE, _catalog(connection)))
+    checks.append(result_of(ADMINISTRATION, ADMINISTRATION_SENTENCE, administration_breaks(connection)))
     findings = [result_of(check.name, check.sentence, _texts(connection, check.query)) for check in FINDINGS]
     findings.append(result_of(SHARED, SHARED_SENTENCE, _shared(connection)))
     findings.append(result_of(HOLES, HOLES_SENTENCE, _holes(connection)))

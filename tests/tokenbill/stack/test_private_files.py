@@ -130,7 +130,7 @@ def test_addresses_stored_by_an_earlier_version_lose_their_password(tmp_path: Pa
 
 
 def test_an_address_without_password_stays_as_it_is(tmp_path: Path) -> None:
-    url = "postgresql://tokenbill_app@db.example:5432/tokenbill?passfile=/etc/tokenbill/pgpass"
+    url = "postgresql://tokenbill_app@db.example:5432/tokenbill?passfile=.pgpass"
     assert with_password_file(url, tmp_path) == (url, None)
 
 

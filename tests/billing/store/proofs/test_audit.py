@@ -1,5 +1,7 @@
 """The audit passes on consistent books, and each of its checks fails on the tampering that it must find."""
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -8,8 +10,12 @@ from click.testing import CliRunner
 from own_database import PreparedDatabase
 from store_records import Books
 
+from billing.catalog.entries import body_sha256
 from billing.commits.commit_record import Finding
 from billing.commits.identities import SourceState
+from billing.store.api.keys import create_key
+from billing.store.database import Database
+from billing.store.proofs.administration import ADMINISTRATION
 from billing.store.proofs.audit import CATALOG, CHAIN, HOLES, ROWS, SHARED, audit
 from billing.store.proofs.audit_checks import CHECKS, FINDINGS
 from billing.store.store import Store
@@ -214,7 +220,7 @@ def test_the_command_says_what_failed_and_exits_1(books: PreparedDatabase, monke
     assert "FAIL  wallets" in bad.output
     assert "FAIL  rows" in bad.output
     assert "account (account a1): the row is not as a commit wrote it" in bad.output
-    assert bad.output.endswith(f"2 of {len(CHECKS) + 3} checks failed\n")
+    assert bad.output.endswith(f"2 of {len(CHECKS) + 4} checks failed\n")
 
 
 def test_a_number_used_on_two_partitions_is_a_finding(database: PreparedDatabase, store: Store) -> None:
@@ -229,3 +235,93 @@ def test_a_number_used_on_two_partitions_is_a_finding(database: PreparedDatabase
     outcome = audit(database.report_url)
     assert outcome.passed, outcome
     assert {result.name: result.shown for result in outcome.findings}[SHARED] == ("urn:node-1: 3, 9",)
+
+
+KEY = "UPDATE api_key SET {} WHERE name = 'ingest'"
+PAST_THE_PROGRAM = {
+    "a key made admin": KEY.format("role = 'admin'"),
+    "a key for every account": KEY.format("account = NULL"),
+    "another secret": KEY.format("secret_sha256 = sha256('x')"),
+    "a key in force again": KEY.format("revoked_at = NULL, expires_at = NULL"),
+    "a key added": "INSERT INTO api_key (key_id, name, secret_sha256, role) VALUES ('k', 'mine', sha256('x'), 'admin')",
+    "a key removed": "DELETE FROM api_key WHERE name = 'ingest'",
+    "a setting changed": "UPDATE installation SET value = '3' WHERE key = 'partitions'",
+    "the catalogue's epoch moved back": "UPDATE catalog_state SET epoch = epoch - 1",
+    "a price changed, with its digest": "UPDATE catalog_entry SET body = body || '{\"a\": 1}', sha256 = 'x'",
+    "an entry removed": "DELETE FROM catalog_entry",
+    "a webhook added": "INSERT INTO webhook (webhook_id, url, secret, types) VALUES ('w', 'http://x', 's', '{}')",
+    "a rating group added": "INSERT INTO rating_group VALUES (1, '{}')",
+}
+WATCHED = ("api_key", "webhook", "installation", "catalog_entry", "catalog_state", "rating_group")
+
+
+@pytest.fixture
+def administered(books: PreparedDatabase) -> PreparedDatabase:
+    """Books with a key of the API, a catalogue entry, and a commit after both."""
+    database = Database(books.app_url, 1)
+    create_key(database, "ingest", "ingest", "a1", None)
+    database.close()
+    with books.connect("tokenbill_app") as connection:
+        body = '{"kind": "price_book", "name": "b", "version": 1, "body_version": 1}'
+        connection.execute(
+            "INSERT INTO catalog_entry (kind, name, version, sha256, body, epoch)"
+            " VALUES ('price_book', 'b', 1, %s, %s, 1)",
+            (body_sha256(json.loads(body)), body),
+        )
+        connection.execute("UPDATE catalog_state SET epoch = 1")
+        connection.execute("UPDATE catalog_state SET epoch = 0")
+    with Store(books.app_url) as store:
+        kept = Books(0)
+        epoch, state = store.acquire(0)
+        record = replace(
+            kept.opening(["a9"]), commit_no=state.commit_no + 1, positions=[], outbox=[], next_sequences={}
+        )
+        store.commit(epoch, record)
+    return books
+
+
+@pytest.mark.parametrize("logged", [True, False], ids=["triggers at work", "triggers off"])
+@pytest.mark.parametrize("change", PAST_THE_PROGRAM)
+def test_a_change_of_an_administrative_table_past_the_program_is_found(
+    administered: PreparedDatabase, change: str, logged: bool
+) -> None:
+    assert ADMINISTRATION not in failed(administered)
+    off = [f"ALTER TABLE {table} DISABLE TRIGGER administration" for table in WATCHED]
+    on = [f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER administration" for table in WATCHED]
+    statement = PAST_THE_PROGRAM[change]
+    if logged:
+        tamper(administered, statement)
+    else:
+        administered.run("ALTER TABLE catalog_entry DISABLE TRIGGER append_only", *off, statement, *on)
+    assert ADMINISTRATION in failed(administered)
+
+
+def test_a_log_of_changes_that_is_written_anew_is_found_by_the_commits(administered: PreparedDatabase) -> None:
+    """The product's own functions give a log that is consistent; the commits hold the former head."""
+    administered.run(
+        "ALTER TABLE api_key DISABLE TRIGGER administration",
+        "ALTER TABLE administration_log DISABLE TRIGGER append_only",
+        KEY.format("role = 'admin'"),
+        "UPDATE administration_log SET after = after || '{\"role\": \"admin\"}' WHERE table_name = 'api_key'",
+        """DO $$ DECLARE entry administration_log; last bytea := decode(repeat('00', 32), 'hex'); BEGIN
+            FOR entry IN SELECT * FROM administration_log ORDER BY number LOOP
+                last := administration_digest(last, entry);
+                UPDATE administration_log SET digest = last WHERE number = entry.number;
+            END LOOP;
+            UPDATE administration_head SET digest = last;
+        END $$""",
+        "ALTER TABLE api_key ENABLE ALWAYS TRIGGER administration",
+        "ALTER TABLE administration_log ENABLE ALWAYS TRIGGER append_only",
+    )
+    (result,) = (one for one in audit(administered.report_url).checks if one.name == ADMINISTRATION)
+    assert result.count > 0 and all("another now" in text for text in result.shown)
+
+
+def test_the_log_of_changes_holds_no_secret_in_clear(administered: PreparedDatabase) -> None:
+    with administered.connect("tokenbill_app") as connection:
+        connection.execute(
+            "INSERT INTO webhook (webhook_id, url, secret, types) VALUES ('w', 'http://x', 'whsec_x', '{}')"
+        )
+    (row,) = administered.run("SELECT after FROM administration_log WHERE table_name = 'webhook'")
+    assert row[0]["secret"] == hashlib.sha256(b"whsec_x").hexdigest()
+    assert ADMINISTRATION not in failed(administered)
