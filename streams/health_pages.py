@@ -9,10 +9,12 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 
 ALIVE = b'{"status": "ok"}'
 """Body of ``/healthz``."""
+METRICS_TYPE = "text/plain; version=0.0.4"
+"""Content type of ``/metrics``."""
 PATHS = ("/healthz", "/readyz", "/metrics")
 DELAY_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1_800.0, 7_200.0)
 """Buckets of a delay from a log to what was made of it, in seconds."""
@@ -84,7 +86,7 @@ def serve_pages(
                 state = health()
                 self._answer(200 if state["ready"] else 503, "application/json", json.dumps(state).encode())
             elif path == "/metrics":
-                self._answer(200, CONTENT_TYPE_LATEST, generate_latest(registry))
+                self._answer(200, METRICS_TYPE, generate_latest(registry))
             else:
                 self._answer(404, "text/plain", " ".join(PATHS).encode() + b"\n")
 

@@ -18,7 +18,7 @@ from faust.types import TP
 from faust.web import Request, Response, View
 
 from schemas.topics import INPUT_TOPICS
-from streams.health_pages import ALIVE, add_process_metrics
+from streams.health_pages import ALIVE, METRICS_TYPE, add_process_metrics
 from streams.worker.transport import BatchConsumer, BatchSchema, Transport
 from streams.worker.worker_metrics import WorkerMetrics
 from streams.worker.writer import EngineMaker, WriterSettings
@@ -159,7 +159,7 @@ def _add_pages(app: faust.App, writers: PartitionWriters, metrics: WorkerMetrics
         return view.bytes(ALIVE, content_type="application/json")
 
     async def metrics_page(view: View, request: Request) -> Response:
-        return view.bytes(metrics.render(), content_type="text/plain")
+        return view.bytes(metrics.render(), content_type=METRICS_TYPE)
 
     add_process_metrics(metrics.registry)
     app.page("/healthz")(alive)

@@ -24,7 +24,7 @@ from tokenbill.commands.process import log_to_stderr, may_open_files, servers, w
 from tokenbill.commands.times import time_option
 from tokenbill.user_errors import UserError
 from tokenbill.webhooks.receiver import why_no_receiver
-from tokenbill.webhooks.receiver_network import why_not_permitted
+from tokenbill.webhooks.receiver_network import RESOLVER_OPTIONS, why_not_permitted
 
 _DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Data folder of the local stack to use.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -51,7 +51,6 @@ def webhooks(web_port: int, web_host: str, data_dir: Path | None) -> None:
       tokenbill webhooks --web-port 6069
     """
     from streams.health_pages import serve_pages
-    from tokenbill.webhooks.receiver_network import RESOLVER_OPTIONS
     from tokenbill.webhooks.webhook_intake import WebhookIntake
     from tokenbill.webhooks.webhook_metrics import WebhookMetrics
     from tokenbill.webhooks.webhook_sender import CONCURRENCY, WebhookSender
@@ -127,6 +126,7 @@ def add(
       tokenbill webhook add https://crm.example/hooks --type threshold.reached.v1
       tokenbill webhook add http://10.0.0.7:9000/hooks --allow-private
     """
+    os.environ.setdefault(*RESOLVER_OPTIONS)
     why = why_no_receiver(url)
     if why is not None:
         raise UserError(f"{url!r} is not the address of a receiver", why, "Write https://HOST/PATH.")

@@ -81,7 +81,8 @@ def test_metrics_move_with_the_work(api: Api) -> None:
     assert relay["tokenbill_produced_to_published_seconds_sum"] / published < 60
     until(lambda: metrics(api, "relay")["tokenbill_outbox_records"] == 0)
     assert metrics(api, "relay")["tokenbill_outbox_oldest_seconds"] == 0
-    assert metrics(api, "api-web")["tokenbill_http_connections"] >= 1
+    with socket.create_connection(("127.0.0.1", api.info.ports["api"]), 10):
+        until(lambda: metrics(api, "api-web")["tokenbill_http_connections"] >= 1, every=0.01)
 
 
 def test_without_a_database_the_pages_say_what_is_missing(api: Api, tmp_path: Path) -> None:
