@@ -175,7 +175,7 @@ def test_the_command_says_what_failed_and_exits_1(books: PreparedDatabase, monke
     bad = CliRunner().invoke(audit_command, [])
     assert bad.exit_code == 1
     assert "FAIL  wallets" in bad.output
-    assert bad.output.endswith(f"1 of {len(CHECKS) + 2} checks failed\n")
+    assert bad.output.endswith(f"1 of {len(CHECKS) + 3} checks failed\n")
 
 
 KEY = "UPDATE api_key SET {} WHERE name = 'ingest'"
@@ -209,6 +209,7 @@ def administered(books: PreparedDatabase) -> PreparedDatabase:
             " VALUES ('price_book', 'b', 1, %s, %s, 1)",
             (body_sha256(json.loads(body)), body),
         )
+        connection.execute("UPDATE api_key SET revoked_at = now()")
         connection.execute("UPDATE catalog_state SET epoch = 1")
         connection.execute("UPDATE catalog_state SET epoch = 0")
     with Store(books.app_url) as store:
