@@ -268,6 +268,7 @@ def administered(books: PreparedDatabase) -> PreparedDatabase:
             " VALUES ('price_book', 'b', 1, %s, %s, 1)",
             (body_sha256(json.loads(body)), body),
         )
+        connection.execute("UPDATE api_key SET revoked_at = now()")
         connection.execute("UPDATE catalog_state SET epoch = 1")
         connection.execute("UPDATE catalog_state SET epoch = 0")
     with Store(books.app_url) as store:
