@@ -45,10 +45,11 @@ def resume(database: Database, asked: Resumption) -> int | None:
         ResumeRefused: the partition is not stopped, or not where ``asked`` says.
         DatabaseDown: the server cannot be reached.
     """
-    epoch, state, sums = acquire(database, asked.partition)
+    # Before the epoch is raised: that would fence the writer of a partition that is not stopped.
     stopped = next((one for one in stopped_partitions(database) if one.stop.partition == asked.partition), None)
     if stopped is None:
         raise ResumeRefused(f"partition {asked.partition} is not stopped")
+    epoch, state, sums = acquire(database, asked.partition)
     moves = _moves(state, asked)
     cursors = {} if moves else _cursors(stopped.stop)
     with database.transaction() as connection:

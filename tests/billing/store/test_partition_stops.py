@@ -126,8 +126,12 @@ def test_a_wrong_resumption_changes_nothing(
         store.record_stop(stop, "worker-1")
     before = store.positions([1])
     with closing(Database(database.app_url)) as pool:
+        epoch, _ = store.acquire(1)
         with pytest.raises(ResumeRefused, match=why):
             resume(pool, request_)
+        if stop is None:
+            store.commit(epoch, used.burning(["a"]))  # Its writer is not fenced.
+            before["usage.events", 1] += 1
         assert resumptions(pool) == []
     assert (store.positions([1]), store.stop_of(1)) == (before, stop)
 

@@ -259,7 +259,7 @@ WATCHED = ("api_key", "webhook", "installation", "catalog_entry", "catalog_state
 def administered(books: PreparedDatabase) -> PreparedDatabase:
     """Books with a key of the API, a catalogue entry, and a commit after both."""
     database = Database(books.app_url, 1)
-    create_key(database, "ingest", "ingest", "a1", None)
+    create_key(database, "ingest", "ingest", "a1", None, ["urn:worker:a1"])
     database.close()
     with books.connect("tokenbill_app") as connection:
         body = '{"kind": "price_book", "name": "b", "version": 1, "body_version": 1}'
