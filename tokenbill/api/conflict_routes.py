@@ -36,7 +36,7 @@ from schemas.refusals import Refusal
 from schemas.routing import partition_of
 from schemas.topics import COMMAND_TOPIC
 from schemas.usage import UsageEvent, parse_usage
-from streams.send.sender import Outgoing
+from streams.send.sender import Outgoing, own_record
 from streams.stream_errors import DeliveryFailed
 from tokenbill.api.context import ApiContext, Shared
 from tokenbill.api.http.answers import json_answer
@@ -51,7 +51,6 @@ router = APIRouter(prefix="/v1/conflicts", tags=["conflicts"])
 resolutions = APIRouter(prefix="/v1/conflicts", tags=["conflict resolutions"])
 
 Corrector = Annotated[Caller, Depends(needs("correct"))]
-_JSON_HEADERS = (("content-type", b"application/cloudevents+json"),)
 
 
 class ConflictRow(BaseModel):
@@ -269,4 +268,4 @@ async def _correction(shared: ApiContext, about: ListedConflict, content: Confli
     if isinstance(command, Refusal):
         raise Problem("invalid_data", f"{command.detail}.")
     to = partition_of(about.account, shared.partitions)
-    return Outgoing(COMMAND_TOPIC, to, about.account.encode(), record, _JSON_HEADERS)
+    return own_record(await shared.record_keys.now(), COMMAND_TOPIC, to, about.account, record)

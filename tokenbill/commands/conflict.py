@@ -28,9 +28,11 @@ from billing.conflicts import (
     differences,
     usage_object,
 )
+from billing.record_keys import RecordKeys
 from billing.store import conflict_records as stored
 from billing.store.database import Database
 from billing.store.published_catalog import read_catalog
+from billing.store.record_key_rows import read_record_keys
 from billing.suspense import RecordPlace
 from schemas.cloudevents import write_structured
 from schemas.commands import CorrectUsage, parse_command
@@ -166,7 +168,7 @@ def resolve(place: str, outcome: str, reason: str, by: str, as_json: bool, data_
     _check_text("--by", by)
     kafka, url = servers(data_dir)
     with explained(), closing(Database(url, pool_size=1)) as database:
-        declared = read_catalog(database)[1].declared_meters()
+        declared, keys = read_catalog(database)[1].declared_meters(), read_record_keys(database)
         with database.transaction() as connection:
             resolution = stored.ConflictResolution(connection)
             found = resolution.at(at)
@@ -180,7 +182,7 @@ def resolve(place: str, outcome: str, reason: str, by: str, as_json: bool, data_
                     f"Correct the usage by a command: {CorrectUsage.TYPE} or usage.voided.v1.",
                 )
             if outcome == CORRECT_COUNTS:
-                _send_correction(kafka, url, about, _second(about, content, declared), reason)
+                _send_correction(kafka, url, keys, about, _second(about, content, declared), reason)
             resolution.note(about, outcome, reason, by)
     if as_json:
         click.echo(json.dumps({"place": str(at), "outcome": outcome, "resolved_by": by, "reason": reason}))
@@ -263,7 +265,9 @@ def _text(value: Any) -> str:
     return "–" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _send_correction(kafka: str, url: str, about: ListedConflict, second: UsageEvent, reason: str) -> None:
+def _send_correction(
+    kafka: str, url: str, record_keys: RecordKeys, about: ListedConflict, second: UsageEvent, reason: str
+) -> None:
     from streams.send.send_commands import send_commands
     from streams.stream_errors import DeliveryFailed
 
@@ -289,7 +293,7 @@ def _send_correction(kafka: str, url: str, about: ListedConflict, second: UsageE
     if isinstance(command, Refusal):
         raise UserError("The correction would be refused; nothing was sent", command.detail, "Correct the option.")
     try:
-        send_commands(kafka, [json.loads(record)])
+        send_commands(kafka, [json.loads(record)], record_keys=record_keys)
     except DeliveryFailed as error:
         raise UserError("Kafka did not take the correction", str(error), "Resolve the conflict again.") from error
 
