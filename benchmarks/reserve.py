@@ -84,7 +84,7 @@ def run(requests: int = 60_000, accounts: int = 1_000_000, clients: int = 16, ra
             console.print(f"{clients} clients reserve {requests:,} times")
             measured = measure(started, started.api, token, names, requests, clients, rate)
         finally:
-            stack.stop(data_dir)
+            stack.remove(data_dir)
     answered = len(measured.seconds)
     conditions = machine() | {
         "accounts": accounts,

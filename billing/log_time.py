@@ -1,20 +1,62 @@
-"""Limits on the time of an event relative to the log's time (docs/reference/principles.md, "Log time")."""
+"""Limits that a commit is decided with: on the time of an event relative to the log's time, and on its number.
 
+The rules are in docs/reference/principles.md, "Log time", and docs/reference/usage-events.md, "Identity".
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from schemas.meters import MAX_COUNT
 from schemas.refusals import Refusal
 from schemas.times import DAY_US, MINUTE_US, format_time_us
 from schemas.usage import UsageEvent
 
+SEQUENCE_JUMP = 1_000_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class TimeLimits:
-    """Limits on the time of an event, in microseconds before and after log time; recorded in each commit."""
+    """Limits on the time of an event, in microseconds before and after log time, and on its number.
+
+    They are recorded in each commit, so that a replay decides the same.
+    """
 
     future_us: int = 10 * MINUTE_US
     past_us: int = 35 * DAY_US
     """Applies to events of unnumbered sources, whose identities are kept this long."""
+    sequence_jump: int | None = SEQUENCE_JUMP
+    """Greatest distance of a number from the highest number seen of its source.
+
+    None only in a replay of commits of a release that had no such limit. Its identities did not name the account.
+    """
+
+
+class IdentityRules(NamedTuple):
+    """The part of the limits that decides about identities."""
+
+    names_account: bool
+    """True if the account is part of an identity."""
+    sequence_jump: int
+
+
+def identity_rules(limits: TimeLimits | None) -> IdentityRules:
+    """Return the identity rules of these limits. Without limits, in a simulation, they are those of the defaults."""
+    jump = SEQUENCE_JUMP if limits is None else limits.sequence_jump
+    return IdentityRules(False, MAX_COUNT) if jump is None else IdentityRules(True, jump)
+
+
+def limits_object(limits: TimeLimits | None) -> dict[str, int]:
+    """Return the limits as a commit records them; empty without limits."""
+    if limits is None:
+        return {}
+    found = {"future_limit_us": limits.future_us, "past_limit_us": limits.past_us}
+    return found if limits.sequence_jump is None else found | {"sequence_jump_limit": limits.sequence_jump}
+
+
+def read_limits(recorded: Mapping[str, int]) -> TimeLimits:
+    """Return the limits that a commit recorded."""
+    return TimeLimits(recorded["future_limit_us"], recorded["past_limit_us"], recorded.get("sequence_jump_limit"))
 
 
 class DecidedAt(NamedTuple):

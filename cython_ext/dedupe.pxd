@@ -24,6 +24,10 @@ cdef extern from "memory.hpp" nogil:
         vector[pair[int64_t, int64_t]] runs
         unordered_set[int64_t] refused
         vector[char] pending
+        bint undecided() noexcept
+        int64_t highest_seen() noexcept
+        void load(int64_t first, int64_t last) except +
+        void decide(bint numbered) noexcept
         bint has(int64_t number) noexcept
         void add(int64_t number) except +
         void remember(int64_t number, TbHashes hashes) except +
@@ -46,14 +50,21 @@ cdef enum:
 
 
 cdef enum:                      # answers of look
-    NEW, DUPLICATE, CONFLICT, REUSED, NO_NUMBER
+    NEW, DUPLICATE, CONFLICT, REUSED, NO_NUMBER, TOO_FAR
 
 
 cdef class Memory:
     cdef TextTable sources
+    cdef TextTable accounts
     cdef vector[TbSource] known     # by number of the source
     cdef TbHours hours
+    cdef bint names_account         # rules of identity: billing.log_time.IdentityRules
+    cdef int64_t sequence_jump
     cdef int look(self, EventColumns columns, Py_ssize_t row) except -1 nogil
     cdef int rated(self, EventColumns columns, Py_ssize_t row) except -1 nogil
     cdef bint numbered(self, EventColumns columns, Py_ssize_t row) except -1 nogil
-    cdef void identity(self, EventColumns columns, Py_ssize_t row, uint64_t* first, uint64_t* second) noexcept nogil
+    cdef int look_by_hash(self, EventColumns columns, Py_ssize_t row) except -1 nogil
+    cdef uint32_t id_hash(self, EventColumns columns, Py_ssize_t row, bint names_account) noexcept nogil
+    cdef void identity(
+        self, EventColumns columns, Py_ssize_t row, bint names_account, uint64_t* first, uint64_t* second
+    ) noexcept nogil

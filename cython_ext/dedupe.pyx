@@ -9,15 +9,15 @@ for each identity.
 from cython.operator cimport dereference, preincrement
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
-from libcpp.utility cimport pair
 
-from cython_ext.decode cimport MAX_TEXT, SEPARATOR, EventColumns
+from cython_ext.decode cimport ACCOUNT_FACTOR, MAX_TEXT, SEPARATOR, EventColumns
 from cython_ext.murmur cimport murmur3
 from cython_ext.tables cimport TextTable
 
 cdef enum:
     RECENT_BYTES = 16       # billing.calculator.dedupe.RECENT: number, id hash, content hash
     HASHED_BYTES = 20       # billing.calculator.dedupe.HASHED: identity, content hash
+    MAX_NUMBER = 0x7FFFFFFFFFFFFFFF
 
 
 cdef inline int64_t hour_of(int64_t time_us) noexcept nogil:
@@ -32,18 +32,35 @@ cdef inline TbSource* _source(Memory memory, int32_t number) except NULL nogil:
     return &memory.known[number]
 
 
-cdef class Memory:
-    """The identities of one partition. ``sources`` is the decoder's table: a source is known by its number in it."""
+cdef inline size_t _append(char* joined, size_t size, TextTable table, int32_t number) noexcept nogil:
+    """Append a text of a table and a separator; return the new size. Cannot fail: the caller has the room."""
+    cdef size_t length = table.starts[number + 1] - table.starts[number]
+    memcpy(joined + size, table.arena.data() + table.starts[number], length)
+    joined[size + length] = SEPARATOR
+    return size + length + 1
 
-    def __cinit__(self, TextTable sources not None):
+
+cdef class Memory:
+    """The identities of one partition. ``sources`` and ``accounts`` are the decoder's tables: texts are known by their
+    numbers in them."""
+
+    def __cinit__(self, TextTable sources not None, TextTable accounts not None):
         self.sources = sources
+        self.accounts = accounts
+        self.names_account = True
+        self.sequence_jump = MAX_NUMBER
+
+    def decide_by(self, bint names_account, int64_t sequence_jump):
+        """Use these rules (:class:`billing.log_time.IdentityRules`) from now on."""
+        self.names_account = names_account
+        self.sequence_jump = sequence_jump
 
     def load_source(self, str name not None, bint numbered, runs, refused):
         """Load a source as it is stored; ``runs`` are closed (first, last), sorted and disjoint."""
         cdef TbSource* source = _source(self, self.sources.number(name.encode()))
         source.kind = tb_numbered if numbered else tb_unnumbered
         for first, last in runs:
-            source.runs.push_back(pair[int64_t, int64_t](first, last))
+            source.load(first, last)
         for number in refused:
             source.refused.insert(number)
 
@@ -104,10 +121,14 @@ cdef class Memory:
         cdef Py_ssize_t row
         cdef int64_t hour_us, last_us = -1
         cdef set missing = set()
+        cdef TbSource* source
         if mine.shape[0] != columns.rows:
             raise ValueError(f"{mine.shape[0]} marks for {columns.rows} rows")
         for row in range(columns.rows):
-            if not mine[row] or _source(self, columns.source[row]).kind == tb_numbered:
+            if not mine[row]:
+                continue
+            source = _source(self, columns.source[row])
+            if source.kind == tb_numbered and not source.undecided():
                 continue
             hour_us = hour_of(columns.time_us[row])
             if hour_us != last_us and self.hours.count(hour_us) == 0:
@@ -116,14 +137,16 @@ cdef class Memory:
         return missing
 
     def is_numbered(self, EventColumns columns not None, Py_ssize_t row):
-        """Return True if the row's source is numbered: its first event, which may be this one, decides that."""
+        """Return True if the row's source is numbered. Its first rated event decides that, which may be this one."""
         return self.numbered(columns, columns._row(row))
 
-    def look_at(self, EventColumns columns not None, Py_ssize_t row):
-        """Return 0 new, 1 duplicate, 2 duplicate with other content, 3 number reused by another id, 4 number missing.
+    def highest_seen(self, EventColumns columns not None, Py_ssize_t row):
+        """Return the highest number seen of the row's source, 0 if there is none."""
+        return _source(self, columns.source[columns._row(row)]).highest_seen()
 
-        Changes nothing but the kind of a source that was not known.
-        """
+    def look_at(self, EventColumns columns not None, Py_ssize_t row):
+        """Return 0 new, 1 duplicate, 2 duplicate with other content, 3 number reused by another event, 4 number
+        missing, 5 number too far ahead."""
         return self.look(columns, columns._row(row))
 
     def set_rated(self, EventColumns columns not None, Py_ssize_t row):
@@ -133,10 +156,11 @@ cdef class Memory:
     def set_refused(self, str name not None, int64_t number):
         """Remember the number of an event that was refused: it counts as seen, and stays ratable."""
         cdef TbSource* source = _source(self, self.sources.number(name.encode()))
-        if source.kind == tb_unknown_source:
-            source.kind = tb_numbered
         if source.kind == tb_unnumbered or source.has(number):
             return
+        if number - source.highest_seen() > self.sequence_jump:
+            return
+        source.kind = tb_numbered
         source.add(number)
         source.refused.insert(number)
         source.touched = True
@@ -175,60 +199,87 @@ cdef class Memory:
         taken.sort()
         return taken
 
-    cdef void identity(self, EventColumns columns, Py_ssize_t row, uint64_t* first, uint64_t* second) noexcept nogil:
-        """Compute :func:`schemas.hashing.identity_hash` of a row.
+    cdef void identity(
+        self, EventColumns columns, Py_ssize_t row, bint names_account, uint64_t* first, uint64_t* second
+    ) noexcept nogil:
+        """Compute :func:`schemas.hashing.identity_hash` of a row, with its account or without.
 
-        Cannot fail: source and id have at most MAX_TEXT bytes each, which both ways into the columns check.
+        Cannot fail: account, source and id have at most MAX_TEXT bytes each, which both ways into the columns check.
         """
-        cdef char joined[2 * MAX_TEXT + 1]
-        cdef int32_t source = columns.source[row]
-        cdef size_t size = self.sources.starts[source + 1] - self.sources.starts[source]
-        memcpy(joined, self.sources.arena.data() + self.sources.starts[source], size)
-        joined[size] = SEPARATOR
-        memcpy(joined + size + 1, columns.id_at[row], columns.id_size[row])
-        murmur3(joined, size + 1 + columns.id_size[row], first, second)
+        cdef char joined[3 * MAX_TEXT + 2]
+        cdef size_t size = 0
+        if names_account:
+            size = _append(joined, 0, self.accounts, columns.account[row])
+        size = _append(joined, size, self.sources, columns.source[row])
+        memcpy(joined + size, columns.id_at[row], columns.id_size[row])
+        murmur3(joined, size + columns.id_size[row], first, second)
+
+    cdef uint32_t id_hash(self, EventColumns columns, Py_ssize_t row, bint names_account) noexcept nogil:
+        """Return the hash of a row's id that is kept with its number. Cannot fail: it computes modulo 2^32."""
+        cdef uint32_t account = <uint32_t>(ACCOUNT_FACTOR * self.accounts.hashes[columns.account[row]])
+        return columns.id_hash[row] if names_account else columns.id_hash[row] - account
 
     cdef bint numbered(self, EventColumns columns, Py_ssize_t row) except -1 nogil:
-        """Return True if the row's source is numbered, or would be with this as its first event."""
-        cdef int kind = _source(self, columns.source[row]).kind
-        return columns.sequence[row] != 0 if kind == tb_unknown_source else kind == tb_numbered
+        """Return True if the row's source is numbered, or would be with this as its first rated event."""
+        cdef TbSource* source = _source(self, columns.source[row])
+        if source.kind == tb_unknown_source or (self.names_account and source.undecided()):
+            return columns.sequence[row] != 0
+        return source.kind == tb_numbered
 
     cdef int look(self, EventColumns columns, Py_ssize_t row) except -1 nogil:
-        """Return NEW, DUPLICATE, CONFLICT, REUSED or NO_NUMBER; a source that was not known gets its kind."""
+        """Return NEW, DUPLICATE, CONFLICT, REUSED, NO_NUMBER or TOO_FAR."""
         cdef TbSource* source = _source(self, columns.source[row])
         cdef int64_t number = columns.sequence[row]
-        cdef uint64_t first = 0, second = 0
-        cdef const uint32_t* content
         cdef const TbHashes* hashes
-        if source.kind == tb_unknown_source:
-            source.kind = tb_numbered if number else tb_unnumbered
-            source.touched = True
-        if source.kind == tb_unnumbered:
-            self.identity(columns, row, &first, &second)
-            content = tb_hour(&self.hours, hour_of(columns.time_us[row])).find(first, second)
-            if content == NULL:
-                return NEW
-            return DUPLICATE if content[0] == columns.content_hash[row] else CONFLICT
+        if not self.names_account and source.kind == tb_unknown_source:
+            source.decide(number != 0)  # by an event that may be rejected, as a release did without the account
+        if not self.numbered(columns, row):
+            return self.look_by_hash(columns, row)
         if number == 0:
             return NO_NUMBER
-        if not source.has(number) or (not source.refused.empty() and source.refused.count(number)):
+        if not source.has(number):
+            # both are from 0 to 2^63-1: the difference fits
+            return TOO_FAR if number - source.highest_seen() > self.sequence_jump else NEW
+        if not source.refused.empty() and source.refused.count(number):
             return NEW
         hashes = source.recall(number)
         if hashes == NULL:
             return DUPLICATE
-        if hashes.id != columns.id_hash[row]:
+        if hashes.id != self.id_hash(columns, row, self.names_account) and (
+            hashes.id != self.id_hash(columns, row, False)
+        ):
             return REUSED
         return DUPLICATE if hashes.content == columns.content_hash[row] else CONFLICT
 
+    cdef int look_by_hash(self, EventColumns columns, Py_ssize_t row) except -1 nogil:
+        """Return NEW, DUPLICATE or CONFLICT for a row of an unnumbered source."""
+        cdef TbHour* hour = tb_hour(&self.hours, hour_of(columns.time_us[row]))
+        cdef uint64_t first = 0, second = 0
+        cdef const uint32_t* content
+        self.identity(columns, row, self.names_account, &first, &second)
+        content = hour.find(first, second)
+        if content == NULL and self.names_account:
+            self.identity(columns, row, False, &first, &second)  # rated before the account was part of it
+            content = hour.find(first, second)
+        if content == NULL:
+            return NEW
+        return DUPLICATE if content[0] == columns.content_hash[row] else CONFLICT
+
     cdef int rated(self, EventColumns columns, Py_ssize_t row) except -1 nogil:
-        """Remember the identity of a row that was rated, and keep its hashes for the commit."""
+        """Remember the identity of a row that was rated, and keep its hashes for the commit.
+
+        The first rated event of a source decides if the source is numbered.
+        """
         cdef TbSource* source = _source(self, columns.source[row])
         cdef int64_t number = columns.sequence[row]
         cdef uint64_t first = 0, second = 0
         cdef TbHashes hashes
         cdef TbHour* hour
-        if source.kind == tb_numbered:
-            hashes.id = columns.id_hash[row]
+        cdef bint is_numbered = self.numbered(columns, row)
+        if source.kind != (tb_numbered if is_numbered else tb_unnumbered):
+            source.decide(is_numbered)
+        if is_numbered:
+            hashes.id = self.id_hash(columns, row, self.names_account)
             hashes.content = columns.content_hash[row]
             source.add(number)
             if not source.refused.empty():
@@ -237,7 +288,7 @@ cdef class Memory:
             source.keep(number, hashes)
             source.touched = True
             return 0
-        self.identity(columns, row, &first, &second)
+        self.identity(columns, row, self.names_account, &first, &second)
         hour = tb_hour(&self.hours, hour_of(columns.time_us[row]))
         hour.put(first, second, columns.content_hash[row])
         hour.keep(first, second, columns.content_hash[row])

@@ -27,10 +27,31 @@ struct TbSource {
     uint8_t kind = tb_unknown_source;
     bool touched = false;
     int64_t highest = 0;  // rated number
+    uint64_t seen = 0;    // how many numbers the runs have
     std::vector<std::pair<int64_t, int64_t>> runs;  // sorted, disjoint, not adjacent, closed
     std::unordered_set<int64_t> refused;
     std::vector<Recent> recent;  // by number modulo its size, a power of two
     std::vector<char> pending;   // 16 bytes for each rated since the last commit: billing.calculator.dedupe.RECENT
+
+    // No event was rated: the next one that is decides if the source is numbered.
+    bool undecided() const { return kind == tb_unknown_source || (kind == tb_numbered && seen == refused.size()); }
+
+    int64_t highest_seen() const { return runs.empty() ? 0 : runs.back().second; }
+
+    void load(int64_t first, int64_t last) {
+        runs.push_back({first, last});
+        seen += (uint64_t)(last - first) + 1;
+    }
+
+    // Begins the source anew, as numbered or not.
+    void decide(bool numbered) {
+        kind = numbered ? tb_numbered : tb_unnumbered;
+        touched = true;
+        if (numbered) return;
+        runs.clear();
+        refused.clear();
+        seen = 0;
+    }
 
     bool has(int64_t number) const {
         if (runs.empty() || number > runs.back().second) return false;
@@ -43,12 +64,14 @@ struct TbSource {
     void add(int64_t number) {
         if (!runs.empty() && runs.back().second == number - 1) {  // a number is at least 1: the difference fits
             runs.back().second = number;
+            seen++;
             return;
         }
         auto after = std::upper_bound(runs.begin(), runs.end(), number,
                                       [](int64_t n, const std::pair<int64_t, int64_t>& run) { return n < run.first; });
         const bool has_left = after != runs.begin();
         if (has_left && number <= std::prev(after)->second) return;
+        seen++;
         const bool joins_left = has_left && std::prev(after)->second == number - 1;
         const bool joins_right = after != runs.end() && after->first - 1 == number;
         if (joins_left && joins_right) {

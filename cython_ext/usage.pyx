@@ -560,6 +560,14 @@ cdef class Usage:
         """Append a line that the plain calculator wrote, in its place (:meth:`cython_ext.lines.RatedLines.add`)."""
         self.lines.add(line)
 
+    def describe(self, bytes text not None):
+        """Give what lines say of the next combination (:meth:`cython_ext.lines.RatedLines.describe`)."""
+        self.lines.describe(text)
+
+    def number_described(self):
+        """Return how many combinations are described."""
+        return self.lines.number_described()
+
     def take_frames(self, bytes key not None, list pieces not None, Py_ssize_t at_most):
         """Return the rated lines since the last call in frames (:meth:`cython_ext.lines.RatedLines.take`)."""
         return self.lines.take(key, pieces, at_most)

@@ -5,7 +5,7 @@
 and identities of one partition and does no I/O: the caller first loads the accounts and hours that it reports missing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
@@ -19,6 +19,10 @@ from billing.commits.output_documents import Stamp
 from billing.ledger import Posting
 from billing.log_time import TimeLimits
 from schemas.refusals import Refusal
+from schemas.usage import UsageEvent
+
+OwnCheck: TypeAlias = Callable[[Record], str | None]
+"""Returns what a record with a source of the product's own carries instead of a valid digest; None if it is ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,8 @@ class UsageBatch:
     ``log_time_us`` is the partition's log time before the batch. The log time of a record is its timestamp made
     monotone: ``log_time = max(log_time, timestamp * 1000)``. If ``limits`` is None (``simulate``), there is no log:
     the time of a decision is the greatest event time of the account so far, kept in ``Account.clock_us``.
+    ``own_check`` is called once for each record with an own source (:mod:`schemas.sources`), readable or not; a record
+    that fails it is rejected before routing. If it is None, own sources are like others.
     """
 
     partition: int
@@ -35,6 +41,7 @@ class UsageBatch:
     records: Sequence[Record]
     log_time_us: int
     limits: TimeLimits | None
+    own_check: OwnCheck | None = None
 
 
 @dataclass(slots=True)
@@ -52,6 +59,8 @@ class UsageOutcome:
     log_time_us: int = 0
     account_events: list[AccountEvent] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    conflicts: list[tuple[int, UsageEvent]] = field(default_factory=list)
+    """(index, event) of the duplicates whose content differs from what was rated."""
     reservations: list[tuple[str, str]] = field(default_factory=list)
     """(account, reservation) named by rated events; the commit closes these holds
     (docs/reference/principles.md, "Holds")."""
@@ -62,16 +71,17 @@ class Effects:
     """All changes since the last :meth:`Calculator.take_effects`, ready to be committed.
 
     ``*_frames`` are concatenated, uncompressed frames (:func:`billing.commits.outbox_frames.encode_frame`), and
-    ``*_records`` is their number. ``usage.rated`` is in decision order, at most 1,000 lines per record, keyed by the
-    partition in decimal digits. ``package.balance`` has one record per touched account, sorted and keyed by account.
+    ``*_records`` is their number. They leave out the headers, which are those of their topic. ``usage.rated`` is in
+    decision order, at most 1,000 lines per record, keyed by the partition in decimal digits. ``package.balance`` has
+    one record per touched account, sorted and keyed by account.
     """
 
     changes: AccountChanges
     """Rows of accounts and buckets that are new or have a changed column since the last call."""
     rated_records: int
-    rated_frames: bytes
+    rated_frames: bytes | memoryview
     balance_records: int
-    balance_frames: bytes
+    balance_frames: bytes | memoryview
     postings: list[Posting]
     """Postings of usage and of the roll-forward before it, sorted; those of commands are not included."""
     rollups: list[RollupRow]

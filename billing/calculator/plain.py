@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from billing.accounts.account import ACCOUNT_CLOSED, Account
 from billing.accounts.deduction_order import sort_buckets
-from billing.calculator.dedupe import DUPLICATE, Dedupe
+from billing.calculator.dedupe import CONFLICT, DUPLICATE, Dedupe
 from billing.calculator.interface import Effects, UsageBatch, UsageOutcome
 from billing.catalog.model import Catalog, Plan, PlanKey
 from billing.commits.columns import account_terms, bucket_terms
@@ -26,11 +26,13 @@ from billing.commits.output_documents import (
 )
 from billing.decide.bill_usage import ROLLUP_SUMS, Billed, UsageRules, bill_usage
 from billing.ledger import Postings
-from billing.log_time import TimeLimits, decided_at, time_refusal
+from billing.log_time import TimeLimits, decided_at, identity_rules, time_refusal
 from billing.pricing.rate import Raters
+from billing.record_keys import forged
 from schemas.json_text import dump_json
 from schemas.refusals import Refusal
 from schemas.routing import partition_of
+from schemas.sources import is_own
 from schemas.usage import UsageEvent, parse_usage
 
 __all__ = ["PlainCalculator"]
@@ -98,6 +100,10 @@ class PlainCalculator:
         read: list[UsageEvent | Refusal | int] = []
         for record in batch.records:
             item = parse_usage(record.value, record.headers, declared_meters=self._declared)
+            if batch.own_check is not None and is_own(item.source):
+                fault = batch.own_check(record)
+                if fault is not None:
+                    item = forged(fault, item.source, item.id, item.account)
             if isinstance(item, UsageEvent):
                 target = partition_of(item.account, batch.partitions)
                 read.append(item if target == batch.partition else target)
@@ -141,6 +147,7 @@ class PlainCalculator:
     def apply(self, decoded: PlainDecoded) -> UsageOutcome:
         batch = decoded.batch
         outcome = UsageOutcome(log_time_us=batch.log_time_us)
+        self._dedupe.decide_by(identity_rules(batch.limits))
         for index, (record, item) in enumerate(zip(batch.records, decoded.read, strict=True)):
             outcome.log_time_us = max(outcome.log_time_us, record.timestamp * 1000)
             if isinstance(item, int):
@@ -148,16 +155,16 @@ class PlainCalculator:
                 continue
             refused = item if isinstance(item, Refusal) else None
             if isinstance(item, UsageEvent):
-                refused = self._decide(item, record.offset, batch.limits, outcome)
+                refused = self._decide(item, index, record.offset, batch.limits, outcome)
             if refused is not None:
                 self._dedupe.refused(refused)
                 outcome.rejected.append((index, refused))
         return outcome
 
     def _decide(
-        self, event: UsageEvent, offset: int, limits: TimeLimits | None, outcome: UsageOutcome
+        self, event: UsageEvent, index: int, offset: int, limits: TimeLimits | None, outcome: UsageOutcome
     ) -> Refusal | None:
-        """Decide one event; return the rejection if it is rejected, else None."""
+        """Decide one event, the record ``index`` of its batch; return the rejection if it is rejected, else None."""
 
         if limits is not None:
             late = time_refusal(event, self._dedupe.numbered(event), outcome.log_time_us, limits)
@@ -166,8 +173,10 @@ class PlainCalculator:
         seen = self._dedupe.look(event, outcome.findings)
         if isinstance(seen, Refusal):
             return seen
-        if seen == DUPLICATE:
+        if seen in (DUPLICATE, CONFLICT):
             outcome.duplicate += 1
+            if seen == CONFLICT:
+                outcome.conflicts.append((index, event))
             return None
         account = self._accounts.get(event.account)
         if account is None:

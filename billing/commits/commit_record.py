@@ -5,6 +5,7 @@ A :class:`CommitRecord` is complete: the store writes it in one transaction and 
 
 from dataclasses import dataclass, field
 
+from billing.accounts.held import Held, HeldLimit
 from billing.commits.identities import DedupeChange, RecentNumbers, SourceState
 from billing.commits.input_batch import PositionMove, Record
 from billing.ledger import Posting
@@ -18,8 +19,8 @@ ACCEPTED = "accepted"
 class CommitCounts:
     """Counts of the records of one commit by outcome.
 
-    Usage records in = rated + duplicate + rejected + forwarded + dropped. Command records in = accepted + rejected +
-    duplicate + forwarded + dropped.
+    Usage records in = rated + duplicate + rejected + forwarded + dropped + foreign. Command records in = accepted +
+    rejected + duplicate + forwarded + dropped + foreign.
     """
 
     rated: int = 0
@@ -35,6 +36,9 @@ class CommitCounts:
     commands_dropped: int = 0
     messages_sent: int = 0
     """Messages to accounts, sent as forwarded commands. They are output, so they are not part of the records in."""
+    foreign: int = 0
+    """Records on the topic of forwarded usage that no partition forwarded: kept, and without any effect."""
+    commands_foreign: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,30 @@ class SuspenseRecord:
     rejection: Refusal
 
 
+@dataclass(frozen=True, slots=True)
+class ConflictRecord:
+    """A duplicate whose content differs from what was rated: its topic, its bytes as received, and its identity.
+
+    Kept permanently.
+    """
+
+    topic: str
+    record: Record
+    account: str
+    source: str
+    id: str
+    sequence: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignRecord:
+    """A record on a forward topic that no partition forwarded: its topic, its bytes, and what shows it."""
+
+    topic: str
+    record: Record
+    fault: str
+
+
 @dataclass(slots=True)
 class AccountChanges:
     """Accounts and buckets after this commit, as PostgreSQL ``COPY`` text (tab-separated, ``\\N`` for null).
@@ -151,11 +179,21 @@ class CommitRecord:
     book_times: dict[str, int]
     """Greatest event time rated in this commit, by price book name. Later versions of the book must begin after it."""
     limits: dict[str, int]
-    """Time limits that the commit was decided with: future_limit_us, past_limit_us. Empty if there were none."""
+    """Limits that the commit was decided with (:func:`billing.log_time.limits_object`). Empty if there were none."""
     reservations_closed: list[tuple[str, str]] = field(default_factory=list)
     """(account, reservation) pairs whose hold this commit closes, because usage naming them was rated. Not digested."""
     suspense: list[SuspenseRecord] = field(default_factory=list)
     """Every usage record counted as rejected, in the order of decision."""
+    conflicts: list[ConflictRecord] = field(default_factory=list)
+    """Every duplicate with other content, in the order of decision; each also has a finding ``identity_conflict``."""
+    held: list[tuple[str, Held]] = field(default_factory=list)
+    """Amounts that open holds held when commands of this commit were decided, by account, where there were any."""
+    held_limits: dict[str, HeldLimit] = field(default_factory=dict)
+    """The most that may be held of accounts from which commands took, by account; checked with the commit."""
+    foreign: list[ForeignRecord] = field(default_factory=list)
+    """Every record counted as foreign, in the order of decision."""
+    passed_over: list[tuple[str, int]] = field(default_factory=list)
+    """(topic, offset) of commands with an own source and no valid digest. For histories; not stored."""
 
 
 @dataclass(slots=True)

@@ -1,18 +1,24 @@
 """Loading of stored data that a partition's memory lacks."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from billing.accounts.account import Account
+from billing.accounts.held import Held
 from billing.calculator.interface import Calculator
+from billing.catalog.model import Catalog
 from billing.commits.commit_record import PartitionState
 from billing.commits.identities import HashHour
 from billing.corrections.history import AccountHistory
+from billing.record_keys import RecordKeys
 from schemas.refusals import Refusal
 
 
 class Loader(Protocol):
     """Source of data that a partition's memory lacks: ``billing.store.store.Store``, or memory in ``simulate``."""
+
+    def record_keys(self) -> RecordKeys:
+        """Return the keys that show which records are the product's own, for one commit."""
 
     def load_accounts(self, ids: Sequence[str]) -> list[Account]:
         """Return the accounts among ``ids`` that exist."""
@@ -25,6 +31,14 @@ class Loader(Protocol):
 
     def load_hours(self, partition: int, hours: Sequence[int]) -> list[HashHour]:
         """Return all identities stored under these hours."""
+
+    def held(
+        self, accounts: Sequence[str], read: Callable[[str], Account | None], catalog: Catalog
+    ) -> Mapping[str, Held]:
+        """Return what open holds hold now, by account; accounts without holds are left out.
+
+        ``read`` returns an account as it is before the commit. A replay returns what the commit recorded.
+        """
 
     def histories(self, state: PartitionState, accounts: Sequence[str]) -> dict[str, AccountHistory] | Refusal:
         """Return the known history of these accounts, from all commits of the partition so far.

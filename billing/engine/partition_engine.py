@@ -5,12 +5,12 @@ command identities, and loading of what a decision needs. Never: Kafka, SQL (a l
 clock. The rules are elsewhere: for commands in ``billing.decide.command_rules``, for usage in a calculator.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from billing.calculator.interface import Calculator, UsageBatch
+from billing.calculator.interface import Calculator, OwnCheck, UsageBatch
 from billing.catalog.model import Catalog
 from billing.commits.commit_record import CommitRecord, PartitionState
-from billing.commits.input_batch import InputBatch, PositionMove
+from billing.commits.input_batch import InputBatch, PositionMove, Record
 from billing.commits.output_documents import Stamp
 from billing.decide.roll_forward import roll_forward
 from billing.engine.apply_commands import CommandApplier
@@ -19,6 +19,7 @@ from billing.engine.loader import Loader, load_accounts, load_missing
 from billing.errors import BrokenInvariant
 from billing.ledger import Postings
 from billing.log_time import TimeLimits
+from billing.record_keys import own_fault
 from schemas.times import HOUR_US
 from schemas.topics import COMMAND_FORWARDED_TOPIC, COMMAND_TOPIC, INPUT_TOPICS, USAGE_FORWARDED_TOPIC, USAGE_TOPIC
 
@@ -64,6 +65,10 @@ class PartitionEngine:
         """Use this catalogue and these limits from now on, for a replay of commits decided under several of them."""
         self._decide_by(catalog_epoch, catalog, limits)
 
+    def accept_forwards(self, next_numbers: Mapping[tuple[str, int], int]) -> None:
+        """Take these forward numbers, by (topic, origin), as next: those before them are given up."""
+        self._state.forward_cursors.update(next_numbers)
+
     def prepare(self, batches: Sequence[InputBatch]) -> None:
         """Read data of these batches that may take seconds to read. Optional: :meth:`decide` reads what is missing."""
         self._commands.prepare(batches)
@@ -76,10 +81,11 @@ class PartitionEngine:
 
         Raises:
             BrokenInvariant: batches out of order or not contiguous, or the commit before was not confirmed.
+            ForwardLost: a forwarded record is missing.
         """
         if self._undecided is not None:
             raise BrokenInvariant("a commit was decided before the one before it was confirmed")
-        draft = CommitDraft(self._state)
+        draft = CommitDraft(self._state, self._loader.record_keys())
         log_time_us = self._state.log_time_us
         moves = self._moves(batches)
         for batch in batches:
@@ -128,7 +134,7 @@ class PartitionEngine:
 
     def roll_all(self, now_us: int) -> CommitRecord:
         """Roll every account in memory forward to ``now_us``, as a separate commit (the end of ``simulate``)."""
-        draft = CommitDraft(self._state)
+        draft = CommitDraft(self._state, self._loader.record_keys())
         self._roll(self._calculator.account_ids(), now_us, draft)
         self._undecided = self._record([], self._state.log_time_us, draft)
         return self._undecided
@@ -151,20 +157,23 @@ class PartitionEngine:
         moves: dict[str, PositionMove] = {}
         for batch in batches:
             expected = next_offsets.get(batch.topic, self._state.positions.get(batch.topic, 0))
-            if batch.start != expected or batch.end - batch.start != len(batch.records):
+            if batch.start != expected or batch.end - batch.start != len(batch.records) + batch.skipped:
                 raise BrokenInvariant(
                     f"{batch.topic}[{self._state.partition}]: records {batch.start} to {batch.end} "
-                    f"({len(batch.records)} of them) do not follow position {expected}"
+                    f"({len(batch.records)} of them, {batch.skipped} offsets skipped) do not follow position {expected}"
                 )
-            first = moves[batch.topic].start if batch.topic in moves else batch.start
-            moves[batch.topic] = PositionMove(batch.topic, first, batch.end)
+            before = moves.get(batch.topic, PositionMove(batch.topic, batch.start, batch.start))
+            skipped = before.skipped + batch.skipped
+            moves[batch.topic] = PositionMove(batch.topic, before.start, batch.end, skipped)
             next_offsets[batch.topic] = batch.end
         return list(moves.values())
 
     def _apply_usage(self, batch: InputBatch, log_time_us: int, draft: CommitDraft) -> int:
         state, calculator = self._state, self._calculator
-        records = draft.records_to_apply(batch, "dropped")
-        usage = UsageBatch(state.partition, state.partitions, records, log_time_us, self._limits)
+        records = draft.records_to_apply(batch)
+        usage = UsageBatch(
+            state.partition, state.partitions, records, log_time_us, self._limits, self._own_check(batch.topic, draft)
+        )
         decoded = calculator.decode(usage)
         missing = calculator.missing_accounts(decoded)
         if missing:
@@ -179,6 +188,8 @@ class PartitionEngine:
             draft.forward(batch.topic, records[index], target)
         for index, rejection in outcome.rejected:
             draft.reject(batch.topic, records[index], rejection)
+        for index, event in outcome.conflicts:
+            draft.keep_conflict(batch.topic, records[index], event)
         counts = draft.counts
         counts.rated += outcome.rated
         counts.duplicate += outcome.duplicate
@@ -188,6 +199,19 @@ class PartitionEngine:
         draft.findings += outcome.findings
         draft.reservations += outcome.reservations
         return outcome.log_time_us
+
+    def _own_check(self, topic: str, draft: CommitDraft) -> OwnCheck | None:
+        """Return the check of records with an own source; None if the topic holds only records that are proven."""
+        if topic == USAGE_FORWARDED_TOPIC:
+            return None
+
+        def check(record: Record) -> str | None:
+            fault = own_fault(draft.keys, topic, record)
+            if fault is not None:
+                draft.forged(topic, record, f"source is one of the product's own, and the record carries {fault}")
+            return fault
+
+        return check
 
     def _record(self, moves: list[PositionMove], log_time_us: int, draft: CommitDraft) -> CommitRecord:
         stamp = Stamp(self._state.partition, self._state.commit_no + 1, log_time_us)

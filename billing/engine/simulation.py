@@ -7,11 +7,12 @@ It is the reference for every balance. Owns: how lines become batches, and the J
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from billing import ledger
 from billing.accounts.account import Account
+from billing.accounts.held import Held
 from billing.calculator.interface import Calculator
 from billing.catalog.model import Catalog
 from billing.commits.commit_record import CommitCounts, CommitRecord, PartitionState
@@ -21,6 +22,7 @@ from billing.commits.outbox_frames import Frame, unpack_batches, unpack_frames
 from billing.commits.output_documents import account_object, trial_balance_object
 from billing.corrections.history import AccountHistory, DecidedBatches, decided_batches, histories
 from billing.engine.partition_engine import PartitionEngine
+from billing.record_keys import SIMULATED_KEYS, RecordKeys
 from schemas.cloudevents import read_envelope
 from schemas.commands import COMMANDS, TransferPackage
 from schemas.json_text import dump_json
@@ -35,6 +37,11 @@ DEFAULT_OPERATOR = "operator"
 class NothingStored:
     """A loader for a partition that starts empty."""
 
+    keys: RecordKeys = SIMULATED_KEYS
+
+    def record_keys(self) -> RecordKeys:
+        return self.keys
+
     def load_accounts(self, ids: Sequence[str]) -> list[Account]:
         return []
 
@@ -46,6 +53,11 @@ class NothingStored:
 
     def load_hours(self, partition: int, hours: Sequence[int]) -> list[HashHour]:
         return []
+
+    def held(
+        self, accounts: Sequence[str], read: Callable[[str], Account | None], catalog: Catalog
+    ) -> Mapping[str, Held]:
+        return {}
 
     def histories(self, state: PartitionState, accounts: Sequence[str]) -> dict[str, AccountHistory] | Refusal:
         return histories([], accounts)
@@ -91,6 +103,8 @@ class Simulation:
     lines_per_commit: int = LINES_PER_COMMIT
     keep_history: bool = True
     """Keep all lines in memory, as voiding and correction of usage require."""
+    record_keys: RecordKeys = SIMULATED_KEYS
+    """:data:`billing.record_keys.TRUSTING_KEYS` takes records with the product's own sources as they are."""
     account_event: Callable[[int, bytes], object] | None = None
     """Called with each event of ``account.events`` and the time of the line that caused it, microseconds UTC.
 
@@ -107,6 +121,7 @@ class Simulation:
 
     def __post_init__(self) -> None:
         self._loader = Remembering(keep_history=self.keep_history)
+        self._loader.keys = self.record_keys
         self._engine = PartitionEngine(
             PartitionState(0, 1), 0, self.catalog, self._loader, self.calculator, limits=None
         )

@@ -1,6 +1,6 @@
 """The outbox as the relay uses it: read rows in commit order, delete published rows, wait for new ones. No Kafka."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import LiteralString
 
@@ -65,6 +65,38 @@ def published(database: Database, partition: int) -> int:
     with database.transaction() as connection:
         row = connection.execute("SELECT commit_no FROM relay_position WHERE partition = %s", (partition,)).fetchone()
     return 0 if row is None else int(row[0])
+
+
+_SIZES: LiteralString = """
+SELECT p.partition, coalesce(o.records, 0), coalesce(o.bytes, 0), c.log_time_us
+FROM partition_state AS p LEFT JOIN (
+    SELECT partition, sum(records)::bigint AS records, sum(octet_length(payload))::bigint AS bytes,
+           min(commit_no) AS first
+    FROM outbox GROUP BY partition
+) AS o USING (partition) LEFT JOIN commit AS c ON c.partition = o.partition AND c.commit_no = o.first
+ORDER BY p.partition
+"""
+_LOG_TIMES: LiteralString = """
+SELECT wanted.place - 1, c.log_time_us
+FROM unnest(%s::integer[], %s::bigint[], %s::bigint[]) WITH ORDINALITY AS wanted (partition, first, last, place)
+JOIN commit AS c ON c.partition = wanted.partition AND c.commit_no BETWEEN wanted.first AND wanted.last
+"""
+
+
+def outbox_sizes(database: Database) -> list[tuple[int, int, int, int | None]]:
+    """Return (partition, records, bytes, log time of the oldest commit) of what waits in the outbox.
+
+    The log time is None for a partition of which nothing waits.
+    """
+    with database.transaction() as connection:
+        return connection.execute(_SIZES).fetchall()
+
+
+def log_times(database: Database, commits: Sequence[tuple[int, int, int]]) -> list[tuple[int, int]]:
+    """Return (place in ``commits``, log time) of each commit in ranges of (partition, first, last)."""
+    parts = [list(part) for part in zip(*commits, strict=True)]
+    with database.transaction() as connection:
+        return connection.execute(_LOG_TIMES, parts).fetchall() if parts else []
 
 
 class Listener:

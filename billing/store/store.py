@@ -3,25 +3,31 @@
 Synchronous and thread-safe: call it from executor threads. Each method is one transaction.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
 from billing.accounts.account import Account
+from billing.accounts.held import Held
 from billing.catalog.model import Catalog
 from billing.commits.commit_record import CommitRecord, OutboxRow, PartitionState
 from billing.commits.identities import HashHour
+from billing.commits.partition_stop import PartitionStop, StoppedPartition
 from billing.corrections.history import AccountHistory
 from billing.errors import Fenced
+from billing.record_keys import RecordKeys
 from billing.store import account_rows as accounts
+from billing.store import held_of_accounts as holds
 from billing.store import outbox_rows as outbox
 from billing.store import partition_rows as partition
+from billing.store import partition_stops as stops
 from billing.store import published_catalog as catalog
 from billing.store.commits import write_commit as commit
 from billing.store.database import Database
 from billing.store.outbox_rows import Listener
 from billing.store.published_catalog import PublishResult
+from billing.store.record_key_rows import StoredRecordKeys, read_record_keys
 from billing.store.summed_tables import RowSums
 from schemas.refusals import Refusal
 
@@ -36,6 +42,7 @@ class Store:
         self._database = Database(database_url, pool_size)
         self._sums: dict[int, tuple[int, RowSums]] = {}
         """Epoch and sums of the rows of each partition acquired here."""
+        self._record_keys = StoredRecordKeys(lambda: read_record_keys(self._database))
 
     def __enter__(self) -> Self:
         return self
@@ -69,6 +76,20 @@ class Store:
         sums = commit.write_commit(self._database, epoch, record, known)
         self._sums[record.partition] = epoch, RowSums(sums)
 
+    # Stopped partitions
+
+    def stop_of(self, number: int) -> PartitionStop | None:
+        """Return why the partition is stopped, or None (:func:`billing.store.partition_stops.stop_of`)."""
+        return stops.stop_of(self._database, number)
+
+    def stopped(self) -> list[StoppedPartition]:
+        """Return the stopped partitions (:func:`billing.store.partition_stops.stopped_partitions`)."""
+        return stops.stopped_partitions(self._database)
+
+    def record_stop(self, stop: PartitionStop, worker: str) -> None:
+        """Record that a partition stopped (:func:`billing.store.partition_stops.record_stop`)."""
+        stops.record_stop(self._database, stop, worker)
+
     # Accounts and identities
 
     def load_accounts(self, ids: Sequence[str]) -> list[Account]:
@@ -91,6 +112,12 @@ class Store:
         """Return identities of unnumbered sources filed under these hours. An hour may be returned in several parts."""
         return accounts.load_hours(self._database, number, hours)
 
+    def held(
+        self, accounts: Sequence[str], read: Callable[[str], Account | None], catalog: Catalog
+    ) -> Mapping[str, Held]:
+        """Return what open holds hold now (:func:`billing.store.held_of_accounts.held`)."""
+        return holds.held(self._database, accounts, read, catalog)
+
     def histories(self, state: PartitionState, accounts: Sequence[str]) -> dict[str, AccountHistory] | Refusal:
         """Return the past decisions for these accounts.
 
@@ -106,6 +133,10 @@ class Store:
     def first_due(self, before_us: int) -> list[tuple[int, str]]:
         """Return (partition, account) of the account due first, for each partition where one was due before a time."""
         return accounts.first_due(self._database, before_us)
+
+    def record_keys(self) -> RecordKeys:
+        """Return the keys that show which records are the product's own, to decide one commit or sign one record."""
+        return self._record_keys.now()
 
     # Catalogue
 
@@ -142,6 +173,14 @@ class Store:
     def published(self, number: int) -> int:
         """Return the last commit whose output was published and deleted."""
         return outbox.published(self._database, number)
+
+    def outbox_sizes(self) -> list[tuple[int, int, int, int | None]]:
+        """Return what waits in the outbox (:func:`billing.store.outbox_rows.outbox_sizes`)."""
+        return outbox.outbox_sizes(self._database)
+
+    def log_times(self, commits: Sequence[tuple[int, int, int]]) -> list[tuple[int, int]]:
+        """Return the log times of ranges of commits (:func:`billing.store.outbox_rows.log_times`)."""
+        return outbox.log_times(self._database, commits)
 
     @contextmanager
     def listen(self) -> Iterator[Listener]:

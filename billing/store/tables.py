@@ -127,4 +127,5 @@ hold = Table(
     Column("sent_again", Boolean, nullable=False),
     _big("created_us"),
     _big("expires_us"),
+    _big("send_after_us"),
 )

@@ -27,7 +27,7 @@ from schemas.topics import FORWARD_TOPIC, OUTPUT_TOPICS
 from streams.kafka_clients import input_producer, offset_reader
 from streams.relay.publisher import Publisher
 from streams.relay.relay_metrics import RelayMetrics
-from streams.stream_errors import PublisherFailed, PublisherFenced, RelayFenced
+from streams.stream_errors import OutputTooLarge, PublisherFailed, PublisherFenced, RelayFenced
 
 log = logging.getLogger("tokenbill.relay")
 
@@ -36,6 +36,7 @@ POSITION_TOPIC = OUTPUT_TOPICS[0]
 """Topic of the relay's position: the group's committed offset on (this topic, partition) is the number of the next
 commit to publish. No consumer belongs to the group."""
 FORWARD_TOPICS = frozenset(FORWARD_TOPIC.values())
+_TOO_LARGE = KafkaError.MSG_SIZE_TOO_LARGE
 _TIMEOUT_SECONDS = 30.0
 _HUNG_MARGIN_SECONDS = 5.0
 _WATCH_SECONDS = 1.0
@@ -102,13 +103,13 @@ class PartitionRelay:
         self._metrics = metrics
         self._stop = stop
         self._published = 0
-        self._forward_failures: list[KafkaError] = []
+        self._forward_failures: list[tuple[KafkaError, str]] = []
         self._forwarder: Producer | None = None
         self._position = TopicPartition(settings.topic_prefix + POSITION_TOPIC, partition)
         self._offsets = offset_reader(settings.kafka, settings.topic_prefix + RELAY_GROUP, log)
 
     def run(self) -> None:
-        """Publish until stopped; retry while the broker or the database is down.
+        """Publish until stopped; retry while the broker or the database is down, or a topic takes no batch so large.
 
         Raises:
             RelayFenced: another relay fenced this one.
@@ -124,6 +125,8 @@ class PartitionRelay:
                 self._back_off("database", error, wait_seconds)
             except PublisherFenced as error:
                 raise RelayFenced(f"partition {self.partition}: {error}") from error
+            except OutputTooLarge as error:
+                self._back_off("too_large", error, wait_seconds)
             except (PublisherFailed, KafkaException) as error:
                 self._back_off("broker", error, wait_seconds)
             wait_seconds = min(2 * wait_seconds, longest)
@@ -132,7 +135,8 @@ class PartitionRelay:
     def _back_off(self, what: str, error: Exception, seconds: float) -> None:
         self.why_not_ready = f"{what}: {error}"
         self._metrics.failures.labels(what).inc()
-        log.warning("p%d: %s down, retrying in %.1f s: %s", self.partition, what, seconds, error)
+        trouble = "output too large" if what == "too_large" else f"{what} down"
+        log.warning("p%d: %s, retrying in %.1f s: %s", self.partition, trouble, seconds, error)
         self._stop.wait(seconds)
 
     def _open(self) -> Publisher:
@@ -210,11 +214,13 @@ class PartitionRelay:
         left = self._forwarder.flush(_TIMEOUT_SECONDS)
         if self._forward_failures or left:
             self._forwarder = None  # Records it still holds may arrive late or twice; the target drops repeats.
-            raise KafkaException(next(iter(self._forward_failures), KafkaError(KafkaError._MSG_TIMED_OUT)))
+            for error, topic in self._forward_failures:
+                raise OutputTooLarge(topic) if error.code() == _TOO_LARGE else KafkaException(error)
+            raise KafkaException(KafkaError(KafkaError._MSG_TIMED_OUT))
 
     def _forward_failed(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
-            self._forward_failures.append(error)
+            self._forward_failures.append((error, message.topic() or "?"))
 
 
 def _send(producer: Producer, topic: str, frame: Frame) -> None:

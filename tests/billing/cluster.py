@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from billing_samples import MakeCalculator
 
 from billing.accounts.account import Account
+from billing.accounts.held import Held
 from billing.catalog import Catalog
 from billing.commits.commit_record import CommitCounts, CommitRecord, Finding, PartitionState
 from billing.commits.identities import HashHour
@@ -22,6 +23,7 @@ from billing.decide.roll_forward import roll_forward
 from billing.engine.partition_engine import PartitionEngine
 from billing.ledger import Postings
 from billing.log_time import TimeLimits
+from billing.record_keys import SIMULATED_KEYS, RecordKeys
 from schemas.times import DAY_US, HOUR_US, parse_time_us
 from schemas.topics import COMMAND_FORWARDED_TOPIC, INPUT_TOPICS, USAGE_FORWARDED_TOPIC
 
@@ -47,6 +49,8 @@ class Cluster:
     payments: set[tuple[str, str]] = field(default_factory=set)
     states: list[PartitionState] = field(default_factory=list)
     hours: dict[tuple[int, int], list[HashHour]] = field(default_factory=lambda: defaultdict(list))
+    held_now: dict[str, Held] = field(default_factory=dict)
+    keys: RecordKeys = SIMULATED_KEYS
     engines: list[PartitionEngine] = field(default_factory=list)
     calculators: list[object] = field(default_factory=list)
 
@@ -57,6 +61,9 @@ class Cluster:
 
     # What SQL is asked for
 
+    def record_keys(self) -> RecordKeys:
+        return self.keys
+
     def load_accounts(self, ids: Sequence[str]) -> list[Account]:
         return [deepcopy(self.accounts[name]) for name in ids if name in self.accounts]
 
@@ -65,6 +72,9 @@ class Cluster:
 
     def known_payments(self, pairs: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
         return self.payments.intersection(pairs)
+
+    def held(self, accounts: Sequence[str], read: object, catalog: Catalog) -> dict[str, Held]:
+        return {name: self.held_now[name] for name in accounts if name in self.held_now}
 
     def load_hours(self, partition: int, hours: Sequence[int]) -> list[HashHour]:
         return [part for hour_us in hours for part in self.hours[partition, hour_us]]

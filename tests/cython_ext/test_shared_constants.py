@@ -47,6 +47,9 @@ MIRRORED: dict[str, int] = {
     "dedupe.pxd:CONFLICT": compiled._LOOK_CONFLICT,
     "dedupe.pxd:REUSED": compiled._LOOK_REUSED,
     "dedupe.pxd:NO_NUMBER": compiled._LOOK_NO_NUMBER,
+    "dedupe.pxd:TOO_FAR": compiled._LOOK_TOO_FAR,
+    "dedupe.pyx:MAX_NUMBER": meters.MAX_COUNT,
+    "decode.pxd:ACCOUNT_FACTOR": hashing.ACCOUNT_FACTOR,
     "dedupe.pyx:RECENT_BYTES": dedupe.RECENT.size,
     "dedupe.pyx:HASHED_BYTES": dedupe.HASHED.size,
     "memory.hpp:recent_numbers": dedupe.RECENT_NUMBERS,
@@ -80,6 +83,7 @@ MIRRORED: dict[str, int] = {
     "usage.pyx:FROM_NO_WALLET": extras.FROM_NO_WALLET,
     "usage.pyx:NAMES_RESERVATION": compiled._NAMES_RESERVATION,
     # output
+    "lines.pyx:MINUTE_US": times.MINUTE_US,
     "frames.pxd:FRAME_HEAD": outbox_frames._HEAD.size,
     "frames.pxd:NULL_PART": outbox_frames._NULL,
     "batches.pyx:BATCH_HEAD": outbox_frames.BATCH_HEAD.size,
@@ -103,7 +107,8 @@ OWN: dict[str, tuple[str, ...]] = {
         "records.pyx:MAX_PART", "tables.pyx:MAX_TEXTS", "prices.hpp:tb_most_versions",
         "prices.hpp:tb_most_combinations", "prices.hpp:tb_most_bands", "sums.pyx:FIRST_SLOTS", "shape.hpp:most_nodes",
         "shape.hpp:most_literals", "shape.hpp:most_beside", "shape.hpp:regions_kept", "shape.hpp:most_region",
-        "shape.hpp:tb_max_marks", "decode.pyx:MAX_UNKNOWN", "decode.pyx:BLOCK", "accounts.pyx:SORTED_IN_PLACE",
+        "shape.hpp:tb_max_marks", "decode.pyx:MAX_UNKNOWN", "decode.pyx:BLOCK", "decode.pyx:TEXTS",
+        "accounts.pyx:SORTED_IN_PLACE",
     ),
     "how long a number or text is when it is written": (
         "wide.pxd:JSON_GROWTH", "wide.pxd:COPY_GROWTH", "wide.pxd:MAX_NUMBER", "batches.pyx:MAX_VARINT",
@@ -190,8 +195,8 @@ def test_both_users_of_the_price_tables_know_the_same_needs() -> None:
 DOORS = ("compiled.py", "core_prices.py", "core_rater.py", "core_records.py")
 CHECKED_IN_PYTHON = {
     "_NEEDS_SCOPE", "_NEEDS_PLAIN", "_ALL_DONE", "_NAMES_RESERVATION", "_LOOK_NEW", "_LOOK_DUPLICATE",
-    "_LOOK_CONFLICT", "_LOOK_REUSED", "_LOOK_NO_NUMBER", "_NEEDS_PRICE", "_NEEDS_MOMENT", "_NEEDS_BANDS",
-    "_PLAIN_PRICE", "_MOMENTARY_PRICE", "_MIXED_BANDS", "_SLOT_US", "_MAX_EDGES",
+    "_LOOK_CONFLICT", "_LOOK_REUSED", "_LOOK_NO_NUMBER", "_LOOK_TOO_FAR", "_NEEDS_PRICE", "_NEEDS_MOMENT",
+    "_NEEDS_BANDS", "_PLAIN_PRICE", "_MOMENTARY_PRICE", "_MIXED_BANDS", "_SLOT_US", "_MAX_EDGES",
 }  # fmt: skip
 PYTHONS_OWN = {
     "_MARK_NUMBER": "a place holder of texts",

@@ -1,5 +1,6 @@
 """Route that takes usage events and sends them to Kafka unchanged.
 
+What the engine would reject for the event itself is refused, by the engine's rules (:mod:`billing.decide.admission`).
 Usage that happened is never refused because of the state of its account: it is recorded, and the answer carries a
 warning.
 """
@@ -7,6 +8,7 @@ warning.
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -15,7 +17,8 @@ from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
 from billing.accounts.account import ACCOUNT_CLOSED
-from billing.store.api.catalog_reads import account_states
+from billing.decide.admission import refused_at_the_door
+from billing.store.api.catalog_reads import AccountTerms, account_terms
 from schemas.refusals import Refusal
 from schemas.routing import partition_of
 from schemas.schema_documents import Schema, event_schema
@@ -23,6 +26,7 @@ from schemas.topics import USAGE_TOPIC
 from schemas.usage import USAGE_TYPE, UsageData, UsageEvent, parse_usage
 from streams.send.sender import Outgoing
 from streams.stream_errors import DeliveryFailed
+from tokenbill.api.catalogue_routes import Edition
 from tokenbill.api.context import ApiContext, Shared
 from tokenbill.api.http.answers import json_answer
 from tokenbill.api.http.auth import Caller, needs
@@ -127,6 +131,7 @@ _HEADERS = [
         207: {"model": TakenBody, "description": "Some events of the batch were not accepted: see `results`"},
         **responses(
             *("invalid_json", "invalid_event", "usage_mismatch", "unknown_meter", "overflow", "other_account"),
+            *("time_in_future", "time_too_old", "no_price_book", "no_price", "source_not_allowed"),
             *("too_many_events", "nothing_taken", "too_large", "unsupported_media_type", "kafka_down"),
         ),
     },
@@ -137,15 +142,16 @@ async def usage(request: Request, shared: Shared, caller: Sender) -> Response:
     An event may be sent again unchanged: it is billed once.
     """
     batch, given = await read_events(request)
-    declared = (await shared.catalogue.current()).declared_meters
-    elements = [_judge(one, caller, shared.partitions, declared) for one in given]
-    states = await account_states(shared.database, [one.event.account for one in elements if one.event.account])
+    edition = await shared.catalogue.current()
+    elements = [_judge(one, caller, shared.partitions, edition.declared_meters) for one in given]
+    terms = await account_terms(shared.database, [one.event.account for one in elements if one.event.account])
+    _refuse_known(elements, terms, edition)
     await _send(shared, elements)
     if not batch and elements[0].failure is not None:
         raise Problem(elements[0].failure.code, f"{elements[0].failure.detail}.")
     if elements and all(one.failure is not None and one.failure.code == "kafka_down" for one in elements):
         raise Problem("kafka_down", "Kafka took none of the events; send them again as they are.")
-    results = [_result(at, one, states) for at, one in enumerate(elements)]
+    results = [_result(at, one, terms) for at, one in enumerate(elements)]
     refused = sum(1 for one in elements if one.failure is not None)
     if elements and refused == len(elements):
         raise Problem("nothing_taken", "Each event has a problem of its own, in `results`.", results=results)
@@ -160,8 +166,24 @@ def _judge(given: RawEvent, caller: Caller, partitions: int, declared: frozenset
         return _Element(event, failure=event)
     if caller.account not in (None, event.account):
         return _Element(event, failure=Refusal("other_account", f"The key is for account {caller.account!r} only"))
+    barred = caller.barred_source(event.source)
+    if barred is not None:
+        return _Element(event, failure=Refusal("source_not_allowed", barred))
     partition = partition_of(event.account, partitions)
     return _Element(event, Outgoing(USAGE_TOPIC, partition, event.account.encode(), given.value, given.headers))
+
+
+def _refuse_known(elements: list[_Element], terms: dict[str, AccountTerms], edition: Edition) -> None:
+    """Refuse the events that the engine would reject for their time or price."""
+    now_us = time.time_ns() // 1000
+    for element in elements:
+        event = element.event
+        if element.failure is None and isinstance(event, UsageEvent):
+            known = terms.get(event.account)
+            book = None if known is None else known.price_book
+            element.failure = refused_at_the_door(event, book, now_us, edition.usage_rules)
+            if element.failure is not None:
+                element.outgoing = None
 
 
 async def _send(shared: ApiContext, elements: list[_Element]) -> None:
@@ -174,7 +196,7 @@ async def _send(shared: ApiContext, elements: list[_Element]) -> None:
             element.sent = result
 
 
-def _result(at: int, element: _Element, states: dict[str, str]) -> dict[str, Any]:
+def _result(at: int, element: _Element, terms: dict[str, AccountTerms]) -> dict[str, Any]:
     event, sent = element.event, element.sent
     return {
         "index": at,
@@ -184,17 +206,17 @@ def _result(at: int, element: _Element, states: dict[str, str]) -> dict[str, Any
         "account": event.account,
         "partition": element.outgoing.partition if element.outgoing is not None and sent is not None else None,
         "offset": sent,
-        "warning": _warning(str(event.account), states) if sent is not None else None,
+        "warning": _warning(str(event.account), terms) if sent is not None else None,
         "problem": None if element.failure is None else _problem(element.failure),
     }
 
 
-def _warning(account: str, states: dict[str, str]) -> dict[str, str] | None:
-    state = states.get(account)
-    if state is None:
+def _warning(account: str, terms: dict[str, AccountTerms]) -> dict[str, str] | None:
+    known = terms.get(account)
+    if known is None:
         detail = f"account {account!r} was never opened: the event is kept apart until it is, and sent again"
         return {"code": "unknown_account", "detail": detail}
-    if state == ACCOUNT_CLOSED:
+    if known.status == ACCOUNT_CLOSED:
         return {"code": "account_closed", "detail": f"account {account!r} is closed: the event is kept, unbilled"}
     return None
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import http.client
+import json
 import socket
+import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient
 
 QUESTION_SECONDS = 2.0
+_HEALTH_BYTES = 1 << 20
 
 
 def why_not_ready(check: ReadyCheck) -> str | None:
@@ -44,9 +47,20 @@ def _http(address: str) -> str | None:
     try:
         with urllib.request.urlopen(address, timeout=QUESTION_SECONDS) as answer:
             status: int = answer.status
+    except urllib.error.HTTPError as error:
+        # A worker with a stopped partition is ready: the other partitions go on, and waiting does not help.
+        return None if _says_ready(error.read(_HEALTH_BYTES)) else str(error)
     except (OSError, http.client.HTTPException) as error:
         return str(error)
     return None if status == 200 else f"answers {status}"
+
+
+def _says_ready(body: bytes) -> bool:
+    try:
+        document = json.loads(body)
+    except ValueError:
+        return False
+    return isinstance(document, dict) and document.get("ready") is True
 
 
 def _kafka(address: str) -> str | None:

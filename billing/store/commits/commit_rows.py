@@ -5,12 +5,13 @@ arrays that the server unnests. :mod:`billing.store.commits.write_commit` decide
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, LiteralString
+from typing import Any, LiteralString, NamedTuple
 
 from billing.calculator.core_row_hashes import with_hashes
 from billing.commits.columns import ACCOUNT_COLUMNS, BUCKET_COLUMNS, ChangedBy, Column, column_names
 from billing.commits.commit_record import AccountChanges, CommitRecord
 from billing.commits.row_hashes import RowSum
+from billing.reservations.hold import RESERVATION_SOURCE
 from billing.store.commits.digest import AppendedText, sorted_outbox
 
 Statement = tuple[LiteralString, Sequence[Any]]
@@ -78,6 +79,8 @@ def copies(changes: AccountChanges, text: AppendedText) -> list[tuple[LiteralStr
         ("COPY command_seen (partition, commit_no, source, id, outcome) FROM STDIN", text.command_seen),
         ("COPY payment_ref (partition, commit_no, account, payment_ref) FROM STDIN", text.payment_ref),
         ("COPY suspense FROM STDIN", text.suspense),
+        ("COPY command_held FROM STDIN", text.command_held),
+        ("COPY foreign_record FROM STDIN", text.foreign_record),
     ]
 
 
@@ -111,8 +114,8 @@ def small_statements(record: CommitRecord) -> Iterator[Statement]:
             " ON CONFLICT (topic, partition) DO UPDATE SET next_sequence = excluded.next_sequence",
             (record.partition, list(record.next_sequences), list(record.next_sequences.values())),
         )
-    if record.reservations_closed:
-        yield _close_holds(record)
+    if ended := _ended_holds(record):
+        yield _end_holds(ended)
     for number, row in enumerate(sorted_outbox(record), 1):
         yield (
             "INSERT INTO outbox (partition, commit_no, row_no, topic, records, first_sequence, payload)"
@@ -121,14 +124,42 @@ def small_statements(record: CommitRecord) -> Iterator[Statement]:
         )
 
 
-def _close_holds(record: CommitRecord) -> Statement:
+class _EndedHold(NamedTuple):
+    """A hold that a commit ends, with its new state; ``event`` is that of a rejected settlement."""
+
+    account: str
+    reservation_id: str
+    state: str
+    event: str | None = None
+
+
+def _ended_holds(record: CommitRecord) -> list[_EndedHold]:
+    """Return the holds that a commit ends, once each.
+
+    Rated usage closes the hold that it names. A rejected settlement releases its own hold: its event is in suspense, so
+    it is not to be sent again, and what it may cost after a repair is not known. Only the very event of the hold does
+    so, because a rejected record may name any hold.
+    """
+    ended: dict[tuple[str, str], _EndedHold] = {}
+    for one in record.suspense:
+        why, value = one.rejection, one.record.value or b""
+        if why.source == RESERVATION_SOURCE and why.account is not None and why.id is not None and b"\0" not in value:
+            released = _EndedHold(why.account, why.id, "released", value.decode("utf-8", "replace"))
+            ended[why.account, why.id] = released
+    for account, name in record.reservations_closed:
+        ended[account, name] = _EndedHold(account, name, "closed")
+    return list(ended.values())
+
+
+def _end_holds(ended: Sequence[_EndedHold]) -> Statement:
     # The rows are locked in the order of their ids, as the API does (billing.store.holds.hold_book), so a commit and
     # the API cannot deadlock.
     return (
-        "WITH named AS MATERIALIZED (SELECT h.reservation_id FROM hold AS h"
-        " JOIN unnest(%s::text[], %s::text[]) AS c (account, reservation_id)"
+        "WITH named AS MATERIALIZED (SELECT h.reservation_id, c.state FROM hold AS h"
+        " JOIN unnest(%s::text[], %s::text[], %s::text[], %s::text[]) AS c (account, reservation_id, state, event)"
         " ON h.reservation_id = c.reservation_id AND h.account = c.account"
-        " WHERE h.state = 'open' ORDER BY h.reservation_id FOR UPDATE OF h)"
-        " UPDATE hold SET state = 'closed' WHERE reservation_id IN (SELECT reservation_id FROM named)",
-        tuple(map(list, zip(*record.reservations_closed, strict=True))),
+        " WHERE h.state = 'open' AND (c.event IS NULL OR h.event = c.event)"
+        " ORDER BY h.reservation_id FOR UPDATE OF h)"
+        " UPDATE hold AS h SET state = named.state FROM named WHERE h.reservation_id = named.reservation_id",
+        tuple(map(list, zip(*ended, strict=True))),
     )

@@ -1,11 +1,12 @@
 """Digest chain of a partition's commits: the content of each digest and its canonical bytes.
 
 ``digest = sha256(previous digest + header)``. The header is JSON of columns of the commit row and of the SHA-256 of the
-rows that the commit appended: journal, rollup, commands, payments and, if a record was rejected, suspense, each as
-``COPY`` text in the order of the key. So the digest can be computed again from SQL. Rows that later commits overwrite
-or delete (balances, identities, forward numbers, findings) are covered by the sums of rows after the commit
-(:mod:`billing.store.summed_tables`), and ``changes_sha256``, which is stored in the commit row, covers what this
-commit changed. The digest does not cover the epoch and the wall clock, so a rebuild gives the same digest.
+rows that the commit appended: journal, rollup, commands, payments and, where there are any, suspense, foreign records
+and amounts held of accounts, each as ``COPY`` text in the order of the key. So the digest can be computed again from
+SQL. Rows that later commits overwrite or delete (balances, identities, forward numbers, findings) are covered by the
+sums of rows after the commit (:mod:`billing.store.summed_tables`), and ``changes_sha256``, which is stored in
+the commit row, covers what this commit changed. The digest does not cover the epoch and the wall clock, so a rebuild
+gives the same digest.
 """
 
 import hashlib
@@ -16,7 +17,8 @@ from typing import Any
 
 from billing.commits.commit_record import CommitCounts, CommitRecord, OutboxRow
 from billing.commits.copy_text import copy_rows
-from billing.store.commits.suspense_rows import suspense_text
+from billing.store.commits.held_rows import held_rows
+from billing.store.commits.suspense_rows import foreign_text, suspense_text
 
 GENESIS = bytes(32)
 """Digest before the first commit of a partition."""
@@ -46,14 +48,19 @@ class AppendedText:
     command_seen: bytes
     payment_ref: bytes
     suspense: bytes
+    command_held: bytes
+    """Amounts that open holds held when commands of the commit were decided."""
+    foreign_record: bytes
 
     def sha256(self) -> dict[str, str]:
         """Return the SHA-256 of the rows of each table, hexadecimal, filtered by :func:`named_digests`."""
         return named_digests({name: hashlib.sha256(rows).hexdigest() for name, rows in asdict(self).items()})
 
 
-_LATER = ("corrections", "named", "suspense")
+_LATER = ("corrections", "named", "suspense", "command_held", "foreign_record")
 """Tables newer than the first release of the digest: a header names them only if the commit has rows in them."""
+_LATER_COUNTS = ("foreign", "commands_foreign")
+"""Counts newer than the first release of the digest: a header names them only if they are not 0."""
 EMPTY = hashlib.sha256().hexdigest()
 
 
@@ -104,7 +111,17 @@ def appended_text(record: CommitRecord) -> AppendedText:
         command_seen=copy_rows((*key, *seen) for seen in sorted(record.commands_seen, key=_by_code_point)),
         payment_ref=copy_rows((*key, *payment) for payment in sorted(record.payments, key=_by_code_point)),
         suspense=suspense_text(*key, record.suspense),
+        command_held=copy_rows((*key, number, *row) for number, row in enumerate(held_rows(record.held), 1)),
+        foreign_record=foreign_text(*key, record.foreign),
     )
+
+
+def position_list(record: CommitRecord) -> list[list[str | int]]:
+    """Return the positions column of the commit row.
+
+    Each item is [topic, start, end], with the number of skipped offsets as a fourth element where there are any.
+    """
+    return [[move.topic, move.start, move.end, *([move.skipped] if move.skipped else [])] for move in record.positions]
 
 
 def _by_code_point(row: tuple[str, ...]) -> list[bytes]:
@@ -182,7 +199,7 @@ def commit_digest(
         "catalog_epoch": catalog_epoch,
         "log_time_us": log_time_us,
         "positions": positions,
-        "counts": {name: counts[name] for name in COUNT_COLUMNS},
+        "counts": {name: counts[name] for name in COUNT_COLUMNS if counts[name] or name not in _LATER_COUNTS},
         "limits": limits,
         "outbox": outbox,
         "changes": changes.hex(),

@@ -23,7 +23,8 @@ _COMMITS: LiteralString = (
     " 'rated', rated, 'duplicate', duplicate, 'rejected', rejected,"
     " 'forwarded', forwarded, 'dropped', dropped, 'commands_accepted', commands_accepted,"
     " 'commands_rejected', commands_rejected, 'commands_duplicate', commands_duplicate,"
-    " 'commands_forwarded', commands_forwarded, 'commands_dropped', commands_dropped, 'messages_sent', messages_sent)"
+    " 'commands_forwarded', commands_forwarded, 'commands_dropped', commands_dropped, 'messages_sent', messages_sent,"
+    " 'foreign', \"foreign\", 'commands_foreign', commands_foreign)"
     " FROM commit WHERE partition = {} ORDER BY commit_no) TO STDOUT"
 )
 _APPENDED: dict[str, LiteralString] = {
@@ -40,6 +41,8 @@ _APPENDED: dict[str, LiteralString] = {
     "payment_ref": "COPY (SELECT partition, commit_no, account, payment_ref FROM payment_ref"
     " WHERE partition = {} ORDER BY commit_no, account, payment_ref) TO STDOUT",
     "suspense": "COPY (SELECT * FROM suspense WHERE partition = {} ORDER BY commit_no, row_no) TO STDOUT",
+    "command_held": "COPY (SELECT * FROM command_held WHERE partition = {} ORDER BY commit_no, row_no) TO STDOUT",
+    "foreign_record": "COPY (SELECT * FROM foreign_record WHERE partition = {} ORDER BY commit_no, row_no) TO STDOUT",
 }
 
 

@@ -93,7 +93,8 @@ def _identities(record: CommitRecord) -> Iterator[SummedStatement]:
             "INSERT INTO dedupe_source (partition, row_hash, source, numbered, seen_runs, refused)"
             " SELECT %s, * FROM unnest(%b::bytea[], %s::text[], %s::boolean[], %b::bytea[], %b::bytea[])"
             " ON CONFLICT (partition, source) DO UPDATE"
-            " SET seen_runs = excluded.seen_runs, refused = excluded.refused, row_hash = excluded.row_hash",
+            " SET numbered = excluded.numbered, seen_runs = excluded.seen_runs, refused = excluded.refused,"
+            " row_hash = excluded.row_hash",
             partition,
             [
                 (one.source, "t" if one.numbered else "f", pack_runs(one.seen_runs), pack_numbers(one.refused))

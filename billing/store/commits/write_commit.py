@@ -5,7 +5,7 @@ inside a pipeline, so a commit has four parts: a pipeline that checks that the w
 COPY statements, a pipeline of the statements that change summed rows, and a pipeline of the others.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import LiteralString
 
@@ -16,11 +16,19 @@ from psycopg.types.json import Jsonb
 from billing.calculator.core_row_hashes import sum_of_hashes
 from billing.commits.commit_record import AccountChanges, CommitRecord
 from billing.commits.row_hashes import RowSum
-from billing.errors import BrokenInvariant, CatalogMoved, Fenced
+from billing.errors import BrokenInvariant, CatalogMoved, Fenced, HeldMoved
 from billing.store.commits.commit_rows import STAGING, copies, hashed_changes, small_statements, updates_of
-from billing.store.commits.digest import COUNT_COLUMNS, appended_text, changes_sha256, commit_digest, outbox_list
+from billing.store.commits.digest import (
+    COUNT_COLUMNS,
+    appended_text,
+    changes_sha256,
+    commit_digest,
+    outbox_list,
+    position_list,
+)
 from billing.store.commits.summed_rows import summed_statements
 from billing.store.database import Connection, Database
+from billing.store.open_holds import lock_heads, read_held
 from billing.store.summed_tables import CHANGED_OUTSIDE, RowSums, changed_outside, sums_digest
 
 CATALOG_LOCK = 0x7462_6361  # "tbca"
@@ -30,8 +38,9 @@ OUTBOX_CHANNEL = "tokenbill_outbox"
 _INSERT_COMMIT: LiteralString = (
     "INSERT INTO commit (partition, commit_no, epoch, catalog_epoch, log_time_us, positions, limits, outbox,"
     " changes_sha256, previous_digest, digest, rated, duplicate, rejected, forwarded, dropped, commands_accepted,"
-    " commands_rejected, commands_duplicate, commands_forwarded, commands_dropped, messages_sent, rows_sha256)"
-    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %b, %b, %b, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %b)"
+    ' commands_rejected, commands_duplicate, commands_forwarded, commands_dropped, messages_sent, "foreign",'
+    " commands_foreign, rows_sha256)"
+    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %b, %b, %b, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %b)"
 )
 _WRITE_SUMS: LiteralString = (
     "INSERT INTO row_sum (partition, table_name, rows, total)"
@@ -45,14 +54,22 @@ def session_name(partition: int) -> str:
     return f"tokenbill commit {partition}"
 
 
-def write_commit(database: Database, epoch: int, record: CommitRecord, known: RowSums) -> dict[str, RowSum]:
+def write_commit(
+    database: Database,
+    epoch: int,
+    record: CommitRecord,
+    known: RowSums,
+    also: Callable[[Connection], None] | None = None,
+) -> dict[str, RowSum]:
     """Write all of ``record``, or nothing. Returns the sums of the partition's rows afterwards.
 
-    ``known`` are the sums before, as the commits so far carried them forward, and rows found changed since.
+    ``known`` are the sums before, as the commits so far carried them forward, and rows found changed since. ``also`` is
+    called in the same transaction.
 
     Raises:
         Fenced: the database has another epoch, commit number or position.
         CatalogMoved: the catalogue has another epoch than the one that the record was decided with.
+        HeldMoved: a hold was taken meanwhile on what a command of the record took.
         BrokenInvariant: the database contradicts the record (a new key that exists, a changed row that does not exist).
         DatabaseDown: the connection broke; only a reload shows if the commit happened.
     """
@@ -63,7 +80,7 @@ def write_commit(database: Database, epoch: int, record: CommitRecord, known: Ro
     changes, added = hashed_changes(record.partition, record.changes)
     changed = changes_sha256(record)
     outbox = outbox_list(record)
-    positions: list[list[str | int]] = [[move.topic, move.start, move.end] for move in record.positions]
+    positions = position_list(record)
     counts = asdict(record.counts)
     with database.transaction() as connection:
         previous, book_times = _claim(connection, epoch, record)
@@ -72,6 +89,8 @@ def write_commit(database: Database, epoch: int, record: CommitRecord, known: Ro
                 if rows:
                     with cursor.copy(statement) as copy:
                         copy.write(rows)
+        if record.held_limits:
+            _check_held(connection, record)
         written = _write_summed(connection, record, changes, book_times) | {CHANGED_OUTSIDE: strange}
         moved = {table: _sum(written, table) + _sum(added, table) for table in written | added}
         moved = {table: change for table, change in moved.items() if change != RowSum()}
@@ -107,7 +126,24 @@ def write_commit(database: Database, epoch: int, record: CommitRecord, known: Ro
                 "UPDATE partition_state SET digest = %b WHERE partition = %s", (digest, record.partition)
             )
             connection.execute("SELECT pg_notify(%s, %s)", (OUTBOX_CHANNEL, str(record.partition)))
+        if also is not None:
+            also(connection)
     return sums
+
+
+def _check_held(connection: Connection, record: CommitRecord) -> None:
+    """Lock the heads of the accounts that commands took from, and compare what is held with what may be held.
+
+    The lock is the one of the API (:mod:`billing.store.holds.hold_book`), in the same order, heads before holds. Until
+    the end of this transaction nobody takes a hold on these accounts, and afterwards sees the new balance.
+    """
+    accounts = sorted(record.held_limits)
+    connection.execute(lock_heads("%s"), (accounts,))
+    # A statement of its own: one that began before the lock would miss what the lock's former owner wrote.
+    for account, held in read_held(connection, accounts).items():
+        taken = record.held_limits[account].exceeded_by(held.amounts, held.holds)
+        if taken is not None:
+            raise HeldMoved(f"account {account!r}: {taken}, since a hold was taken while the batch was decided")
 
 
 def _sum(sums: Mapping[str, RowSum], table: str) -> RowSum:

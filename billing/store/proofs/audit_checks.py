@@ -29,8 +29,10 @@ SELECT format('%s: partition %s', kind, partition) FROM (
     UNION SELECT DISTINCT 'payment_ref', partition FROM payment_ref
     UNION SELECT DISTINCT 'bucket', partition FROM bucket
     UNION SELECT DISTINCT 'suspense', partition FROM suspense
+    UNION SELECT DISTINCT 'command_held', partition FROM command_held
     UNION SELECT DISTINCT 'commit', partition FROM commit
     UNION SELECT DISTINCT 'relay_position', partition FROM relay_position
+    UNION SELECT DISTINCT 'foreign_record', partition FROM foreign_record
 ) AS owned WHERE partition NOT IN (SELECT partition FROM partition_state)
 """,
     ),
@@ -49,6 +51,32 @@ SELECT format('partition %s: its log time is %s, that of commit %s is %s', p.par
               coalesce(c.log_time_us, 0))
 FROM partition_state AS p LEFT JOIN commit AS c USING (partition, commit_no)
 WHERE p.log_time_us <> coalesce(c.log_time_us, 0)
+""",
+    ),
+    AuditCheck(
+        "stopped partitions",
+        "no partition is stopped (`tokenbill partition list`)",
+        """
+SELECT format('partition %s since %s, %s offset %s: %s', partition,
+              to_char(stopped_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), coalesce(topic, 'no topic,'),
+              coalesce(stop_offset::text, 'unknown'), reason)
+FROM partition_stop ORDER BY partition
+""",
+    ),
+    AuditCheck(
+        "resumed partitions",
+        "offsets that a person let a partition skip are skipped by the commit that names them, and by no other",
+        """
+SELECT format('partition %s: the resumption of %s offsets %s to %s is not in commit %s', r.partition, r.topic,
+              r.first_offset, r.last_offset, r.commit_no)
+FROM partition_resume AS r LEFT JOIN commit AS c USING (partition, commit_no)
+WHERE r.commit_no IS NOT NULL AND c.positions IS DISTINCT FROM CASE WHEN r.topic IS NULL THEN '[]'::jsonb ELSE
+    jsonb_build_array(jsonb_build_array(r.topic, r.first_offset, r.last_offset + 1, r.last_offset + 1 - r.first_offset))
+    END
+UNION ALL
+SELECT format('partition %s commit %s: %s, but no resumption names it', f.partition, f.commit_no, f.detail)
+FROM finding AS f LEFT JOIN partition_resume AS r USING (partition, commit_no)
+WHERE f.kind = 'partition_resumed' AND r.partition IS NULL
 """,
     ),
     AuditCheck(
@@ -71,7 +99,8 @@ SELECT format('%s: %s pico', currency, sum(amount_pico)) FROM journal GROUP BY c
         "each commit begins where the one before ended, and the last ended at the position",
         """
 WITH moves AS (
-    SELECT c.partition, c.commit_no, m->>0 AS topic, (m->>1)::bigint AS start_offset, (m->>2)::bigint AS end_offset
+    SELECT c.partition, c.commit_no, m->>0 AS topic, (m->>1)::bigint AS start_offset, (m->>2)::bigint AS end_offset,
+        coalesce((m->>3)::bigint, 0) AS skipped
     FROM commit AS c, jsonb_array_elements(c.positions) AS m
 ), followed AS (
     SELECT *, lag(end_offset, 1, 0) OVER (PARTITION BY partition, topic ORDER BY commit_no) AS before FROM moves
@@ -79,6 +108,10 @@ WITH moves AS (
 SELECT format('%s partition %s commit %s: begins at %s, the one before ended at %s', topic, partition, commit_no,
               start_offset, before)
 FROM followed WHERE start_offset <> before OR end_offset < start_offset
+UNION ALL
+SELECT format('%s partition %s commit %s: skips %s offsets between %s and %s', topic, partition, commit_no, skipped,
+              start_offset, end_offset)
+FROM moves WHERE skipped NOT BETWEEN 0 AND end_offset - start_offset
 UNION ALL
 SELECT format('%s partition %s: the position is %s, the commits end at %s', topic, partition,
               coalesce(p.next_offset::text, 'missing'), coalesce(e.last::text, 'nowhere: no such topic and partition'))
@@ -92,27 +125,29 @@ WHERE p.next_offset IS DISTINCT FROM e.last
     ),
     AuditCheck(
         "usage counts",
-        "usage records in = rated + duplicate + rejected + forwarded + dropped, in every commit",
+        "usage records in (offsets less those skipped) = rated + duplicate + rejected + forwarded + dropped +"
+        " foreign, in every commit",
         """
 SELECT format('partition %s commit %s: %s records in, %s accounted for', partition, commit_no, came, went)
 FROM (
-    SELECT partition, commit_no, rated + duplicate + rejected + forwarded + dropped AS went,
-        (SELECT coalesce(sum((m->>2)::bigint - (m->>1)::bigint), 0) FROM jsonb_array_elements(positions) AS m
-         WHERE m->>0 IN ('usage.events', 'usage.forwarded')) AS came
+    SELECT partition, commit_no, rated + duplicate + rejected + forwarded + dropped + "foreign" AS went,
+        (SELECT coalesce(sum((m->>2)::bigint - (m->>1)::bigint - coalesce((m->>3)::bigint, 0)), 0)
+         FROM jsonb_array_elements(positions) AS m WHERE m->>0 IN ('usage.events', 'usage.forwarded')) AS came
     FROM commit
 ) AS c WHERE came <> went ORDER BY partition, commit_no
 """,
     ),
     AuditCheck(
         "command counts",
-        "command records in = accepted + rejected + duplicate + forwarded + dropped, in every commit",
+        "command records in (offsets less those skipped) = accepted + rejected + duplicate + forwarded + dropped +"
+        " foreign, in every commit",
         """
 SELECT format('partition %s commit %s: %s commands in, %s accounted for', partition, commit_no, came, went)
 FROM (
     SELECT partition, commit_no, commands_accepted + commands_rejected + commands_duplicate + commands_forwarded
-        + commands_dropped AS went,
-        (SELECT coalesce(sum((m->>2)::bigint - (m->>1)::bigint), 0) FROM jsonb_array_elements(positions) AS m
-         WHERE m->>0 IN ('account.commands', 'commands.forwarded')) AS came
+        + commands_dropped + commands_foreign AS went,
+        (SELECT coalesce(sum((m->>2)::bigint - (m->>1)::bigint - coalesce((m->>3)::bigint, 0)), 0)
+         FROM jsonb_array_elements(positions) AS m WHERE m->>0 IN ('account.commands', 'commands.forwarded')) AS came
     FROM commit
 ) AS c WHERE came <> went ORDER BY partition, commit_no
 """,
@@ -140,6 +175,18 @@ LEFT JOIN (SELECT partition, commit_no, count(*) AS kept FROM suspense GROUP BY 
     USING (partition, commit_no)
 WHERE c.rejected <> coalesce(s.kept, 0)
     AND c.commit_no > (SELECT suspense_after FROM partition_state AS p WHERE p.partition = c.partition)
+""",
+    ),
+    AuditCheck(
+        "foreign records",
+        "every record counted as foreign is kept, and nothing else is",
+        """
+SELECT format('partition %s commit %s: %s records foreign, %s kept', c.partition, c.commit_no,
+              c."foreign" + c.commands_foreign, coalesce(s.kept, 0))
+FROM commit AS c
+LEFT JOIN (SELECT partition, commit_no, count(*) AS kept FROM foreign_record GROUP BY 1, 2) AS s
+    USING (partition, commit_no)
+WHERE c."foreign" + c.commands_foreign <> coalesce(s.kept, 0)
 """,
     ),
     AuditCheck(

@@ -56,7 +56,8 @@ def test_they_agree_on_plans_of_every_kind(seed: int) -> None:
 def agree(rng: Random, make_account: Callable[[Random, str], Account]) -> None:
     """Check that both calculators decide the same batches alike, with commands in between."""
     held = [make_account(rng, name) for name in NAMES[:-1]]
-    limits = rng.choice([None, TimeLimits()])
+    earlier, jumping = TimeLimits(sequence_jump=None), TimeLimits(sequence_jump=1_000)
+    limits = rng.choice([[None], [TimeLimits()], [jumping], [earlier], [earlier, jumping], [earlier, earlier, jumping]])
     stored, partitions, take_every = rng.random() < 0.5, rng.choice([1, 1, 3]), rng.choice([1, 2])
     plain, compiled = PlainCalculator(), CompiledCalculator()
     for calculator in (plain, compiled):
@@ -64,7 +65,7 @@ def agree(rng: Random, make_account: Callable[[Random, str], Account]) -> None:
         calculator.set_catalog(CATALOG)
     log_time_us = T0_US
     for number in range(rng.randint(1, 4)):
-        batch = UsageBatch(0, partitions, batch_of(rng), log_time_us, limits)
+        batch = UsageBatch(0, partitions, batch_of(rng), log_time_us, limits[min(number, len(limits) - 1)])
         expected = step(plain, batch, held, stored)
         assert step(compiled, batch, held, stored) == expected
         log_time_us = expected[2].log_time_us

@@ -9,10 +9,11 @@ from billing_samples import Line, MakeCalculator, buy, catalog, encode, opened, 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from billing.calculator.dedupe import DUPLICATE, NEW, Dedupe, NumberRuns
+from billing.calculator.dedupe import CONFLICT, DUPLICATE, NEW, Dedupe, NumberRuns
 from billing.commits.commit_record import Finding, PartitionState
 from billing.commits.identities import RECENT_NUMBERS, DedupeChange, HashHour, RecentNumbers, SourceState
 from billing.engine.simulation import Simulation
+from billing.log_time import SEQUENCE_JUMP, IdentityRules
 from schemas.refusals import Refusal, record_refusal
 from schemas.times import HOUR_US
 from schemas.usage import UsageEvent
@@ -147,6 +148,59 @@ def test_a_duplicate_burns_nothing_wherever_commits_fall(calculator: MakeCalcula
     assert documents[0] == documents[1] == documents[2]
 
 
+@pytest.mark.parametrize("number", [None, 7])
+def test_an_identity_belongs_to_its_account(number: int | None, calculator: MakeCalculator) -> None:
+    """Account ``a`` sends the source and id of ``b`` first; unnumbered usage of ``b`` is billed all the same."""
+    steps = [opened("a"), opened("b"), use(5, id="x", number=number), use(7, account="b", id="x", number=number)]
+    document = simulate(calculator(), catalog(), steps)
+    if number is None:
+        assert document["events"] == {"rated": 2, "duplicate": 0, "rejected": 0}
+        assert document["accounts"]["b"]["wallet"] == "-7.42"
+    else:  # a number belongs to the source: the second use of it is told, never silently a duplicate
+        assert document["events"] == {"rated": 1, "duplicate": 0, "rejected": 1}
+        assert document["rejections"] == {"sequence_reused": 1}
+
+
+def test_a_rejected_event_decides_nothing_about_its_source(calculator: MakeCalculator) -> None:
+    """Numbers of an account that was never opened do not make a source numbered, nor the other way round."""
+    foreign = [use(1, account="nobody", id=f"f{n}", number=n) for n in (1, 2, 3)]
+    unnumbered = [use(5, id="x"), use(5, id="x"), use(5, id="y")]
+    counts, rejections = outcome(calculator, *foreign, *unnumbered)
+    assert (counts, rejections) == ({"rated": 2, "duplicate": 1, "rejected": 3}, {"unknown_account": 3})
+    numbered = [use(1, account="nobody", id="f"), use(5, id="x", number=1), use(5, id="x", number=1)]
+    counts, rejections = outcome(calculator, *numbered)
+    assert (counts, rejections) == ({"rated": 1, "duplicate": 1, "rejected": 1}, {"unknown_account": 1})
+
+
+def test_a_number_far_ahead_is_refused_and_leaves_no_gap(calculator: MakeCalculator) -> None:
+    sources: list[SourceState] = []
+
+    class Watching(Simulation):
+        def _take(self, record: object) -> None:
+            sources.extend(record.dedupe.sources)  # type: ignore[attr-defined]
+            super()._take(record)  # type: ignore[arg-type]
+
+    far = [use(1, id="far", number=2**62), use(1, id="one above", number=SEQUENCE_JUMP + 1)]
+    broken = use(-1, id="broken", number=2**62)
+    allowed = [use(1, id="last", number=SEQUENCE_JUMP), use(1, id="next", number=2 * SEQUENCE_JUMP)]
+    simulation = Watching(catalog(), calculator())
+    simulation.feed(encode([opened(), *far, broken, use(1, id="x", number=1)]))
+    assert sources[-1] == SourceState("test", True, ((1, 1),), ())
+    assert simulation.document()["rejections"] == {"invalid_event": 2, "usage_mismatch": 1}
+    counts, rejections = outcome(calculator, *allowed, use(1, id="far", number=3 * SEQUENCE_JUMP + 1))
+    assert (counts, rejections) == ({"rated": 2, "duplicate": 0, "rejected": 1}, {"invalid_event": 1})
+
+
+def test_the_refusal_of_a_number_far_ahead_names_it_the_highest_one_and_the_limit() -> None:
+    memory = Dedupe()
+    memory.decide_by(IdentityRules(True, 100))
+    rate(memory, event(7))
+    refused = memory.look(event(108), [])
+    assert isinstance(refused, Refusal) and refused.code == "invalid_event"
+    assert refused.detail.startswith("sequence: 108 is more than 100 above 7, the highest number seen of source 's'")
+    assert memory.look(event(107), []) == NEW
+
+
 # The plain memory
 
 
@@ -175,10 +229,11 @@ def test_the_window_of_hashes_stays_small() -> None:
     assert [source.recall(number) is None for number in (2 * RECENT_NUMBERS - 1, 2 * RECENT_NUMBERS)] == [True, False]
 
 
-def test_the_kind_of_a_source_is_stored_with_its_first_event() -> None:
+def test_the_kind_of_a_source_is_stored_with_its_first_rated_event() -> None:
     memory = Dedupe()
-    memory.look(event(None, "x"), [])
-    memory.look(event(4, source="t"), [])
+    rate(memory, event(None, "x"))
+    rate(memory, event(4, source="t"))
+    assert memory.look(event(4, source="u"), []) == NEW
     assert [(source.source, source.numbered) for source in memory.take_change().sources] == [("s", False), ("t", True)]
     assert memory.take_change() == DedupeChange()
 
@@ -225,11 +280,16 @@ def test_runs_are_the_set_of_numbers(numbers: list[int]) -> None:
 
 # Against a naive model
 
+JUMP = 2 * RECENT_NUMBERS
+RULES = IdentityRules(True, JUMP)
 EVENTS = st.builds(
-    lambda number, id, source, count, hour: event(
-        number, id, source=source, time_us=hour * HOUR_US + 7, counts=(("input", count),)
+    lambda number, id, source, account, count, hour: event(
+        number, id, source=source, account=account, time_us=hour * HOUR_US + 7, counts=(("input", count),)
     ),
-    number=st.none() | st.integers(1, 6) | st.sampled_from([RECENT_NUMBERS + 3, 2 * RECENT_NUMBERS + 9]),
+    number=st.none()
+    | st.integers(1, 6)
+    | st.sampled_from([RECENT_NUMBERS + 3, JUMP + 1, JUMP + 5, 2 * JUMP, 2**62, 2**63 - 1]),
+    account=st.sampled_from(["a", "b"]),
     id=st.sampled_from(["p", "q", "r"]),
     source=st.sampled_from(["s", "t", "u"]),
     count=st.integers(1, 2),
@@ -244,31 +304,39 @@ class Naive:
 
     def __init__(self) -> None:
         self.numbered: dict[str, bool] = {}
+        self.highest: dict[str, int] = {}
         self.by_number: dict[tuple[str, int], UsageEvent] = {}
-        self.by_id: dict[tuple[str, str, int], UsageEvent] = {}
+        self.by_id: dict[tuple[str, str, str, int], UsageEvent] = {}
 
     def decide(self, of: UsageEvent, priced: bool) -> tuple[str, str]:
         """Return (result for the event, kind of finding or an empty text)."""
-        numbered = self.numbered.setdefault(of.source, of.sequence is not None)
+        numbered = self.numbered.get(of.source, of.sequence is not None)
+        highest_seen = self.highest.get(of.source, 0)
         if numbered and of.sequence is None:
             return "invalid_event", ""
         if numbered and of.sequence is not None:
+            if of.sequence > highest_seen + JUMP:
+                return "invalid_event", ""
+            self.highest[of.source] = max(highest_seen, of.sequence)
             known = self.by_number.get((of.source, of.sequence))
             highest = max((n for source, n in self.by_number if source == of.source), default=0)
             if known is not None and of.sequence <= highest - RECENT_NUMBERS:
                 return DUPLICATE, ""
-            if known is not None and known.id != of.id:
+            if known is not None and (known.account, known.id) != (of.account, of.id):
                 return "sequence_reused", "sequence_reused"
         else:
-            known = self.by_id.get((of.source, of.id, of.time_us // HOUR_US))
+            known = self.by_id.get((of.account, of.source, of.id, of.time_us // HOUR_US))
         if known is not None:
-            return DUPLICATE, "" if known.counts == of.counts and known.time_us == of.time_us else "identity_conflict"
+            return (DUPLICATE if known.counts == of.counts and known.time_us == of.time_us else CONFLICT), ""
         if not priced:
             return "no_price", ""
+        self.numbered[of.source] = numbered
+        if not numbered:
+            self.highest.pop(of.source, None)
         if numbered and of.sequence is not None:
             self.by_number[of.source, of.sequence] = of
         else:
-            self.by_id[of.source, of.id, of.time_us // HOUR_US] = of
+            self.by_id[of.account, of.source, of.id, of.time_us // HOUR_US] = of
         return "rated", ""
 
 
@@ -277,8 +345,8 @@ def decide(memory: Dedupe, of: UsageEvent, priced: bool) -> tuple[str, str]:
     findings: list[Finding] = []
     seen = memory.look(of, findings)
     kind = findings[0].kind if findings else ""
-    if seen == DUPLICATE:
-        return DUPLICATE, kind
+    if seen in (DUPLICATE, CONFLICT):
+        return str(seen), kind
     refused = seen if isinstance(seen, Refusal) else None if priced else refusal(of)
     if refused is not None:
         memory.refused(refused)
@@ -291,6 +359,7 @@ def decide(memory: Dedupe, of: UsageEvent, priced: bool) -> tuple[str, str]:
 @given(STEPS)
 def test_memory_decides_as_one_that_keeps_every_event(steps: list[tuple[UsageEvent, bool]]) -> None:
     memory, naive = Dedupe(), Naive()
+    memory.decide_by(RULES)
     for of, priced in steps:
         assert decide(memory, of, priced) == naive.decide(of, priced)
 
@@ -299,10 +368,13 @@ def test_memory_decides_as_one_that_keeps_every_event(steps: list[tuple[UsageEve
 @given(STEPS, st.sets(st.integers(0, 50)))
 def test_a_restart_at_any_commit_changes_no_decision(steps: list[tuple[UsageEvent, bool]], cuts: set[int]) -> None:
     lasting, restarted, stored = Dedupe(), Dedupe(), Stored.empty()
+    lasting.decide_by(RULES)
+    restarted.decide_by(RULES)
     for place, (of, priced) in enumerate(steps):
         if place in cuts:
             stored.take(restarted.take_change())
             restarted = stored.load()
+            restarted.decide_by(RULES)
         for hour_us in restarted.missing_hours([of]):
             restarted.put_hour(hour_us, stored.hours[hour_us])
         assert decide(lasting, of, priced) == decide(restarted, of, priced)

@@ -9,6 +9,7 @@ from billing.commits.commit_record import CommitRecord, PartitionState
 from billing.commits.identities import HashHour
 from billing.commits.input_batch import InputBatch, PlainRecord
 from billing.engine.partition_engine import PartitionEngine
+from billing.engine.simulation import NothingStored
 from billing.log_time import TimeLimits
 from schemas.times import HOUR_US, parse_time_us
 from schemas.topics import COMMAND_TOPIC, USAGE_TOPIC
@@ -16,7 +17,7 @@ from schemas.topics import COMMAND_TOPIC, USAGE_TOPIC
 LOG_US = parse_time_us("2026-11-10T00:00:00Z")
 
 
-class KeptHours:
+class KeptHours(NothingStored):
     """A loader that keeps the identities of every commit, as SQL does, and counts the hours it loads."""
 
     def __init__(self) -> None:

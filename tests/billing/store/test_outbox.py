@@ -86,3 +86,20 @@ def test_positions_are_told_without_owning_a_partition(database: PreparedDatabas
     assert len(positions) == 16
     assert (positions["account.commands", 0], positions["usage.events", 0], positions["usage.events", 1]) == (3, 2, 0)
     assert published_store.acquire(0)[0] == 2
+
+
+def test_the_size_of_the_outbox_and_the_times_of_commits(database: PreparedDatabase, published_store: Store) -> None:
+    times = dict(database.run("SELECT commit_no, log_time_us FROM commit WHERE partition = 0"))
+    (number, records, size, oldest), *others = published_store.outbox_sizes()
+    rows = [row for _, row in published_store.outbox_read(0, 0, 1 << 20)]
+    assert (number, records, size) == (0, sum(row.records for row in rows), sum(len(row.payload) for row in rows))
+    assert oldest == times[1]
+    assert others and all(one[1:] == (0, 0, None) for one in others)
+    published_store.outbox_delete(0, 1)
+    assert published_store.outbox_sizes()[0][3] == times[3]
+    published_store.outbox_delete(0, 3)
+    assert published_store.outbox_sizes()[0] == (0, 0, 0, None)
+    assert sorted(published_store.log_times([(0, 1, 2), (0, 3, 3), (1, 1, 9)])) == [
+        (0, times[1]), (0, times[2]), (1, times[3]),
+    ]  # fmt: skip
+    assert published_store.log_times([]) == []

@@ -1,5 +1,6 @@
 """Guarantees of the relay, on a real Kafka: each record once and in order, whichever process dies at any moment."""
 
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -7,12 +8,13 @@ from contextlib import contextmanager
 
 import pytest
 from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from billing.calculator.core_records import pack_batches
 from billing.commits.commit_record import OutboxRow
 from billing.commits.outbox_frames import SEQUENCE_MARK, Frame, encode_frame, pack_frames
 from billing.errors import DatabaseDown
-from schemas.topics import BALANCE_TOPIC, FORWARD_TOPIC, RATED_TOPIC, USAGE_FORWARDED_TOPIC
+from schemas.topics import BALANCE_TOPIC, FORWARD_TOPIC, RATED_TOPIC, REJECTED_TOPIC, USAGE_FORWARDED_TOPIC
 from streams.read.readback import read_topic
 from streams.relay.relay import PartitionRelay, Relay, RelaySettings
 from streams.relay.relay_metrics import RelayMetrics
@@ -263,3 +265,41 @@ def test_waits_out_a_database_that_is_down(kafka_address: str, make_topics: Make
     outbox.on_delete = fail
     assert run_until_empty(RelaySettings(kafka_address, 1, prefix), outbox).failure is None
     assert published(kafka_address, prefix + RATED_TOPIC) == expected(range(1, 4))
+
+
+def set_limit(kafka: str, topic: str, size: int) -> None:
+    entry = ConfigEntry("max.message.bytes", str(size), incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+    admin = AdminClient({"bootstrap.servers": kafka})
+    admin.incremental_alter_configs([resource])[resource].result()
+
+
+@pytest.mark.parametrize("topic", [REJECTED_TOPIC, USAGE_FORWARDED_TOPIC])
+def test_a_record_too_large_for_its_topic_is_told_from_a_broker_that_is_down(
+    kafka_address: str, make_topics: MakeTopics, topic: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The relay says which limit to raise, and goes on when it is raised."""
+    prefix = make_topics(1)
+    set_limit(kafka_address, prefix + topic, 100_000)
+    outbox = Outbox()
+    large = random.Random(3).randbytes(300_000)
+    outbox.add(0, 1, topic, [Frame(b"k", large, (), 0)])
+    outbox.add(0, 2, RATED_TOPIC, [rated(2)])
+    metrics = RelayMetrics()
+    relay = Relay(RelaySettings(kafka_address, 1, prefix), outbox, metrics)
+    thread = threading.Thread(target=relay.run)
+    thread.start()
+    try:
+        wait_for(lambda: "is larger than topic" in relay.parts[0].why_not_ready)
+        assert f"--entity-name {prefix}{topic}" in relay.parts[0].why_not_ready
+        assert not relay.health()["ready"]
+        assert metrics.failures.labels("too_large")._value.get() >= 1
+        assert metrics.failures.labels("broker")._value.get() == 0
+        assert any("output too large, retrying" in line for line in caplog.messages)
+        set_limit(kafka_address, prefix + topic, 1_000_000)
+        wait_for(lambda: not any(outbox.rows.values()))
+        wait_for(lambda: bool(relay.health()["ready"]))
+    finally:
+        relay.end()
+        thread.join()
+    assert [value for _, value in published(kafka_address, prefix + topic)] == [large]

@@ -17,6 +17,7 @@ from pathlib import Path
 from billing.commits.commit_record import AccountChanges, CommitCounts, CommitRecord, PartitionState
 from billing.commits.identities import DedupeChange
 from billing.commits.input_batch import InputBatch, PositionMove
+from billing.commits.partition_stop import PartitionStop, StoppedPartition
 from billing.errors import CatalogMoved, Fenced
 from schemas.topics import COMMAND_TOPIC, INPUT_TOPICS, USAGE_TOPIC
 
@@ -125,6 +126,15 @@ class SmallStore:
                     [(batch.topic, record.partition, one.offset, one.value, commands) for one in batch.records],
                 )
             connection.execute("commit")
+
+    def stop_of(self, partition: int) -> None:
+        return None
+
+    def stopped(self) -> list[StoppedPartition]:
+        return []
+
+    def record_stop(self, stop: PartitionStop, worker: str) -> None:
+        """Do nothing: a stop is not kept."""
 
     def catalog(self) -> tuple[int, object]:
         return 1, None

@@ -120,7 +120,7 @@ async def top_up(request: Request, account: AccountId, order: OrderedByRequest) 
     openapi_extra=_body_of(PurchasePackage),
     responses=_responses(
         *("unknown_account", "account_closed", "unknown_plan", "currency_mismatch", "duplicate_grant_id"),
-        *("plan_withdrawn", "invalid_starts_at", "insufficient_funds"),
+        *("plan_withdrawn", "invalid_starts_at", "insufficient_funds", "held"),
     ),
     **_ANSWERS,
 )
@@ -135,7 +135,7 @@ async def purchase(request: Request, account: AccountId, order: OrderedByRequest
     openapi_extra=_body_of(StartSubscription),
     responses=_responses(
         *("unknown_account", "account_closed", "unknown_plan", "currency_mismatch", "insufficient_funds"),
-        *("plan_withdrawn", "invalid_starts_at"),
+        *("plan_withdrawn", "invalid_starts_at", "held"),
     ),
     **_ANSWERS,
 )

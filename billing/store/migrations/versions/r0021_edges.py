@@ -1,4 +1,6 @@
-"""Reserved for edges: empty until that change fills it in."""
+"""Webhooks to addresses that are not public need permission, which is recorded."""
+
+from alembic import op
 
 revision = "0021"
 down_revision = "0020"
@@ -6,3 +8,5 @@ down_revision = "0020"
 
 def upgrade() -> None:
     """Runs as the owner with its schema in the search path."""
+    op.execute("ALTER TABLE webhook ADD COLUMN allow_private boolean NOT NULL DEFAULT false")
+    op.execute("GRANT UPDATE (allow_private) ON webhook TO tokenbill_app")

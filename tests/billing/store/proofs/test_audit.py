@@ -10,18 +10,41 @@ from store_records import Books
 
 from billing.commits.commit_record import Finding
 from billing.commits.identities import SourceState
-from billing.store.proofs.audit import CATALOG, CHAIN, HOLES, ROWS, audit
+from billing.store.proofs.audit import CATALOG, CHAIN, HOLES, ROWS, SHARED, audit
 from billing.store.proofs.audit_checks import CHECKS, FINDINGS
 from billing.store.store import Store
 from tokenbill.commands.audit import audit as audit_command
 
-APPEND_ONLY = ("journal", "commit", "rollup", "command_seen", "payment_ref", "suspense")
+APPEND_ONLY = (
+    *("journal", "commit", "rollup", "command_seen", "payment_ref", "suspense", "foreign_record"),
+    "partition_resume",
+)
 
 SUSPENSE = (
     "INSERT INTO suspense (partition, commit_no, row_no, topic, record_offset, log_time_us, reason, detail, headers,"
     " size_bytes, packing) VALUES ({}, 2, 1, 'usage.events', 0, 0, 'no_price', '', '[]', 0, 'plain')"
 )
+FOREIGN = (
+    "INSERT INTO foreign_record (partition, commit_no, row_no, topic, record_offset, log_time_us, fault, headers,"
+    " size_bytes, packing) VALUES ({}, 2, 1, 'usage.forwarded', 0, 0, 'no digest', '[]', 0, 'plain')"
+)
 TAMPERING = {
+    "a partition stopped": (
+        "INSERT INTO partition_stop (partition, kind, reason, worker) VALUES (0, 'missing', 'a hole', 'w')",
+        {"stopped partitions"}),
+    "a resumption that no commit has": (
+        "INSERT INTO partition_resume (partition, commit_no, topic, first_offset, last_offset, kind, stop_reason,"
+        " worker, stopped_at, reason, requested_by, approved_by) VALUES (0, 2, 'usage.events', 0, 1, 'missing', 'r',"
+        " 'w', now(), 'r', 'a', 'b')", {"resumed partitions"}),
+    "a commit that claims a resumption": (
+        "INSERT INTO finding (partition, commit_no, row_no, kind, detail)"
+        " VALUES (0, 2, 77, 'partition_resumed', 'offsets are skipped')", {"resumed partitions"}),
+    "offsets of a commit counted as skipped": (
+        """UPDATE commit SET positions = jsonb_set(positions, '{0,3}', '1', true) WHERE commit_no = 2""",
+        {"usage counts", CHAIN}),
+    "more offsets skipped than there are": (
+        """UPDATE commit SET positions = jsonb_set(positions, '{0,3}', '99', true) WHERE commit_no = 2""",
+        {"positions", CHAIN}),
     "a journal line changed": ("UPDATE journal SET amount_pico = 1 WHERE line_no = 1", {"journal", CHAIN}),
     "journal lines changed in balance": (
         "UPDATE journal SET amount_pico = amount_pico * 2 WHERE partition = 0 AND commit_no = 1", {CHAIN, "wallets"}),
@@ -80,6 +103,8 @@ TAMPERING = {
     "more sent than counted": ("INSERT INTO forward_next VALUES ('usage.forwarded', 0, 1, 1)", {"forwarding"}),
     "suspense of what was not rejected": (SUSPENSE.format(0), {"suspense", CHAIN}),
     "suspense of no partition": (SUSPENSE.format(77), {"orphans"}),
+    "a foreign record that was not counted": (FOREIGN.format(0), {"foreign records", CHAIN}),
+    "a foreign record of no partition": (FOREIGN.format(77), {"orphans"}),
     "a catalogue entry changed": ("UPDATE catalog_entry SET body = jsonb_set(body, '{version}', '9')", {"catalogue"}),
 }  # fmt: skip
 
@@ -156,6 +181,7 @@ def test_findings_are_listed_and_fail_nothing(database: PreparedDatabase, store:
         FINDINGS[0].name: ("usage.forwarded from 0 to 1: 1 of 1",),
         FINDINGS[1].name: ("identity_conflict: 2, the first in partition 0 commit 2: urn:node-1 42",),
         FINDINGS[2].name: (),
+        SHARED: (),
         HOLES: ("urn:node-1: 13 missing (1–2, 4, 10–19)",),
     }
 
@@ -167,7 +193,7 @@ def test_holes_are_those_of_the_union_over_partitions(database: PreparedDatabase
         record = kept.opening([f"a{partition}"])
         record.dedupe.sources = [SourceState("urn:gateway", True, runs)]
         store.commit(epoch, record)
-    assert [result.count for result in audit(database.report_url).findings] == [0] * (len(FINDINGS) + 1)
+    assert [result.count for result in audit(database.report_url).findings] == [0] * (len(FINDINGS) + 2)
 
 
 def test_the_command_says_what_failed_and_exits_1(books: PreparedDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,3 +207,17 @@ def test_the_command_says_what_failed_and_exits_1(books: PreparedDatabase, monke
     assert "FAIL  rows" in bad.output
     assert "account (account a1): the row is not as a commit wrote it" in bad.output
     assert bad.output.endswith(f"2 of {len(CHECKS) + 3} checks failed\n")
+
+
+def test_a_number_used_on_two_partitions_is_a_finding(database: PreparedDatabase, store: Store) -> None:
+    """A rejected event used no number; its repair may be rated on another partition."""
+    seen = [(((1, 9),), (2, 7)), (((2, 3), (7, 12)), (8,))]
+    for partition, (runs, refused) in enumerate(seen):
+        books = Books(partition)
+        epoch, _ = store.acquire(partition)
+        record = books.opening([f"a{partition}"])
+        record.dedupe.sources = [SourceState("urn:node-1", True, runs, refused), SourceState("urn:plain", False)]
+        store.commit(epoch, record)
+    outcome = audit(database.report_url)
+    assert outcome.passed, outcome
+    assert {result.name: result.shown for result in outcome.findings}[SHARED] == ("urn:node-1: 3, 9",)
