@@ -116,7 +116,10 @@ def _shared(connection: Connection) -> Iterator[str]:
     used: dict[str, list[tuple[int, int]]] = defaultdict(list)
     rows = connection.execute("SELECT source, seen_runs, refused FROM dedupe_source WHERE numbered")
     for source, seen, refused in rows:
-        used[source] += without_numbers(unpack_runs(seen), unpack_numbers(refused))
+        try:
+            used[source] += without_numbers(unpack_runs(seen), unpack_numbers(refused))
+        except struct.error:
+            yield f"{source}: the numbers seen cannot be read"
     for source in sorted(used):
         last, common = 0, list[str]()
         for first, end in sorted(used[source]):

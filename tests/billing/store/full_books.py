@@ -6,7 +6,8 @@ from own_database import PreparedDatabase
 from store_records import Books
 
 from billing.accounts.extras import Bill, Extras, Subscription
-from billing.commits.commit_record import Finding, SuspenseRecord
+from billing.accounts.held import Held, HeldAmounts
+from billing.commits.commit_record import Finding, ForeignRecord, SuspenseRecord
 from billing.commits.copy_text import account_row, bucket_row
 from billing.commits.identities import HashHour, RecentNumbers, SourceState
 from billing.commits.input_batch import PlainRecord
@@ -33,6 +34,10 @@ INSERT INTO hold (reservation_id, account, kind, state, held_micro, wallet_pico,
     VALUES ('r1', 'a1', 'reservation', 'open', '{}', 5, '{}', '[]', 1, 2),
     ('r2', 'a2', 'settlement', 'closed', '{"g1/1": "4"}', 0, '{}', '[1]', 3, 4);
 INSERT INTO rating_group VALUES (1, '{"model": "a"}'), (2, '{"model": "b"}');
+INSERT INTO record_key (number, secret, until_us) VALUES (8, sha256('8'), 8), (9, sha256('9'), 9);
+INSERT INTO unsigned_forward VALUES ('usage.forwarded', 0, 1, 2), ('usage.forwarded', 1, 0, 3);
+INSERT INTO partition_resume (partition, kind, stop_reason, worker, stopped_at, reason, requested_by, approved_by)
+    VALUES (0, 'hole', 'a', 'w-1', now(), 'c', 'ann', 'bob'), (1, 'data', 'b', 'w-2', now(), 'd', 'bob', 'ann');
 INSERT INTO worker VALUES ('w-1', 1, now()), ('w-2', 1, now() - interval '1 second');
 INSERT INTO suspense_resolution (partition, commit_no, row_no, how, resolved_by, sent_topic, sent_partition,
     sent_offset, repaired) VALUES (0, 3, 1, 'as_it_was', 'ann', 'usage.events', 0, 9, NULL),
@@ -88,7 +93,18 @@ def _use(books: Books, store: Store, epoch: int, names: list[str]) -> None:
     """Commit usage, with two rejected records, two forwarded ones, findings, and identities of both kinds."""
     record = books.burning(names, revenue_pico=10**9 + books.partition)
     other = 1 - books.partition
-    record.positions = [replace(record.positions[0], end=record.positions[0].end + 5)]
+    record.positions = [
+        replace(record.positions[0], end=record.positions[0].end + 5),
+        replace(record.positions[0], topic="usage.forwarded", start=0, end=2),
+    ]
+    record.counts.foreign = 2
+    record.foreign = [
+        ForeignRecord(
+            "usage.forwarded", PlainRecord(n, 5 + n, b"a%d" % n, b"forged %d" % n, (("h", b"%d" % n),)), f"f{n}"
+        )
+        for n in (0, 1)
+    ]
+    record.held = [(name, Held(HeldAmounts({"g1/1": n}, 5 + n), n, 7 + n)) for n, name in enumerate(names, 1)]
     books.offsets["usage.events"] += 5
     record.counts.rejected, record.counts.forwarded = 2, 3
     record.suspense = [
@@ -114,7 +130,7 @@ def _use(books: Books, store: Store, epoch: int, names: list[str]) -> None:
     store.commit(epoch, record)
     if books.partition:
         applied = books.burning(names)
-        applied.positions = [replace(applied.positions[0], topic="usage.forwarded", start=0, end=2)]
+        applied.positions = [replace(applied.positions[0], topic="usage.forwarded", start=2, end=4)]
         books.offsets["usage.events"] -= 2
         applied.dedupe.sources, applied.dedupe.recent = [], []
         applied.forward_cursors = {("usage.forwarded", 0): 2}

@@ -29,6 +29,8 @@ PAGE = ROOT / "docs" / "reference" / "what-audit-finds.md"
 CATALOG = ROOT / "examples" / "catalog"
 LISTED = re.compile(r"^\| `(\w+)` \| `(\*|[\w ]+)` \|", re.MULTILINE)
 ROWS = "whole rows"
+FAILS_BY_ITSELF = ("partition_stop",)
+"""Tables in which any row makes the audit fail."""
 BEGIN, END = "<!-- the table begins -->\n", "<!-- the table ends -->\n"
 
 CHANGED: dict[str, str] = {
@@ -64,6 +66,11 @@ class ColumnFacts:
     type: str
     nullable: bool
     key: bool
+
+    @property
+    def sql(self) -> str:
+        """The name as SQL takes it, whatever word it is."""
+        return f'"{self.name}"'
 
 
 @dataclass(slots=True)
@@ -116,6 +123,10 @@ def failing_checks(connection: psycopg.Connection, table: str, statement: str) -
             "SELECT conname FROM pg_constraint WHERE conrelid = %s::regclass AND contype <> 'n'", (table,)
         ).fetchall():
             connection.execute(f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {name} CASCADE")
+        for (name,) in connection.execute(
+            "SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = %s::regclass AND indisunique", (table,)
+        ).fetchall():
+            connection.execute(f"DROP INDEX {name}")
         before = _contents(connection, table)
         connection.execute(statement.encode())
         if _contents(connection, table) == before:
@@ -156,13 +167,13 @@ def changes_of(table: str, listed: list[ColumnFacts], rows: int) -> Iterator[tup
         yield ROWS, "deleted", f"DELETE FROM {table} WHERE ctid = {_place(table, f'OFFSET {place}')}"
         yield ROWS, "inserted", _insert(table, listed, place)
         for column in listed:
-            new = CHANGED[column.type].format(column.name)
+            new = CHANGED[column.type].format(column.sql)
             yield column.name, "changed", _update(table, column, new, f"OFFSET {place}")
     for column in listed:
         yield column.name, "swapped", _swap(table, column)
         if column.nullable:
-            known, unknown = (f"WHERE {column.name} IS {text} NULL" for text in ("NOT", ""))
-            yield column.name, "changed", _update(table, column, CHANGED[column.type].format(column.name), known)
+            known, unknown = (f"WHERE {column.sql} IS {text} NULL" for text in ("NOT", ""))
+            yield column.name, "changed", _update(table, column, CHANGED[column.type].format(column.sql), known)
             yield column.name, "emptied", _update(table, column, "NULL", known)
             yield column.name, "filled", _update(table, column, FILLED[column.type], unknown)
 
@@ -173,22 +184,22 @@ def _place(table: str, which: str) -> str:
 
 
 def _update(table: str, column: ColumnFacts, value: str, which: str) -> str:
-    return f"UPDATE {table} SET {column.name} = {value} WHERE ctid = {_place(table, which)}"
+    return f"UPDATE {table} SET {column.sql} = {value} WHERE ctid = {_place(table, which)}"
 
 
 def _insert(table: str, listed: list[ColumnFacts], place: int) -> str:
     """Return the statement that inserts a copy of a row under a key that no row has."""
     last = [column for column in listed if column.key][-1]
-    new_key = CHANGED[last.type].format(last.name).replace("+ 1", "+ 1000")
-    values = ", ".join(new_key if column == last else column.name for column in listed)
-    names = ", ".join(column.name for column in listed)
+    new_key = CHANGED[last.type].format(last.sql).replace("+ 1", "+ 1000")
+    values = ", ".join(new_key if column == last else column.sql for column in listed)
+    names = ", ".join(column.sql for column in listed)
     source = f"SELECT {values} FROM {table} WHERE ctid = {_place(table, f'OFFSET {place}')}"
     return f"INSERT INTO {table} ({names}) {source}"
 
 
 def _swap(table: str, column: ColumnFacts) -> str:
     """Return the statement that exchanges the values of two rows in which they differ."""
-    name = column.name
+    name = column.sql
     return (
         f"WITH one AS (SELECT ctid AS place, {name} AS held FROM {table} ORDER BY ctid LIMIT 1), other AS ("
         f" SELECT t.ctid AS place, t.{name} AS held FROM {table} AS t, one"
@@ -201,11 +212,13 @@ def _swap(table: str, column: ColumnFacts) -> str:
 @pytest.fixture(scope="module")
 def found(filled: PreparedDatabase, superuser: psycopg.Connection) -> dict[tuple[str, str], FoundBy]:
     """The checks that found each change, by (table, column); of whole rows too."""
-    assert audit_in(superuser).passed, audit_in(superuser)
+    assert [result for result in audit_in(superuser).checks if result.count] == []
     superuser.rollback()
     by: dict[tuple[str, str], FoundBy] = {}
     for table, listed in columns(filled).items():
         [(rows,)] = filled.run(f"SELECT count(*) FROM {table}")
+        if table in FAILS_BY_ITSELF:
+            continue
         assert rows, f"no rows in {table}: full_books.py fills every table"
         for column, change, statement in changes_of(table, listed, rows):
             checks = failing_checks(superuser, table, statement)
