@@ -29,6 +29,9 @@ FROM administration_head AS h
 LEFT JOIN (SELECT number, digest FROM administration_log ORDER BY number DESC LIMIT 1) AS l ON true
 WHERE h.number <> coalesce(l.number, 0) OR (l.digest IS NOT NULL AND h.digest <> l.digest)
 UNION ALL
+SELECT format('the log of changes has %s heads', count(*)) FROM administration_head
+HAVING count(*) <> 1 OR NOT bool_and(one)
+UNION ALL
 SELECT format('partition %s commit %s: it was written after entry %s of the log of changes, which is another now',
               c.partition, c.commit_no, c.administration_no)
 FROM commit AS c LEFT JOIN administration_log AS l ON l.number = c.administration_no

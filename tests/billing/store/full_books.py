@@ -7,7 +7,7 @@ from store_records import Books
 
 from billing.accounts.extras import Bill, Extras, Subscription
 from billing.accounts.held import Held, HeldAmounts
-from billing.commits.commit_record import Finding, ForeignRecord, SuspenseRecord
+from billing.commits.commit_record import ConflictRecord, Finding, ForeignRecord, SuspenseRecord
 from billing.commits.copy_text import account_row, bucket_row
 from billing.commits.identities import HashHour, RecentNumbers, SourceState
 from billing.commits.input_batch import PlainRecord
@@ -18,6 +18,7 @@ from schemas.times import HOUR_US
 
 _HOUR_US = 500_000 * HOUR_US
 OTHER_ROWS = """
+SET ROLE tokenbill_owner;
 INSERT INTO api_key (key_id, name, secret_sha256, role, account) VALUES
     ('k1', 'crm', '\\x01', 'operator', 'a1'), ('k2', 'meter', '\\x02', 'ingest', NULL);
 INSERT INTO api_idempotency (caller, key, request_sha256, account, type, record, partition, record_offset, outcome)
@@ -42,6 +43,10 @@ INSERT INTO worker VALUES ('w-1', 1, now()), ('w-2', 1, now() - interval '1 seco
 INSERT INTO suspense_resolution (partition, commit_no, row_no, how, resolved_by, sent_topic, sent_partition,
     sent_offset, repaired) VALUES (0, 3, 1, 'as_it_was', 'ann', 'usage.events', 0, 9, NULL),
     (1, 3, 2, 'repaired', 'bob', 'usage.events', 1, 8, '\\x01');
+INSERT INTO conflict_resolution (partition, commit_no, row_no, outcome, reason, resolved_by)
+    VALUES (0, 3, 1, 'keep', 'a retry', 'ann'), (1, 3, 2, 'correct', 'measured again', 'bob');
+INSERT INTO output_history (partition, history, after_commit_no, common_commit_no, published_commit_no,
+    published_digest, begun_by) VALUES (0, 1, 2, 1, 3, '\\x01', 'ann'), (1, 2, 3, 2, 4, '\\x02', 'bob');
 """
 
 
@@ -126,6 +131,10 @@ def _use(books: Books, store: Store, epoch: int, names: list[str]) -> None:
             record.postings.append(Posting(code, "CNY", "token-9.9@1", sign * number, usage))
             record.postings.append(Posting(code, "CNY", "token-9.9@1", -sign * number, usage))
     record.findings = [Finding("identity_conflict", f"urn:node-1 {number}") for number in (4, 5)]
+    record.conflicts = [
+        ConflictRecord("usage.events", PlainRecord(n, 9 + n, b"a%d" % n, b"again %d" % n, ()), f"a{n}", "s", f"e{n}", n)
+        for n in (4, 5)
+    ]
     record.book_times = {"retail-cn": 1_000, "retail-us": 2_000}
     store.commit(epoch, record)
     if books.partition:

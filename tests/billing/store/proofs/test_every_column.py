@@ -53,6 +53,7 @@ FILLED: dict[str, str] = {
     "text": "'x'",
     "bytea": "'\\x00'",
     "timestamp with time zone": "now()",
+    "jsonb": "'{}'",
 }
 """By type of a column that may be null: a value in place of null."""
 
@@ -105,9 +106,11 @@ def superuser(filled: PreparedDatabase) -> Iterator[psycopg.Connection]:
         connection.execute("SET search_path = tokenbill")
         connection.execute("SET session_replication_role = replica")
         connection.adapters.register_loader("numeric", IntegerLoader)
-        guarded = connection.execute("SELECT tgrelid::regclass::text FROM pg_trigger WHERE tgname = 'append_only'")
-        for (table,) in guarded.fetchall():
-            connection.execute(f"ALTER TABLE {table} DISABLE TRIGGER append_only")
+        guards = connection.execute(
+            "SELECT tgrelid::regclass::text, tgname FROM pg_trigger WHERE tgname IN ('append_only', 'administration')"
+        )
+        for table, guard in guards.fetchall():
+            connection.execute(f"ALTER TABLE {table} DISABLE TRIGGER {guard}")
         counted = connection.execute("SELECT table_name, column_name FROM information_schema.columns WHERE"
                                      " table_schema = 'tokenbill' AND is_identity = 'YES'")  # fmt: skip
         for table, column in counted.fetchall():
@@ -239,6 +242,7 @@ def test_every_change_is_found_or_listed_as_one_that_is_not(found: dict[tuple[st
 
 
 def test_what_is_listed_as_not_found_is_not(found: dict[tuple[str, str], FoundBy]) -> None:
+    found_after_all = []
     for entry in exceptions():
         of_it = [
             checks
@@ -247,7 +251,9 @@ def test_what_is_listed_as_not_found_is_not(found: dict[tuple[str, str], FoundBy
             if is_listed({entry}, table, column, change)
         ]
         assert of_it, f"{entry} is listed, but there is no such column"
-        assert not any(of_it), f"{entry} is found, so the page must not list it"
+        if any(of_it):
+            found_after_all.append(entry)
+    assert found_after_all == [], "the page must not list what is found"
 
 
 def exceptions() -> set[tuple[str, str]]:
