@@ -40,6 +40,10 @@ ARGUMENTS = {
     ("catalog", "publish"): [CATALOG],
     ("suspense", "show"): ["usage.events/0/1"],
     ("suspense", "resubmit"): ["usage.events/0/1"],
+    ("conflict", "show"): ["usage.events/0/1"],
+    ("conflict", "resolve"): ["usage.events/0/1", "--outcome", "keep", "--reason", "a retry"],
+    ("foreign", "show"): ["usage.forwarded/0/1"],
+    ("partition", "resume"): ["0", "--reason", "restored", "--requested-by", "ann", "--approved-by", "bob"],
 }
 BAD = {
     "nonsense": "form",

@@ -63,7 +63,7 @@ class SmallEngine:
     def decide(self, batches: Sequence[InputBatch], due: object = ()) -> CommitRecord:
         return small_record(self.state.partition, batches, self.catalog_epoch)
 
-    def committed(self) -> None:
+    def committed(self, digest: bytes) -> None:
         """Do nothing: no state is kept."""
 
 
@@ -99,7 +99,7 @@ class SmallStore:
             rows = connection.execute("select topic, partition, next from position").fetchall()
         return {(topic, number): end for topic, number, end in rows if number in partitions}
 
-    def commit(self, epoch: int, record: CommitRecord) -> None:
+    def commit(self, epoch: int, record: CommitRecord) -> bytes:
         assert isinstance(record, SmallRecord)
         with closing(self._open()) as connection:
             connection.execute("begin immediate")
@@ -126,6 +126,7 @@ class SmallStore:
                     [(batch.topic, record.partition, one.offset, one.value, commands) for one in batch.records],
                 )
             connection.execute("commit")
+        return b""
 
     def stop_of(self, partition: int) -> None:
         return None

@@ -3,12 +3,14 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from test_writer import MemoryEngine, MemoryLog, MemoryStore
 
 from billing.commits.commit_record import CommitRecord, PartitionState
 from billing.commits.input_batch import InputBatch, PlainRecord
+from billing.commits.partition_stop import PartitionStop, StoppedPartition
 from billing.errors import ForwardLost
 from schemas.topics import INPUT_TOPICS, USAGE_FORWARDED_TOPIC, USAGE_TOPIC
 from streams.worker.intake import Batch, InputPartition
@@ -22,12 +24,13 @@ class TwoStores:
 
     def __init__(self) -> None:
         self.of: dict[int, MemoryStore] = defaultdict(MemoryStore)
+        self.stops: dict[int, PartitionStop] = {}
 
     def acquire(self, partition: int) -> tuple[int, PartitionState]:
         return self.of[partition].acquire(partition)
 
-    def commit(self, epoch: int, record: CommitRecord) -> None:
-        self.of[record.partition].commit(epoch, record)
+    def commit(self, epoch: int, record: CommitRecord) -> bytes:
+        return self.of[record.partition].commit(epoch, record)
 
     def positions(self, partitions: list[int]) -> Mapping[InputPartition, int]:
         return {(topic, number): self.of[number].next[topic] for number in partitions for topic in INPUT_TOPICS}
@@ -41,8 +44,14 @@ class TwoStores:
     def worker_seen(self, name: str, epoch: int) -> None:
         pass
 
-    def prune_identities(self, partition: int, before_hour_us: int) -> int:
-        return 0
+    def stop_of(self, partition: int) -> PartitionStop | None:
+        return self.stops.get(partition)
+
+    def record_stop(self, stop: PartitionStop, worker: str) -> None:
+        self.stops[stop.partition] = stop
+
+    def stopped(self) -> list[StoppedPartition]:
+        return [StoppedPartition(stop, "w-1", datetime(2026, 11, 10, tzinfo=UTC)) for stop in self.stops.values()]
 
     def due_accounts(self, partition: int, log_time_us: int, limit: int) -> list[str]:
         return []

@@ -53,7 +53,7 @@ class MemoryStore:
     def due_accounts(self, partition: int, log_time_us: int, limit: int) -> list[str]:
         return self.due
 
-    def commit(self, epoch: int, record: CommitRecord) -> None:
+    def commit(self, epoch: int, record: CommitRecord) -> bytes:
         failure = self.failures.pop(0) if self.failures else None
         if failure is not None:
             raise failure
@@ -69,6 +69,7 @@ class MemoryStore:
         if self.fail_after_commit is not None:
             failure, self.fail_after_commit = self.fail_after_commit, None
             raise failure
+        return b""
 
 
 class MemoryEngine:
@@ -98,7 +99,7 @@ class MemoryEngine:
         self.pending = batches
         return small_record(self.partition, batches, self.catalog_epoch)
 
-    def committed(self) -> None:
+    def committed(self, digest: bytes) -> None:
         assert self.pending is not None
         self.next.update((batch.topic, batch.end) for batch in self.pending)
         self.pending = None
