@@ -106,7 +106,7 @@ OWN: dict[str, tuple[str, ...]] = {
     "the size of a number or of memory": (
         "accounts.pyx:MAX_EXTRAS", "accounts.pyx:MAX_GRANTS", "accounts.pyx:MAX_WORDS", "prices.pyx:MAX_PIECE",
         "prices.pyx:MAX_PRICE_PIECE", "prices.pyx:MAX_PIECES", "prices.pyx:MAX_SITUATIONS",
-        "records.pyx:MAX_PART", "tables.pyx:MAX_TEXTS", "prices.hpp:tb_most_versions",
+        "records.pyx:MAX_PART", "records.pyx:MIN_RECORD", "tables.pyx:MAX_TEXTS", "prices.hpp:tb_most_versions",
         "prices.hpp:tb_most_combinations", "prices.hpp:tb_most_bands", "sums.pyx:FIRST_SLOTS", "shape.hpp:most_nodes",
         "shape.hpp:most_literals", "shape.hpp:most_beside", "shape.hpp:regions_kept", "shape.hpp:most_region",
         "shape.hpp:tb_max_marks", "decode.pyx:MAX_UNKNOWN", "decode.pyx:BLOCK", "decode.pyx:TEXTS",
@@ -204,6 +204,7 @@ CHECKED_IN_PYTHON = {
 }  # fmt: skip
 PYTHONS_OWN = {
     "_MARK_NUMBER": "a place holder of texts",
+    "_OWN_SOURCES": "the beginning of own sources, as the core's tables hold texts",
     "_SLOTS_A_DAY": "how many slots are looked up together; follows from the slot",
     "_MAX_COMBINATIONS": "when a rater begins anew",
 }

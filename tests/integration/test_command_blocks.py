@@ -28,12 +28,16 @@ from tokenbill import stack
 
 ROOT = Path(__file__).resolve().parents[2]
 _BUILDS = "sets up, tests or builds the whole checkout, with make or uv"
+_STOPPED = "needs a stopped partition; tests/integration/test_stopped_partitions.py resumes one"
 NOT_RUN: dict[tuple[str, str], str] = {
     ("CONTRIBUTING.md", "make build"): _BUILDS,
     ("CONTRIBUTING.md", "make check"): _BUILDS,
     ("CONTRIBUTING.md", "uv pip compile --generate-hashes --no-header --python-version 3.11 --extra dev pyproject.toml "
      "-o requirements/dev.txt"): "asks the package index and rewrites the locked requirements",
     ("README.md", "make demo"): _BUILDS + "; tests/integration/test_demo.py runs the demo",
+    ("docs/OPERATIONS.md", "tokenbill partition list"): _STOPPED,
+    ("docs/reference/command-line.md", 'tokenbill partition resume 3 --reason "disk restored" --requested-by wang '
+     "--approved-by li"): _STOPPED,
     ("tests/README.md", "make test"): _BUILDS,
 }  # fmt: skip
 """(page, first command) of each block that is not run, and why."""

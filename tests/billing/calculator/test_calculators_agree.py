@@ -97,7 +97,9 @@ def agree(rng: Random, make_account: Callable[[Random, str], Account]) -> None:
         calculator.set_catalog(CATALOG)
     log_time_us, kept, commit_no = T0_US, Kept(), 1
     for number in range(rng.randint(1, 5)):
-        batch = UsageBatch(0, partitions, batch_of(rng), log_time_us, limits[min(number, len(limits) - 1)], commit_no)
+        batch = UsageBatch(
+            0, partitions, batch_of(rng), log_time_us, limits[min(number, len(limits) - 1)], commit_no=commit_no
+        )
         expected = step(plain, batch, held, stored, kept)
         assert step(compiled, batch, held, stored, kept) == expected
         log_time_us = expected[-1].log_time_us
@@ -128,12 +130,12 @@ def test_after_a_restart_both_decide_the_same(seed: int) -> None:
     before.load(PartitionState(0, 1))
     before.set_catalog(CATALOG)
     limits = rng.choice([TimeLimits(), TimeLimits(sequence_jump=None)])
-    step(before, UsageBatch(0, 1, batch_of(rng), T0_US, limits, 1), held, True)
+    step(before, UsageBatch(0, 1, batch_of(rng), T0_US, limits, commit_no=1), held, True)
     effects = before.take_effects(Stamp(0, 1, T0_US))
     held = [account for name in NAMES[:-1] if (account := before.account(name)) is not None]
     state = PartitionState(0, 1, sources=effects.dedupe.sources, recent=effects.dedupe.recent)
     state.unlogged_until_us = 0 if limits.sequence_jump else T0_US + DAY_US
-    batch = UsageBatch(0, 1, batch_of(rng), T0_US, TimeLimits(), 2)
+    batch = UsageBatch(0, 1, batch_of(rng), T0_US, TimeLimits(), commit_no=2)
     kept = [(1, hour) for hour in effects.dedupe.hours]
     outcomes = []
     for calculator in (PlainCalculator(), CompiledCalculator()):

@@ -75,7 +75,7 @@ def test_a_replay_of_commits_of_an_earlier_release_decides_as_that_release_did(c
             lambda move, log=cluster.log: log[move.topic, 0][move.start : move.end],
             cluster.keys,
         )
-        again = account_in_past(history, "b", calculator())
+        again, _ = account_in_past(history, "b", calculator())
         assert again is not None and again.wallet_pico == cluster.accounts["b"].wallet_pico
         decided.append((str(cluster.counts.rated), str(again.wallet_pico // 10**10)))
     assert decided == [("1", "0"), ("3", "-1060")]

@@ -27,7 +27,6 @@ from billing.store.record_key_rows import (
     read_record_keys,
     rotate_record_key,
 )
-from billing.store.seed import seed
 from billing.store.store import Store
 from billing.suspense import RecordPlace
 from schemas.topics import FORWARD_DIGEST_HEADER, OWN_DIGEST_HEADER, USAGE_FORWARDED_TOPIC, USAGE_TOPIC
@@ -180,9 +179,10 @@ def test_an_older_database_is_taken_over(
     with monkeypatch.context() as older:
         older.setattr(migration.command, "upgrade", lambda config, _: upgrade(config, "0014"))
         migrate(new_database, None, None)
-        seed(new_database, 2)
     old = PreparedDatabase(new_database)
     old.run(
+        "INSERT INTO partition_state (partition, epoch, commit_no, log_time_us, digest, suspense_after)"
+        " SELECT p, 0, 0, 0, sha256(''), 0 FROM generate_series(0, 1) AS p",
         "INSERT INTO forward_next VALUES ('usage.forwarded', 0, 1, 17)",
         "INSERT INTO forward_next VALUES ('commands.forwarded', 1, 0, 3)",
         "UPDATE partition_state SET commit_no = 5 WHERE partition = 0",

@@ -16,6 +16,7 @@ from billing.commits.copy_text import account_row, bucket_row
 from billing.commits.identities import HashHour, RecentNumbers, SourceState
 from billing.commits.input_batch import PositionMove
 from billing.errors import BrokenInvariant, CatalogMoved, DatabaseDown, Fenced, NotPrepared
+from billing.log_time import RESEND_US
 from billing.store import partition_rows as partition
 from billing.store.proofs.audit import audit
 from billing.store.store import Store
@@ -85,7 +86,7 @@ def test_a_commit_deletes_the_hours_that_its_time_limit_excludes(database: Prepa
     store.commit(epoch, record)
     assert [hour.hour_us for hour in store.load_hours(0, hours)] == hours
     record = books.burning(["a1"])
-    record.log_time_us = LIMITS["past_limit_us"] + 4 * HOUR_US - 1
+    record.log_time_us = LIMITS["past_limit_us"] + RESEND_US + 6 * HOUR_US - 1
     store.commit(epoch, record)
     assert [hour.hour_us for hour in store.load_hours(0, hours)] == hours[2:]
     assert audit(database.report_url).passed

@@ -24,6 +24,7 @@ from billing.engine.partition_engine import PartitionEngine
 from billing.engine.past_account import PartitionHistory, account_in_past
 from billing.errors import HeldMoved
 from billing.log_time import TimeLimits
+from billing.record_keys import own_header
 from billing.reservations.hold import HOLD_OPEN, RESERVATION, Hold, Terms
 from billing.reservations.operations import Operation, Settled, release, reserve, settle
 from billing.store.holds.hold_book import HoldBook
@@ -74,7 +75,9 @@ class Writer:
     def batch(self, topic: str, *values: bytes) -> InputBatch:
         log = self.log.setdefault(topic, [])
         start = len(log)
-        log += [PlainRecord(start + n, time.time_ns() // 10**6, None, value) for n, value in enumerate(values)]
+        for n, value in enumerate(values):
+            headers = (own_header(self.store.record_keys(), topic, None, value, ()),)  # as the API marks its usage
+            log.append(PlainRecord(start + n, time.time_ns() // 10**6, None, value, headers))
         return InputBatch(topic, start, len(log), log[start:])
 
     def command(self, kind: str, data: dict[str, Any], account: str = "a") -> bytes:
@@ -316,7 +319,7 @@ def test_what_a_commit_read_is_recorded_and_every_replay_decides_the_same(
     commits, catalogs = decisions(store._database, 0)
     for calculator in (PlainCalculator(), CompiledCalculator()):
         history = PartitionHistory(0, 4, commits, catalogs, writer.read, writer.store.record_keys())
-        replayed = account_in_past(history, "a", calculator)
+        replayed, _ = account_in_past(history, "a", calculator)
         [stored] = store.load_accounts(["a"])
         assert replayed is not None
         assert (replayed.wallet_pico, replayed.buckets) == (stored.wallet_pico, stored.buckets)
