@@ -7,7 +7,6 @@ from typing import Any
 
 from pipeline_rig import PARTITIONS, Pipeline, Traffic, until
 
-from billing.conflicts import CONFLICT_SOURCE
 from billing.store.proofs.audit import audit
 from schemas.routing import partition_of
 from schemas.topics import USAGE_TOPIC
@@ -37,7 +36,7 @@ def with_counts(event: bytes, **counts: int) -> bytes:
 def correction(row: dict[str, Any], counts: dict[str, int]) -> bytes:
     """The command that resolving a conflict sends, for the simulation."""
     data = {"source": row["source"], "id": row["id"], "usage": counts, "reason": "measured again"}
-    head = {"specversion": "1.0", "type": "usage.corrected.v1", "source": CONFLICT_SOURCE, "id": row["place"]}
+    head = {"specversion": "1.0", "type": "usage.corrected.v1", "source": "urn:the-same", "id": row["place"]}
     return json.dumps(head | {"time": row["time"], "subject": row["account"], "data": data}).encode()
 
 

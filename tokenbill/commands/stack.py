@@ -132,7 +132,7 @@ def status(data_dir: Path | None, as_json: bool) -> None:
 
 def _print_stopped(stopped: list[dict[str, Any]]) -> None:
     for one in stopped:
-        if one["process"] == "relay":
+        if one.get("process") == "relay":
             click.echo(f"partition {one['partition']} is not published: {one['reason']}")
         else:
             where = f"{one['topic']} offset {one['offset']}" if one["topic"] else "no topic"

@@ -98,7 +98,7 @@ def _stopped(stack: StackInfo) -> list[dict[str, Any]] | None:
         decided = stopped(stack.database_url)
     except StoreError:
         return None
-    return [{"process": "worker", **one} for one in decided] + _not_published(stack)
+    return decided + _not_published(stack)
 
 
 def _not_published(stack: StackInfo) -> list[dict[str, Any]]:
