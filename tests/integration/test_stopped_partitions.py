@@ -82,9 +82,8 @@ def receiver() -> Iterator[tuple[str, list[dict[str, Any]]]]:
 
 @contextmanager
 def webhook(pipeline: Pipeline, url: str) -> Iterator[None]:
-    code, said = tokenbill(
-        pipeline, "webhook", "add", url, "--allow-private", "--type", "partition.stopped.v1", "--json"
-    )
+    arguments = ("webhook", "add", url, "--allow-private", "--type", "partition.stopped.v1", "--json")
+    code, said = tokenbill(pipeline, *arguments)
     assert code == 0, said
     yield
     database = Database(pipeline.database_url, pool_size=1)
