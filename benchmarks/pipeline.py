@@ -74,7 +74,7 @@ def run(events: int = 1_000_000, accounts: int = 100_000, workers: int = 1) -> l
             stack.start(data_dir, workers=0)
             baseline = _baseline(started, min(events, BASELINE_EVENTS), accounts)
         finally:
-            stack.stop(data_dir)
+            stack.remove(data_dir)
     published = events / measured.published_seconds
     conditions = machine() | {
         "events": events,

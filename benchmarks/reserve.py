@@ -27,6 +27,7 @@ from rich.console import Console
 
 from benchmarks import workload
 from benchmarks.result import Result, machine
+from billing.calculator.core_row_hashes import with_hashes
 from billing.commits.columns import ACCOUNT_COLUMNS, BUCKET_COLUMNS, column_names
 from billing.commits.copy_text import account_row, bucket_row
 from billing.store.api.keys import create_key
@@ -83,7 +84,7 @@ def run(requests: int = 60_000, accounts: int = 1_000_000, clients: int = 16, ra
             console.print(f"{clients} clients reserve {requests:,} times")
             measured = measure(started, started.api, token, names, requests, clients, rate)
         finally:
-            stack.stop(data_dir)
+            stack.remove(data_dir)
     answered = len(measured.seconds)
     conditions = machine() | {
         "accounts": accounts,
@@ -117,11 +118,17 @@ def load_accounts(admin_database_url: str, names: list[str]) -> None:
             connection.execute("SELECT set_config('tokenbill.partition', %s, false)", (str(partition),))
             for start in range(0, len(mine), _AT_ONCE):
                 made = list(workload.subscribers(mine[start : start + _AT_ONCE], plans))
-                with connection.cursor() as cursor:
-                    with cursor.copy(f"COPY account ({', '.join(column_names(ACCOUNT_COLUMNS))}) FROM STDIN") as copy:
-                        copy.write(b"".join(map(account_row, made)))
-                    with cursor.copy(f"COPY bucket ({', '.join(column_names(BUCKET_COLUMNS))}) FROM STDIN") as copy:
-                        copy.write(b"".join(bucket_row(one.account, b) for one in made for b in one.buckets))
+                rows = {
+                    "account": (ACCOUNT_COLUMNS, b"".join(map(account_row, made))),
+                    "bucket": (
+                        BUCKET_COLUMNS,
+                        b"".join(bucket_row(one.account, b) for one in made for b in one.buckets),
+                    ),
+                }
+                for table, (columns, text) in rows.items():
+                    statement = f"COPY {table} ({', '.join(column_names(columns))}, row_hash) FROM STDIN"
+                    with connection.cursor() as cursor, cursor.copy(statement) as copy:
+                        copy.write(with_hashes(table, partition, text)[0])
         connection.execute("VACUUM (ANALYZE) account, bucket")
         connection.execute("CHECKPOINT")  # the loaded accounts must not be written to disk during the measurement
 

@@ -9,8 +9,12 @@
     ├── Fenced
     ├── NotPrepared             the schema or this partition is missing: run `tokenbill prepare`
     ├── DatabaseDown            no answer: reload from SQL and retry
-    ├── CatalogMoved            decided with an old catalogue: decide again
+    ├── OutboxDamaged           the outbox is not what the commits wrote: nothing more is published
+    ├── DecideAgain             what a decision read has changed, and nothing was written: decide again
+    │   ├── CatalogMoved        decided with an old catalogue
+    │   └── HeldMoved           a hold was taken on what a command took away
     └── CatalogConflict         a catalogue cannot be published: the publisher corrects it
+    ForwardLost                 a forwarded record is missing: its target partition stops, the others go on
     StreamFault                 faults of Kafka and its clients (streams.stream_errors)
 """
 
@@ -39,7 +43,19 @@ class DatabaseDown(StoreError):
     """The connection or the server failed. A transaction in progress may or may not be committed: reload and retry."""
 
 
-class CatalogMoved(StoreError):
+class OutboxDamaged(StoreError):
+    """The outbox lacks rows that a commit wrote, or has others: the partition is not published until a person looks."""
+
+
+class DecideAgain(StoreError):
+    """A decision rests on data that has changed since; nothing was written. The same input is decided again."""
+
+
+class HeldMoved(DecideAgain):
+    """A hold counts on what a command of the batch took: it was taken after the decision read what is held."""
+
+
+class CatalogMoved(DecideAgain):
     """The catalogue is at ``new_epoch``, not at the epoch the batch was decided with; nothing was written."""
 
     def __init__(self, new_epoch: int) -> None:
@@ -53,3 +69,21 @@ class CatalogConflict(StoreError):
     def __init__(self, reasons: list[str]) -> None:
         super().__init__("; ".join(reasons))
         self.reasons = reasons
+
+
+class ForwardLost(Exception):
+    """A forwarded record never arrived: one that was forwarded after it did. Its target partition stops.
+
+    Nothing of the commit is written, so nothing is lost in SQL. Only a record that a digest proves to be forwarded can
+    show that one is missing.
+    """
+
+    def __init__(self, topic: str, partition: int, offset: int, origin: int, expected: int, found: int) -> None:
+        missing = f"number {expected}" if found == expected + 1 else f"numbers {expected} to {found - 1}"
+        super().__init__(
+            f"{topic}[{partition}] offset {offset}: forward {found} from partition {origin} arrived, but {missing} "
+            f"did not; nothing of partition {partition} is decided until they are found in the log of {topic} or in "
+            f"the outbox of partition {origin}"
+        )
+        self.topic, self.partition, self.offset = topic, partition, offset
+        self.origin, self.expected, self.found = origin, expected, found

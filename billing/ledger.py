@@ -21,6 +21,8 @@ class Posting:
     amount_pico: int
     concerns: str = ""
     """The usage that a correction names, as ``["SOURCE","ID"]``; empty if the line is not a correction."""
+    account: str = ""
+    """The customer's account that a command or time changed; empty for a sum over accounts, as usage's lines are."""
 
 
 CASH = "cash"
@@ -46,12 +48,15 @@ ROUNDING = "rounding"
 
 
 class Postings:
-    """Journal lines summed by (corrected usage, control account, currency, detail); each posting balances by itself."""
+    """Journal lines summed by (corrected usage, control account, currency, detail, account).
+
+    Each posting balances by itself.
+    """
 
     __slots__ = ("_sums",)
 
     def __init__(self) -> None:
-        self._sums: dict[tuple[str, str, str, str], int] = {}
+        self._sums: dict[tuple[str, str, str, str, str], int] = {}
 
     def post(self, currency: str, *lines: tuple[str, str, int]) -> None:
         """Add one balanced posting: lines of (control account, detail, amount in pico).
@@ -64,15 +69,24 @@ class Postings:
         for code, detail, amount_pico in lines:
             self.add(code, currency, detail, amount_pico)
 
-    def add(self, code: str, currency: str, detail: str, amount_pico: int, concerns: str = "") -> None:
+    def add(
+        self, code: str, currency: str, detail: str, amount_pico: int, concerns: str = "", account: str = ""
+    ) -> None:
         """Add one side of a posting; the caller must also add the other side."""
-        key = (concerns, code, currency, detail)
+        key = (concerns, code, currency, detail, account)
         self._sums[key] = self._sums.get(key, 0) + amount_pico
 
-    def merge_lines(self, lines: Iterable[Posting]) -> None:
-        """Add lines that were summed by another ``Postings``."""
+    def merge_lines(self, lines: Iterable[Posting], account: str = "") -> None:
+        """Add lines that were summed by another ``Postings``; those that name no account get ``account``."""
         for line in lines:
-            self.add(line.account_code, line.currency, line.detail, line.amount_pico, line.concerns)
+            self.add(
+                line.account_code,
+                line.currency,
+                line.detail,
+                line.amount_pico,
+                line.concerns,
+                line.account or account,
+            )
 
     def lines(self) -> Iterator[Posting]:
         """Yield the summed lines without zeros, sorted; lines that are not corrections come first.
@@ -81,11 +95,11 @@ class Postings:
             UnbalancedError: a currency does not add up to zero.
         """
         totals: dict[str, int] = {}
-        for (_, _, currency, _), amount_pico in self._sums.items():
+        for (_, _, currency, _, _), amount_pico in self._sums.items():
             totals[currency] = totals.get(currency, 0) + amount_pico
         for currency, total_pico in totals.items():
             if total_pico:
                 raise UnbalancedError(f"journal lines in {currency} add up to {total_pico} pico, not 0")
-        for (concerns, code, currency, detail), amount_pico in sorted(self._sums.items()):
+        for (concerns, code, currency, detail, account), amount_pico in sorted(self._sums.items()):
             if amount_pico:
-                yield Posting(code, currency, detail, amount_pico, concerns)
+                yield Posting(code, currency, detail, amount_pico, concerns, account)

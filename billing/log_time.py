@@ -1,20 +1,90 @@
-"""Limits on the time of an event relative to the log's time (docs/reference/principles.md, "Log time")."""
+"""Limits that a commit is decided with: on the time of an event relative to the log's time, and on its number.
 
+The rules are in docs/reference/principles.md, "Log time", and docs/reference/usage-events.md, "Identity".
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from schemas.meters import MAX_COUNT
 from schemas.refusals import Refusal
-from schemas.times import DAY_US, MINUTE_US, format_time_us
+from schemas.times import DAY_US, HOUR_US, MINUTE_US, format_time_us
 from schemas.usage import UsageEvent
+
+SEQUENCE_JUMP = 1_000_000_000
+RESEND_US = 24 * HOUR_US
+"""Log time within which a resend of an unnumbered source is recognised whatever its time says, beside the hour."""
 
 
 @dataclass(frozen=True, slots=True)
 class TimeLimits:
-    """Limits on the time of an event, in microseconds before and after log time; recorded in each commit."""
+    """Limits on the time of an event, in microseconds before and after log time, and on its number.
+
+    They are recorded in each commit, so that a replay decides the same.
+    """
 
     future_us: int = 10 * MINUTE_US
     past_us: int = 35 * DAY_US
     """Applies to events of unnumbered sources, whose identities are kept this long."""
+    sequence_jump: int | None = SEQUENCE_JUMP
+    """Greatest distance of a number from the highest number seen of its source.
+
+    None only in a replay of commits of a release that had no such limit. Its identities did not name the account.
+    """
+
+
+class IdentityRules(NamedTuple):
+    """The part of the limits that decides about identities."""
+
+    names_account: bool
+    """True if the account is part of an identity, and identities are filed by the hour of log time too."""
+    sequence_jump: int
+    future_us: int | None
+    """The limit ahead of the log's time; None if there is no log."""
+
+    def log_hour_us(self, log_time_us: int) -> int:
+        """Return the hour of log time under which an identity is filed; always 0 if there is no log."""
+        return 0 if self.future_us is None else log_time_us - log_time_us % HOUR_US
+
+    def window_us(self, log_time_us: int) -> int:
+        """Return the first hour of log time whose identities are looked up whatever the event's time is."""
+        return self.log_hour_us(log_time_us) - RESEND_US
+
+    def by_event_hour(self, time_us: int, log_time_us: int, unlogged_until_us: int) -> bool:
+        """Return True if an event may repeat one that was rated before the window, under the hour of its own time.
+
+        An event is rated at most ``future_us`` before its time. Identities rated up to ``unlogged_until_us`` are filed
+        by the hour of the event's time alone.
+        """
+        if not self.names_account:
+            return True
+        if self.future_us is None:
+            return False
+        hour_us = time_us - time_us % HOUR_US
+        return hour_us - self.future_us < max(self.window_us(log_time_us), unlogged_until_us)
+
+
+def identity_rules(limits: TimeLimits | None) -> IdentityRules:
+    """Return the identity rules of these limits. Without limits, in a simulation, they are those of the defaults."""
+    if limits is None:
+        return IdentityRules(True, SEQUENCE_JUMP, None)
+    if limits.sequence_jump is None:
+        return IdentityRules(False, MAX_COUNT, limits.future_us)
+    return IdentityRules(True, limits.sequence_jump, limits.future_us)
+
+
+def limits_object(limits: TimeLimits | None) -> dict[str, int]:
+    """Return the limits as a commit records them; empty without limits."""
+    if limits is None:
+        return {}
+    found = {"future_limit_us": limits.future_us, "past_limit_us": limits.past_us}
+    return found if limits.sequence_jump is None else found | {"sequence_jump_limit": limits.sequence_jump}
+
+
+def read_limits(recorded: Mapping[str, int]) -> TimeLimits:
+    """Return the limits that a commit recorded."""
+    return TimeLimits(recorded["future_limit_us"], recorded["past_limit_us"], recorded.get("sequence_jump_limit"))
 
 
 class DecidedAt(NamedTuple):

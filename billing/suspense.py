@@ -1,19 +1,21 @@
 """Suspense of rejected records: their position, the advice for each reason, and the rules of a resubmission.
 
 A resubmitted event is rated once by the ordinary rules of identity, as any other record
-(``billing.calculator.dedupe``). No SQL, no Kafka, no clock.
+(``billing.calculator.dedupe``). An event that was rejected several times is sent once (:func:`resubmissions`), so this
+does not depend on how long identities are kept. No SQL, no Kafka, no clock.
 """
 
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from schemas.refusals import Refusal
 from schemas.routing import partition_of
 from schemas.times import format_time_us
-from schemas.topics import FORWARD_NUMBER_HEADER, FORWARD_ORIGIN_HEADER
+from schemas.topics import FORWARD_HEADERS
 from schemas.usage import UsageEvent, parse_usage
 
 SUSPENSE_OPEN, RESUBMITTED, RATED, REJECTED_AGAIN = "open", "resubmitted", "rated", "rejected_again"
@@ -22,7 +24,6 @@ is replaced by a newer row."""
 STATES = (SUSPENSE_OPEN, RESUBMITTED, RATED, REJECTED_AGAIN)
 
 RecordHeaders = tuple[tuple[str, bytes | None], ...]
-_OWN_HEADERS = frozenset((FORWARD_ORIGIN_HEADER, FORWARD_NUMBER_HEADER))
 
 
 class RecordPlace(NamedTuple):
@@ -86,6 +87,8 @@ class Listed:
     sent_to: RecordPlace | None
     resolved_by: str | None
     resolved_at_us: int | None
+    copies: int = 1
+    """Number of listed records with the same account, source and id."""
 
 
 def listed_object(one: Listed) -> dict[str, str | int | None]:
@@ -133,6 +136,75 @@ def held_object(held: SuspendedRecord) -> dict[str, Any]:
     }
 
 
+RowKey = tuple[int, int, int]
+"""(partition, commit, row): the key of a record in suspense."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A record in suspense, compared with the others of its identity.
+
+    ``identity`` is (account, source, id), or None if a part could not be read. Copies with equal ``content`` have the
+    same bytes.
+    """
+
+    key: RowKey
+    place: RecordPlace
+    identity: tuple[str, str, str] | None
+    content: bytes
+    state: str
+    sent_to: RecordPlace | None
+
+
+@dataclass(frozen=True, slots=True)
+class Resubmission:
+    """Records of one identity that are resolved together, because they are one event that came several times.
+
+    The record ``send`` is sent, and all ``resolved`` are noted with its place. If ``send`` is None, the event was
+    resubmitted before, to ``sent_to``. ``differing`` records have the same identity and other content; they stay as
+    they are, because only one of them can be right.
+    """
+
+    send: RowKey | None
+    resolved: tuple[RowKey, ...]
+    sent_to: RecordPlace | None = None
+    differing: tuple[RecordPlace, ...] = ()
+
+
+def resubmissions(
+    chosen: Iterable[RowKey], copies: Mapping[RowKey, Copy], *, again: bool = False
+) -> list[Resubmission]:
+    """Return how chosen records are resubmitted: each event once, however often it was rejected.
+
+    ``copies`` are all records of the identities of the chosen ones. An event that was resubmitted before, and not
+    rejected again, is not sent, for as long as its records are kept; with ``again`` it is.
+    """
+    by_identity: dict[tuple[str, str, str], list[Copy]] = {}
+    for copy in sorted(copies.values(), key=lambda copy: copy.key):
+        if copy.identity is not None:
+            by_identity.setdefault(copy.identity, []).append(copy)
+    planned: list[Resubmission] = []
+    handled: set[RowKey] = set()
+    for key in chosen:
+        mine = copies[key]
+        if key in handled:
+            continue
+        if mine.identity is None:
+            planned.append(Resubmission(key, (key,)))
+            continue
+        same = by_identity[mine.identity]
+        open_ones = [copy for copy in same if copy.state == SUSPENSE_OPEN or copy is mine]
+        done = None if again else next((copy for copy in same if copy.state in (RESUBMITTED, RATED)), None)
+        content = mine.content if done is None else done.content
+        resolved = tuple(copy.key for copy in open_ones if copy.content == content)
+        differing = tuple(copy.place for copy in open_ones if copy.content != content)
+        handled.update(copy.key for copy in open_ones)
+        planned.append(
+            Resubmission(key if done is None else None, resolved, None if done is None else done.sent_to, differing)
+        )
+    return planned
+
+
 @dataclass(frozen=True, slots=True)
 class ResubmittedRecord:
     """A record that a resubmission produces to ``usage.events``."""
@@ -143,14 +215,18 @@ class ResubmittedRecord:
     value: bytes | None
 
 
+def sent_headers(headers: RecordHeaders) -> RecordHeaders:
+    """Return the headers that a resubmitted record keeps: all but the numbers of its forwarding."""
+    return tuple(header for header in headers if header[0] not in FORWARD_HEADERS)
+
+
 def as_it_was(held: SuspendedRecord, partitions: int) -> ResubmittedRecord:
     """Return the record with its original key, headers and bytes, for the partition of its account.
 
     If the account is not known, the partition is that of the original record.
     """
     to = held.place.partition if held.account is None else partition_of(held.account, partitions)
-    headers = tuple(header for header in held.headers if header[0] not in _OWN_HEADERS)
-    return ResubmittedRecord(to, held.key, headers, held.value)
+    return ResubmittedRecord(to, held.key, sent_headers(held.headers), held.value)
 
 
 def repaired(
@@ -171,7 +247,7 @@ def repaired(
     headers = tuple(
         (name, content)
         for name, content in held.headers
-        if name not in _OWN_HEADERS and name.lower() != "content-type" and not name.lower().startswith("ce_")
+        if name not in FORWARD_HEADERS and name.lower() != "content-type" and not name.lower().startswith("ce_")
     )
     headers = (*headers, ("content-type", b"application/cloudevents+json"))
     return ResubmittedRecord(partition_of(read.account, partitions), read.account.encode(), headers, event)

@@ -56,6 +56,7 @@ cdef struct Account:
     uint8_t dirty
     uint8_t touched             # it is in AccountStore.touched
     int8_t wallet_floor_bits    # billing.accounts.extras.Extras.wallet_floor_bits
+    uint8_t told_extras         # balances tell something of the extras
 
 
 cdef struct Rule:               # one bucket of one plan version
@@ -70,6 +71,17 @@ cdef struct Rule:               # one bucket of one plan version
     uint8_t waits_for_use       # a pending bucket begins with the first usage that reaches it
 
 
+cdef class BufferPool:
+    cdef TbBuffer spare                 # memory that came back
+    cdef int lend_to(self, TbBuffer* buffer) except -1
+    cdef object taken(self, TbBuffer* buffer)
+
+
+cdef class TakenFrames:
+    cdef TbBuffer buffer
+    cdef BufferPool pool
+
+
 cdef class AccountStore:
     cdef readonly TextTable numbers
     cdef readonly TextTable words
@@ -78,6 +90,7 @@ cdef class AccountStore:
     cdef vector[char] grants
     cdef vector[int32_t] touched
     cdef vector[Rule] rules
+    cdef BufferPool pool
     # Kept so that their memory is used again, as those below.
     cdef TbBuffer frames
     cdef TbBuffer accounts_new, accounts_changed, accounts_replaced, buckets_new, buckets_changed, buckets_replaced
@@ -111,6 +124,7 @@ cdef class AccountStore:
     cdef int _put_account_row(self, TbBuffer* rows, Account* account) except -1
     cdef void _put_bucket_row(self, TbBuffer* rows, Account* account, Bucket* bucket) noexcept nogil
     cdef char* _put_account_object(self, char* p, Account* account, const int32_t* order) noexcept nogil
+    cdef char* _put_terms(self, char* p, Account* account) noexcept nogil
     cdef char* _put_bucket_object(self, char* p, Bucket* bucket) noexcept nogil
     cdef char* _json_word(self, char* p, int32_t number) noexcept nogil
     cdef char* _copy_word(self, char* p, int32_t number) noexcept nogil

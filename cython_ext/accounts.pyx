@@ -5,6 +5,8 @@ An account takes 112 bytes, a bucket 112 and its grant id; names that repeat are
 packed behind the buckets of their account. It holds no rules.
 """
 
+cimport cython
+from cpython.buffer cimport PyBuffer_FillInfo
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy
@@ -119,6 +121,37 @@ cdef inline void _prefetch_touched(AccountStore store, const vector[int32_t]& or
         tb_prefetch(store.grants.data() + store.records[order[i + 4]].buckets[0].grant_at)
 
 
+@cython.no_gc
+cdef class BufferPool:
+    """Memory of frames, which is used again once nobody looks at what was written there: fresh memory is slow."""
+
+    cdef int lend_to(self, TbBuffer* buffer) except -1:
+        """Give the spare memory to an empty buffer that has none."""
+        if buffer.data == NULL:
+            buffer.swap(self.spare)
+        buffer.size = 0
+        return 0
+
+    cdef object taken(self, TbBuffer* buffer):
+        """Return what a buffer holds, and leave it empty."""
+        cdef TakenFrames frames = TakenFrames.__new__(TakenFrames)
+        frames.pool = self
+        frames.buffer.swap(buffer[0])
+        return memoryview(frames)
+
+
+@cython.no_gc
+cdef class TakenFrames:
+    """Bytes that were written and do not change any more; their memory goes back to its pool at the end."""
+
+    def __getbuffer__(self, Py_buffer* view, int flags):
+        PyBuffer_FillInfo(view, self, self.buffer.data, self.buffer.size, 1, flags)
+
+    def __dealloc__(self):
+        if self.pool is not None and self.pool.spare.data == NULL:
+            self.buffer.swap(self.pool.spare)
+
+
 cdef class AccountStore:
     """The accounts in memory, by their number in the decoder's table.
 
@@ -132,6 +165,7 @@ cdef class AccountStore:
         self._account_type = account_type
         self._bucket_type = bucket_type
         self._packer = packer
+        self.pool = BufferPool()
         self._rule_numbers = {}
         self._open = self.word("open")
         self._closed = self.word("closed")
@@ -224,6 +258,7 @@ cdef class AccountStore:
         record.dirty = UNCHANGED if stored else REPLACED
         record.touched = 0
         record.wallet_floor_bits = account.extras.wallet_floor_bits
+        record.told_extras = self._packer.told(extras)
         record.extras_size = <uint32_t>len(extras)
         record.buckets = NULL
         return 0
@@ -374,8 +409,9 @@ cdef class AccountStore:
     def take(self, list balance_pieces not None):
         """Return the touched accounts as output and rows, and forget that they were touched.
 
-        ``balance_pieces`` are the constant parts of a balance event: before its number in the commit, before the
-        subject, before the account object, and the end. Returns the number of balance frames, the frames, and the
+        ``balance_pieces`` are the constant parts of a balance event:
+        before its number in the commit, before the subject, before the account object, and the end; and what an account
+        object says of empty extras. Returns the number of balance frames, the frames, and the
         rows that differ from those taken before, as :class:`billing.commits.commit_record.AccountChanges` has them.
 
         Raises:
@@ -385,7 +421,7 @@ cdef class AccountStore:
         cdef vector[int32_t] by_grant
         cdef size_t i
         cdef Account* account
-        self.frames.size = 0
+        self.pool.lend_to(&self.frames)
         self.accounts_new.size = 0
         self.accounts_changed.size = 0
         self.accounts_replaced.size = 0
@@ -401,7 +437,7 @@ cdef class AccountStore:
         self.touched.clear()
         return (
             order.size(),
-            self.frames.data[: self.frames.size],
+            self.pool.taken(&self.frames),
             self.accounts_new.data[: self.accounts_new.size],
             self.accounts_changed.data[: self.accounts_changed.size],
             self.accounts_replaced.data[: self.accounts_replaced.size],
@@ -507,13 +543,15 @@ cdef class AccountStore:
     cdef int _put_frame(self, Account* account, const int32_t* order, size_t number, list pieces) except -1:
         """Append one frame of billing.commits.outbox_frames.encode_frame with one ``package.balance`` event."""
         cdef bytes head = pieces[0], middle = pieces[1], data = pieces[2], tail = pieces[3]
+        cdef bytes told = self._packer.balance(self._extras(account)) if account.told_extras else pieces[4]
         cdef const char* name = self.numbers.arena.data() + self.numbers.starts[account.number]
         cdef size_t size = self.numbers.starts[account.number + 1] - self.numbers.starts[account.number]
         cdef char* first
         cdef char* p
         # a bucket: its grant id, three words, and less than 512 bytes of keys, numbers and times
         first = self.frames.room(
-            FRAME_HEAD + size + len(head) + len(middle) + len(data) + len(tail) + 2 * JSON_GROWTH * size + 2048
+            FRAME_HEAD + size + len(head) + len(middle) + len(data) + len(told) + len(tail)
+            + JSON_GROWTH * (2 * size + 4 * MAX_TEXT) + 2048
             + account.bucket_number * (JSON_GROWTH * (MAX_GRANT + 3 * MAX_TEXT) + 512)
         )
         p = tb_put_bytes(first + FRAME_HEAD, name, size)
@@ -525,7 +563,10 @@ cdef class AccountStore:
         p[0] = c'"'
         p = tb_put_bytes(p + 1, data, len(data))
         p = self._put_account_object(p, account, order)
-        p = tb_put_bytes(p, tail, len(tail))
+        p = self._put_terms(p, account)
+        p = tb_put_bytes(p, told, len(told))
+        p[0] = c'}'
+        p = tb_put_bytes(p + 1, tail, len(tail))
         put_frame_head(first, size, p - first - FRAME_HEAD - size)
         self.frames.wrote(p)
         return 0
@@ -533,7 +574,8 @@ cdef class AccountStore:
     # What follows writes into room that was asked for before, or abort where there is none: it cannot fail.
 
     cdef char* _put_account_object(self, char* p, Account* account, const int32_t* order) noexcept nogil:
-        """Write billing.commits.output_documents.balance_object as JSON; returns its end."""
+        """Write the account object of billing.commits.output_documents.balance_object as JSON, without its closing
+        brace; returns its end."""
         cdef Py_ssize_t i
         p = tb_put_bytes(p, b'{"account":"', 12)
         p = tb_put_json(
@@ -555,7 +597,20 @@ cdef class AccountStore:
                 p[0] = c','
                 p += 1
             p = self._put_bucket_object(p, &account.buckets[order[i]])
-        return tb_put_bytes(p, b']}', 2)
+        p[0] = c']'
+        return p + 1
+
+    cdef char* _put_terms(self, char* p, Account* account) noexcept nogil:
+        """Write what a balance says beyond the account object, up to the extras; returns its end."""
+        p = tb_put_bytes(p, b',"status":"', 11)
+        p = self._json_word(p, account.status)
+        p = tb_put_bytes(p, b'","price_book":"', 16)
+        p = self._json_word(p, account.price_book)
+        p = tb_put_bytes(p, b'","payment":"', 13)
+        p = self._json_word(p, account.payment)
+        p = tb_put_bytes(p, b'","credit_limit":"', 18)
+        p = tb_put_pico(p, account.credit_limit_pico)
+        return tb_put_bytes(p, b'",', 2)
 
     cdef char* _put_bucket_object(self, char* p, Bucket* bucket) noexcept nogil:
         """Write billing.commits.output_documents.bucket_object as JSON; returns its end. Holds are no part of it."""
@@ -569,7 +624,7 @@ cdef class AccountStore:
         p = tb_put_micro(p, bucket.amount_micro)
         p = tb_put_bytes(p, b'","remaining":"', 15)
         p = tb_put_micro(p, bucket.remaining_micro)
-        p = tb_put_bytes(p, b'","reserved":"0","valid_from":"', 31)
+        p = tb_put_bytes(p, b'","valid_from":"', 16)
         p = tb_put_time(p, bucket.valid_from_us)
         if bucket.valid_until_us >= NO_END_US:
             p = tb_put_bytes(p, b'","valid_until":null,"status":"', 31)

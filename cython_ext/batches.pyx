@@ -7,7 +7,7 @@ writes them when it sends the batch, for only then are they known. All records o
 import json
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 from cython_ext.frames cimport FRAME_HEAD, NULL_PART
 from cython_ext.wide cimport TbBuffer, tb_put_bytes, tb_put_u64
@@ -123,13 +123,15 @@ cdef int _read_frame(const char* at, const char* end, Frame* frame) except -1:
     return 0
 
 
-cdef int _put_record(TbBuffer* body, Frame* frame, int32_t place, bytes mark, int64_t sequence) except -1:
+cdef int _put_record(
+    TbBuffer* body, Frame* frame, bytes headers, int32_t place, bytes mark, int64_t sequence
+) except -1:
     """Append a frame as the record at ``place`` of its batch, the sequence written where ``mark`` first stands in its
     value.
 
-    The record's attributes and its difference to the batch's time are a zero each.
+    ``headers`` are its headers as _record_headers writes them. The record's attributes and its difference to the
+    batch's time are a zero each.
     """
-    cdef bytes headers = _record_headers(frame.headers[: frame.headers_size])
     cdef const char* marked = <const char*>memmem(frame.value, frame.value_size, <const char*>mark, len(mark))
     cdef char digits[MAX_SEQUENCE + 7]
     cdef size_t mark_size = len(mark) if marked != NULL else 0
@@ -159,11 +161,13 @@ cdef int _put_record(TbBuffer* body, Frame* frame, int32_t place, bytes mark, in
 
 
 def pack_batches(
-    bytes frames not None, int64_t first_sequence, bytes mark not None, int codec, compress, size_t batch_bytes
+    const unsigned char[::1] frames not None, bytes common not None, int64_t first_sequence, bytes mark not None, int codec,
+    compress, size_t batch_bytes
 ):
     """Return record batches of the frames, in order, each sequence written where ``mark`` first stands in a value.
 
-    A batch ends with the record that reaches ``batch_bytes`` uncompressed. ``compress`` compresses its records by
+    A frame without headers gets ``common``, which is a frame's part of that name. A batch ends with the record that
+    reaches ``batch_bytes`` uncompressed. ``compress`` compresses its records by
     ``codec``, a number of Kafka's. Target partitions of frames are ignored.
 
     Raises:
@@ -171,14 +175,21 @@ def pack_batches(
     """
     cdef TbBuffer body
     cdef Frame frame
-    cdef const char* at = frames
-    cdef const char* end = at + len(frames)
+    cdef const char* at = <const char*>&frames[0] if frames.shape[0] else NULL
+    cdef const char* end = at + frames.shape[0]
     cdef int32_t count = 0
     cdef int64_t sequence = first_sequence
     cdef list batches = []
+    cdef bytes shared = _record_headers(common), text = b"", headers = shared
     while at < end:
         _read_frame(at, end, &frame)
-        _put_record(&body, &frame, count, mark, sequence)
+        if frame.headers_size == 0:
+            text = b""
+            headers = shared
+        elif frame.headers_size != <size_t>len(text) or memcmp(frame.headers, <const char*>text, len(text)) != 0:
+            text = frame.headers[: frame.headers_size]
+            headers = _record_headers(text)  # most records have those of the one before
+        _put_record(&body, &frame, headers, count, mark, sequence)
         at = frame.end
         count += 1
         sequence += 1

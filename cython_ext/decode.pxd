@@ -1,4 +1,4 @@
-from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libcpp.vector cimport vector
 
 from cython_ext.tables cimport TextTable
@@ -17,6 +17,7 @@ cdef enum:                      # the attributes of an event's envelope (schemas
 cdef enum:
     MAX_TIME_US = 253402300800000000    # the year 10000: schemas.fields.MAX_TIME_US
     SEPARATOR = 0x1F                    # between texts that are hashed together: schemas.hashing.SEPARATOR
+    ACCOUNT_FACTOR = 31                 # of the account's hash in the hash of an id: schemas.hashing.ACCOUNT_FACTOR
 
 
 cdef extern from "shape.hpp" nogil:
@@ -76,6 +77,8 @@ cdef class EventColumns:
     cdef vector[int32_t] source
     cdef vector[const char*] id_at
     cdef vector[int32_t] id_size
+    cdef vector[uint16_t] request_size  # bytes of request_id, which follows the id, and 1; 0: none
+    cdef vector[uint16_t] member_size   # bytes of member, which follows request_id, and 1; 0: none
     cdef vector[uint32_t] id_hash
     cdef vector[int64_t] sequence
     cdef vector[int64_t] time_us
@@ -90,7 +93,7 @@ cdef class EventColumns:
     cdef vector[int64_t] count        # from 1 to 2^63-1
     cdef vector[Py_ssize_t] reserved  # rows that name a reservation
     cdef vector[Span] reservation     # where its name lies, in what ``keep`` holds
-    cdef vector[char] ids             # a copy, so that rendering does not touch the records again
+    cdef vector[vector[char]] texts   # copies of ids, so that rendering does not touch the records again
     cdef object keep                  # what the rows point into
 
 

@@ -19,7 +19,7 @@ from cpython.list cimport PyList_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from cpython.unicode cimport PyUnicode_CheckExact
-from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 from libcpp.vector cimport vector
 
@@ -50,6 +50,7 @@ cdef enum:
     MAX_COUNTS = 255                    # of a row, by EventColumns.count_number
     MAX_METERS = 32767                  # of a decoder, by EventColumns.meter
     BLOCK = 32                          # rows whose accounts are looked up together
+    TEXTS = 64                          # bytes of a row's id, request_id and member, for which room is made at first
 
 cdef enum:
     # How a record holds its event, by its headers.
@@ -775,6 +776,14 @@ cdef class EventColumns:
         """Return the rows that wait for the plain decoder, in order."""
         return [row for row in range(self.rows) if self.status[row] == UNREAD]
 
+    def rows_from(self, const unsigned char[::1] marked not None):
+        """Return the rows that were read and whose source is marked, in order; one mark for each source number."""
+        cdef Py_ssize_t row
+        return [
+            row for row in range(self.rows)
+            if self.status[row] == READ and self.source[row] < marked.shape[0] and marked[self.source[row]]
+        ]
+
     def reservations(self):
         """Return {row: the reservation that it names} of the rows that the scanner read."""
         cdef size_t i
@@ -787,6 +796,17 @@ cdef class EventColumns:
         """Return the id of a row that was read."""
         self._row(row)
         return self.id_at[row][: self.id_size[row]].decode()
+
+    def tags_of(self, Py_ssize_t row):
+        """Return request_id and member of a row that was read, None for one that it does not have."""
+        self._row(row)
+        cdef const char* at = self.id_at[row] + self.id_size[row]
+        cdef Py_ssize_t request = max(0, <Py_ssize_t>self.request_size[row] - 1)
+        cdef Py_ssize_t member = max(0, <Py_ssize_t>self.member_size[row] - 1)
+        return (
+            at[:request].decode() if self.request_size[row] else None,
+            at[request : request + member].decode() if self.member_size[row] else None,
+        )
 
     def as_tuple(self, Py_ssize_t row):
         """Return a row as (source number, id, sequence, time_us, account number, combination number, id hash, content
@@ -826,6 +846,8 @@ cdef int _make_room(EventColumns columns, Py_ssize_t rows) except -1:
     columns.source.resize(rows)
     columns.id_at.resize(rows)
     columns.id_size.resize(rows)
+    columns.request_size.resize(rows)
+    columns.member_size.resize(rows)
     columns.id_hash.resize(rows)
     columns.sequence.resize(rows)
     columns.time_us.resize(rows)
@@ -838,7 +860,54 @@ cdef int _make_room(EventColumns columns, Py_ssize_t rows) except -1:
     columns.logged_ms.resize(rows)
     columns.meter.reserve(4 * rows)
     columns.count.reserve(4 * rows)
-    columns.ids.reserve(32 * rows)
+    columns.texts.resize(1)
+    columns.texts.back().reserve(TEXTS * rows)
+    return 0
+
+
+cdef inline int _keep_texts(EventColumns columns, Py_ssize_t row, const Scan* scan) except -1 nogil:
+    """Copy a row's id, request_id and member, one behind the other."""
+    cdef const Span* id = &scan.attributes[ID]
+    cdef const Span* request = &scan.fields[REQUEST_ID]
+    cdef const Span* member = &scan.fields[MEMBER]
+    cdef size_t at = columns.texts.back().size()
+    cdef size_t size = id.size
+    if request.at != NULL:
+        size += request.size
+    if member.at != NULL:
+        size += member.size
+    if at + size > columns.texts.back().capacity():  # the copies must not move
+        columns.texts.resize(columns.texts.size() + 1)
+        columns.texts.back().reserve(size + TEXTS * BLOCK)
+        at = 0
+    columns.texts.back().insert(columns.texts.back().end(), id.at, id.at + id.size)
+    columns.id_at[row] = columns.texts.back().data() + at
+    columns.id_size[row] = <int32_t>id.size
+    if request.at != NULL:
+        columns.texts.back().insert(columns.texts.back().end(), request.at, request.at + request.size)
+        columns.request_size[row] = <uint16_t>(request.size + 1)  # at most MAX_TEXT bytes
+    if member.at != NULL:
+        columns.texts.back().insert(columns.texts.back().end(), member.at, member.at + member.size)
+        columns.member_size[row] = <uint16_t>(member.size + 1)
+    return 0
+
+
+cdef int _set_texts(EventColumns columns, Py_ssize_t row, object event) except -1:
+    """Fill the id of a row, and what follows it, with those of an event of the plain decoder.
+
+    Raises:
+        OverflowError: a text is too large.
+    """
+    cdef bytes id = event.id.encode(), request = (event.request_id or "").encode()
+    cdef bytes member = (event.member or "").encode(), texts = id + request + member
+    if max(len(id), len(request), len(member)) > MAX_TEXT:
+        raise OverflowError(f"an id of {len(id)}, a request_id of {len(request)} or a member of {len(member)} bytes")
+    columns.keep.append(texts)
+    columns.id_at[row] = PyBytes_AS_STRING(texts)
+    columns.id_size[row] = <int32_t>len(id)
+    columns.request_size[row] = 0 if event.request_id is None else <uint16_t>(len(request) + 1)
+    columns.member_size[row] = 0 if event.member is None else <uint16_t>(len(member) + 1)
+    columns.id_hash[row] = <uint32_t>murmur3_64(columns.id_at[row], columns.id_size[row])
     return 0
 
 
@@ -948,8 +1017,6 @@ cdef class Decoder:
         """Fill a row, its account apart."""
         cdef int32_t combination, source = self._last_source
         cdef uint64_t hash64 = 0
-        cdef size_t size = scan.attributes[ID].size, at = columns.ids.size()
-        cdef const char* text = scan.attributes[ID].at
         cdef int i
         cdef uint32_t seen = scan.meters_seen, first = <uint32_t>columns.count.size()
         combination = self._combination(scan, &hash64)
@@ -964,12 +1031,8 @@ cdef class Decoder:
             source = self.sources.intern(scan.attributes[SOURCE].at, scan.attributes[SOURCE].size)
             self._last_source = source
         columns.source[row] = source
-        columns.id_hash[row] = <uint32_t>murmur3_64(text, size)
-        columns.id_at[row] = text
-        if at + size <= columns.ids.capacity():  # the copies must not move
-            columns.ids.insert(columns.ids.end(), text, text + size)
-            columns.id_at[row] = columns.ids.data() + at
-        columns.id_size[row] = <int32_t>size
+        columns.id_hash[row] = <uint32_t>murmur3_64(scan.attributes[ID].at, scan.attributes[ID].size)
+        _keep_texts(columns, row, scan)
         columns.time_us[row] = scan.time_us
         columns.sequence[row] = scan.sequence
         if scan.fields[RESERVATION].at != NULL:
@@ -1008,6 +1071,7 @@ cdef class Decoder:
             columns.account[row] = self.accounts.intern_hashed(
                 waiting[i].account.at, waiting[i].account.size, waiting[i].account_hash
             )
+            columns.id_hash[row] += <uint32_t>(ACCOUNT_FACTOR * waiting[i].account_hash)  # modulo 2^32, as it is meant
             columns.content_hash[row] = self._content_hash(
                 columns, row, waiting[i].account_hash, waiting[i].combination_hash
             )
@@ -1039,9 +1103,9 @@ cdef class Decoder:
             ValueError: a count or the sequence is negative, or the time is not between 1970 and 9999.
         """
         columns._row(row)
-        cdef bytes text = event.id.encode(), source = event.source.encode()
-        if len(text) > MAX_TEXT or len(source) > MAX_TEXT:
-            raise OverflowError(f"an id of {len(text)} or a source of {len(source)} bytes")
+        cdef bytes source = event.source.encode()
+        if len(source) > MAX_TEXT:
+            raise OverflowError(f"a source of {len(source)} bytes")
         if len(event.counts) > MAX_COUNTS:
             raise OverflowError(f"an event counts {len(event.counts)} meters: the columns hold {<int>MAX_COUNTS}")
         # the calculator computes with numbers that are not negative
@@ -1053,7 +1117,7 @@ cdef class Decoder:
         cdef int64_t time_us = event.time_us
         if not 0 <= time_us < MAX_TIME_US:
             raise ValueError(f"event {event.id!r} is not between 1970 and 9999")
-        columns.keep.append(text)
+        _set_texts(columns, row, event)
         cdef list meters = [self.meters.number(meter.encode()) for meter, _ in event.counts]
         if len(self.meters) > MAX_METERS:
             raise OverflowError(f"the columns hold {<int>MAX_METERS} meters")
@@ -1071,9 +1135,8 @@ cdef class Decoder:
         columns.combination[row] = self.combinations.number(joined.encode())
         columns.source[row] = self.sources.number(source)
         columns.account[row] = self.accounts.number(event.account.encode())
-        columns.id_at[row] = PyBytes_AS_STRING(text)
-        columns.id_size[row] = <int32_t>PyBytes_GET_SIZE(text)
-        columns.id_hash[row] = <uint32_t>murmur3_64(PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
+        # modulo 2^32, as it is meant
+        columns.id_hash[row] += <uint32_t>(ACCOUNT_FACTOR * self.accounts.hashes[columns.account[row]])
         columns.time_us[row] = time_us
         columns.sequence[row] = event.sequence or 0
         columns.count_first[row] = <uint32_t>columns.count.size()

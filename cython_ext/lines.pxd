@@ -1,7 +1,7 @@
-from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libcpp.vector cimport vector
 
-from cython_ext.accounts cimport AccountStore
+from cython_ext.accounts cimport AccountStore, BufferPool
 from cython_ext.decode cimport Decoder
 from cython_ext.prices cimport PriceTables, TbPrices, TbRated
 from cython_ext.wide cimport TbBuffer
@@ -31,6 +31,11 @@ cdef class RatedLines:
     cdef int32_t batch                  # index of the one that is being decided
     cdef vector[Paid] paid              # in decision order
     cdef TbBuffer written               # lines of the plain calculator
-    cdef TbBuffer frames                # kept so that its memory is used again
+    cdef TbBuffer described             # what lines say of a combination, by its number
+    cdef vector[uint64_t] described_to  # where the text of a number ends; that of the next begins there
+    cdef TbBuffer frames
+    cdef BufferPool pool
+    cdef int64_t minute                 # the minute whose text is minute_text; -1: none yet
+    cdef char minute_text[32]
     cdef int begin(self, object columns, size_t most) except -1
     cdef int _put_frame(self, bytes key, list pieces, size_t number, size_t begin, size_t end) except -1

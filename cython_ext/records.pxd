@@ -18,4 +18,5 @@ cdef class PackedRecords:
     cdef vector[PackedRow] rows
     cdef list keep              # the bytes that rows point into
     cdef readonly Py_ssize_t size_bytes
+    cdef readonly Py_ssize_t held_bytes
     cdef tuple headers_of(self, Py_ssize_t row)

@@ -10,8 +10,13 @@ class PackedRecord:
 
 class PackedRecords(Sequence[PackedRecord]):
     size_bytes: int
+    held_bytes: int
     @staticmethod
     def read(body: bytes, count: int, base_offset: int, first_ms: int, append_ms: int | None) -> PackedRecords: ...
+    @staticmethod
+    def read_part(
+        body: bytes, count: int, base_offset: int, first_ms: int, append_ms: int | None, largest: int
+    ) -> tuple[PackedRecords, int]: ...
     @staticmethod
     def joined(parts: Iterable[PackedRecords]) -> PackedRecords: ...
     def __len__(self) -> int: ...

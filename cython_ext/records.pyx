@@ -17,6 +17,7 @@ from cython_ext.wide cimport tb_add_64
 
 cdef enum:
     MAX_PART = 0x7FFFFFFF   # bytes of a key, value or header, by PackedRow
+    MIN_RECORD = 7          # bytes of a record without key, value and headers
 
 
 cdef class PackedRecord:
@@ -111,7 +112,7 @@ cdef bytes _bytes(const char* at, int32_t size):
 cdef class PackedRecords:
     """A sequence of records that lie packed in memory, in offset order.
 
-    ``size_bytes`` is the length of all values.
+    ``size_bytes`` is the length of all values, ``held_bytes`` that of keys, values and headers.
     """
 
     def __cinit__(self):
@@ -127,31 +128,54 @@ cdef class PackedRecords:
         Raises:
             ValueError: the batch is not whole, or has more in it than ``count`` records.
         """
+        if not 0 <= count <= len(body):
+            raise ValueError(f"a record batch at offset {base_offset} of {len(body)} bytes cannot hold {count} records")
+        records, used = PackedRecords.read_part(body, count, base_offset, first_ms, append_ms, len(body))
+        if len(records) != count or used != len(body):
+            raise ValueError(f"the record batch at offset {base_offset} does not hold {count} whole records")
+        return records
+
+    @staticmethod
+    def read_part(
+        bytes body not None, Py_ssize_t count, int64_t base_offset, int64_t first_ms, append_ms, int64_t largest
+    ):
+        """Read up to ``count`` records from the beginning of ``body``, which may end inside a record.
+
+        Returns the records before the first that is not whole, is damaged or has more than ``largest`` bytes, and the
+        number of bytes they take. Otherwise as :meth:`read`.
+        """
         cdef PackedRecords records = PackedRecords()
-        cdef Cursor cursor
-        cdef Py_ssize_t i, size_bytes = 0
+        cdef PackedRow row
+        cdef Cursor cursor, ahead
+        cdef Py_ssize_t i, size_bytes = 0, held_bytes = 0
         cdef int64_t log_ms = 0 if append_ms is None else append_ms
-        cdef bint own_times = append_ms is None, whole = True
-        cursor.at = PyBytes_AS_STRING(body)
+        cdef bint own_times = append_ms is None
+        cdef const char* whole_until = PyBytes_AS_STRING(body)
+        cursor.at = whole_until
         cursor.end = cursor.at + PyBytes_GET_SIZE(body)
         cursor.broken = False
-        if not 0 <= count <= PyBytes_GET_SIZE(body):
-            raise ValueError(f"a record batch at offset {base_offset} of {len(body)} bytes cannot hold {count} records")
-        records.rows.resize(count)
+        records.rows.reserve(min(count, <Py_ssize_t>(cursor.end - cursor.at) // MIN_RECORD + 1))
         with nogil:
             for i in range(count):
-                whole = _read_row(&cursor, &records.rows[i], base_offset, first_ms)
-                if not whole:
+                ahead = cursor
+                if _number(&ahead) > largest:
+                    break
+                if not _read_row(&cursor, &row, base_offset, first_ms):
                     break
                 if not own_times:
-                    records.rows[i].timestamp_ms = log_ms
-                if records.rows[i].value != NULL:
-                    size_bytes += records.rows[i].value_size
-        if not whole or cursor.at != cursor.end:
-            raise ValueError(f"the record batch at offset {base_offset} does not hold {count} whole records")
+                    row.timestamp_ms = log_ms
+                if row.value != NULL:
+                    size_bytes += row.value_size
+                    held_bytes += row.value_size
+                if row.key != NULL:
+                    held_bytes += row.key_size
+                held_bytes += row.headers_size
+                records.rows.push_back(row)
+                whole_until = cursor.at
         records.size_bytes = size_bytes
+        records.held_bytes = held_bytes
         records.keep.append(body)
-        return records
+        return records, whole_until - PyBytes_AS_STRING(body)
 
     @staticmethod
     def joined(parts):
@@ -161,6 +185,7 @@ cdef class PackedRecords:
             records.rows.insert(records.rows.end(), part.rows.begin(), part.rows.end())
             records.keep += part.keep
             records.size_bytes += part.size_bytes
+            records.held_bytes += part.held_bytes
         return records
 
     def __len__(self):
@@ -199,6 +224,10 @@ cdef class PackedRecords:
             part.rows.push_back(self.rows[row])
             if self.rows[row].value != NULL:
                 part.size_bytes += self.rows[row].value_size
+                part.held_bytes += self.rows[row].value_size
+            if self.rows[row].key != NULL:
+                part.held_bytes += self.rows[row].key_size
+            part.held_bytes += self.rows[row].headers_size
         part.keep += self.keep
         return part
 

@@ -72,7 +72,7 @@ cdef inline int _recognise(Usage usage, EventColumns columns, Py_ssize_t row, co
             return NEEDS_PLAIN
         if -ahead_us > limits.past_us and not usage.memory.numbered(columns, row):
             return NEEDS_PLAIN
-    seen = usage.memory.look(columns, row)
+    seen = usage.memory.look(columns, row, usage.log_time_us)
     if seen == SEEN:
         return DUPLICATE_DONE
     return DONE if seen == NEW else NEEDS_PLAIN
@@ -332,7 +332,7 @@ cdef inline int _apply(
     cdef Account* account = decision.account
     cdef TbVersion* version = &usage.tables.versions[decision.version]
     usage.accounts.touch(account)
-    usage.memory.rated(columns, row)
+    usage.memory.rated(columns, row, usage.log_time_us)
     _pay(decision)
     _add_to_sums(decision)
     if not limits.limited and account.clock_us != decision.now_us:
@@ -559,6 +559,14 @@ cdef class Usage:
     def add_line(self, bytes line not None):
         """Append a line that the plain calculator wrote, in its place (:meth:`cython_ext.lines.RatedLines.add`)."""
         self.lines.add(line)
+
+    def describe(self, bytes text not None):
+        """Give what lines say of the next combination (:meth:`cython_ext.lines.RatedLines.describe`)."""
+        self.lines.describe(text)
+
+    def number_described(self):
+        """Return how many combinations are described."""
+        return self.lines.number_described()
 
     def take_frames(self, bytes key not None, list pieces not None, Py_ssize_t at_most):
         """Return the rated lines since the last call in frames (:meth:`cython_ext.lines.RatedLines.take`)."""

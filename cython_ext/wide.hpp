@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 #if defined(__SSE2__)
 #include <emmintrin.h>
 #endif
@@ -357,6 +358,11 @@ struct TbBuffer {
             data = wider;
         }
         return data + size;
+    }
+    void swap(TbBuffer& other) {
+        std::swap(data, other.data);
+        std::swap(size, other.size);
+        std::swap(capacity, other.capacity);
     }
     void wrote(const char* end) { size = (size_t)(end - data); }
     void put(const char* text, size_t length) {

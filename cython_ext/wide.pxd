@@ -35,6 +35,7 @@ cdef extern from "wide.hpp" nogil:
     char* tb_put_micro(char* p, i128 value) noexcept
     char* tb_put_json(char* p, const char* text, size_t size) noexcept
     char* tb_put_copy(char* p, const char* text, size_t size) noexcept
+    char* tb_put_padded(char* p, uint64_t value, int places) noexcept
     char* tb_put_time(char* p, int64_t value_us) noexcept
     const char* tb_plain_end(const char* p, const char* end) noexcept
 
@@ -59,6 +60,7 @@ cdef extern from "wide.hpp" nogil:
         char* data
         size_t size
         char* room(size_t most) noexcept
+        void swap(TbBuffer& other) noexcept
         void wrote(const char* end) noexcept
         void put(const char* text, size_t length) noexcept
 

@@ -32,9 +32,9 @@ html_copy_source = False
 html_show_sphinx = False
 
 NAVIGATION = (
-    ("Start", ("docs/ARCHITECTURE", "docs/GLOSSARY", "docs/customer-life")),
+    ("Start", ("docs/ARCHITECTURE", "docs/GLOSSARY", "docs/customer-life", "docs/consuming-our-topics")),
     ("Guides", ("docs/price-books", "docs/plans", "docs/subscriptions", "docs/http-api", "docs/webhooks")),
-    ("Operations", ("docs/OPERATIONS",)),
+    ("Operations", ("docs/OPERATIONS", "docs/promises", "docs/threats")),
     ("Reference", ("docs/reference/README", "docs/reference/*")),
     ("Decisions", ("docs/decisions/README", "docs/decisions/*")),
     ("Project", ("CONTRIBUTING", "SECURITY", "CHANGELOG")),

@@ -18,8 +18,10 @@ from pydantic import Field, PlainValidator, ValidationError, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from schemas.fields import JsonReal, Name, SequenceNumber, TimeUs, WireText, explain, show
+from schemas.record_sizes import LARGEST_INPUT
 from schemas.refusals import Refusal, record_refusal
 from schemas.times import format_time_us
+from schemas.topics import RECORD_SIZE_HEADER
 from schemas.upcast import current_type, upcast
 
 STRUCTURED_CONTENT_TYPE = "application/cloudevents+json; charset=UTF-8"
@@ -160,19 +162,31 @@ def _is_structured(headers: Headers) -> bool:
     return content_type.strip().lower().startswith(b"application/cloudevents")
 
 
+def _withheld_size(headers: Headers) -> int | None:
+    """Return the size of the record that this one stands for, or None if it stands for none."""
+    for name, content in headers:
+        if name == RECORD_SIZE_HEADER and content is not None and content.isdigit() and len(content) < 20:
+            return int(content)
+    return None
+
+
 def read_envelope(
     value: bytes | None, headers: Headers = (), *, types: Collection[str] | None = None
 ) -> Envelope | Refusal:
     """Read a record of either mode and upcast it to the current version of its type.
 
     Args:
-        value: the record's value; None (a tombstone) is ``invalid_json``.
+        value: the record's value; None (a tombstone) is ``invalid_json``, or ``invalid_event`` where the record stands
+            for one that is too large to be read (:data:`schemas.topics.RECORD_SIZE_HEADER`).
         headers: the record's headers; a header without value is as if absent.
         types: the accepted types, after upcasting; None accepts any.
 
     Returns:
         The envelope, or a refusal (``invalid_json``, ``invalid_event``) with the identity fields that could be read.
     """
+    if value is None and (size := _withheld_size(headers)) is not None:
+        detail = f"the record has {size} bytes, at most {LARGEST_INPUT} are read; its bytes are only in the log"
+        return record_refusal("invalid_event", detail)
     structured = _is_structured(headers)
     raw: dict[str, Any]
     if structured:

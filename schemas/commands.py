@@ -118,7 +118,7 @@ class PurchasePackage(CommandData):
     starts_at_us: TimeUs = Field(
         default=0,
         alias="starts_at",
-        description="when the first cycle begins; default: the command's time",
+        description="when the first cycle begins; default: the command's time, whose whole second it then covers",
         json_schema_extra=_optional_time,
     )
     pay_from: PayFrom = Field(default="external", description="external: the fee was paid elsewhere; or wallet")
@@ -133,7 +133,7 @@ class StartSubscription(CommandData):
     starts_at_us: TimeUs = Field(
         default=0,
         alias="starts_at",
-        description="when the first cycle begins; default: the command's time",
+        description="when the first cycle begins; default: the command's time, whose whole second it then covers",
         json_schema_extra=_optional_time,
     )
     pay_from: PayFrom = Field(default="external", description="external: the fee was paid elsewhere; or wallet")

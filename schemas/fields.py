@@ -23,6 +23,8 @@ _MAX_MONEY_PICO = 10**38 - 1  # the maximum of numeric(38,0)
 _SHOWN = 80
 
 SEQUENCE_PATTERN = "^[1-9][0-9]{0,18}$"
+DIGEST_PATTERN = "^[0-9a-f]{64}$"
+"""A SHA-256 digest, hexadecimal."""
 TEXT_PATTERN = "^[^\\u0000-\\u001f]*$"
 CURRENCY_PATTERN = "^[A-Z]{3}$"
 DECIMAL_PATTERN = "^-?(0|[1-9][0-9]*)(\\.[0-9]+)?$"

@@ -15,6 +15,8 @@ _C1 = 0x87C37B91114253D5
 _C2 = 0x4CF5AD432745937F
 SEPARATOR = b"\x1f"
 """Separator of texts before hashing; no text of an event can contain a control character."""
+ACCOUNT_FACTOR = 31
+"""Factor of the account's hash in :func:`id_hash32`, so that an account and an id that are exchanged differ."""
 
 
 def _rotate(value: int, bits: int) -> int:
@@ -55,13 +57,24 @@ def murmur3_x64_128(data: bytes) -> tuple[int, int]:
     return h1, h2 + h1 & _MASK
 
 
-def identity_hash(source: str, id: str) -> bytes:
-    """Return the 16-byte identity hash of an unnumbered event: h1 then h2, little-endian, of source, 0x1f, id."""
-    return struct.pack("<QQ", *murmur3_x64_128(source.encode() + SEPARATOR + id.encode()))
+def identity_hash(*parts: str) -> bytes:
+    """Return the 16-byte hash of the parts of an identity, joined with 0x1f: h1 then h2, little-endian.
+
+    The parts are account, source and id for usage of an unnumbered source, and source and id for a command.
+    """
+    return struct.pack("<QQ", *murmur3_x64_128(SEPARATOR.join(part.encode() for part in parts)))
 
 
-def id_hash32(id: str) -> int:
-    """Return the low 32 bits of h1 of the id; they distinguish a resend from a reused number."""
+def id_hash32(account: str, id: str) -> int:
+    """Return 31 times h1 of the account plus h1 of the id, modulo 2^32.
+
+    It distinguishes a resend from a reused number.
+    """
+    return (ACCOUNT_FACTOR * text_hash64(account) + murmur3_x64_128(id.encode())[0]) & 0xFFFFFFFF
+
+
+def id_hash32_without_account(id: str) -> int:
+    """Return h1 of the id modulo 2^32: the hash that releases stored whose identities did not name the account."""
     return murmur3_x64_128(id.encode())[0] & 0xFFFFFFFF
 
 

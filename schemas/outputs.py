@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from schemas.fields import DIGEST_PATTERN
 from schemas.refusal_codes import REASONS
 
 DECIMAL_OUT_PATTERN = r"^(0|-?(0\.[0-9]*[1-9]|[1-9][0-9]*(\.[0-9]*[1-9])?))$"
@@ -64,6 +65,16 @@ class RatedEvent(Output):
     price_book: str = Field(description="the book and its version, such as retail-cn@3")
     lines: list[RatedMeter] = Field(description="one line per meter, in canonical order")
     offset: int = Field(ge=0, description="offset of the record in the input topic")
+    time: Time | None = Field(default=None, description="time of the usage event: when the request completed")
+    model: str | None = Field(default=None, description="the model that served the request")
+    hardware_tier: str = Field(default="unknown", description="chip and system; left out: unknown")
+    energy_source: str = Field(default="unknown", description="source of the electricity; left out: unknown")
+    site: str = Field(default="unknown", description="the computing site; left out: unknown")
+    channel: str = Field(default="cloud", description="sales channel; left out: cloud")
+    service_tier: str = Field(default="standard", description="service tier; left out: standard")
+    outcome: str = Field(default="completed", description="outcome of the request; left out: completed")
+    request_id: str | None = Field(default=None, description="id of the request, if the usage event names one")
+    member: str | None = Field(default=None, description="the member of the account, if the usage event names one")
     burned: list[BurnedBucket] = Field(description="quota burned, in deduction order")
     charged: Decimal = Field(description="amount paid by the wallet, currency")
     absorbed: Decimal = Field(description="standard tokens absorbed: recorded, not charged")
@@ -85,14 +96,44 @@ class BalanceBucket(Output):
     unit: str = Field(description="unit of the bucket: STD_TOKEN, a currency, REQUEST, ...")
     amount: Decimal = Field(description="quantity granted")
     remaining: Decimal = Field(description="quantity left; once the bucket ended, the quantity that expired unused")
-    reserved: Decimal = Field(description="quantity on hold; 0 here, because holds are not part of a commit")
+    reserved: Decimal = Field(
+        default="0",
+        description="quantity on hold; only in answers of the HTTP API, because holds are not part of a commit",
+    )
     valid_from: Time = Field(description="start of the validity, included")
     valid_until: Time | None = Field(description="end of the validity, excluded; null: no end")
     status: Status = Field(description="the bucket's state")
 
 
+class BalanceSubscription(Output):
+    """One subscription of an account."""
+
+    subscription_id: str = Field(description="the subscription")
+    plan: str = Field(description="the plan of the current cycle")
+    plan_version: Count = Field(description="its version")
+    pay_from: Literal["external", "wallet"] = Field(description="who collects the fee: somebody else, or the wallet")
+    status: Literal["active", "unpaid", "suspended", "ended"] = Field(description="the subscription's state")
+    cycle: Count = Field(description="number of the current cycle, from 1")
+    granted: bool = Field(description="true if the current cycle is granted")
+    last_cycle: Count | None = Field(description="the last cycle of a cancelled subscription")
+    next_plan: str | None = Field(description="the plan from the next cycle on, if it changes")
+    next_plan_version: Count | None = Field(description="its version")
+
+
+class OpenBill(Output):
+    """A bill that is not paid, or not whole."""
+
+    bill_id: str = Field(description="the bill")
+    amount: Decimal = Field(description="amount of the bill, currency, tax included")
+    paid: Decimal = Field(description="part of it that was collected")
+    begin: Time = Field(description="start of the period")
+    end: Time = Field(description="end of the period, when the bill was issued")
+    due: Time = Field(description="due time")
+
+
 class PackageBalance(OutputEvent):
-    """The complete state of an account after a commit; compacted by account, so gaps in ``sequence`` are normal."""
+    """The complete state of an account after a commit, holds excepted, which are not part of a commit; compacted by
+    account, so gaps in ``sequence`` are normal."""
 
     TYPE: ClassVar[str] = "package.balance.v1"
     TOPIC: ClassVar[str] = "package.balance"
@@ -102,23 +143,75 @@ class PackageBalance(OutputEvent):
     absorbed: Decimal = Field(description="standard tokens absorbed so far: recorded, not charged")
     absorbed_amount: Decimal = Field(description="price of the absorbed usage, currency")
     buckets: list[BalanceBucket] = Field(description="buckets, sorted by grant id")
+    status: Literal["open", "suspended", "closed"] = Field(
+        default="open", description="suspended: a bill is past due; closed: usage is rejected"
+    )
+    price_book: str | None = Field(default=None, description="the price book that the account is bound to")
+    payment: Literal["prepaid", "postpaid"] = Field(default="prepaid", description="payment mode")
+    credit_limit: Decimal = Field(default="0", description="how far the wallet may fall below zero for what is refused")
+    gift: Decimal = Field(default="0", description="the part of the wallet that the operator gave; spent first")
+    subscriptions: list[BalanceSubscription] = Field(
+        default=[], description="subscriptions in the order of their start"
+    )
+    open_bills: list[OpenBill] = Field(default=[], description="bills that are not paid, in the order of issue")
 
 
-class CommandAccepted(OutputEvent):
+class MovedBalance(Output):
+    """Money or units that moved. Of money: ``amount``, ``net``, ``tax``, ``wallet``, ``gift``, positive where the
+    account gets it. Of units of one bucket: ``unit``, ``quantity``, ``granted``, ``liability``."""
+
+    purpose: Literal[
+        "top_up", "gift", "fee", "credit", "pack", "grant", "transfer_out", "transfer_in", "transfer_back",
+        "adjustment", "refund", "breakage", "bill", "bill_payment", "chargeback", "commitment", "correction",
+    ] = Field(description="what it was for")  # fmt: skip
+    currency: str = Field(description="currency of the amounts")
+    amount: Decimal = Field(default="0", description="the amount, tax included")
+    net: Decimal = Field(default="0", description="its part without tax")
+    tax: Decimal = Field(default="0", description="its tax")
+    wallet: Decimal = Field(
+        default="0",
+        description="change of the wallet; 0 where the amount is collected, or paid out, elsewhere",
+    )
+    gift: Decimal = Field(default="0", description="the part of that change that is gift money")
+    pay_from: Literal["external", "wallet"] | None = Field(
+        default=None, description="of a fee: who collects it, or pays it back: somebody else, or the wallet"
+    )
+    plan: str | None = Field(default=None, description="plan and version, such as token-9.9@1")
+    grant_id: str | None = Field(default=None, description="the grant, or the bucket")
+    price_book: str | None = Field(default=None, description="price book and version of a commitment")
+    bill_id: str | None = Field(default=None, description="the bill")
+    transfer_id: str | None = Field(default=None, description="the transfer")
+    sender: str | None = Field(default=None, description="the account that sent a transfer")
+    to: str | None = Field(default=None, description="the account that a transfer was sent to")
+    unit: str | None = Field(default=None, description="unit of the bucket")
+    quantity: Decimal = Field(default="0", description="change of what is left in the bucket, in its unit")
+    granted: Decimal = Field(default="0", description="change of what was granted in the bucket, in its unit")
+    liability: Decimal = Field(
+        default="0", description="change of the fee, without tax, that the bucket has not earned"
+    )
+
+
+class AccountNotice(OutputEvent):
+    """The ``data`` of an event on ``account.events``."""
+
+    TOPIC: ClassVar[str] = "account.events"
+    account: str = Field(default="", description="the account, as in `subject`; every event has it")
+    movements: list[MovedBalance] = Field(default=[], description="money and units that moved, in order")
+
+
+class CommandAccepted(AccountNotice):
     """A command was accepted and applied."""
 
     TYPE: ClassVar[str] = "command.accepted.v1"
-    TOPIC: ClassVar[str] = "account.events"
     command_type: str = Field(description="type of the command")
     command_source: str = Field(description="source of the command")
     command_id: str = Field(description="id of the command")
 
 
-class CommandRejected(OutputEvent):
+class CommandRejected(AccountNotice):
     """A command was refused and not applied. Its type, source and id are null if they could not be read."""
 
     TYPE: ClassVar[str] = "command.rejected.v1"
-    TOPIC: ClassVar[str] = "account.events"
     command_type: str | None = Field(description="type of the command, if it could be read")
     command_source: str | None = Field(description="source of the command, if it could be read")
     command_id: str | None = Field(description="id of the command, if it could be read")
@@ -143,13 +236,12 @@ class VoidedEvent(Output):
     voided: Literal[True] = Field(description="always true: the usage event was voided")
 
 
-class CorrectionPosted(OutputEvent):
+class CorrectionPosted(AccountNotice):
     """Usage was voided or corrected. Lists the postings, and the new state of each usage event that is now paid
     differently, because a correction may change what later usage burned and paid. A large correction has several parts;
     the first has the entries."""
 
     TYPE: ClassVar[str] = "correction.posted.v1"
-    TOPIC: ClassVar[str] = "account.events"
     command_type: Literal["usage.voided.v1", "usage.corrected.v1"] = Field(description="type of the command")
     command_source: str = Field(description="source of the command")
     command_id: str = Field(description="id of the command")
@@ -162,23 +254,21 @@ class CorrectionPosted(OutputEvent):
     events: list[RatedEvent | VoidedEvent] = Field(max_length=1000, description="changed usage events, as they are now")
 
 
-class BucketEnded(OutputEvent):
+class BucketEnded(AccountNotice):
     """A bucket ended and its remaining quota expired."""
 
     TYPE: ClassVar[str] = "bucket.ended.v1"
-    TOPIC: ClassVar[str] = "account.events"
     grant_id: str = Field(description="the bucket")
     plan: str = Field(description="the plan of the bucket")
     remaining: Decimal = Field(description="quantity that expired unused, in the bucket's unit")
     breakage: Decimal = Field(description="revenue from the expired quantity, currency")
 
 
-class RefundPaid(OutputEvent):
+class RefundPaid(AccountNotice):
     """The unused part of a grant was refunded. If the fee was paid externally, the refund must be paid out externally
     too."""
 
     TYPE: ClassVar[str] = "refund.paid.v1"
-    TOPIC: ClassVar[str] = "account.events"
     grant_id: str = Field(description="the grant")
     plan: str = Field(description="the plan of the grant")
     amount: Decimal = Field(description="amount refunded, tax included, currency")
@@ -186,11 +276,10 @@ class RefundPaid(OutputEvent):
     paid_to: Literal["wallet", "external"] = Field(description="where the refund goes: the way the fee was paid")
 
 
-class CommitmentEnded(OutputEvent):
+class CommitmentEnded(AccountNotice):
     """The period of a spend commitment ended and the shortfall was charged."""
 
     TYPE: ClassVar[str] = "commitment.ended.v1"
-    TOPIC: ClassVar[str] = "account.events"
     price_book: str = Field(description="price book and version")
     commitment: str = Field(description="the commitment's name in the book")
     first_day: str = Field(description="the first day of the period, in the commitment's time zone")
@@ -200,11 +289,10 @@ class CommitmentEnded(OutputEvent):
     charged: Decimal = Field(description="shortfall that was charged, tax included")
 
 
-class TransferReceived(OutputEvent):
+class TransferReceived(AccountNotice):
     """The account received part of another account's bucket, as a new bucket."""
 
     TYPE: ClassVar[str] = "transfer.received.v1"
-    TOPIC: ClassVar[str] = "account.events"
     transfer_id: str = Field(description="the transfer; the grant of the new bucket")
     sender: str = Field(description="the account that sent it")
     grant_id: str = Field(description="the new bucket")
@@ -213,11 +301,10 @@ class TransferReceived(OutputEvent):
     amount: Decimal = Field(description="quantity transferred, in that unit")
 
 
-class TransferReturned(OutputEvent):
+class TransferReturned(AccountNotice):
     """A transfer could not be received and was returned to the sender's bucket."""
 
     TYPE: ClassVar[str] = "transfer.returned.v1"
-    TOPIC: ClassVar[str] = "account.events"
     transfer_id: str = Field(description="the transfer")
     to: str = Field(description="the account that could not receive it")
     grant_id: str = Field(description="the sender's bucket, which has the quantity again")
@@ -227,39 +314,35 @@ class TransferReturned(OutputEvent):
     detail: str = Field(description="the reason, for a person")
 
 
-class BillIssued(OutputEvent):
+class BillIssued(AccountNotice):
     """A billing period of a postpaid account closed, and the amount owed is to be collected."""
 
     TYPE: ClassVar[str] = "bill.issued.v1"
-    TOPIC: ClassVar[str] = "account.events"
-    bill_id: str = Field(description="the bill: account and month of the period")
+    bill_id: str = Field(description="the bill: account, and month of the last day of the period")
     amount: Decimal = Field(description="amount to collect, tax included, currency")
     begin: Time = Field(description="start of the period")
     end: Time = Field(description="end of the period, when the bill was issued")
     due: Time = Field(description="due time; the account is suspended if the bill is not paid by then")
 
 
-class AccountSuspended(OutputEvent):
+class AccountSuspended(AccountNotice):
     """A bill is past due: the account may neither buy nor reserve; usage that happens is still billed."""
 
     TYPE: ClassVar[str] = "account.suspended.v1"
-    TOPIC: ClassVar[str] = "account.events"
     bill_id: str = Field(description="the bill that is past due")
 
 
-class AccountResumed(OutputEvent):
+class AccountResumed(AccountNotice):
     """The account is no longer suspended, because no bill is past due."""
 
     TYPE: ClassVar[str] = "account.resumed.v1"
-    TOPIC: ClassVar[str] = "account.events"
     bill_id: str = Field(description="the bill that was paid last")
 
 
-class ThresholdReached(OutputEvent):
+class ThresholdReached(AccountNotice):
     """Usage of a bucket reached an alert threshold of its plan."""
 
     TYPE: ClassVar[str] = "threshold.reached.v1"
-    TOPIC: ClassVar[str] = "account.events"
     grant_id: str = Field(description="the bucket")
     plan: str = Field(description="the plan of the bucket")
     unit: str | None = Field(default=None, description="unit of the bucket")
@@ -268,33 +351,30 @@ class ThresholdReached(OutputEvent):
     remaining: Decimal = Field(description="quantity left")
 
 
-class PackBought(OutputEvent):
+class PackBought(AccountNotice):
     """The overage rule of a plan bought a pack from the wallet."""
 
     TYPE: ClassVar[str] = "pack.bought.v1"
-    TOPIC: ClassVar[str] = "account.events"
     grant_id: str = Field(description="the bucket of the pack")
     plan: str = Field(description="the plan that the pack extends")
     amount: Decimal = Field(description="standard tokens of the pack")
     price: Decimal = Field(description="amount paid by the wallet, currency, tax included")
 
 
-class BucketCarried(OutputEvent):
+class BucketCarried(AccountNotice):
     """The remaining quota of a bucket was carried over to further cycles."""
 
     TYPE: ClassVar[str] = "bucket.carried.v1"
-    TOPIC: ClassVar[str] = "account.events"
     grant_id: str = Field(description="the bucket")
     plan: str = Field(description="the plan of the bucket")
     remaining: Decimal = Field(description="quantity left, in the bucket's unit")
     valid_until: Time | None = Field(description="new end of the validity, excluded; null: no end")
 
 
-class ExpiryNear(OutputEvent):
+class ExpiryNear(AccountNotice):
     """A bucket with remaining quota expires soon."""
 
     TYPE: ClassVar[str] = "expiry.near.v1"
-    TOPIC: ClassVar[str] = "account.events"
     grant_id: str = Field(description="the bucket")
     plan: str = Field(description="the plan of the bucket")
     days: Count = Field(description="days before the end at which the plan sets this alert")
@@ -302,16 +382,15 @@ class ExpiryNear(OutputEvent):
     valid_until: Time = Field(description="end of the validity, excluded")
 
 
-class WalletLow(OutputEvent):
+class WalletLow(AccountNotice):
     """The wallet fell below its alert amount. The event is sent again only after the wallet has reached the amount."""
 
     TYPE: ClassVar[str] = "wallet.low.v1"
-    TOPIC: ClassVar[str] = "account.events"
     wallet: Decimal = Field(description="balance of the wallet, may be negative")
     below: Decimal = Field(description="the alert amount")
 
 
-class SubscriptionCycle(OutputEvent):
+class SubscriptionCycle(AccountNotice):
     """Common fields of the events of a renewal."""
 
     subscription_id: str = Field(description="the subscription")
@@ -326,14 +405,12 @@ class SubscriptionRenewed(SubscriptionCycle):
     """A cycle of a subscription was granted and its fee was charged."""
 
     TYPE: ClassVar[str] = "subscription.renewed.v1"
-    TOPIC: ClassVar[str] = "account.events"
 
 
 class RenewalUnpaid(SubscriptionCycle):
     """A cycle of a subscription was not granted, because the wallet cannot pay its fee; each top-up retries it."""
 
     TYPE: ClassVar[str] = "renewal.unpaid.v1"
-    TOPIC: ClassVar[str] = "account.events"
     reason: Literal["renewal_unpaid"] = Field(description="reason code")
     detail: str | None = Field(
         default=None,
@@ -342,27 +419,13 @@ class RenewalUnpaid(SubscriptionCycle):
     wallet: Decimal = Field(description="balance of the wallet, may be negative")
 
 
-class SubscriptionEnded(OutputEvent):
+class SubscriptionEnded(AccountNotice):
     """A cancelled subscription ended; its buckets expire at their own end."""
 
     TYPE: ClassVar[str] = "subscription.ended.v1"
-    TOPIC: ClassVar[str] = "account.events"
     subscription_id: str = Field(description="the subscription")
     plan: str = Field(description="the plan of the subscription")
     cycle: Count = Field(description="number of the last cycle")
-
-
-class SettlementEntry(OutputEvent):
-    """The share of one party under one agreement in the usage of one commit."""
-
-    TYPE: ClassVar[str] = "settlement.entry.v1"
-    TOPIC: ClassVar[str] = "settlement.entries"
-    party: str = Field(description="the party")
-    agreement: str | None = Field(description="agreement and version; null: no agreement, the operator receives all")
-    amount: Decimal = Field(description="the share, currency, may be negative")
-    base: Decimal = Field(description="settlement base: tax-excluded amount of the usage")
-    standard_tokens: Decimal = Field(description="standard tokens of the usage")
-    events: Count = Field(description="number of usage events")
 
 
 class UsageRejectedHeaders(Output):
@@ -374,6 +437,15 @@ class UsageRejectedHeaders(Output):
     topic: str = Field(description="input topic of the record")
     partition: Annotated[str, Field(pattern="^[0-9]+$")] = Field(description="its partition")
     offset: Annotated[str, Field(pattern="^[0-9]+$")] = Field(description="its offset")
+    commit: Annotated[str, Field(pattern="^[0-9]+$")] | None = Field(
+        default=None, description="number of the commit that rejected it"
+    )
+    previousdigest: Annotated[str, Field(pattern=DIGEST_PATTERN)] | None = Field(
+        default=None, description="digest of the commit before"
+    )
+    history: Annotated[str, Field(pattern="^[0-9]+$")] | None = Field(
+        default=None, description="number of the history of commits; absent in the first one"
+    )
 
 
 OUTPUTS: dict[str, type[OutputEvent]] = {
@@ -400,7 +472,6 @@ OUTPUTS: dict[str, type[OutputEvent]] = {
         SubscriptionRenewed,
         RenewalUnpaid,
         SubscriptionEnded,
-        SettlementEntry,
     )
 }
 """Every output event by its type."""

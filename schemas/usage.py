@@ -74,6 +74,13 @@ class UsageData(WireText):
     ] = Field(description="an object of counts by meter")
 
 
+DIMENSIONS: tuple[tuple[str, str | None], ...] = tuple(
+    (name, None if UsageData.model_fields[name].is_required() else UsageData.model_fields[name].default)
+    for name in ("model", "hardware_tier", "energy_source", "site", "channel", "service_tier", "outcome")
+)
+"""The fields of an event that decide about its price, with their defaults; ``model`` has none."""
+
+
 @dataclass(frozen=True, slots=True)
 class UsageEvent:
     """One decoded usage event.

@@ -18,6 +18,9 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import Consumer, KafkaError, Message, Producer
 from confluent_kafka.admin import AdminClient
 
+from schemas.record_sizes import TOPIC_BYTES
+from schemas.topics import USAGE_FORWARDED_TOPIC
+
 if TYPE_CHECKING:
     from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
@@ -30,9 +33,11 @@ _INPUT: Settings = {
     # Java's hash, which `schemas.routing` computes too: a record without a partition goes to its account's partition.
     "partitioner": "murmur2_random",
     "compression.type": "lz4",
+    # The broker's limit of each topic counts; the client's would be a million bytes.
+    "message.max.bytes": TOPIC_BYTES[USAGE_FORWARDED_TOPIC],
 }
-"""Settings of every producer of input topics. There is no ``transactional.id``: a transaction leaves a marker in the
-log, and the offsets of input topics must stay dense (docs/reference/principles.md, "Log and writer")."""
+"""Settings of every producer of input topics. There is no ``transactional.id``: a transaction would delay each record
+until its end, and leave a marker in the log (docs/reference/principles.md, "Log and writer")."""
 
 _READ_ONLY: Settings = {
     # A reader never changes its group's offsets: its caller keeps the positions.
@@ -50,13 +55,11 @@ _RECORDS: Settings = {
 
 _ADMIN_TIMEOUT_MS = 30_000
 _PROBE_RECONNECT_MS = 500
-_MAX_RECORD_BYTES = 1_000_000_000
-"""Client-side size limit of a resubmission, high enough that only the broker's limit applies: the broker accepted each
-record before."""
 _FETCH_WAIT_MS = 50
 """Longest time the broker holds a fetch. aiokafka keeps one fetch per broker in flight: while idle topics hold it, a
 busy topic is not fetched."""
 _FETCH_BYTES = 32 << 20
+_REPLAY_FETCH_BYTES = 4 << 20
 
 
 def input_producer(kafka: str, on_failure: Callable[[KafkaError, Message], None]) -> Producer:
@@ -112,7 +115,6 @@ def resubmit_producer(kafka: str, records: int, within_seconds: int) -> Producer
             **_INPUT,
             "bootstrap.servers": kafka,
             "linger.ms": 5,
-            "message.max.bytes": _MAX_RECORD_BYTES,
             "queue.buffering.max.messages": max(records, 1),
             "queue.buffering.max.kbytes": 1 << 20,
             "delivery.timeout.ms": within_seconds * 1000,
@@ -147,9 +149,9 @@ def fetch_consumer(servers: list[str], **faust: Any) -> AIOKafkaConsumer:
     """Return the consumer of the worker (aiokafka); ``faust`` are the settings from Faust's configuration.
 
     Guarantees: it commits no offset by itself, because positions are in SQL. A partition without a position is read
-    from its beginning. Range assignment keeps partition p of all input topics on one worker. It reads uncommitted
-    records, because producers of input topics use no transactions. A fetch takes at most 50 ms and 32 MiB. Must be
-    called in a running event loop.
+    from its beginning. Range assignment keeps partition p of all input topics on one worker. It reads committed records
+    only: a record of an aborted transaction is never billed. A fetch takes at most 50 ms and 32 MiB. Must be called in
+    a running event loop.
 
     Raises:
         TypeError: ``faust`` has one of the settings that are made here.
@@ -162,7 +164,7 @@ def fetch_consumer(servers: list[str], **faust: Any) -> AIOKafkaConsumer:
         partition_assignment_strategy=[RangePartitionAssignor],
         enable_auto_commit=False,
         auto_offset_reset="earliest",
-        isolation_level="read_uncommitted",
+        isolation_level="read_committed",
         fetch_max_bytes=_FETCH_BYTES,
         fetch_max_wait_ms=_FETCH_WAIT_MS,
         **faust,
@@ -207,11 +209,29 @@ def whole_topic_reader(kafka: str, *, committed_only: bool = True) -> Consumer:
     )
 
 
-def input_log_reader(kafka: str) -> Consumer:
-    """Return a consumer that reads an input topic for a replay, which must not miss a record.
+def input_log_consumer(kafka: str) -> AIOKafkaConsumer:
+    """Return the consumer of a replay (aiokafka), which reads input topics as the worker does and misses no record.
 
-    Guarantees: no offset is committed; a position whose record is deleted is an error. Each topic has a reader of its
-    own with a buffer of 32 MiB.
+    Guarantees: only committed records; it joins no group and commits no offset; a position whose record is deleted is
+    an error. A fetch takes at most 50 ms and 32 MiB. Must be called in a running event loop.
+    """
+    from aiokafka import AIOKafkaConsumer
+
+    return AIOKafkaConsumer(
+        bootstrap_servers=kafka,
+        enable_auto_commit=False,
+        auto_offset_reset="none",
+        isolation_level="read_committed",
+        fetch_max_bytes=_FETCH_BYTES,
+        fetch_max_wait_ms=_FETCH_WAIT_MS,
+        max_partition_fetch_bytes=_REPLAY_FETCH_BYTES,
+    )
+
+
+def input_log_reader(kafka: str) -> Consumer:
+    """Return a consumer that asks where an input topic begins and ends, for a replay.
+
+    Guarantees: no offset is committed; a position whose record is deleted is an error.
     """
     return Consumer(
         {

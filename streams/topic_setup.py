@@ -11,33 +11,42 @@ import time
 from collections.abc import Mapping
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic  # type: ignore[attr-defined]
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+)
 
-from schemas.topics import BALANCE_TOPIC, COMMAND_TOPIC, INPUT_TOPICS, OUTPUT_TOPICS
+from schemas.record_sizes import TOPIC_BYTES
+from schemas.topics import COMMAND_TOPIC, INPUT_TOPICS, OUTPUT_TOPICS, TOPIC_SETTINGS
 from streams.kafka_clients import admin_client
 from streams.stream_errors import TopicMismatch
 
-INPUT_RETENTION_MS = 7 * 24 * 3600 * 1000
 _TIMEOUT_SECONDS = 30.0
 _ALL = (*INPUT_TOPICS, *OUTPUT_TOPICS)
 _CHECKED = ("cleanup.policy", "message.timestamp.type", "retention.ms")
+SIZE_LIMIT = "max.message.bytes"
+"""Largest record batch of a topic (:mod:`schemas.record_sizes`)."""
 
 
 def topic_config(topic: str) -> dict[str, str]:
     """Return the topic configuration with which ``topic`` is created."""
+    cleanup, retention_ms = TOPIC_SETTINGS[topic]
+    config = {"cleanup.policy": cleanup}
+    if retention_ms is not None:
+        config |= {"retention.ms": str(retention_ms), "retention.bytes": "-1"}
     if topic in INPUT_TOPICS:
-        retention = -1 if topic == COMMAND_TOPIC else INPUT_RETENTION_MS
-        return {
-            "cleanup.policy": "delete",
-            "message.timestamp.type": "LogAppendTime",
-            "retention.ms": str(retention),
-            "retention.bytes": "-1",
-        }
-    return {"cleanup.policy": "compact" if topic == BALANCE_TOPIC else "delete"}
+        config["message.timestamp.type"] = "LogAppendTime"
+    return config | {SIZE_LIMIT: str(TOPIC_BYTES[topic])}
 
 
 def ensure_topics(kafka: str, partitions: int, *, replication: int = -1, prefix: str = "") -> None:
     """Create the missing topics and check the existing ones; ``prefix`` is prepended to each name.
+
+    Topics of an earlier release get the limits of :mod:`schemas.record_sizes`: an output or forward topic never takes
+    less than what may be written to it, and an input topic never more than what may be read from it.
 
     Raises:
         TopicMismatch: a topic has another partition count, or an input topic is compacted, does not use
@@ -61,6 +70,7 @@ def ensure_topics(kafka: str, partitions: int, *, replication: int = -1, prefix:
     for topic, count in _wait_for_metadata(admin, [prefix + topic for topic in _ALL]).items():
         _check_count(topic, count, partitions)
     _check_inputs(admin, {prefix + topic: topic for topic in INPUT_TOPICS})
+    _set_sizes(admin, {prefix + topic: TOPIC_BYTES[topic] for topic in _ALL})
 
 
 def _wait_for_metadata(admin: AdminClient, topics: list[str]) -> dict[str, int]:
@@ -95,6 +105,33 @@ def _check_inputs(admin: AdminClient, topics: Mapping[str, str]) -> None:
         if topics[resource.name] == COMMAND_TOPIC:
             must["retention.ms"] = "-1"
         _check_input(resource.name, found, must)
+
+
+def _set_sizes(admin: AdminClient, wanted: Mapping[str, int]) -> None:
+    resources = [ConfigResource(ConfigResource.Type.TOPIC, topic) for topic in wanted]
+    found = {
+        resource.name: int(answer.result()[SIZE_LIMIT].value)
+        for resource, answer in admin.describe_configs(resources, request_timeout=_TIMEOUT_SECONDS).items()
+    }
+    changes = [
+        ConfigResource(
+            ConfigResource.Type.TOPIC,
+            topic,
+            incremental_configs=[ConfigEntry(SIZE_LIMIT, str(size), incremental_operation=AlterConfigOpType.SET)],
+        )
+        for topic, size in wanted.items()
+        if found[topic] != size
+    ]
+    for resource, answer in (admin.incremental_alter_configs(changes) if changes else {}).items():
+        try:
+            answer.result()
+        except KafkaException as error:
+            raise TopicMismatch(
+                f"topic {resource.name} has {SIZE_LIMIT}={found[resource.name]}, not {wanted[resource.name]}, and the"
+                f" broker does not let it be changed: {error.args[0]}",
+                f"kafka-configs --alter --entity-type topics --entity-name {resource.name} --add-config"
+                f" {SIZE_LIMIT}={wanted[resource.name]}",
+            ) from error
 
 
 def _check_input(topic: str, found: Mapping[str, str], must: Mapping[str, str]) -> None:

@@ -7,7 +7,6 @@ many were left out.
 from __future__ import annotations
 
 import gc
-import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,7 +31,6 @@ class Servers:
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Servers]:
     """Start one Kafka and one PostgreSQL for the session."""
-    # Not in pytest's folder: as root, PostgreSQL runs as another user, who must be able to reach its files.
     folder = Path(tempfile.mkdtemp(prefix="tokenbill-tests-"))
     try:
         running = stack.start(folder, only_servers=True)
@@ -41,8 +39,7 @@ def servers() -> Iterator[Servers]:
         yield Servers(running.kafka, running.admin_database_url, folder)
     finally:
         gc.collect()  # A live Kafka client would log that it lost its broker, after pytest's summary.
-        stack.stop(folder)
-        shutil.rmtree(folder, ignore_errors=True)
+        stack.remove(folder)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -3,12 +3,16 @@
 A subcommand's module is imported on first use, so that commands load only the libraries they need.
 """
 
+import errno
 import importlib
 import sys
+from typing import NoReturn
 
 import click
 
+from billing.errors import DatabaseDown, NotPrepared
 from tokenbill import __version__
+from tokenbill.hidden_secrets import without_secrets
 from tokenbill.user_errors import UserError
 
 _COMMANDS = {
@@ -29,11 +33,16 @@ _COMMANDS = {
     "simulate": "tokenbill.commands.simulate",
     "report": "tokenbill.commands.report",
     "suspense": "tokenbill.commands.suspense",
+    "partition": "tokenbill.commands.partition",
+    "conflict": "tokenbill.commands.conflict",
     "audit": "tokenbill.commands.audit",
+    "foreign": "tokenbill.commands.own_records",
+    "key": "tokenbill.commands.own_records",
     "demo": "tokenbill.commands.demo",
     "bench": "benchmarks.bench_command",
 }
 """Module of each subcommand, in the order of ``tokenbill --help``."""
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 class _Commands(click.Group):
@@ -73,7 +82,19 @@ def main() -> None:
     try:
         cli(prog_name="tokenbill")
     except UserError as error:
-        click.echo(f"tokenbill: {error.message}", err=True)
-        if error.hint:
-            click.echo(f"  what to do: {error.hint}", err=True)
-        sys.exit(2)
+        _leave(error.message, error.hint)
+    except DatabaseDown as error:
+        _leave(f"The database does not answer: {error}", "Is the stack up? `tokenbill status`")
+    except NotPrepared as error:
+        _leave(f"The database is not prepared: {error}", "Run `tokenbill up` or `tokenbill prepare` first.")
+    except OSError as error:
+        if error.errno not in _NO_SPACE:
+            raise
+        _leave(str(error), "Make space on the disk, then run the command again.")
+
+
+def _leave(message: str, hint: str) -> NoReturn:
+    click.echo(without_secrets(f"tokenbill: {message}"), err=True)
+    if hint:
+        click.echo(without_secrets(f"  what to do: {hint}"), err=True)
+    sys.exit(2)

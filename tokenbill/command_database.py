@@ -1,13 +1,12 @@
 """Database of a command: that of ``--data-dir``, else ``TOKENBILL_DATABASE_URL``, else that of the default stack."""
 
-import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from billing.errors import DatabaseDown, NotPrepared
 from billing.store.database import Database
-from tokenbill.stack.config import DATABASE_VARIABLE
+from tokenbill.stack.config import DATABASE_VARIABLE, external_database
 from tokenbill.user_errors import UserError
 
 
@@ -15,10 +14,10 @@ def database_url(data_dir: Path | None) -> str:
     """Return the URL of the database.
 
     Raises:
-        UserError: no database is known.
+        UserError: no database is known, or the variable does not hold the URL of one.
     """
-    named = os.environ.get(DATABASE_VARIABLE)
-    if data_dir is None and named:
+    named = external_database() if data_dir is None else None
+    if named:
         return named
     from tokenbill.stack.info import info
 

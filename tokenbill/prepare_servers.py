@@ -7,17 +7,18 @@ The first preparation fixes the partition count and stores it in the database (d
 from dataclasses import dataclass
 
 from billing.errors import DatabaseDown
-from billing.store.migrate import APP, migrate, role_url
+from billing.store.migrate import APP, REPORT, migrate, role_url
 from billing.store.seed import seed
 from tokenbill.user_errors import UserError
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedStack:
-    """Result of a preparation: the partition count, and the database URL of the application role."""
+    """Result of a preparation: the partition count, and the database URLs of the application and of reports."""
 
     partitions: int
     database_url: str
+    report_url: str
 
 
 def prepare(
@@ -51,7 +52,11 @@ def prepare(
             f"Start with --partitions {stored} or without the option, or use another database and Kafka.",
         )
     _prepare_topics(kafka, stored)
-    return PreparedStack(stored, role_url(admin_database_url, APP, app_password))
+    return PreparedStack(
+        stored,
+        role_url(admin_database_url, APP, app_password),
+        role_url(admin_database_url, REPORT, report_password),
+    )
 
 
 def _prepare_topics(kafka: str, partitions: int) -> None:

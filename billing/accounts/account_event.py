@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from billing.accounts.movements import Movement
+
 
 @dataclass(frozen=True, slots=True)
 class AccountEvent:
@@ -10,3 +12,5 @@ class AccountEvent:
     account: str
     type: str
     data: dict[str, str | int | None]
+    movements: tuple[Movement, ...] = ()
+    """Money and units that moved with what the event reports."""

@@ -11,6 +11,7 @@ from typing import Any
 from billing.accounts.account import Account
 from billing.accounts.account_event import AccountEvent
 from billing.accounts.deduction_order import PlanOf
+from billing.accounts.movements import Movement
 from billing.catalog.model import Catalog
 from billing.ledger import Postings
 from schemas.commands import Command
@@ -53,7 +54,11 @@ class CommandContext:
     """Returns True if (account, payment_ref) was used before."""
     postings: Postings
     plan_of: PlanOf
+    held_pico: int = 0
+    """Money of the wallet that open holds hold; a fee that is only tried leaves it."""
     messages: list[Message] = field(default_factory=list)
     """Messages that the rule sends to other accounts, in order."""
     events: list[AccountEvent] = field(default_factory=list)
     """Events for the account's owner besides the outcome of the command."""
+    movements: list[Movement] = field(default_factory=list)
+    """Money and units that the command itself moved, in order; published with its outcome."""

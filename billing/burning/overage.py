@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from billing import ledger
 from billing.accounts.account import ACTIVE, CANCELLED, PACK, Account, Bucket, has_room
 from billing.accounts.account_event import AccountEvent
+from billing.accounts.movements import granted, of_money, purse
 from billing.accounts.wallet import can_pay, withdraw
 from billing.burning.deduct import EventPayment, deduct, limit_micro
 from billing.catalog.model import STD_TOKEN, Plan
@@ -126,7 +127,10 @@ def _pack(extended: Bucket, plan: Plan, number: int) -> Bucket:
 def _post_sale(payment: EventPayment, plan: Plan, pack: Bucket) -> None:
     account, price_pico = payment.account, plan.overage.price_pico
     net_pico, tax_pico = split_fee(price_pico, plan.tax_rate_micro)
+    before = purse(account)
     account.extras.wallet_paid_pico[pack.sale] = withdraw(account, price_pico)
+    about = {"plan": plan.label, "grant_id": pack.grant_id, "pay_from": "wallet"}
+    paid = of_money(account, "pack", -price_pico, before, tax_pico=-tax_pico, **about)
     payment.postings.post(
         account.currency,
         (ledger.CUSTOMER_DEPOSITS, "", price_pico),
@@ -143,6 +147,7 @@ def _post_sale(payment: EventPayment, plan: Plan, pack: Bucket) -> None:
                 "amount_micro": pack.amount_micro,
                 "price_pico": price_pico,
             },
+            (paid, granted(account, pack, "pack")),
         )
     )
 

@@ -12,33 +12,50 @@ from billing.accounts.account import Account, Bucket
 from billing.accounts.deduction_order import deduction_order
 from billing.burning.deduct import alert_floor_micro
 from billing.calculator.core_prices import CorePrices
-from billing.calculator.dedupe import DUPLICATE, NEW, Dedupe, identity_conflict, number_missing, number_reused
-from billing.calculator.interface import Effects, UsageBatch, UsageOutcome
-from billing.calculator.packed_extras import ExtrasPacker
+from billing.calculator.dedupe import (
+    CONFLICT,
+    DUPLICATE,
+    NEW,
+    Dedupe,
+    number_missing,
+    number_reused,
+    number_too_far,
+)
+from billing.calculator.interface import Effects, OwnCheck, UsageBatch, UsageOutcome
+from billing.calculator.packed_extras import TOLD_OF_NO_EXTRAS, ExtrasPacker
 from billing.calculator.plain import PlainCalculator, RenderedRows
 from billing.catalog.model import TEXT_DIMENSIONS, Catalog, Plan, PlanBucket, PlanKey
 from billing.catalog.patterns import scope_matches
 from billing.commits.commit_record import AccountChanges, Finding, PartitionState, RollupRow
-from billing.commits.identities import DedupeChange, HashHour, RecentNumbers, SourceState
+from billing.commits.identities import DedupeChange, HashHour, LogPart, PartHeld, RecentNumbers, SourceState
 from billing.commits.input_batch import Record
-from billing.commits.output_documents import RATED_PER_RECORD, Stamp, output_event, rated_data
+from billing.commits.output_documents import (
+    RATED_PER_RECORD,
+    Stamp,
+    described_combination,
+    output_event,
+    rated_data,
+)
 from billing.decide.bill_usage import ROLLUP_SUMS
 from billing.errors import BrokenInvariant
 from billing.ledger import CONTRACT_LIABILITY, CUSTOMER_DEPOSITS, OUTPUT_VAT, REVENUE_USAGE, Postings
-from billing.log_time import TimeLimits
+from billing.log_time import IdentityRules, TimeLimits, identity_rules
+from billing.record_keys import forged
 from cython_ext.accounts import AccountStore
 from cython_ext.decode import Decoder, EventColumns
 from cython_ext.dedupe import Memory
 from cython_ext.usage import Usage
 from schemas.json_text import dump_json
 from schemas.refusals import Refusal
+from schemas.sources import OWN_SOURCES, is_own
 from schemas.usage import UsageEvent, parse_usage
 
 __all__ = ["CompiledCalculator"]
 
 _NEEDS_SCOPE, _NEEDS_PLAIN, _ALL_DONE = 3, 4, 5  # cython_ext.usage
 _NAMES_RESERVATION = 2  # mark in CompiledDecoded.mine: a row of this partition that names a reservation
-_LOOK_NEW, _LOOK_DUPLICATE, _LOOK_CONFLICT, _LOOK_REUSED, _LOOK_NO_NUMBER = range(5)  # cython_ext.dedupe
+_LOOK_NEW, _LOOK_DUPLICATE, _LOOK_CONFLICT, _LOOK_REUSED, _LOOK_NO_NUMBER, _LOOK_TOO_FAR = range(6)  # cython_ext.dedupe
+_OWN_SOURCES = OWN_SOURCES.encode()
 _MARK_NUMBER = 987_654_321_012_345_678
 _MARK_SUBJECT, _MARK_DATA = "<the subject>", b"<the data>"
 
@@ -72,23 +89,27 @@ class _CompiledDedupe(Dedupe):
         self.columns = EventColumns()
         self.row = 0
 
+    def decide_by(self, rules: IdentityRules, commit_no: int = 0) -> None:
+        super().decide_by(rules, commit_no)
+        self.memory.decide_by(*rules, commit_no)
+
     def numbered(self, event: UsageEvent) -> bool:
         return self.memory.is_numbered(self.columns, self.row)
 
-    def look(self, event: UsageEvent, findings: list[Finding]) -> str | Refusal:
-        seen = self.memory.look_at(self.columns, self.row)
+    def look(self, event: UsageEvent, findings: list[Finding], log_time_us: int = 0) -> str | Refusal:
+        seen = self.memory.look_at(self.columns, self.row, log_time_us)
         if seen == _LOOK_NEW:
             return NEW
         if seen == _LOOK_NO_NUMBER:
             return number_missing(event)
         if seen == _LOOK_REUSED:
             return number_reused(event, findings)
-        if seen == _LOOK_CONFLICT:
-            findings.append(identity_conflict(event))
-        return DUPLICATE
+        if seen == _LOOK_TOO_FAR:
+            return number_too_far(event, self.memory.highest_seen(self.columns, self.row), self._rules.sequence_jump)
+        return CONFLICT if seen == _LOOK_CONFLICT else DUPLICATE
 
-    def rated(self, event: UsageEvent) -> None:
-        self.memory.set_rated(self.columns, self.row)
+    def rated(self, event: UsageEvent, log_time_us: int = 0) -> None:
+        self.memory.set_rated(self.columns, self.row, log_time_us)
 
     def refused(self, rejection: Refusal) -> None:
         if rejection.source is None or rejection.sequence is None or rejection.code == "sequence_reused":
@@ -120,14 +141,14 @@ class _RareCases(PlainCalculator):
         self._accounts: dict[str, Account] = _PlainCopies(store)
 
     def decide(
-        self, event: UsageEvent, offset: int, limits: TimeLimits | None, outcome: UsageOutcome
+        self, event: UsageEvent, row: int, offset: int, limits: TimeLimits | None, outcome: UsageOutcome
     ) -> tuple[Refusal | None, list[Account], list[bytes]]:
-        """Decide one event.
+        """Decide the event of one row.
 
         Returns:
             The rejection or None, the accounts to store back, and the rated lines to append.
         """
-        refused = self._decide(event, offset, limits, outcome)
+        refused = self._decide(event, row, offset, limits, outcome)
         changed = [self._accounts[name] for name in self._touched]
         lines = self._lines
         self._accounts.clear()
@@ -163,14 +184,18 @@ class CompiledCalculator:
 
     def __init__(self) -> None:
         self._decoder = Decoder()
-        self._memory = Memory(self._decoder.sources)
+        self._memory = Memory(self._decoder.sources, self._decoder.accounts)
         self._store = AccountStore(self._decoder.accounts, Account, Bucket, ExtrasPacker())
         self._prices = CorePrices(self._decoder, lambda text: self._usage.word(text))
         self._usage = Usage(self._decoder, self._memory, self._store, self._prices.tables)
         self._rare = _RareCases(self._memory, self._store)
         self._rules: list[PlanBucket] = []
+        self._own_sources = bytearray()
+        """1 for each source number that is an own source, 0 for others."""
+        self._knows_own_source = False
 
     def load(self, state: PartitionState) -> None:
+        self._memory.load_unlogged(state.unlogged_until_us)
         for stored in state.sources:
             self._memory.load_source(stored.source, stored.numbered, stored.seen_runs, stored.refused)
         for recent in state.recent:
@@ -182,6 +207,7 @@ class CompiledCalculator:
         self._prices.set_books(catalog.price_books)
 
     def decode(self, batch: UsageBatch) -> CompiledDecoded:
+        self._rare.dedupe.decide_by(identity_rules(batch.limits), batch.commit_no)
         columns = self._decoder.decode(batch.records)
         rejections: dict[int, Refusal] = {}
         reservations = columns.reservations()
@@ -195,6 +221,8 @@ class CompiledCalculator:
             self._decoder.set_event(columns, row, item)
             if item.reservation is not None:
                 reservations[row] = item.reservation
+        if batch.own_check is not None:
+            self._check_own(batch, batch.own_check, columns, rejections)
         mine, elsewhere = self._usage.route(columns, batch.partition, batch.partitions)
         marks = bytearray(mine)
         for row in reservations:
@@ -202,11 +230,29 @@ class CompiledCalculator:
                 marks[row] = _NAMES_RESERVATION
         return CompiledDecoded(batch, columns, bytes(marks), elsewhere, rejections, reservations)
 
+    def _check_own(
+        self, batch: UsageBatch, check: OwnCheck, columns: EventColumns, rejections: dict[int, Refusal]
+    ) -> None:
+        """Reject the rows with an own source that fail the check."""
+        sources = self._decoder.sources
+        for number in range(len(self._own_sources), len(sources)):
+            own = sources[number].startswith(_OWN_SOURCES)
+            self._own_sources.append(own)
+            self._knows_own_source |= own
+        rows = columns.rows_from(self._own_sources) if self._knows_own_source else []
+        for row in sorted([*rows, *(row for row, refused in rejections.items() if is_own(refused.source))]):
+            record = batch.records[row]
+            fault = check(record)
+            if fault is not None:
+                item = rejections.get(row) or self._reread(record)
+                rejections[row] = forged(fault, item.source, item.id, item.account)
+                columns.refuse(row)
+
     def missing_accounts(self, decoded: CompiledDecoded) -> list[str]:
         return self._usage.missing_accounts(decoded.columns, decoded.mine)
 
     def missing_hours(self, decoded: CompiledDecoded) -> list[int]:
-        return sorted(self._memory.missing_hours(decoded.columns, decoded.mine))
+        return sorted(self._memory.missing_hours(decoded.columns, decoded.mine, decoded.batch.log_time_us))
 
     def put_hour(self, hour_us: int, stored: list[HashHour]) -> None:
         self._memory.put_hour(hour_us, [part.payload for part in stored])
@@ -216,6 +262,25 @@ class CompiledCalculator:
 
     def drop_hour(self, hour_us: int) -> None:
         self._memory.drop_hour(hour_us)
+
+    def has_unnumbered(self, decoded: CompiledDecoded) -> bool:
+        return self._memory.has_unnumbered(decoded.columns, decoded.mine)
+
+    def missing_parts(self, decoded: CompiledDecoded) -> list[LogPart]:
+        found = self._memory.missing_parts(decoded.columns, decoded.mine, decoded.batch.log_time_us)
+        return [LogPart(*one) for one in found]
+
+    def put_part(self, part: LogPart, payloads: list[bytes]) -> None:
+        self._memory.put_part(part.log_hour_us, part.first_commit, part.last_commit, payloads)
+
+    def parts_held(self) -> list[PartHeld]:
+        return [PartHeld(LogPart(*one[:3]), *one[3:]) for one in self._memory.parts_held()]
+
+    def shrink_part(self, part: LogPart) -> None:
+        self._memory.shrink_part(part.log_hour_us, part.first_commit)
+
+    def drop_part(self, part: LogPart) -> None:
+        self._memory.drop_part(part.log_hour_us, part.first_commit)
 
     def account_ids(self) -> list[str]:
         names = self._decoder.accounts
@@ -242,6 +307,7 @@ class CompiledCalculator:
         batch, usage = decoded.batch, self._usage
         limits = None if batch.limits is None else (batch.limits.future_us, batch.limits.past_us)
         outcome = UsageOutcome(forwarded=list(decoded.elsewhere))
+        self._rare.dedupe.decide_by(identity_rules(batch.limits), batch.commit_no)
         usage.start(batch.log_time_us)
         closed: list[tuple[int, str]] = []  # (row, reservation) of rows decided by the plain calculator
         row = 0
@@ -275,7 +341,7 @@ class CompiledCalculator:
             batch = decoded.batch
             record = batch.records[row]
             event = self._reread(record)
-            refused, changed, lines = self._rare.decide(event, record.offset, batch.limits, outcome)
+            refused, changed, lines = self._rare.decide(event, row, record.offset, batch.limits, outcome)
             for account in changed:
                 self.put_account(account, stored=False)
             for line in lines:
@@ -302,9 +368,12 @@ class CompiledCalculator:
         postings, rollups, book_times = self._rare.take()
         self._add_sums(postings, rollups, book_times)
         key = str(stamp.partition).encode()
+        for number in range(self._usage.number_described(), len(self._decoder.combinations)):
+            self._usage.describe(dump_json(described_combination(self._decoder.combination(number)))[1:-1])
         rated_records, rated_frames = self._usage.take_frames(key, _rated_pieces(stamp), RATED_PER_RECORD)
         balance_records, balance_frames, *rows = self._store.take(_balance_pieces(stamp))
-        change = DedupeChange(hours=[HashHour(hour_us, payload) for hour_us, payload in self._memory.take_hours()])
+        taken = self._memory.take_hours()
+        change = DedupeChange(hours=[HashHour(hour_us, packed, log_hour_us) for hour_us, log_hour_us, packed in taken])
         for source, numbered, runs, refused, highest, packed in self._memory.take_sources():
             change.sources.append(SourceState(source, numbered, runs, refused))
             if packed:
@@ -357,9 +426,12 @@ def _rated_pieces(stamp: Stamp) -> list[bytes]:
 
 
 def _balance_pieces(stamp: Stamp) -> list[bytes]:
-    """Return a ``package.balance.v1`` event without sequence, subject and data: the bytes around them."""
+    """Return a ``package.balance.v1`` event without sequence, subject and data: the bytes around them.
+
+    What its data say of empty extras follows.
+    """
     event = output_event("package.balance.v1", stamp, _MARK_NUMBER, _MARK_SUBJECT, _MARK_DATA)
-    return _split(event, str(_MARK_NUMBER).encode(), dump_json(_MARK_SUBJECT), _MARK_DATA)
+    return [*_split(event, str(_MARK_NUMBER).encode(), dump_json(_MARK_SUBJECT), _MARK_DATA), TOLD_OF_NO_EXTRAS]
 
 
 def _split(event: bytes, *marks: bytes) -> list[bytes]:

@@ -5,7 +5,7 @@
 and identities of one partition and does no I/O: the caller first loads the accounts and hours that it reports missing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
@@ -13,12 +13,16 @@ from billing.accounts.account import Account
 from billing.accounts.account_event import AccountEvent
 from billing.catalog.model import Catalog
 from billing.commits.commit_record import AccountChanges, Finding, PartitionState, RollupRow
-from billing.commits.identities import DedupeChange, HashHour
+from billing.commits.identities import DedupeChange, HashHour, LogPart, PartHeld
 from billing.commits.input_batch import Record
 from billing.commits.output_documents import Stamp
 from billing.ledger import Posting
 from billing.log_time import TimeLimits
 from schemas.refusals import Refusal
+from schemas.usage import UsageEvent
+
+OwnCheck: TypeAlias = Callable[[Record], str | None]
+"""Returns what a record with a source of the product's own carries instead of a valid digest; None if it is ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,8 @@ class UsageBatch:
     ``log_time_us`` is the partition's log time before the batch. The log time of a record is its timestamp made
     monotone: ``log_time = max(log_time, timestamp * 1000)``. If ``limits`` is None (``simulate``), there is no log:
     the time of a decision is the greatest event time of the account so far, kept in ``Account.clock_us``.
+    ``own_check`` is called once for each record with an own source (:mod:`schemas.sources`), readable or not; a record
+    that fails it is rejected before routing. If it is None, own sources are like others.
     """
 
     partition: int
@@ -35,6 +41,9 @@ class UsageBatch:
     records: Sequence[Record]
     log_time_us: int
     limits: TimeLimits | None
+    own_check: OwnCheck | None = None
+    commit_no: int = 0
+    """Number of the commit that is being decided."""
 
 
 @dataclass(slots=True)
@@ -52,6 +61,8 @@ class UsageOutcome:
     log_time_us: int = 0
     account_events: list[AccountEvent] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    conflicts: list[tuple[int, UsageEvent]] = field(default_factory=list)
+    """(index, event) of the duplicates whose content differs from what was rated."""
     reservations: list[tuple[str, str]] = field(default_factory=list)
     """(account, reservation) named by rated events; the commit closes these holds
     (docs/reference/principles.md, "Holds")."""
@@ -62,16 +73,17 @@ class Effects:
     """All changes since the last :meth:`Calculator.take_effects`, ready to be committed.
 
     ``*_frames`` are concatenated, uncompressed frames (:func:`billing.commits.outbox_frames.encode_frame`), and
-    ``*_records`` is their number. ``usage.rated`` is in decision order, at most 1,000 lines per record, keyed by the
-    partition in decimal digits. ``package.balance`` has one record per touched account, sorted and keyed by account.
+    ``*_records`` is their number. They leave out the headers, which are those of their topic. ``usage.rated`` is in
+    decision order, at most 1,000 lines per record, keyed by the partition in decimal digits. ``package.balance`` has
+    one record per touched account, sorted and keyed by account.
     """
 
     changes: AccountChanges
     """Rows of accounts and buckets that are new or have a changed column since the last call."""
     rated_records: int
-    rated_frames: bytes
+    rated_frames: bytes | memoryview
     balance_records: int
-    balance_frames: bytes
+    balance_frames: bytes | memoryview
     postings: list[Posting]
     """Postings of usage and of the roll-forward before it, sorted; those of commands are not included."""
     rollups: list[RollupRow]
@@ -100,16 +112,40 @@ class Calculator(Protocol):
         """Return the accounts of this partition that the batch names and that are not in memory."""
 
     def missing_hours(self, decoded: Decoded) -> list[int]:
-        """Return the hours of identities of unnumbered sources that the batch needs and that are not in memory."""
+        """Return the hours of event time whose identities the batch needs and that are not in memory.
+
+        They are needed for events that may repeat one that was rated more than 24 hours of log time ago.
+        """
 
     def put_hour(self, hour_us: int, stored: list[HashHour]) -> None:
-        """Load one hour of identities into memory."""
+        """Load the identities of one hour of event time into memory."""
 
     def hours_held(self) -> list[tuple[int, int]]:
-        """Return (hour_us, bytes in memory) for each hour of identities, sorted."""
+        """Return (hour_us, bytes in memory) for each hour of event time, sorted."""
 
     def drop_hour(self, hour_us: int) -> None:
-        """Remove an hour of identities that has no pending change; it is reported missing when it is needed again."""
+        """Remove an hour of event time; it is reported missing when it is needed again."""
+
+    def has_unnumbered(self, decoded: Decoded) -> bool:
+        """Return True if a source of the batch is unnumbered, or would be by an event of the batch."""
+
+    def missing_parts(self, decoded: Decoded) -> list[LogPart]:
+        """Return the parts that may have identities of the batch and whose identities are not in memory.
+
+        A part is reported where it may have one: its filter is never wrong when it says no.
+        """
+
+    def put_part(self, part: LogPart, payloads: list[bytes]) -> None:
+        """Load the identities of a part into memory; parts that were not known are put oldest first."""
+
+    def parts_held(self) -> list[PartHeld]:
+        """Return all known parts, oldest first."""
+
+    def shrink_part(self, part: LogPart) -> None:
+        """Replace the identities of a part that is committed by a filter, or remove the filter of one that has none."""
+
+    def drop_part(self, part: LogPart) -> None:
+        """Remove a part that is older than what is looked up."""
 
     def account_ids(self) -> list[str]:
         """Return the ids of all accounts in memory, sorted."""

@@ -20,6 +20,8 @@ from billing.accounts.extras import (
     extras_json,
     parse_extras,
 )
+from billing.commits.output_documents import extras_object
+from schemas.json_text import dump_json
 
 _MAX_TEXT_BYTES = 4096
 """Longest document that is compressed, in bytes.
@@ -30,12 +32,31 @@ _FIRST_OF_DOCUMENT = ord("{")
 """First byte of an uncompressed document. No compressed frame begins with it: a bit reserved by Zstandard is set."""
 
 
+_BETWEEN = b"\0"
+"""Separator of the document and the members of a balance. A JSON text cannot contain NUL."""
+
+
+def _told(extras: Extras) -> bytes:
+    return dump_json(extras_object(extras))[1:-1]
+
+
+TOLD_OF_NO_EXTRAS = _told(Extras())
+"""Members of a balance that describe empty extras."""
+
+
+def _body(extras: Extras, document: str) -> bytes:
+    """Return the bytes to pack: the document, and the members of a balance, unless they are those of empty extras."""
+    told = _told(extras)
+    return document.encode() if told == TOLD_OF_NO_EXTRAS else document.encode() + _BETWEEN + told
+
+
 class ExtrasPacker:
     """Compressor of extras, for one thread at a time."""
 
     def __init__(self) -> None:
         common = zstandard.ZstdCompressionDict(
-            "".join(map(extras_json, _typical())).encode(), dict_type=zstandard.DICT_TYPE_RAWCONTENT
+            b"".join(_body(extras, extras_json(extras)) for extras in _typical()),
+            dict_type=zstandard.DICT_TYPE_RAWCONTENT,
         )
         form = zstandard.FORMAT_ZSTD1_MAGICLESS
         self._compressor = zstandard.ZstdCompressor(
@@ -51,14 +72,25 @@ class ExtrasPacker:
         text = extras_json(extras)
         if text == NO_EXTRAS:
             return b""
-        document = text.encode()
-        return document if len(document) > _MAX_TEXT_BYTES else self._compressor.compress(document)
+        body = _body(extras, text)
+        return body if len(body) > _MAX_TEXT_BYTES else self._compressor.compress(body)
 
     def document(self, packed: bytes) -> bytes:
         """Return the JSON document (:func:`billing.accounts.extras.extras_json`) of packed extras."""
-        if not packed:
-            return NO_EXTRAS.encode()
-        return packed if packed[0] == _FIRST_OF_DOCUMENT else self._decompressor.decompress(packed)
+        return self._parts(packed)[0] if packed else NO_EXTRAS.encode()
+
+    def told(self, packed: bytes) -> bool:
+        """Return True if a balance of packed extras differs from that of empty extras."""
+        return bool(packed) and bool(self._parts(packed)[1])
+
+    def balance(self, packed: bytes) -> bytes:
+        """Return the members of a balance that describe packed extras."""
+        return self._parts(packed)[1] or TOLD_OF_NO_EXTRAS
+
+    def _parts(self, packed: bytes) -> tuple[bytes, bytes]:
+        body = packed if packed[0] == _FIRST_OF_DOCUMENT else self._decompressor.decompress(packed)
+        document, _, told = body.partition(_BETWEEN)
+        return document, told
 
     def unpack(self, packed: bytes) -> Extras:
         """Return packed extras as a new value."""

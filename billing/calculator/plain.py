@@ -8,13 +8,13 @@ from typing import TypeAlias
 
 from billing.accounts.account import ACCOUNT_CLOSED, Account
 from billing.accounts.deduction_order import sort_buckets
-from billing.calculator.dedupe import DUPLICATE, Dedupe
+from billing.calculator.dedupe import CONFLICT, DUPLICATE, Dedupe
 from billing.calculator.interface import Effects, UsageBatch, UsageOutcome
 from billing.catalog.model import Catalog, Plan, PlanKey
 from billing.commits.columns import account_terms, bucket_terms
 from billing.commits.commit_record import AccountChanges, PartitionState, RollupRow
 from billing.commits.copy_text import account_row, bucket_row
-from billing.commits.identities import HashHour
+from billing.commits.identities import HashHour, LogPart, PartHeld
 from billing.commits.outbox_frames import Frame, encode_frame
 from billing.commits.output_documents import (
     RATED_PER_RECORD,
@@ -26,11 +26,13 @@ from billing.commits.output_documents import (
 )
 from billing.decide.bill_usage import ROLLUP_SUMS, Billed, UsageRules, bill_usage
 from billing.ledger import Postings
-from billing.log_time import TimeLimits, decided_at, time_refusal
+from billing.log_time import TimeLimits, decided_at, identity_rules, time_refusal
 from billing.pricing.rate import Raters
+from billing.record_keys import forged
 from schemas.json_text import dump_json
 from schemas.refusals import Refusal
 from schemas.routing import partition_of
+from schemas.sources import is_own
 from schemas.usage import UsageEvent, parse_usage
 
 __all__ = ["PlainCalculator"]
@@ -61,9 +63,15 @@ class PlainDecoded:
     batch: UsageBatch
     read: list[UsageEvent | Refusal | int]
 
-    def events(self) -> list[UsageEvent]:
-        """Return the events of this partition."""
-        return [item for item in self.read if isinstance(item, UsageEvent)]
+    def events(self) -> list[tuple[UsageEvent, int]]:
+        """Return the events of this partition, with the log time of their records."""
+        found: list[tuple[UsageEvent, int]] = []
+        log_time_us = self.batch.log_time_us
+        for record, item in zip(self.batch.records, self.read, strict=True):
+            log_time_us = max(log_time_us, record.timestamp * 1000)
+            if isinstance(item, UsageEvent):
+                found.append((item, log_time_us))
+        return found
 
 
 class PlainCalculator:
@@ -95,9 +103,14 @@ class PlainCalculator:
         self._declared = catalog.declared_meters()
 
     def decode(self, batch: UsageBatch) -> PlainDecoded:
+        self._dedupe.decide_by(identity_rules(batch.limits), batch.commit_no)
         read: list[UsageEvent | Refusal | int] = []
         for record in batch.records:
             item = parse_usage(record.value, record.headers, declared_meters=self._declared)
+            if batch.own_check is not None and is_own(item.source):
+                fault = batch.own_check(record)
+                if fault is not None:
+                    item = forged(fault, item.source, item.id, item.account)
             if isinstance(item, UsageEvent):
                 target = partition_of(item.account, batch.partitions)
                 read.append(item if target == batch.partition else target)
@@ -106,7 +119,7 @@ class PlainCalculator:
         return PlainDecoded(batch, read)
 
     def missing_accounts(self, decoded: PlainDecoded) -> list[str]:
-        return sorted({event.account for event in decoded.events()} - self._accounts.keys())
+        return sorted({event.account for event, _ in decoded.events()} - self._accounts.keys())
 
     def missing_hours(self, decoded: PlainDecoded) -> list[int]:
         return self._dedupe.missing_hours(decoded.events())
@@ -119,6 +132,24 @@ class PlainCalculator:
 
     def drop_hour(self, hour_us: int) -> None:
         self._dedupe.drop_hour(hour_us)
+
+    def has_unnumbered(self, decoded: PlainDecoded) -> bool:
+        return self._dedupe.has_unnumbered(decoded.events())
+
+    def missing_parts(self, decoded: PlainDecoded) -> list[LogPart]:
+        return self._dedupe.missing_parts(decoded.events())
+
+    def put_part(self, part: LogPart, payloads: list[bytes]) -> None:
+        self._dedupe.put_part(part, payloads)
+
+    def parts_held(self) -> list[PartHeld]:
+        return self._dedupe.parts_held()
+
+    def shrink_part(self, part: LogPart) -> None:
+        self._dedupe.shrink_part(part)
+
+    def drop_part(self, part: LogPart) -> None:
+        self._dedupe.drop_part(part)
 
     def account_ids(self) -> list[str]:
         return sorted(self._accounts)
@@ -141,6 +172,7 @@ class PlainCalculator:
     def apply(self, decoded: PlainDecoded) -> UsageOutcome:
         batch = decoded.batch
         outcome = UsageOutcome(log_time_us=batch.log_time_us)
+        self._dedupe.decide_by(identity_rules(batch.limits), batch.commit_no)
         for index, (record, item) in enumerate(zip(batch.records, decoded.read, strict=True)):
             outcome.log_time_us = max(outcome.log_time_us, record.timestamp * 1000)
             if isinstance(item, int):
@@ -148,26 +180,28 @@ class PlainCalculator:
                 continue
             refused = item if isinstance(item, Refusal) else None
             if isinstance(item, UsageEvent):
-                refused = self._decide(item, record.offset, batch.limits, outcome)
+                refused = self._decide(item, index, record.offset, batch.limits, outcome)
             if refused is not None:
                 self._dedupe.refused(refused)
                 outcome.rejected.append((index, refused))
         return outcome
 
     def _decide(
-        self, event: UsageEvent, offset: int, limits: TimeLimits | None, outcome: UsageOutcome
+        self, event: UsageEvent, index: int, offset: int, limits: TimeLimits | None, outcome: UsageOutcome
     ) -> Refusal | None:
-        """Decide one event; return the rejection if it is rejected, else None."""
+        """Decide one event, the record ``index`` of its batch; return the rejection if it is rejected, else None."""
 
         if limits is not None:
             late = time_refusal(event, self._dedupe.numbered(event), outcome.log_time_us, limits)
             if late is not None:
                 return late
-        seen = self._dedupe.look(event, outcome.findings)
+        seen = self._dedupe.look(event, outcome.findings, outcome.log_time_us)
         if isinstance(seen, Refusal):
             return seen
-        if seen == DUPLICATE:
+        if seen in (DUPLICATE, CONFLICT):
             outcome.duplicate += 1
+            if seen == CONFLICT:
+                outcome.conflicts.append((index, event))
             return None
         account = self._accounts.get(event.account)
         if account is None:
@@ -183,7 +217,7 @@ class PlainCalculator:
         outcome.rated += 1
         if event.reservation is not None:
             outcome.reservations.append((event.account, event.reservation))
-        self._dedupe.rated(event)
+        self._dedupe.rated(event, outcome.log_time_us)
         self._touched.add(account.account)
         self._note_changes(account, before)
         self._lines.append(dump_json(paid_line(event, billed.rated, offset, billed.burned)))

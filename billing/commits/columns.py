@@ -24,7 +24,7 @@ class Form(Enum):
     """128-bit integer: money in pico, quota in micro."""
     END = "bigint or null"
     """Microseconds UTC; null for no end."""
-    EXTRAS = "jsonb"
+    EXTRAS = "json"
 
 
 class ChangedBy(Enum):

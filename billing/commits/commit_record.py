@@ -5,11 +5,14 @@ A :class:`CommitRecord` is complete: the store writes it in one transaction and 
 
 from dataclasses import dataclass, field
 
+from billing.accounts.held import Held, HeldLimit
 from billing.commits.identities import DedupeChange, RecentNumbers, SourceState
 from billing.commits.input_batch import PositionMove, Record
 from billing.ledger import Posting
 from schemas.refusals import Refusal
 
+NO_DIGEST = bytes(32)
+"""Digest before the first commit of a partition."""
 ACCEPTED = "accepted"
 """Outcome of a command in ``commands_seen``; a refused command is not in it."""
 
@@ -18,8 +21,8 @@ ACCEPTED = "accepted"
 class CommitCounts:
     """Counts of the records of one commit by outcome.
 
-    Usage records in = rated + duplicate + rejected + forwarded + dropped. Command records in = accepted + rejected +
-    duplicate + forwarded + dropped.
+    Usage records in = rated + duplicate + rejected + forwarded + dropped + foreign. Command records in = accepted +
+    rejected + duplicate + forwarded + dropped + foreign.
     """
 
     rated: int = 0
@@ -35,6 +38,9 @@ class CommitCounts:
     commands_dropped: int = 0
     messages_sent: int = 0
     """Messages to accounts, sent as forwarded commands. They are output, so they are not part of the records in."""
+    foreign: int = 0
+    """Records on the topic of forwarded usage that no partition forwarded: kept, and without any effect."""
+    commands_foreign: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +84,35 @@ class OutboxRow:
 
 
 @dataclass(frozen=True, slots=True)
+class OutboxPage:
+    """Output of complete commits after a commit, in publishing order, with the digests of both ends."""
+
+    rows: list[tuple[int, OutboxRow]]
+    """(commit number, row); empty if nothing waits."""
+    before: bytes | None
+    """Digest of the commit after which the rows begin; None if there is no such commit."""
+    last: bytes
+    """Digest of the last commit in ``rows``; empty if there are none."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutputHistory:
+    """A history of one partition's output, which begins when an older copy of the database takes over.
+
+    Commits up to ``common_commit_no`` are in both histories. Consumers have the earlier one up to
+    ``published_commit_no``. Output of this database up to ``after_commit_no`` is compared with it before it is
+    published; what follows carries the number ``history``.
+    """
+
+    partition: int
+    history: int
+    after_commit_no: int
+    common_commit_no: int
+    published_commit_no: int
+    published_digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """A problem that an operator should look at and that stops nothing. ``detail`` names the place and the facts."""
 
@@ -92,6 +127,30 @@ class SuspenseRecord:
     topic: str
     record: Record
     rejection: Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class ConflictRecord:
+    """A duplicate whose content differs from what was rated: its topic, its bytes as received, and its identity.
+
+    Kept permanently.
+    """
+
+    topic: str
+    record: Record
+    account: str
+    source: str
+    id: str
+    sequence: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignRecord:
+    """A record on a forward topic that no partition forwarded: its topic, its bytes, and what shows it."""
+
+    topic: str
+    record: Record
+    fault: str
 
 
 @dataclass(slots=True)
@@ -151,11 +210,21 @@ class CommitRecord:
     book_times: dict[str, int]
     """Greatest event time rated in this commit, by price book name. Later versions of the book must begin after it."""
     limits: dict[str, int]
-    """Time limits that the commit was decided with: future_limit_us, past_limit_us. Empty if there were none."""
+    """Limits that the commit was decided with (:func:`billing.log_time.limits_object`). Empty if there were none."""
     reservations_closed: list[tuple[str, str]] = field(default_factory=list)
     """(account, reservation) pairs whose hold this commit closes, because usage naming them was rated. Not digested."""
     suspense: list[SuspenseRecord] = field(default_factory=list)
     """Every usage record counted as rejected, in the order of decision."""
+    conflicts: list[ConflictRecord] = field(default_factory=list)
+    """Every duplicate with other content, in the order of decision; each also has a finding ``identity_conflict``."""
+    held: list[tuple[str, Held]] = field(default_factory=list)
+    """Amounts that open holds held when commands of this commit were decided, by account, where there were any."""
+    held_limits: dict[str, HeldLimit] = field(default_factory=dict)
+    """The most that may be held of accounts from which commands took, by account; checked with the commit."""
+    foreign: list[ForeignRecord] = field(default_factory=list)
+    """Every record counted as foreign, in the order of decision."""
+    passed_over: list[tuple[str, int]] = field(default_factory=list)
+    """(topic, offset) of commands with an own source and no valid digest. For histories; not stored."""
 
 
 @dataclass(slots=True)
@@ -165,6 +234,10 @@ class PartitionState:
     partition: int
     partitions: int
     commit_no: int = 0
+    digest: bytes = NO_DIGEST
+    """Digest of the last commit, which each output of the next one carries; constant where nothing is stored."""
+    history: int = 0
+    """Number of the history of published commits: it rises when an older copy of the database takes over."""
     log_time_us: int = 0
     positions: dict[str, int] = field(default_factory=dict)
     next_sequences: dict[str, int] = field(default_factory=dict)
@@ -172,3 +245,5 @@ class PartitionState:
     forward_cursors: dict[tuple[str, int], int] = field(default_factory=dict)
     sources: list[SourceState] = field(default_factory=list)
     recent: list[RecentNumbers] = field(default_factory=list)
+    unlogged_until_us: int = 0
+    """Log time up to which identities were stored without the hour of log time; 0 if all have it."""

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+HASHED_BYTES = 20
+"""Bytes of one identity in a payload of :class:`HashHour`."""
 RECENT_NUMBERS = 65_536
 """Count of a source's highest numbers whose hashes are kept (docs/reference/principles.md, "Identity")."""
 
@@ -34,13 +36,36 @@ class RecentNumbers:
 
 @dataclass(frozen=True, slots=True)
 class HashHour:
-    """Identities of events of unnumbered sources within one hour of event time.
+    """Identities of events of unnumbered sources within one hour of event time, rated in one hour of log time.
 
     ``payload`` packs a 16-byte identity hash and a u32 content hash (little-endian) for each event.
     """
 
     hour_us: int
     payload: bytes
+    log_hour_us: int | None = None
+    """None if a release rated them that did not record the hour of log time."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogPart:
+    """Identities of unnumbered sources that consecutive commits rated in one hour of log time.
+
+    It is the unit in which they leave memory and are read again.
+    """
+
+    log_hour_us: int
+    first_commit: int
+    last_commit: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartHeld:
+    """A part in memory: the bytes of its identities, and those of the filter that stands for them."""
+
+    part: LogPart
+    identities_bytes: int
+    filter_bytes: int
 
 
 @dataclass(slots=True)

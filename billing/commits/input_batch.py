@@ -42,18 +42,31 @@ class PlainRecord:
 
 @dataclass(frozen=True, slots=True)
 class InputBatch:
-    """Consecutive records ``[start, end)`` of one input topic of the partition, in offset order and without gaps."""
+    """Consecutive offsets ``[start, end)`` of one input topic of the partition, with their records in offset order.
+
+    Every offset has a record, except the ``skipped`` ones: markers of Kafka's transactions, and aborted records.
+    """
 
     topic: str
     start: int
     end: int
     records: Sequence[Record]
+    skipped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class PositionMove:
-    """Move of the partition's position in one input topic from ``start`` to ``end``. Both are next offsets."""
+    """Move of the partition's position in one input topic from ``start`` to ``end``. Both are next offsets.
+
+    ``skipped`` of the offsets between have no record that was decided (:class:`InputBatch`).
+    """
 
     topic: str
     start: int
     end: int
+    skipped: int = 0
+
+    @property
+    def records(self) -> int:
+        """Number of records that were decided."""
+        return self.end - self.start - self.skipped

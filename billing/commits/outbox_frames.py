@@ -13,14 +13,12 @@ the commit), the lengths of three parts, then the parts: key, headers (a JSON li
 import json
 import struct
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import zstandard
 
 SEQUENCE_MARK = b"\x00SEQ\x00"
 """Placeholder for the sequence of the record in the value of a frame. A JSON text cannot contain NUL."""
-BATCH_BYTES = 1 << 20
-"""Uncompressed size of a record batch: the record that reaches it is the last of its batch."""
 MAX_BATCH_RECORDS = 1_000_000
 """Largest packed size of a record batch that holds several records. By default a broker accepts 1,048,588 bytes."""
 ZSTANDARD = 4
@@ -39,12 +37,15 @@ COMPRESSION_LEVEL = 1
 """Zstandard level. Higher levels cost more processor time than the bytes they save are worth."""
 
 
+FrameHeaders: TypeAlias = tuple[tuple[str, bytes | None], ...]
+
+
 class Frame(NamedTuple):
     """One record to publish. ``key``, ``value`` and the content of a header may be None, which is null in Kafka."""
 
     key: bytes | None
     value: bytes | None
-    headers: tuple[tuple[str, bytes | None], ...] = ()
+    headers: FrameHeaders = ()
     target_partition: int = -1
 
 
@@ -55,16 +56,27 @@ def _part(data: bytes | None) -> tuple[int, bytes]:
     return (_NULL, b"") if data is None else (len(data), data)
 
 
+def encode_headers(headers: FrameHeaders) -> bytes:
+    """Encode the headers of a frame: a JSON list, or no bytes for no headers."""
+    pairs = [[name, None if content is None else content.decode("latin-1")] for name, content in headers]
+    return json.dumps(pairs).encode() if pairs else b""
+
+
 def encode_frame(frame: Frame) -> bytes:
     """Encode one frame, uncompressed. The compiled core writes the same bytes."""
     key_length, key = _part(frame.key)
     value_length, value = _part(frame.value)
-    pairs = [[name, None if content is None else content.decode("latin-1")] for name, content in frame.headers]
-    headers = json.dumps(pairs).encode() if pairs else b""
+    headers = encode_headers(frame.headers)
     return b"".join((_HEAD.pack(frame.target_partition, key_length, len(headers), value_length), key, headers, value))
 
 
-def compress(frames: bytes) -> bytes:
+def frame_size(frame: Frame) -> int:
+    """Return about the bytes of the record in its topic, uncompressed: key, value and headers with their lengths."""
+    headers = sum(len(name) + len(content or b"") + 10 for name, content in frame.headers)
+    return len(frame.key or b"") + len(frame.value or b"") + headers + 40
+
+
+def compress(frames: bytes | memoryview) -> bytes:
     """Compress concatenated frames into the payload of an outbox row."""
     return zstandard.ZstdCompressor(level=COMPRESSION_LEVEL).compress(frames)
 

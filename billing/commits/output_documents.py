@@ -5,42 +5,62 @@ object of ``simulate`` and ``package.balance``, and the CloudEvents envelope of 
 same bytes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from billing.accounts.account import NO_END_US, Account, Bucket
 from billing.accounts.account_event import AccountEvent
+from billing.accounts.extras import Extras
+from billing.accounts.movements import Movement
 from billing.burning.deduct import Burned, Deduction
 from billing.catalog.model import STD_TOKEN
-from billing.commits.outbox_frames import SEQUENCE_MARK
+from billing.commits.commit_record import NO_DIGEST
+from billing.commits.outbox_frames import SEQUENCE_MARK, FrameHeaders
 from billing.pricing.rate import Rated, rated_as_json
 from schemas.json_text import dump_json
 from schemas.times import format_time_us
 from schemas.units import format_micro, format_pico
-from schemas.usage import UsageEvent
+from schemas.usage import DIMENSIONS, UsageEvent
 
 RATED_PER_RECORD = 1_000
 """Maximum number of rated lines in one ``usage.rated`` record (docs/reference/topics.md)."""
 
 
+EVENT_CONTENT_TYPE = b"application/cloudevents+json"
+"""Header by which CloudEvents libraries recognise an event in structured mode."""
 NOTHING_RESERVED: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """Partition, number and log time of the commit that writes an output; part of the identity of each output event."""
+    """The commit that writes an output: part of the identity of each output event.
+
+    ``previous_digest`` is the digest of the commit before, and ``history`` that of the partition's state.
+    """
 
     partition: int
     commit_no: int
     log_time_us: int
+    previous_digest: bytes = NO_DIGEST
+    history: int = 0
+
+
+def described_combination(values: Sequence[str]) -> dict[str, str]:
+    """Return what a rated line says of the event's combination: the model, and the dimensions that differ from their
+    default. ``values`` are in the order of :data:`schemas.usage.DIMENSIONS`."""
+    return {name: value for (name, default), value in zip(DIMENSIONS, values, strict=True) if value != default}
 
 
 def paid_line(event: UsageEvent, rated: Rated, offset: int, burned: Burned) -> dict[str, Any]:
     """Return the ``usage.rated`` line of one priced and paid event."""
+    tags = {"request_id": event.request_id, "member": event.member}
     return rated_as_json(event, rated) | {
         "offset": offset,
+        "time": format_time_us(event.time_us),
+        **described_combination([getattr(event, name) for name, _ in DIMENSIONS]),
+        **{name: text for name, text in tags.items() if text is not None},
         "burned": [_burned_object(deduction) for deduction in burned.deductions],
         "charged": format_pico(burned.charged_pico),
         "absorbed": format_micro(burned.absorbed_micro),
@@ -59,42 +79,91 @@ def _burned_object(deduction: Deduction) -> dict[str, str]:
     }
 
 
-def bucket_object(bucket: Bucket, reserved_micro: int = 0) -> dict[str, str | None]:
+def bucket_object(bucket: Bucket, reserved_micro: int | None = 0) -> dict[str, str | None]:
     """Return one bucket of the account object.
 
     Holds are not part of a commit, so only callers that read holds (``report balance``, the HTTP API) pass
-    ``reserved_micro``.
+    ``reserved_micro``. With None, as in ``package.balance``, the bucket does not say what is reserved.
     """
+    reserved = {} if reserved_micro is None else {"reserved": format_micro(reserved_micro)}
     return {
         "grant_id": bucket.grant_id,
         "plan": bucket.plan,
         "unit": bucket.unit,
         "amount": format_micro(bucket.amount_micro),
         "remaining": format_micro(bucket.remaining_micro),
-        "reserved": format_micro(reserved_micro),
+        **reserved,
         "valid_from": format_time_us(bucket.valid_from_us),
         "valid_until": None if bucket.valid_until_us >= NO_END_US else format_time_us(bucket.valid_until_us),
         "status": bucket.status,
     }
 
 
-def account_object(account: Account, reserved_micro: Mapping[str, int] = NOTHING_RESERVED) -> dict[str, Any]:
-    """Return the account object of ``simulate``. Buckets are sorted by id; ``reserved_micro`` is by bucket id."""
+def account_object(account: Account, reserved_micro: Mapping[str, int] | None = NOTHING_RESERVED) -> dict[str, Any]:
+    """Return the account object of ``simulate``. Buckets are sorted by id.
+
+    ``reserved_micro`` is by bucket id; with None, no bucket says what is reserved.
+    """
     return {
         "currency": account.currency,
         "wallet": format_pico(account.wallet_pico),
         "absorbed": format_micro(account.absorbed_micro),
         "absorbed_amount": format_pico(account.absorbed_pico),
         "buckets": [
-            bucket_object(bucket, reserved_micro.get(bucket.grant_id, 0))
+            bucket_object(bucket, None if reserved_micro is None else reserved_micro.get(bucket.grant_id, 0))
             for bucket in sorted(account.buckets, key=lambda b: b.grant_id)
         ],
     }
 
 
-def balance_object(account: Account, reserved_micro: Mapping[str, int] = NOTHING_RESERVED) -> dict[str, Any]:
-    """Return the data of a ``package.balance`` event."""
-    return {"account": account.account} | account_object(account, reserved_micro)
+def extras_object(extras: Extras) -> dict[str, Any]:
+    """Return what a balance says of extras: gift money, subscriptions, open bills."""
+    return {
+        "gift": format_pico(extras.gift_pico),
+        "subscriptions": [
+            {
+                "subscription_id": one.subscription_id,
+                "plan": one.plan,
+                "plan_version": one.plan_version,
+                "pay_from": one.pay_from,
+                "status": one.status,
+                "cycle": one.cycle,
+                "granted": one.granted,
+                "last_cycle": one.last_cycle or None,
+                "next_plan": one.next_plan or None,
+                "next_plan_version": one.next_plan_version or None,
+            }
+            for one in extras.subscriptions
+        ],
+        "open_bills": [
+            {
+                "bill_id": bill.bill_id,
+                "amount": format_pico(bill.amount_pico),
+                "paid": format_pico(bill.paid_pico),
+                "begin": format_time_us(bill.from_us),
+                "end": format_time_us(bill.until_us),
+                "due": format_time_us(bill.due_us),
+            }
+            for bill in extras.bills
+            if bill.open_pico
+        ],
+    }
+
+
+def balance_object(account: Account, reserved_micro: Mapping[str, int] | None = None) -> dict[str, Any]:
+    """Return the data of a ``package.balance`` event: the account object, and what else an account has.
+
+    Holds are not part of a commit; only the HTTP API, which reads them, passes ``reserved_micro``.
+    """
+    return {
+        "account": account.account,
+        **account_object(account, reserved_micro),
+        "status": account.status,
+        "price_book": account.price_book,
+        "payment": account.payment,
+        "credit_limit": format_pico(account.credit_limit_pico),
+        **extras_object(account.extras),
+    }
 
 
 _FORMAT_OF_SUFFIX = {"_micro": format_micro, "_pico": format_pico, "_us": format_time_us}
@@ -105,8 +174,18 @@ def account_event_data(event: AccountEvent) -> dict[str, Any]:
 
     Scaled integers become strings, and their names lose the unit suffix.
     """
+    data = _on_the_wire(event.data)
+    return data | {"movements": movement_objects(event.movements)} if event.movements else data
+
+
+def movement_objects(movements: Iterable[Movement]) -> list[dict[str, Any]]:
+    """Return movements as they are published."""
+    return [_on_the_wire(movement) for movement in movements]
+
+
+def _on_the_wire(fields: Mapping[str, str | int | None]) -> dict[str, Any]:
     data: dict[str, Any] = {}
-    for name, value in event.data.items():
+    for name, value in fields.items():
         for suffix, write in _FORMAT_OF_SUFFIX.items():
             if name.endswith(suffix) and not isinstance(value, str):
                 data[name.removesuffix(suffix)] = None if value is None else write(value)
@@ -120,26 +199,34 @@ def output_event(type_name: str, stamp: Stamp, number: int, subject: str, data: 
     """Return the CloudEvent of one output; its ``sequence`` is filled in when the output of the commit is packed.
 
     ``number`` is the index of the output among those of its topic in its commit, from 0. (source, id) is unique because
-    a commit of a partition is written once.
+    a commit of a partition is written once in a history.
     """
     short_name = type_name.rsplit(".", 1)[0]
+    history = f"h{stamp.history}-" if stamp.history else ""
     return b"".join(
         (
             b'{"specversion":"1.0","type":',
             dump_json(type_name),
             b',"source":"urn:tokenbill:partition:%d","id":"' % stamp.partition,
-            f"{short_name}-{stamp.commit_no}-{number}".encode(),
+            f"{short_name}-{history}{stamp.commit_no}-{number}".encode(),
             b'","time":"',
             format_time_us(stamp.log_time_us).encode(),
             b'","subject":',
             dump_json(subject),
-            b',"sequence":"',
+            b',"partition":"%d","commit":"%d","sequence":"' % (stamp.partition, stamp.commit_no),
             SEQUENCE_MARK,
-            b'","datacontenttype":"application/json","data":',
+            b'","previousdigest":"%b"' % stamp.previous_digest.hex().encode(),
+            b',"history":"%d"' % stamp.history if stamp.history else b"",
+            b',"datacontenttype":"application/json","data":',
             data,
             b"}",
         )
     )
+
+
+def output_headers(type_name: str) -> FrameHeaders:
+    """Return the headers of the record of an output event: CloudEvents in structured mode."""
+    return ("content-type", EVENT_CONTENT_TYPE), ("ce_type", type_name.encode())
 
 
 def rated_data(lines: Sequence[bytes]) -> bytes:

@@ -13,9 +13,10 @@ from typing import Any
 from billing.accounts.account import NO_END_US, Account
 from billing.accounts.account_event import AccountEvent
 from billing.accounts.deduction_order import PlanOf, sort_buckets
+from billing.accounts.movements import Movement, between
 from billing.catalog.model import Catalog
 from billing.commits.commit_record import RollupRow
-from billing.commits.output_documents import paid_line
+from billing.commits.output_documents import movement_objects, paid_line
 from billing.corrections.history import AccountHistory
 from billing.corrections.replay import Conflict, Replay, Timeline, difference
 from billing.decide.carry_out import DecideCommand
@@ -88,7 +89,7 @@ def correct(
         )
     replay.make_correction(plan_of)
     after.account.clock_us = account.clock_us
-    concerns = dump_json([data.source, data.id]).decode()
+    concerns = dump_json([command.account, data.source, data.id]).decode()
     postings = Postings()
     for line in after.postings.lines():
         postings.add(line.account_code, line.currency, line.detail, line.amount_pico, concerns)
@@ -103,7 +104,7 @@ def correct(
         posted,
         tuple(RollupRow(*row) for row in rows),
         [event for event in after.told_beyond(before) if event.type not in TOLD_BY_FACTS],
-        list(_outcomes(command, data, posted, before, after)),
+        _outcomes(command, data, posted, before, after, between(account, after.account, "correction")),
     )
 
 
@@ -128,9 +129,14 @@ def _compared(account: Account | None, plan_of: PlanOf) -> Account | None:
 
 
 def _outcomes(
-    command: Command, data: VoidUsage | CorrectUsage, posted: Sequence[Posting], before: Timeline, after: Timeline
+    command: Command,
+    data: VoidUsage | CorrectUsage,
+    posted: Sequence[Posting],
+    before: Timeline,
+    after: Timeline,
+    moved: Sequence[Movement],
 ) -> list[dict[str, Any]]:
-    """Return the data of ``correction.posted.v1``: the postings, and all usage that is now paid differently."""
+    """Return the data of ``correction.posted.v1``: the postings, all usage that is now paid differently, what moved."""
     changed: list[dict[str, Any]] = []
     for identity, new in after.billed.items():
         old = before.billed[identity]
@@ -157,6 +163,7 @@ def _outcomes(
             "entries": [_entry(line) for line in posted] if number == 1 else [],
             "events": part,
         }
+        | ({"movements": movement_objects(moved)} if number == 1 and moved else {})
         for number, part in enumerate(parts, 1)
     ]
 

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from billing.accounts.held import NO_HOLDS, Held
 from billing.catalog.model import Catalog
 from billing.commits.commit_record import CommitRecord
 from billing.commits.input_batch import InputBatch, Record
@@ -20,7 +21,7 @@ from schemas.topics import COMMAND_FORWARDED_TOPIC, COMMAND_TOPIC, RATED_TOPIC
 from schemas.usage import UsageEvent, parse_usage
 
 Identity: TypeAlias = tuple[str, str]
-"""(source, id) of an event."""
+"""(source, id) of a command, or of usage within one account."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,8 @@ class Step:
     item: UsageEvent | Command
     offset: int = 0
     """Offset of the record of a usage event."""
+    held: Held = NO_HOLDS
+    """Amounts that open holds held when a command was decided."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,12 @@ class DecidedBatches:
     rated: Sequence[bytes]
     """Packed output for ``usage.rated``."""
     rejected: frozenset[tuple[str, int]] = frozenset()
-    """(topic, offset) of rejected records. One commit may hold a rejected event and its repair under one identity."""
+    """(topic, offset) of records that have no part in the identity they name: rejected, foreign or forged ones.
+
+    One commit may hold a rejected event and its repair under one identity.
+    """
+    held: Mapping[str, Held] = field(default_factory=dict)
+    """Amounts that open holds held when the commands were decided, by account."""
 
 
 def decided_batches(
@@ -71,8 +79,15 @@ def decided_batches(
     """Extract from a commit what a history needs; ``log_time_us`` is the partition's log time before the commit."""
     accepted = frozenset((source, id_) for source, id_, _ in record.commands_seen)
     rated = [row.payload for row in record.outbox if row.topic == RATED_TOPIC]
-    rejected = frozenset((one.topic, one.record.offset) for one in record.suspense)
-    return DecidedBatches(epoch, catalog, limits, log_time_us, batches, accepted, rated, rejected)
+    rejected = frozenset(
+        (
+            *((one.topic, one.record.offset) for one in record.suspense),
+            *((one.topic, one.record.offset) for one in record.foreign),
+            *record.passed_over,
+        )
+    )
+    held = dict(record.held)
+    return DecidedBatches(epoch, catalog, limits, log_time_us, batches, accepted, rated, rejected, held)
 
 
 def histories(commits: Iterable[DecidedBatches], accounts: Collection[str]) -> dict[str, AccountHistory]:
@@ -111,11 +126,11 @@ class HistoryReader:
             commands = batch.topic in (COMMAND_TOPIC, COMMAND_FORWARDED_TOPIC)
             for record in batch.records:
                 log_time_us = max(log_time_us, record.timestamp * 1000)
-                if not self._may_concern(record):
+                if not self._may_concern(record) or (batch.topic, record.offset) in commit.rejected:
                     continue
                 if commands:
                     self._read_command(commit, record, log_time_us)
-                elif rated and (batch.topic, record.offset) not in commit.rejected:
+                elif rated:
                     self._read_usage(commit, record, log_time_us, rated, meters)
 
     def _may_concern(self, record: Record) -> bool:
@@ -128,16 +143,17 @@ class HistoryReader:
             return True
         return any(name.encode() in value for name in self.accounts)
 
-    def _rated(self, payloads: Iterable[bytes]) -> set[Identity]:
-        """Return the identities of the accounts' usage that a commit rated."""
+    def _rated(self, payloads: Iterable[bytes]) -> set[tuple[str, str, str]]:
+        """Return (account, source, id) of the accounts' usage that a commit rated."""
         marks = [b'"account":' + dump_json(name) for name in self.accounts]
-        found: set[Identity] = set()
+        found: set[tuple[str, str, str]] = set()
         for payload in payloads:
             for frame in unpack_batches(payload):
                 value = frame.value or b""
                 if any(mark in value for mark in marks):
                     lines = json.loads(value)["data"]["events"]
-                    found.update((line["source"], line["id"]) for line in lines if line["account"] in self.accounts)
+                    mine = (line for line in lines if line["account"] in self.accounts)
+                    found.update((line["account"], line["source"], line["id"]) for line in mine)
         return found
 
     def _read_command(self, commit: DecidedBatches, record: Record, log_time_us: int) -> None:
@@ -153,17 +169,24 @@ class HistoryReader:
             self._clock_us[command.account] = at.now_us  # a refused command moves the clock too
         if identity in commit.accepted:
             self._accepted.add(identity)
-            self.steps[command.account].append(Step(commit.epoch, at, command))
+            held = commit.held.get(command.account, NO_HOLDS)
+            self.steps[command.account].append(Step(commit.epoch, at, command, held=held))
 
     def _read_usage(
-        self, commit: DecidedBatches, record: Record, log_time_us: int, rated: set[Identity], meters: frozenset[str]
+        self,
+        commit: DecidedBatches,
+        record: Record,
+        log_time_us: int,
+        rated: set[tuple[str, str, str]],
+        meters: frozenset[str],
     ) -> None:
         event = parse_usage(record.value, record.headers, declared_meters=meters)
         if not isinstance(event, UsageEvent) or event.account not in self.steps:
             return
-        if (event.source, event.id) not in rated:
+        identity = (event.account, event.source, event.id)
+        if identity not in rated:
             return
-        rated.remove((event.source, event.id))  # a later event of the commit with this identity is a resend
+        rated.remove(identity)  # a later event of the commit with this identity is a resend
         at = self._at(commit, event.account, event.time_us, log_time_us)
         if at.simulated:
             self._clock_us[event.account] = at.now_us

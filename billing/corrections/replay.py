@@ -83,8 +83,14 @@ class Timeline:
             self.events[_about(event)].append(event)
 
     def told_beyond(self, other: "Timeline") -> list[AccountEvent]:
-        """Return the events that this timeline has beyond ``other``; surplus events of ``other`` stay published."""
-        return [event for about, events in self.events.items() for event in events[len(other.events.get(about, ())) :]]
+        """Return the events that this timeline has beyond ``other``; surplus events of ``other`` stay published.
+
+        What they moved is part of what the correction moves, so they do not tell it.
+        """
+        beyond = (
+            event for about, events in self.events.items() for event in events[len(other.events.get(about, ())) :]
+        )
+        return [replace(event, movements=()) for event in beyond]
 
 
 def _about(event: AccountEvent) -> tuple[object, ...]:
@@ -189,6 +195,8 @@ class Replay:
             *(command, timeline.account, step.at, self._rule_again, rules.catalog, rules.plan_of),
             lambda _owner, _ref: False,
             postings,
+            step.held,
+            again=True,
         )
         if done.refusal is not None:
             raise Conflict(f"{_named(command)} would be refused: {done.refusal.detail}")

@@ -19,7 +19,7 @@ from billing.decide.roll_forward import next_due_us, roll_forward
 from billing.invoicing.commitments import count_usage
 from billing.ledger import Postings
 from billing.log_time import DecidedAt
-from billing.pricing.period_prices import Clock
+from billing.pricing.period_prices import Clock, Counters
 from billing.pricing.rate import Rated, Raters
 from schemas.meters import TOKEN_METERS
 from schemas.refusals import Refusal
@@ -75,20 +75,31 @@ class Billed:
         )
 
 
+def price_usage(
+    price_book: str, event: UsageEvent, at: DecidedAt, rules: UsageRules, counters: Counters
+) -> tuple[PriceBook, Rated] | Refusal:
+    """Price an event by the book of its account, with the account's counters; return the book's version too."""
+    book = rules.catalog.price_book_at(price_book, event.time_us)
+    if book is None:
+        return event.refuse("no_price_book", f"time: no version of price book {price_book!r} is in force then")
+    rated = rules.rater(book).rate(event, counters, Clock(at.now_us, at.oldest_us))
+    return (book, rated) if isinstance(rated, Rated) else rated
+
+
 def bill_usage(
     account: Account, event: UsageEvent, at: DecidedAt, rules: UsageRules, postings: Postings
 ) -> Billed | Refusal:
     """Price an event and pay for it from its account; if the event is refused, change nothing."""
-    book = rules.catalog.price_book_at(account.price_book, event.time_us)
-    if book is None:
-        return event.refuse("no_price_book", f"time: no version of price book {account.price_book!r} is in force then")
-    rated = rules.rater(book).rate(event, account.extras.counters, Clock(at.now_us, at.oldest_us))
-    if not isinstance(rated, Rated):
-        return rated
+    priced = price_usage(account.price_book, event, at, rules, account.extras.counters)
+    if isinstance(priced, Refusal):
+        return priced
+    book, rated = priced
     if at.simulated:
         account.clock_us = at.now_us
     plan_of = rules.plan_of
-    events = roll_forward(account, at.now_us, plan_of, postings, rules.catalog, event.time_us)
+    of_time = Postings()
+    events = roll_forward(account, at.now_us, plan_of, of_time, rules.catalog, event.time_us)
+    postings.merge_lines(of_time.lines(), account.account)
     if rated.counted:
         count_usage(account, rated.counters, at.oldest_us)
         account.next_due_us = next_due_us(account, plan_of)

@@ -10,13 +10,14 @@ from typing import Any
 from billing import ledger
 from billing.accounts.account import ACCOUNT_CLOSED, ACCOUNT_SUSPENDED, Account, has_room
 from billing.accounts.command_context import MAX_WALLET_PICO, CommandContext
+from billing.accounts.movements import of_money, purse
 from billing.accounts.wallet import deposit
 from billing.decide.roll_forward import next_due_us
 from billing.invoicing.bills import change_credit, charge_back, collect, terms
 from billing.invoicing.commitments import begin_commitments
 from billing.packages.adjustments import adjust
 from billing.packages.consent import consent_overage
-from billing.packages.cycles import LAST_START_US
+from billing.packages.cycles import LAST_START_US, first_start_us
 from billing.packages.fees import fee_payable
 from billing.packages.grants import grant_package
 from billing.packages.refunds import refund
@@ -130,14 +131,16 @@ def _top_up(data: TopUpWallet, account: Account, context: CommandContext) -> Acc
             "overflow",
             f"with {format_pico(data.amount_pico)} the wallet would hold more than {format_pico(MAX_WALLET_PICO)}",
         )
+    before = purse(account)
     deposit(account, data.amount_pico, gift=data.gift)
+    context.movements.append(of_money(account, "gift" if data.gift else "top_up", data.amount_pico, before))
     paid_by = ledger.PROMOTION_EXPENSE if data.gift else ledger.CASH
     context.postings.post(
         account.currency,
         (paid_by, "", data.amount_pico),
         (ledger.CUSTOMER_DEPOSITS, "", -data.amount_pico),
     )
-    context.events += retry_unpaid(account, context.now_us, context.plan_of, context.postings)
+    context.events += retry_unpaid(account, context.now_us, context.plan_of, context.postings, context.held_pico)
     return account
 
 
@@ -157,7 +160,10 @@ def _purchase(data: PurchasePackage, account: Account, context: CommandContext) 
         return too_many_buckets(account)
     if not fee_payable(account, data.pay_from, plan.price_pico):
         return insufficient_funds(account, plan)
-    grant_package(account, plan, data.grant_id, data.starts_at_us, context.now_us, data.pay_from, context.postings)
+    starts_us = first_start_us(data.starts_at_us, context.command.time_us)
+    context.movements += grant_package(
+        account, plan, data.grant_id, starts_us, context.now_us, data.pay_from, context.postings
+    )
     return account
 
 

@@ -25,6 +25,7 @@ from billing.accounts.account_event import AccountEvent
 from billing.accounts.alerts import forget_ended, near_end, near_end_us, wallet_alert
 from billing.accounts.deduction_order import PlanOf, sort_buckets
 from billing.accounts.extras import Subscription
+from billing.accounts.movements import of_units
 from billing.catalog.model import Catalog, Plan
 from billing.invoicing import bills
 from billing.invoicing.bills import roll_bills
@@ -160,6 +161,7 @@ def _lapse(account: Account, bucket: Bucket, status: str, postings: Postings) ->
     """End a bucket and post its remaining liability as breakage revenue."""
     detail = str(bucket.plan_key)
     lapsed_pico = bucket.liability_pico
+    moved = of_units(account, "breakage", bucket, 0, -lapsed_pico)
     bucket.status = status
     bucket.liability_pico = 0
     postings.post(
@@ -167,7 +169,7 @@ def _lapse(account: Account, bucket: Bucket, status: str, postings: Postings) ->
         (ledger.CONTRACT_LIABILITY, detail, lapsed_pico),
         (ledger.REVENUE_BREAKAGE, detail, -lapsed_pico),
     )
-    return bucket_ended(account, bucket, lapsed_pico)
+    return bucket_ended(account, bucket, lapsed_pico, moved)
 
 
 def _carry_over(

@@ -9,21 +9,25 @@ from pydantic_core import PydanticCustomError
 
 from billing.accounts.account import Account
 from billing.accounts.command_context import CommandContext
+from billing.accounts.held import NO_HOLDS
 from billing.calculator.interface import Calculator
 from billing.catalog.model import Catalog
 from billing.commits.commit_record import ACCEPTED, Finding, PartitionState
-from billing.commits.input_batch import InputBatch
+from billing.commits.input_batch import InputBatch, Record
 from billing.corrections.correct import CORRECTION_POSTED, HISTORY_DIFFERS, correct
 from billing.corrections.history import AccountHistory, Step
-from billing.decide.carry_out import carry_out
+from billing.decide.carry_out import READ_NO_HOLDS, carry_out
 from billing.decide.command_rules import decide
-from billing.engine.commit_draft import CommitDraft, forward_number
+from billing.engine.commit_draft import CommitDraft
 from billing.engine.loader import Loader, load_missing
+from billing.ledger import Postings
 from billing.log_time import DecidedAt, TimeLimits, decided_at
+from billing.record_keys import RecordKeys, forged, own_fault, read_forward
 from schemas.commands import CollectBill, Command, CorrectUsage, TopUpWallet, VoidUsage, parse_command
 from schemas.fields import check_name
-from schemas.refusals import Refusal
+from schemas.refusals import Refusal, record_refusal
 from schemas.routing import partition_of
+from schemas.sources import is_own
 from schemas.topics import COMMAND_FORWARDED_TOPIC, COMMAND_TOPIC
 
 _CORRECTING = (VoidUsage.TYPE.encode(), CorrectUsage.TYPE.encode())
@@ -53,9 +57,15 @@ class CommandApplier:
         named: list[Command] = []
         for batch in batches:
             if batch.topic in (COMMAND_TOPIC, COMMAND_FORWARDED_TOPIC):
+                keys = self._loader.record_keys()
                 may_correct = (one for one in batch.records if any(mark in (one.value or b"") for mark in _CORRECTING))
-                parsed = (parse_command(record.value, record.headers) for record in may_correct)
-                named += [one for one in parsed if isinstance(one, Command)]
+                if batch.topic == COMMAND_FORWARDED_TOPIC:
+                    here = self._state.partition
+                    may_correct = (
+                        one for one in may_correct if not isinstance(read_forward(keys, batch.topic, here, one), str)
+                    )
+                parsed = [_read(keys, batch.topic, record) for record in may_correct]
+                named += [one for one, _ in parsed if isinstance(one, Command)]
         known = self._loader.known_commands([(one.source, one.id) for one in named]) if named else {}
         self._prepared = {}
         self._prepared = self._histories(one for one in named if (one.source, one.id) not in known)
@@ -66,12 +76,13 @@ class CommandApplier:
 
     def apply(self, batch: InputBatch, log_time_us: int, draft: CommitDraft) -> int:
         """Apply a batch of commands to the accounts and the draft; return the log time after it."""
-        records = draft.records_to_apply(batch, "commands_dropped")
-        forwarded = batch.topic == COMMAND_FORWARDED_TOPIC
-        parsed = [
-            parse_command(record.value, record.headers, messages=forwarded and forward_number(record) is not None)
-            for record in records
-        ]
+        records = draft.records_to_apply(batch, "commands_")
+        parsed: list[Command | Refusal] = []
+        for record in records:
+            command, foreign = _read(draft.keys, batch.topic, record)
+            parsed.append(command)
+            if foreign is not None:
+                draft.forged(batch.topic, record, foreign)
         mine = [
             command
             for command in parsed
@@ -81,6 +92,7 @@ class CommandApplier:
         known = self._loader.known_commands([(command.source, command.id) for command in mine])
         known.update(((source, id_), outcome) for source, id_, outcome in draft.commands_seen)
         histories = self._histories(command for command in mine if (command.source, command.id) not in known)
+        self._read_holds(draft, (command for command in mine if (command.source, command.id) not in known))
         refs = [
             (command.account, command.data.payment_ref)
             for command in mine
@@ -100,7 +112,7 @@ class CommandApplier:
                 draft.counts.commands_forwarded += 1
             elif (command.source, command.id) in known:
                 draft.counts.commands_duplicate += 1
-            elif self._apply_command(command, log_time_us, payments, histories, draft):
+            elif self._apply_command(command, batch.topic, record, log_time_us, payments, histories, draft):
                 known[command.source, command.id] = ACCEPTED
                 draft.commands_seen.append((command.source, command.id, ACCEPTED))
         return log_time_us
@@ -108,6 +120,8 @@ class CommandApplier:
     def _apply_command(
         self,
         command: Command,
+        topic: str,
+        record: Record,
         log_time_us: int,
         payments: set[tuple[str, str]],
         histories: dict[str, AccountHistory] | Refusal,
@@ -119,6 +133,7 @@ class CommandApplier:
         (docs/reference/account-commands.md, "Identity and order").
         """
         account = self._calculator.account(command.account)
+        held = draft.held.get(command.account, NO_HOLDS)
         now_us = log_time_us
         if self._limits is None:
             now_us = max(command.time_us, account.clock_us if account else 0)
@@ -129,6 +144,7 @@ class CommandApplier:
                 return self._correct(context, at, histories, draft)
             return decide(context)
 
+        postings = Postings()
         done = carry_out(
             command,
             account,
@@ -137,11 +153,13 @@ class CommandApplier:
             self._catalog,
             self._plan_of,
             lambda owner, ref: (owner, ref) in payments,
-            draft.postings,
+            postings,
+            held,
         )
+        draft.postings.merge_lines(postings.lines(), command.account)
         draft.add_events(done.of_time)
         for message in done.messages:
-            draft.send(message, now_us)
+            draft.send(message, now_us, topic, record)
         if done.account is not None:
             self._calculator.put_account(done.account, stored=False)
         if done.refusal is not None:
@@ -152,10 +170,18 @@ class CommandApplier:
         if isinstance(command.data, TopUpWallet | CollectBill):
             payments.add((command.account, command.data.payment_ref))
             draft.payments.append((command.account, command.data.payment_ref))
-        draft.accepted[command.account].append(Step(self._catalog_epoch, at, command))
-        draft.outcome(command.account, command, command.type, None, None)
+        draft.accepted[command.account].append(Step(self._catalog_epoch, at, command, held=held))
+        draft.took(command.account, done.limit)
+        draft.outcome(command.account, command, command.type, None, None, done.movements)
         draft.add_events(done.events)
         return True
+
+    def _read_holds(self, draft: CommitDraft, commands: Iterable[Command]) -> None:
+        """Read what is held of the accounts that these commands may take from."""
+        named = {one.account for one in commands if not isinstance(one.data, READ_NO_HOLDS)} - draft.held.keys()
+        if named:
+            found = self._loader.held(sorted(named), self._calculator.account, self._catalog)
+            draft.held.update((name, found.get(name, NO_HOLDS)) for name in named)
 
     def _histories(self, commands: Iterable[Command]) -> dict[str, AccountHistory] | Refusal:
         """Return the histories, up to this commit, of the accounts whose usage the commands correct."""
@@ -205,3 +231,19 @@ def _name_in(key: bytes | None) -> str | None:
         return check_name((key or b"").decode())
     except (UnicodeDecodeError, PydanticCustomError):
         return None
+
+
+def _read(keys: RecordKeys, topic: str, record: Record) -> tuple[Command | Refusal, str | None]:
+    """Return the command of a record, and the detail of the finding if its source is own and nothing proves it.
+
+    Such a record is refused. Its outcome names no command: the identity in the record belongs to another one.
+    """
+    forwarded = topic == COMMAND_FORWARDED_TOPIC
+    command = parse_command(record.value, record.headers, messages=forwarded)
+    if forwarded or not is_own(command.source):
+        return command, None
+    fault = own_fault(keys, topic, record)
+    if fault is None:
+        return command, None
+    detail = forged(fault, command.source, command.id, command.account).detail
+    return record_refusal("invalid_event", detail, account=command.account), f"id {command.id!r}, {detail}"

@@ -1,18 +1,24 @@
 """Loading of stored data that a partition's memory lacks."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from billing.accounts.account import Account
+from billing.accounts.held import Held
 from billing.calculator.interface import Calculator
+from billing.catalog.model import Catalog
 from billing.commits.commit_record import PartitionState
-from billing.commits.identities import HashHour
+from billing.commits.identities import HashHour, LogPart
 from billing.corrections.history import AccountHistory
+from billing.record_keys import RecordKeys
 from schemas.refusals import Refusal
 
 
 class Loader(Protocol):
     """Source of data that a partition's memory lacks: ``billing.store.store.Store``, or memory in ``simulate``."""
+
+    def record_keys(self) -> RecordKeys:
+        """Return the keys that show which records are the product's own, for one commit."""
 
     def load_accounts(self, ids: Sequence[str]) -> list[Account]:
         """Return the accounts among ``ids`` that exist."""
@@ -24,7 +30,24 @@ class Loader(Protocol):
         """Return the (account, payment_ref) among ``pairs`` that were used before."""
 
     def load_hours(self, partition: int, hours: Sequence[int]) -> list[HashHour]:
-        """Return all identities stored under these hours."""
+        """Return all identities stored under these hours of event time."""
+
+    def log_parts(self, partition: int, from_us: int, at_most: int) -> list[LogPart]:
+        """Return the parts of the identities rated from this hour of log time on, oldest first.
+
+        A part of more than one commit has at most ``at_most`` identities.
+        """
+
+    def load_part(self, partition: int, part: LogPart) -> list[bytes]:
+        """Return the payloads of the identities of a part (:class:`billing.commits.identities.HashHour`)."""
+
+    def held(
+        self, accounts: Sequence[str], read: Callable[[str], Account | None], catalog: Catalog
+    ) -> Mapping[str, Held]:
+        """Return what open holds hold now, by account; accounts without holds are left out.
+
+        ``read`` returns an account as it is before the commit. A replay returns what the commit recorded.
+        """
 
     def histories(self, state: PartitionState, accounts: Sequence[str]) -> dict[str, AccountHistory] | Refusal:
         """Return the known history of these accounts, from all commits of the partition so far.

@@ -88,13 +88,11 @@ class Quoter:
         calculator = self._calculator
         calculator.put_account(payer, stored=True)
         decoded = calculator.decode(UsageBatch(0, 1, [PlainRecord(0, 0, None, value)], 0, None))
-        for hour_us in calculator.missing_hours(decoded):
-            calculator.put_hour(hour_us, [])
         outcome = calculator.apply(decoded)
         after = calculator.account(_PAYER)
         effects = calculator.take_effects(Stamp(0, 0, 0))
-        for hour_us, _ in calculator.hours_held():
-            calculator.drop_hour(hour_us)
+        for held in calculator.parts_held():
+            calculator.drop_part(held.part)
         if outcome.rejected:
             return outcome.rejected[0][1]
         [frame] = unpack_frames(compress(effects.rated_frames))

@@ -6,21 +6,23 @@ It is the reference for every balance. Owns: how lines become batches, and the J
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from billing import ledger
 from billing.accounts.account import Account
+from billing.accounts.held import Held
 from billing.calculator.interface import Calculator
 from billing.catalog.model import Catalog
 from billing.commits.commit_record import CommitCounts, CommitRecord, PartitionState
-from billing.commits.identities import HashHour
+from billing.commits.identities import HashHour, LogPart
 from billing.commits.input_batch import InputBatch, PlainRecord
 from billing.commits.outbox_frames import Frame, unpack_batches, unpack_frames
 from billing.commits.output_documents import account_object, trial_balance_object
 from billing.corrections.history import AccountHistory, DecidedBatches, decided_batches, histories
 from billing.engine.partition_engine import PartitionEngine
+from billing.record_keys import SIMULATED_KEYS, RecordKeys
 from schemas.cloudevents import read_envelope
 from schemas.commands import COMMANDS, TransferPackage
 from schemas.json_text import dump_json
@@ -35,6 +37,11 @@ DEFAULT_OPERATOR = "operator"
 class NothingStored:
     """A loader for a partition that starts empty."""
 
+    keys: RecordKeys = SIMULATED_KEYS
+
+    def record_keys(self) -> RecordKeys:
+        return self.keys
+
     def load_accounts(self, ids: Sequence[str]) -> list[Account]:
         return []
 
@@ -47,14 +54,30 @@ class NothingStored:
     def load_hours(self, partition: int, hours: Sequence[int]) -> list[HashHour]:
         return []
 
+    def log_parts(self, partition: int, from_us: int, at_most: int) -> list[LogPart]:
+        return []
+
+    def load_part(self, partition: int, part: LogPart) -> list[bytes]:
+        return []
+
+    def held(
+        self, accounts: Sequence[str], read: Callable[[str], Account | None], catalog: Catalog
+    ) -> Mapping[str, Held]:
+        return {}
+
     def histories(self, state: PartitionState, accounts: Sequence[str]) -> dict[str, AccountHistory] | Refusal:
         return histories([], accounts)
 
 
 class Remembering(NothingStored):
-    """A loader that keeps command identities and payments of one run in memory; with ``keep_history`` also commits."""
+    """A loader that keeps identities and payments of one run in memory; with ``keep_history`` also its commits.
+
+    Identities of usage are kept by the hour of the event's time, where there is a log: those of a simulation never
+    leave the calculator.
+    """
 
     def __init__(self, *, keep_history: bool) -> None:
+        self.hours: dict[int, list[HashHour]] = defaultdict(list)
         self.commands: dict[tuple[str, str], str] = {}
         self.payments: set[tuple[str, str]] = set()
         self._commits: list[DecidedBatches] | None = [] if keep_history else None
@@ -65,9 +88,15 @@ class Remembering(NothingStored):
     def known_payments(self, pairs: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
         return self.payments.intersection(pairs)
 
+    def load_hours(self, partition: int, hours: Sequence[int]) -> list[HashHour]:
+        return [part for hour_us in hours for part in self.hours.get(hour_us, ())]
+
     def remember(self, record: CommitRecord) -> None:
-        """Add the command identities and payments of a commit."""
+        """Add the identities and payments of a commit."""
         self.commands.update(((source, id_), outcome) for source, id_, outcome in record.commands_seen)
+        if record.limits:
+            for hour in record.dedupe.hours:
+                self.hours[hour.hour_us].append(hour)
         self.payments.update(record.payments)
 
     def keep(self, commit: DecidedBatches) -> None:
@@ -91,6 +120,8 @@ class Simulation:
     lines_per_commit: int = LINES_PER_COMMIT
     keep_history: bool = True
     """Keep all lines in memory, as voiding and correction of usage require."""
+    record_keys: RecordKeys = SIMULATED_KEYS
+    """:data:`billing.record_keys.TRUSTING_KEYS` takes records with the product's own sources as they are."""
     account_event: Callable[[int, bytes], object] | None = None
     """Called with each event of ``account.events`` and the time of the line that caused it, microseconds UTC.
 
@@ -107,6 +138,7 @@ class Simulation:
 
     def __post_init__(self) -> None:
         self._loader = Remembering(keep_history=self.keep_history)
+        self._loader.keys = self.record_keys
         self._engine = PartitionEngine(
             PartitionState(0, 1), 0, self.catalog, self._loader, self.calculator, limits=None
         )

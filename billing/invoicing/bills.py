@@ -15,6 +15,7 @@ from billing.accounts.account import ACCOUNT_CLOSED, ACCOUNT_OPEN, ACCOUNT_SUSPE
 from billing.accounts.account_event import AccountEvent
 from billing.accounts.command_context import CommandContext
 from billing.accounts.extras import Bill, BillTerms
+from billing.accounts.movements import of_money, purse
 from billing.accounts.wallet import deposit
 from billing.ledger import Postings
 from schemas.commands import ChangeCredit, ChargeBackBill, CollectBill
@@ -76,8 +77,10 @@ def _issue(account: Account, agreed: BillTerms, postings: Postings) -> list[Acco
         account.extras.bill_terms = None  # This was the last bill.
     if amount_pico == 0:
         return []
+    before = purse(account)
     deposit(account, amount_pico, gift=False)
-    bill_id = f"{account.account}/{_local(until_us - 1 - (agreed.bill_day - 1) * DAY_US):%Y-%m}"
+    # The last month that the period reaches: each has one bill day, so no two bills of an account share it.
+    bill_id = f"{account.account}/{_local(until_us - 1):%Y-%m}"
     bill = Bill(bill_id, amount_pico, from_us, until_us, until_us + agreed.due_days * DAY_US)
     account.extras.bills.append(bill)
     postings.post(
@@ -87,7 +90,8 @@ def _issue(account: Account, agreed: BillTerms, postings: Postings) -> list[Acco
     )
     data: dict[str, str | int | None] = {"bill_id": bill_id, "amount_pico": amount_pico, "begin_us": from_us}
     data |= {"end_us": until_us, "due_us": bill.due_us}
-    return [AccountEvent(account.account, "bill.issued.v1", data)]
+    moved = of_money(account, "bill", amount_pico, before, bill_id=bill_id)
+    return [AccountEvent(account.account, "bill.issued.v1", data, (moved,))]
 
 
 def collect(data: CollectBill, account: Account, context: CommandContext) -> Account | Refusal:
@@ -104,6 +108,8 @@ def collect(data: CollectBill, account: Account, context: CommandContext) -> Acc
         )
     bill.paid_pico += data.amount_pico
     _post_cash(account, context, data.amount_pico)
+    paid = of_money(account, "bill_payment", -data.amount_pico, purse(account), bill_id=bill.bill_id)
+    context.movements.append(paid)
     if account.status == ACCOUNT_SUSPENDED and _overdue(account, context.now_us) is None:
         account.status = ACCOUNT_OPEN
         context.events.append(AccountEvent(account.account, "account.resumed.v1", {"bill_id": data.bill_id}))
@@ -122,6 +128,8 @@ def charge_back(data: ChargeBackBill, account: Account, context: CommandContext)
         )
     bill.paid_pico -= data.amount_pico
     _post_cash(account, context, -data.amount_pico)
+    back = of_money(account, "chargeback", data.amount_pico, purse(account), bill_id=bill.bill_id)
+    context.movements.append(back)
     return account
 
 

@@ -7,6 +7,7 @@ from billing import ledger
 from billing.accounts.account import ACCOUNT_CLOSED, Account
 from billing.accounts.account_event import AccountEvent
 from billing.accounts.extras import Counter
+from billing.accounts.movements import Movement, of_money, purse
 from billing.accounts.wallet import withdraw
 from billing.catalog.model import Catalog, PriceBook
 from billing.catalog.period_calendar import period_of
@@ -71,7 +72,9 @@ def _settle(
 ) -> AccountEvent:
     """Charge the shortfall of one commitment to the wallet, tax included, and post it as ``revenue_commitment``."""
     missing_pico = max(0, rule.amount_pico - counter.used)
+    moved: tuple[Movement, ...] = ()
     if missing_pico:
+        before = purse(account)
         net_pico = net_of_tax(missing_pico, book.tax_rate_micro)
         withdraw(account, missing_pico)
         postings.post(
@@ -80,6 +83,8 @@ def _settle(
             (ledger.REVENUE_COMMITMENT, book.label, -net_pico),
             (ledger.OUTPUT_VAT, book.label, net_pico - missing_pico),
         )
+        tax_pico = net_pico - missing_pico
+        moved = (of_money(account, "commitment", -missing_pico, before, tax_pico=tax_pico, price_book=book.label),)
     return AccountEvent(
         account.account,
         "commitment.ended.v1",
@@ -92,4 +97,5 @@ def _settle(
             "drawn_pico": counter.used,
             "charged_pico": missing_pico,
         },
+        moved,
     )

@@ -9,6 +9,7 @@ posted to the control account ``adjustments``. No SQL, no clock.
 from billing import ledger
 from billing.accounts.account import ACTIVE, PENDING, USED_UP, Account, Bucket, never_begun
 from billing.accounts.command_context import MAX_WALLET_PICO, CommandContext
+from billing.accounts.movements import of_money, of_units, purse
 from billing.accounts.wallet import deposit, withdraw
 from schemas.commands import AdjustBalance
 from schemas.refusals import Refusal
@@ -39,6 +40,7 @@ def adjust(data: AdjustBalance, account: Account, context: CommandContext) -> Ac
 def _adjust_wallet(amount_pico: int, account: Account, context: CommandContext) -> Account | Refusal:
     if abs(account.wallet_pico + amount_pico) > MAX_WALLET_PICO:
         return Refusal("overflow", f"a wallet holds or owes at most {format_pico(MAX_WALLET_PICO)}")
+    before = purse(account)
     if amount_pico > 0:
         deposit(account, amount_pico, gift=False)
     else:
@@ -48,6 +50,7 @@ def _adjust_wallet(amount_pico: int, account: Account, context: CommandContext) 
         (ledger.ADJUSTMENTS, WALLET, amount_pico),
         (ledger.CUSTOMER_DEPOSITS, "", -amount_pico),
     )
+    context.movements.append(of_money(account, "adjustment", amount_pico, before))
     return account
 
 
@@ -63,6 +66,7 @@ def _adjust_bucket(bucket: Bucket, change_micro: int, account: Account, context:
         )
     if bucket.amount_micro + change_micro > MAX_BUCKET_MICRO:
         return Refusal("overflow", f"a bucket holds at most {format_micro(MAX_BUCKET_MICRO)}")
+    before_pico = bucket.liability_pico
     resize(bucket, change_micro, context)
     if bucket.status == USED_UP:
         # No later burn can earn this liability, and a used-up bucket must not carry any.
@@ -73,6 +77,7 @@ def _adjust_bucket(bucket: Bucket, change_micro: int, account: Account, context:
             (ledger.CONTRACT_LIABILITY, detail, left_pico),
             (ledger.ADJUSTMENTS, detail, -left_pico),
         )
+    context.movements.append(of_units(account, "adjustment", bucket, change_micro, bucket.liability_pico - before_pico))
     return account
 
 

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from billing.accounts.account import NO_END_US
 from billing.catalog.model import Cycle
 from schemas.fields import MAX_TIME_US
-from schemas.times import DAY_US
+from schemas.times import DAY_US, SECOND_US
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -25,6 +25,16 @@ LAST_START_US = MAX_TIME_US - 36_600 * DAY_US
 
 The longest cycle (36,500 days) must end in a year that can be written.
 """
+
+
+def first_start_us(starts_at_us: int, ordered_us: int) -> int:
+    """Return the start of the first cycle of what is sold by a command of ``ordered_us``, by default its time.
+
+    A start within the command's own second is moved to the beginning of that second, so that usage timed in whole
+    seconds finds the plan that was bought just before.
+    """
+    second_us = ordered_us - ordered_us % SECOND_US
+    return second_us if second_us <= starts_at_us < second_us + SECOND_US else starts_at_us
 
 
 def cycle_start_us(cycle: Cycle, first_us: int, number: int) -> int:

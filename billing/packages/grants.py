@@ -8,6 +8,7 @@ The start of a cycle is :mod:`billing.packages.cycles`, the fee :mod:`billing.pa
 from dataclasses import dataclass
 
 from billing.accounts.account import ACTIVE, FIRST_USE, NO_END_US, PENDING, Account, Bucket, waits_for_use
+from billing.accounts.movements import Movement, granted
 from billing.catalog.model import Plan
 from billing.ledger import Postings
 from billing.packages.cycles import cycle_end_us
@@ -73,8 +74,8 @@ def add_buckets(
 
 def grant_package(
     account: Account, plan: Plan, grant_id: str, starts_at_us: int, now_us: int, pay_from: str, postings: Postings
-) -> None:
-    """Add the buckets of one cycle to the account, take the fee and post the sale.
+) -> list[Movement]:
+    """Add the buckets of one cycle to the account, take the fee, post the sale, and return what moved.
 
     ``pay_from`` is ``external`` (the fee was paid elsewhere and is posted as cash) or ``wallet``. Buckets of a plan
     that begins with its first use are pending until then; they begin at the latest ``activate_within_days`` after
@@ -89,7 +90,8 @@ def grant_package(
     if plan.activation == FIRST_USE:
         for bucket in added:
             bucket.status, bucket.lapse_at_us = PENDING, NO_END_US
-    sell(account, plan, grant_id, fee, pay_from, now_us, postings)
+    paid = sell(account, plan, grant_id, fee, pay_from, now_us, postings)
+    return [paid, *(granted(account, bucket) for bucket in added)]
 
 
 def begin(account: Account, bucket: Bucket, plan: Plan, time_us: int) -> None:

@@ -3,37 +3,37 @@
 from billing.accounts.account import Account, Bucket
 from billing.accounts.deduction_order import PlanOf
 from billing.accounts.extras import Subscription
+from billing.accounts.movements import Movement, of_units
 from billing.catalog.model import Plan
 from billing.ledger import Postings
-from billing.packages.fees import Fee, fee_of, fee_payable, give_back, share_of
+from billing.packages.fees import Fee, fee_of, fee_payable, give_back, share_of, unused_part
 from billing.packages.grants import Span
 from billing.packages.subscriptions import cut_short, grant_part, lasting_buckets, plan_of_subscription, span_of
-from billing.tax import split_fee
-from schemas.units import FEN_PICO, part_to_fen
+from schemas.units import part_to_fen
 
 
 def change_now(
     account: Account, subscription: Subscription, new: Plan, now_us: int, plan_of: PlanOf, postings: Postings
-) -> bool:
-    """Change the plan for the rest of the current cycle, which must be granted.
+) -> list[Movement] | None:
+    """Change the plan for the rest of the current cycle, which must be granted, and return what moved.
 
-    Return False and change nothing if the wallet cannot pay the difference.
+    Return None and change nothing if the wallet cannot pay the difference.
 
     Let T be the duration of the cycle and t the time left.
 
     The new plan costs fee x t / T, rounded to fen, and grants amount x t / T, rounded half even to 1e-6.
 
     The credit by time is paid x t / since. ``paid`` is what the last payment for this cycle was: the fee of the cycle,
-    or the fee of the last change. ``since`` is the time from that payment's start to the end of the cycle. The credit
-    is rounded to fen. Its net part is at most the liability of the replaced buckets, rounded down to fen, because used
-    quota is not paid back; its tax is then reduced in proportion, down to fen. The part of the fee that gift money paid
-    is credited as gift money, in proportion.
+    or the fee of the last change. ``since`` is the time from that payment's start to the end of the cycle. Used quota
+    is not paid back: the credit is at most the unused part of ``paid``, as a refund now would give it
+    (:func:`billing.packages.fees.unused_part`). The part of the fee that gift money paid is credited as gift money, in
+    proportion.
 
-    Fen are rounded half away from zero, except where they are rounded down.
+    Fen are rounded half away from zero.
 
     Example: 9.90 (9.34 net) was paid for December, and 16 of 31 days are left. The credit by time is 5.11 (4.82 net).
-    If 8.1 of 10 million tokens were used, 1.7746 of the liability is left, so the credit is 1.87 (1.77 net). A new plan
-    of 29.90 for 40 million tokens costs 15.43 and grants 20,645,161.290323 tokens.
+    If 8.1 of 10 million tokens were used, 1.7746 of the liability is left, so the credit is 1.88 (0.11 of it tax). A
+    new plan of 29.90 for 40 million tokens costs 15.43 and grants 20,645,161.290323 tokens.
     """
     old = plan_of_subscription(subscription, plan_of)
     cycle = span_of(subscription, plan_of)
@@ -49,31 +49,32 @@ def change_now(
     credit = _credit(subscription, old, replaced, left_us, cycle.until_us - subscription.paid_from_us)
     fee = fee_of(new, left_us, whole_us)
     if not fee_payable(account, subscription.pay_from, fee.gross_pico - credit.gross_pico):
-        return False
+        return None
     liability_pico = sum(bucket.liability_pico for bucket in replaced)
     given_pico = upto_pico = 0
+    taken: list[Movement] = []
     for bucket in replaced:
         upto_pico += bucket.liability_pico
         part_pico = credit.net_pico * upto_pico // liability_pico - given_pico if liability_pico else 0
         bucket.liability_pico -= part_pico
         given_pico += part_pico
         cut_short(bucket, subscription, begins_us, old)
+        taken += [of_units(account, "credit", bucket, 0, -part_pico)] if part_pico else []
     gift_pico = account.extras.wallet_paid_pico.get(subscription.grant, 0)
     gift_back_pico = part_to_fen(credit.gross_pico, gift_pico, subscription.paid_pico)
-    give_back(account, old, credit, subscription.pay_from, gift_back_pico, postings)
+    given = give_back(account, old, subscription.grant, credit, subscription.pay_from, gift_back_pico, postings)
     subscription.plan, subscription.plan_version = new.name, new.version
     subscription.next_plan, subscription.next_plan_version = "", 0
     rest = Span(begins_us, cycle.until_us)
-    grant_part(account, subscription, new, rest, now_us, now_us, fee, postings, left_us, whole_us)
-    return True
+    granted = grant_part(account, subscription, new, rest, now_us, now_us, fee, postings, left_us, whole_us)
+    return [given, *taken, *granted]
 
 
 def _credit(subscription: Subscription, old: Plan, replaced: list[Bucket], left_us: int, paid_us: int) -> Fee:
     by_time = share_of(subscription.paid_pico, old.tax_rate_micro, left_us, paid_us)
-    unearned_pico = sum(bucket.liability_pico for bucket in replaced) // FEN_PICO * FEN_PICO
+    unearned_pico = sum(bucket.liability_pico for bucket in replaced)
     if by_time.net_pico <= unearned_pico:
         return by_time
-    paid_net_pico = split_fee(subscription.paid_pico, old.tax_rate_micro)[0]
-    # The tax is reduced with the net part, in proportion to the tax that was paid.
-    tax_pico = (subscription.paid_pico - paid_net_pico) * unearned_pico // (paid_net_pico * FEN_PICO) * FEN_PICO
-    return Fee(unearned_pico + tax_pico, unearned_pico)
+    unused = unused_part(share_of(subscription.paid_pico, old.tax_rate_micro, 1, 1), unearned_pico)
+    beyond_pico = max(0, unused.gross_pico - by_time.gross_pico)  # less than a fen of net may round to one more
+    return Fee(unused.gross_pico - beyond_pico, unearned_pico, unused.rounding_pico - beyond_pico)

@@ -13,9 +13,11 @@ from billing.accounts.account import REFUNDED, Account, Bucket
 from billing.accounts.account_event import AccountEvent
 from billing.accounts.command_context import CommandContext
 from billing.accounts.extras import Refund
+from billing.accounts.movements import Movement, of_money, of_units, purse
 from billing.accounts.wallet import deposit
 from billing.catalog.model import Plan, PlanKey
 from billing.ledger import Postings
+from billing.packages.fees import Fee, unused_part
 from billing.tax import split_fee
 from schemas.commands import RefundPackage
 from schemas.refusals import Refusal
@@ -80,9 +82,9 @@ def pay_back(account: Account, ended: list[Bucket], postings: Postings) -> list[
 def _pay_grant(account: Account, grant: str, buckets: list[Bucket], postings: Postings) -> list[AccountEvent]:
     paid, detail = account.extras.refunds[buckets[0].grant_id], str(buckets[0].plan_key)
     unearned_pico = sum(bucket.liability_pico for bucket in buckets)
-    refund_pico = part_to_fen(paid.fee_pico, unearned_pico, paid.net_pico)
-    tax_pico = part_to_fen(paid.fee_pico - paid.net_pico, unearned_pico, paid.net_pico)
-    gift_pico = 0
+    unused = unused_part(Fee(paid.fee_pico, paid.net_pico), unearned_pico)
+    refund_pico = unused.gross_pico
+    gift_pico, before = 0, purse(account)
     if paid.gift_pico is not None:
         gift_pico = part_to_fen(refund_pico, paid.gift_pico, paid.fee_pico)
         deposit(account, refund_pico - gift_pico, gift=False)
@@ -90,27 +92,34 @@ def _pay_grant(account: Account, grant: str, buckets: list[Bucket], postings: Po
     postings.post(
         account.currency,
         (ledger.CONTRACT_LIABILITY, detail, unearned_pico),
-        (ledger.OUTPUT_VAT_PENDING, detail, tax_pico),
+        (ledger.OUTPUT_VAT_PENDING, detail, unused.tax_pico),
         (ledger.CASH if paid.gift_pico is None else ledger.CUSTOMER_DEPOSITS, "", -refund_pico),
-        (ledger.ROUNDING, detail, refund_pico - unearned_pico - tax_pico),
+        (ledger.ROUNDING, detail, unused.rounding_pico),
     )
     events = []
     for bucket in buckets:
+        moved = of_units(account, "refund", bucket, 0, -bucket.liability_pico)
         bucket.status = REFUNDED
         bucket.liability_pico = 0
-        events.append(bucket_ended(account, bucket, 0))
+        events.append(bucket_ended(account, bucket, 0, moved))
+    pay_from = "external" if paid.gift_pico is None else "wallet"
+    about = {"plan": detail, "grant_id": grant, "pay_from": pay_from}
+    money = of_money(account, "refund", refund_pico, before, tax_pico=unused.tax_pico, **about)
     data: dict[str, str | int | None] = {
         "grant_id": grant,
         "plan": buckets[0].plan,
         "amount_pico": refund_pico,
         "gift_pico": gift_pico,
-        "paid_to": "external" if paid.gift_pico is None else "wallet",
+        "paid_to": pay_from,
     }
-    return [*events, AccountEvent(account.account, "refund.paid.v1", data)]
+    return [*events, AccountEvent(account.account, "refund.paid.v1", data, (money,))]
 
 
-def bucket_ended(account: Account, bucket: Bucket, breakage_pico: int) -> AccountEvent:
-    """Return the event ``bucket.ended.v1``: the bucket, its unused quantity and its breakage revenue."""
+def bucket_ended(account: Account, bucket: Bucket, breakage_pico: int, moved: Movement) -> AccountEvent:
+    """Return the event ``bucket.ended.v1``: the bucket, its unused quantity and its breakage revenue.
+
+    ``moved`` is the movement that took the rest of its liability.
+    """
     return AccountEvent(
         account.account,
         "bucket.ended.v1",
@@ -120,4 +129,5 @@ def bucket_ended(account: Account, bucket: Bucket, breakage_pico: int) -> Accoun
             "remaining_micro": bucket.remaining_micro,
             "breakage_pico": breakage_pico,
         },
+        (moved,),
     )

@@ -8,7 +8,7 @@ from billing.accounts.account import FIRST_USE, NO_END_US, SUSPENDED, Account, h
 from billing.accounts.command_context import CommandContext
 from billing.accounts.extras import Subscription
 from billing.catalog.model import Plan
-from billing.packages.cycles import LAST_START_US, cycle_at
+from billing.packages.cycles import LAST_START_US, cycle_at, first_start_us
 from billing.packages.fees import fee_payable
 from billing.packages.proration import change_now
 from billing.packages.sale import insufficient_funds, plan_for_sale, too_many_buckets
@@ -48,7 +48,8 @@ def start_subscription(data: StartSubscription, account: Account, context: Comma
     if data.starts_at_us >= LAST_START_US:
         begins, last = format_time_us(data.starts_at_us), format_time_us(LAST_START_US)
         return Refusal("invalid_starts_at", f"starts_at: {begins} is too far ahead; a cycle begins before {last}")
-    begun = cycle_at(plan.cycle, data.starts_at_us, context.now_us)
+    starts_us = first_start_us(data.starts_at_us, context.command.time_us)
+    begun = cycle_at(plan.cycle, starts_us, context.now_us)
     if begun > MAX_PAST_CYCLES:
         begins = format_time_us(data.starts_at_us)
         return Refusal("invalid_starts_at", f"starts_at: {begins} is more than {MAX_PAST_CYCLES} cycles ago")
@@ -56,8 +57,8 @@ def start_subscription(data: StartSubscription, account: Account, context: Comma
         return too_many_buckets(account)
     if not fee_payable(account, data.pay_from, plan.price_pico):
         return insufficient_funds(account, plan)
-    subscription = Subscription(data.subscription_id, plan.name, plan.version, data.pay_from, data.starts_at_us)
-    start(account, subscription, context.now_us, context.plan_of, context.postings)
+    subscription = Subscription(data.subscription_id, plan.name, plan.version, data.pay_from, starts_us)
+    context.movements += start(account, subscription, context.now_us, context.plan_of, context.postings)
     return account
 
 
@@ -101,12 +102,14 @@ def change_subscription(data: ChangeSubscription, account: Account, context: Com
     if not has_room(account, len(plan.buckets)):
         return too_many_buckets(account)
     if subscription.granted:
-        if not change_now(account, subscription, plan, context.now_us, context.plan_of, context.postings):
+        moved = change_now(account, subscription, plan, context.now_us, context.plan_of, context.postings)
+        if moved is None:
             return insufficient_funds(account, plan)
+        context.movements += moved
         return account
     subscription.plan, subscription.plan_version = plan.name, plan.version
     subscription.next_plan, subscription.next_plan_version = "", 0
-    context.events += retry_unpaid(account, context.now_us, context.plan_of, context.postings)
+    context.events += retry_unpaid(account, context.now_us, context.plan_of, context.postings, context.held_pico)
     return account
 
 

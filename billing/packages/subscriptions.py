@@ -23,6 +23,7 @@ from billing.accounts.account import (
 from billing.accounts.account_event import AccountEvent
 from billing.accounts.deduction_order import PlanOf
 from billing.accounts.extras import Subscription
+from billing.accounts.movements import Movement, granted
 from billing.catalog.model import Plan, PlanKey
 from billing.ledger import Postings
 from billing.packages.cycles import cycle_at, cycle_start_us
@@ -122,10 +123,10 @@ def grant_cycle(
         data |= {"reason": RENEWAL_UNPAID, "wallet_pico": account.wallet_pico}
         data |= {} if room else {"detail": TOO_MANY_BUCKETS}
         return AccountEvent(account.account, "renewal.unpaid.v1", data)
-    grant_part(
+    moved = grant_part(
         account, subscription, plan, span, now_us, now_us if paid_us is None else paid_us, fee_of(plan), postings
     )
-    return AccountEvent(account.account, "subscription.renewed.v1", data)
+    return AccountEvent(account.account, "subscription.renewed.v1", data, tuple(moved))
 
 
 def span_of(subscription: Subscription, plan_of: PlanOf) -> Span:
@@ -144,10 +145,14 @@ def grant_part(
     postings: Postings,
     part: int = 1,
     whole: int = 1,
-) -> None:
-    """Grant ``part`` of ``whole`` of the current cycle for ``span``: add the buckets, take the fee, activate."""
+) -> list[Movement]:
+    """Grant ``part`` of ``whole`` of the current cycle for ``span``: add the buckets, take the fee, activate.
+
+    Returns:
+        What moved.
+    """
     grant_id = subscription.grant
-    add_buckets(
+    added = add_buckets(
         account,
         plan,
         grant_id,
@@ -158,25 +163,34 @@ def grant_part(
         part=part,
         whole=whole,
     )
-    sell(account, plan, grant_id, fee, subscription.pay_from, paid_us, postings)
+    paid = sell(account, plan, grant_id, fee, subscription.pay_from, paid_us, postings)
     subscription.status, subscription.granted = ACTIVE, True
     subscription.next_bucket += len(plan.buckets)
     subscription.paid_pico, subscription.paid_from_us = fee.gross_pico, span.from_us
+    return [paid, *(granted(account, bucket) for bucket in added)]
 
 
-def start(account: Account, subscription: Subscription, now_us: int, plan_of: PlanOf, postings: Postings) -> None:
-    """Add a subscription and grant its first cycle; the caller has checked that the fee can be paid."""
+def start(
+    account: Account, subscription: Subscription, now_us: int, plan_of: PlanOf, postings: Postings
+) -> tuple[Movement, ...]:
+    """Add a subscription, grant its first cycle, and return what moved; the caller has checked that the fee can be
+    paid."""
     account.extras.subscriptions.append(subscription)
     subscription.cycle = subscription.anchor_cycle
-    grant_cycle(account, subscription, now_us, plan_of, postings)
+    return grant_cycle(account, subscription, now_us, plan_of, postings).movements
 
 
-def retry_unpaid(account: Account, now_us: int, plan_of: PlanOf, postings: Postings) -> list[AccountEvent]:
-    """Grant the current cycle of each unpaid subscription that can be paid now, oldest first; called after a top-up."""
+def retry_unpaid(
+    account: Account, now_us: int, plan_of: PlanOf, postings: Postings, held_pico: int
+) -> list[AccountEvent]:
+    """Grant the current cycle of each unpaid subscription that can be paid now, oldest first; called after a top-up.
+
+    ``held_pico`` is money of the wallet that holds keep; it pays no fee.
+    """
     events: list[AccountEvent] = []
     for subscription in account.extras.subscriptions:
         price_pico = plan_of_subscription(subscription, plan_of).price_pico
-        if subscription.status == UNPAID and fee_payable(account, subscription.pay_from, price_pico):
+        if subscription.status == UNPAID and fee_payable(account, subscription.pay_from, price_pico, held_pico):
             events.append(grant_cycle(account, subscription, now_us, plan_of, postings))
     return events
 

@@ -22,6 +22,7 @@ from billing.accounts.account import (
 )
 from billing.accounts.account_event import AccountEvent
 from billing.accounts.command_context import CommandContext, Message
+from billing.accounts.movements import granted, of_units
 from billing.packages.adjustments import one_bucket, resize, whole_micro
 from billing.packages.liability import earned_pico
 from billing.packages.sale import too_many_buckets
@@ -77,6 +78,8 @@ def send(data: TransferPackage, account: Account, context: CommandContext) -> Ac
         "lapses_at": _end(bucket.lapse_at_us),
         "carried_cycles": bucket.carried_cycles,
     }
+    out = of_units(account, "transfer_out", bucket, -moved_micro, -liability_pico)
+    context.movements.append(out | {"transfer_id": transfer_id, "to": data.to})
     context.messages.append(Message(ReceivePackage.TYPE, f"{TRANSFER_SOURCE}:{transfer_id}", "in", data.to, body))
     return account
 
@@ -116,7 +119,8 @@ def receive(data: ReceivePackage, account: Account, context: CommandContext) -> 
     _post(context, account, str(bucket.plan_key), data.transfer_id, -data.liability_pico)
     told: dict[str, str | int | None] = {"transfer_id": data.transfer_id, "sender": data.sender, "grant_id": grant_id}
     told |= {"plan": data.plan, "unit": data.unit, "amount_micro": amount_micro}
-    context.events.append(AccountEvent(account.account, "transfer.received.v1", told))
+    moved = granted(account, bucket, "transfer_in", transfer_id=data.transfer_id, sender=data.sender)
+    context.events.append(AccountEvent(account.account, "transfer.received.v1", told, (moved,)))
     return account
 
 
@@ -148,7 +152,9 @@ def receive_return(data: ReturnPackage, account: Account, context: CommandContex
     _post(context, account, str(bucket.plan_key), data.transfer_id, -data.liability_pico)
     told: dict[str, str | int | None] = {"transfer_id": data.transfer_id, "to": data.to, "grant_id": data.grant_id}
     told |= {"unit": bucket.unit, "amount_micro": amount_micro, "reason": data.reason, "detail": data.detail}
-    context.events.append(AccountEvent(account.account, "transfer.returned.v1", told))
+    moved = of_units(account, "transfer_back", bucket, amount_micro, data.liability_pico)
+    moved |= {"transfer_id": data.transfer_id, "to": data.to}
+    context.events.append(AccountEvent(account.account, "transfer.returned.v1", told, (moved,)))
     return account
 
 

@@ -5,15 +5,15 @@ account without the amounts already held, and the amounts that this burn takes a
 a reservation equal those of the usage that follows. Never: SQL, Kafka, the clock (times are parameters).
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
-from operator import attrgetter
+from dataclasses import dataclass, replace
 
-from billing.accounts.account import ACCOUNT_CLOSED, ACCOUNT_SUSPENDED, Account, Bucket
+from billing.accounts.account import ACCOUNT_CLOSED, ACCOUNT_SUSPENDED, Account
+from billing.accounts.copies import copied_account
 from billing.accounts.deduction_order import sort_buckets
-from billing.accounts.extras import copied
+from billing.accounts.held import NOTHING, HeldAmounts, credit_pico
 from billing.burning.burn import burn
 from billing.catalog.model import PriceBook
+from billing.decide.fees_ahead import fees_ahead_pico
 from billing.decide.roll_forward import roll_forward
 from billing.ledger import Postings
 from billing.pricing.rate import Rated
@@ -22,33 +22,6 @@ from billing.reservations.tariff import Tariff
 from schemas.refusals import Refusal
 from schemas.units import format_micro, format_pico
 from schemas.usage import UsageEvent
-
-
-@dataclass(frozen=True, slots=True)
-class HeldAmounts:
-    """Amounts held of one account: micro of each bucket's unit by bucket id, and pico of the wallet."""
-
-    buckets_micro: Mapping[str, int] = field(default_factory=dict)
-    wallet_pico: int = 0
-
-    def plus(self, other: "HeldAmounts") -> "HeldAmounts":
-        """Return the sum of both."""
-        buckets = dict(self.buckets_micro)
-        for grant_id, micro in other.buckets_micro.items():
-            buckets[grant_id] = buckets.get(grant_id, 0) + micro
-        return HeldAmounts(buckets, self.wallet_pico + other.wallet_pico)
-
-    def minus(self, other: "HeldAmounts") -> "HeldAmounts":
-        """Return this minus the other; no amount falls below zero."""
-        left = {
-            grant_id: micro - other.buckets_micro.get(grant_id, 0)
-            for grant_id, micro in self.buckets_micro.items()
-            if micro > other.buckets_micro.get(grant_id, 0)
-        }
-        return HeldAmounts(left, max(0, self.wallet_pico - other.wallet_pico))
-
-
-NOTHING = HeldAmounts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +34,17 @@ class Granted:
     held: HeldAmounts
 
 
-def credit_pico(account: Account) -> int | None:
-    """Return how far the wallet may fall below zero, or None if there is no limit (postpaid, no limit stated)."""
-    if account.payment == "postpaid" and account.credit_limit_pico == 0:
-        return None
-    return account.credit_limit_pico
-
-
 def decide_hold(
-    account: Account, held: HeldAmounts, event: UsageEvent, tariff: Tariff, accept_partial: bool = False
+    account: Account,
+    held: HeldAmounts,
+    event: UsageEvent,
+    tariff: Tariff,
+    accept_partial: bool = False,
+    until_us: int = 0,
 ) -> Granted | Refusal:
     """Decide the hold for usage of at most ``event.counts`` at ``event.time_us``; ``held`` is held already.
+
+    Money that renewals take up to ``until_us``, when the usage may still be burned, is not held.
 
     With ``accept_partial``, counts of generated tokens (all counts if there are none) are lowered to the greatest part
     that can be paid for, if there is one. Changes nothing.
@@ -79,15 +52,15 @@ def decide_hold(
     Returns:
         The grant, or a refusal with ``account_closed``, ``account_suspended`` (a bill is past due), ``no_price_book``,
         ``no_price``, ``overflow``, ``package_exhausted`` (the overage rule is block) or ``insufficient_balance`` (the
-        wallet would fall below its limit).
+        wallet would fall below its limit, now or by a renewal during the hold).
     """
     if account.status == ACCOUNT_CLOSED:
         return Refusal("account_closed", f"account {account.account!r} is closed")
     if account.status == ACCOUNT_SUSPENDED:
         return Refusal("account_suspended", f"account {account.account!r} has a bill past due")
-    decided = _covered(account, held, event, tariff) or decide_by_burning(account, held, event, tariff)
+    decided = _covered(account, held, event, tariff) or decide_by_burning(account, held, event, tariff, until_us)
     if isinstance(decided, Refusal) and accept_partial and decided.code in _LACKING:
-        return _largest_part(account, held, event, tariff) or decided
+        return _largest_part(account, held, event, tariff, until_us) or decided
     return decided
 
 
@@ -130,7 +103,14 @@ def _covered(account: Account, held: HeldAmounts, event: UsageEvent, tariff: Tar
     return None if bucket is None else Granted(event.counts, *cost, HeldAmounts({bucket.grant_id: cost[1]}))
 
 
-def decide_by_burning(account: Account, held: HeldAmounts, event: UsageEvent, tariff: Tariff) -> Granted | Refusal:
+def fees_during(account: Account, tariff: Tariff, until_us: int) -> int:
+    """Return the money of the wallet that renewals will take up to a time, in pico."""
+    return fees_ahead_pico(account, until_us, tariff.plan, tariff.catalog)
+
+
+def decide_by_burning(
+    account: Account, held: HeldAmounts, event: UsageEvent, tariff: Tariff, until_us: int = 0
+) -> Granted | Refusal:
     """Decide the hold for all counts, by burning them from a copy of an account that is neither closed nor suspended.
 
     :func:`decide_hold` lists the refusals.
@@ -145,13 +125,16 @@ def decide_by_burning(account: Account, held: HeldAmounts, event: UsageEvent, ta
             f"the packages lack {format_micro(absorbed_micro)} standard tokens, and their overage rule is to block",
         )
     credit = credit_pico(account)
-    if needed.wallet_pico and credit is not None and trial.wallet_pico + credit < 0:
-        free_pico = max(0, trial.wallet_pico + needed.wallet_pico + credit)
-        return Refusal(
-            "insufficient_balance",
-            f"the wallet would have to hold {format_pico(needed.wallet_pico)} {account.currency}, "
-            f"{format_pico(free_pico)} is free",
-        )
+    if needed.wallet_pico and credit is not None:
+        fees_pico = fees_during(account, tariff, until_us)
+        left_pico = trial.wallet_pico + credit - fees_pico
+        if left_pico < 0:
+            return Refusal(
+                "insufficient_balance",
+                f"the wallet would have to hold {format_pico(needed.wallet_pico)} {account.currency}, "
+                f"{format_pico(max(0, left_pico + needed.wallet_pico))} is free"
+                + (f" beside the {format_pico(fees_pico)} that renewals take meanwhile" if fees_pico else ""),
+            )
     return Granted(event.counts, priced[1].amount_pico, priced[1].standard_micro, needed)
 
 
@@ -165,7 +148,7 @@ def _burned(
         would pay.
     """
     book, rated = priced
-    trial = _copied(account)
+    trial = copied_account(account)
     roll_forward(trial, event.time_us, tariff.plan, Postings(), tariff.catalog)
     sort_buckets(trial, tariff.plan)
     trial.wallet_pico -= held.wallet_pico
@@ -187,22 +170,9 @@ def _burned(
     return trial, HeldAmounts(taken, before_pico - trial.wallet_pico), burned.absorbed_micro
 
 
-def _copied(account: Account) -> Account:
-    """Return a copy that shares no mutable state.
-
-    It uses neither ``deepcopy`` nor ``replace``: they took a third of a reservation's time.
-    """
-    copy = Account(*_account_values(account))
-    copy.buckets = [Bucket(*_bucket_values(bucket)) for bucket in account.buckets]
-    copy.extras = copied(account.extras)
-    return copy
-
-
-_account_values = attrgetter(*(field.name for field in fields(Account)))
-_bucket_values = attrgetter(*(field.name for field in fields(Bucket)))
-
-
-def _largest_part(account: Account, held: HeldAmounts, event: UsageEvent, tariff: Tariff) -> Granted | None:
+def _largest_part(
+    account: Account, held: HeldAmounts, event: UsageEvent, tariff: Tariff, until_us: int
+) -> Granted | None:
     """Return the grant for the greatest part of the usage that can be granted, or None if there is none.
 
     Found by bisection, on the assumption that if a part is refused, every greater part is refused.
@@ -216,7 +186,7 @@ def _largest_part(account: Account, held: HeldAmounts, event: UsageEvent, tariff
         part = (granted + refused) // 2
         counts = ((meter, count * part // whole if meter in lowered else count) for meter, count in event.counts)
         tried = replace(event, counts=tuple((meter, count) for meter, count in counts if count))
-        decided = decide_by_burning(account, held, tried, tariff)
+        decided = decide_by_burning(account, held, tried, tariff, until_us)
         if isinstance(decided, Granted):
             best, granted = decided, part
         else:

@@ -10,9 +10,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from billing.reservations.amounts import NOTHING
-from billing.reservations.hold import CHARGING, HOLD_OPEN, HOLD_RELEASED, Hold, Terms
-from billing.reservations.operations import HoldContext, Settled, not_open, repeated, reserve, settle, with_step
+from billing.accounts.held import NOTHING
+from billing.reservations.hold import CHARGING, HOLD_OPEN, HOLD_RELEASED, Hold, Terms, settlement_event, usage_event
+from billing.reservations.operations import (
+    HoldContext,
+    Settled,
+    not_open,
+    repeated,
+    reserve,
+    settle,
+    too_many_steps,
+    with_step,
+)
 from schemas.meters import Counts, canonical_counts
 from schemas.refusals import Refusal
 from schemas.times import DAY_US, MINUTE_US
@@ -23,6 +32,8 @@ QUOTA_US = 5 * MINUTE_US
 """Validity of a granted quota (``validityTime``)."""
 MAX_SESSION_LATE_US = MINUTE_US
 """Extra time for which a quota is held, because a gateway reports usage after the validity has ended."""
+_ANSWERS_KEPT = 32
+_OLDER = "older"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +113,9 @@ def invoke(
 
     Returns:
         The grants and usage events of a new invocation, the stored result of a repeated one, or a refusal with
-        ``unknown_session`` or ``idempotency_key_reused`` (a repetition with another body).
+        ``unknown_session``, ``idempotency_key_reused`` (a repetition with another body), ``answer_not_kept`` (a
+        repetition of an old one) or ``too_many_steps`` (numbers with too many holes), or the rejection of used
+        units by the engine's rules; then nothing changes.
     """
     found = context.holds.get(session)
     if found is None:
@@ -112,12 +125,23 @@ def invoke(
         return known
     parts = [f"{group_id(session, group.rating_group)}/{invocation}" for group in groups]
     if known is not None:
-        events = [part.event for name in parts if (part := context.holds.get(name)) is not None]
+        sent_before = [part for name in parts if (part := context.holds.get(name)) is not None]
+        events = [part.event for part in sent_before if part.state == HOLD_OPEN]  # else a commit has decided it
         return Answered(tuple(event for event in events if event is not None), known["answer"])
-    for name in parts:  # The session keeps its last invocations only; an older one is recognised by its holds.
+    for name in parts:  # An invocation whose answer is not kept is also recognised by its holds.
         earlier = context.holds.get(name)
         if earlier is not None and isinstance(reused := repeated(earlier, "create", sha256), Refusal):
             return reused
+    older = _older(found)
+    if any(first <= invocation <= last for first, last in older):
+        return Refusal(
+            "answer_not_kept", f"invocation {invocation} of session {session!r} was answered; its answer is not kept"
+        )
+    if (refused := too_many_steps(len(older), session)) is not None:
+        return refused
+    for group in groups:
+        if group.used and (rejected := _rejection(context, found, group, invocation)) is not None:
+            return rejected
     ended = not_open(found, context.now_us)
     sent: list[str] = []
     grants: list[GroupGrant] = []
@@ -139,8 +163,45 @@ def invoke(
 
 
 def keep_answer(context: HoldContext, session: str, invocation: int, sha256: str, answer: Mapping[str, Any]) -> None:
-    """Store the answer of an invocation, for a repetition."""
-    context.put(with_step(context.holds[session], str(invocation), sha256, answer=answer))
+    """Store the answer of an invocation, for a repetition.
+
+    Only the last answers are kept. Of older invocations the numbers are kept, so that none is carried out again.
+    """
+    hold = with_step(context.holds[session], str(invocation), sha256, answer=answer)
+    numbers = sorted((int(step) for step in hold.steps if step.isdigit()), reverse=True)
+    forgotten = numbers[_ANSWERS_KEPT:]
+    if forgotten:
+        steps = {step: kept for step, kept in hold.steps.items() if not step.isdigit() or int(step) not in forgotten}
+        runs = _with_numbers(_older(hold), forgotten)
+        hold = replace(hold, steps=steps | {_OLDER: {"sha256": "", "runs": runs}})
+    context.put(hold)
+
+
+def _older(session: Hold) -> Sequence[tuple[int, int]]:
+    """Return the numbers of invocations whose answers are not kept, as runs (first, last)."""
+    kept = session.steps.get(_OLDER)
+    return [] if kept is None else [(first, last) for first, last in kept["runs"]]
+
+
+def _with_numbers(runs: Sequence[tuple[int, int]], numbers: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the runs with more numbers, sorted and joined."""
+    joined: list[tuple[int, int]] = []
+    for first, last in sorted([*runs, *((number, number) for number in numbers)]):
+        if joined and first <= joined[-1][1] + 1:
+            joined[-1] = joined[-1][0], max(last, joined[-1][1])
+        else:
+            joined.append((first, last))
+    return joined
+
+
+def _rejection(context: HoldContext, session: Hold, group: GroupUsage, invocation: int) -> Refusal | None:
+    """Return the rejection that the engine would decide for the used units of a group; None if it would rate them."""
+    name = group_id(session.reservation_id, group.rating_group)
+    known = context.holds.get(name)
+    terms = Terms(group.dimensions) if known is None else known.terms
+    used = usage_event(session.account, terms, group.used or (), context.now_us)
+    rejected = context.rejection_of(settlement_event(used, f"{name}/{invocation}"))
+    return rejected and replace(rejected, detail=f"rating group {group.rating_group}: {rejected.detail}")
 
 
 def _settle_group(context: HoldContext, session: Hold, group: GroupUsage, invocation: int, sha256: str) -> list[str]:

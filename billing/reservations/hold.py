@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from billing.accounts.held import NOTHING, HeldAmounts
 from billing.catalog.model import TEXT_DIMENSIONS
-from billing.reservations.amounts import NOTHING, HeldAmounts
 from schemas.cloudevents import write_structured
 from schemas.meters import Counts
 from schemas.times import format_time_us

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from billing.accounts.account import Account
-from billing.reservations.amounts import NOTHING, HeldAmounts, decide_hold, hold_for_used, overcommitted
+from billing.accounts.held import NOTHING, HeldAmounts, credit_pico
+from billing.decide.admission import refused_at_the_door
+from billing.reservations.amounts import decide_hold, fees_during, hold_for_used, overcommitted
 from billing.reservations.hold import (
     HOLD_OPEN,
     HOLD_RELEASED,
@@ -24,11 +26,16 @@ from billing.reservations.hold import (
 from billing.reservations.tariff import Tariff
 from schemas.meters import Counts, canonical_counts
 from schemas.refusals import Refusal
-from schemas.times import HOUR_US, format_time_us
+from schemas.times import DAY_US, HOUR_US, format_time_us
+from schemas.units import format_pico
+from schemas.usage import parse_usage
 
-SETTLEMENT_US = HOUR_US
+SETTLEMENT_US = DAY_US
 """Longest time for which settled usage stays on hold until its commit."""
-_STEPS_KEPT = 32
+BURNED_LATE_US = HOUR_US
+"""Time after the end of a hold in which its usage may still be burned; fees due until then are not held."""
+MAX_HOLD_STEPS = 1_000
+"""Maximum of steps that a hold remembers; a further one is refused, because a forgotten step could be taken again."""
 
 
 @dataclass(slots=True)
@@ -53,6 +60,19 @@ class HoldContext:
             self.held = self.held.minus(before.held_at(self.now_us))
         self.held = self.held.plus(hold.held_at(self.now_us))
         self.holds[hold.reservation_id] = self.changed[hold.reservation_id] = hold
+
+    def forget(self, reservation_id: str) -> None:
+        """Undo the making of a hold that holds nothing."""
+        del self.holds[reservation_id], self.changed[reservation_id]
+
+    def rejection_of(self, event: str) -> Refusal | None:
+        """Return the rejection that the engine would decide for a usage event of this account, read by its parser."""
+        read = parse_usage(event.encode(), declared_meters=self.tariff.declared_meters)
+        if isinstance(read, Refusal) or self.account is None:
+            return read if isinstance(read, Refusal) else None
+        account = self.account
+        rules, counters = self.tariff.usage_rules, account.extras.counters
+        return refused_at_the_door(read, account.price_book, self.now_us, rules, counters)
 
     def needs_allotting(self) -> bool:
         """Return True if the open holds must be decided again (:meth:`allot`), because a bucket is overcommitted."""
@@ -95,6 +115,8 @@ class Settled:
     hold: Hold
     event: str
     problem: Refusal | None
+    decided: bool = False
+    """True if a commit has decided the event, so that it is not to be sent again."""
 
 
 def repeated(hold: Hold, step: str, sha256: str) -> Refusal | Mapping[str, Any] | None:
@@ -108,11 +130,15 @@ def repeated(hold: Hold, step: str, sha256: str) -> Refusal | Mapping[str, Any] 
 
 
 def with_step(hold: Hold, step: str, sha256: str, **answer: Any) -> Hold:
-    """Return the hold with a step added; the creation of the hold and the latest 32 steps are kept."""
-    steps = dict(hold.steps) | {step: {"sha256": sha256} | answer}
-    for old in list(steps)[1 : max(1, len(steps) - _STEPS_KEPT)]:
-        del steps[old]
-    return replace(hold, steps=steps)
+    """Return the hold with a step added. Every step is kept for as long as the hold, so that none is taken twice."""
+    return replace(hold, steps={**hold.steps, step: {"sha256": sha256} | answer})
+
+
+def too_many_steps(steps: int, name: str) -> Refusal | None:
+    """Return a refusal if a hold has as many steps as it can remember, else None."""
+    if steps < MAX_HOLD_STEPS:
+        return None
+    return Refusal("too_many_steps", f"{name!r} has {steps} steps, and {MAX_HOLD_STEPS} are the most; make a new one")
 
 
 def reserve(
@@ -131,12 +157,14 @@ def reserve(
     if context.account is None:
         return Refusal("unknown_account", f"account {hold.account!r} was never opened")
     event = usage_event(hold.account, hold.terms, counts, context.now_us)
-    granted = decide_hold(context.account, context.held, event, context.tariff, accept_partial)
+    expires_us = context.now_us + validity_us
+    granted = decide_hold(
+        context.account, context.held, event, context.tariff, accept_partial, expires_us + BURNED_LATE_US
+    )
     if isinstance(granted, Refusal):
         return granted
     partial = granted.counts != counts
     terms = Terms(hold.terms.dimensions, granted.counts, granted.amount_pico, granted.standard_micro, partial)
-    expires_us = context.now_us + validity_us
     made = Hold(
         *(hold.reservation_id, hold.account, hold.kind, HOLD_OPEN, granted.held, terms, context.now_us, expires_us),
         steps={"create": {"sha256": sha256}},
@@ -163,24 +191,31 @@ def not_open(hold: Hold, now_us: int) -> Refusal | None:
 
 
 def extend(
-    context: HoldContext, reservation_id: str, more: Counts, validity_us: int | None, step: str, sha256: str
+    context: HoldContext, reservation_id: str, more: Counts, validity_us: int | None, step: str | None, sha256: str
 ) -> Hold | Refusal:
-    """Extend a hold by more usage, by time, or both; a refused extension changes nothing."""
+    """Extend a hold by more usage, by time, or both; a refused extension changes nothing.
+
+    An extension without a ``step`` cannot be repeated: each is another one.
+    """
     hold = find(context, reservation_id)
     if isinstance(hold, Refusal):
         return hold
-    known = repeated(hold, step, sha256)
+    known = None if step is None else repeated(hold, step, sha256)
     if known is not None:
         return known if isinstance(known, Refusal) else hold
     refused = not_open(hold, context.now_us)
+    if refused is None and step is not None:
+        refused = too_many_steps(len(hold.steps), reservation_id)
     if refused is not None:
         return refused
+    expires_us = hold.expires_us if validity_us is None else max(hold.expires_us, context.now_us + validity_us)
     if more and context.account is not None:
         sums = dict(hold.terms.counts)
         for meter, count in more:
             sums[meter] = sums.get(meter, 0) + count
         event = usage_event(hold.account, hold.terms, canonical_counts(sums), context.now_us)
-        granted = decide_hold(context.account, context.held.minus(hold.held), event, context.tariff)
+        before = context.held.minus(hold.held)
+        granted = decide_hold(context.account, before, event, context.tariff, until_us=expires_us + BURNED_LATE_US)
         if isinstance(granted, Refusal):
             return granted
         hold = replace(
@@ -193,10 +228,26 @@ def extend(
                 standard_micro=granted.standard_micro,
             ),
         )
-    if validity_us is not None:
-        hold = replace(hold, expires_us=max(hold.expires_us, context.now_us + validity_us))
-    context.put(with_step(hold, step, sha256))
+    elif expires_us > hold.expires_us and (too_long := _too_long(context, hold, expires_us)) is not None:
+        return too_long
+    hold = replace(hold, expires_us=expires_us)
+    context.put(hold if step is None else with_step(hold, step, sha256))
     return context.holds[reservation_id]
+
+
+def _too_long(context: HoldContext, hold: Hold, expires_us: int) -> Refusal | None:
+    """Return a refusal if a renewal until a later end needs money that is held; None if the hold may be longer."""
+    account = context.account
+    credit = None if account is None else credit_pico(account)
+    if account is None or credit is None or not hold.held.wallet_pico:
+        return None
+    fees_pico = fees_during(account, context.tariff, expires_us + BURNED_LATE_US)
+    if not fees_pico or account.wallet_pico + credit - context.held.wallet_pico >= fees_pico:
+        return None
+    return Refusal(
+        "insufficient_balance",
+        f"a renewal takes {format_pico(fees_pico)} until then, which the wallet lacks beside what is held",
+    )
 
 
 def release(context: HoldContext, reservation_id: str) -> Hold | Refusal:
@@ -227,7 +278,8 @@ def settle(
     longer open is recorded too, with :attr:`Settled.problem` set.
 
     Returns:
-        The settled usage, or a refusal with ``unknown_reservation`` or ``idempotency_key_reused``.
+        The settled usage, or a refusal with ``unknown_reservation`` or ``idempotency_key_reused``, or the rejection of
+        the usage by the engine's rules; then nothing changes.
     """
     hold = find(context, reservation_id)
     if isinstance(hold, Refusal):
@@ -236,10 +288,16 @@ def settle(
     part = context.holds.get(part_id)
     if part is not None and part.event is not None:
         known = repeated(part, "create", sha256)
-        return known if isinstance(known, Refusal) else Settled(hold, part.event, _problem_kept(known))
+        if isinstance(known, Refusal):
+            return known
+        return Settled(hold, part.event, _problem_kept(known), decided=part.state != HOLD_OPEN)
     problem = not_open(hold, context.now_us)
     terms = replace(hold.terms, dimensions={**hold.terms.dimensions, "outcome": outcome}, counts=used, partial=False)
     happened = usage_event(hold.account, terms, used, context.now_us if time_us is None else time_us)
+    event = settlement_event(happened, part_id)
+    rejected = context.rejection_of(event)
+    if rejected is not None:
+        return rejected
     held = NOTHING
     if context.account is not None:
         held = hold_for_used(
@@ -247,7 +305,6 @@ def settle(
         )
     if problem is None:
         context.put(replace(hold, state=HOLD_RELEASED) if final else _lowered(context, hold, held, used))
-    event = settlement_event(happened, part_id)
     made = Hold(
         *(part_id, hold.account, SETTLEMENT, HOLD_OPEN, held, terms, context.now_us, context.now_us + SETTLEMENT_US),
         event=event,

@@ -3,6 +3,7 @@
 from billing.accounts.account import Account
 from billing.catalog.model import Catalog, Plan, PlanKey, PriceBook
 from billing.catalog.source import MAX_INT64
+from billing.decide.bill_usage import UsageRules
 from billing.pricing.match import combination_of
 from billing.pricing.rate import Rated, Raters
 from schemas.refusals import Refusal
@@ -16,6 +17,8 @@ class Tariff:
         self.catalog = catalog
         self._plans = catalog.plans_by_key()
         self._rater = Raters()
+        self.declared_meters = catalog.declared_meters()
+        self.usage_rules = UsageRules(catalog, self.plan, self._rater)
 
     def plan(self, key: PlanKey) -> Plan:
         """Return a plan version."""

@@ -1,16 +1,20 @@
 """Queries for accounts, due accounts, and the identities of commands, payments and events. Never writes."""
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import LiteralString
 
 from psycopg.rows import TupleRow
 
 from billing.accounts.account import NO_END_US, Account, Bucket
 from billing.accounts.extras import parse_extras
+from billing.calculator.core_row_hashes import check_values
 from billing.commits.columns import ACCOUNT_COLUMNS, BUCKET_COLUMNS, Column, Form
-from billing.commits.identities import HashHour
+from billing.commits.identities import HASHED_BYTES, HashHour, LogPart
 from billing.store.database import Database
+from billing.store.summed_tables import SUMMED_TABLES
 
 
 def _selected(columns: tuple[Column, ...]) -> str:
@@ -29,19 +33,34 @@ FROM jsonb_array_elements_text(%s::jsonb) AS wanted (account) JOIN bucket USING 
 """  # noqa: S608 (literals only)
 
 
-def load_accounts(database: Database, ids: Iterable[str]) -> list[Account]:
-    """Return the accounts that exist among ``ids``, sorted by id.
+def load_accounts(database: Database, ids: Iterable[str]) -> tuple[list[Account], dict[int, list[str]]]:
+    """Return the accounts that exist among ``ids``, sorted by id, and by partition the names of strange rows.
 
-    Buckets are sorted by bucket id; the caller puts them in deduction order.
+    Buckets are sorted by bucket id; the caller puts them in deduction order. A strange row has another hash than its
+    own: no commit wrote it as it is.
     """
     wanted = json.dumps(sorted(set(ids)))
     with database.transaction() as connection:
         with connection.pipeline():
             # The two statements need no common snapshot: only the owner of the partition changes these rows, and the
             # owner is the caller.
-            found = connection.execute(ACCOUNTS, (wanted,))
-            granted = connection.execute(BUCKETS, (wanted,))
-        return assemble(found.fetchall(), granted.fetchall())
+            cursors = {
+                "account": connection.execute(_with_hash(ACCOUNTS), (wanted,)),
+                "bucket": connection.execute(_with_hash(BUCKETS), (wanted,)),
+            }
+        rows = {table: cursor.fetchall() for table, cursor in cursors.items()}
+    strange: dict[int, list[str]] = defaultdict(list)
+    for table, found in rows.items():
+        for index in check_values(table, found):
+            row = found[index]
+            strange[row[-2]].append(SUMMED_TABLES[table].named(row))
+    accounts, buckets = ([row[:-2] for row in found] for found in rows.values())
+    return assemble(accounts, buckets), dict(strange)
+
+
+def _with_hash(query: LiteralString) -> LiteralString:
+    """Return a query of rows that selects their partition and their hash besides."""
+    return query.replace("\nFROM jsonb", ", partition, row_hash\nFROM jsonb")
 
 
 def assemble(account_rows: Iterable[TupleRow], bucket_rows: Iterable[TupleRow]) -> list[Account]:
@@ -162,6 +181,41 @@ def load_hours(database: Database, partition: int, hours: Iterable[int]) -> list
         return [HashHour(hour_us, payload) for hour_us, payload in rows]
 
 
+def log_parts(database: Database, partition: int, from_us: int, at_most: int) -> list[LogPart]:
+    """Return the parts of the identities rated from an hour of log time on, oldest first.
+
+    A part of more than one commit has at most ``at_most`` identities.
+    """
+    with database.transaction() as connection:
+        rows = connection.execute(
+            "SELECT log_hour_us, commit_no, sum(octet_length(payload)) / %s FROM dedupe_hour"
+            " WHERE partition = %s AND log_hour_us >= %s GROUP BY 1, 2 ORDER BY 1, 2",
+            (HASHED_BYTES, partition, from_us),
+        ).fetchall()
+    parts: list[LogPart] = []
+    held = 0
+    for log_hour_us, commit_no, identities in rows:
+        held += identities
+        if parts and parts[-1].log_hour_us == log_hour_us and held <= at_most:
+            parts[-1] = replace(parts[-1], last_commit=commit_no)
+        else:
+            parts.append(LogPart(log_hour_us, commit_no, commit_no))
+            held = identities
+    return parts
+
+
+def load_part(database: Database, partition: int, part: LogPart) -> list[bytes]:
+    """Return the payloads of the identities of a part, in commit order."""
+    with database.transaction() as connection:
+        rows = connection.execute(
+            "SELECT payload FROM dedupe_hour WHERE partition = %s AND log_hour_us = %s AND commit_no BETWEEN %s AND %s"
+            " ORDER BY commit_no, row_no",
+            (partition, part.log_hour_us, part.first_commit, part.last_commit),
+            binary=True,
+        )
+        return [payload for (payload,) in rows]
+
+
 def due_accounts(database: Database, partition: int, log_time_us: int, limit: int) -> list[str]:
     """Return at most ``limit`` accounts of the partition with a change due at or before a log time, earliest first."""
     with database.transaction() as connection:
@@ -174,12 +228,16 @@ def due_accounts(database: Database, partition: int, log_time_us: int, limit: in
 
 
 def first_due(database: Database, before_us: int) -> list[tuple[int, str]]:
-    """Return (partition, account) of the account due first, for each partition where one was due before a time."""
+    """Return (partition, account) of the account due first, for each partition where one was due before a time.
+
+    A stopped partition is left out: commands to it would only pile up.
+    """
     with database.transaction() as connection:
         rows = connection.execute(
             "SELECT p.partition, d.account FROM partition_state AS p CROSS JOIN LATERAL ("
             " SELECT account FROM account AS a WHERE a.partition = p.partition AND a.next_due_us < %s"
-            " ORDER BY a.next_due_us, a.account LIMIT 1) AS d ORDER BY p.partition",
+            " ORDER BY a.next_due_us, a.account LIMIT 1) AS d"
+            " WHERE NOT EXISTS (SELECT FROM partition_stop AS s WHERE s.partition = p.partition) ORDER BY p.partition",
             (before_us,),
         )
         return [(partition, account) for partition, account in rows]

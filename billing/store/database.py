@@ -21,6 +21,7 @@ Connection = psycopg.Connection[TupleRow]
 
 SCHEMA = "tokenbill"
 CONNECT_SECONDS = 10
+_SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
 POOL_WAIT_SECONDS = 30
 _LOST = (
     psycopg.OperationalError,
@@ -38,6 +39,23 @@ class IntegerLoader(Loader):
 
     def load(self, data: Buffer) -> int:
         return int(bytes(data))
+
+
+def why_no_database_url(database_url: str) -> str | None:
+    """Return the reason why a text is not the URL of a PostgreSQL database, without the password; None if it is one."""
+    if not database_url.isprintable() or " " in database_url:
+        return "it has spaces or control characters"
+    try:
+        url = schema_url(database_url)
+        name = make_url(database_url).drivername
+        psycopg.conninfo.make_conninfo(**connection_parameters(url, "tokenbill"))
+    except (sqlalchemy_errors.ArgumentError, ValueError):
+        return "it has not the form postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+    except psycopg.Error as error:
+        return _first_line(error)
+    if name not in _SCHEMES:
+        return f"it begins with {name}://"
+    return None if url.port is None or 0 < url.port < 65_536 else f"the port is {url.port}"
 
 
 def driver_url(database_url: str) -> URL:

@@ -16,6 +16,7 @@ from sqlalchemy import URL, create_engine, make_url, text
 
 from billing.errors import DatabaseDown
 from billing.store.database import SCHEMA, Connection, connect, driver_url
+from billing.store.server import url_text
 
 DEFAULT_DATABASE = "tokenbill"
 MAINTENANCE_DATABASE = "postgres"
@@ -38,7 +39,7 @@ def role_url(admin_database_url: str, role: str, password: str | None) -> str:
     url = URL.create(
         "postgresql", role, password, admin.host, admin.port, target_database(admin_database_url), admin.query
     )
-    return url.render_as_string(hide_password=False)
+    return url_text(url)
 
 
 def migrate(admin_database_url: str, app_password: str | None, report_password: str | None) -> None:
@@ -88,7 +89,9 @@ def _create_roles(url: URL, passwords: dict[str, str | None]) -> None:
         for role, password in passwords.items():
             name = sql.Identifier(role)
             if password is not None:
-                connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(name, sql.Literal(password)))
+                # Hashed here: the server writes a statement that fails into its log.
+                hashed = connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
+                connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(name, sql.Literal(hashed)))
             settings = {"search_path": SCHEMA} | (_APP_SETTINGS if role == APP else {})
             for setting, value in settings.items():
                 change = sql.SQL("ALTER ROLE {} IN DATABASE {} SET {} = {}")

@@ -14,6 +14,7 @@ from billing.errors import DatabaseDown, NotPrepared
 from billing.store.commits.number_runs import unpack_numbers, unpack_runs
 from billing.store.commits.write_commit import session_name
 from billing.store.database import Connection, Database
+from billing.store.summed_tables import READ_WHEN_ACQUIRED, SUMMED_TABLES, RowSums, check_rows, read_sums
 
 PARTITION_COUNT_KEY = "partitions"
 HUNG_COMMIT_SECONDS = 10
@@ -28,10 +29,10 @@ SELECT source, highest, payload FROM (
 """
 
 
-def acquire(database: Database, partition: int) -> tuple[int, PartitionState]:
+def acquire(database: Database, partition: int) -> tuple[int, PartitionState, RowSums]:
     """Raise the epoch of the partition, after any commit in flight has ended, and load the state of the partition.
 
-    Returns the new epoch and the state.
+    Returns the new epoch, the state, and the sums of its rows with the rows that no commit had written so.
 
     Raises:
         NotPrepared: the database has no rows for this partition.
@@ -46,19 +47,39 @@ def acquire(database: Database, partition: int) -> tuple[int, PartitionState]:
     return _acquire(database, partition)
 
 
-def _acquire(database: Database, partition: int) -> tuple[int, PartitionState]:
+def _acquire(database: Database, partition: int) -> tuple[int, PartitionState, RowSums]:
     with database.transaction() as connection:
         connection.execute("SELECT set_config('lock_timeout', %s, true)", (f"{HUNG_COMMIT_SECONDS}s",))
         row = connection.execute(
-            "UPDATE partition_state SET epoch = epoch + 1 WHERE partition = %s RETURNING epoch, commit_no, log_time_us",
+            "UPDATE partition_state AS s SET epoch = epoch + 1 WHERE partition = %s RETURNING epoch, commit_no,"
+            " log_time_us, unlogged_until_us, digest,"
+            " coalesce((SELECT max(history) FROM output_history AS h WHERE h.partition = s.partition), 0)",
             (partition,),
+            binary=True,
         ).fetchone()
         if row is None:
             raise NotPrepared(f"the database has no partition {partition}; prepare it with `tokenbill up`")
-        epoch, commit_no, log_time_us = row
+        epoch, commit_no, log_time_us, unlogged_until_us, digest, history = row
         state = _load(connection, partition)
-        state.commit_no, state.log_time_us = commit_no, log_time_us
-        return epoch, state
+        state.commit_no, state.log_time_us, state.unlogged_until_us = commit_no, log_time_us, unlogged_until_us
+        state.digest, state.history = bytes(digest), history
+        return epoch, state, _load_sums(connection, partition)
+
+
+def _load_sums(connection: Connection, partition: int) -> RowSums:
+    """Read the sums of the partition's rows, and check them and the rows from which the state follows."""
+    sums = RowSums(read_sums(connection, partition))
+    row = connection.execute(
+        "SELECT c.rows_sha256 FROM partition_state AS p JOIN commit AS c USING (partition, commit_no)"
+        " WHERE p.partition = %s",
+        (partition,),
+    ).fetchone()
+    if row is not None and row[0] is not None and bytes(row[0]) != sums.digest():
+        sums.strange.append("row_sum")
+    for table in READ_WHEN_ACQUIRED:
+        checked = check_rows(connection, SUMMED_TABLES[table], partition)
+        sums.strange += [name for one in checked.values() for name in one.differ]
+    return sums
 
 
 def _load(connection: Connection, partition: int) -> PartitionState:
@@ -124,23 +145,3 @@ def positions(database: Database, partitions: Iterable[int]) -> dict[tuple[str, 
             f"the database has no positions of partitions {sorted(missing)}; prepare it with `tokenbill up`"
         )
     return found
-
-
-def prune_identities(database: Database, partition: int, before_hour_us: int) -> int:
-    """Delete identities that no longer decide anything.
-
-    These are identities of unnumbered sources filed before an hour, and hashes of numbers that are no longer among the
-    last :data:`RECENT_NUMBERS` of their source. Returns the number of rows deleted. Call it from time to time; no
-    decision depends on when.
-    """
-    with database.transaction() as connection:
-        hours = connection.execute(
-            "DELETE FROM dedupe_hour WHERE partition = %s AND hour_us < %s", (partition, before_hour_us)
-        )
-        recent = connection.execute(
-            "DELETE FROM dedupe_recent AS r USING ("
-            " SELECT source, max(highest) AS last FROM dedupe_recent WHERE partition = %s GROUP BY source) AS m"
-            " WHERE r.partition = %s AND r.source = m.source AND r.highest <= m.last - %s",
-            (partition, partition, RECENT_NUMBERS),
-        )
-        return hours.rowcount + recent.rowcount

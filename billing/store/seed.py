@@ -2,11 +2,13 @@
 
 import psycopg
 
+from billing.calculator.core_row_hashes import sum_of_hashes
 from billing.errors import DatabaseDown
 from billing.store.commits.digest import GENESIS
 from billing.store.database import Connection, connect, schema_url
-from billing.store.migrate import target_database
+from billing.store.migrate import OWNER, target_database
 from billing.store.partition_rows import PARTITION_COUNT_KEY
+from billing.store.summed_tables import hash_each
 from schemas.topics import INPUT_TOPICS, OUTPUT_TOPICS
 
 FIRST_SEQUENCE = 1
@@ -25,6 +27,7 @@ def seed(admin_database_url: str, partitions: int | None) -> int:
     url = schema_url(admin_database_url).set(database=target_database(admin_database_url))
     try:
         with connect(url) as connection:
+            connection.execute(f"SET ROLE {OWNER}".encode())
             if partitions is not None:
                 connection.execute(
                     "INSERT INTO installation (key, value) VALUES (%s, %s) ON CONFLICT DO NOTHING",
@@ -41,11 +44,7 @@ def seed(admin_database_url: str, partitions: int | None) -> int:
 
 
 def _seed_rows(connection: Connection, count: int) -> None:
-    connection.execute(
-        "INSERT INTO partition_state (partition, epoch, commit_no, log_time_us, digest)"
-        " SELECT p, 0, 0, 0, %s FROM generate_series(0, %s - 1) AS p ON CONFLICT DO NOTHING",
-        (GENESIS, count),
-    )
+    _seed_partitions(connection, count)
     connection.execute(
         "INSERT INTO position (topic, partition, next_offset)"
         " SELECT t, p, 0 FROM unnest(%s::text[]) AS t, generate_series(0, %s - 1) AS p ON CONFLICT DO NOTHING",
@@ -60,4 +59,21 @@ def _seed_rows(connection: Connection, count: int) -> None:
         "INSERT INTO relay_position (partition, commit_no)"
         " SELECT p, 0 FROM generate_series(0, %s - 1) AS p ON CONFLICT DO NOTHING",
         (count,),
+    )
+
+
+def _seed_partitions(connection: Connection, count: int) -> None:
+    """Seed the missing partitions, with the hash of the row and the sum that consists of it."""
+    hashes = [hash_each("partition_state", partition, [(partition, 0, 0, 0)])[0] for partition in range(count)]
+    made = connection.execute(
+        "INSERT INTO partition_state (partition, epoch, commit_no, log_time_us, digest, suspense_after, row_hash)"
+        " SELECT p - 1, 0, 0, 0, %s, 0, hash FROM unnest(%s::bytea[]) WITH ORDINALITY AS h (hash, p)"
+        " ON CONFLICT DO NOTHING RETURNING partition, row_hash",
+        (GENESIS, hashes),
+    ).fetchall()
+    sums = [(partition, sum_of_hashes(bytes(row_hash))) for partition, row_hash in made]
+    connection.execute(
+        "INSERT INTO row_sum (partition, table_name, rows, total)"
+        " SELECT p, 'partition_state', 1, total FROM unnest(%s::integer[], %s::bytea[]) AS s (p, total)",
+        ([partition for partition, _ in sums], [one.to_bytes() for _, one in sums]),
     )

@@ -4,13 +4,23 @@ Only commits write ``suspense`` (:mod:`billing.store.commits.write_commit`). Thi
 a row of its own. It never sends records to Kafka.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, LiteralString
 
 from billing.store.commits.suspense_rows import read_headers, read_value
 from billing.store.database import Connection, Database
-from billing.suspense import Listed, RecordPlace, SuspendedRecord
+from billing.suspense import (
+    SUSPENSE_OPEN,
+    Copy,
+    Listed,
+    RecordHeaders,
+    RecordPlace,
+    SuspendedRecord,
+    sent_headers,
+)
+from schemas.topics import OWN_DIGEST_HEADER
 
 AS_IT_WAS, REPAIRED = "as_it_was", "repaired"
 SUSPENSE_PAGE_ROWS = 1_000
@@ -38,7 +48,6 @@ WHERE (%(reason)s::text IS NULL OR s.reason = %(reason)s) AND (%(account)s::text
   AND (%(to_us)s::bigint IS NULL OR s.log_time_us < %(to_us)s)
 """
 IS_OPEN: LiteralString = " AND r.resolution_no IS NULL"
-_OLDEST_FIRST: LiteralString = " ORDER BY s.log_time_us, s.partition, s.commit_no, s.row_no"
 _OF_KEYS: LiteralString = """
 WHERE (s.partition, s.commit_no, s.row_no) IN (SELECT * FROM unnest(%s::integer[], %s::bigint[], %s::integer[]))
 ORDER BY s.partition, s.commit_no, s.row_no
@@ -48,6 +57,13 @@ AFTER: LiteralString = """
 ORDER BY s.partition, s.commit_no, s.row_no LIMIT %(rows)s
 """
 AT_PLACE: LiteralString = " WHERE s.topic = %s AND s.partition = %s AND s.record_offset = %s"
+
+
+IS_NAMED: LiteralString = """
+SELECT EXISTS (SELECT FROM account WHERE account = %(account)s)
+    OR EXISTS (SELECT FROM suspense WHERE account = %(account)s)
+"""
+"""True if an account was opened, or if a rejected record names it: one reason to reject is that it was not opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,30 +81,46 @@ class Wanted:
         return {"reason": self.reason, "account": self.account, "from_us": self.from_us, "to_us": self.to_us}
 
 
+def is_named(database: Database, account: str) -> bool:
+    """Return True if an account was opened, or if a rejected record names it."""
+    with database.transaction() as connection:
+        row = connection.execute(IS_NAMED, {"account": account}).fetchone()
+    return row is not None and bool(row[0])
+
+
 def after_parameters(after: tuple[int, int, int], rows: int) -> dict[str, int]:
     """Return the parameters of :data:`AFTER`: the key of the preceding row, and the maximum number of rows."""
     return dict(zip(("after_partition", "after_commit", "after_row", "rows"), (*after, rows), strict=True))
 
 
-LISTED: LiteralString = f"""
+_COLUMNS: LiteralString = f"""
 SELECT s.partition, s.commit_no, s.row_no, s.topic, s.partition, s.record_offset, s.log_time_us, s.reason, s.detail,
     s.source, s.id, s.account, s.size_bytes, {_STATE}, r.sent_topic, r.sent_partition,
     r.sent_offset, r.resolved_by, (extract(epoch FROM r.resolved_at) * 1000000)::bigint
-{_FROM}"""  # noqa: S608 (literals only)
+"""  # noqa: S608 (literals only)
+LISTED: LiteralString = _COLUMNS + _FROM
+# Records of one event stand together, at the place of the first of them.
+_SAME: LiteralString = """
+WINDOW same AS (PARTITION BY s.account, s.source, s.id,
+    CASE WHEN s.account IS NULL OR s.source IS NULL OR s.id IS NULL THEN ROW(s.partition, s.commit_no, s.row_no) END),
+    first AS (same ORDER BY s.log_time_us, s.partition, s.commit_no, s.row_no)
+ORDER BY min(s.log_time_us) OVER same, first_value(ROW(s.partition, s.commit_no, s.row_no)) OVER first,
+    s.log_time_us, s.partition, s.commit_no, s.row_no
+"""
 
 
 def listed(database: Database, wanted: Wanted) -> Iterator[Listed]:
-    """Yield the rows that match the filter, oldest first. The rows are streamed.
+    """Yield the rows that match the filter, oldest first, those of one event together. The rows are streamed.
 
     Raises:
         DatabaseDown, NotPrepared: as :meth:`Database.transaction`.
     """
-    statement = LISTED + WHERE + (IS_OPEN if wanted.only_open else "") + _OLDEST_FIRST
+    statement = _COLUMNS + ", count(*) OVER same" + _FROM + WHERE + (IS_OPEN if wanted.only_open else "") + _SAME
     with database.transaction() as connection, connection.cursor(name="suspense") as cursor:
         cursor.itersize = SUSPENSE_PAGE_ROWS
         cursor.execute(statement, wanted.parameters())
         for row in cursor:
-            yield read_listed(row)
+            yield replace(read_listed(row), copies=row[19])
 
 
 def read_listed(row: Sequence[Any]) -> Listed:
@@ -100,12 +132,16 @@ def read_listed(row: Sequence[Any]) -> Listed:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A record in suspense with its bytes. ``resolved`` is true if it was resubmitted."""
+    """A record in suspense with its bytes. ``resolved`` is true if it was resubmitted.
+
+    ``log_time_us`` is Kafka's LogAppendTime of the record.
+    """
 
     key: tuple[int, int, int]
     """(partition, commit_no, row_no)."""
     held: SuspendedRecord
     resolved: bool
+    log_time_us: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +155,8 @@ class Resolution:
 
 KEPT: LiteralString = (
     "SELECT s.partition, s.commit_no, s.row_no, s.topic, s.partition, s.record_offset, s.reason, s.source, s.id,"
-    " s.sequence, s.account, s.record_key, s.headers, s.packing, s.value, r.resolution_no IS NOT NULL" + _FROM
+    " s.sequence, s.account, s.record_key, s.headers, s.packing, s.value, r.resolution_no IS NOT NULL,"
+    " s.log_time_us" + _FROM
 )
 
 
@@ -129,7 +166,7 @@ def read_kept(row: Sequence[Any]) -> Kept:
     about = [*row[6:11], None if record_key is None else bytes(record_key), read_headers(headers)]
     about.append(read_value(packing, None if value is None else bytes(value)))
     held = SuspendedRecord(RecordPlace(*row[3:6]), *about)
-    return Kept((row[0], row[1], row[2]), held, row[15])
+    return Kept((row[0], row[1], row[2]), held, row[15], row[16])
 
 
 def shown(database: Database, place: RecordPlace) -> tuple[Listed, Kept] | None:
@@ -142,6 +179,30 @@ def shown(database: Database, place: RecordPlace) -> tuple[Listed, Kept] | None:
         found = connection.execute(LISTED + AT_PLACE, place).fetchone()
         kept = connection.execute(KEPT + AT_PLACE, place).fetchone()
     return None if found is None or kept is None else (read_listed(found), read_kept(kept))
+
+
+# The hash of the id has an index; account, source and id may be too long for one.
+_COPIES: LiteralString = f"""
+SELECT s.partition, s.commit_no, s.row_no, s.topic, s.partition, s.record_offset, s.account, s.source, s.id, s.headers,
+    sha256(coalesce(s.value, '')), {_STATE}, r.sent_topic, r.sent_partition, r.sent_offset
+{_FROM} JOIN unnest(%s::text[], %s::text[], %s::text[]) AS wanted (account, source, id)
+    ON hashtextextended(s.id, 0) = hashtextextended(wanted.id, 0)
+    AND s.account = wanted.account AND s.source = wanted.source AND s.id = wanted.id
+"""
+
+
+def _alone(one: Kept) -> Copy:
+    held = one.held
+    identity = None
+    if held.account is not None and held.source is not None and held.id is not None:
+        identity = (held.account, held.source, held.id)
+    return Copy(one.key, held.place, identity, b"", SUSPENSE_OPEN, None)
+
+
+def _content(value_sha256: bytes, headers: RecordHeaders) -> bytes:
+    # The digest of an own record depends on the key of the day, not on the event.
+    sent = sorted((header for header in sent_headers(headers) if header[0] != OWN_DIGEST_HEADER), key=repr)
+    return hashlib.sha256(value_sha256 + repr(sent).encode()).digest()
 
 
 class ResubmissionTransaction:
@@ -200,6 +261,18 @@ class ResubmissionTransaction:
         keys = [[row[column] for row in sizes[:chosen]] for column in range(3)]
         found = self._connection.execute(KEPT + _OF_KEYS, keys)
         return [read_kept(row) for row in found]
+
+    def copies(self, chosen: Sequence[Kept]) -> dict[tuple[int, int, int], Copy]:
+        """Return these records and all others with an account, a source and an id of theirs."""
+        found = {one.key: _alone(one) for one in chosen}
+        names = {copy.identity for copy in found.values() if copy.identity is not None}
+        if not names:
+            return found
+        for row in self._connection.execute(_COPIES, [list(column) for column in zip(*names, strict=True)]):
+            sent_to = None if row[12] is None else RecordPlace(*row[12:15])
+            content = _content(bytes(row[10]), read_headers(row[9]))
+            found[row[:3]] = Copy(row[:3], RecordPlace(*row[3:6]), (row[6], row[7], row[8]), content, row[11], sent_to)
+        return found
 
     def note(self, resolutions: Sequence[Resolution], resolved_by: str) -> None:
         """Store where records were sent, and who sent them."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Column, Dialect, Integer, MetaData, Numeric, Table, Text
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Dialect, Integer, LargeBinary, MetaData, Numeric, Table, Text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
@@ -43,13 +43,17 @@ def _exact(name: str) -> Column[int]:
     return Column(name, ExactInteger, nullable=False)
 
 
+def _hash() -> Column[bytes]:
+    return Column("row_hash", LargeBinary)
+
+
 _TYPES: dict[Form, TypeEngine[Any]] = {
     Form.TEXT: Text(collation="C"),
     Form.INTEGER: Integer(),
     Form.BIGINT: BigInteger(),
     Form.EXACT: ExactInteger(),
     Form.END: BigInteger(),
-    Form.EXTRAS: JSONB(),
+    Form.EXTRAS: JSON(),
 }
 
 
@@ -59,8 +63,8 @@ def _listed(columns: Iterable[ListedColumn]) -> Iterable[Column[Any]]:
         yield Column(one.name, _TYPES[one.form], nullable=one.form is Form.END, primary_key=key)
 
 
-account = Table("account", metadata, *_listed(ACCOUNT_COLUMNS), _integer("partition"))
-bucket = Table("bucket", metadata, *_listed(BUCKET_COLUMNS), _integer("partition"))
+account = Table("account", metadata, *_listed(ACCOUNT_COLUMNS), _integer("partition"), _hash())
+bucket = Table("bucket", metadata, *_listed(BUCKET_COLUMNS), _integer("partition"), _hash())
 journal = Table(
     "journal",
     metadata,
@@ -72,6 +76,7 @@ journal = Table(
     _text("detail"),
     _exact("amount_pico"),
     _text("concerns", nullable=True),
+    _text("account", nullable=True),
 )
 commit = Table(
     "commit",
@@ -122,4 +127,5 @@ hold = Table(
     Column("sent_again", Boolean, nullable=False),
     _big("created_us"),
     _big("expires_us"),
+    _big("send_after_us"),
 )

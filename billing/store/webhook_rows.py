@@ -36,6 +36,8 @@ class Webhook:
     account: str | None
     types: tuple[str, ...]
     created_at: datetime
+    allow_private: bool
+    """True if the receiver may have an address that is not public."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +66,20 @@ class Delivery:
     body: bytes
     attempts: int
     """Number of failed attempts so far."""
+    allow_private: bool = False
 
 
-def add_webhook(database: Database, url: str, account: str | None, types: Sequence[str]) -> Webhook:
+def add_webhook(
+    database: Database, url: str, account: str | None, types: Sequence[str], *, allow_private: bool = False
+) -> Webhook:
     """Create a webhook that delivers events to ``url`` from now on."""
     secret = SECRET_PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
     with database.transaction() as connection:
         row = connection.execute(
-            "INSERT INTO webhook (webhook_id, url, secret, account, types) VALUES (%s, %s, %s, %s, %s)"
-            " RETURNING webhook_id, url, secret, account, types, created_at",
-            (secrets.token_hex(6), url, secret, account, sorted(set(types))),
+            "INSERT INTO webhook (webhook_id, url, secret, account, types, allow_private)"
+            " VALUES (%s, %s, %s, %s, %s, %s)"
+            " RETURNING webhook_id, url, secret, account, types, created_at, allow_private",
+            (secrets.token_hex(6), url, secret, account, sorted(set(types)), allow_private),
         ).fetchall()[0]
     return _webhook(*row)
 
@@ -82,6 +88,21 @@ def list_webhooks(database: Database) -> list[Webhook]:
     """Return the active webhooks, oldest first."""
     with database.transaction() as connection:
         return [_webhook(*row) for row in _webhooks(connection)]
+
+
+def permit_private(database: Database, webhook_id: str) -> bool:
+    """Permit addresses that are not public. Returns False if there is no active webhook of this id."""
+    with database.transaction() as connection:
+        permitted = connection.execute(
+            "UPDATE webhook SET allow_private = true WHERE webhook_id = %s AND removed_at IS NULL", (webhook_id,)
+        )
+        return permitted.rowcount == 1
+
+
+def was_added(database: Database, webhook_id: str) -> bool:
+    """Return True if there is a webhook of this id, or was one that was removed."""
+    with database.transaction() as connection:
+        return connection.execute("SELECT FROM webhook WHERE webhook_id = %s", (webhook_id,)).fetchone() is not None
 
 
 def remove_webhook(database: Database, webhook_id: str) -> bool:
@@ -142,7 +163,8 @@ FROM webhook AS w CROSS JOIN LATERAL (
     ORDER BY next_try_at, delivery_id LIMIT %s FOR UPDATE SKIP LOCKED
 ) AS due
 WHERE w.removed_at IS NULL AND w.webhook_id <> ALL (%s) AND d.delivery_id = due.delivery_id
-RETURNING d.delivery_id, d.webhook_id, w.url, w.secret, d.account, d.event_id, d.body, d.attempts
+RETURNING d.delivery_id, d.webhook_id, w.url, w.secret, d.account, d.event_id, d.body, d.attempts,
+    w.allow_private
 """
 
 
@@ -223,6 +245,16 @@ def replay(database: Database, webhook_id: str, since: datetime | None, *, faile
         return again.rowcount
 
 
+def waiting_deliveries(database: Database) -> tuple[int, int]:
+    """Return the number of pending deliveries, and the age of the oldest in milliseconds."""
+    with database.transaction() as connection:
+        row = connection.execute(
+            "SELECT count(*), coalesce(extract(epoch FROM now() - min(created_at)) * 1000, 0)::bigint"
+            " FROM webhook_delivery WHERE state = 'pending'"
+        ).fetchone()
+    return (0, 0) if row is None else (row[0], row[1])
+
+
 def drop_finished(database: Database, older_than: timedelta) -> int:
     """Delete deliveries that finished longer ago than ``older_than``. Returns their number.
 
@@ -242,14 +274,20 @@ def fed_event(partition: int, offset: int, value: bytes) -> FedEvent:
     return FedEvent(partition, offset, event["subject"], event["type"], event_id, value)
 
 
-def _webhooks(connection: Connection) -> list[tuple[str, str, str, str | None, list[str], datetime]]:
+def _webhooks(connection: Connection) -> list[tuple[str, str, str, str | None, list[str], datetime, bool]]:
     return connection.execute(
-        "SELECT webhook_id, url, secret, account, types, created_at FROM webhook WHERE removed_at IS NULL"
-        " ORDER BY created_at, webhook_id"
+        "SELECT webhook_id, url, secret, account, types, created_at, allow_private FROM webhook"
+        " WHERE removed_at IS NULL ORDER BY created_at, webhook_id"
     ).fetchall()
 
 
 def _webhook(
-    webhook_id: str, url: str, secret: str, account: str | None, types: list[str], created_at: datetime
+    webhook_id: str,
+    url: str,
+    secret: str,
+    account: str | None,
+    types: list[str],
+    created_at: datetime,
+    allow_private: bool,
 ) -> Webhook:
-    return Webhook(webhook_id, url, secret, account, tuple(types), created_at)
+    return Webhook(webhook_id, url, secret, account, tuple(types), created_at, allow_private)

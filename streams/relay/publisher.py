@@ -17,13 +17,20 @@ from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import InvalidProducerEpoch, KafkaError, ProducerFenced
+from aiokafka.errors import (
+    InvalidProducerEpoch,
+    KafkaError,
+    MessageSizeTooLargeError,
+    ProducerFenced,
+    RecordListTooLargeError,
+)
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.util import calc_crc32c
+from aiokafka.structs import OffsetAndMetadata
 
 from billing.commits.outbox_frames import split_batches
 from streams.kafka_clients import transactional_producer
-from streams.stream_errors import PublisherFailed, PublisherFenced
+from streams.stream_errors import OutputTooLarge, PublisherFailed, PublisherFenced
 
 log = logging.getLogger("tokenbill.publisher")
 
@@ -93,10 +100,13 @@ class Publisher:
         """
         self._run(self._start(), timeout_seconds)
 
-    def publish(self, rows: Sequence[tuple[TopicPartition, bytes]], group: str, position: Mapping[Any, int]) -> None:
+    def publish(
+        self, rows: Sequence[tuple[TopicPartition, bytes]], group: str, position: Mapping[Any, int | OffsetAndMetadata]
+    ) -> None:
         """Publish payloads of outbox rows and the group's position in one transaction, in the given order per topic.
 
         Raises:
+            OutputTooLarge: a topic does not take a batch of this size; the transaction was not committed.
             PublisherFailed: the transaction may or may not have been committed.
             PublisherFenced: the transaction was not committed, and this publisher must stop.
         """
@@ -126,7 +136,7 @@ class Publisher:
         await self._producer.start()
 
     async def _publish(
-        self, rows: Sequence[tuple[TopicPartition, bytes]], group: str, position: Mapping[Any, int]
+        self, rows: Sequence[tuple[TopicPartition, bytes]], group: str, position: Mapping[Any, int | OffsetAndMetadata]
     ) -> None:
         producer = self._producer
         if producer is None:
@@ -148,7 +158,10 @@ async def _send(producer: AIOKafkaProducer, place: TopicPartition, payloads: Seq
         for packed, records in split_batches(payload):
             batch = cast(BatchBuilder, ReadyBatch(packed, records, now_ms))
             sent.append(await producer.send_batch(batch, place.topic, partition=place.partition))
-    await asyncio.gather(*sent)
+    try:
+        await asyncio.gather(*sent)
+    except (MessageSizeTooLargeError, RecordListTooLargeError) as error:
+        raise OutputTooLarge(place.topic, max(map(len, payloads))) from error
 
 
 def _complain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

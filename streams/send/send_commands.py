@@ -11,15 +11,25 @@ from typing import Any
 
 from confluent_kafka import KafkaError, Message
 
+from billing.record_keys import RecordKeys, own_header
 from schemas.topics import COMMAND_TOPIC
 from streams.kafka_clients import input_producer
+from streams.send.emitter import JSON_HEADERS
 from streams.stream_errors import DeliveryFailed
 
 _FLUSH_SECONDS = 60.0
 
 
-def send_commands(kafka: str, commands: Iterable[Mapping[str, Any]], *, topic: str = COMMAND_TOPIC) -> int:
+def send_commands(
+    kafka: str,
+    commands: Iterable[Mapping[str, Any]],
+    *,
+    topic: str = COMMAND_TOPIC,
+    record_keys: RecordKeys | None = None,
+) -> int:
     """Send CloudEvents with ``subject`` as key, to the account's own partition; return their number.
+
+    ``record_keys`` mark the commands as the product's own.
 
     Raises:
         DeliveryFailed: Kafka refused a command, or did not acknowledge all of them within a minute.
@@ -35,9 +45,12 @@ def send_commands(kafka: str, commands: Iterable[Mapping[str, Any]], *, topic: s
     for command in commands:
         value = json.dumps(command, ensure_ascii=False, separators=(",", ":")).encode()
         key = str(command["subject"]).encode()
+        headers: list[tuple[str, str | bytes | None]] | None = None
+        if record_keys is not None:
+            headers = [*JSON_HEADERS, own_header(record_keys, topic, key, value, JSON_HEADERS)]
         while True:
             try:
-                producer.produce(topic, value, key)
+                producer.produce(topic, value, key, headers=headers)
                 break
             except BufferError:
                 producer.poll(0.05)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from billing.record_keys import RecordKeys, own_header
 from streams.kafka_clients import request_producer
 from streams.stream_errors import DeliveryFailed
 
@@ -35,6 +36,15 @@ class Outgoing:
     key: bytes
     value: bytes
     headers: tuple[tuple[str, bytes], ...] = ()
+
+
+_OWN_HEADERS = (("content-type", b"application/cloudevents+json"),)
+
+
+def own_record(keys: RecordKeys, topic: str, partition: int, account: str, event: bytes) -> Outgoing:
+    """Return a record of the product's own: a CloudEvent as JSON, with the digest that shows where it comes from."""
+    key = account.encode()
+    return Outgoing(topic, partition, key, event, (*_OWN_HEADERS, own_header(keys, topic, key, event, _OWN_HEADERS)))
 
 
 @dataclass(slots=True)

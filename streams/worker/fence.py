@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from billing.commits.input_batch import InputBatch
@@ -64,7 +64,7 @@ class CommandFence:
 
         Empty after waiting for ``more``, so that the caller checks again.
         """
-        if self._cut is None and any(self._intakes[topic].records for topic in USAGE_TOPICS):
+        if self._cut is None and any(self._intakes[topic].pending for topic in USAGE_TOPICS):
             self._cut = await self._read(limit)
         commands = [batch for topic in COMMAND_TOPICS if (batch := self._intakes[topic].peek(limit))]
         if self._cut is not None and self._reach(commands, self._cut.commands):
@@ -81,7 +81,7 @@ class CommandFence:
         cut = {
             topic: min(intake.tail, intake.next + limit)
             for topic in USAGE_TOPICS
-            if (intake := self._intakes[topic]).records
+            if (intake := self._intakes[topic]).pending
         }
         ends = await log_ends(self._log, self._partition, [(topic, self._partition) for topic in COMMAND_TOPICS])
         return _Cut(cut, {topic: end for (topic, _), end in ends.items()})
@@ -109,10 +109,22 @@ class CommandFence:
 
 async def log_ends(kafka_log: Log, partition: int, places: Iterable[InputPartition]) -> Mapping[InputPartition, int]:
     """Return the ends of the logs, retrying for as long as the broker is down."""
-    wanted = list(places)
+    return await _asked(kafka_log.end_offsets, partition, list(places))
+
+
+async def log_starts(kafka_log: Log, partition: int, places: Iterable[InputPartition]) -> Mapping[InputPartition, int]:
+    """Return the first offsets that the logs still hold, retrying for as long as the broker is down."""
+    return await _asked(kafka_log.start_offsets, partition, list(places))
+
+
+async def _asked(
+    ask: Callable[[list[InputPartition]], Awaitable[Mapping[InputPartition, int]]],
+    partition: int,
+    wanted: list[InputPartition],
+) -> Mapping[InputPartition, int]:
     while True:
         try:
-            return await kafka_log.end_offsets(wanted)
+            return await ask(wanted)
         except BrokerDown as error:
             log.warning("p%d: broker down, retrying: %s", partition, error)
             await asyncio.sleep(_BROKER_RETRY_SECONDS)

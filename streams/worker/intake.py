@@ -14,6 +14,7 @@ from typing import Protocol
 
 from billing.calculator.core_records import PackedRecords
 from billing.commits.input_batch import InputBatch, Record
+from streams.read.record_batches import LogStep
 
 InputPartition = tuple[str, int]
 """(topic, partition); the topic without the installation's prefix."""
@@ -27,6 +28,9 @@ class Log(Protocol):
 
     async def end_offsets(self, places: Iterable[InputPartition]) -> Mapping[InputPartition, int]:
         """Return log end offsets, read after the call began; raises BrokerDown."""
+
+    async def start_offsets(self, places: Iterable[InputPartition]) -> Mapping[InputPartition, int]:
+        """Return the first offsets that the logs still hold; raises BrokerDown."""
 
     async def read_positions(self, places: Iterable[InputPartition]) -> Mapping[InputPartition, int]:
         """Return the offsets that the consumer fetches next."""
@@ -42,34 +46,89 @@ def joined(parts: Sequence[Sequence[Record]]) -> Sequence[Record]:
     return [record for part in parts for record in part]
 
 
-class Batch:
-    """Consecutive records of one fetch of one topic partition.
+OffsetRange = tuple[int, int]
+"""A half-open range of offsets."""
 
-    ``seeks`` is the number of seeks the consumer had done on the partition when it took these records. It
-    distinguishes records read before a rewind from records read after it.
+
+class Batch:
+    """Consecutive offsets of one fetch of one topic partition, with their records.
+
+    ``skips`` are the offsets that hold no record to read: transaction markers and aborted records. ``seeks`` is the
+    number of seeks the consumer had done on the partition when it took these records. It distinguishes records read
+    before a rewind from records read after it. ``problem`` says why the offsets cannot be read; then there are no
+    records.
     """
 
-    __slots__ = ("end", "records", "seeks", "size_bytes", "start")
+    __slots__ = ("end", "problem", "records", "seeks", "size_bytes", "skips", "start")
 
-    def __init__(self, records: Sequence[Record], seeks: int = 0) -> None:
+    def __init__(
+        self,
+        records: Sequence[Record],
+        seeks: int = 0,
+        *,
+        skips: Sequence[OffsetRange] = (),
+        problem: str | None = None,
+        span: OffsetRange | None = None,
+    ) -> None:
+        """``span`` is given where there are no records."""
         self.records = records
-        self.start = records[0].offset
-        self.end = records[-1].offset + 1
+        self.skips = skips
+        self.problem = problem
+        starts = [first for first, _ in skips[:1]]
+        ends = [last for _, last in skips[-1:]]
+        if len(records):
+            starts.append(records[0].offset)
+            ends.append(records[-1].offset + 1)
+        self.start, self.end = (min(starts), max(ends)) if span is None else span
         self.seeks = seeks
         self.size_bytes = (
-            records.size_bytes
+            records.held_bytes
             if isinstance(records, PackedRecords)
             else sum(len(record.value or b"") for record in records)
         )
 
+    @classmethod
+    def of_steps(cls, steps: Sequence[LogStep], seeks: int) -> Batch:
+        """Return the steps of one fetch, at least one, as one batch."""
+        records = joined([step.records for step in steps])
+        skips = tuple((step.start, step.end) for step in steps if step.skipped)
+        return cls(records, seeks, skips=skips, problem=steps[-1].problem, span=(steps[0].start, steps[-1].end))
+
     @property
     def dense(self) -> bool:
-        """True if every offset from start to end is present (input topics have no transactions)."""
-        return self.end - self.start == len(self.records)
+        """True if every offset from start to end has a record or is skipped."""
+        return self.problem is None and self.end - self.start == len(self.records) + self.skipped(self.start, self.end)
+
+    def skipped(self, start: int, end: int) -> int:
+        """Return the number of skipped offsets from ``start`` up to ``end``."""
+        if not self.skips:
+            return 0
+        return sum(max(0, min(last, end) - max(first, start)) for first, last in self.skips)
+
+    def missing(self, expected: int) -> OffsetRange:
+        """Return the first run of offsets, from ``expected`` on, that the batch does not have (inclusive)."""
+        held = sorted([*self.skips, *((one.offset, one.offset + 1) for one in self.records)])
+        for first, last in held:
+            if first > expected:
+                return expected, first - 1
+            expected = max(expected, last)
+        return expected, max(expected, self.end - 1)
+
+    def part(self, start: int, end: int) -> Sequence[Record]:
+        """Return the records with offsets from ``start`` up to ``end``; the batch must be dense."""
+        if start <= self.start and end >= self.end:
+            return self.records
+        return self.records[self._index(start) : self._index(end)]
+
+    def _index(self, offset: int) -> int:
+        """Return the number of records before ``offset``."""
+        within = min(max(offset, self.start), self.end)
+        return within - self.start - self.skipped(self.start, within)
 
     def from_offset(self, start: int) -> Batch:
-        """Return the records from offset ``start`` on; ``start`` must be inside the batch."""
-        return Batch(self.records[start - self.start :], self.seeks)
+        """Return the part from offset ``start`` on; ``start`` must be inside the batch."""
+        skips = tuple((max(first, start), last) for first, last in self.skips if last > start)
+        return Batch(self.part(start, self.end), self.seeks, skips=skips, span=(start, self.end))
 
 
 class Offered(Enum):
@@ -79,9 +138,9 @@ class Offered(Enum):
     STALE = "stale"
     """The batch was dropped: it holds no new records, or it was read before the last rewind."""
     GAP = "gap"
-    """The batch begins beyond the next offset; the caller must read again from :attr:`Intake.tail`."""
+    """The batch begins beyond the next offset or cannot be read; the caller must read again from the tail."""
     HOLE = "hole"
-    """The log itself lacks an offset: inside the batch, or still missing after the records were read again."""
+    """The log itself lacks an offset or cannot be read: inside the batch, or still after it was read again."""
 
 
 class Intake:
@@ -107,9 +166,9 @@ class Intake:
         """
         if batch.seeks < self._seeks_wanted or batch.end <= self.tail:
             return Offered.STALE
-        if not batch.dense:
+        if batch.problem is None and not batch.dense:
             return Offered.HOLE
-        if batch.start > self.tail:
+        if batch.start > self.tail or batch.problem is not None:
             if self._rereading:
                 return Offered.HOLE
             self._seeks_wanted, self._rereading = batch.seeks + 1, True
@@ -123,20 +182,24 @@ class Intake:
         self.size_bytes += batch.size_bytes
         return Offered.TAKEN
 
+    @property
+    def pending(self) -> bool:
+        """True if offsets are buffered that are not committed, with or without records."""
+        return self.tail > self.next
+
     def peek(self, limit: int, until: int | None = None) -> InputBatch | None:
-        """Return up to ``limit`` next records below offset ``until``; they stay buffered until :meth:`committed`."""
+        """Return the next ``limit`` offsets below ``until``; they stay buffered until :meth:`committed`."""
         end = min(self.tail if until is None else until, self.next + limit)
         if end <= self.next:
             return None
         parts: list[Sequence[Record]] = []
+        skipped = 0
         for batch in self._batches:
             if batch.start >= end:
                 break
-            if batch.end <= end and batch.start >= self.next:
-                parts.append(batch.records)
-            else:
-                parts.append(batch.records[max(0, self.next - batch.start) : end - batch.start])
-        return InputBatch(self.topic, self.next, end, joined(parts))
+            parts.append(batch.part(self.next, end))
+            skipped += batch.skipped(self.next, end)
+        return InputBatch(self.topic, self.next, end, joined(parts), skipped)
 
     def committed(self, end: int) -> None:
         """Drop the records below ``end``, which are committed in SQL."""

@@ -3,7 +3,7 @@
 A plain Faust agent costs about 100 microseconds per Kafka message (four tasks and an event object for each). With this
 transport an agent receives the records that one fetch returned for one partition as one
 :class:`~streams.worker.intake.Batch` (docs/reference/principles.md, "Faust"). Only this module and
-:mod:`streams.worker.fetched` use the internals of Faust's and aiokafka's consumers;
+:mod:`streams.read.fetched` use the internals of Faust's and aiokafka's consumers;
 ``tests/streams/worker/test_transport_contract.py`` pins the names they use.
 
 Reading starts at the positions that ``load_positions`` returns from SQL. The offsets in Kafka's consumer group are
@@ -13,12 +13,14 @@ written by :meth:`BatchConsumer.note_positions` as a hint for lag tools and are 
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Any, cast
 
 from aiokafka import AIOKafkaConsumer, OffsetAndMetadata, TopicPartition
+from aiokafka.consumer.fetcher import READ_UNCOMMITTED, Fetcher
 from aiokafka.errors import IllegalStateError, KafkaError
 from faust.serializers.schemas import Schema
 from faust.transport import drivers
@@ -27,11 +29,12 @@ from faust.transport.drivers import aiokafka as aio
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
-from billing.calculator.core_records import PackedRecords
+from schemas.record_sizes import LARGEST_RECORD
 from streams.kafka_clients import fetch_consumer
+from streams.read import fetched
+from streams.read.record_batches import LogStep
 from streams.stream_errors import BrokerDown
-from streams.worker import fetched
-from streams.worker.intake import Batch, InputPartition, joined
+from streams.worker.intake import Batch, InputPartition
 
 log = logging.getLogger("tokenbill.transport")
 
@@ -51,6 +54,7 @@ class BatchThread(aio.AIOKafkaConsumerThread):
         """Start with a seek count of zero for every partition."""
         super().__post_init__()
         self.seeks: dict[tuple[str, int], int] = defaultdict(int)
+        self._end_reader: Fetcher | None = None
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         conf = self.app.conf
@@ -78,14 +82,17 @@ class BatchThread(aio.AIOKafkaConsumerThread):
         timeout: float | None = None,
         max_records: int | None = None,
     ) -> dict[TP, Batch]:
-        fetched.unpack_results(consumer._fetcher)
+        fetched.unpack_results(consumer._fetcher, self._largest_record)
         # A copy, because the main thread changes Faust's set while this waits.
         found = await super()._fetch_records(consumer, set(active_partitions), timeout, max_records)
         # There is no await between taking the records and reading the seek counts, so they are consistent.
         return {
-            ensure_TP(tp): Batch(joined(parts), self.seeks[ensure_TP(tp)])
-            for tp, parts in cast(Mapping[Any, list[PackedRecords]], found).items()
+            ensure_TP(tp): Batch.of_steps(steps, self.seeks[ensure_TP(tp)])
+            for tp, steps in cast(Mapping[Any, list[LogStep]], found).items()
         }
+
+    def _largest_record(self, topic: str) -> int:
+        return LARGEST_RECORD[topic.removeprefix(cast(Transport, self.transport).topic_prefix)]
 
     async def seek_now(self, offsets: Mapping[InputPartition, int]) -> None:
         """Seek the partitions that are still assigned; the next owner positions the others."""
@@ -99,17 +106,36 @@ class BatchThread(aio.AIOKafkaConsumerThread):
             self.seeks[tp] += 1
 
     async def end_offsets(self, places: Iterable[InputPartition]) -> dict[InputPartition, int]:
-        """Return the current end offset of each partition's log.
+        """Return the current end offset of each partition's log, which may be in a transaction that is still open.
+
+        Raises:
+            BrokerDown: the broker did not answer.
+        """
+        wanted = {self._tp(place): place for place in places}
+        consumer = self._ensure_consumer()
+        if self._end_reader is None:
+            # The consumer itself is told the end of the committed records. A command that is acknowledged lies below
+            # the end of the log, and may lie above the records of a transaction that is open.
+            self._end_reader = copy.copy(consumer._fetcher)
+            self._end_reader._isolation_level = READ_UNCOMMITTED
+        try:
+            ends = await self._end_reader.end_offsets(list(wanted), consumer._request_timeout_ms)
+        except KafkaError as error:
+            raise BrokerDown(f"end offsets: {error!r}") from error
+        return {place: ends[tp] for tp, place in wanted.items()}
+
+    async def start_offsets(self, places: Iterable[InputPartition]) -> dict[InputPartition, int]:
+        """Return the offset of the first record that each partition's log still holds.
 
         Raises:
             BrokerDown: the broker did not answer.
         """
         wanted = {self._tp(place): place for place in places}
         try:
-            ends = await self._ensure_consumer().end_offsets(list(wanted))
+            starts = await self._ensure_consumer().beginning_offsets(list(wanted))
         except KafkaError as error:
-            raise BrokerDown(f"end offsets: {error!r}") from error
-        return {place: ends[tp] for tp, place in wanted.items()}
+            raise BrokerDown(f"start offsets: {error!r}") from error
+        return {place: starts[tp] for tp, place in wanted.items()}
 
     async def note(self, offsets: Mapping[InputPartition, int]) -> None:
         """Commit the positions to the consumer group; a failure is only logged, because only lag tools read them."""
@@ -205,6 +231,11 @@ class BatchConsumer(aio.Consumer):
         ends = await asyncio.shield(self._ends_next)
         return {place: ends[place] for place in wanted}
 
+    async def start_offsets(self, places: Iterable[InputPartition]) -> dict[InputPartition, int]:
+        """Return the offset of the first record that each log still holds."""
+        result: dict[InputPartition, int] = await self._thread.call_thread(self._thread.start_offsets, list(places))
+        return result
+
     async def _ask_ends(self) -> dict[InputPartition, int]:
         async with self._ends_lock:
             wanted, self._ends_wanted, self._ends_next = self._ends_wanted, set(), None
@@ -235,6 +266,8 @@ class BatchConsumer(aio.Consumer):
         if not self.flow_active:
             return  # These records belong to a past assignment; the next assignment is positioned from SQL.
         for tp, batch in cast(Mapping[TP, Batch], batches).items():
+            if batch.start == batch.end:
+                continue  # The consumer is passing over a record that is too large to read.
             if not self.flow_active or generation != self.app.consumer_generation_id:
                 break
             if active is None or tp in active or tp in self._buffered_partitions:
@@ -242,12 +275,11 @@ class BatchConsumer(aio.Consumer):
 
 
 def _message(tp: TP, batch: Batch, generation: int) -> ConsumerMessage:
-    last = batch.records[-1]
     return ConsumerMessage(
         tp.topic,
         tp.partition,
-        last.offset,
-        last.timestamp / 1000.0,
+        batch.end - 1,
+        batch.records[-1].timestamp / 1000.0 if len(batch.records) else 0.0,
         1,
         None,
         None,

@@ -18,6 +18,7 @@ from faust.types import TP
 from faust.web import Request, Response, View
 
 from schemas.topics import INPUT_TOPICS
+from streams.health_pages import ALIVE, METRICS_TYPE, add_process_metrics
 from streams.worker.transport import BatchConsumer, BatchSchema, Transport
 from streams.worker.worker_metrics import WorkerMetrics
 from streams.worker.writer import EngineMaker, WriterSettings
@@ -27,6 +28,7 @@ WORKER_GROUP = "tokenbill"
 WATCH_SECONDS = 2.0
 CATALOG_SECONDS = 0.2
 HEARTBEAT_SECONDS = 1.0
+STOPS_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ def build_app(settings: WorkerSettings, store: PositionStore, make_engine: Engin
         settings=settings.writer,
         fail=app.crash,
         fenced_grace_seconds=1.5 * session,
+        name=settings.name,
     )
     for topic in INPUT_TOPICS:
         _add_agent(app, topic, settings.topic_prefix, writers)
@@ -135,7 +138,12 @@ def _add_timers(app: faust.App, writers: PartitionWriters, name: str) -> None:
     async def heartbeat() -> None:
         await writers.heartbeat(name)
 
+    async def follow_stops() -> None:
+        if not app.rebalancing:
+            await writers.follow_stops()
+
     every(WATCH_SECONDS, watch_tail)
+    every(STOPS_SECONDS, follow_stops)
     every(CATALOG_SECONDS, poll_catalog)
     every(HEARTBEAT_SECONDS, heartbeat)
 
@@ -144,11 +152,18 @@ def _add_pages(app: faust.App, writers: PartitionWriters, metrics: WorkerMetrics
     async def health(view: View, request: Request) -> Response:
         state = writers.health() | {"rebalancing": app.rebalancing}
         body = json.dumps(state, ensure_ascii=False).encode()
-        return view.bytes(body, content_type="application/json", status=200 if state["ready"] else 503)
+        well = state["ready"] and not state["stopped"]
+        return view.bytes(body, content_type="application/json", status=200 if well else 503)
+
+    async def alive(view: View, request: Request) -> Response:
+        return view.bytes(ALIVE, content_type="application/json")
 
     async def metrics_page(view: View, request: Request) -> Response:
-        return view.bytes(metrics.render(), content_type="text/plain")
+        return view.bytes(metrics.render(), content_type=METRICS_TYPE)
 
+    add_process_metrics(metrics.registry)
+    app.page("/healthz")(alive)
+    app.page("/readyz")(health)
     app.page("/health")(health)
     app.page("/metrics")(metrics_page)
 

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from billing.commits.commit_record import CommitCounts
+from billing.commits.commit_record import CommitCounts, Finding
+from billing.commits.input_batch import InputBatch
+from streams.health_pages import DELAY_SECONDS
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+USAGE_OUTCOMES = ("rated", "duplicate", "rejected", "forwarded", "dropped", "foreign")
+COMMAND_OUTCOMES = ("accepted", "rejected", "duplicate", "forwarded", "dropped", "foreign")
 
 
 class WorkerMetrics:
@@ -20,12 +29,26 @@ class WorkerMetrics:
         self.commands = Counter(
             "tokenbill_commands", "Account commands committed, by outcome", ["outcome"], registry=self.registry
         )
+        self.findings = Counter(
+            "tokenbill_findings", "Findings of commits, by kind: something to look at", ["kind"], registry=self.registry
+        )
+        # A counter that is 0 is there from the start, so that its first increase is seen.
+        for outcome in USAGE_OUTCOMES:
+            self.events.labels(outcome)
+        for outcome in COMMAND_OUTCOMES:
+            self.commands.labels(outcome)
         self.commits = Counter("tokenbill_commits", "Commits in SQL", registry=self.registry)
         self.decide_seconds = Histogram(
             "tokenbill_decide_seconds", "Deciding one commit's input", buckets=_SECONDS, registry=self.registry
         )
         self.commit_seconds = Histogram(
             "tokenbill_commit_seconds", "One commit in SQL", buckets=_SECONDS, registry=self.registry
+        )
+        self.delay = Histogram(
+            "tokenbill_produced_to_committed_seconds",
+            "From the LogAppendTime of the oldest record of a commit to the commit",
+            buckets=DELAY_SECONDS,
+            registry=self.registry,
         )
         self.lag = Gauge(
             "tokenbill_lag_records",
@@ -43,13 +66,28 @@ class WorkerMetrics:
             "tokenbill_partitions_stopped", "Partitions stopped until an operator intervenes", registry=self.registry
         )
 
-    def count(self, counts: CommitCounts) -> None:
-        """Add the counts of one commit."""
+        self.partition_stopped = Gauge(
+            "tokenbill_partition_stopped",
+            "1 for each partition that stays stopped until a person resumes it",
+            ["partition"],
+            registry=self.registry,
+        )
+
+    def count(self, counts: CommitCounts, findings: Sequence[Finding]) -> None:
+        """Add the counts and the findings of one commit."""
         self.commits.inc()
-        for outcome in ("rated", "duplicate", "rejected", "forwarded", "dropped"):
+        for outcome in USAGE_OUTCOMES:
             self.events.labels(outcome).inc(getattr(counts, outcome))
-        for outcome in ("accepted", "rejected", "duplicate", "forwarded", "dropped"):
+        for outcome in COMMAND_OUTCOMES:
             self.commands.labels(outcome).inc(getattr(counts, f"commands_{outcome}"))
+        for finding in findings:
+            self.findings.labels(finding.kind).inc()
+
+    def committed(self, batches: Sequence[InputBatch]) -> None:
+        """Add the delay of a commit of these batches, which is in SQL now."""
+        times_ms = [batch.records[0].timestamp for batch in batches if len(batch.records)]
+        if times_ms:
+            self.delay.observe(max(0.0, time.time() - min(times_ms) / 1e3))
 
     def render(self) -> bytes:
         """Return the page that Prometheus scrapes."""

@@ -11,11 +11,20 @@ import threading
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Protocol
 
+from billing.commits.partition_stop import PartitionStop, StoppedPartition
 from billing.errors import DatabaseDown, Fenced
 from schemas.topics import INPUT_TOPICS
-from streams.stream_errors import BrokerDown, FencedWhileAssigned, InputTopicsSplit, LogBroken
+from streams.stream_errors import (
+    BrokerDown,
+    FencedWhileAssigned,
+    InputTopicsSplit,
+    LogBroken,
+    PartitionStopped,
+    Undecided,
+)
 from streams.worker.intake import Batch, InputPartition, Log
 from streams.worker.worker_metrics import WorkerMetrics
 from streams.worker.writer import EngineMaker, PartitionWriter, WriterSettings, WriterStore
@@ -36,6 +45,12 @@ class PositionStore(WriterStore, Protocol):
     def catalog_epoch(self) -> int:
         """Return the epoch of the catalogue in force."""
 
+    def stopped(self) -> list[StoppedPartition]:
+        """Return the partitions that are stopped until a person resumes them."""
+
+    def record_stop(self, stop: PartitionStop, worker: str, /) -> None:
+        """Record that a partition stopped, unless it is recorded already."""
+
     def worker_seen(self, name: str, epoch: int, /) -> None:
         """Record that the worker ``name`` is alive and uses the catalogue epoch ``epoch``."""
 
@@ -52,16 +67,22 @@ class PartitionWriters:
         settings: WriterSettings,
         fail: Callable[[BaseException], Awaitable[None]],
         fenced_grace_seconds: float,
+        name: str = "worker",
     ) -> None:
+        """``name`` is the worker's, recorded with a partition that stops."""
         self.store = store
         self.joined = False
         """True if the consumer group has answered at least once, with or without partitions."""
         self.stopped: dict[int, str] = {}
         """Reason by partition, for the partitions that stopped."""
+        self.stops: dict[int, PartitionStop] = {}
+        """Those that stay stopped until a person resumes them; a fenced partition is not among them."""
+        self._recorded: set[int] = set()
         self._make_engine = make_engine
         self._metrics = metrics
         self._settings = settings
         self._fail = fail
+        self._name = name
         self._fenced_grace_seconds = fenced_grace_seconds
         self._log: Log | None = None
         self._executor = ThreadPoolExecutor(8, thread_name_prefix="writer")
@@ -100,8 +121,7 @@ class PartitionWriters:
                     f"topics and use the range assignor; is another program in the group?"
                 )
         self._log = kafka_log
-        self.stopped.clear()
-        self._metrics.stopped.set(0)
+        self._clear_stops()
         for number in sorted(topics):
             self._start(number, kafka_log)
         self.joined = True
@@ -139,10 +159,11 @@ class PartitionWriters:
 
     async def heartbeat(self, name: str) -> None:
         """Record in SQL that this worker is alive, with the oldest catalogue epoch that one of its writers uses."""
-        ready = [writer.catalog_epoch for writer in self._writers.values() if writer.positioned]
+        running = [writer for number, writer in self._writers.items() if number not in self.stopped]
+        ready = [writer.catalog_epoch for writer in running if writer.positioned]
         try:
             epoch = min(ready) if ready else await self._in_thread(self.store.catalog_epoch)
-            if len(ready) == len(self._writers):
+            if len(ready) == len(running):
                 await self._in_thread(lambda: self.store.worker_seen(name, epoch))
         except DatabaseDown as error:
             log.info("heartbeat not written: %s", error)
@@ -173,15 +194,46 @@ class PartitionWriters:
             intake = writers[number].intakes[topic]
             self._metrics.lag.labels(topic, str(number)).set(ends[place] - intake.next)
             position = read.get(place, intake.tail)
-            if position > intake.tail and not writers[number].waiting[topic]:
+            if position > intake.tail and not writers[number].waiting[topic] and number not in self.stopped:
                 seen[place] = (position, intake.tail)
                 if self._seen.get(place) == seen[place]:
                     lost[place] = intake.tail
         self._seen = seen
+        for place, start in (await self._starts(kafka_log, lost)).items():
+            if start > lost[place]:
+                # The consumer went on at the start of the log, where no record may follow that would show the gap.
+                writers[place[1]].deleted(place[0], lost.pop(place), start)
         if lost:
             log.warning("read but never delivered, reading again from %s", lost)
             self._metrics.rewinds.labels("tail").inc(len(lost))
             await kafka_log.rewind(lost)
+
+    async def _starts(self, kafka_log: Log, places: Mapping[InputPartition, int]) -> Mapping[InputPartition, int]:
+        try:
+            return await kafka_log.start_offsets(places) if places else {}
+        except BrokerDown as error:
+            log.warning("starts of logs not read: %s", error)
+            return {}
+
+    async def follow_stops(self) -> None:
+        """Record the stops that are not recorded yet, and start the partitions that a person resumed."""
+        if not self.stops:
+            return
+        try:
+            for number, stop in list(self.stops.items()):
+                if number not in self._recorded:
+                    await self._in_thread(partial(self.store.record_stop, stop, self._name))
+                    self._recorded.add(number)
+            held = {one.stop.partition for one in await self._in_thread(self.store.stopped)}
+        except DatabaseDown as error:
+            log.warning("stopped partitions not recorded or read: %s", error)
+            return
+        kafka_log = self._log
+        for number in sorted(self._recorded - held):
+            if number in self._writers and kafka_log is not None:
+                log.warning("partition %d goes on: it was resumed", number)
+                self._forget_stop(number)
+                self._start(number, kafka_log)
 
     def sql_positions(self) -> dict[InputPartition, int]:
         """Return the positions of SQL that the positioned writers hold in memory."""
@@ -193,12 +245,29 @@ class PartitionWriters:
         }
 
     def health(self) -> dict[str, Any]:
-        """Return ``ready``, ``missing`` (the reasons why the worker is not ready) and the worker's ``partitions``."""
-        waiting = [number for number, writer in self._writers.items() if not writer.positioned]
+        """Return ``ready``, ``missing`` (why the worker is not ready), ``stopped`` and the worker's ``partitions``.
+
+        A stopped partition does not make the worker unready: the others go on, and waiting for it does not help.
+        """
+        waiting = [
+            number for number, writer in self._writers.items() if not writer.positioned and number not in self.stopped
+        ]
         missing = [] if self.joined else ["the consumer group has not answered yet"]
         missing += [f"partition {number} is not acquired and positioned yet" for number in waiting]
-        missing += [f"partition {number} is stopped: {why}" for number, why in self.stopped.items()]
-        return {"ready": not missing, "missing": missing, "partitions": sorted(self._writers)}
+        missing += [
+            f"partition {number} is stopped: {why}" for number, why in self.stopped.items() if number not in self.stops
+        ]
+        stopped = [
+            {
+                "partition": number,
+                "topic": stop.topic,
+                "offset": stop.offset,
+                "reason": stop.reason,
+                "resume": stop.resume,
+            }
+            for number, stop in sorted(self.stops.items())
+        ]
+        return {"ready": not missing, "missing": missing, "stopped": stopped, "partitions": sorted(self._writers)}
 
     # Private methods.
 
@@ -224,8 +293,15 @@ class PartitionWriters:
         await asyncio.wait([task])
         if task.cancelled() or (error := task.exception()) is None or self._writers.get(number) is not writer:
             return
-        if isinstance(error, LogBroken):
-            self._stop_partition(number, str(error))
+        if isinstance(error, LogBroken | Undecided | PartitionStopped):
+            stop = error.stop(number) if isinstance(error, LogBroken) else error.stop
+            self.stops[number] = stop
+            writer.give_up()
+            if isinstance(error, PartitionStopped):
+                self._recorded.add(number)
+            self._stop_partition(number, stop.reason)
+            self._metrics.partition_stopped.labels(str(number)).set(1)
+            await self.follow_stops()
         elif isinstance(error, Fenced):
             self._stop_partition(number, f"fenced: {error}")
             await asyncio.sleep(self._fenced_grace_seconds)
@@ -239,6 +315,17 @@ class PartitionWriters:
         log.error("partition %d stopped: %s", number, why)
         self.stopped[number] = why
         self._metrics.stopped.set(len(self.stopped))
+
+    def _forget_stop(self, number: int) -> None:
+        self.stopped.pop(number, None)
+        if self.stops.pop(number, None) is not None:
+            self._metrics.partition_stopped.remove(str(number))
+        self._recorded.discard(number)
+        self._metrics.stopped.set(len(self.stopped))
+
+    def _clear_stops(self) -> None:
+        for number in list(self.stopped):
+            self._forget_stop(number)
 
     async def _in_thread(self, work: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)

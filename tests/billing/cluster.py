@@ -10,11 +10,12 @@ from copy import deepcopy
 from dataclasses import dataclass, field, fields
 
 from billing_samples import MakeCalculator
+from kept_identities import KeptIdentities
 
 from billing.accounts.account import Account
+from billing.accounts.held import Held
 from billing.catalog import Catalog
 from billing.commits.commit_record import CommitCounts, CommitRecord, Finding, PartitionState
-from billing.commits.identities import HashHour
 from billing.commits.input_batch import InputBatch, PlainRecord
 from billing.commits.outbox_frames import Frame, unpack_frames
 from billing.commits.output_documents import account_object
@@ -22,6 +23,7 @@ from billing.decide.roll_forward import roll_forward
 from billing.engine.partition_engine import PartitionEngine
 from billing.ledger import Postings
 from billing.log_time import TimeLimits
+from billing.record_keys import SIMULATED_KEYS, RecordKeys
 from schemas.times import DAY_US, HOUR_US, parse_time_us
 from schemas.topics import COMMAND_FORWARDED_TOPIC, INPUT_TOPICS, USAGE_FORWARDED_TOPIC
 
@@ -30,7 +32,7 @@ AS_OF_US = NOW_US + 8 * DAY_US + 12 * HOUR_US
 
 
 @dataclass
-class Cluster:
+class Cluster(KeptIdentities):
     """Partitions, the log between them, and the stored state of each."""
 
     partitions: int
@@ -46,7 +48,8 @@ class Cluster:
     commands: dict[tuple[str, str], str] = field(default_factory=dict)
     payments: set[tuple[str, str]] = field(default_factory=set)
     states: list[PartitionState] = field(default_factory=list)
-    hours: dict[tuple[int, int], list[HashHour]] = field(default_factory=lambda: defaultdict(list))
+    held_now: dict[str, Held] = field(default_factory=dict)
+    keys: RecordKeys = SIMULATED_KEYS
     engines: list[PartitionEngine] = field(default_factory=list)
     calculators: list[object] = field(default_factory=list)
 
@@ -57,6 +60,9 @@ class Cluster:
 
     # What SQL is asked for
 
+    def record_keys(self) -> RecordKeys:
+        return self.keys
+
     def load_accounts(self, ids: Sequence[str]) -> list[Account]:
         return [deepcopy(self.accounts[name]) for name in ids if name in self.accounts]
 
@@ -66,8 +72,8 @@ class Cluster:
     def known_payments(self, pairs: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
         return self.payments.intersection(pairs)
 
-    def load_hours(self, partition: int, hours: Sequence[int]) -> list[HashHour]:
-        return [part for hour_us in hours for part in self.hours[partition, hour_us]]
+    def held(self, accounts: Sequence[str], read: object, catalog: Catalog) -> dict[str, Held]:
+        return {name: self.held_now[name] for name in accounts if name in self.held_now}
 
     # What happens
 
@@ -129,8 +135,7 @@ class Cluster:
         changed = {source.source for source in record.dedupe.sources}
         state.sources = [known for known in state.sources if known.source not in changed] + record.dedupe.sources
         state.recent += record.dedupe.recent
-        for hour in record.dedupe.hours:
-            self.hours[partition, hour.hour_us].append(hour)
+        self.keep(record)
         self.commands.update(((source, id_), outcome) for source, id_, outcome in record.commands_seen)
         self.payments.update(record.payments)
         for posting in record.postings:

@@ -6,8 +6,8 @@ from billing_samples import catalog, plan
 
 from billing.accounts.account import ACTIVE, NO_END_US, Account, Bucket
 from billing.accounts.deduction_order import sort_buckets
+from billing.accounts.held import NOTHING
 from billing.catalog.model import Catalog
-from billing.reservations.amounts import NOTHING
 from billing.reservations.hold import HOLD_OPEN, RESERVATION, Hold, Terms, usage_event
 from billing.reservations.operations import HoldContext, reserve
 from billing.reservations.tariff import Tariff

@@ -205,7 +205,7 @@ BILLED = st.one_of(
             "bill.charged_back.v1" if back else "bill.collected.v1",
             account,
             at,
-            {"bill_id": f"{account}/2026-10", "amount": amount} | ({"reason": "r"} if back else {"payment_ref": ref}),
+            {"bill_id": f"{account}/2026-11", "amount": amount} | ({"reason": "r"} if back else {"payment_ref": ref}),
         ),
         NAMED,
         TIMES,

@@ -104,7 +104,7 @@ def compare(decoder: Decoder, row: tuple[object, ...], event: UsageEvent) -> Non
     )
     named = tuple((decoder.meters[meter].decode(), count) for meter, count in counts)  # type: ignore[attr-defined]
     assert named == event.counts
-    assert id_hash == id_hash32(event.id)
+    assert id_hash == id_hash32(event.account, event.id)
     assert content_hash == content_hash32(event)
 
 

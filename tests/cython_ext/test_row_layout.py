@@ -50,6 +50,7 @@ BEYOND: dict[str, dict[str, str]] = {
         "bucket_number": "holds buckets",
         "extras_size": "holds extras",
         "wallet_floor_bits": "of extras, so that they need not be unpacked for an event",
+        "told_extras": "of extras, so that most balances are written without unpacking them",
         "stored": "whether the row is in SQL",
         "dirty": "how the row differs from SQL",
         "touched": "whether the commit publishes a balance",

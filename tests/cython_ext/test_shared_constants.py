@@ -5,6 +5,7 @@ core (the modules beside ``billing.calculator.compiled``) is listed too.
 """
 
 import ast
+import hashlib
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -13,11 +14,12 @@ import pytest
 from core_sources import SOURCES, constants, constants_of_core, texts
 from python_source import parse
 
+from billing import log_time
 from billing.accounts import account, extras
 from billing.calculator import compiled, core_prices, core_rater, dedupe
 from billing.catalog import model, source
 from billing.catalog.read_plan import ACTIVATIONS, OVERAGE_KEYS
-from billing.commits import outbox_frames
+from billing.commits import outbox_frames, row_hashes
 from billing.commits.input_batch import PlainRecord
 from billing.pricing.match import Combination
 from schemas import cloudevents, hashing, meters, times, units, usage
@@ -46,9 +48,19 @@ MIRRORED: dict[str, int] = {
     "dedupe.pxd:CONFLICT": compiled._LOOK_CONFLICT,
     "dedupe.pxd:REUSED": compiled._LOOK_REUSED,
     "dedupe.pxd:NO_NUMBER": compiled._LOOK_NO_NUMBER,
+    "dedupe.pxd:RESEND_US": log_time.RESEND_US,
+    "dedupe.pxd:TOO_FAR": compiled._LOOK_TOO_FAR,
+    "dedupe.pyx:MAX_NUMBER": meters.MAX_COUNT,
+    "decode.pxd:ACCOUNT_FACTOR": hashing.ACCOUNT_FACTOR,
     "dedupe.pyx:RECENT_BYTES": dedupe.RECENT.size,
     "dedupe.pyx:HASHED_BYTES": dedupe.HASHED.size,
     "memory.hpp:recent_numbers": dedupe.RECENT_NUMBERS,
+    # hashes of rows
+    "row_hashes.pyx:HASH_BYTES": row_hashes.HASH_BYTES,
+    "row_hashes.pyx:PERSON_BYTES": hashlib.blake2b.PERSON_SIZE,
+    "row_hashes.pyx:MARK_BYTES": len(row_hashes._MARK),
+    "row_hashes.pyx:TAIL_BYTES": len(row_hashes._MARK) + 2 * row_hashes.HASH_BYTES,
+    "blake2b.hpp:TB_BLAKE2B_BLOCK": 128,
     # prices
     "prices.hpp:tb_needs_price": core_prices._NEEDS_PRICE,
     "prices.hpp:tb_needs_moment": core_prices._NEEDS_MOMENT,
@@ -73,6 +85,7 @@ MIRRORED: dict[str, int] = {
     "usage.pyx:FROM_NO_WALLET": extras.FROM_NO_WALLET,
     "usage.pyx:NAMES_RESERVATION": compiled._NAMES_RESERVATION,
     # output
+    "lines.pyx:MINUTE_US": times.MINUTE_US,
     "frames.pxd:FRAME_HEAD": outbox_frames._HEAD.size,
     "frames.pxd:NULL_PART": outbox_frames._NULL,
     "batches.pyx:BATCH_HEAD": outbox_frames.BATCH_HEAD.size,
@@ -93,20 +106,23 @@ OWN: dict[str, tuple[str, ...]] = {
     "the size of a number or of memory": (
         "accounts.pyx:MAX_EXTRAS", "accounts.pyx:MAX_GRANTS", "accounts.pyx:MAX_WORDS", "prices.pyx:MAX_PIECE",
         "prices.pyx:MAX_PRICE_PIECE", "prices.pyx:MAX_PIECES", "prices.pyx:MAX_SITUATIONS",
-        "records.pyx:MAX_PART", "tables.pyx:MAX_TEXTS", "prices.hpp:tb_most_versions",
+        "records.pyx:MAX_PART", "records.pyx:MIN_RECORD", "tables.pyx:MAX_TEXTS", "prices.hpp:tb_most_versions",
         "prices.hpp:tb_most_combinations", "prices.hpp:tb_most_bands", "sums.pyx:FIRST_SLOTS", "shape.hpp:most_nodes",
         "shape.hpp:most_literals", "shape.hpp:most_beside", "shape.hpp:regions_kept", "shape.hpp:most_region",
-        "shape.hpp:tb_max_marks", "decode.pyx:MAX_UNKNOWN", "decode.pyx:BLOCK", "accounts.pyx:SORTED_IN_PLACE",
+        "shape.hpp:tb_max_marks", "decode.pyx:MAX_UNKNOWN", "decode.pyx:BLOCK", "decode.pyx:TEXTS",
+        "accounts.pyx:SORTED_IN_PLACE",
     ),
     "how long a number or text is when it is written": (
         "wide.pxd:JSON_GROWTH", "wide.pxd:COPY_GROWTH", "wide.pxd:MAX_NUMBER", "batches.pyx:MAX_VARINT",
         "batches.pyx:MAX_SEQUENCE", "wide.hpp:tb_zeros",
     ),
+
     "Kafka's": ("batches.pyx:FORMAT",),
     "a mark that Python writes as False or True": ("usage.pyx:ELSEWHERE", "usage.pyx:MINE"),
     "a state that no other module sees": (
         "accounts.pxd:UNCHANGED", "accounts.pxd:CHANGED", "accounts.pxd:REPLACED", "lines.pxd:BY_WALLET",
         "lines.pxd:BY_BUCKET", "lines.pxd:BY_NOBODY", "lines.pxd:WRITTEN", "memory.hpp:tb_unknown_source",
+        "dedupe.pxd:NO_LOG_HOUR",
         "memory.hpp:tb_numbered", "memory.hpp:tb_unnumbered", "shape.hpp:tb_attribute", "shape.hpp:tb_field",
         "shape.hpp:tb_count", "shape.hpp:tb_skipped_text", "shape.hpp:tb_skipped_number", "shape.hpp:tb_shape_end",
         "decode.pyx:STRUCTURED", "decode.pyx:BINARY", "decode.pyx:FOR_PLAIN", "prices.hpp:tb_priced",
@@ -183,11 +199,12 @@ def test_both_users_of_the_price_tables_know_the_same_needs() -> None:
 DOORS = ("compiled.py", "core_prices.py", "core_rater.py", "core_records.py")
 CHECKED_IN_PYTHON = {
     "_NEEDS_SCOPE", "_NEEDS_PLAIN", "_ALL_DONE", "_NAMES_RESERVATION", "_LOOK_NEW", "_LOOK_DUPLICATE",
-    "_LOOK_CONFLICT", "_LOOK_REUSED", "_LOOK_NO_NUMBER", "_NEEDS_PRICE", "_NEEDS_MOMENT", "_NEEDS_BANDS",
-    "_PLAIN_PRICE", "_MOMENTARY_PRICE", "_MIXED_BANDS", "_SLOT_US", "_MAX_EDGES",
+    "_LOOK_CONFLICT", "_LOOK_REUSED", "_LOOK_NO_NUMBER", "_LOOK_TOO_FAR", "_NEEDS_PRICE", "_NEEDS_MOMENT",
+    "_NEEDS_BANDS", "_PLAIN_PRICE", "_MOMENTARY_PRICE", "_MIXED_BANDS", "_SLOT_US", "_MAX_EDGES",
 }  # fmt: skip
 PYTHONS_OWN = {
     "_MARK_NUMBER": "a place holder of texts",
+    "_OWN_SOURCES": "the beginning of own sources, as the core's tables hold texts",
     "_SLOTS_A_DAY": "how many slots are looked up together; follows from the slot",
     "_MAX_COMBINATIONS": "when a rater begins anew",
 }
@@ -240,8 +257,8 @@ WORDS: dict[str, set[str]] = {
     "attributes of a record": {"value", "timestamp", "headers"},
     "JSON": {"null", "true", "false"},
     "sources that are included, and encodings": {
-        "wide.hpp", "records.hpp", "shape.hpp", "prices.hpp", "memory.hpp", "string.h", "Python.h", "latin-1", "utf-8",
-        "backslashreplace",
+        "wide.hpp", "records.hpp", "shape.hpp", "prices.hpp", "memory.hpp", "blake2b.hpp", "string.h", "Python.h",
+        "latin-1", "utf-8", "backslashreplace",
     },
 }  # fmt: skip
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,8 +27,7 @@ def whole_pipeline() -> Iterator[Pipeline]:
         yield pipeline
     finally:
         del os.environ["TOKENBILL_SESSION_TIMEOUT"]
-        stack.stop(folder)
-        shutil.rmtree(folder, ignore_errors=True)
+        stack.remove(folder)
 
 
 @pytest.fixture

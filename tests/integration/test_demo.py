@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -36,8 +35,7 @@ def test_the_demo_holds_when_broker_and_database_are_killed_on_the_way() -> None
                     os.kill(stack.info(folder).pids[name], signal.SIGKILL)
         assert demo.wait() == 0, "".join(said)
     finally:
-        stack.stop(folder)
-        shutil.rmtree(folder, ignore_errors=True)
+        stack.remove(folder)
     last = json.loads(said[-1])
     events = last["events"]
     assert set(last) == {"events", "trial_balance_sum", "balance_topic_equals_database", "events_per_second"}

@@ -81,6 +81,40 @@ def test_usage_of_an_unknown_account_is_rated_once_when_it_is_opened(pipeline: P
     assert resolutions[0][1] == "wang"
 
 
+def test_an_event_that_was_rejected_several_times_is_sent_once(
+    pipeline: Pipeline, traffic: Traffic, tmp_path: Path
+) -> None:
+    """Unnumbered and numbered events, 261 records of 112 events: a repair of one copy resolves the others too."""
+    account = traffic.account(0)
+    bare = {"source": f"urn:test:{traffic.name}:bare", "sequence": None}
+    values = [traffic.event(n, account, **({} if n % 2 else bare | {"id": f"b-{n}"})) for n in range(112)]
+    for copy in range(3):
+        for value in values[: 112 - 37 * copy]:
+            traffic.send_usage(value, account, remember=False)
+    last = json.loads(values[0])
+    other = json.dumps(last | {"data": last["data"] | {"usage": {"input": 1}}}).encode()
+    traffic.send_usage(other, account, remember=False)
+    assert counts(traffic) == (0, 0, 112 + 75 + 38 + 1)
+    rows = listed(pipeline, account)
+    assert [row["id"] for row in rows] == sorted(
+        (row["id"] for row in rows), key=[json.loads(v)["id"] for v in values].index
+    )
+    assert [row["copies"] for row in rows[:4]] == [4, 4, 4, 4]
+
+    traffic.open_one(account)
+    traffic.settle()
+    done = suspense(pipeline, "resubmit", rows[0]["place"])
+    assert len(done.stdout.splitlines()) == 3 and b"with other bytes" in done.stderr
+    done = suspense(pipeline, "resubmit", "--account", account)
+    assert done.stdout == b"111 resubmitted, and 111 more records of the same events\n"
+    assert counts(traffic) == (112, 0, 226)
+    left = [row for row in listed(pipeline, account) if row["state"] != "rated"]
+    assert [row["id"] for row in left] == ["b-0"] and left[0]["state"] == "open"
+    assert b"--again" in suspense(pipeline, "resubmit", left[0]["place"], code=2).stderr
+    assert counts(traffic) == (112, 0, 226)
+    assert pipeline.audit_problems() == []
+
+
 def test_a_command_killed_before_it_noted_what_it_sent_costs_a_duplicate(pipeline: Pipeline, traffic: Traffic) -> None:
     account = traffic.account(0)
     traffic.send_usage(traffic.event(1, account), account, remember=False)

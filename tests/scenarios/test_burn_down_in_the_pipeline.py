@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from own_database import PreparedDatabase, prepared_database
+from rebuilt_accounts import Rebuilt
 from scenario_files import Record, Scenario, accounts_on, catalogue, scenarios, tick
 from scenario_outcome import check, outcome_in_sql
 from scenario_pipeline import Pipeline, own_topics
@@ -75,6 +76,8 @@ class Published:
     """Number of rated events, by partition."""
     balances: dict[str, Any]
     """Last balance of each account."""
+    rebuilt: Rebuilt
+    """Wallets and buckets as rated usage and account events alone give them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +103,17 @@ def ran(servers: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]
 
 
 def read_published(kafka: str) -> Published:
-    published = Published(defaultdict(list), defaultdict(int), {})
+    published = Published(defaultdict(list), defaultdict(int), {}, Rebuilt())
     for topic in (REJECTED_TOPIC, ACCOUNT_EVENT_TOPIC):
         for message in read_topic(kafka, topic):
             frame = Frame(message.key(), message.value(), tuple(message.headers() or ()))
             published.events[message.partition()].append((topic, frame))
+            if topic == ACCOUNT_EVENT_TOPIC:
+                published.rebuilt.add_notices([json.loads(message.value())])
     for message in read_topic(kafka, RATED_TOPIC):
-        published.rated[message.partition()] += len(json.loads(message.value())["data"]["events"])
+        event = json.loads(message.value())
+        published.rated[message.partition()] += len(event["data"]["events"])
+        published.rebuilt.add_usage([event])
     for message in read_topic(kafka, BALANCE_TOPIC):
         published.balances[message.key().decode()] = json.loads(message.value())["data"]
     return published
@@ -120,8 +127,11 @@ def test_what_is_left_in_the_pipeline(number: int, ran: Ran) -> None:
     with ran.database.connect() as connection:
         outcome = outcome_in_sql(connection, ran.store, names, partitions, events)
     check(scenario, outcome)
-    balances = {name: {"account": names[name]} | account for name, account in outcome.accounts.items()}
-    assert {name: published.balances[names[name]] for name in balances} == balances
+    for name, account in outcome.accounts.items():
+        balance = published.balances[names[name]]
+        buckets = [bucket | {"reserved": "0"} for bucket in balance["buckets"]]
+        assert balance | {"buckets": buckets} == balance | {"account": names[name]} | account
+        assert published.rebuilt.accounts[names[name]].differences(account) == []
     rated = sum(published.rated.get(partition, 0) for partition in partitions)
     assert outcome.events.startswith(f"{rated} rated ")
 

@@ -61,8 +61,7 @@ def commit(store: KeepingStore, partition: int, records: Sequence[Record]) -> No
         start = engine.positions.get(topic, 0)
         batches = [InputBatch(topic, start, start + 1, [PlainRecord(start, log_us // 1000, None, value)])]
         made = engine.decide(batches)
-        store.commit(epoch, made)
-        engine.committed()
+        engine.committed(store.commit(epoch, made))
         store.decided[partition].append(decided_batches(catalog_epoch, catalog, limits, log_time_us, batches, made))
         log_time_us = made.log_time_us
 
@@ -74,7 +73,7 @@ def test_what_is_left_in_sql(partition: int, database: PreparedDatabase, store: 
     records = [*scenario.records(names), tick(names["a"], scenario.as_of_us())]
     for first in range(0, len(records), RECORDS_PER_OWNER):
         commit(store, partition, records[first : first + RECORDS_PER_OWNER])
-    published = in_outbox(row for _, row in store.outbox_read(partition, 0, 1 << 30))
+    published = in_outbox(row for _, row in store.outbox_read(partition, 0, 1 << 30).rows)
     with database.connect() as connection:
         check(scenario, outcome_in_sql(connection, store, names, [partition], published))
 

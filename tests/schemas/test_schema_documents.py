@@ -31,7 +31,6 @@ def test_asyncapi_names_every_topic_and_refers_only_to_what_exists() -> None:
         "usage.rated",
         "package.balance",
         "account.events",
-        "settlement.entries",
         "usage.rejected",
     }
     messages = document["components"]["messages"]

@@ -11,6 +11,7 @@ from schemas.cloudevents import write_binary, write_structured
 from schemas.meters import CONTEXT_METERS, METERS, TOKEN_METERS, canonical_counts, context_tokens
 from schemas.refusal_codes import REASONS
 from schemas.refusals import Refusal, record_refusal
+from schemas.topics import RECORD_SIZE_HEADER
 from schemas.usage import UsageEvent, parse_usage
 
 EVENT: dict[str, Any] = {
@@ -269,3 +270,20 @@ def test_no_value_of_a_field_raises(field: str, value: object) -> None:
 @given(st.binary(), st.lists(st.tuples(st.sampled_from(["content-type", "ce_id", "ce_type", "x"]), st.binary())))
 def test_no_bytes_raise(value: bytes, headers: list[tuple[str, bytes]]) -> None:
     assert isinstance(parse_usage(value, headers), Refusal)
+
+
+@pytest.mark.parametrize("size", [b"900000021", b"1"])
+def test_a_record_that_stands_for_one_too_large_to_read_is_refused_with_its_size(size: bytes) -> None:
+    refused = parse_usage(None, [("ce_id", b"c-1"), (RECORD_SIZE_HEADER, size)])
+    assert isinstance(refused, Refusal)
+    assert (refused.code, refused.account) == ("invalid_event", None)
+    assert refused.detail == (
+        f"the record has {int(size)} bytes, at most 16777216 are read; its bytes are only in the log"
+    )
+
+
+@pytest.mark.parametrize("size", [b"", b"x", b"-1", b"9" * 20])
+def test_a_size_that_is_none_is_as_if_absent(size: bytes) -> None:
+    refused = parse_usage(None, [(RECORD_SIZE_HEADER, size)])
+    assert isinstance(refused, Refusal)
+    assert refused.code == "invalid_json"

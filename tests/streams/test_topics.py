@@ -6,7 +6,17 @@ from collections.abc import Callable
 import pytest
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
-from schemas.topics import BALANCE_TOPIC, COMMAND_TOPIC, RATED_TOPIC, USAGE_TOPIC
+from schemas.record_sizes import TOPIC_BYTES
+from schemas.topics import (
+    BALANCE_TOPIC,
+    COMMAND_TOPIC,
+    INPUT_TOPICS,
+    OUTPUT_TOPICS,
+    RATED_TOPIC,
+    REJECTED_TOPIC,
+    USAGE_FORWARDED_TOPIC,
+    USAGE_TOPIC,
+)
 from streams.stream_errors import TopicMismatch
 from streams.topic_setup import ensure_topics, partition_count
 
@@ -61,6 +71,19 @@ def test_an_input_topic_the_pipeline_cannot_stand_on_is_refused(
     with pytest.raises(TopicMismatch, match=f"{name}={value}") as refused:
         ensure_topics(kafka_address, 1, prefix=prefix)
     assert "--add-config" in refused.value.fix
+
+
+def test_topics_of_an_earlier_installation_get_the_sizes(kafka_address: str, make_topics: MakeTopics) -> None:
+    """An input topic takes no more than is read, an output topic no less than is written."""
+    prefix = make_topics(1)
+    for topic, size in ((USAGE_TOPIC, 64 << 20), (REJECTED_TOPIC, 1 << 20), (USAGE_FORWARDED_TOPIC, 1 << 20)):
+        change(kafka_address, prefix + topic, "max.message.bytes", str(size))
+    ensure_topics(kafka_address, 1, prefix=prefix)
+    for topic in (*INPUT_TOPICS, *OUTPUT_TOPICS):
+        deadline = time.monotonic() + 10
+        while setting(kafka_address, prefix + topic, "max.message.bytes") != str(TOPIC_BYTES[topic]):
+            assert time.monotonic() < deadline, topic
+            time.sleep(0.05)
 
 
 def test_missing_topics_are_named(kafka_address: str) -> None:

@@ -33,7 +33,7 @@ EVERYTHING = (*PRODUCT, "tests", "benchmarks", "examples")
 RULES_ONLY = [path for path in python_files("billing", "schemas") if "store" not in path.relative_to(ROOT).parts]
 DOORS = [
     ROOT / "billing" / "calculator" / name
-    for name in ("compiled.py", "core_prices.py", "core_rater.py", "core_records.py")
+    for name in ("compiled.py", "core_prices.py", "core_rater.py", "core_records.py", "core_row_hashes.py")
 ]
 KAFKA_CLIENTS = ROOT / "streams" / "kafka_clients.py"
 PYTHON_RULES: list[tuple[Rule, list[Path]]] = [

@@ -10,9 +10,10 @@ from pydantic_core import PydanticCustomError
 
 from billing.accounts.account import Account
 from billing.commits.output_documents import account_object, balance_object
-from billing.store.api.account_reads import list_accounts, read_account, read_reserved
+from billing.store.api.account_reads import list_accounts, read_account, read_account_as_of, read_reserved
 from schemas.fields import MAX_TEXT_BYTES, TEXT_PATTERN, check_name
 from schemas.outputs import Decimal, PackageBalance
+from schemas.routing import partition_of
 from schemas.units import format_pico
 from tokenbill.api.context import ApiContext, Shared
 from tokenbill.api.http.answers import json_answer
@@ -40,6 +41,13 @@ class AccountBody(BaseModel):
     wallet: Decimal = Field(description="wallet balance, may be negative")
     absorbed: Decimal = Field(description="absorbed usage in standard tokens: recorded, not charged")
     absorbed_amount: Decimal = Field(description="price of the absorbed usage")
+
+
+class BalanceBody(PackageBalance):
+    """The state of an account, and the commit that it is as of: what the topics say of it later has a higher number."""
+
+    partition: int = Field(description="partition of the account")
+    commit: int | None = Field(description="number of the commit; null for a past time that lies within a commit")
 
 
 class AccountPage(BaseModel):
@@ -82,8 +90,13 @@ async def existing_account(shared: ApiContext, caller: Caller, account: str) -> 
     caller.check_account(account)
     found = await read_account(shared.database, account) if _can_exist(account) else None
     if found is None:
-        raise Problem("unknown_account", f"Account {account!r} was never opened.")
+        raise unknown_account(account)
     return found
+
+
+def unknown_account(account: str) -> Problem:
+    """Return the problem of an account that was never opened."""
+    return Problem("unknown_account", f"Account {account!r} was never opened.")
 
 
 @router.get("", response_model=AccountPage, responses=responses("invalid_cursor"))
@@ -105,7 +118,7 @@ async def account(shared: Shared, caller: Reader, account: AccountId) -> Any:
 
 @router.get(
     "/{account}/balance",
-    response_model=PackageBalance,
+    response_model=BalanceBody,
     responses=responses(
         *("unknown_account", "other_account", "invalid_time", "history_not_kept", "history_too_long", "kafka_down")
     ),
@@ -116,12 +129,24 @@ async def balance(
     account: AccountId,
     at: Annotated[str | None, Query(json_schema_extra={"format": "date-time"}, description="past log time")] = None,
 ) -> Any:
-    """Return the wallet and the buckets of an account as of the last commit, with the amounts that are reserved now.
+    """Return the whole state of an account as of a commit, with the amounts that are reserved now.
+
+    `partition` and `commit` are those of the topics: later events of the account have a higher commit. The header
+    `ETag` has both.
 
     With `at`, return the balances as of that log time: the records of the log up to it are decided again. Past
     reservations are not kept, so `reserved` is 0 then.
     """
-    found = await existing_account(shared, caller, account)
     if at is not None:
+        await existing_account(shared, caller, account)
         return json_answer(await balance_at(shared, account, at))
-    return json_answer(balance_object(found, await read_reserved(shared.database, account)))
+    caller.check_account(account)
+    partition = partition_of(account, shared.partitions)
+    found = await read_account_as_of(shared.database, account, partition) if _can_exist(account) else None
+    if found is None:
+        raise unknown_account(account)
+    state, commit_no = found
+    body = balance_object(state, await read_reserved(shared.database, account))
+    return json_answer(
+        body | {"partition": partition, "commit": commit_no}, headers={"ETag": f'W/"{partition}-{commit_no}"'}
+    )

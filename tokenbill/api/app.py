@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -11,10 +11,15 @@ from fastapi import FastAPI, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from billing.store.api.pool import ApiDatabase
+from billing.store.api.record_key_reads import ApiRecordKeys
+from streams.health_pages import HealthState
 from streams.send.sender import InputSender
 from tokenbill import __version__
 from tokenbill.api import (
     account_routes as accounts,
+)
+from tokenbill.api import (
+    conflict_routes as conflicts,
 )
 from tokenbill.api import (
     health,
@@ -36,6 +41,7 @@ from tokenbill.api.context import ApiContext, ApiSettings
 from tokenbill.api.holds import nchf, offline_grants, rating_groups, reservations
 from tokenbill.api.holds.holding import holding
 from tokenbill.api.http import problems
+from tokenbill.api.http.api_metrics import ApiMetrics
 from tokenbill.api.http.auth import Caller, KeyRing
 from tokenbill.api.http.bodies import JSON
 from tokenbill.api.http.gate import Gate, Verify
@@ -44,8 +50,19 @@ from tokenbill.api.outcomes import Outcomes
 
 ROUTERS = (
     *(reservations.router, health.router, accounts.router, commands.router, usage.router, plans.router, quotes.router),
-    *(offline_grants.router, nchf.router, rating_groups.router, suspense.router),
+    *(
+        offline_grants.router,
+        nchf.router,
+        rating_groups.router,
+        suspense.router,
+        conflicts.router,
+        conflicts.resolutions,
+    ),
 )
+
+
+READY_SECONDS = 8.0
+"""Time for the check of readiness: more than a request waits for a database connection."""
 
 
 def create_app(settings: ApiSettings) -> FastAPI:
@@ -53,6 +70,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.loop = asyncio.get_running_loop()
         database = ApiDatabase(settings.database_url, settings.connections)
         await database.open()
         sender = InputSender(settings.kafka)
@@ -60,11 +78,12 @@ def create_app(settings: ApiSettings) -> FastAPI:
         outcomes.start()
         catalogue = Catalogue(database)
         turns = asyncio.Semaphore(max(1, settings.connections // 2))
+        keys, record_keys = KeyRing(database), ApiRecordKeys(database)
         app.state.context = ApiContext(
-            settings, database, KeyRing(database), sender, outcomes, catalogue, turns, asyncio.Semaphore(1)
+            settings, database, keys, record_keys, sender, outcomes, catalogue, turns, asyncio.Semaphore(1)
         )
         try:
-            async with holding(settings.database_url, sender, settings.partitions) as app.state.holding:
+            async with holding(settings.database_url, sender, settings.partitions, record_keys) as app.state.holding:
                 yield
         finally:
             await outcomes.close()
@@ -82,7 +101,8 @@ def create_app(settings: ApiSettings) -> FastAPI:
         swagger_ui_oauth2_redirect_url=None,
     )
 
-    app.add_middleware(Gate, verify=_verifier(app))
+    app.state.metrics = ApiMetrics()
+    app.add_middleware(Gate, verify=_verifier(app), answered=app.state.metrics.answered)
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)
@@ -102,7 +122,7 @@ def served(app: FastAPI) -> ASGIApp:
         answer = await reservations.reserve_quota(Request(scope, receive))
         await answer(scope, receive, send)
 
-    gate = Gate(direct, _verifier(app))
+    gate = Gate(direct, _verifier(app), app.state.metrics.answered)
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] == reservations.PATH and scope["method"] == "POST":
@@ -112,6 +132,22 @@ def served(app: FastAPI) -> ASGIApp:
             await app(scope, receive, send)
 
     return serve
+
+
+def readiness(app: FastAPI) -> Callable[[], HealthState]:
+    """Return a function for another thread that returns ``ready`` and ``missing`` of the running application."""
+
+    def state() -> HealthState:
+        loop: asyncio.AbstractEventLoop | None = getattr(app.state, "loop", None)
+        if loop is None or not loop.is_running():
+            return {"ready": False, "missing": ["the application has not started, or has ended"]}
+        try:
+            missing = asyncio.run_coroutine_threadsafe(health.missing(app.state.context), loop).result(READY_SECONDS)
+        except TimeoutError:
+            missing = [f"no answer within {READY_SECONDS:g} s"]
+        return {"ready": not missing, "missing": missing}
+
+    return state
 
 
 def _verifier(app: FastAPI) -> Verify:

@@ -9,7 +9,9 @@ from typing import Any
 
 from billing.catalog import Catalog
 from billing.catalog.entries import from_entries
+from billing.decide.bill_usage import UsageRules
 from billing.engine.quoter import Asked, Quoter
+from billing.pricing.rate import Raters
 from billing.store.api.catalog_reads import read_bodies, read_epoch
 from billing.store.api.pool import ApiDatabase
 from schemas.refusals import Refusal
@@ -24,6 +26,8 @@ class Edition:
     quoter: Quoter
     declared_meters: frozenset[str]
     """Meters that price books declare beyond the built-in ones."""
+    usage_rules: UsageRules
+    """Rules of usage for the admission of events, for the event loop only."""
 
 
 class Catalogue:
@@ -57,4 +61,5 @@ class Catalogue:
 
 def _edition(epoch: int, bodies: list[dict[str, Any]]) -> Edition:
     catalog = from_entries(bodies)
-    return Edition(epoch, catalog, Quoter(catalog), catalog.declared_meters())
+    rules = UsageRules(catalog, catalog.plans_by_key().__getitem__, Raters())
+    return Edition(epoch, catalog, Quoter(catalog), catalog.declared_meters(), rules)

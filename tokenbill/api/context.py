@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from billing.store.api.pool import ApiDatabase
+from billing.store.api.record_key_reads import ApiRecordKeys
 from streams.send.sender import InputSender
 from tokenbill.api.catalogue_routes import Catalogue
 from tokenbill.api.http.auth import KeyRing
@@ -32,13 +33,15 @@ class ApiContext:
     settings: ApiSettings
     database: ApiDatabase
     keys: KeyRing
+    record_keys: ApiRecordKeys
+    """The keys that mark the records of the API as the product's own."""
     sender: InputSender
     outcomes: Outcomes
     catalogue: Catalogue
     sending: asyncio.Semaphore
     """Limits the requests that hold a database connection while they wait for Kafka."""
     replaying: asyncio.Semaphore
-    """Limits the past balances that are computed at the same time."""
+    """Limits the replays that run at the same time."""
 
     @property
     def partitions(self) -> int:

@@ -1,21 +1,34 @@
 """Route that takes usage events and sends them to Kafka unchanged.
 
+What the engine would reject for the event itself is refused, by the engine's rules (:mod:`billing.decide.admission`).
 Usage that happened is never refused because of the state of its account: it is recorded, and the answer carries a
 warning.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
-from dataclasses import dataclass
+import time
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Header, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
 from billing.accounts.account import ACCOUNT_CLOSED
-from billing.store.api.catalog_reads import account_states
+from billing.decide.admission import refused_at_the_door
+from billing.store.api.catalog_reads import AccountTerms, account_terms
+from billing.store.api.decided_usage import (
+    DECIDED_CONFLICT,
+    DECIDED_DUPLICATE,
+    DECIDED_RATED,
+    DECIDED_REJECTED,
+    DecidedUsage,
+    decided_usage,
+)
+from billing.suspense import RecordPlace
 from schemas.refusals import Refusal
 from schemas.routing import partition_of
 from schemas.schema_documents import Schema, event_schema
@@ -23,16 +36,25 @@ from schemas.topics import USAGE_TOPIC
 from schemas.usage import USAGE_TYPE, UsageData, UsageEvent, parse_usage
 from streams.send.sender import Outgoing
 from streams.stream_errors import DeliveryFailed
+from tokenbill.api.catalogue_routes import Edition
 from tokenbill.api.context import ApiContext, Shared
 from tokenbill.api.http.answers import json_answer
 from tokenbill.api.http.auth import Caller, needs
 from tokenbill.api.http.bodies import JSON
 from tokenbill.api.http.event_bodies import BATCH_MEDIA_TYPE, MAX_EVENTS, STRUCTURED, RawEvent, read_events
+from tokenbill.api.http.prefer import wait_seconds
 from tokenbill.api.http.problems import URN, Problem, code_row, responses
+from tokenbill.api.outcomes import FIRST_LOOK_SECONDS, MAX_PAUSE_SECONDS
 
 router = APIRouter(prefix="/v1", tags=["usage"])
 
 Sender = Annotated[Caller, Depends(needs("ingest"))]
+Wait = Annotated[
+    str | None,
+    Header(
+        alias="Prefer", max_length=200, description="`wait=N`: seconds to wait for the decision of one event, 0 to 30"
+    ),
+]
 _FIELD = re.compile(r"[a-z_]+(?:\.[a-z_0-9]+)*(?= is )")
 
 
@@ -54,6 +76,17 @@ class EventProblem(BaseModel):
     field: str | None = Field(description="field at fault, if any")
 
 
+class Decision(BaseModel):
+    """The decision of an event."""
+
+    outcome: str = Field(
+        description="`rated`; `duplicate`: rated before; `conflict`: rated before with other content; `rejected`",
+        pattern=f"^({'|'.join((DECIDED_RATED, DECIDED_DUPLICATE, DECIDED_CONFLICT, DECIDED_REJECTED))})$",
+    )
+    reason: str | None = Field(description="reason of a rejection")
+    detail: str | None = Field(description="explanation of a rejection")
+
+
 class Taken(BaseModel):
     """The result of one event."""
 
@@ -66,6 +99,9 @@ class Taken(BaseModel):
     offset: int | None = Field(description="Kafka offset of the event")
     warning: Warning | None = Field(description="set if the event is recorded but may not be billed")
     problem: EventProblem | None = Field(description="set if the event was not accepted")
+    decision: Decision | None = Field(
+        description="what became of a lone event, if the request waits (`Prefer: wait=N`) and it was decided in time"
+    )
 
 
 class TakenBody(BaseModel):
@@ -84,6 +120,7 @@ class _Element:
     outgoing: Outgoing | None = None
     sent: int | None = None
     failure: Refusal | None = None
+    decision: DecidedUsage | None = None
 
 
 def _content() -> dict[str, Any]:
@@ -127,25 +164,30 @@ _HEADERS = [
         207: {"model": TakenBody, "description": "Some events of the batch were not accepted: see `results`"},
         **responses(
             *("invalid_json", "invalid_event", "usage_mismatch", "unknown_meter", "overflow", "other_account"),
+            *("time_in_future", "time_too_old", "no_price_book", "no_price", "source_not_allowed"),
             *("too_many_events", "nothing_taken", "too_large", "unsupported_media_type", "kafka_down"),
         ),
     },
 )
-async def usage(request: Request, shared: Shared, caller: Sender) -> Response:
+async def usage(request: Request, shared: Shared, caller: Sender, prefer: Wait = None) -> Response:
     """Send usage: one CloudEvent (structured or binary), or a batch of at most 1,000.
 
-    An event may be sent again unchanged: it is billed once.
+    An event may be sent again unchanged: it is billed once. For one event, `Prefer: wait=N` waits up to N seconds for
+    its decision: `decision` in the result is then `rated`, `duplicate`, `conflict` or `rejected` with the reason.
     """
     batch, given = await read_events(request)
-    declared = (await shared.catalogue.current()).declared_meters
-    elements = [_judge(one, caller, shared.partitions, declared) for one in given]
-    states = await account_states(shared.database, [one.event.account for one in elements if one.event.account])
+    edition = await shared.catalogue.current()
+    elements = [_judge(one, caller, shared.partitions, edition.declared_meters) for one in given]
+    terms = await account_terms(shared.database, [one.event.account for one in elements if one.event.account])
+    _refuse_known(elements, terms, edition)
     await _send(shared, elements)
+    if not batch and prefer is not None:
+        await _wait(shared, elements[0], wait_seconds(prefer))
     if not batch and elements[0].failure is not None:
         raise Problem(elements[0].failure.code, f"{elements[0].failure.detail}.")
     if elements and all(one.failure is not None and one.failure.code == "kafka_down" for one in elements):
         raise Problem("kafka_down", "Kafka took none of the events; send them again as they are.")
-    results = [_result(at, one, states) for at, one in enumerate(elements)]
+    results = [_result(at, one, terms) for at, one in enumerate(elements)]
     refused = sum(1 for one in elements if one.failure is not None)
     if elements and refused == len(elements):
         raise Problem("nothing_taken", "Each event has a problem of its own, in `results`.", results=results)
@@ -160,8 +202,24 @@ def _judge(given: RawEvent, caller: Caller, partitions: int, declared: frozenset
         return _Element(event, failure=event)
     if caller.account not in (None, event.account):
         return _Element(event, failure=Refusal("other_account", f"The key is for account {caller.account!r} only"))
+    barred = caller.barred_source(event.source)
+    if barred is not None:
+        return _Element(event, failure=Refusal("source_not_allowed", barred))
     partition = partition_of(event.account, partitions)
     return _Element(event, Outgoing(USAGE_TOPIC, partition, event.account.encode(), given.value, given.headers))
+
+
+def _refuse_known(elements: list[_Element], terms: dict[str, AccountTerms], edition: Edition) -> None:
+    """Refuse the events that the engine would reject for their time or price."""
+    now_us = time.time_ns() // 1000
+    for element in elements:
+        event = element.event
+        if element.failure is None and isinstance(event, UsageEvent):
+            known = terms.get(event.account)
+            book = None if known is None else known.price_book
+            element.failure = refused_at_the_door(event, book, now_us, edition.usage_rules)
+            if element.failure is not None:
+                element.outgoing = None
 
 
 async def _send(shared: ApiContext, elements: list[_Element]) -> None:
@@ -174,7 +232,23 @@ async def _send(shared: ApiContext, elements: list[_Element]) -> None:
             element.sent = result
 
 
-def _result(at: int, element: _Element, states: dict[str, str]) -> dict[str, Any]:
+async def _wait(shared: ApiContext, element: _Element, seconds: int) -> None:
+    """Wait until the event of an element is decided, at most ``seconds``."""
+    if element.sent is None or element.outgoing is None or isinstance(element.event, Refusal):
+        return
+    place = RecordPlace(USAGE_TOPIC, element.outgoing.partition, element.sent)
+    loop = asyncio.get_running_loop()
+    deadline, pause = loop.time() + seconds, FIRST_LOOK_SECONDS
+    while True:
+        element.decision = await decided_usage(shared.database, place, element.event)
+        left = deadline - loop.time()
+        if element.decision is not None or left <= 0:
+            return
+        await asyncio.sleep(min(pause, left))
+        pause = min(2 * pause, MAX_PAUSE_SECONDS)
+
+
+def _result(at: int, element: _Element, terms: dict[str, AccountTerms]) -> dict[str, Any]:
     event, sent = element.event, element.sent
     return {
         "index": at,
@@ -184,17 +258,18 @@ def _result(at: int, element: _Element, states: dict[str, str]) -> dict[str, Any
         "account": event.account,
         "partition": element.outgoing.partition if element.outgoing is not None and sent is not None else None,
         "offset": sent,
-        "warning": _warning(str(event.account), states) if sent is not None else None,
+        "warning": _warning(str(event.account), terms) if sent is not None else None,
         "problem": None if element.failure is None else _problem(element.failure),
+        "decision": None if element.decision is None else asdict(element.decision),
     }
 
 
-def _warning(account: str, states: dict[str, str]) -> dict[str, str] | None:
-    state = states.get(account)
-    if state is None:
+def _warning(account: str, terms: dict[str, AccountTerms]) -> dict[str, str] | None:
+    known = terms.get(account)
+    if known is None:
         detail = f"account {account!r} was never opened: the event is kept apart until it is, and sent again"
         return {"code": "unknown_account", "detail": detail}
-    if state == ACCOUNT_CLOSED:
+    if known.status == ACCOUNT_CLOSED:
         return {"code": "account_closed", "detail": f"account {account!r} is closed: the event is kept, unbilled"}
     return None
 

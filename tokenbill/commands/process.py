@@ -4,6 +4,7 @@ import ctypes
 import gc
 import logging
 import os
+import resource
 import sys
 import time
 from pathlib import Path
@@ -11,13 +12,19 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 
 from billing.calculator.interface import Calculator
+from billing.log_time import SEQUENCE_JUMP, TimeLimits
+from schemas.meters import MAX_COUNT
 from streams.stream_errors import TopicMismatch
 from streams.topic_setup import partition_count
-from tokenbill.stack.config import DATABASE_VARIABLE, KAFKA_VARIABLE
+from tokenbill.hidden_secrets import without_secrets
+from tokenbill.stack.config import DATABASE_VARIABLE, KAFKA_VARIABLE, external_database, external_kafka
 from tokenbill.stack.info import info
 from tokenbill.user_errors import UserError
 
 SESSION_VARIABLE = "TOKENBILL_SESSION_TIMEOUT"
+
+
+JUMP_VARIABLE = "TOKENBILL_SEQUENCE_JUMP"
 
 
 CALCULATOR_VARIABLE = "TOKENBILL_CALCULATOR"
@@ -40,8 +47,8 @@ class OneLine(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s")
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the record as one line, with newlines escaped."""
-        return super().format(record).replace("\n", "\\n")
+        """Return the record as one line, with newlines escaped and secrets hidden."""
+        return without_secrets(super().format(record)).replace("\n", "\\n")
 
 
 def tune_garbage_collection() -> None:
@@ -72,9 +79,9 @@ def servers(data_dir: Path | None) -> tuple[str, str]:
     """Return the Kafka address and the application's database URL: from the environment, else from the stack's folder.
 
     Raises:
-        UserError: an address is in neither of them.
+        UserError: an address is in neither of them, or that of the database is not one.
     """
-    kafka, database_url = os.environ.get(KAFKA_VARIABLE), os.environ.get(DATABASE_VARIABLE)
+    kafka, database_url = external_kafka(), external_database()
     if kafka is None or database_url is None:
         stack = info(data_dir)
         kafka, database_url = kafka or stack.kafka, database_url or stack.database_url
@@ -106,6 +113,24 @@ def wait_for_topics(kafka: str) -> int:
                 ) from error
 
 
+def may_open_files(number: int) -> None:
+    """Raise the limit of open files of this process to ``number`` where it is lower.
+
+    Raises:
+        UserError: the system does not allow that many.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= number:
+        return
+    if hard != resource.RLIM_INFINITY and hard < number:
+        raise UserError(
+            f"The process may open {hard} files only",
+            f"for its connections it needs {number}",
+            "Raise the limit (`ulimit -n`, LimitNOFILE of systemd), or lower --connections where there is one.",
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (number, hard))
+
+
 def session_timeout() -> float:
     """Return the seconds without a heartbeat after which a worker loses its partitions.
 
@@ -120,6 +145,18 @@ def session_timeout() -> float:
     if not 6.0 <= seconds <= 300.0:
         raise UserError(f"{SESSION_VARIABLE} is {text!r}", "", "Set it to 6 to 300 seconds (Kafka allows no less).")
     return seconds
+
+
+def time_limits() -> TimeLimits:
+    """Return the limits of a worker's commits, with the sequence jump of TOKENBILL_SEQUENCE_JUMP if it is set.
+
+    Raises:
+        UserError: TOKENBILL_SEQUENCE_JUMP is not a number from 1 to 2^63-1.
+    """
+    text = os.environ.get(JUMP_VARIABLE, str(SEQUENCE_JUMP))
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and 1 <= int(text) <= MAX_COUNT):
+        raise UserError(f"{JUMP_VARIABLE} is {text!r}", "", f"Set it to a whole number from 1 to {MAX_COUNT}.")
+    return TimeLimits(sequence_jump=int(text))
 
 
 def calculator_class() -> type[Calculator]:

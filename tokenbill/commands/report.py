@@ -3,15 +3,18 @@
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import click
 
 from billing.store.proofs import reports
+from schemas.times import MINUTE_US, format_time_us
 from tokenbill.command_database import database_url, explained
 from tokenbill.commands.table import FORMATS, TableRow, write_rows
-from tokenbill.commands.times import TimeParameter
+from tokenbill.commands.times import TimeParameter, check_span
+from tokenbill.user_errors import UserError
 
 _EXAMPLE = """
 \b
@@ -22,6 +25,9 @@ Examples:
   tokenbill report usage --by model,energy_source --from 2026-11-01T00:00:00+08:00
   tokenbill report trial-balance --format json
 """
+
+
+_QUARTER_US = 15 * MINUTE_US
 
 
 class ReportDimensions(click.ParamType):
@@ -67,19 +73,24 @@ def report() -> None:
 @_common
 def balance(account: str | None, data_dir: Path | None, written_as: str) -> None:
     """List accounts with their wallets and buckets, one row per bucket."""
-    _write(
-        _at_least_one(reports.balances(database_url(data_dir), account), account), reports.BALANCE_COLUMNS, written_as
-    )
+    with explained():
+        rows = _at_least_one(reports.balances(database_url(data_dir), account), account)
+    _write(rows, reports.BALANCE_COLUMNS, written_as)
 
 
 def _at_least_one(rows: Iterable[TableRow], account: str | None) -> Iterator[TableRow]:
-    """Yield the rows; if a given account has none, print a message to standard error."""
-    known = account is None
-    for row in rows:
-        known = True
-        yield row
-    if not known:
-        click.echo(f"there is no account {account!r}", err=True)
+    """Return the rows. Every account has one at least.
+
+    Raises:
+        UserError: a given account has none, so it was never opened.
+    """
+    source = iter(rows)
+    first = next(source, None)
+    if first is None:
+        if account is not None:
+            raise UserError(f"There is no account {account!r}", "", "`tokenbill report balance` lists the accounts.")
+        return source
+    return chain([first], source)
 
 
 @report.command(epilog=_EXAMPLE)
@@ -91,10 +102,24 @@ def _at_least_one(rows: Iterable[TableRow], account: str | None) -> Iterator[Tab
 def usage(by: tuple[str, ...], from_us: int | None, to_us: int | None, data_dir: Path | None, written_as: str) -> None:
     """Sum events, tokens and money by dimension.
 
-    --from and --to limit the hour of the events' own time.
+    --from and --to limit the events' own time. They are the beginnings of hours of UTC, because usage is summed by
+    these; every other time is refused.
     """
-    rows = reports.usage(database_url(data_dir), by, from_us, to_us)
+    check_span(from_us, to_us)
+    try:
+        rows = reports.usage(database_url(data_dir), by, from_us, to_us)
+    except reports.InexactBound as error:
+        raise _inexact("--from" if error.time_us == from_us else "--to", error) from error
     _write(rows, (*by, "currency", *reports.USAGE_SUMS), written_as)
+
+
+def _inexact(option: str, error: reports.InexactBound) -> UserError:
+    before, after = map(format_time_us, error.nearest_us)
+    why = "usage is summed by hours of UTC, so a time within an hour cannot be answered exactly"
+    fix = f"Write {before} or {after}."
+    if error.time_us % _QUARTER_US == 0:
+        fix += " A day of a zone whose offset is not whole hours, such as +05:30, cannot be reported."
+    return UserError(f"{option} is {format_time_us(error.time_us)}", why, fix)
 
 
 @report.command(epilog=_EXAMPLE)
@@ -103,8 +128,9 @@ def usage(by: tuple[str, ...], from_us: int | None, to_us: int | None, data_dir:
 def revenue(from_us: int | None, to_us: int | None, data_dir: Path | None, written_as: str) -> None:
     """Sum revenue without tax by plan or price book.
 
-    --from and --to limit the time of the commit.
+    --from and --to limit the log time of the commits; each commit counts as a whole.
     """
+    check_span(from_us, to_us)
     _write(reports.revenue(database_url(data_dir), from_us, to_us), reports.REVENUE_COLUMNS, written_as)
 
 

@@ -20,14 +20,20 @@ from tokenbill.commands.process import (
     log_to_stderr,
     servers,
     session_timeout,
+    time_limits,
     tune_garbage_collection,
     wait_for_topics,
 )
+from tokenbill.commands.relay_reconcile import reconcile
 from tokenbill.replays.histories import LogStore
 
 _DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Data folder of the local stack to use.")
-_WEB_PORT = click.option("--web-port", type=int, default=6066, show_default=True, help="Port of /health and /metrics.")
-_WEB_HOST = click.option("--web-host", default="127.0.0.1", show_default=True, help="Address of /health and /metrics.")
+_WEB_PORT = click.option(
+    "--web-port", type=int, default=6066, show_default=True, help="Port of /healthz, /readyz and /metrics."
+)
+_WEB_HOST = click.option(
+    "--web-host", default="127.0.0.1", show_default=True, help="Address of /healthz, /readyz and /metrics."
+)
 
 
 @click.command()
@@ -44,7 +50,8 @@ def worker(name: str, web_port: int, web_host: str, data_dir: Path | None) -> No
 
     TOKENBILL_KAFKA and TOKENBILL_DATABASE_URL are the addresses of the servers; if they are not set, the servers of the
     local stack in --data-dir are used. TOKENBILL_SESSION_TIMEOUT is the number of seconds (default 10) without a
-    heartbeat after which a worker loses its partitions.
+    heartbeat after which a worker loses its partitions. TOKENBILL_SEQUENCE_JUMP is the largest distance (default
+    1000000000) of a sequence number from the highest one of its source.
 
     \b
     Example:
@@ -57,6 +64,7 @@ def worker(name: str, web_port: int, web_host: str, data_dir: Path | None) -> No
     partitions = wait_for_topics(kafka)
     session_seconds = session_timeout()
     make_calculator = calculator_class()
+    limits = time_limits()
     with LogStore(kafka, database_url, pool_size=10) as store:
 
         def make_engine(state: PartitionState, catalog_epoch: int, catalog: Catalog) -> PartitionEngine:
@@ -65,7 +73,7 @@ def worker(name: str, web_port: int, web_host: str, data_dir: Path | None) -> No
                     f"the topics have {partitions} partitions, the database was prepared for {state.partitions}",
                     "Use the broker and the database of one installation.",
                 )
-            return PartitionEngine(state, catalog_epoch, catalog, store, make_calculator())
+            return PartitionEngine(state, catalog_epoch, catalog, store, make_calculator(), limits)
 
         settings = WorkerSettings(kafka, name, web_port, session_seconds, web_host)
         app = build_app(settings, store, make_engine)
@@ -76,11 +84,12 @@ def worker(name: str, web_port: int, web_host: str, data_dir: Path | None) -> No
     sys.exit(code)
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @_WEB_PORT
 @_WEB_HOST
 @_DATA_DIR
-def relay(web_port: int, web_host: str, data_dir: Path | None) -> None:
+@click.pass_context
+def relay(context: click.Context, web_port: int, web_host: str, data_dir: Path | None) -> None:
     """Run the relay in the foreground: it publishes committed output to Kafka, each record once.
 
     TOKENBILL_KAFKA and TOKENBILL_DATABASE_URL are the addresses of the servers; if they are not set, the servers of the
@@ -90,7 +99,10 @@ def relay(web_port: int, web_host: str, data_dir: Path | None) -> None:
     Example:
       tokenbill relay --web-port 6067
     """
+    if context.invoked_subcommand is not None:
+        return
     from streams.health_pages import serve_pages
+    from streams.relay.outbox_watch import OutboxWatch
     from streams.relay.relay import Relay, RelaySettings
     from streams.relay.relay_metrics import RelayMetrics
 
@@ -98,16 +110,22 @@ def relay(web_port: int, web_host: str, data_dir: Path | None) -> None:
     kafka, database_url = servers(data_dir)
     partitions = wait_for_topics(kafka)
     metrics = RelayMetrics()
-    with Store(database_url, pool_size=partitions + 1) as store:
+    with Store(database_url, pool_size=partitions + 2) as store:
         process = Relay(RelaySettings(kafka, partitions), store, metrics)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: process.end())
         pages = serve_pages(web_host, web_port, process.health, metrics.registry)
+        watch = OutboxWatch(store, metrics)
+        watch.start()
         tune_garbage_collection()
         keep_freed_memory()
         code = process.run()
+        watch.end()
         pages.shutdown()
     sys.exit(code)
+
+
+relay.add_command(reconcile)
 
 
 @click.command()
@@ -127,19 +145,18 @@ def scheduler(web_port: int, web_host: str, data_dir: Path | None) -> None:
     Example:
       tokenbill scheduler --web-port 6068
     """
-    from prometheus_client import CollectorRegistry
-
     from streams.health_pages import serve_pages
-    from streams.scheduler import Scheduler
+    from streams.scheduler import Scheduler, SchedulerMetrics
 
     log_to_stderr()
     kafka, database_url = servers(data_dir)
     wait_for_topics(kafka)
     with Store(database_url, pool_size=1) as store:
-        process = Scheduler(kafka, store)
+        metrics = SchedulerMetrics()
+        process = Scheduler(kafka, store, metrics)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: process.end())
-        pages = serve_pages(web_host, web_port, lambda: {"ready": True}, CollectorRegistry())
+        pages = serve_pages(web_host, web_port, process.health, metrics.registry)
         process.run()
         pages.shutdown()
     sys.exit(0)

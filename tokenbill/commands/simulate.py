@@ -12,6 +12,7 @@ import click
 from billing.calculator.compiled import CompiledCalculator
 from billing.calculator.plain import PlainCalculator
 from billing.engine.simulation import Simulation
+from billing.record_keys import SIMULATED_KEYS, TRUSTING_KEYS
 from schemas.commands import CorrectUsage, VoidUsage
 from schemas.json_text import dump_json
 from schemas.times import format_time_us, parse_time_us
@@ -73,19 +74,33 @@ def _time(_context: click.Context, _parameter: click.Parameter, value: str | Non
     help="Write the events of the topic account.events to this file (JSON lines): outcomes of commands with reasons, "
     "alerts, renewals.",
 )
+@click.option(
+    "--trust-own-sources",
+    is_flag=True,
+    help="Take events whose source begins with urn:tokenbill: as the product's own: for a file copied from the log.",
+)
 @click.option("--reference", is_flag=True, help="Use the plain Python calculator instead of the compiled core.")
 def simulate(
-    catalog_dir: Path, events: Path, as_of_us: int | None, out: Path | None, told: Path | None, reference: bool
+    catalog_dir: Path,
+    events: Path,
+    as_of_us: int | None,
+    out: Path | None,
+    told: Path | None,
+    trust_own_sources: bool,
+    reference: bool,
 ) -> None:
     """Bill a file of usage and commands in file order and print every account as JSON.
 
     The billing engine decides the lines without servers and without time limits; the result is one JSON document. The
     same input gives the same bytes. Time is taken from the lines: a file with times far ahead, or --as-of, shows
     renewals, expiry and bills.
+
+    Sources that begin with urn:tokenbill: belong to the product, which marks its records with keys that a file does not
+    have. Such events are rejected unless --trust-own-sources is given.
     """
     try:
         with nullcontext() if told is None else told.open("wb") as lines:
-            text = _simulated(catalog_dir, events, as_of_us, reference, lines)
+            text = _simulated(catalog_dir, events, as_of_us, reference, trust_own_sources, lines)
         if out is not None:
             out.write_text(text, encoding="utf-8")
     except OSError as error:
@@ -99,11 +114,19 @@ def _at(time_us: int, event: bytes) -> bytes:
     return dump_json(json.loads(event) | {"time": format_time_us(time_us)}) + b"\n"
 
 
-def _simulated(catalog_dir: Path, events: Path, as_of_us: int | None, reference: bool, told: BinaryIO | None) -> str:
+def _simulated(
+    catalog_dir: Path,
+    events: Path,
+    as_of_us: int | None,
+    reference: bool,
+    trust_own_sources: bool,
+    told: BinaryIO | None,
+) -> str:
     simulation = Simulation(
         open_catalog(catalog_dir),
         PlainCalculator() if reference else CompiledCalculator(),
         keep_history=_corrects_usage(events),
+        record_keys=TRUSTING_KEYS if trust_own_sources else SIMULATED_KEYS,
         account_event=None if told is None else lambda time_us, event: told.write(_at(time_us, event)),
     )
     try:

@@ -8,18 +8,18 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import click
 from rich.console import Console
 from rich.table import Table
 
 from tokenbill import stack
+from tokenbill.hidden_secrets import without_secrets
 from tokenbill.stack.info import StackInfo
 from tokenbill.stack.layout import DATA_DIR_VARIABLE
 from tokenbill.stack.progress import Plain, Progress, Spinner
 
-NOT_READY, DOWN = 1, 3
+NOT_READY, STOPPED, DOWN = 1, 1, 3
 PART_NAMES = {"kafka": "Kafka", "postgresql": "PostgreSQL"}
 
 
@@ -74,15 +74,18 @@ def up(
     """
     if no_workers and workers:
         raise click.UsageError("--no-workers and --workers contradict each other.")
+    from tokenbill.stack.status import document
+
     wanted = 0 if no_workers else workers
     try:
         with _progress() as progress:
             running = stack.start(data_dir, wanted, partitions, only_servers, docker, progress)
     except stack.NotReady as error:
-        click.echo(f"{error}\n`tokenbill status` shows what runs.", err=True)
+        click.echo(without_secrets(f"{error}\n`tokenbill status` shows what runs."), err=True)
         sys.exit(NOT_READY)
     _print_parts(running)
     _print_processes(running)
+    _print_stopped(document(running)["stopped"] or [])
     click.echo(f"Data and logs are in {running.data_dir}. `tokenbill status` looks, `tokenbill down` ends it.")
 
 
@@ -98,13 +101,13 @@ def down(data_dir: Path | None) -> None:
     click.echo("The stack is down; its data stays.")
 
 
-@click.command(epilog="Exit codes: 0 every process runs, 3 the stack is down or partly down.")
+@click.command(epilog="Exit codes: 0 every process runs, 1 a partition is stopped, 3 the stack is down or partly down.")
 @data_dir_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def status(data_dir: Path | None, as_json: bool) -> None:
-    """Show the addresses and processes of the local stack, and how many records wait.
+    """Show the addresses and processes of the local stack, how many records wait, and which partitions are stopped.
 
-    Records wait for a commit (input topics) or for publication (outbox).
+    Records wait for a commit (input topics) or for publication (outbox). `tokenbill partition` resumes a partition.
 
     Example: tokenbill status --json
     """
@@ -120,12 +123,26 @@ def status(data_dir: Path | None, as_json: bool) -> None:
         _print_parts(found)
         _print_processes(found)
         _print_lag(value["lag"])
+        _print_stopped(value["stopped"] or [])
     if not found.running:
         sys.exit(DOWN)
+    if value["stopped"]:
+        sys.exit(STOPPED)
+
+
+def _print_stopped(stopped: list[dict[str, Any]]) -> None:
+    for one in stopped:
+        if one.get("process") == "relay":
+            click.echo(f"partition {one['partition']} is not published: {one['reason']}")
+        else:
+            where = f"{one['topic']} offset {one['offset']}" if one["topic"] else "no topic"
+            click.echo(f"partition {one['partition']} is stopped since {one['since']} at {where}: {one['reason']}")
+        click.echo(f"  to go on: {one['resume']}")
 
 
 def _print_parts(found: StackInfo) -> None:
-    addresses = {"kafka": found.kafka, "postgresql": _without_password(found.database_url or found.admin_database_url)}
+    database = found.database_url or found.admin_database_url
+    addresses = {"kafka": found.kafka, "postgresql": database and without_secrets(database)}
     for part, kind in found.parts.items():
         click.echo(f"{PART_NAMES[part]:<11} {addresses[part]}  ({kind})")
     if found.api is not None:
@@ -134,21 +151,12 @@ def _print_parts(found: StackInfo) -> None:
         click.echo(f"Partitions  {found.partitions}")
 
 
-def _without_password(url: str | None) -> str | None:
-    """Return the URL with its password hidden, for display; `status --json` gives programs the whole URL."""
-    if url is None:
-        return None
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    return parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@")).geturl()
-
-
 def _print_processes(found: StackInfo) -> None:
     table = Table("process", "pid", "restarts", "port", box=None, pad_edge=False)
     for one in found.processes:
         pid = str(one.pid) if one.pid is not None else "not running"
-        table.add_row(one.name, pid, str(one.restarts), str(found.ports.get(one.name, "")))
+        ports = [str(found.ports[name]) for name in (one.name, f"{one.name}-web") if name in found.ports]
+        table.add_row(one.name, pid, str(one.restarts), " ".join(ports))
     Console().print(table)
 
 

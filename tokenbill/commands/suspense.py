@@ -8,14 +8,18 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
+from billing.commits.input_batch import PlainRecord
+from billing.record_keys import RecordKeys, resubmitted_headers
 from billing.store import suspense_records as stored
 from billing.store.database import Database
 from billing.store.published_catalog import read_catalog
+from billing.store.record_key_rows import read_record_keys
 from billing.suspense import (
     RecordPlace,
     ResubmittedRecord,
@@ -24,23 +28,25 @@ from billing.suspense import (
     listed_object,
     parse_place,
     repaired,
+    resubmissions,
 )
 from schemas.refusal_codes import REASONS
 from schemas.refusals import Refusal
+from schemas.sources import is_own
 from schemas.topics import USAGE_TOPIC
 from tokenbill.command_database import explained, opened
 from tokenbill.commands.process import servers
 from tokenbill.commands.table import FORMATS, write_rows
-from tokenbill.commands.times import TimeParameter
+from tokenbill.commands.times import TimeParameter, check_span
 from tokenbill.user_errors import UserError
 
 _DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Data folder of the local stack to use.")
 _REASON = click.option("--reason", type=click.Choice(REASONS), metavar="REASON", help="Only events with this reason.")
 _ACCOUNT = click.option("--account", help="Only events that name this account.")
-_COLUMNS = ("place", "time", "reason", "account", "source", "id", "state", "sent_to", "detail")
+_COLUMNS = ("place", "time", "reason", "account", "source", "id", "copies", "state", "sent_to", "detail")
 
 
-def _user() -> str:
+def system_user() -> str:
     """Return the name of the system user, or the uid if the user has no name, as in some containers."""
     try:
         return getpass.getuser()
@@ -83,7 +89,10 @@ def list_(
     written_as: str,
     data_dir: Path | None,
 ) -> None:
-    """List rejected events, oldest first.
+    """List rejected events, oldest first. Records of one event (account, source, id) stand together.
+
+    \b
+    The column copies is the number of listed records of the event. They are resubmitted as one.
 
     \b
     The column state is one of:
@@ -96,9 +105,12 @@ def list_(
     Example:
       tokenbill suspense list --reason no_price --from 2026-11-01T00:00:00+08:00 --format csv
     """
+    check_span(from_us, to_us)
     wanted = stored.Wanted(reason, account, from_us, to_us, only_open)
     with opened(data_dir) as database:
-        write_rows(map(listed_object, stored.listed(database, wanted)), _COLUMNS, written_as, sys.stdout)
+        _check_named(database, account)
+        rows = (listed_object(one) | {"copies": one.copies} for one in stored.listed(database, wanted))
+        write_rows(rows, _COLUMNS, written_as, sys.stdout)
 
 
 @suspense.command()
@@ -114,7 +126,7 @@ def show(place: tuple[str, ...], as_json: bool, only_bytes: bool, data_dir: Path
       tokenbill suspense show usage.events/3/1042
       tokenbill suspense show usage.events/3/1042 --bytes > event.json
     """
-    at = _place("/".join(place))
+    at = place_of("/".join(place))
     with opened(data_dir) as database:
         found = stored.shown(database, at)
     if found is None:
@@ -131,10 +143,10 @@ def show(place: tuple[str, ...], as_json: bool, only_bytes: bool, data_dir: Path
     for name, content in listed_object(about).items():
         if name not in ("topic", "partition", "offset"):
             click.echo(f"{name:12} {'–' if content is None else content}")
-    click.echo(f"sequence     {kept.held.sequence or '–'}\nkey          {_line(document['key'])}")
+    click.echo(f"sequence     {kept.held.sequence or '–'}\nkey          {content_line(document['key'])}")
     for header in document["headers"]:
-        click.echo(f"header       {header['name']}: {_line(header['content'])}")
-    click.echo(f"\n{document['advice']['zh']}\n{document['advice']['en']}\n\n{_line(document['value'])}")
+        click.echo(f"header       {header['name']}: {content_line(header['content'])}")
+    click.echo(f"\n{document['advice']['zh']}\n{document['advice']['en']}\n\n{content_line(document['value'])}")
 
 
 @suspense.command(epilog="Exit codes: 0 every event was sent (or none matched), 2 an error; the message names it.")
@@ -142,7 +154,7 @@ def show(place: tuple[str, ...], as_json: bool, only_bytes: bool, data_dir: Path
 @_REASON
 @_ACCOUNT
 @click.option("--with", "repair", type=click.File("rb"), help="File with the repaired event (JSON) to send instead.")
-@click.option("--by", default=_user, help="Name to record as the sender [default: the system user].")
+@click.option("--by", default=system_user, help="Name to record as the sender [default: the system user].")
 @click.option("--again", is_flag=True, help="Also send events that were resubmitted before; only with given places.")
 @_DATA_DIR
 def resubmit(
@@ -156,9 +168,11 @@ def resubmit(
 ) -> None:
     """Send rejected events to usage.events again: with the same key, headers and bytes, or repaired (--with).
 
-    An event's identity ensures that it is rated only once, however often it is sent. If this command is killed after
-    sending and before recording it, the next run sends the events again; the second copies are duplicates. An event
-    that is rejected again becomes a new row.
+    An event that was rejected several times (same account, source and id, same bytes) is sent once, and all its records
+    are noted with that place. Records of the event with other bytes stay open; look at them and name the right one. An
+    event that was resubmitted and not rejected again is not sent again. If this command is killed after sending and
+    before recording it, the next run sends the events again; the second copies are duplicates. An event that is
+    rejected again becomes a new row.
 
     \b
     Examples:
@@ -172,18 +186,29 @@ def resubmit(
     if again and not places:
         raise UserError("--again is for named places", "", "Name the places; `tokenbill suspense list --all` has them.")
     kafka, url = servers(data_dir)
-    wanted = list(dict.fromkeys(map(_place, places)))
+    wanted = list(dict.fromkeys(map(place_of, places)))
     with explained(), closing(Database(url, pool_size=1)) as database:
         if wanted:
             _resubmit_places(database, kafka, wanted, repair.read() if repair else None, by, again)
         else:
+            _check_named(database, account)
             _resubmit_all(database, kafka, stored.Wanted(reason, account), by)
+
+
+def _check_named(database: Database, account: str | None) -> None:
+    if account is not None and not stored.is_named(database, account):
+        raise UserError(
+            f"There is no account {account!r}",
+            "no rejected event names it either",
+            "Correct --account, or leave it out.",
+        )
 
 
 def _resubmit_places(
     database: Database, kafka: str, wanted: list[RecordPlace], repair: bytes | None, by: str, again: bool
 ) -> None:
     declared = read_catalog(database)[1].declared_meters()
+    keys = read_record_keys(database)
     with database.transaction() as connection:
         resubmission = stored.ResubmissionTransaction(connection)
         partitions = resubmission.partitions()
@@ -194,58 +219,136 @@ def _resubmit_places(
         done = [str(kept.held.place) for kept in found if kept.resolved]
         if done and not again:
             raise UserError(f"{', '.join(done)}: sent again before; nothing was sent", "", "Send once more: --again")
-        if repair is None:
-            outgoing = [as_it_was(kept.held, partitions) for kept in found]
-        else:
-            made = repaired(found[0].held, repair, partitions, declared)
-            if isinstance(made, Refusal):
-                raise UserError("The repaired event would be rejected", f"{made.code}: {made.detail}", "Correct it.")
-            outgoing = [made]
-        sent, failed = _send(resubmission, kafka, found, outgoing, repair, by)
-    for kept, sent_to in sent:
-        click.echo(f"{kept.held.place} -> {sent_to}")
-    _raise_failed(len(sent), failed)
+        made: ResubmittedRecord | None = None
+        if repair is not None:
+            read = repaired(found[0].held, repair, partitions, declared)
+            if isinstance(read, Refusal):
+                raise UserError("The repaired event would be rejected", f"{read.code}: {read.detail}", "Correct it.")
+            marked, faults = _marked(keys, found, [read])
+            if faults:
+                raise UserError(
+                    f"{faults[0]}: the repaired event would be rejected too",
+                    "",
+                    "Find out who wrote it: nothing that the product sent is missing.",
+                )
+            made = marked[0]
+        done_now = _send(resubmission, kafka, keys, found, partitions, made, by, again)
+    for place, sent_to in done_now.resolved:
+        click.echo(f"{place} -> {sent_to}")
+    _tell(done_now)
+    _raise_failed(done_now.sent, done_now.failed)
+    left = [str(place) for place, _ in done_now.differing if place in wanted]
+    if left:
+        raise UserError(
+            f"{', '.join(left)}: the event was sent with other bytes, and is left open",
+            "",
+            "Compare them with `tokenbill suspense show`; send it nevertheless: --again",
+        )
 
 
 def _resubmit_all(database: Database, kafka: str, wanted: stored.Wanted, by: str) -> None:
-    total, after = 0, (-1, 0, 0)
+    total, copies, after = 0, 0, (-1, 0, 0)
     commits: dict[int, int] | None = None
+    keys = read_record_keys(database)
     while True:
         with database.transaction() as connection:
             resubmission = stored.ResubmissionTransaction(connection)
             # An event rejected again meanwhile is a new row beyond these commits; the next run may send it.
             commits = resubmission.commits() if commits is None else commits
             found = resubmission.page(wanted, commits, after)
-            outgoing = [as_it_was(kept.held, len(commits)) for kept in found]
-            sent, failed = _send(resubmission, kafka, found, outgoing, None, by)
-        total += len(sent)
-        _raise_failed(total, failed)
+            done = _send(resubmission, kafka, keys, found, len(commits), None, by, again=False)
+        total += done.sent
+        copies += len(done.resolved) - done.sent
+        _tell(done)
+        _raise_failed(total, done.failed)
         if not found:
             break
         after = found[-1].key
         click.echo(f"{total:,} resubmitted", err=True)
-    click.echo(f"{total} resubmitted")
+    click.echo(f"{total} resubmitted" + (f", and {copies} more records of the same events" if copies else ""))
+
+
+@dataclass(slots=True)
+class _Done:
+    """Result of one transaction of resubmissions."""
+
+    sent: int = 0
+    resolved: list[tuple[RecordPlace, RecordPlace]] = field(default_factory=list)
+    """Each resolved record and the place where its event was sent, now or before."""
+    differing: list[tuple[RecordPlace, RecordPlace | None]] = field(default_factory=list)
+    """Each record left open, and the place of the other content of its event."""
+    failed: list[str] = field(default_factory=list)
+
+
+def _marked(
+    keys: RecordKeys, found: Sequence[stored.Kept], outgoing: Sequence[ResubmittedRecord]
+) -> tuple[list[ResubmittedRecord], list[str]]:
+    """Return the records, those of the product itself with a new digest, and why others with such a source are not.
+
+    The latter stay as they were, and are rejected again.
+    """
+    marked, faults = list(outgoing), list[str]()
+    for at, (kept, record) in enumerate(zip(found, outgoing, strict=True)):
+        held = kept.held
+        if not is_own(held.source):
+            continue
+        headers_then: Any = held.headers
+        was = PlainRecord(held.place.offset, kept.log_time_us // 1000, held.key, held.value, headers_then)
+        headers = resubmitted_headers(keys, USAGE_TOPIC, was, record.key, record.value, record.headers)
+        if isinstance(headers, str):
+            faults.append(f"{held.place}: its source {held.source!r} is the product's own, and it has {headers}")
+        else:
+            marked[at] = replace(record, headers=headers)
+    return marked, faults
 
 
 def _send(
     resubmission: stored.ResubmissionTransaction,
     kafka: str,
+    keys: RecordKeys,
     found: Sequence[stored.Kept],
-    outgoing: Sequence[ResubmittedRecord],
-    repair: bytes | None,
+    partitions: int,
+    repair: ResubmittedRecord | None,
     by: str,
-) -> tuple[list[tuple[stored.Kept, RecordPlace]], list[str]]:
+    again: bool,
+) -> _Done:
+    """Send each event of the records once, and note all records of the event with its place."""
     from streams.send.resubmit import send_again
 
-    sent: list[tuple[stored.Kept, RecordPlace]] = []
-    failed: list[str] = []
-    for kept, record, offset in zip(found, outgoing, send_again(kafka, outgoing) if outgoing else (), strict=True):
+    done = _Done()
+    by_key = {kept.key: kept for kept in found}
+    copies = resubmission.copies(found)
+    planned = resubmissions([kept.key for kept in found], copies, again=again)
+    going = [one for one in planned if one.send is not None]
+    sending = [by_key[one.send] for one in going if one.send is not None]
+    if repair is None:
+        outgoing, _ = _marked(keys, sending, [as_it_was(kept.held, partitions) for kept in sending])
+    else:
+        outgoing = [repair for _ in sending]
+    places: dict[int, RecordPlace] = {}
+    for one, record, offset in zip(going, outgoing, send_again(kafka, outgoing) if outgoing else (), strict=True):
         if isinstance(offset, int):
-            sent.append((kept, RecordPlace(USAGE_TOPIC, record.partition, offset)))
+            places[id(one)] = RecordPlace(USAGE_TOPIC, record.partition, offset)
+            done.sent += 1
         else:
-            failed.append(f"{kept.held.place}: {offset}")
-    resubmission.note([stored.Resolution(kept.key, sent_to, repair) for kept, sent_to in sent], by)
-    return sent, failed
+            done.failed.append(f"{copies[one.resolved[0]].place}: {offset}")
+    notes: list[stored.Resolution] = []
+    for one in planned:
+        sent_to = one.sent_to if one.send is None else places.get(id(one))
+        if sent_to is not None:
+            value = None if repair is None or one.send is None else repair.value
+            notes += [stored.Resolution(key, sent_to, value) for key in one.resolved]
+            done.resolved += [(copies[key].place, sent_to) for key in one.resolved]
+        done.differing += [(place, sent_to) for place in one.differing]
+    resubmission.note(notes, by)
+    return done
+
+
+def _tell(done: _Done) -> None:
+    """Name the records that were left open because another record of their event has other bytes."""
+    for place, sent_to in done.differing:
+        sent = f"was sent to {sent_to}" if sent_to is not None else "is in another record"
+        click.echo(f"{place} stays open: the event of this account, source and id {sent} with other bytes", err=True)
 
 
 def _raise_failed(sent: int, failed: list[str]) -> None:
@@ -257,11 +360,18 @@ def _raise_failed(sent: int, failed: list[str]) -> None:
         )
 
 
-def _place(text: str) -> RecordPlace:
+def place_of(text: str) -> RecordPlace:
+    """Return the place that an argument names.
+
+    Raises:
+        UserError: it is not the place of a record.
+    """
     try:
         return parse_place(text)
     except ValueError as error:
-        raise UserError(str(error), "", "`tokenbill suspense list` shows the places.") from error
+        raise UserError(
+            str(error), "", "`tokenbill suspense list` and `tokenbill conflict list` show the places."
+        ) from error
 
 
 def _unknown(places: Sequence[RecordPlace]) -> UserError:
@@ -272,7 +382,8 @@ def _unknown(places: Sequence[RecordPlace]) -> UserError:
     )
 
 
-def _line(content: dict[str, str] | None) -> str:
+def content_line(content: dict[str, str] | None) -> str:
+    """Return a content object as one text for a terminal."""
     if content is None:
         return "– (null)"
     return content["text"] if "text" in content else f"base64: {content['base64']}"

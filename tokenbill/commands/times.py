@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from schemas.times import parse_time_us
+from schemas.times import format_time_us, parse_time_us
 from tokenbill.user_errors import UserError
 
 _INSTEAD = "Write 2027-01-01T00:00:00Z."
@@ -24,6 +24,19 @@ class TimeParameter(click.ParamType):
             return parse_time_us(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+def check_span(from_us: int | None, to_us: int | None) -> None:
+    """Refuse a time range without a moment in it.
+
+    Raises:
+        UserError: ``--from`` is not before ``--to``.
+    """
+    if from_us is not None and to_us is not None and from_us >= to_us:
+        times = f"--from is {format_time_us(from_us)}, --to is {format_time_us(to_us)}"
+        raise UserError(
+            "The time range is empty", times, "--from is inclusive, --to exclusive: give an earlier --from."
+        )
 
 
 def time_option(option: str, text: str | None) -> datetime | None:

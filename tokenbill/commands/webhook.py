@@ -3,34 +3,40 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import threading
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import click
 
 from billing.store import webhook_rows as stored
 from billing.store.database import Database
+from billing.store.partition_stops import PARTITION_STOPPED
 from schemas.outputs import OUTPUTS
 from schemas.topics import ACCOUNT_EVENT_TOPIC
 from tokenbill.command_database import opened
-from tokenbill.commands.process import log_to_stderr, servers, wait_for_topics
+from tokenbill.commands.process import log_to_stderr, may_open_files, servers, wait_for_topics
 from tokenbill.commands.times import time_option
 from tokenbill.user_errors import UserError
+from tokenbill.webhooks.receiver import why_no_receiver
+from tokenbill.webhooks.receiver_network import RESOLVER_OPTIONS, why_not_permitted
 
 _DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Data folder of the local stack to use.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 JOIN_SECONDS = 20.0
+_OTHER_FILES = 200
 DATABASE_CONNECTIONS = 10
 """Size of the connection pool; fewer than concurrent requests, because these wait for receivers, not for SQL."""
 
 
 @click.command()
-@click.option("--web-port", type=int, default=6069, show_default=True, help="Port of /health and /metrics.")
-@click.option("--web-host", default="127.0.0.1", show_default=True, help="Address of /health and /metrics.")
+@click.option("--web-port", type=int, default=6069, show_default=True, help="Port of /healthz, /readyz and /metrics.")
+@click.option("--web-host", default="127.0.0.1", show_default=True, help="Address of /healthz, /readyz and /metrics.")
 @_DATA_DIR
 def webhooks(web_port: int, web_host: str, data_dir: Path | None) -> None:
     """Run the webhook sender in the foreground.
@@ -44,17 +50,19 @@ def webhooks(web_port: int, web_host: str, data_dir: Path | None) -> None:
     Example:
       tokenbill webhooks --web-port 6069
     """
-    from prometheus_client import CollectorRegistry
-
     from streams.health_pages import serve_pages
     from tokenbill.webhooks.webhook_intake import WebhookIntake
-    from tokenbill.webhooks.webhook_sender import WebhookSender
+    from tokenbill.webhooks.webhook_metrics import WebhookMetrics
+    from tokenbill.webhooks.webhook_sender import CONCURRENCY, WebhookSender
 
     log_to_stderr()
+    os.environ.setdefault(*RESOLVER_OPTIONS)
+    may_open_files(CONCURRENCY + _OTHER_FILES)
     kafka, url = servers(data_dir)
     wait_for_topics(kafka)
     with closing(Database(url, DATABASE_CONNECTIONS, "tokenbill webhooks")) as database:
-        intake, sender = WebhookIntake(database, kafka), WebhookSender(database)
+        metrics = WebhookMetrics()
+        intake, sender = WebhookIntake(database, kafka, metrics), WebhookSender(database, metrics=metrics)
 
         def end(*_: object) -> None:
             intake.end()
@@ -65,9 +73,12 @@ def webhooks(web_port: int, web_host: str, data_dir: Path | None) -> None:
         threads = [threading.Thread(target=part.run, name=type(part).__name__) for part in (intake, sender)]
         for thread in threads:
             thread.start()
-        pages = serve_pages(
-            web_host, web_port, lambda: {"ready": all(thread.is_alive() for thread in threads)}, CollectorRegistry()
-        )
+
+        def health() -> dict[str, object]:
+            missing = [f"{thread.name} has ended" for thread in threads if not thread.is_alive()]
+            return {"ready": not missing, "missing": missing}
+
+        pages = serve_pages(web_host, web_port, health, metrics.registry)
         # If one part ends because of a defect, the process ends too, so that the supervisor restarts it.
         while all(thread.is_alive() for thread in threads):
             for thread in threads:
@@ -98,24 +109,37 @@ def webhook() -> None:
     multiple=True,
     help="Only events of this type, such as threshold.reached.v1; may be repeated [default: every type].",
 )
+@click.option(
+    "--allow-private",
+    is_flag=True,
+    help="Permit a receiver on this host or in a private network; without it, only public addresses are connected to.",
+)
 @_JSON
 @_DATA_DIR
-def add(url: str, account: str | None, types: tuple[str, ...], as_json: bool, data_dir: Path | None) -> None:
+def add(
+    url: str, account: str | None, types: tuple[str, ...], allow_private: bool, as_json: bool, data_dir: Path | None
+) -> None:
     """Send account events to URL from now on, and print the secret that signs the requests.
 
     \b
-    Example:
+    Examples:
       tokenbill webhook add https://crm.example/hooks --type threshold.reached.v1
+      tokenbill webhook add http://10.0.0.7:9000/hooks --allow-private
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UserError(f"{url!r} is not an address", "", "Write http://HOST/PATH or https://HOST/PATH.")
+    os.environ.setdefault(*RESOLVER_OPTIONS)
+    why = why_no_receiver(url)
+    if why is not None:
+        raise UserError(f"{url!r} is not the address of a receiver", why, "Write https://HOST/PATH.")
+    private = None if allow_private else why_not_permitted(urlsplit(url).hostname or "")
+    if private is not None:
+        raise UserError(f"{url!r} is not a public address", private, "If it is the right one, add --allow-private.")
     known = sorted(type_ for type_, event in OUTPUTS.items() if event.TOPIC == ACCOUNT_EVENT_TOPIC)
+    known.append(PARTITION_STOPPED)
     for one in types:
         if one not in known:
             raise UserError(f"No account event has the type {one!r}", "", f"Name one of {', '.join(known)}.")
     with opened(data_dir) as database:
-        made = stored.add_webhook(database, url, account, types)
+        made = stored.add_webhook(database, url, account, types, allow_private=allow_private)
     if as_json:
         click.echo(json.dumps({"webhook_id": made.webhook_id, "secret": made.secret}))
         return
@@ -133,15 +157,39 @@ def list_(as_json: bool, data_dir: Path | None) -> None:
       tokenbill webhook list
     """
     with opened(data_dir) as database:
-        found = [
-            {"webhook_id": hook.webhook_id, "url": hook.url, "account": hook.account, "types": list(hook.types)}
-            for hook in stored.list_webhooks(database)
-        ]
+        found = stored.list_webhooks(database)
     if as_json:
-        click.echo(json.dumps(found, ensure_ascii=False))
+        click.echo(json.dumps([_document(hook) for hook in found], ensure_ascii=False))
         return
-    for one in found:
-        click.echo(f"{one['webhook_id']}  {one['url']}  {one['account'] or '*'}  {' '.join(one['types'] or ['*'])}")
+    for hook in found:
+        private = "  private allowed" if hook.allow_private else ""
+        click.echo(f"{hook.webhook_id}  {hook.url}  {hook.account or '*'}  {' '.join(hook.types or ('*',))}{private}")
+
+
+def _document(hook: stored.Webhook) -> dict[str, Any]:
+    return {
+        "webhook_id": hook.webhook_id,
+        "url": hook.url,
+        "account": hook.account,
+        "types": list(hook.types),
+        "allow_private": hook.allow_private,
+    }
+
+
+@webhook.command(name="allow-private")
+@click.argument("webhook_id")
+@_DATA_DIR
+def allow_private(webhook_id: str, data_dir: Path | None) -> None:
+    """Permit a webhook to connect to this host and to private networks.
+
+    \b
+    Example:
+      tokenbill webhook allow-private 1f0c2d3e4a5b
+    """
+    with opened(data_dir) as database:
+        if not stored.permit_private(database, webhook_id):
+            raise _unknown(webhook_id)
+    click.echo(f"{webhook_id} may connect to any address")
 
 
 @webhook.command()
@@ -156,7 +204,7 @@ def remove(webhook_id: str, data_dir: Path | None) -> None:
     """
     with opened(data_dir) as database:
         if not stored.remove_webhook(database, webhook_id):
-            raise UserError(f"There is no webhook {webhook_id!r}", "", "`tokenbill webhook list` shows the ids.")
+            raise _unknown(webhook_id)
     click.echo(f"removed {webhook_id}")
 
 
@@ -180,6 +228,8 @@ def deliveries(webhook_id: str | None, state: str | None, limit: int, as_json: b
       tokenbill webhook deliveries --state failed
     """
     with opened(data_dir) as database:
+        if webhook_id is not None and not stored.was_added(database, webhook_id):
+            raise _unknown(webhook_id)
         found = stored.list_deliveries(database, webhook_id, state, limit)
     if as_json:
         click.echo(json.dumps(found, ensure_ascii=False))
@@ -189,6 +239,10 @@ def deliveries(webhook_id: str | None, state: str | None, limit: int, as_json: b
             f"{one['delivery_id']}  {one['webhook_id']}  {one['type']}  {one['account']}  {one['state']}"
             f"  after {one['attempts']}  {one['last_error'] or ''}".rstrip()
         )
+
+
+def _unknown(webhook_id: str) -> UserError:
+    return UserError(f"There is no webhook {webhook_id!r}", "", "`tokenbill webhook list` shows the ids.")
 
 
 @webhook.command()
@@ -210,6 +264,6 @@ def replay(webhook_id: str, since: str | None, failed_only: bool, data_dir: Path
     moment = time_option("--since", since)
     with opened(data_dir) as database:
         if all(hook.webhook_id != webhook_id for hook in stored.list_webhooks(database)):
-            raise UserError(f"There is no webhook {webhook_id!r}", "", "`tokenbill webhook list` shows the ids.")
+            raise _unknown(webhook_id)
         number = stored.replay(database, webhook_id, moment, failed_only=failed_only)
     click.echo(f"{number} deliveries are sent again")

@@ -25,10 +25,11 @@ from billing.engine.past_account import PartitionHistory, histories_of
 from billing.errors import StoreError
 from billing.store.database import Database
 from billing.store.past_commits import decisions
+from billing.store.record_key_rows import read_record_keys
 from billing.store.store import Store
 from schemas.refusals import Refusal
 from streams.read.input_log import InputLog
-from streams.stream_errors import LogTooLong, LogTooShort
+from streams.stream_errors import BrokerDown, LogTooLong, LogTooShort
 from streams.topic_setup import partition_count
 from tokenbill.replays import MAX_RECORDS
 
@@ -71,12 +72,13 @@ def read_histories(
     """Return the history of each account up to the partition's last commit; refused if the log cannot be read."""
     with closing(Database(database_url, pool_size=1, application_name="tokenbill histories")) as database:
         commits, catalogs = decisions(database, partition)
+        record_keys = read_record_keys(database)
     ends: dict[str, int] = {}
     for commit in commits:
         ends |= {move.topic: move.end for move in commit.moves}
     try:
         with InputLog(kafka, partition, ends, max_records=MAX_RECORDS, timeout_seconds=HISTORIES_READ_SECONDS) as log:
-            history = PartitionHistory(partition, partition_count(kafka), commits, catalogs, log.read)
+            history = PartitionHistory(partition, partition_count(kafka), commits, catalogs, log.read, record_keys)
             return histories_of(history, accounts, CompiledCalculator())
     except LogTooShort as error:
         return Refusal("history_not_kept", f"{error}")
@@ -90,7 +92,7 @@ def main() -> None:
     answer: dict[str, AccountHistory] | Refusal
     try:
         answer = read_histories(*servers, int(sys.argv[1]), json.load(sys.stdin))
-    except KafkaException as error:
+    except (KafkaException, BrokerDown) as error:
         answer = Refusal("history_unavailable", f"Kafka does not answer: {error.args[0]}; send it again")
     except StoreError as error:
         answer = Refusal("history_unavailable", f"the database does not answer: {error}; send it again")

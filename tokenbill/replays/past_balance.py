@@ -15,16 +15,17 @@ from typing import Any
 from confluent_kafka import KafkaException
 
 from billing.calculator.compiled import CompiledCalculator
-from billing.commits.output_documents import balance_object
+from billing.commits.output_documents import NOTHING_RESERVED, balance_object
 from billing.engine.past_account import PartitionHistory, account_in_past
 from billing.errors import StoreError
 from billing.store.database import Database
 from billing.store.past_commits import decisions
+from billing.store.record_key_rows import read_record_keys
 from schemas.json_text import dump_json
 from schemas.routing import partition_of
 from schemas.times import format_time_us
 from streams.read.input_log import InputLog
-from streams.stream_errors import LogTooLong, LogTooShort
+from streams.stream_errors import BrokerDown, LogTooLong, LogTooShort
 from streams.topic_setup import partition_count
 from tokenbill.replays import MAX_RECORDS
 
@@ -45,7 +46,8 @@ def balance_in_past(kafka: str, database_url: str, account: str, at_us: int) -> 
             closing(Database(database_url, pool_size=1, application_name="tokenbill past")) as database,
         ):
             commits, catalogs = decisions(database, partition)
-            history = PartitionHistory(partition, partitions, commits, catalogs, log.read)
+            record_keys = read_record_keys(database)
+            history = PartitionHistory(partition, partitions, commits, catalogs, log.read, record_keys)
             found = account_in_past(history, account, CompiledCalculator())
     except LogTooShort as error:
         return {"problem": "history_not_kept", "detail": f"{error}."}
@@ -54,7 +56,8 @@ def balance_in_past(kafka: str, database_url: str, account: str, at_us: int) -> 
     if found is None:
         detail = f"Account {account!r} was not open at {format_time_us(at_us)}."
         return {"problem": "unknown_account", "detail": detail}
-    return balance_object(found)
+    past, commit_no = found
+    return balance_object(past, NOTHING_RESERVED) | {"partition": partition, "commit": commit_no}
 
 
 def main() -> None:
@@ -62,7 +65,7 @@ def main() -> None:
     account, at_us = sys.argv[1], int(sys.argv[2])
     try:
         answer = balance_in_past(os.environ["TOKENBILL_KAFKA"], os.environ["TOKENBILL_DATABASE_URL"], account, at_us)
-    except KafkaException as error:
+    except (KafkaException, BrokerDown) as error:
         answer = {"problem": "kafka_down", "detail": f"Kafka does not answer: {error.args[0]}."}
     except StoreError as error:
         answer = {"problem": "database_down", "detail": f"The database does not answer: {error}."}

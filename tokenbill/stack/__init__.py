@@ -7,9 +7,9 @@
 The package loads few libraries on import, because each supervisor is a process of its own that imports it.
 """
 
-from tokenbill.stack.down import stop
+from tokenbill.stack.down import remove, stop
 from tokenbill.stack.info import ProcessInfo, StackInfo, info
 from tokenbill.stack.up import start
 from tokenbill.stack.waiting import NotReady
 
-__all__ = ["NotReady", "ProcessInfo", "StackInfo", "info", "start", "stop"]
+__all__ = ["NotReady", "ProcessInfo", "StackInfo", "info", "remove", "start", "stop"]

@@ -68,7 +68,7 @@ class StackConfig:
         taken = [
             name
             for name, port in self.ports.items()
-            if name.removesuffix("-controller") not in owners_alive and not becomes_free(port)
+            if name.removesuffix("-controller").removesuffix("-web") not in owners_alive and not becomes_free(port)
         ]
         for name in taken:
             del self.ports[name]
@@ -110,4 +110,29 @@ def external_kafka() -> str | None:
 
 
 def external_database() -> str | None:
-    return os.environ.get(DATABASE_VARIABLE) or None
+    return named_database(DATABASE_VARIABLE)
+
+
+def named_database(variable: str) -> str | None:
+    """Return the URL of a database that a variable of the environment holds; None if the variable is not set.
+
+    Raises:
+        UserError: it is not the URL of a PostgreSQL database.
+    """
+    text = os.environ.get(variable)
+    return checked_database_url(text, variable) if text else None
+
+
+def checked_database_url(text: str, where: str) -> str:
+    """Return the URL of a database, which ``where`` gives: a variable or an option.
+
+    Raises:
+        UserError: it is not the URL of a PostgreSQL database.
+    """
+    from billing.store.database import why_no_database_url
+
+    why = why_no_database_url(text)
+    if why is not None:
+        fix = f"Set {where} to postgresql://USER:PASSWORD@HOST:PORT/DATABASE; percent-encode special characters."
+        raise UserError(f"{where} is not the URL of a PostgreSQL database", why, fix)
+    return text

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tokenbill.stack import processes
-from tokenbill.stack.files import read_json, write_json
+from tokenbill.stack.files import PRIVATE_UMASK, open_private, read_json, write_json
 from tokenbill.stack.layout import Layout
 from tokenbill.stack.processes import ProcessIdentity
 from tokenbill.stack.spec import ProcessSpec
@@ -69,7 +69,7 @@ def spawn_supervisor(layout: Layout, detach: bool = False) -> subprocess.Popen[b
     use this, so that they need not reap the supervisor.
     """
     options = ["--detach"] if detach else []
-    with layout.log("supervisor").open("ab") as output:
+    with os.fdopen(open_private(layout.log("supervisor"), os.O_WRONLY | os.O_APPEND), "ab") as output:
         return subprocess.Popen(
             [sys.executable, "-m", "tokenbill.stack.supervisor", "--data-dir", str(layout.root), *options],
             cwd=layout.root,
@@ -78,6 +78,7 @@ def spawn_supervisor(layout: Layout, detach: bool = False) -> subprocess.Popen[b
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            umask=PRIVATE_UMASK,
         )
 
 

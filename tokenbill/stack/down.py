@@ -1,9 +1,10 @@
-"""Shutdown of a stack: first the supervisors, then workers and relay, then broker and database. No data is removed."""
+"""Shutdown of a stack: first the supervisors, then workers and relay, then broker and database; and its removal."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -38,11 +39,28 @@ def stop(data_dir: Path | str | None = None, progress: Progress | None = None) -
         return stop_locked(layout, reporter)
 
 
+def remove(data_dir: Path | str) -> None:
+    """Stop the stack of the data folder and delete all its data, with a database that lies outside the folder."""
+    stop(data_dir)
+    layout = Layout.of(data_dir)
+    if layout.postgresql_pointer.exists():
+        data = Path(layout.postgresql_pointer.read_text(encoding="utf-8").strip())
+        shutil.rmtree(data.parent, ignore_errors=True)
+    shutil.rmtree(layout.root, ignore_errors=True)
+
+
 def stop_locked(layout: Layout, progress: Progress) -> list[str]:
     """Do the work of `stop` for a caller that holds the command lock."""
-    write_desired(layout, None)
     progress.waiting("stopping")
-    said = _stop_with_supervisor_lock(layout, SUPERVISOR_END_SECONDS)
+    try:
+        write_desired(layout, None)
+    except OSError:
+        # On a full disk the supervisors cannot be told to end. Stopped processes may free some space.
+        kill_supervisors(layout)
+        said = _stop_with_supervisor_lock(layout, SUPERVISOR_END_SECONDS)
+        write_desired(layout, None)
+    else:
+        said = _stop_with_supervisor_lock(layout, SUPERVISOR_END_SECONDS)
     if said is None:
         kill_supervisors(layout)
         said = _stop_with_supervisor_lock(layout, SUPERVISOR_END_SECONDS)

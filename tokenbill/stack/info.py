@@ -31,7 +31,8 @@ class ProcessInfo:
 class StackInfo:
     """State of a stack at one moment.
 
-    `database_url` is the application's URL of the database; None before the database is prepared.
+    `database_url` is the application's URL of the database; None before the database is prepared. Both URLs name the
+    stack's password file instead of a password.
     """
 
     data_dir: Path
@@ -103,11 +104,13 @@ def _pid(identity: ProcessIdentity | None) -> int | None:
 
 
 def supervisor_in_charge(layout: Layout) -> ProcessIdentity | None:
-    """Return the supervisor that holds the lock and has written its state, or None."""
-    state = read_json(layout.state)
-    if state is None or not is_locked(layout.supervisor_lock):
+    """Return the supervisor that holds the lock and has written so into its file, or None."""
+    if not is_locked(layout.supervisor_lock):
         return None
-    identity = ProcessIdentity.from_json(state["supervisor"])
+    holder = read_json(layout.supervisor_lock)
+    if holder is None:
+        return None
+    identity = ProcessIdentity.from_json(holder)
     return identity if identity.alive() else None
 
 

@@ -14,7 +14,9 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+from schemas.record_sizes import BROKER_BYTES
 from tokenbill.stack import jars
+from tokenbill.stack.files import PRIVATE_UMASK, make_private_folder, write_text
 from tokenbill.stack.layout import Layout
 from tokenbill.stack.spec import ProcessSpec, ReadyCheck
 from tokenbill.user_errors import UserError
@@ -57,9 +59,9 @@ log.cleaner.enable=true
 # The default buffer is a sixth of our heap.
 log.cleaner.dedupe.buffer.size=33554432
 
-# Arrow batches are up to 8 MiB before the envelope.
-message.max.bytes=16777216
-replica.fetch.max.bytes=16777216
+# Topics have limits of their own; this is the largest of them.
+message.max.bytes={largest}
+replica.fetch.max.bytes={largest}
 
 # Tests join, leave and die; nobody should wait for members that do not exist.
 group.initial.rebalance.delay.ms=0
@@ -100,10 +102,11 @@ def spec(layout: Layout, port: int, controller_port: int, on_progress: Callable[
     # Native libraries are unpacked here, and a killed broker leaves its copies behind.
     shutil.rmtree(scratch, ignore_errors=True)
     for path in (folder, data, scratch):
-        path.mkdir(parents=True, exist_ok=True)
+        make_private_folder(path)
     settings, logging = folder / "server.properties", folder / "log4j2.xml"
-    settings.write_text(KAFKA_SETTINGS.format(port=port, controller_port=controller_port, data=data), encoding="utf-8")
-    logging.write_text(LOGGING, encoding="utf-8")
+    text = KAFKA_SETTINGS.format(port=port, controller_port=controller_port, data=data, largest=BROKER_BYTES)
+    write_text(settings, text)
+    write_text(logging, LOGGING)
     java = _java(layout.root, logging, scratch, on_progress)
     _format_once(layout, java, settings)
     return ProcessSpec(
@@ -144,8 +147,10 @@ def _format_once(layout: Layout, java: tuple[str, ...], settings: Path) -> None:
     # `--cluster-id=` with the value attached, because one id in 64 begins with a dash.
     argv = [*java, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(settings)]
     argv.append("--ignore-formatted")
-    result = subprocess.run(argv, capture_output=True, text=True, timeout=FORMAT_SECONDS, check=False)
+    result = subprocess.run(
+        argv, capture_output=True, text=True, timeout=FORMAT_SECONDS, check=False, umask=PRIVATE_UMASK
+    )
     if result.returncode != 0:
         why = (result.stdout + result.stderr).strip()[-2000:]
         raise UserError("Kafka's storage could not be formatted", why, f"Look into {layout.kafka}, then try again.")
-    done.write_text(f"{cluster}\n", encoding="utf-8")
+    write_text(done, f"{cluster}\n")

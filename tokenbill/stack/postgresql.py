@@ -15,7 +15,9 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
+from tokenbill.stack.files import PRIVATE_FOLDER, write_text
 from tokenbill.stack.layout import Layout
 from tokenbill.stack.processes import unprivileged_user
 from tokenbill.stack.spec import ProcessSpec, ReadyCheck
@@ -23,12 +25,14 @@ from tokenbill.user_errors import UserError
 
 DATABASE = "tokenbill"
 SUPERUSER = "postgres"
-# Used only when running as root, if the server's user cannot reach the data folder or the binaries.
+# Used only when running as root: the server's user cannot enter the data folder, which is root's alone, and maybe not
+# the folder of the binaries.
 SHARED_FOLDER = Path("/var/lib/tokenbill")
 # Crash recovery replays up to max_wal_size; on a slow disk that takes minutes, and it must not be interrupted.
 POSTGRESQL_READY_SECONDS = 600.0
 POSTGRESQL_STOP_SECONDS = 60.0
 INITDB_SECONDS = 180.0
+MOVE_SECONDS = 3600.0
 
 POSTGRESQL_SETTINGS = """\
 # Written at each `tokenbill up`.
@@ -71,21 +75,23 @@ class Placement:
 
 
 def spec(layout: Layout, port: int, password: str) -> ProcessSpec:
-    """Create the cluster if it does not exist, write its settings, and return the process spec."""
+    """Create the cluster if it does not exist, write its settings, and return the process spec.
+
+    The password of its superuser is not part of the spec: it is in the layout's password file.
+    """
     place = _place(layout)
     _create_once(place, password)
     settings = place.data / "tokenbill.conf"
-    settings.write_text(
-        POSTGRESQL_SETTINGS.format(port=port, wal_compression=_wal_compression(place)), encoding="utf-8"
-    )
-    settings.chmod(0o644)
+    write_text(settings, POSTGRESQL_SETTINGS.format(port=port, wal_compression=_wal_compression(place)))
+    if place.user is not None:
+        shutil.chown(settings, place.user, place.group)
     return ProcessSpec(
         name="postgresql",
         argv=(str(place.binaries / "postgres"), "-D", str(place.data)),
         cwd=str(place.data),
         user=place.user,
         group=place.group,
-        ready=ReadyCheck("postgresql", url(port, password, database="postgres"), POSTGRESQL_READY_SECONDS),
+        ready=ReadyCheck("postgresql", url(layout, port, database="postgres"), POSTGRESQL_READY_SECONDS),
         # SIGINT is PostgreSQL's fast shutdown: it ends sessions and writes a checkpoint.
         stop_signal=signal.SIGINT,
         stop_timeout_seconds=POSTGRESQL_STOP_SECONDS,
@@ -96,9 +102,9 @@ def spec(layout: Layout, port: int, password: str) -> ProcessSpec:
     )
 
 
-def url(port: int, password: str, database: str = DATABASE) -> str:
-    """Return the superuser's URL of a database."""
-    return f"postgresql://{SUPERUSER}:{password}@127.0.0.1:{port}/{database}"
+def url(layout: Layout, port: int, database: str = DATABASE) -> str:
+    """Return the superuser's URL of a database; its password is in the layout's password file."""
+    return f"postgresql://{SUPERUSER}@127.0.0.1:{port}/{database}?passfile={quote(str(layout.password_file))}"
 
 
 def _place(layout: Layout) -> Placement:
@@ -181,25 +187,40 @@ def copy_binaries(package: Path, home: Path) -> None:
 
 
 def _data_folder(layout: Layout, user: str | None, group: str | None) -> Path:
-    """Return the cluster's folder: below the data folder, or below `SHARED_FOLDER` if `user` cannot enter that.
+    """Return the cluster's folder: in the data folder, or in `SHARED_FOLDER` if the server runs as another user.
 
-    The choice is stored in the pointer file, which later calls read.
+    The data folder is private, so another user cannot enter it. The choice is stored in the pointer file, which later
+    calls read. A cluster that an earlier version put into the data folder is moved; the server must not run.
     """
     pointer = layout.postgresql_pointer
     if pointer.exists():
-        return Path(pointer.read_text(encoding="utf-8").strip())
-    home = layout.root / "postgresql"
+        data = Path(pointer.read_text(encoding="utf-8").strip())
+        if user is None or not data.is_relative_to(layout.root):
+            return data
+        home = _outside_home(layout, user, group)
+        moved = _as(None, None, ["cp", "-a", "--", str(data), str(home / "data")], MOVE_SECONDS)
+        if moved.returncode != 0:
+            shutil.rmtree(home)
+            why = moved.stderr.strip()[-2000:]
+            raise UserError("The database cannot be moved out of the data folder", why, f"Is there space in {home}?")
+        write_text(pointer, f"{home / 'data'}\n")
+        shutil.rmtree(data.parent)
+        layout.root.chmod(PRIVATE_FOLDER)
+        return home / "data"
+    home = layout.root / "postgresql" if user is None else _outside_home(layout, user, group)
     _make_home(home, user, group)
-    if not _can_enter(home, user, group):
-        home.rmdir()
-        # The random part ensures that a data folder removed and created again does not find the old database.
-        name = hashlib.sha256(str(layout.root).encode()).hexdigest()[:12]
-        SHARED_FOLDER.mkdir(parents=True, exist_ok=True)
-        SHARED_FOLDER.chmod(0o755)
-        home = Path(tempfile.mkdtemp(prefix=f"data-{name}-", dir=SHARED_FOLDER))
-        _make_home(home, user, group)
-    pointer.write_text(f"{home / 'data'}\n", encoding="utf-8")
+    write_text(pointer, f"{home / 'data'}\n")
     return home / "data"
+
+
+def _outside_home(layout: Layout, user: str, group: str | None) -> Path:
+    # The random part ensures that a data folder removed and created again does not find the old database.
+    name = hashlib.sha256(str(layout.root).encode()).hexdigest()[:12]
+    SHARED_FOLDER.mkdir(parents=True, exist_ok=True)
+    SHARED_FOLDER.chmod(0o755)
+    home = Path(tempfile.mkdtemp(prefix=f"data-{name}-", dir=SHARED_FOLDER))
+    _make_home(home, user, group)
+    return home
 
 
 def _make_home(home: Path, user: str | None, group: str | None) -> None:
@@ -207,10 +228,6 @@ def _make_home(home: Path, user: str | None, group: str | None) -> None:
     home.chmod(0o700)
     if user is not None:
         shutil.chown(home, user, group)
-
-
-def _can_enter(folder: Path, user: str | None, group: str | None) -> bool:
-    return _as(user, group, ["/bin/sh", "-c", 'cd "$0"', str(folder)], INITDB_SECONDS).returncode == 0
 
 
 def _create_once(place: Placement, password: str) -> None:

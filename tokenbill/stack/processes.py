@@ -20,13 +20,15 @@ from typing import Any
 
 import psutil
 
-from tokenbill.stack.files import read_json
+from tokenbill.stack.files import PRIVATE_UMASK, open_private, read_json
 from tokenbill.stack.layout import Layout
 from tokenbill.stack.spec import ProcessSpec
 
 # A step of the system clock changes the creation time that the system reports for a process.
 CREATE_TIME_TOLERANCE_SECONDS = 2.0
 MAX_LOG_BYTES = 32 << 20
+RECORD_BYTES = 200
+"""Size of a record without its command line, at most."""
 LEFTOVER_PATIENCE_SECONDS = 5.0
 
 
@@ -89,17 +91,24 @@ def start(layout: Layout, spec: ProcessSpec) -> subprocess.Popen[bytes]:
 
     The new process writes the record between fork and exec. At that moment it still shares the supervisor's lock, which
     exec closes. Therefore the supervisor that gets the lock after a crash finds a record of every process.
+
+    Raises:
+        OSError, subprocess.SubprocessError: it cannot be started, or there is no space for its record.
     """
-    rotate_log(layout.log(spec.name))
+    with contextlib.suppress(OSError):
+        rotate_log(layout.log(spec.name))
     argv = list(spec.argv)
-    record = os.open(layout.record(spec.name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    record = open_private(layout.record(spec.name), os.O_WRONLY | os.O_TRUNC)
 
     def write_record() -> None:
         born = psutil.Process().create_time()
-        os.write(record, json.dumps({"pid": os.getpid(), "create_time": born, "argv": argv}).encode())
+        text = json.dumps({"pid": os.getpid(), "create_time": born, "argv": argv}).encode()
+        os.ftruncate(record, os.pwrite(record, text, 0))
 
     try:
-        with layout.log(spec.name).open("ab") as log:
+        # The space is taken first: a process must not run whose record is missing or cut off.
+        os.posix_fallocate(record, 0, len(json.dumps(argv)) + RECORD_BYTES)
+        with os.fdopen(open_private(layout.log(spec.name), os.O_WRONLY | os.O_APPEND), "ab") as log:
             return subprocess.Popen(
                 argv,
                 cwd=spec.cwd,
@@ -112,19 +121,33 @@ def start(layout: Layout, spec: ProcessSpec) -> subprocess.Popen[bytes]:
                 user=spec.user,
                 group=spec.group,
                 extra_groups=None if spec.user is None else [],
+                umask=PRIVATE_UMASK,
             )
+    except BaseException:  # Raised again; an empty record says that nothing was started.
+        os.ftruncate(record, 0)
+        raise
     finally:
         os.close(record)
 
 
 def rotate_log(log: Path) -> None:
-    """Move a full log to `.log.1` by copying and truncating, because processes keep the file open for appending."""
+    """Move a full log to `.log.1` by copying and truncating, because processes keep the file open for appending.
+
+    Raises:
+        OSError: there is no space for the copy; the log stays as it is.
+    """
     try:
         if log.stat().st_size < MAX_LOG_BYTES:
             return
     except FileNotFoundError:
         return
-    log.with_suffix(".log.1").write_bytes(log.read_bytes())
+    copy = log.with_suffix(".log.1")
+    try:
+        with os.fdopen(open_private(copy, os.O_WRONLY | os.O_TRUNC), "wb") as file:
+            file.write(log.read_bytes())
+    except OSError:
+        copy.unlink(missing_ok=True)
+        raise
     os.truncate(log, 0)
 
 

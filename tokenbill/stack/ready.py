@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import http.client
+import json
 import socket
+import urllib.error
 import urllib.request
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tokenbill.stack.spec import ReadyCheck
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient
 
 QUESTION_SECONDS = 2.0
+_HEALTH_BYTES = 1 << 20
 
 
 def why_not_ready(check: ReadyCheck) -> str | None:
@@ -44,9 +47,34 @@ def _http(address: str) -> str | None:
     try:
         with urllib.request.urlopen(address, timeout=QUESTION_SECONDS) as answer:
             status: int = answer.status
+    except urllib.error.HTTPError as error:
+        # A process that serves although partitions wait for a person lacks nothing that a wait could bring.
+        found = _document(error.read(_HEALTH_BYTES))
+        return None if found.get("ready") is True or found.get("serving") is True else str(error)
     except (OSError, http.client.HTTPException) as error:
         return str(error)
     return None if status == 200 else f"answers {status}"
+
+
+def stopped_partitions(address: str) -> list[dict[str, Any]]:
+    """Return the partitions that wait for a person, as the health page at this address lists them; [] if it is away."""
+    try:
+        with urllib.request.urlopen(address, timeout=QUESTION_SECONDS) as answer:
+            body: bytes = answer.read()
+    except urllib.error.HTTPError as error:
+        body = error.read(_HEALTH_BYTES)
+    except (OSError, http.client.HTTPException):
+        return []
+    stopped = _document(body).get("stopped")
+    return stopped if isinstance(stopped, list) else []
+
+
+def _document(body: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(body)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def _kafka(address: str) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tokenbill.stack.config import DATABASE_VARIABLE, KAFKA_VARIABLE, StackConfig, external_database, external_kafka
 from tokenbill.stack.layout import Layout
+from tokenbill.stack.password_file import PasswordFile
 from tokenbill.stack.progress import Progress
 from tokenbill.stack.ready import why_not_ready
 from tokenbill.stack.spec import ProcessSpec, ReadyCheck
@@ -13,8 +14,8 @@ from tokenbill.user_errors import UserError
 CONTAINER_READY_SECONDS = 180.0
 
 
-def choose(config: StackConfig, docker: bool, found: bool) -> None:
-    """Store the kinds and addresses of the servers in `config`.
+def choose(layout: Layout, config: StackConfig, docker: bool, found: bool) -> None:
+    """Store the kinds and addresses of the servers in `config`, and the passwords of the database in their file.
 
     `found` is True if the stack runs already.
 
@@ -23,12 +24,20 @@ def choose(config: StackConfig, docker: bool, found: bool) -> None:
     """
     from tokenbill.stack import postgresql
 
+    passwords = PasswordFile(layout)
+    # Earlier versions stored URLs with passwords.
+    config.admin_database_url = passwords.without_password(config.admin_database_url)
+    config.database_url = passwords.without_password(config.database_url)
     before = config.kafka, config.admin_database_url, dict(config.parts)
     ours = "docker" if docker or config.containers else "embedded"
     kafka, database = external_kafka(), external_database()
     config.parts = {"kafka": "external" if kafka else ours, "postgresql": "external" if database else ours}
     config.kafka = kafka or f"127.0.0.1:{config.port('kafka')}"
-    config.admin_database_url = database or postgresql.url(config.port("postgresql"), config.admin_password)
+    port = config.port("postgresql")
+    if database is None:
+        passwords.add(postgresql.SUPERUSER, port, config.admin_password)
+    config.admin_database_url = passwords.without_password(database) or postgresql.url(layout, port)
+    passwords.save()
     if before == (config.kafka, config.admin_database_url, config.parts):
         return
     if found:
@@ -73,7 +82,7 @@ def start_containers(layout: Layout, config: StackConfig, progress: Progress) ->
         # New containers are empty.
         config.database_url, config.partitions = None, None
     config.save(layout)
-    maintenance = postgresql.url(config.port("postgresql"), config.admin_password, "postgres")
+    maintenance = postgresql.url(layout, config.port("postgresql"), "postgres")
     checks = {
         "kafka": ReadyCheck("kafka", str(config.kafka), CONTAINER_READY_SECONDS),
         "postgresql": ReadyCheck("postgresql", maintenance, CONTAINER_READY_SECONDS),
@@ -103,11 +112,11 @@ def check_external(config: StackConfig) -> None:
             )
 
 
-def create_database(config: StackConfig) -> None:
+def create_database(layout: Layout, config: StackConfig) -> None:
     if config.parts["postgresql"] == "external" or config.admin_database_url is None:
         return
     from billing.store import server
     from tokenbill.stack import postgresql
 
-    maintenance = postgresql.url(config.port("postgresql"), config.admin_password, "postgres")
+    maintenance = postgresql.url(layout, config.port("postgresql"), "postgres")
     server.create_database(maintenance, postgresql.DATABASE)

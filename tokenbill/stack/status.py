@@ -17,11 +17,13 @@ from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 from billing.errors import StoreError
 from schemas.topics import INPUT_TOPICS
 from streams.kafka_clients import probe_client
+from tokenbill.hidden_secrets import without_secrets
 from tokenbill.stack.info import StackInfo, info
-from tokenbill.stack.ready import why_not_ready
+from tokenbill.stack.ready import stopped_partitions, why_not_ready
 from tokenbill.stack.spec import ReadyCheck
 
 STATUS_SECONDS = 5.0
+RELAY = "relay"
 LEADERLESS = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
 
 
@@ -32,12 +34,15 @@ def status(data_dir: Path | str | None = None) -> dict[str, Any]:
 
 def document(stack: StackInfo) -> dict[str, Any]:
     """Return the document of `status --json` for the state of a stack."""
+    database_url = stack.database_url or stack.admin_database_url
     return {
         "kafka": stack.kafka,
-        "database_url": stack.database_url or stack.admin_database_url,
+        # It has no password since an `up` of this version: it names the password file.
+        "database_url": database_url and without_secrets(database_url),
         "api": stack.api,
         "processes": [{"name": one.name, "pid": one.pid, "restarts": one.restarts} for one in stack.processes],
         "lag": {**_input_lag(stack), "outbox": _outbox(stack)},
+        "stopped": _stopped(stack),
     }
 
 
@@ -81,6 +86,39 @@ def _end_offsets(kafka: str, topics: tuple[str, ...]) -> dict[tuple[str, int], i
             if error.args[0].code() not in LEADERLESS or time.monotonic() > deadline:
                 raise
             time.sleep(0.1)
+
+
+def _stopped(stack: StackInfo) -> list[dict[str, Any]] | None:
+    """Return the stopped partitions, each with its place, its reason and the command that goes on."""
+    if stack.database_url is None or not stack.running:
+        return None
+    from billing.store.proofs.lag import stopped
+
+    try:
+        decided = stopped(stack.database_url)
+    except StoreError:
+        return None
+    return decided + _not_published(stack)
+
+
+def _not_published(stack: StackInfo) -> list[dict[str, Any]]:
+    """Return the partitions whose output the relay does not publish until a person decides."""
+    listed = []
+    for one in stack.processes:
+        if one.name == RELAY and one.pid is not None:
+            for stopped in stopped_partitions(f"http://127.0.0.1:{stack.ports[one.name]}/health"):
+                listed.append(
+                    {
+                        "process": RELAY,
+                        "partition": stopped["partition"],
+                        "reason": stopped["why"],
+                        "topic": None,
+                        "offset": None,
+                        "since": None,
+                        "resume": "tokenbill relay reconcile",
+                    }
+                )
+    return listed
 
 
 def _outbox(stack: StackInfo) -> int | None:

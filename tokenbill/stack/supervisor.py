@@ -10,18 +10,23 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import json
 import logging
 import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import psutil
+
 from tokenbill.stack import processes
 from tokenbill.stack.control import Child, read_desired, spawn_supervisor, stop_all, write_desired
-from tokenbill.stack.files import is_locked, open_lock, read_json, try_lock, write_json
+from tokenbill.stack.files import is_locked, open_lock, read_json, try_lock, write_holder, write_json
 from tokenbill.stack.layout import Layout
 from tokenbill.stack.processes import ProcessIdentity
 from tokenbill.stack.spec import ProcessSpec
@@ -29,6 +34,8 @@ from tokenbill.stack.spec import ProcessSpec
 TICK_SECONDS = 0.1
 STANDBY_CHECK_TICKS = 5
 LOG_CHECK_TICKS = 100
+STATE_RETRY_TICKS = 10
+PID_WIDTH, IDENTITY_WIDTH = 20, 4000
 FIRST_BACKOFF_SECONDS = 0.2
 MAX_BACKOFF_SECONDS = 5.0
 # A process that lived this long started successfully, so its next restart is immediate again.
@@ -38,10 +45,11 @@ log = logging.getLogger("tokenbill.supervisor")
 
 
 class Supervisor:
-    """The supervisor in charge; its caller holds the supervisor lock."""
+    """The supervisor in charge; its caller holds the supervisor lock, whose handle is ``lock``."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, lock: int) -> None:
         self.layout = layout
+        self.lock = lock
         self.children: dict[str, Child] = {}
         self.restarts: dict[str, int] = {}
         self.failures: dict[str, int] = {}
@@ -50,6 +58,10 @@ class Supervisor:
         self.standby: subprocess.Popen[bytes] | None = None
         self.terminated = False
         self.desired_stamp: int | None = None
+        self.refused: dict[str, str] = {}
+        """Reason by step, for the steps that failed at the last attempt."""
+        self.state_is_old = False
+        self.state_every_ticks = 1
 
     def run(self) -> None:
         """Supervise until the file `desired` stops the stack, the data folder is removed, or SIGTERM arrives."""
@@ -57,12 +69,15 @@ class Supervisor:
         self._adopt()
         tick = 0
         while self._read_desired():
+            # Each step by itself, so that a disk that is full for one of them does not stop the others.
             if tick % STANDBY_CHECK_TICKS == 0:
-                self._keep_standby()
+                self._attempt("start a standby", self._keep_standby)
             if tick % LOG_CHECK_TICKS == 0:
                 for name in (*self.children, "supervisor"):
-                    processes.rotate_log(self.layout.log(name))
+                    self._attempt(f"rotate the log of {name}", partial(processes.rotate_log, self.layout.log(name)))
             if self.reconcile():
+                self.state_is_old = True
+            if self.state_is_old and tick % self.state_every_ticks == 0:
                 self.write_state()
             tick += 1
             time.sleep(TICK_SECONDS)
@@ -71,26 +86,44 @@ class Supervisor:
             stop_all(self.layout)
         log.info("supervisor ends")
 
+    def _attempt(self, what: str, step: Callable[[], None]) -> bool:
+        """Take a step that the disk or the system may refuse; return False, and log the reason once, if it does.
+
+        A supervisor must not die of the causes that its processes die of. The caller takes the step again later.
+        """
+        try:
+            step()
+        except (OSError, subprocess.SubprocessError, psutil.Error) as error:
+            if self.refused.get(what) != str(error):
+                log.error("cannot %s, trying again: %s", what, error)
+            self.refused[what] = str(error)
+            return False
+        if self.refused.pop(what, None) is not None:
+            log.info("it is possible again to %s", what)
+        return True
+
     def _on_terminate(self, _number: int, _frame: FrameType | None) -> None:
         self.terminated = True
 
     def _read_desired(self) -> bool:
         if self.terminated:
-            write_desired(self.layout, None)
+            self._attempt("write that the stack should not run", lambda: write_desired(self.layout, None))
             return False
         try:
             stamp = self.layout.desired.stat().st_mtime_ns
+            wanted = read_desired(self.layout) if stamp != self.desired_stamp else self.desired
         except FileNotFoundError:
             log.error("the data folder is gone: ending what worked in it")
             for child in self.children.values():
                 child.identity.signal(signal.SIGKILL)
             return False
-        if stamp != self.desired_stamp:
-            self.desired_stamp = stamp
-            wanted = read_desired(self.layout)
-            if wanted is None:
-                return False
-            self.desired = wanted
+        except OSError as error:
+            log.error("cannot read which processes should run, trying again: %s", error)
+            return True
+        self.desired_stamp = stamp
+        if wanted is None:
+            return False
+        self.desired = wanted
         return True
 
     def _adopt(self) -> None:
@@ -124,7 +157,9 @@ class Supervisor:
                 child.kill_if_late()
         for name, spec in self.desired.items():
             if name not in self.children and time.monotonic() >= self.start_at.get(name, 0.0):
-                self._start(spec)
+                if not self._attempt(f"start {name}", partial(self._start, spec)):
+                    self.start_at[name] = time.monotonic() + MAX_BACKOFF_SECONDS
+                    self.restarts[name] = self.restarts.get(name, 0) + 1
                 changed = True
         return changed
 
@@ -133,7 +168,7 @@ class Supervisor:
         code = child.popen.returncode if child.popen is not None else None
         if name not in self.desired:
             log.info("%s has ended", name)
-            self.layout.record(name).unlink(missing_ok=True)
+            self._attempt(f"delete the record of {name}", partial(self.layout.record(name).unlink, missing_ok=True))
             self.restarts.pop(name, None)
             return
         steady = time.monotonic() - child.started > STEADY_SECONDS
@@ -149,14 +184,7 @@ class Supervisor:
         for pid in processes.end_leftovers(spec):
             log.warning("ended pid %d, a leftover of %s", pid, spec.name)
         self.restarts.setdefault(spec.name, 0)
-        try:
-            popen = processes.start(self.layout, spec)
-        except (OSError, subprocess.SubprocessError) as error:
-            # For example, an upgrade in progress has removed the program: log the reason and try again later.
-            log.error("cannot start %s: %s", spec.name, error)
-            self.start_at[spec.name] = time.monotonic() + MAX_BACKOFF_SECONDS
-            self.restarts[spec.name] += 1
-            return
+        popen = processes.start(self.layout, spec)
         identity = processes.recorded(self.layout, spec.name)
         if identity is None:
             raise RuntimeError(f"{spec.name} started without putting itself on record")
@@ -164,6 +192,12 @@ class Supervisor:
         log.info("started %s, pid %d", spec.name, popen.pid)
 
     def write_state(self) -> None:
+        """Write the running processes to their file. If that is impossible, it is tried again soon."""
+        self.state_is_old = not self._attempt("write the state", self._write_state)
+        self.state_every_ticks = STATE_RETRY_TICKS if self.state_is_old else 1
+
+    def _write_state(self) -> None:
+        write_holder(self.lock, json.dumps(ProcessIdentity.of_self().to_json()), IDENTITY_WIDTH)
         listed: dict[str, Any] = {
             name: {
                 **(self.children[name].identity.to_json() if name in self.children else {"pid": None}),
@@ -171,7 +205,7 @@ class Supervisor:
             }
             for name in sorted({*self.desired, *self.children})
         }
-        write_json(self.layout.state, {"supervisor": ProcessIdentity.of_self().to_json(), "processes": listed})
+        write_json(self.layout.state, {"processes": listed})
 
     def _keep_standby(self) -> None:
         own_is_gone = self.standby is None or self.standby.poll() is not None
@@ -197,15 +231,17 @@ def main() -> None:
     standby = open_lock(layout.standby_lock)
     if not try_lock(standby):
         return
-    os.ftruncate(standby, 0)
-    os.write(standby, str(os.getpid()).encode())
+    try:
+        write_holder(standby, str(os.getpid()), PID_WIDTH)
+    except OSError as error:
+        log.error("cannot write which process is the standby, for `status`: %s", error)
     lock = open_lock(layout.supervisor_lock)
     fcntl.flock(lock, fcntl.LOCK_EX)
     if read_desired(layout) is None:
         return
     log.info("supervisor in charge of %s", layout.root)
     os.close(standby)
-    Supervisor(layout).run()
+    Supervisor(layout, lock).run()
 
 
 if __name__ == "__main__":

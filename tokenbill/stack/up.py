@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from schemas.topics import DEFAULT_PARTITIONS
 from tokenbill.stack import servers
 from tokenbill.stack.config import StackConfig
 from tokenbill.stack.control import python_environment, read_desired
@@ -19,6 +20,7 @@ from tokenbill.stack.down import COMMAND_SECONDS, stop_locked
 from tokenbill.stack.files import locked
 from tokenbill.stack.info import StackInfo, info, specs_of_living
 from tokenbill.stack.layout import Layout
+from tokenbill.stack.password_file import PasswordFile
 from tokenbill.stack.progress import Progress, Silent
 from tokenbill.stack.spec import ProcessSpec, ReadyCheck
 from tokenbill.stack.waiting import supervise, supervisor_runs, wait_ready
@@ -27,7 +29,6 @@ from tokenbill.user_errors import UserError
 if TYPE_CHECKING:
     from tokenbill.prepare_servers import PreparedStack
 
-DEFAULT_PARTITIONS = 4
 DEFAULT_WORKERS = 1
 WORKER_READY_SECONDS = 180.0
 
@@ -78,7 +79,7 @@ def _up(layout: Layout, wish: UpOptions, progress: Progress) -> None:
         if not found:
             undo.callback(stop_locked, layout, Silent())
         embedded = _start_servers(layout, config, wish, found, progress)
-        servers.create_database(config)
+        servers.create_database(layout, config)
         if not wish.only_servers:
             _start_applications(layout, config, wish, embedded, progress)
         undo.pop_all()
@@ -91,7 +92,7 @@ def _start_servers(
     if not found:
         for name in config.drop_taken_ports(owners_alive=set(living)):
             progress.done(f"the port of {name} is taken by another program: a new one is chosen")
-    servers.choose(config, wish.docker, found)
+    servers.choose(layout, config, wish.docker, found)
     specs = servers.embedded_specs(layout, config, living, progress)
     config.save(layout)
     servers.start_containers(layout, config, progress)
@@ -113,7 +114,11 @@ def _start_applications(
     names = ["relay", "scheduler", "api", "webhooks", *(f"worker-{number}" for number in range(1, config.workers + 1))]
     if config.database_url is None or wish.partitions not in (None, config.partitions) or not running.issuperset(names):
         prepared = _prepare(config, wish, progress)
-        config.database_url, config.partitions = prepared.database_url, prepared.partitions
+        passwords = PasswordFile(layout)
+        config.database_url = passwords.without_password(prepared.database_url)
+        passwords.without_password(prepared.report_url)
+        passwords.save()
+        config.partitions = prepared.partitions
     wanted = read_desired(layout) or {}
     applications = [wanted.get(name) or application_spec(layout, config, name) for name in names]
     config.save(layout)
@@ -145,11 +150,10 @@ def application_spec(layout: Layout, config: StackConfig, name: str) -> ProcessS
     roles = {
         "relay": ("relay", "--web-port", str(port)),
         "scheduler": ("scheduler", "--web-port", str(port)),
-        "api": ("serve", "--port", str(port)),
+        "api": ("serve", "--port", str(port), "--web-port", str(config.port("api-web"))),
         "webhooks": ("webhooks", "--web-port", str(port)),
     }
     role = roles.get(name, ("worker", "--name", name, "--web-port", str(port)))
-    health = "readyz" if name == "api" else "health"
     return ProcessSpec(
         name=name,
         argv=(sys.executable, "-m", "tokenbill", *role, "--data-dir", str(layout.root)),
@@ -160,5 +164,5 @@ def application_spec(layout: Layout, config: StackConfig, name: str) -> ProcessS
             "PYTHONUNBUFFERED": "1",
             **python_environment(),
         },
-        ready=ReadyCheck("http", f"http://127.0.0.1:{port}/{health}", WORKER_READY_SECONDS),
+        ready=ReadyCheck("http", f"http://127.0.0.1:{port}/readyz", WORKER_READY_SECONDS),
     )

@@ -13,6 +13,7 @@ from billing.store import webhook_rows as webhooks
 from billing.store.database import Database, connect, schema_url
 from schemas.topics import ACCOUNT_EVENT_TOPIC
 from streams.read.feed import Feed
+from tokenbill.webhooks.webhook_metrics import WebhookMetrics
 
 log = logging.getLogger("tokenbill.webhooks")
 
@@ -24,8 +25,9 @@ _WAIT_SECONDS = 2.0
 class WebhookIntake:
     """Reader of ``account.events``; if several processes run, one at a time is active, chosen by a lock in SQL."""
 
-    def __init__(self, database: Database, kafka: str) -> None:
+    def __init__(self, database: Database, kafka: str, metrics: WebhookMetrics | None = None) -> None:
         self._database = database
+        self._metrics = metrics or WebhookMetrics()
         self._kafka = kafka
         self._ended = threading.Event()
 
@@ -46,9 +48,13 @@ class WebhookIntake:
         with connect(schema_url(self._database.url), autocommit=True, application_name="tokenbill webhooks") as session:
             if not webhooks.take_intake_lock(session):
                 return
-            with closing(Feed(self._kafka, ACCOUNT_EVENT_TOPIC, webhooks.feed_positions(self._database))) as feed:
-                while not self._ended.is_set():
-                    self._file(feed)
+            try:
+                self._metrics.active.set(1)
+                with closing(Feed(self._kafka, ACCOUNT_EVENT_TOPIC, webhooks.feed_positions(self._database))) as feed:
+                    while not self._ended.is_set():
+                        self._file(feed)
+            finally:
+                self._metrics.active.set(0)
 
     def _file(self, feed: Feed) -> None:
         messages = feed.read(_RECORDS_AT_ONCE, _READ_SECONDS)
@@ -61,4 +67,6 @@ class WebhookIntake:
         positions: dict[int, int] = {}
         for event in events:
             positions[event.partition] = event.offset + 1
-        webhooks.file_events(self._database, events, positions)
+        filed = webhooks.file_events(self._database, events, positions)
+        self._metrics.events.inc(len(events))
+        self._metrics.filed.inc(filed)

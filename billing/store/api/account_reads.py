@@ -18,6 +18,18 @@ async def read_account(database: ApiDatabase, account: str) -> Account | None:
     return accounts[0] if accounts else None
 
 
+async def read_account_as_of(database: ApiDatabase, account: str, partition: int) -> tuple[Account, int] | None:
+    """Return an account with its buckets, and the number of the commit of its partition that it is as of."""
+    wanted = json.dumps([account])
+    async with database.snapshot() as connection, connection.pipeline():
+        last = await connection.execute("SELECT commit_no FROM partition_state WHERE partition = %s", (partition,))
+        found = await connection.execute(ACCOUNTS, (wanted,))
+        granted = await connection.execute(BUCKETS, (wanted,))
+        accounts = assemble(await found.fetchall(), await granted.fetchall())
+        state = await last.fetchone()
+    return (accounts[0], state[0]) if accounts and state else None
+
+
 _RESERVED: LiteralString = (
     "SELECT e.key, sum(e.value::numeric) FROM hold AS h, jsonb_each_text(h.held_micro) AS e WHERE h.account = %s"
     " AND h.state = 'open' AND h.expires_us > extract(epoch FROM clock_timestamp()) * 1000000 GROUP BY e.key"

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from billing.errors import BrokenInvariant
@@ -29,12 +30,20 @@ async def read_bodies(database: ApiDatabase) -> tuple[int, list[dict[str, Any]]]
     return int(row[0]), row[1]
 
 
-async def account_states(database: ApiDatabase, accounts: Iterable[str]) -> dict[str, str]:
-    """Return the status (``open``, ``suspended`` or ``closed``) by account. Accounts never opened are left out."""
+@dataclass(frozen=True, slots=True)
+class AccountTerms:
+    """Status (``open``, ``suspended`` or ``closed``) and price book of an account."""
+
+    status: str
+    price_book: str
+
+
+async def account_terms(database: ApiDatabase, accounts: Iterable[str]) -> dict[str, AccountTerms]:
+    """Return status and price book by account. Accounts never opened are left out."""
     async with database.connection() as connection:
         found = await connection.execute(
-            "SELECT account, status FROM jsonb_array_elements_text(%s::jsonb) AS wanted (account)"
+            "SELECT account, status, price_book FROM jsonb_array_elements_text(%s::jsonb) AS wanted (account)"
             " JOIN account USING (account)",
             (json.dumps(sorted(set(accounts))),),
         )
-        return dict(await found.fetchall())
+        return {account: AccountTerms(status, book) for account, status, book in await found.fetchall()}

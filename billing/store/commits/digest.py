@@ -1,10 +1,12 @@
 """Digest chain of a partition's commits: the content of each digest and its canonical bytes.
 
-``digest = sha256(previous digest + header)``. The header is JSON of columns of the commit row and of the SHA-256 of the
-rows that the commit appended: journal, rollup, commands, payments and, if a record was rejected, suspense, each as
-``COPY`` text in the order of the key. So the digest can be computed again from SQL. Rows that later commits overwrite
-(balances, identities, sequences, forward numbers) are covered by ``changes_sha256``, which is stored in the commit row.
-The digest does not cover the epoch and the wall clock, so a rebuild gives the same digest.
+``digest = sha256(previous digest + header)``. The header is JSON of columns of the commit row and of the SHA-256 of
+the rows that the commit appended: journal, rollup, commands, payments and, where there are any, suspense, conflicts,
+foreign records and amounts held of accounts, each as ``COPY`` text in the order of the key. So the digest can be
+computed again from SQL. Rows that later commits overwrite or delete (balances, identities, forward numbers, findings)
+are covered by the sums of rows after the commit (:mod:`billing.store.summed_tables`), and ``changes_sha256``, which
+is stored in the commit row, covers what this commit changed. The digest does not cover the epoch and the wall clock,
+so a rebuild gives the same digest.
 """
 
 import hashlib
@@ -13,12 +15,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from billing.commits.commit_record import CommitCounts, CommitRecord, OutboxRow
+from billing.commits.commit_record import NO_DIGEST, CommitCounts, CommitRecord, OutboxRow
 from billing.commits.copy_text import copy_rows
-from billing.store.commits.suspense_rows import suspense_text
+from billing.store.commits.conflict_rows import conflict_text
+from billing.store.commits.held_rows import held_rows
+from billing.store.commits.suspense_rows import foreign_text, suspense_text
 
-GENESIS = bytes(32)
-"""Digest before the first commit of a partition."""
+GENESIS = NO_DIGEST
 FORMAT = 1
 COUNT_COLUMNS = tuple(asdict(CommitCounts()))
 OUTBOX_TOPIC_ORDER = (
@@ -38,19 +41,27 @@ class AppendedText:
 
     journal: bytes
     corrections: bytes
-    """Journal lines that correct usage. They have one more column, which names that usage."""
+    """Journal lines that correct usage and name no account, as older versions wrote them; with ``concerns``."""
+    named: bytes
+    """Journal lines that name an account. They have the columns ``concerns``, which may be null, and ``account``."""
     rollup: bytes
     command_seen: bytes
     payment_ref: bytes
     suspense: bytes
+    command_held: bytes
+    """Amounts that open holds held when commands of the commit were decided."""
+    foreign_record: bytes
+    conflict: bytes
 
     def sha256(self) -> dict[str, str]:
         """Return the SHA-256 of the rows of each table, hexadecimal, filtered by :func:`named_digests`."""
         return named_digests({name: hashlib.sha256(rows).hexdigest() for name, rows in asdict(self).items()})
 
 
-_LATER = ("corrections", "suspense")
+_LATER = ("corrections", "named", "suspense", "conflict", "command_held", "foreign_record")
 """Tables newer than the first release of the digest: a header names them only if the commit has rows in them."""
+_LATER_COUNTS = ("foreign", "commands_foreign")
+"""Counts newer than the first release of the digest: a header names them only if they are not 0."""
 EMPTY = hashlib.sha256().hexdigest()
 
 
@@ -87,12 +98,13 @@ def appended_text(record: CommitRecord) -> AppendedText:
     """Return the rows that a commit appends to the tables covered by the digest."""
     key = (record.partition, record.commit_no)
     lines = [
-        (line.concerns, (*key, number, line.account_code, line.currency, line.detail, line.amount_pico))
+        (line, (*key, number, line.account_code, line.currency, line.detail, line.amount_pico))
         for number, line in enumerate(record.postings, 1)
     ]
     return AppendedText(
-        journal=copy_rows(row for concerns, row in lines if not concerns),
-        corrections=copy_rows((*row, concerns) for concerns, row in lines if concerns),
+        journal=copy_rows(row for line, row in lines if not line.concerns and not line.account),
+        corrections=copy_rows((*row, line.concerns) for line, row in lines if line.concerns and not line.account),
+        named=copy_rows((*row, line.concerns or None, line.account) for line, row in lines if line.account),
         rollup=copy_rows(
             (*key, number, *(getattr(row, name) for name in ROLLUP_VALUES))
             for number, row in enumerate(record.rollups, 1)
@@ -100,7 +112,18 @@ def appended_text(record: CommitRecord) -> AppendedText:
         command_seen=copy_rows((*key, *seen) for seen in sorted(record.commands_seen, key=_by_code_point)),
         payment_ref=copy_rows((*key, *payment) for payment in sorted(record.payments, key=_by_code_point)),
         suspense=suspense_text(*key, record.suspense),
+        command_held=copy_rows((*key, number, *row) for number, row in enumerate(held_rows(record.held), 1)),
+        foreign_record=foreign_text(*key, record.foreign),
+        conflict=conflict_text(*key, record.conflicts),
     )
+
+
+def position_list(record: CommitRecord) -> list[list[str | int]]:
+    """Return the positions column of the commit row.
+
+    Each item is [topic, start, end], with the number of skipped offsets as a fourth element where there are any.
+    """
+    return [[move.topic, move.start, move.end, *([move.skipped] if move.skipped else [])] for move in record.positions]
 
 
 def _by_code_point(row: tuple[str, ...]) -> list[bytes]:
@@ -137,7 +160,7 @@ def changes_sha256(record: CommitRecord) -> bytes:
     parts += [
         repr([(s.source, s.numbered, s.seen_runs, s.refused) for s in dedupe.sources]).encode(),
         *(part for recent in dedupe.recent for part in (recent.source.encode(), recent.payload)),
-        *(part for hour in dedupe.hours for part in (str(hour.hour_us).encode(), hour.payload)),
+        *(part for hour in dedupe.hours for part in (f"{hour.hour_us} {hour.log_hour_us}".encode(), hour.payload)),
         repr(sorted(record.next_sequences.items())).encode(),
         repr(sorted(record.forward_next.items())).encode(),
         repr(sorted(record.forward_cursors.items())).encode(),
@@ -164,10 +187,14 @@ def commit_digest(
     outbox: Sequence[Sequence[str | int]],
     changes: bytes,
     appended: Mapping[str, str],
+    rows: bytes | None = None,
+    administration: tuple[int, bytes] | None = None,
 ) -> bytes:
     """Return the digest of one commit.
 
-    ``counts`` are by column; ``appended`` is the result of :meth:`AppendedText.sha256`.
+    ``counts`` are by column; ``appended`` is the result of :meth:`AppendedText.sha256`; ``rows`` is that of
+    :func:`billing.store.summed_tables.sums_digest`, or None for a commit older than the sums of rows.
+    ``administration`` is the head of the log of administrative changes, or None for a commit older than this log.
     """
     header: dict[str, Any] = {
         "format": FORMAT,
@@ -176,11 +203,15 @@ def commit_digest(
         "catalog_epoch": catalog_epoch,
         "log_time_us": log_time_us,
         "positions": positions,
-        "counts": {name: counts[name] for name in COUNT_COLUMNS},
+        "counts": {name: counts[name] for name in COUNT_COLUMNS if counts[name] or name not in _LATER_COUNTS},
         "limits": limits,
         "outbox": outbox,
         "changes": changes.hex(),
         "appended": appended,
     }
+    if rows is not None:
+        header["rows"] = rows.hex()
+    if administration is not None:
+        header["administration"] = [administration[0], administration[1].hex()]
     text = json.dumps(header, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(previous + text.encode()).digest()

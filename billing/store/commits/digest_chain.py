@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
-from typing import LiteralString
+from typing import Any, LiteralString
 
 from psycopg import sql
 
@@ -18,24 +18,33 @@ from billing.store.database import Connection
 _COMMITS: LiteralString = (
     "COPY (SELECT json_build_object('commit_no', commit_no, 'catalog_epoch', catalog_epoch,"
     " 'log_time_us', log_time_us, 'positions', positions, 'limits', limits, 'outbox', outbox,"
-    " 'changes', encode(changes_sha256, 'hex'), 'previous', encode(previous_digest, 'hex'),"
-    " 'digest', encode(digest, 'hex'), 'rated', rated, 'duplicate', duplicate, 'rejected', rejected,"
+    " 'changes', encode(changes_sha256, 'hex'), 'rows', encode(rows_sha256, 'hex'),"
+    " 'previous', encode(previous_digest, 'hex'), 'digest', encode(digest, 'hex'),"
+    " 'rated', rated, 'duplicate', duplicate, 'rejected', rejected,"
     " 'forwarded', forwarded, 'dropped', dropped, 'commands_accepted', commands_accepted,"
     " 'commands_rejected', commands_rejected, 'commands_duplicate', commands_duplicate,"
-    " 'commands_forwarded', commands_forwarded, 'commands_dropped', commands_dropped, 'messages_sent', messages_sent)"
+    " 'commands_forwarded', commands_forwarded, 'commands_dropped', commands_dropped, 'messages_sent', messages_sent,"
+    " 'foreign', \"foreign\", 'commands_foreign', commands_foreign,"
+    " 'administration_no', administration_no, 'administration_digest', encode(administration_digest, 'hex'))"
     " FROM commit WHERE partition = {} ORDER BY commit_no) TO STDOUT"
 )
 _APPENDED: dict[str, LiteralString] = {
     "journal": "COPY (SELECT partition, commit_no, line_no, account_code, currency, detail, amount_pico FROM journal"
-    " WHERE partition = {} AND concerns IS NULL ORDER BY commit_no, line_no) TO STDOUT",
+    " WHERE partition = {} AND concerns IS NULL AND account IS NULL ORDER BY commit_no, line_no) TO STDOUT",
     "corrections": "COPY (SELECT partition, commit_no, line_no, account_code, currency, detail, amount_pico, concerns"
-    " FROM journal WHERE partition = {} AND concerns IS NOT NULL ORDER BY commit_no, line_no) TO STDOUT",
+    " FROM journal WHERE partition = {} AND concerns IS NOT NULL AND account IS NULL ORDER BY commit_no, line_no)"
+    " TO STDOUT",
+    "named": "COPY (SELECT partition, commit_no, line_no, account_code, currency, detail, amount_pico, concerns,"
+    " account FROM journal WHERE partition = {} AND account IS NOT NULL ORDER BY commit_no, line_no) TO STDOUT",
     "rollup": "COPY (SELECT * FROM rollup WHERE partition = {} ORDER BY commit_no, row_no) TO STDOUT",
     "command_seen": "COPY (SELECT partition, commit_no, source, id, outcome FROM command_seen"
     " WHERE partition = {} ORDER BY commit_no, source, id) TO STDOUT",
     "payment_ref": "COPY (SELECT partition, commit_no, account, payment_ref FROM payment_ref"
     " WHERE partition = {} ORDER BY commit_no, account, payment_ref) TO STDOUT",
     "suspense": "COPY (SELECT * FROM suspense WHERE partition = {} ORDER BY commit_no, row_no) TO STDOUT",
+    "command_held": "COPY (SELECT * FROM command_held WHERE partition = {} ORDER BY commit_no, row_no) TO STDOUT",
+    "foreign_record": "COPY (SELECT * FROM foreign_record WHERE partition = {} ORDER BY commit_no, row_no) TO STDOUT",
+    "conflict": "COPY (SELECT * FROM conflict WHERE partition = {} ORDER BY commit_no, row_no) TO STDOUT",
 }
 
 
@@ -85,6 +94,8 @@ def check_chain(connection: Connection, partition: int) -> Iterator[ChainBreak]:
             outbox=commit["outbox"],
             changes=bytes.fromhex(commit["changes"]),
             appended=found,
+            rows=None if commit["rows"] is None else bytes.fromhex(commit["rows"]),
+            administration=_administration(commit),
         )
         if digest != stored:
             yield ChainBreak(partition, commit_no, "the digest does not match the rows (commit row, " + _NAMES + ")")
@@ -97,6 +108,12 @@ def check_chain(connection: Connection, partition: int) -> Iterator[ChainBreak]:
 
 
 _NAMES = ", ".join(_APPENDED)
+
+
+def _administration(commit: dict[str, Any]) -> tuple[int, bytes] | None:
+    if commit["administration_no"] is None or commit["administration_digest"] is None:
+        return None
+    return int(commit["administration_no"]), bytes.fromhex(commit["administration_digest"])
 
 
 def _digests(connection: Connection, statement: LiteralString, partition: int) -> dict[int, str]:

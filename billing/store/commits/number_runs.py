@@ -25,3 +25,18 @@ def pack_numbers(numbers: Iterable[int]) -> bytes:
 def unpack_numbers(data: bytes) -> tuple[int, ...]:
     """Decode the result of :func:`pack_numbers`."""
     return tuple(number for (number,) in _NUMBER.iter_unpack(data))
+
+
+def without_numbers(runs: Iterable[tuple[int, int]], numbers: Iterable[int]) -> list[tuple[int, int]]:
+    """Return closed ranges without some of their numbers. Both are sorted, and every number is in a range."""
+    left: list[tuple[int, int]] = []
+    ahead = iter(numbers)
+    number = next(ahead, None)
+    for first, last in runs:
+        while number is not None and number <= last:
+            if first < number:
+                left.append((first, number - 1))
+            first, number = number + 1, next(ahead, None)
+        if first <= last:
+            left.append((first, last))
+    return left

@@ -1,4 +1,4 @@
-"""Rows of the table ``suspense``: encoding of rejected records as ``COPY`` text, and decoding of the columns.
+"""Rows of ``suspense`` and ``foreign_record``: encoding of records as ``COPY`` text, and decoding of the columns.
 
 Contains no rules and no statements; :mod:`billing.store.suspense_records` reads these rows.
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import zstandard
 
-from billing.commits.commit_record import SuspenseRecord
+from billing.commits.commit_record import ForeignRecord, SuspenseRecord
 from billing.commits.copy_text import copy_rows
 
 ENCODED_PLAIN, ENCODED_ZSTANDARD = "plain", "zstandard"
@@ -34,16 +34,40 @@ def suspense_text(partition: int, commit_no: int, suspense: Iterable[SuspenseRec
         record, why = one.record, one.rejection
         if record.headers != known:  # Records of a flood repeat the same headers.
             known, headers = record.headers, headers_text(record.headers)
-        packing, value = _packed(record.value)
+        packing, value = pack_value(record.value)
         row = (
             *(partition, commit_no, number, one.topic, record.offset, record.timestamp * 1000, why.code, why.detail),
             *(why.source, why.id, why.sequence, why.account, record.key, headers, len(record.value or b""), packing),
         )
-        parts += (copy_rows([row])[:-1], b"\t", b"\\N" if value is None else b"\\\\x" + hexlify(value), b"\n")
+        parts += (copy_rows([row])[:-1], b"\t", value_text(value), b"\n")
     return b"".join(parts)
 
 
-def _packed(value: bytes | None) -> tuple[str, bytes | None]:
+def foreign_text(partition: int, commit_no: int, foreign: Iterable[ForeignRecord]) -> bytes:
+    """Return the rows of ``foreign_record`` that one commit appends, numbered from 1.
+
+    Raises:
+        BrokenInvariant: as :func:`billing.commits.copy_text.copy_rows`.
+    """
+    parts: list[bytes] = []
+    for number, one in enumerate(foreign, 1):
+        record = one.record
+        packing, value = pack_value(record.value)
+        row = (
+            *(partition, commit_no, number, one.topic, record.offset, record.timestamp * 1000, one.fault),
+            *(record.key, headers_text(record.headers), len(record.value or b""), packing),
+        )
+        parts += (copy_rows([row])[:-1], b"\t", value_text(value), b"\n")
+    return b"".join(parts)
+
+
+def value_text(value: bytes | None) -> bytes:
+    """Return a value as ``COPY`` text of a ``bytea`` column."""
+    return b"\\N" if value is None else b"\\\\x" + hexlify(value)
+
+
+def pack_value(value: bytes | None) -> tuple[str, bytes | None]:
+    """Return how the value of a record is packed, and the packed value."""
     if value is None or len(value) <= PACKED_ABOVE_BYTES:
         return ENCODED_PLAIN, value
     return ENCODED_ZSTANDARD, zstandard.ZstdCompressor(level=_LEVEL).compress(value)

@@ -1,22 +1,35 @@
 """The transaction that writes one commit of one partition (docs/reference/principles.md, "Commit").
 
 :func:`write_commit` owns the order of the effects. It adds only the digests to the record. PostgreSQL accepts no COPY
-inside a pipeline, so a commit has three parts: a pipeline that checks that the writer still owns the partition, the
-COPY statements, and a pipeline of the other statements.
+inside a pipeline, so a commit has four parts: a pipeline that checks that the writer still owns the partition, the
+COPY statements, a pipeline of the statements that change summed rows, and a pipeline of the others.
 """
 
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from typing import LiteralString
 
 import psycopg
 from psycopg.rows import TupleRow
 from psycopg.types.json import Jsonb
 
-from billing.commits.commit_record import CommitRecord
-from billing.errors import BrokenInvariant, CatalogMoved, Fenced
-from billing.store.commits.commit_rows import STAGING, copies, small_statements, updates_of
-from billing.store.commits.digest import COUNT_COLUMNS, appended_text, changes_sha256, commit_digest, outbox_list
+from billing.calculator.core_row_hashes import sum_of_hashes
+from billing.commits.commit_record import AccountChanges, CommitRecord
+from billing.commits.row_hashes import RowSum
+from billing.errors import BrokenInvariant, CatalogMoved, Fenced, HeldMoved
+from billing.store.commits.commit_rows import STAGING, copies, hashed_changes, small_statements, updates_of
+from billing.store.commits.digest import (
+    COUNT_COLUMNS,
+    appended_text,
+    changes_sha256,
+    commit_digest,
+    outbox_list,
+    position_list,
+)
+from billing.store.commits.summed_rows import summed_statements
 from billing.store.database import Connection, Database
+from billing.store.open_holds import lock_heads, read_held
+from billing.store.summed_tables import CHANGED_OUTSIDE, RowSums, changed_outside, sums_digest
 
 CATALOG_LOCK = 0x7462_6361  # "tbca"
 """Advisory lock of the catalogue: commits share it, a publication takes it alone (docs/decisions/catalogue-lock.md)."""
@@ -25,8 +38,15 @@ OUTBOX_CHANNEL = "tokenbill_outbox"
 _INSERT_COMMIT: LiteralString = (
     "INSERT INTO commit (partition, commit_no, epoch, catalog_epoch, log_time_us, positions, limits, outbox,"
     " changes_sha256, previous_digest, digest, rated, duplicate, rejected, forwarded, dropped, commands_accepted,"
-    " commands_rejected, commands_duplicate, commands_forwarded, commands_dropped, messages_sent)"
-    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %b, %b, %b, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+    ' commands_rejected, commands_duplicate, commands_forwarded, commands_dropped, messages_sent, "foreign",'
+    " commands_foreign, rows_sha256, administration_no, administration_digest)"
+    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %b, %b, %b, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s,"
+    " %b, %s, %b)"
+)
+_WRITE_SUMS: LiteralString = (
+    "INSERT INTO row_sum (partition, table_name, rows, total)"
+    " SELECT %s, * FROM unnest(%s::text[], %s::bigint[], %b::bytea[])"
+    " ON CONFLICT (partition, table_name) DO UPDATE SET rows = excluded.rows, total = excluded.total"
 )
 
 
@@ -35,27 +55,47 @@ def session_name(partition: int) -> str:
     return f"tokenbill commit {partition}"
 
 
-def write_commit(database: Database, epoch: int, record: CommitRecord) -> None:
-    """Write all of ``record``, or nothing.
+def write_commit(
+    database: Database,
+    epoch: int,
+    record: CommitRecord,
+    known: RowSums,
+    also: Callable[[Connection], None] | None = None,
+) -> tuple[bytes, dict[str, RowSum]]:
+    """Write all of ``record``, or nothing; return the digest of the commit and the sums of the rows after it.
+
+    ``known`` are the sums before, as the commits so far carried them forward, and rows found changed since. ``also`` is
+    called in the same transaction.
 
     Raises:
         Fenced: the database has another epoch, commit number or position.
         CatalogMoved: the catalogue has another epoch than the one that the record was decided with.
+        HeldMoved: a hold was taken meanwhile on what a command of the record took.
         BrokenInvariant: the database contradicts the record (a new key that exists, a changed row that does not exist).
         DatabaseDown: the connection broke; only a reload shows if the commit happened.
     """
+    strange, found = changed_outside(record.partition, known.strange)
+    if found:
+        record = replace(record, findings=[*record.findings, *found])
     text = appended_text(record)
-    changes = changes_sha256(record)
+    changes, added = hashed_changes(record.partition, record.changes)
+    changed = changes_sha256(record)
     outbox = outbox_list(record)
-    positions: list[list[str | int]] = [[move.topic, move.start, move.end] for move in record.positions]
+    positions = position_list(record)
     counts = asdict(record.counts)
     with database.transaction() as connection:
-        previous = _claim(connection, epoch, record)
+        previous, book_times, administration = _claim(connection, epoch, record)
         with connection.cursor() as cursor:
-            for statement, rows in copies(record, text):
+            for statement, rows in copies(changes, text):
                 if rows:
                     with cursor.copy(statement) as copy:
                         copy.write(rows)
+        if record.held_limits:
+            _check_held(connection, record)
+        written = _write_summed(connection, record, changes, book_times) | {CHANGED_OUTSIDE: strange}
+        moved = {table: _sum(written, table) + _sum(added, table) for table in written | added}
+        moved = {table: change for table, change in moved.items() if change != RowSum()}
+        sums = known.sums | {table: _sum(known.sums, table) + change for table, change in moved.items()}
         digest = commit_digest(
             previous,
             partition=record.partition,
@@ -66,50 +106,102 @@ def write_commit(database: Database, epoch: int, record: CommitRecord) -> None:
             counts=counts,
             limits=record.limits,
             outbox=outbox,
-            changes=changes,
+            changes=changed,
             appended=text.sha256(),
+            rows=sums_digest(sums),
+            administration=administration,
         )
         with connection.pipeline():
-            updates = [
-                (what, staged, _update(connection, statement, record.partition, staged))
-                for what, statement, staged in updates_of(record.changes)
-            ]
             for small in small_statements(record):
                 connection.execute(*small)
             connection.execute(
                 _INSERT_COMMIT,
                 (
                     *(record.partition, record.commit_no, epoch, record.catalog_epoch, record.log_time_us),
-                    *(Jsonb(positions), Jsonb(record.limits), Jsonb(outbox), changes, previous, digest),
+                    *(Jsonb(positions), Jsonb(record.limits), Jsonb(outbox), changed, previous, digest),
                     *(counts[name] for name in COUNT_COLUMNS),
+                    sums_digest(sums),
+                    *administration,
                 ),
             )
+            _write_sums(connection, record.partition, {table: sums[table] for table in moved})
             connection.execute(
                 "UPDATE partition_state SET digest = %b WHERE partition = %s", (digest, record.partition)
             )
             connection.execute("SELECT pg_notify(%s, %s)", (OUTBOX_CHANNEL, str(record.partition)))
-        for what, staged, updated in updates:
-            _check_updated(what, staged, updated.rowcount if updated else 0)
+        if also is not None:
+            also(connection)
+    return digest, sums
 
 
-def _update(
-    connection: Connection, statement: LiteralString, partition: int, staged: bytes
-) -> psycopg.Cursor[TupleRow] | None:
-    # Not prepared: the server would keep a plan made while the staging table was empty.
-    return connection.execute(statement, (partition,), prepare=False) if staged else None
+def _check_held(connection: Connection, record: CommitRecord) -> None:
+    """Lock the heads of the accounts that commands took from, and compare what is held with what may be held.
+
+    The lock is the one of the API (:mod:`billing.store.holds.hold_book`), in the same order, heads before holds. Until
+    the end of this transaction nobody takes a hold on these accounts, and afterwards sees the new balance.
+    """
+    accounts = sorted(record.held_limits)
+    connection.execute(lock_heads("%s"), (accounts,))
+    # A statement of its own: one that began before the lock would miss what the lock's former owner wrote.
+    for account, held in read_held(connection, accounts).items():
+        taken = record.held_limits[account].exceeded_by(held.amounts, held.holds)
+        if taken is not None:
+            raise HeldMoved(f"account {account!r}: {taken}, since a hold was taken while the batch was decided")
 
 
-def _check_updated(what: str, staged: bytes, updated: int) -> None:
-    if staged.count(b"\n") != updated:
+def _sum(sums: Mapping[str, RowSum], table: str) -> RowSum:
+    return sums.get(table, RowSum())
+
+
+def _write_sums(connection: Connection, partition: int, sums: Mapping[str, RowSum]) -> None:
+    totals = [one.to_bytes() for one in sums.values()]
+    connection.execute(_WRITE_SUMS, (partition, list(sums), [one.rows for one in sums.values()], totals))
+
+
+def _write_summed(
+    connection: Connection, record: CommitRecord, changes: AccountChanges, book_times: Mapping[str, int]
+) -> dict[str, RowSum]:
+    """Run the statements on summed tables.
+
+    Returns what they change in the sums, without the accounts and buckets that were staged.
+    """
+    moved: dict[str, RowSum] = {}
+    with connection.pipeline():
+        updates = [
+            # Not prepared: the server would keep a plan made while the staging table was empty.
+            (table, staged, connection.execute(statement, (record.partition,), prepare=False, binary=True))
+            for table, statement, staged in updates_of(changes)
+            if staged
+        ]
+        summed = [
+            (one, connection.execute(one.query, one.parameters, binary=True))
+            for one in summed_statements(record, book_times)
+        ]
+    for table, staged, cursor in updates:
+        hashes, updated = _one(cursor)
         count = staged.count(b"\n")
-        raise BrokenInvariant(f"{count} changed {what} were staged, but {updated} are in the database")
+        if count != updated:
+            raise BrokenInvariant(f"{count} changed {table}s were staged, but {updated} are in the database")
+        moved[table] = _sum(moved, table) - sum_of_hashes(hashes or b"")
+    for one, cursor in summed:
+        [hashes] = _one(cursor)
+        moved[one.table] = _sum(moved, one.table) + one.added - sum_of_hashes(hashes or b"")
+    return moved
 
 
-def _claim(connection: Connection, epoch: int, record: CommitRecord) -> bytes:
+def _one(cursor: psycopg.Cursor[TupleRow]) -> TupleRow:
+    row = cursor.fetchone()
+    if row is None:
+        raise BrokenInvariant("a statement on summed rows returned nothing")
+    return row
+
+
+def _claim(connection: Connection, epoch: int, record: CommitRecord) -> tuple[bytes, dict[str, int], tuple[int, bytes]]:
     """Check that the writer still owns the partition and that the catalogue has not moved.
 
     Compares and sets epoch, commit number and positions, locks the catalogue, and compares its epoch. Takes one round
-    trip, and a second one when the session has no staging tables. Returns the digest of the preceding commit.
+    trip, and a second one when the session has no staging tables. Returns the digest of the preceding commit, the
+    times of the record's books, and number and digest of the last change of an administrative table.
     """
     moves = record.positions
     with connection.pipeline():
@@ -127,12 +219,16 @@ def _claim(connection: Connection, epoch: int, record: CommitRecord) -> bytes:
         connection.execute("SELECT pg_advisory_xact_lock_shared(%s)", (CATALOG_LOCK,))
         # The name lets a new owner find and terminate this session if it hangs (billing.store.partition_rows).
         catalog = connection.execute(
-            "SELECT epoch, to_regclass('pg_temp.replace_bucket') IS NOT NULL,"
+            "SELECT c.epoch, to_regclass('pg_temp.replace_bucket') IS NOT NULL,"
             " set_config('tokenbill.partition', %s, true), set_config('application_name', %s, true),"
             # Changed rows must be found by index at any table size: the staging tables have no statistics.
             " set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)"
-            " FROM catalog_state",
+            ", a.number, a.digest FROM catalog_state AS c, administration_head AS a",
             (str(record.partition), session_name(record.partition)),
+        )
+        books = connection.execute(
+            "SELECT name, max_event_time_us FROM book_time WHERE partition = %s AND name = ANY(%s)",
+            (record.partition, list(record.book_times)),
         )
     row = state.fetchone()
     if row is None:
@@ -146,4 +242,4 @@ def _claim(connection: Connection, epoch: int, record: CommitRecord) -> bytes:
         raise CatalogMoved(int(found[0]))
     if not found[1]:
         connection.execute(STAGING)
-    return bytes(row[0])
+    return bytes(row[0]), dict(books.fetchall()), (int(found[-2]), bytes(found[-1]))

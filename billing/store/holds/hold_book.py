@@ -62,6 +62,7 @@ class HoldBook:
             b"setting": rows.SETTING,
             b"drop_old": rows.DROP_OLD,
             b"send_again": rows.SEND_AGAIN,
+            b"sent_again": rows.SENT_AGAIN,
         }
         self._wire = WireConnection(database_url, "tokenbill holds", statements, OPTIONS)
         self._looking = WireConnection(database_url, "tokenbill looks for holds", looks)
@@ -149,11 +150,18 @@ class HoldBook:
     async def clean(self) -> list[str]:
         """Delete holds that expired a day ago, and return usage events to send again.
 
-        These are events of settlements older than a minute whose hold is still open, because the process that settled
-        them may have died before it sent them. Each event is returned once.
+        These are events of settlements older than a minute that no commit has decided, because the process that settled
+        them may have died before it sent them. Call :meth:`sent_again` when Kafka has them; else they are returned
+        again after five minutes.
         """
         await self._look(b"drop_old", KEEP_US, _CLEAN_AT_ONCE)
         return [event for (event,) in await self._look(b"send_again", _CLEAN_AT_ONCE)]
+
+    async def sent_again(self, settlements: Sequence[str]) -> None:
+        """Note that the events of these settlements were sent again. It happens once."""
+        if settlements:
+            async with self._looking.turn:
+                await self._looking.ask((b"sent_again", [text_array(settlements)]))
 
     async def close(self) -> None:
         """Wait for running transactions, and close the connections."""

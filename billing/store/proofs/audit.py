@@ -1,21 +1,28 @@
 """Audit: verify sums, digest chains, positions and sub-ledgers. It reads one snapshot and changes nothing."""
 
+import struct
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 from billing.catalog.entries import body_sha256
 from billing.store.commits.digest_chain import check_chain
-from billing.store.commits.number_runs import unpack_runs
+from billing.store.commits.number_runs import unpack_numbers, unpack_runs, without_numbers
 from billing.store.database import Connection, Database
+from billing.store.proofs.administration import ADMINISTRATION, ADMINISTRATION_SENTENCE, administration_breaks
 from billing.store.proofs.audit_checks import CHECKS, FINDINGS
+from billing.store.proofs.row_checks import check_sums
 
 MAX_SHOWN = 20
 CHAIN = "digest chain"
 CHAIN_SENTENCE = "the rows of every commit give its digest, each follows its predecessor, and none is missing"
+ROWS = "rows"
+ROWS_SENTENCE = "the rows that commits write are as they wrote them, and none was added or removed"
 CATALOG = "catalogue"
 CATALOG_SENTENCE = "every published entry is as it was when it was published"
+SHARED = "numbers used on several partitions"
+SHARED_SENTENCE = "a source gave one number to two events whose accounts are on different partitions"
 HOLES = "missing numbers of sources"
 HOLES_SENTENCE = "usage that a source numbered and that no partition has seen"
 
@@ -51,11 +58,19 @@ def audit(database_url: str) -> Audit:
         NotPrepared: there is no schema yet.
     """
     with _snapshot(database_url) as connection:
-        checks = [_result(check.name, check.sentence, _texts(connection, check.query)) for check in CHECKS]
-        checks.append(_result(CHAIN, CHAIN_SENTENCE, _chains(connection)))
-        checks.append(_result(CATALOG, CATALOG_SENTENCE, _catalog(connection)))
-        findings = [_result(check.name, check.sentence, _texts(connection, check.query)) for check in FINDINGS]
-        findings.append(_result(HOLES, HOLES_SENTENCE, _holes(connection)))
+        return audit_in(connection)
+
+
+def audit_in(connection: Connection) -> Audit:
+    """Run every check and collect the findings, in the transaction of a connection."""
+    checks = [result_of(check.name, check.sentence, _texts(connection, check.query)) for check in CHECKS]
+    checks.append(result_of(CHAIN, CHAIN_SENTENCE, _chains(connection)))
+    checks.append(result_of(ROWS, ROWS_SENTENCE, check_sums(connection)))
+    checks.append(result_of(CATALOG, CATALOG_SENTENCE, _catalog(connection)))
+    checks.append(result_of(ADMINISTRATION, ADMINISTRATION_SENTENCE, administration_breaks(connection)))
+    findings = [result_of(check.name, check.sentence, _texts(connection, check.query)) for check in FINDINGS]
+    findings.append(result_of(SHARED, SHARED_SENTENCE, _shared(connection)))
+    findings.append(result_of(HOLES, HOLES_SENTENCE, _holes(connection)))
     return Audit(tuple(checks), tuple(findings))
 
 
@@ -68,7 +83,8 @@ def _snapshot(database_url: str) -> Iterator[Connection]:
         yield connection
 
 
-def _result(name: str, sentence: str, texts: Iterable[str]) -> AuditResult:
+def result_of(name: str, sentence: str, texts: Iterable[str]) -> AuditResult:
+    """Return the result of a check from its violations."""
     count, shown = 0, []
     for text in texts:
         count += 1
@@ -95,19 +111,48 @@ def _catalog(connection: Connection) -> Iterator[str]:
             yield f"{kind} {name}@{version}: the body does not give its digest"
 
 
+def _shared(connection: Connection) -> Iterator[str]:
+    """Yield the numbers that events of several partitions used, for each numbered source; rejected events use none."""
+    used: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    rows = connection.execute("SELECT source, seen_runs, refused FROM dedupe_source WHERE numbered")
+    for source, seen, refused in rows:
+        try:
+            used[source] += without_numbers(unpack_runs(seen), unpack_numbers(refused))
+        except struct.error:
+            yield f"{source}: the numbers seen cannot be read"
+    for source in sorted(used):
+        last, common = 0, list[str]()
+        for first, end in sorted(used[source]):
+            if first <= last:
+                common.append(_run(first, min(end, last)))
+            last = max(last, end)
+        if common:
+            yield f"{source}: {_some(common)}"
+
+
+def _run(first: int, last: int) -> str:
+    return f"{first}" if first == last else f"{first}–{last}"
+
+
+def _some(runs: Sequence[str]) -> str:
+    return ", ".join(runs[:5]) + (", …" if len(runs) > 5 else "")
+
+
 def _holes(connection: Connection) -> Iterator[str]:
     """Yield the numbers below the greatest seen that no partition has seen, for each numbered source."""
     runs: dict[str, list[tuple[int, int]]] = defaultdict(list)
     for source, seen in connection.execute("SELECT source, seen_runs FROM dedupe_source WHERE numbered"):
-        runs[source] += unpack_runs(seen)
+        try:
+            runs[source] += unpack_runs(seen)
+        except struct.error:
+            yield f"{source}: the numbers seen cannot be read"
     for source in sorted(runs):
         holes, missing = [], 0
         next_number = 1
         for first, last in sorted(runs[source]):
             if first > next_number:
-                holes.append(f"{next_number}" if first - next_number == 1 else f"{next_number}–{first - 1}")
+                holes.append(_run(next_number, first - 1))
                 missing += first - next_number
             next_number = max(next_number, last + 1)
         if holes:
-            listed = ", ".join(holes[:5]) + (", …" if len(holes) > 5 else "")
-            yield f"{source}: {missing} missing ({listed})"
+            yield f"{source}: {missing} missing ({_some(holes)})"

@@ -29,7 +29,55 @@ SELECT format('%s: partition %s', kind, partition) FROM (
     UNION SELECT DISTINCT 'payment_ref', partition FROM payment_ref
     UNION SELECT DISTINCT 'bucket', partition FROM bucket
     UNION SELECT DISTINCT 'suspense', partition FROM suspense
+    UNION SELECT DISTINCT 'command_held', partition FROM command_held
+    UNION SELECT DISTINCT 'commit', partition FROM commit
+    UNION SELECT DISTINCT 'relay_position', partition FROM relay_position
+    UNION SELECT DISTINCT 'foreign_record', partition FROM foreign_record
+    UNION SELECT DISTINCT 'conflict', partition FROM conflict
 ) AS owned WHERE partition NOT IN (SELECT partition FROM partition_state)
+""",
+    ),
+    AuditCheck(
+        "partitions",
+        "there are as many partitions as the installation has, each at the log time of its last commit",
+        """
+SELECT format('the installation has %s partitions, there are %s, the last is %s', coalesce(i.value, 'no number of'),
+              p.number, p.last)
+FROM (SELECT count(*) AS number, max(partition) AS last FROM partition_state) AS p
+LEFT JOIN installation AS i ON i.key = 'partitions'
+WHERE (i.value IS NOT NULL OR p.number > 0)
+    AND (i.value IS DISTINCT FROM p.number::text OR p.last IS DISTINCT FROM p.number - 1)
+UNION ALL
+SELECT format('partition %s: its log time is %s, that of commit %s is %s', p.partition, p.log_time_us, p.commit_no,
+              coalesce(c.log_time_us, 0))
+FROM partition_state AS p LEFT JOIN commit AS c USING (partition, commit_no)
+WHERE p.log_time_us <> coalesce(c.log_time_us, 0)
+""",
+    ),
+    AuditCheck(
+        "stopped partitions",
+        "no partition is stopped (`tokenbill partition list`)",
+        """
+SELECT format('partition %s since %s, %s offset %s: %s', partition,
+              to_char(stopped_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), coalesce(topic, 'no topic,'),
+              coalesce(stop_offset::text, 'unknown'), reason)
+FROM partition_stop ORDER BY partition
+""",
+    ),
+    AuditCheck(
+        "resumed partitions",
+        "offsets that a person let a partition skip are skipped by the commit that names them, and by no other",
+        """
+SELECT format('partition %s: the resumption of %s offsets %s to %s is not in commit %s', r.partition, r.topic,
+              r.first_offset, r.last_offset, r.commit_no)
+FROM partition_resume AS r LEFT JOIN commit AS c USING (partition, commit_no)
+WHERE r.commit_no IS NOT NULL AND c.positions IS DISTINCT FROM CASE WHEN r.topic IS NULL THEN '[]'::jsonb ELSE
+    jsonb_build_array(jsonb_build_array(r.topic, r.first_offset, r.last_offset + 1, r.last_offset + 1 - r.first_offset))
+    END
+UNION ALL
+SELECT format('partition %s commit %s: %s, but no resumption names it', f.partition, f.commit_no, f.detail)
+FROM finding AS f LEFT JOIN partition_resume AS r USING (partition, commit_no)
+WHERE f.kind = 'partition_resumed' AND r.partition IS NULL
 """,
     ),
     AuditCheck(
@@ -52,7 +100,8 @@ SELECT format('%s: %s pico', currency, sum(amount_pico)) FROM journal GROUP BY c
         "each commit begins where the one before ended, and the last ended at the position",
         """
 WITH moves AS (
-    SELECT c.partition, c.commit_no, m->>0 AS topic, (m->>1)::bigint AS start_offset, (m->>2)::bigint AS end_offset
+    SELECT c.partition, c.commit_no, m->>0 AS topic, (m->>1)::bigint AS start_offset, (m->>2)::bigint AS end_offset,
+        coalesce((m->>3)::bigint, 0) AS skipped
     FROM commit AS c, jsonb_array_elements(c.positions) AS m
 ), followed AS (
     SELECT *, lag(end_offset, 1, 0) OVER (PARTITION BY partition, topic ORDER BY commit_no) AS before FROM moves
@@ -61,36 +110,45 @@ SELECT format('%s partition %s commit %s: begins at %s, the one before ended at 
               start_offset, before)
 FROM followed WHERE start_offset <> before OR end_offset < start_offset
 UNION ALL
-SELECT format('%s partition %s: the position is %s, the commits end at %s', p.topic, p.partition, p.next_offset,
-              coalesce(m.last, 0))
+SELECT format('%s partition %s commit %s: skips %s offsets between %s and %s', topic, partition, commit_no, skipped,
+              start_offset, end_offset)
+FROM moves WHERE skipped NOT BETWEEN 0 AND end_offset - start_offset
+UNION ALL
+SELECT format('%s partition %s: the position is %s, the commits end at %s', topic, partition,
+              coalesce(p.next_offset::text, 'missing'), coalesce(e.last::text, 'nowhere: no such topic and partition'))
 FROM position AS p
-LEFT JOIN (SELECT topic, partition, max(end_offset) AS last FROM moves GROUP BY 1, 2) AS m USING (topic, partition)
-WHERE p.next_offset <> coalesce(m.last, 0)
+FULL JOIN (SELECT topic, partition, coalesce(max(m.end_offset), 0) AS last
+           FROM partition_state CROSS JOIN unnest(ARRAY['account.commands', 'commands.forwarded', 'usage.events',
+                                                        'usage.forwarded']) AS t (topic)
+           LEFT JOIN moves AS m USING (topic, partition) GROUP BY 1, 2) AS e USING (topic, partition)
+WHERE p.next_offset IS DISTINCT FROM e.last
 """,
     ),
     AuditCheck(
         "usage counts",
-        "usage records in = rated + duplicate + rejected + forwarded + dropped, in every commit",
+        "usage records in (offsets less those skipped) = rated + duplicate + rejected + forwarded + dropped +"
+        " foreign, in every commit",
         """
 SELECT format('partition %s commit %s: %s records in, %s accounted for', partition, commit_no, came, went)
 FROM (
-    SELECT partition, commit_no, rated + duplicate + rejected + forwarded + dropped AS went,
-        (SELECT coalesce(sum((m->>2)::bigint - (m->>1)::bigint), 0) FROM jsonb_array_elements(positions) AS m
-         WHERE m->>0 IN ('usage.events', 'usage.forwarded')) AS came
+    SELECT partition, commit_no, rated + duplicate + rejected + forwarded + dropped + "foreign" AS went,
+        (SELECT coalesce(sum((m->>2)::bigint - (m->>1)::bigint - coalesce((m->>3)::bigint, 0)), 0)
+         FROM jsonb_array_elements(positions) AS m WHERE m->>0 IN ('usage.events', 'usage.forwarded')) AS came
     FROM commit
 ) AS c WHERE came <> went ORDER BY partition, commit_no
 """,
     ),
     AuditCheck(
         "command counts",
-        "command records in = accepted + rejected + duplicate + forwarded + dropped, in every commit",
+        "command records in (offsets less those skipped) = accepted + rejected + duplicate + forwarded + dropped +"
+        " foreign, in every commit",
         """
 SELECT format('partition %s commit %s: %s commands in, %s accounted for', partition, commit_no, came, went)
 FROM (
     SELECT partition, commit_no, commands_accepted + commands_rejected + commands_duplicate + commands_forwarded
-        + commands_dropped AS went,
-        (SELECT coalesce(sum((m->>2)::bigint - (m->>1)::bigint), 0) FROM jsonb_array_elements(positions) AS m
-         WHERE m->>0 IN ('account.commands', 'commands.forwarded')) AS came
+        + commands_dropped + commands_foreign AS went,
+        (SELECT coalesce(sum((m->>2)::bigint - (m->>1)::bigint - coalesce((m->>3)::bigint, 0)), 0)
+         FROM jsonb_array_elements(positions) AS m WHERE m->>0 IN ('account.commands', 'commands.forwarded')) AS came
     FROM commit
 ) AS c WHERE came <> went ORDER BY partition, commit_no
 """,
@@ -121,6 +179,31 @@ WHERE c.rejected <> coalesce(s.kept, 0)
 """,
     ),
     AuditCheck(
+        "foreign records",
+        "every record counted as foreign is kept, and nothing else is",
+        """
+SELECT format('partition %s commit %s: %s records foreign, %s kept', c.partition, c.commit_no,
+              c."foreign" + c.commands_foreign, coalesce(s.kept, 0))
+FROM commit AS c
+LEFT JOIN (SELECT partition, commit_no, count(*) AS kept FROM foreign_record GROUP BY 1, 2) AS s
+    USING (partition, commit_no)
+WHERE c."foreign" + c.commands_foreign <> coalesce(s.kept, 0)
+""",
+    ),
+    AuditCheck(
+        "conflicts",
+        "every resend with other content that a commit reported is kept, and nothing else is",
+        """
+SELECT format('partition %s commit %s: %s conflicts reported, %s kept', partition, commit_no, coalesce(reported, 0),
+              coalesce(kept, 0))
+FROM (SELECT partition, commit_no, count(*) AS reported FROM finding WHERE kind = 'identity_conflict'
+      GROUP BY 1, 2) AS f
+FULL JOIN (SELECT partition, commit_no, count(*) AS kept FROM conflict GROUP BY 1, 2) AS c USING (partition, commit_no)
+WHERE coalesce(reported, 0) <> coalesce(kept, 0) AND commit_no > (
+    SELECT conflict_after FROM partition_state AS p WHERE p.partition = coalesce(f.partition, c.partition))
+""",
+    ),
+    AuditCheck(
         "liability",
         "the liability of all buckets is what the journal owes, in each currency",
         """
@@ -138,7 +221,7 @@ WHERE coalesce(held, 0) <> coalesce(owed, 0)
 SELECT format('%s: bills have %s pico open, the journal has %s to receive', currency, coalesce(open, 0),
               coalesce(owed, 0))
 FROM (SELECT currency, sum((b->>'amount_pico')::numeric - coalesce((b->>'paid_pico')::numeric, 0)) AS open
-      FROM account, jsonb_array_elements(coalesce(extras->'bills', '[]')) AS b GROUP BY currency) AS b
+      FROM account, json_array_elements(coalesce(extras->'bills', '[]')) AS b GROUP BY currency) AS b
 FULL JOIN (SELECT currency, sum(amount_pico) AS owed FROM journal WHERE account_code = 'receivables'
            GROUP BY currency) AS j USING (currency)
 WHERE coalesce(open, 0) <> coalesce(owed, 0)
@@ -233,21 +316,43 @@ WITH outputs AS (
 SELECT format('%s partition %s commit %s: begins at %s, not %s', topic, partition, commit_no, first, before)
 FROM followed WHERE first <> before
 UNION ALL
-SELECT format('%s partition %s: the next sequence is %s, the commits end at %s', s.topic, s.partition,
-              s.next_sequence, coalesce(o.next, 1))
+SELECT format('%s partition %s: the next sequence is %s, the commits end at %s', topic, partition,
+              coalesce(s.next_sequence::text, 'missing'), coalesce(e.next::text, 'none: no such topic and partition'))
 FROM output_sequence AS s
-LEFT JOIN (SELECT topic, partition, max(next) AS next FROM outputs GROUP BY 1, 2) AS o USING (topic, partition)
-WHERE s.next_sequence <> coalesce(o.next, 1)
+FULL JOIN (SELECT topic, partition, max(next) AS next
+           FROM (SELECT topic, partition, next FROM outputs UNION ALL
+                 SELECT topic, partition, 1 FROM partition_state
+                 CROSS JOIN unnest(ARRAY['usage.rated', 'package.balance', 'account.events', 'settlement.entries',
+                                         'usage.rejected']) AS t (topic)) AS known
+           GROUP BY 1, 2) AS e USING (topic, partition)
+WHERE s.next_sequence IS DISTINCT FROM e.next
 """,
     ),
     AuditCheck(
         "outbox",
-        "what waits to be published is what was committed",
+        "what waits to be published is what was committed, and all of it waits that the relay has not published",
         """
 SELECT format('%s partition %s commit %s: the payload is not the committed one', o.topic, o.partition, o.commit_no)
 FROM outbox AS o LEFT JOIN commit AS c USING (partition, commit_no)
 WHERE c.outbox->(o.row_no - 1) IS DISTINCT FROM
     jsonb_build_array(o.topic, o.records, o.first_sequence, encode(sha256(o.payload), 'hex'))
+UNION ALL
+SELECT format('partition %s commit %s: row %s is missing, but the relay published up to commit %s', c.partition,
+              c.commit_no, made.row_no, coalesce(r.commit_no::text, 'none: its position is missing'))
+FROM commit AS c LEFT JOIN relay_position AS r USING (partition)
+CROSS JOIN generate_series(1, jsonb_array_length(c.outbox)) AS made (row_no)
+WHERE c.commit_no > coalesce(r.commit_no, 0)
+    AND NOT EXISTS (SELECT FROM outbox AS o WHERE (o.partition, o.commit_no, o.row_no)
+                    = (c.partition, c.commit_no, made.row_no))
+UNION ALL
+SELECT format('partition %s commit %s: row %s waits, but the relay published up to commit %s', o.partition,
+              o.commit_no, o.row_no, r.commit_no)
+FROM outbox AS o JOIN relay_position AS r USING (partition) WHERE o.commit_no <= r.commit_no
+UNION ALL
+SELECT format('partition %s: the relay published up to commit %s, the last is %s', partition,
+              coalesce(r.commit_no::text, 'none: its position is missing'), p.commit_no)
+FROM partition_state AS p LEFT JOIN relay_position AS r USING (partition)
+WHERE r.commit_no IS NULL OR r.commit_no NOT BETWEEN 0 AND p.commit_no
 """,
     ),
     AuditCheck(
@@ -288,7 +393,21 @@ WHERE n.next_number > coalesce(c.next_number, 0) ORDER BY 1
         """
 SELECT format('%s: %s, the first in partition %s commit %s: %s', kind, count(*), (min(ARRAY[commit_no, partition]))[2],
               min(commit_no), (array_agg(detail ORDER BY commit_no, partition, row_no))[1])
-FROM finding GROUP BY kind ORDER BY kind
+FROM finding AS f WHERE kind <> 'identity_conflict'
+    OR commit_no <= (SELECT conflict_after FROM partition_state AS p WHERE p.partition = f.partition)
+GROUP BY kind ORDER BY kind
+""",
+    ),
+    AuditCheck(
+        "open conflicts",
+        "usage sent again with other content that nobody resolved (`tokenbill conflict list`)",
+        """
+SELECT format('%s of account %s, the first at %s', count(*), account,
+              (array_agg(topic || '/' || partition || '/' || record_offset ORDER BY log_time_us, commit_no, row_no))[1])
+FROM conflict AS c
+WHERE NOT EXISTS (SELECT FROM conflict_resolution AS r WHERE (r.partition, r.commit_no, r.row_no)
+                  = (c.partition, c.commit_no, c.row_no))
+GROUP BY account ORDER BY count(*) DESC, account
 """,
     ),
     AuditCheck(

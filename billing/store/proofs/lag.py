@@ -1,12 +1,15 @@
-"""Progress of the database, for ``tokenbill status``: positions of the input topics, and depth of the outbox."""
+"""Progress of the database, for ``tokenbill status``: positions, depth of the outbox, and stopped partitions."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from typing import Any
 
 import psycopg
 
+from billing.commits.partition_stop import stopped_object
 from billing.errors import StoreError
 from billing.store.database import Connection, Database
+from billing.store.partition_stops import stopped_partitions
 
 
 def input_positions(database_url: str) -> dict[tuple[str, int], int]:
@@ -30,6 +33,15 @@ def outbox_depth(database_url: str) -> int:
     with _connected(database_url) as connection:
         row = connection.execute("SELECT coalesce(sum(records), 0) FROM outbox").fetchone()
     return 0 if row is None else int(row[0])
+
+
+def stopped(database_url: str) -> list[dict[str, Any]]:
+    """Return the stopped partitions as JSON objects (:func:`billing.commits.partition_stop.stopped_object`).
+
+    Raises as :func:`input_positions`.
+    """
+    with closing(Database(database_url, pool_size=1, application_name="tokenbill status")) as database:
+        return [stopped_object(one) for one in stopped_partitions(database)]
 
 
 @contextmanager

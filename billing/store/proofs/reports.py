@@ -16,7 +16,7 @@ from billing.accounts.extras import parse_extras
 from billing.commits.output_documents import bucket_object, trial_balance_object
 from billing.store.database import Database
 from billing.store.tables import account, bucket, commit, hold, journal, rollup
-from schemas.times import format_time_us
+from schemas.times import HOUR_US, format_time_us
 from schemas.units import MILLION, format_micro, format_pico
 
 ReportRow = dict[str, str | int | None]
@@ -121,7 +121,7 @@ def bills(database_url: str, *, only_open: bool = False) -> Iterator[ReportRow]:
     """Yield the bills of postpaid accounts, sorted by account and issue. They are collected with the phone bill."""
     statement = (
         select(account.c.account, account.c.currency, cast(account.c.extras, Text))
-        .where(account.c.extras.has_key("bills"))
+        .where(account.c.extras["bills"].is_not(None))
         .order_by(account.c.account)
     )
     with _connected(database_url) as connection:
@@ -146,11 +146,31 @@ def _bucket(fields: list[object]) -> Bucket:
     return Bucket(*with_ends)  # type: ignore[arg-type]
 
 
-def usage(database_url: str, by: Sequence[str], from_us: int | None, to_us: int | None) -> Iterator[ReportRow]:
-    """Yield usage summed by the dimensions ``by`` and currency.
+class InexactBound(ValueError):
+    """A time within an hour. Usage is summed by hours of UTC, so a part of an hour has no sum of its own."""
 
-    The hour of event time is at or after ``from_us`` and before ``to_us``.
+    def __init__(self, time_us: int) -> None:
+        begin_us = time_us // HOUR_US * HOUR_US
+        self.time_us = time_us
+        self.nearest_us = (begin_us, begin_us + HOUR_US)
+        super().__init__(f"{format_time_us(time_us)} is not the beginning of an hour")
+
+
+def usage(database_url: str, by: Sequence[str], from_us: int | None, to_us: int | None) -> Iterator[ReportRow]:
+    """Return usage summed by the dimensions ``by`` and currency.
+
+    The time of the events is at or after ``from_us`` and before ``to_us``.
+
+    Raises:
+        InexactBound: one of the two is not the beginning of an hour of UTC.
     """
+    for bound_us in (from_us, to_us):
+        if bound_us is not None and bound_us % HOUR_US:
+            raise InexactBound(bound_us)
+    return _usage(database_url, by, from_us, to_us)
+
+
+def _usage(database_url: str, by: Sequence[str], from_us: int | None, to_us: int | None) -> Iterator[ReportRow]:
     keys = {name: rollup.c["hour_us" if name == "hour" else name] for name in by}
     groups = [*keys.values(), rollup.c.currency]
     sums = [func.sum(column, type_=rollup.c.tokens.type) for column in _USAGE_SUMS.values()]

@@ -171,7 +171,10 @@ def test_a_pack_is_told_and_alerts_stay_once_a_cycle(calculator: MakeCalculator)
         "pack.bought.v1",
         "pack.bought.v1",
     ]
-    assert told[-1][1] == {"account": "a", "grant_id": "G/pack-2", "plan": "A", "amount": "10", "price": "10.6"}
+    bought = dict(told[-1][1])
+    paid, granted = bought.pop("movements")
+    assert bought == {"account": "a", "grant_id": "G/pack-2", "plan": "A", "amount": "10", "price": "10.6"}
+    assert (paid["wallet"], paid["net"], paid["tax"], granted["quantity"]) == ("-10.6", "-10", "-0.6", "10")
 
 
 def test_alerts_of_credits_name_their_unit(calculator: MakeCalculator) -> None:

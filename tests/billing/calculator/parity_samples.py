@@ -19,7 +19,7 @@ from billing.accounts.account import (
     Bucket,
 )
 from billing.accounts.alerts import wallet_alert
-from billing.accounts.extras import Consent, Counter, Extras, Subscription
+from billing.accounts.extras import Bill, Consent, Counter, Extras, Subscription
 from billing.catalog.model import (
     Adjustment,
     Catalog,
@@ -206,6 +206,10 @@ def subscription(rng: Random, number: int) -> Subscription:
     )
 
 
+def bill(paid_pico: int) -> Bill:
+    return Bill(f"b/{paid_pico}", 9, T0_US - 40 * DAY_US, T0_US - 9 * DAY_US, T0_US + 90 * DAY_US, paid_pico)
+
+
 def accounts(rng: Random, name: str) -> Account:
     account = Account(
         account=name,
@@ -222,6 +226,7 @@ def accounts(rng: Random, name: str) -> Account:
             counters=rng.choice([{}, COUNTERS]),
             wallet_alert_pico=rng.choice([None, None, 0, 10**13, 10**36 - 10**7]),
             consents=rng.choice([{}, {"capped": Consent(T0_US, T0_US + HOUR_US)}]),
+            bills=rng.choice([[], [], [bill(0), bill(7)], [bill(9)]]),
         ),
     )
     wallet_alert(account)
@@ -291,10 +296,12 @@ MODELS = (
 OPTIONAL: dict[str, tuple[str | None, ...]] = {
     "energy_source": ("solar", "wind-2", "grid"),
     "channel": ("cloud", "edge"),
+    "hardware_tier": ("ascend-910c", "unknown", 'h"20'),
+    "service_tier": ("standard", "batch"),
     "site": ("wuxi-tf01", "无锡"),
     "outcome": ("completed", "partial", None),
-    "request_id": ("r", None),
-    "member": ("x", "y", None),
+    "request_id": ("r", "", 'r"\\\n', "无锡", "0123456789abcdef" * 12, None),
+    "member": ("x", "y", 'm"', "", None),
     "reservation": ("rsv-1", "rsv-2", None),
 }
 
@@ -312,7 +319,7 @@ def data(rng: Random) -> dict[str, Any]:
 
 
 def records(rng: Random, offset: int) -> PlainRecord:
-    number = rng.choice([None, *range(1, 30)])
+    number = rng.choice([None, *range(1, 30)] * 3 + [999, 1_040, 2**62, 2**63 - 1])
     body = {
         "specversion": "1.0",
         "type": "token.usage.v1",

@@ -7,11 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.accounts.extras import Extras, Subscription, extras_json
-from billing.calculator.packed_extras import ExtrasPacker
+from billing.accounts.extras import Bill, Extras, Subscription, extras_json
+from billing.calculator.packed_extras import TOLD_OF_NO_EXTRAS, ExtrasPacker
+from billing.commits.output_documents import extras_object
+from schemas.fields import MAX_TIME_US
+from schemas.json_text import dump_json
 
 HINTS = get_type_hints(Extras)
-ANY = st.builds(Extras, **{field.name: st.from_type(HINTS[field.name]) for field in fields(Extras)})
+TIMES = st.integers(0, MAX_TIME_US - 1)
+BILLS = st.builds(Bill, from_us=TIMES, until_us=TIMES, due_us=TIMES)
+ANY = st.builds(
+    Extras, **{field.name: st.from_type(HINTS[field.name]) for field in fields(Extras)} | {"bills": st.lists(BILLS)}
+)
 PACKER = ExtrasPacker()
 
 
@@ -22,6 +29,9 @@ def test_what_is_packed_comes_back(extras: Extras) -> None:
     assert PACKER.document(packed).decode() == extras_json(extras)
     assert PACKER.pack(PACKER.unpack(packed)) == packed, "what did not change is not written again"
     assert (packed == b"") == extras.empty
+    told = dump_json(extras_object(extras))[1:-1]
+    assert (PACKER.balance(packed) if packed else TOLD_OF_NO_EXTRAS) == told
+    assert PACKER.told(packed) == (told != TOLD_OF_NO_EXTRAS)
 
 
 @pytest.mark.parametrize("hours", [1, 40, 400, 4000])

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from billing.calculator.core_records import pack_batches
 from billing.commits.outbox_frames import (
-    BATCH_BYTES,
     MAX_BATCH_RECORDS,
     SEQUENCE_MARK,
     Frame,
@@ -21,6 +20,7 @@ from billing.commits.outbox_frames import (
     unpack_batches,
     unpack_frames,
 )
+from schemas.record_sizes import BATCH_BYTES
 
 CONTENT = st.none() | st.binary(max_size=20)
 FRAMES = st.builds(

@@ -91,7 +91,7 @@ STEPS = [
     line("wallet.alert_set.v1", "renews", "03 03:00", {"below": "5"}),
     subscribe("R", "S", "03 03:00", "renews", pay_from="wallet"),
     subscription("cancelled", "03 04:00", "S", "renews", until="12 00:00"),
-    line("bill.collected.v1", "账户", "28 00:00", {"bill_id": "账户/2026-10", "amount": "3.18", "payment_ref": "b"}),
+    line("bill.collected.v1", "账户", "28 00:00", {"bill_id": "账户/2026-11", "amount": "3.18", "payment_ref": "b"}),
     line("usage.voided.v1", "账户", "28 01:00", {"source": "test", "id": "voided", "reason": "r"}),
     use(5, "29 01:00", number=1, source="numbered", data={"site": "wuxi"}),
     opened("committed", currency="USD"),
@@ -166,6 +166,8 @@ def test_a_rated_line_says_how_it_was_paid(calculator: MakeCalculator) -> None:
             }
         ],
         "offset": 0,
+        "time": "2026-11-02T02:00:00Z",
+        "model": "m",
         "burned": [{"grant_id": "G/1", "standard_tokens": "100"}],
         "charged": "0",
         "absorbed": "58",
@@ -179,6 +181,25 @@ def test_a_rated_line_says_how_it_was_paid(calculator: MakeCalculator) -> None:
         {"grant_id": "G/pack-1", "standard_tokens": "10"},
         {"grant_id": "G/pack-2", "standard_tokens": "9"},
     ]
+
+
+def test_a_rated_line_says_what_is_not_the_default(calculator: MakeCalculator) -> None:
+    given = {
+        "hardware_tier": "ascend-910c", "energy_source": "solar", "site": "无锡", "channel": "edge",
+        "service_tier": "batch", "request_id": 'r-"1"', "member": "",
+    }  # fmt: skip
+    defaults = {"hardware_tier": "unknown", "channel": "cloud", "outcome": "completed", "member": None}
+    simulation = RecordedSimulation(catalog(plan("A")), calculator())
+    simulation.feed(encode([opened(), use(1, data=given), use(1, "02 10:00:00.5", data=defaults)]))
+    first, second = (line for event in simulation.published(RATED_TOPIC) for line in event["data"]["events"])
+    between = {
+        name: list(one)[list(one).index("offset") + 1 : list(one).index("burned")]
+        for name, one in (("first", first), ("second", second))
+    }
+    assert between["first"] == ["time", "model", *given]
+    assert {name: first[name] for name in given} == given
+    assert between["second"] == ["time", "model"]
+    assert (second["time"], second["model"]) == ("2026-11-02T02:00:00.500000Z", "m")
 
 
 def alerts(calculator: MakeCalculator, levels: list[str], *tokens: int) -> list[tuple[str, str]]:
@@ -233,6 +254,18 @@ def test_a_bucket_that_ends_says_what_lapsed(calculator: MakeCalculator) -> None
         "plan": "A",
         "remaining": "40",
         "breakage": "40",
+        "movements": [
+            {
+                "purpose": "breakage",
+                "currency": "CNY",
+                "plan": "A@1",
+                "grant_id": "G/1",
+                "unit": "STD_TOKEN",
+                "quantity": "0",
+                "granted": "0",
+                "liability": "-40",
+            }
+        ],
     }
 
 
@@ -260,7 +293,7 @@ def test_a_rejected_record_keeps_its_bytes_key_and_headers(calculator: MakeCalcu
     own = {name: content.decode() for name, content in frame.headers[3:]}
     assert UsageRejectedHeaders.model_validate(own).reason == "invalid_json"
     assert (own["topic"], own["partition"], own["offset"]) == ("usage.events", "0", "0")
-    assert len(frame.headers) == 8
+    assert len(frame.headers) == 10
 
 
 def test_a_rejected_tombstone_stays_one(calculator: MakeCalculator) -> None:

@@ -230,8 +230,8 @@ def test_each_entry_names_the_usage(calculator: MakeCalculator) -> None:
     lines = [line for record in run.records for line in record.postings if line.concerns]
     # 10 of 40 tokens of 9.34 without tax
     assert {(line.account_code, line.concerns, format_pico(line.amount_pico)) for line in lines} == {
-        ("contract_liability", '["s","u"]', "-2.335"),
-        ("revenue_usage", '["s","u"]', "2.335"),
+        ("contract_liability", '["a","s","u"]', "-2.335"),
+        ("revenue_usage", '["a","s","u"]', "2.335"),
     }
     [posted] = [event["data"] for event in run.published("account.events") if event["type"] == "correction.posted.v1"]
     assert posted["events"] == [{"source": "s", "id": "u", "voided": True}]

@@ -183,5 +183,19 @@ def test_an_account_is_published_with_its_first_command(calculator: MakeCalculat
     simulation = RecordedSimulation(catalog(*PLANS), calculator())
     simulation.feed(encode([opened()]))
     assert [event["data"] for event in simulation.published(BALANCE_TOPIC)] == [
-        {"account": "a", "currency": "CNY", "wallet": "0", "absorbed": "0", "absorbed_amount": "0", "buckets": []}
+        {
+            "account": "a",
+            "currency": "CNY",
+            "wallet": "0",
+            "absorbed": "0",
+            "absorbed_amount": "0",
+            "buckets": [],
+            "status": "open",
+            "price_book": "retail",
+            "payment": "prepaid",
+            "credit_limit": "0",
+            "gift": "0",
+            "subscriptions": [],
+            "open_bills": [],
+        }
     ]

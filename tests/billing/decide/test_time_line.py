@@ -114,7 +114,8 @@ class World:
             new = {"p0": "p3", "p3": "p0"}.get(subscription.plan)
             if new and running and span_of(subscription, self.plan_of).until_us < NO_END_US:
                 new_plan = self.plan_of(PlanKey(new, 1))
-                self.changed += change_now(self.account, subscription, new_plan, now_us, self.plan_of, self.postings)
+                moved = change_now(self.account, subscription, new_plan, now_us, self.plan_of, self.postings)
+                self.changed += moved is not None
 
     def state(self) -> tuple[Account, list[Posting], list[AccountEvent]]:
         return deepcopy(self.account), list(self.postings.lines()), self.events

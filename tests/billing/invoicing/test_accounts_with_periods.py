@@ -135,6 +135,18 @@ def test_what_is_missing_to_a_commitment_is_charged_by_time_alone(calculator: Ma
             "committed": "106",
             "drawn": "26.5",
             "charged": "79.5",
+            "movements": [
+                {
+                    "purpose": "commitment",
+                    "currency": "CNY",
+                    "amount": "-79.5",
+                    "net": "-75",
+                    "tax": "-4.5",
+                    "wallet": "-79.5",
+                    "gift": "0",
+                    "price_book": "retail@1",
+                }
+            ],
         }
     ]
 

@@ -10,7 +10,7 @@ from billing.invoicing.bills import next_bill_us
 from schemas.times import format_time_us, parse_time_us
 
 CATALOG = catalog(plan("A"), plan("HALF", "50", "53.00"), plan("PACK", "1", overage="pay_as_you_go"))
-BILL = "a/2026-10"  # the bill for the period from 5 October to 5 November
+BILL = "a/2026-11"  # the bill for the period that ends with 4 November
 
 
 def postpaid(**data: Any) -> Line:
@@ -63,6 +63,10 @@ def test_what_the_wallet_owes_becomes_a_bill_on_the_bill_day(calculator: MakeCal
     assert issued == {
         "account": "a", "bill_id": BILL, "amount": "31.8", "begin": "2026-10-31T16:00:00Z",
         "end": "2026-11-04T16:00:00Z", "due": "2026-11-14T16:00:00Z",
+        "movements": [{
+            "purpose": "bill", "currency": "CNY", "amount": "31.8", "net": "31.8", "tax": "0", "wallet": "31.8",
+            "gift": "0", "bill_id": BILL,
+        }],
     }  # fmt: skip
 
 
@@ -70,7 +74,7 @@ def test_usage_from_the_bill_day_on_is_of_the_next_bill(calculator: MakeCalculat
     steps = [postpaid(due_days=60), use(30, "04 23:59:59"), use(10, "05 00:00"), use(1, "2026-12-04 23:59:59")]
     run = Run(calculator, steps, "2026-12-05 00:00")
     assert [(bill.bill_id, bill.amount_pico // 10**10) for bill in run.account.extras.bills] == [
-        ("a/2026-10", 3_180), ("a/2026-11", 1_166),
+        ("a/2026-11", 3_180), ("a/2026-12", 1_166),
     ]  # fmt: skip
 
 
@@ -151,7 +155,7 @@ def test_a_chargeback_opens_the_bill_and_suspends_when_it_is_past_due(calculator
     ("step", "reason"),
     [
         (collected("31.81", "p", "06 00:00"), "amount_exceeds_bill"),
-        (collected("1", "p", "06 00:00", "a/2026-11"), "unknown_bill"),
+        (collected("1", "p", "06 00:00", "a/2026-12"), "unknown_bill"),
         (collected("1", "used", "06 00:00"), "duplicate_payment_ref"),
         (charged_back("0.01", "06 00:00"), "amount_exceeds_bill"),
         (charged_back("0.01", "06 00:00", "b/2026-10"), "unknown_bill"),
@@ -227,3 +231,11 @@ def test_how_often_an_account_is_rolled_changes_nothing(calculator: MakeCalculat
 )
 def test_when_the_next_bill_is(day: int, after: str, next_: str) -> None:
     assert format_time_us(next_bill_us(day, parse_time_us(clock(after)))) == format_time_us(parse_time_us(clock(next_)))
+
+
+def test_a_bill_is_named_by_the_month_of_its_last_day(calculator: MakeCalculator) -> None:
+    """The first period is the part of one that is left; it may begin in the same month as the second."""
+    steps = [opened(at="05 09:00", payment="postpaid", bill_day=28, due_days=60), use(30, "06 09:00")]
+    steps += [use(1, "28 00:00"), use(1, "2026-12-28 00:00")]
+    run = Run(calculator, steps, "2027-01-28 00:00")
+    assert [bill.bill_id for bill in run.account.extras.bills] == ["a/2026-11", "a/2026-12", "a/2027-01"]

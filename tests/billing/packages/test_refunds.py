@@ -61,12 +61,19 @@ def test_the_unused_part_is_paid_back_where_the_fee_was_paid(calculator: MakeCal
         "cash": "42.4", "output_vat_pending": "-2.4", "revenue_usage": "-40",
     }  # fmt: skip
     assert (run.statuses, run.account["buckets"][0]["remaining"], run.account["wallet"]) == (["refunded"], "60", "0")
-    assert run.told("refund.paid.v1") == [
-        {"account": "a", "grant_id": "G", "plan": "A", "amount": "63.6", "gift": "0", "paid_to": "external"}
-    ]
-    assert run.told("bucket.ended.v1") == [
-        {"account": "a", "grant_id": "G/1", "plan": "A", "remaining": "60", "breakage": "0"}
-    ]
+    (paid,), (ended,) = run.told("refund.paid.v1"), run.told("bucket.ended.v1")
+    assert paid.pop("movements") == [{
+        "purpose": "refund", "currency": "CNY", "amount": "63.6", "net": "60", "tax": "3.6", "wallet": "0",
+        "gift": "0", "plan": "A@1", "grant_id": "G", "pay_from": "external",
+    }]  # fmt: skip
+    assert ended.pop("movements") == [{
+        "purpose": "refund", "currency": "CNY", "plan": "A@1", "grant_id": "G/1", "unit": "STD_TOKEN",
+        "quantity": "0", "granted": "0", "liability": "-60",
+    }]  # fmt: skip
+    assert paid == {
+        "account": "a", "grant_id": "G", "plan": "A", "amount": "63.6", "gift": "0", "paid_to": "external",
+    }  # fmt: skip
+    assert ended == {"account": "a", "grant_id": "G/1", "plan": "A", "remaining": "60", "breakage": "0"}
     assert run.document["breakage"] == "0"
 
 

@@ -14,6 +14,7 @@ from billing_samples import (
     line,
     opened,
     plan,
+    simulate,
     subscribe,
     subscription,
     top_up,
@@ -23,7 +24,7 @@ from recorded_simulation import RecordedSimulation
 
 from schemas.times import parse_time_us
 from schemas.topics import ACCOUNT_EVENT_TOPIC
-from schemas.units import parse_pico
+from schemas.units import divide_half_even, parse_pico, part_to_fen
 
 DAYS_10 = {"kind": "days", "days": 10}
 CATALOG = catalog(
@@ -222,6 +223,43 @@ def test_a_downgrade_gives_back_no_more_than_what_was_not_used(calculator: MakeC
     assert run.document["ledger"]["trial_balance"]["cash"] == "286.2"
     assert run.buckets["S/1/2"]["amount"] == "80"
     assert run.document["ledger"]["trial_balance"]["contract_liability"] == "-80"
+
+
+@pytest.mark.parametrize(
+    ("starts_at", "begins"),
+    [
+        (None, "2026-11-02T01:00:07Z"),
+        ("02 09:00:07.9", "2026-11-02T01:00:07Z"),
+        ("02 09:00:08.1", "2026-11-02T01:00:08.100000Z"),
+        ("02 09:00:06.9", "2026-11-02T01:00:06.900000Z"),
+    ],
+)
+def test_a_plan_covers_the_whole_second_in_which_it_was_sold(
+    starts_at: str | None, begins: str, calculator: MakeCalculator
+) -> None:
+    given = {} if starts_at is None else {"starts_at": starts_at}
+    steps = [subscribe("A", at="02 09:00:07.345678", **given), buy("A", "G", "02 09:00:07.345678", **given)]
+    run = Run(calculator, [*steps, use(30, "02 09:00:07")], "02 12:00")
+    assert {bucket["valid_from"] for bucket in run.buckets.values()} == {begins}
+    assert sum(float(left) for left in run.left().values()) == (200 if begins > "2026-11-02T01:00:07Z" else 170)
+
+
+@pytest.mark.parametrize("used", [8_100_000, 8_284_000, 9_999_999, 3_333_333])
+def test_a_change_gives_back_what_a_refund_gives_back(used: int, calculator: MakeCalculator) -> None:
+    """Both round the unused part of the fee to fen once: net part and tax rounded down apart would lose a fen."""
+    book = catalog(plan("li", "10000000", "9.90"), plan("gratis", price="0.00"))
+    steps = [subscribe("li", at="02 09:00"), use(used, "02 10:00", model="free")]
+    given = []
+    for step in (
+        subscription("changed", "02 11:00", plan="gratis", effective="now"),
+        line("package.refunded.v1", "a", "02 11:00", {"grant_id": "S/1", "reason": "r"}),
+    ):
+        document = simulate(calculator(), book, [opened(), *steps, step], parse_time_us(clock("08 00:00")))
+        given.append(parse_pico("9.90") - parse_pico(document["ledger"]["trial_balance"]["cash"]))
+        assert document["ledger"]["sum"] == "0"
+    net_pico = parse_pico("9.34")
+    unearned_pico = net_pico - divide_half_even(net_pico * used, 10_000_000)
+    assert given == 2 * [part_to_fen(parse_pico("9.90"), unearned_pico, net_pico)]
 
 
 def test_a_wallet_below_zero_pays_what_costs_nothing(calculator: MakeCalculator) -> None:

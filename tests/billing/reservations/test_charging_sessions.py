@@ -1,10 +1,14 @@
 """Charging sessions as rules: quota by rating group, repeated invocations, usage without quota."""
 
+import json
+from dataclasses import replace
+
+import pytest
 from hold_samples import DIMENSIONS, account, bucket, context
 
 from billing.reservations.charging import Answered, GroupUsage, invoke, keep_answer, open_session
 from billing.reservations.hold import Counts, Hold
-from billing.reservations.operations import HoldContext, find
+from billing.reservations.operations import MAX_HOLD_STEPS, HoldContext, find
 from schemas.refusals import Refusal
 from schemas.units import MILLION
 
@@ -94,3 +98,44 @@ def test_a_number_that_the_session_forgot_is_refused_with_other_usage() -> None:
     again = invoke(stage, "s", 2, "another body", [group(2, used=1), group(1, used=5)], final=False)
     assert isinstance(again, Refusal) and again.code == "idempotency_key_reused"
     assert "s/2/2" not in stage.holds
+
+
+def test_an_invocation_is_not_carried_out_again_after_any_number_of_others() -> None:
+    """The invocation used no units, so no hold of its own shows that it was answered."""
+    stage = session()
+    for number in range(40):
+        invoked(stage, number, group(1, wanted=10))
+    stage.holds = {name: replace(hold, steps=json.loads(json.dumps(hold.steps))) for name, hold in stage.holds.items()}
+    before = dict(stage.holds)
+    again = invoke(stage, "s", 2, "d2", [group(1, wanted=10)], final=False)
+    assert isinstance(again, Refusal) and again.code == "answer_not_kept"
+    assert stage.holds == before
+    kept = invoke(stage, "s", 39, "d39", [group(1, wanted=10)], final=False)
+    assert kept == Answered((), {"number": 39})
+    assert stage.holds["s"].steps["older"]["runs"] == [[0, 7]]
+
+
+def test_a_session_whose_numbers_have_too_many_holes_is_refused() -> None:
+    stage = session()
+    for number in range(0, 2 * (MAX_HOLD_STEPS + 32), 2):
+        invoked(stage, number)
+    refused = invoke(stage, "s", 9_999, "d", [], final=False)
+    assert isinstance(refused, Refusal) and refused.code == "too_many_steps"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code"),
+    [
+        (GroupUsage(2, DIMENSIONS | {"model": "nobody's"}, (("input", 1),), None), "no_price"),
+        (GroupUsage(3, DIMENSIONS, (("phonemes", 1),), None), "unknown_meter"),
+        (GroupUsage(3, DIMENSIONS, (("input", 2**62),), None), "overflow"),
+    ],
+)
+def test_used_units_that_would_be_rejected_change_nothing(wrong: GroupUsage, code: str) -> None:
+    stage = session()
+    invoked(stage, 0, group(1, wanted=50))
+    before = dict(stage.holds)
+    refused = invoke(stage, "s", 1, "d1", [group(1, used=5), wrong], final=True)
+    assert isinstance(refused, Refusal) and refused.code == code
+    assert refused.detail.startswith(f"rating group {wrong.rating_group}: ")
+    assert stage.holds == before

@@ -19,7 +19,8 @@ from billing.accounts.account import (
     Bucket,
 )
 from billing.accounts.deduction_order import sort_buckets
-from billing.reservations.amounts import NOTHING, Granted, HeldAmounts, decide_by_burning, decide_hold
+from billing.accounts.held import NOTHING, HeldAmounts
+from billing.reservations.amounts import Granted, decide_by_burning, decide_hold
 from billing.reservations.covering import covering_bucket
 from billing.reservations.hold import Terms, usage_event
 from billing.reservations.tariff import Tariff

@@ -2,7 +2,9 @@
 
 from dataclasses import replace
 
+import pytest
 from hold_samples import (
+    CATALOG,
     DIMENSIONS,
     MINUTE_US,
     NOW_US,
@@ -18,12 +20,31 @@ from hold_samples import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from billing.accounts.held import NOTHING, HeldAmounts, credit_pico
 from billing.burning.burn import burn
+from billing.calculator.compiled import CompiledCalculator
+from billing.calculator.interface import UsageBatch
+from billing.calculator.plain import PlainCalculator
+from billing.commits.commit_record import PartitionState
+from billing.commits.input_batch import PlainRecord
 from billing.ledger import Postings
-from billing.reservations.amounts import NOTHING, Granted, HeldAmounts, credit_pico, decide_hold
-from billing.reservations.hold import CHARGING, HOLD_OPEN, Hold, Terms, usage_event
-from billing.reservations.operations import HoldContext, Settled, extend, find, not_open, release, reserve, settle
+from billing.log_time import TimeLimits
+from billing.reservations.amounts import Granted, decide_hold
+from billing.reservations.hold import CHARGING, HOLD_OPEN, Hold, Terms, settlement_event, usage_event
+from billing.reservations.operations import (
+    MAX_HOLD_STEPS,
+    HoldContext,
+    Settled,
+    extend,
+    find,
+    not_open,
+    release,
+    reserve,
+    settle,
+)
+from schemas.meters import Counts
 from schemas.refusals import Refusal
+from schemas.times import DAY_US
 from schemas.units import MILLION
 
 
@@ -148,6 +169,78 @@ def test_what_was_used_moves_to_a_hold_of_its_own_until_its_commit() -> None:
     last = settle(stage, "r", (("input", 5),), "2", "d", final=True)
     assert isinstance(last, Settled) and last.hold.state == "released"
     assert stage.held.buckets_micro == {"g/1": 30 * MILLION}
+
+
+def test_an_extension_is_not_done_again_after_any_number_of_other_steps() -> None:
+    stage = context(account(0, bucket("blocked", 100)))
+    reserved(stage, 1)
+    first = extend(stage, "r", (("input", 1),), None, "first", "b")
+    assert isinstance(first, Hold) and first.terms.counts == (("input", 2),)
+    for number in range(40):
+        assert isinstance(extend(stage, "r", (("input", 1),), None, f"k{number}", "b"), Hold)
+    again = extend(stage, "r", (("input", 1),), None, "first", "b")
+    assert isinstance(again, Hold) and again.terms.counts == (("input", 42),)
+    for number in range(40, MAX_HOLD_STEPS - 2):
+        assert isinstance(extend(stage, "r", (), MINUTE_US, f"k{number}", "b"), Hold)
+    refused = extend(stage, "r", (("input", 1),), None, "one more", "b")
+    assert isinstance(refused, Refusal) and refused.code == "too_many_steps"
+    assert isinstance(extend(stage, "r", (("input", 1),), None, None, "b"), Hold), "without a key nothing is remembered"
+
+
+@pytest.mark.parametrize(
+    ("used", "time_us", "code"),
+    [
+        ((("input", 5),), NOW_US + 60 * MINUTE_US, "time_in_future"),
+        ((("input", 5),), NOW_US - 40 * DAY_US, "time_too_old"),
+        ((("phonemes", 5),), None, "unknown_meter"),
+        ((("images", 5),), None, "no_price"),
+        ((("input", 2**62),), None, "overflow"),
+    ],
+)
+def test_a_settlement_that_the_engine_would_reject_leaves_the_hold_open(
+    used: Counts, time_us: int | None, code: str
+) -> None:
+    """The rejection is the one that both calculators decide for the event."""
+    of = account(0, bucket("blocked", 100))
+    stage = context(of)
+    hold = reserved(stage, 60)
+    stage.changed.clear()
+    refused = settle(stage, "r", used, "1", "b", final=True, time_us=time_us)
+    assert isinstance(refused, Refusal) and refused.code == code
+    assert stage.changed == {} and stage.holds["r"] == hold
+    event = settlement_event(usage_event("a", hold.terms, used, time_us or NOW_US), "r/1")
+    for calculator in (PlainCalculator(), CompiledCalculator()):
+        calculator.load(PartitionState(0, 1))
+        calculator.set_catalog(CATALOG)
+        calculator.put_account(of, stored=True)
+        record = PlainRecord(0, NOW_US // 1000, None, event.encode())
+        decoded = calculator.decode(UsageBatch(0, 1, [record], 0, TimeLimits()))
+        for hour_us in calculator.missing_hours(decoded):
+            calculator.put_hour(hour_us, [])
+        [(_, rejected)] = calculator.apply(decoded).rejected
+        assert (rejected.code, rejected.detail) == (refused.code, refused.detail)
+    assert isinstance(settle(stage, "r", (("input", 60),), "1", "b", final=True, time_us=NOW_US), Settled)
+
+
+def test_a_settlement_is_never_refused_for_the_state_of_its_account() -> None:
+    for status in ("suspended", "closed"):
+        of = account(0, bucket("blocked", 100))
+        stage = context(of)
+        reserved(stage, 60)
+        of.status = status
+        assert isinstance(settle(stage, "r", (("input", 60),), "1", "b", final=True), Settled)
+
+
+def test_a_settlement_that_a_commit_has_decided_is_not_sent_again() -> None:
+    stage = context(account(0, bucket("blocked", 100)))
+    reserved(stage, 60)
+    first = settle(stage, "r", (("input", 5),), "1", "b", final=False)
+    again = settle(stage, "r", (("input", 5),), "1", "b", final=False)
+    assert isinstance(first, Settled) and isinstance(again, Settled) and not first.decided and not again.decided
+    for state in ("closed", "released"):
+        stage.holds["r/1"] = replace(stage.holds["r/1"], state=state)
+        decided = settle(stage, "r", (("input", 5),), "1", "b", final=False)
+        assert isinstance(decided, Settled) and decided.decided and decided.event == first.event
 
 
 def test_usage_settled_after_expiry_is_recorded_and_says_so_each_time() -> None:

@@ -36,26 +36,26 @@ def published_store(store: Store) -> Iterator[Store]:
 
 
 def test_rows_come_in_commit_order_and_a_fixed_order_of_topics(published_store: Store) -> None:
-    rows = published_store.outbox_read(0, 0, 1 << 20)
+    rows = published_store.outbox_read(0, 0, 1 << 20).rows
     assert [(commit_no, row.topic) for commit_no, row in rows] == [
         (1, "usage.forwarded"), (1, "usage.rated"), (1, "account.events"), (1, "usage.rejected"), (3, "usage.rated"),
     ]  # fmt: skip
     assert rows[0][1] == OutboxRow("usage.forwarded", 1, 1, b"f" * 100)
-    assert published_store.outbox_read(0, 1, 1 << 20) == rows[4:]
-    assert published_store.outbox_read(0, 3, 1 << 20) == []
-    assert published_store.outbox_read(1, 0, 1 << 20) == []
+    assert published_store.outbox_read(0, 1, 1 << 20).rows == rows[4:]
+    assert published_store.outbox_read(0, 3, 1 << 20).rows == []
+    assert published_store.outbox_read(1, 0, 1 << 20).rows == []
 
 
 def test_a_limit_of_bytes_never_splits_a_commit(published_store: Store) -> None:
-    assert {commit_no for commit_no, _ in published_store.outbox_read(0, 0, 1)} == {1}
-    assert len(published_store.outbox_read(0, 0, 0)) == 4
-    assert {commit_no for commit_no, _ in published_store.outbox_read(0, 0, 429)} == {1, 3}
+    assert {commit_no for commit_no, _ in published_store.outbox_read(0, 0, 1).rows} == {1}
+    assert len(published_store.outbox_read(0, 0, 0).rows) == 4
+    assert {commit_no for commit_no, _ in published_store.outbox_read(0, 0, 429).rows} == {1, 3}
 
 
 def test_what_is_published_is_dropped_and_remembered(database: PreparedDatabase, published_store: Store) -> None:
     assert outbox_depth(database.app_url) == 7
     published_store.outbox_delete(0, 1)
-    assert [commit_no for commit_no, _ in published_store.outbox_read(0, 0, 1 << 20)] == [3]
+    assert [commit_no for commit_no, _ in published_store.outbox_read(0, 1, 1 << 20).rows] == [3]
     assert published_store.published(0) == 1
     published_store.outbox_delete(0, 0)
     assert published_store.published(0) == 1
@@ -86,3 +86,20 @@ def test_positions_are_told_without_owning_a_partition(database: PreparedDatabas
     assert len(positions) == 16
     assert (positions["account.commands", 0], positions["usage.events", 0], positions["usage.events", 1]) == (3, 2, 0)
     assert published_store.acquire(0)[0] == 2
+
+
+def test_the_size_of_the_outbox_and_the_times_of_commits(database: PreparedDatabase, published_store: Store) -> None:
+    times = dict(database.run("SELECT commit_no, log_time_us FROM commit WHERE partition = 0"))
+    (number, records, size, oldest), *others = published_store.outbox_sizes()
+    rows = [row for _, row in published_store.outbox_read(0, 0, 1 << 20).rows]
+    assert (number, records, size) == (0, sum(row.records for row in rows), sum(len(row.payload) for row in rows))
+    assert oldest == times[1]
+    assert others and all(one[1:] == (0, 0, None) for one in others)
+    published_store.outbox_delete(0, 1)
+    assert published_store.outbox_sizes()[0][3] == times[3]
+    published_store.outbox_delete(0, 3)
+    assert published_store.outbox_sizes()[0] == (0, 0, 0, None)
+    assert sorted(published_store.log_times([(0, 1, 2), (0, 3, 3), (1, 1, 9)])) == [
+        (0, times[1]), (0, times[2]), (1, times[3]),
+    ]  # fmt: skip
+    assert published_store.log_times([]) == []

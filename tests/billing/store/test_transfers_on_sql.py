@@ -31,21 +31,21 @@ class Owner:
         self.epoch, state = store.acquire(self.partition)
         self.engine = PartitionEngine(state, *store.catalog(), store, CompiledCalculator())
 
-    def take(self, topic: str, *records: tuple[bytes, tuple[tuple[str, bytes], ...]]) -> list[Any]:
+    def take(self, topic: str, *records: tuple[bytes | None, bytes, tuple[tuple[str, bytes], ...]]) -> list[Any]:
         start = self.engine.positions.get(topic, 0)
-        taken = [PlainRecord(start + n, CLOCK_MS, None, *record) for n, record in enumerate(records)]
+        taken = [PlainRecord(start + n, CLOCK_MS, *record) for n, record in enumerate(records)]
         record = self.engine.decide([InputBatch(topic, start, start + len(taken), taken)])
         self.store.commit(self.epoch, record)
         self.engine.committed()
         return messages(record)
 
     def order(self, kind: str, account: str, data: dict[str, object]) -> list[Any]:
-        return self.take(COMMAND_TOPIC, (event(kind, f"urn:crm:{account}", 1, account, data, False), ()))
+        return self.take(COMMAND_TOPIC, (None, event(kind, f"urn:crm:{account}", 1, account, data, False), ()))
 
 
 def messages(record: CommitRecord) -> list[Any]:
     rows = [row for row in record.outbox if row.topic == COMMAND_FORWARDED_TOPIC]
-    return [(frame.value, frame.headers) for row in rows for frame in unpack_frames(row.payload)]
+    return [(frame.key, frame.value, frame.headers) for row in rows for frame in unpack_frames(row.payload)]
 
 
 def clearing(database: PreparedDatabase) -> str:

@@ -1,5 +1,7 @@
 """Guarantees of the relay, on a real Kafka: each record once and in order, whichever process dies at any moment."""
 
+import hashlib
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -7,12 +9,13 @@ from contextlib import contextmanager
 
 import pytest
 from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from billing.calculator.core_records import pack_batches
-from billing.commits.commit_record import OutboxRow
+from billing.commits.commit_record import NO_DIGEST, OutboxPage, OutboxRow
 from billing.commits.outbox_frames import SEQUENCE_MARK, Frame, encode_frame, pack_frames
 from billing.errors import DatabaseDown
-from schemas.topics import BALANCE_TOPIC, FORWARD_TOPIC, RATED_TOPIC, USAGE_FORWARDED_TOPIC
+from schemas.topics import BALANCE_TOPIC, FORWARD_TOPIC, RATED_TOPIC, REJECTED_TOPIC, USAGE_FORWARDED_TOPIC
 from streams.read.readback import read_topic
 from streams.relay.relay import PartitionRelay, Relay, RelaySettings
 from streams.relay.relay_metrics import RelayMetrics
@@ -31,6 +34,8 @@ class Outbox:
     def __init__(self) -> None:
         self.rows: dict[int, list[tuple[int, OutboxRow]]] = {}
         self.dropped: dict[int, int] = {}
+        self.newest: dict[int, int] = {}
+        self.salt = b"one history"
         self.next_sequences: dict[tuple[int, str], int] = {}
         self.on_delete: Callable[[], None] = lambda: None
         self.on_read: Callable[[], None] = lambda: None
@@ -46,13 +51,22 @@ class Outbox:
             else pack_batches(b"".join(map(encode_frame, frames)), first)
         )
         row = OutboxRow(topic, len(frames), first, payload)
+        self.newest[partition] = max(commit_no, self.newest.get(partition, 0))
         self.rows.setdefault(partition, []).append((commit_no, row))
         with self._heard:
             self._news.add(partition)
             self._heard.notify_all()
 
-    def outbox_read(self, partition: int, after_commit_no: int, max_bytes: int) -> list[tuple[int, OutboxRow]]:
+    def commit_digest(self, partition: int, commit_no: int) -> bytes | None:
+        return digest_of(self.salt, commit_no) if commit_no <= self.newest.get(partition, 0) else None
+
+    def outbox_read(self, partition: int, after_commit_no: int, max_bytes: int) -> OutboxPage:
         self.on_read()
+        taken = self.waiting(partition, after_commit_no, max_bytes)
+        last = digest_of(self.salt, taken[-1][0]) if taken else b""
+        return OutboxPage(taken, self.commit_digest(partition, after_commit_no), last)
+
+    def waiting(self, partition: int, after_commit_no: int, max_bytes: int) -> list[tuple[int, OutboxRow]]:
         taken: list[tuple[int, OutboxRow]] = []
         size = 0
         for commit_no, row in list(self.rows.get(partition, [])):
@@ -81,6 +95,10 @@ class Outbox:
             self._heard.wait_for(lambda: bool(self._news), timeout_seconds)
             news, self._news = self._news, set()
             return news
+
+
+def digest_of(salt: bytes, commit_no: int) -> bytes:
+    return hashlib.sha256(b"%b %d" % (salt, commit_no)).digest() if commit_no else NO_DIGEST
 
 
 def rated(number: int) -> Frame:
@@ -179,7 +197,7 @@ def test_a_second_relay_ends_the_first(kafka_address: str, make_topics: MakeTopi
     first = PartitionRelay(0, settings=settings, store=outbox, metrics=RelayMetrics(), stop=threading.Event())
     publisher = first._open()
     fill(outbox, 0, range(1, 3))
-    rows = outbox.outbox_read(0, 0, 1 << 20)
+    rows = outbox.waiting(0, 0, 1 << 20)
     run_until_empty(settings, outbox)
     first._open = lambda: publisher  # type: ignore[method-assign]
     outbox.rows[0] = rows
@@ -263,3 +281,111 @@ def test_waits_out_a_database_that_is_down(kafka_address: str, make_topics: Make
     outbox.on_delete = fail
     assert run_until_empty(RelaySettings(kafka_address, 1, prefix), outbox).failure is None
     assert published(kafka_address, prefix + RATED_TOPIC) == expected(range(1, 4))
+
+
+def set_limit(kafka: str, topic: str, size: int) -> None:
+    entry = ConfigEntry("max.message.bytes", str(size), incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+    admin = AdminClient({"bootstrap.servers": kafka})
+    admin.incremental_alter_configs([resource])[resource].result()
+
+
+@pytest.mark.parametrize("topic", [REJECTED_TOPIC, USAGE_FORWARDED_TOPIC])
+def test_a_record_too_large_for_its_topic_is_told_from_a_broker_that_is_down(
+    kafka_address: str, make_topics: MakeTopics, topic: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The relay says which limit to raise, and goes on when it is raised."""
+    prefix = make_topics(1)
+    set_limit(kafka_address, prefix + topic, 100_000)
+    outbox = Outbox()
+    large = random.Random(3).randbytes(300_000)
+    outbox.add(0, 1, topic, [Frame(b"k", large, (), 0)])
+    outbox.add(0, 2, RATED_TOPIC, [rated(2)])
+    metrics = RelayMetrics()
+    relay = Relay(RelaySettings(kafka_address, 1, prefix), outbox, metrics)
+    thread = threading.Thread(target=relay.run)
+    thread.start()
+    try:
+        wait_for(lambda: "is larger than topic" in relay.parts[0].why_not_ready)
+        assert f"--entity-name {prefix}{topic}" in relay.parts[0].why_not_ready
+        assert not relay.health()["ready"]
+        assert metrics.failures.labels("too_large")._value.get() >= 1
+        assert metrics.failures.labels("broker")._value.get() == 0
+        assert any("output too large, retrying" in line for line in caplog.messages)
+        set_limit(kafka_address, prefix + topic, 1_000_000)
+        wait_for(lambda: not any(outbox.rows.values()))
+        wait_for(lambda: bool(relay.health()["ready"]))
+    finally:
+        relay.end()
+        thread.join()
+    assert [value for _, value in published(kafka_address, prefix + topic)] == [large]
+
+
+def started(settings: RelaySettings, outbox: Outbox) -> tuple[Relay, threading.Thread]:
+    relay = Relay(settings, outbox, RelayMetrics())
+    thread = threading.Thread(target=relay.run)
+    thread.start()
+    return relay, thread
+
+
+@pytest.mark.parametrize("case", ["another commit of that number", "an earlier end", "published beyond Kafka"])
+def test_a_database_that_is_not_the_published_one_stops_its_partition_alone(
+    kafka_address: str, make_topics: MakeTopics, case: str
+) -> None:
+    """An older copy of the database took over and decides on: nothing is published, and nothing deleted."""
+    prefix = make_topics(2)
+    outbox = Outbox()
+    fill(outbox, 0, range(1, 6))
+    settings = RelaySettings(kafka_address, 2, prefix, poll_seconds=0.1)
+    assert run_until_empty(settings, outbox).failure is None
+    before = published(kafka_address, prefix + RATED_TOPIC)
+    if case == "another commit of that number":
+        outbox.salt = b"another history"
+        fill(outbox, 0, range(4, 9))
+        outbox.dropped[0] = 3
+    elif case == "an earlier end":
+        outbox.newest[0], outbox.dropped[0] = 3, 3
+        outbox.rows[0] = []
+        fill(outbox, 0, range(4, 5))
+    else:
+        fill(outbox, 0, range(6, 9))
+        outbox.dropped[0], outbox.rows[0] = 6, outbox.rows[0][3:]
+    kept = list(outbox.rows[0])
+    relay, thread = started(settings, outbox)
+    try:
+        wait_for(lambda: relay.parts[0].stopped)
+        fill(outbox, 1, range(1, 3))
+        wait_for(lambda: outbox.dropped.get(1) == 2)
+        health = relay.health()
+        assert (health["ready"], health["serving"]) == (False, True)
+        (stopped,) = health["stopped"]
+        assert stopped["partition"] == 0 and "tokenbill relay reconcile" in stopped["why"]
+        assert relay.parts[0]._metrics.registry.get_sample_value("tokenbill_relay_stopped", {"partition": "0"}) == 1
+        assert outbox.rows[0] == kept
+        assert [one for one in published(kafka_address, prefix + RATED_TOPIC) if one[0] == 0] == before
+    finally:
+        relay.end()
+        thread.join(30)
+    assert relay.failure is None
+
+
+def test_a_database_that_changes_under_a_running_relay_stops_it_until_it_is_back(
+    kafka_address: str, make_topics: MakeTopics
+) -> None:
+    prefix = make_topics(1)
+    outbox = Outbox()
+    fill(outbox, 0, range(1, 4))
+    relay, thread = started(RelaySettings(kafka_address, 1, prefix, poll_seconds=0.1), outbox)
+    try:
+        wait_for(lambda: outbox.dropped.get(0) == 3)
+        outbox.salt = b"another history"
+        fill(outbox, 0, range(4, 6))
+        wait_for(lambda: relay.parts[0].stopped)
+        assert published(kafka_address, prefix + RATED_TOPIC) == expected(range(1, 4))
+        outbox.salt = b"one history"
+        wait_for(lambda: outbox.dropped.get(0) == 5)
+        assert relay.health()["ready"]
+    finally:
+        relay.end()
+        thread.join(30)
+    assert published(kafka_address, prefix + RATED_TOPIC) == expected(range(1, 6))

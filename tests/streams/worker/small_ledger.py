@@ -17,6 +17,7 @@ from pathlib import Path
 from billing.commits.commit_record import AccountChanges, CommitCounts, CommitRecord, PartitionState
 from billing.commits.identities import DedupeChange
 from billing.commits.input_batch import InputBatch, PositionMove
+from billing.commits.partition_stop import PartitionStop, StoppedPartition
 from billing.errors import CatalogMoved, Fenced
 from schemas.topics import COMMAND_TOPIC, INPUT_TOPICS, USAGE_TOPIC
 
@@ -62,7 +63,7 @@ class SmallEngine:
     def decide(self, batches: Sequence[InputBatch], due: object = ()) -> CommitRecord:
         return small_record(self.state.partition, batches, self.catalog_epoch)
 
-    def committed(self) -> None:
+    def committed(self, digest: bytes) -> None:
         """Do nothing: no state is kept."""
 
 
@@ -98,7 +99,7 @@ class SmallStore:
             rows = connection.execute("select topic, partition, next from position").fetchall()
         return {(topic, number): end for topic, number, end in rows if number in partitions}
 
-    def commit(self, epoch: int, record: CommitRecord) -> None:
+    def commit(self, epoch: int, record: CommitRecord) -> bytes:
         assert isinstance(record, SmallRecord)
         with closing(self._open()) as connection:
             connection.execute("begin immediate")
@@ -125,15 +126,22 @@ class SmallStore:
                     [(batch.topic, record.partition, one.offset, one.value, commands) for one in batch.records],
                 )
             connection.execute("commit")
+        return b""
+
+    def stop_of(self, partition: int) -> None:
+        return None
+
+    def stopped(self) -> list[StoppedPartition]:
+        return []
+
+    def record_stop(self, stop: PartitionStop, worker: str) -> None:
+        """Do nothing: a stop is not kept."""
 
     def catalog(self) -> tuple[int, object]:
         return 1, None
 
     def catalog_epoch(self) -> int:
         return 1
-
-    def prune_identities(self, partition: int, before_hour_us: int) -> int:
-        return 0
 
     def due_accounts(self, partition: int, log_time_us: int, limit: int) -> list[str]:
         return []

@@ -80,6 +80,12 @@ def test_fetched_records_are_kept_and_taken_as_they_were() -> None:
     taken = module_source(FetchResult)
     assert "for msg in self._partition_records:" in taken
     assert "state.consumed_to(self._partition_records.next_fetch_offset)" in taken
+    assert "if type(res_or_error) is FetchResult:" in inspect.getsource(Fetcher.fetched_records)
+    assert "records = res_or_error.getall(max_records)" in inspect.getsource(Fetcher.fetched_records)
+    assert "if not res_or_error.has_more():" in inspect.getsource(Fetcher.fetched_records)
+    assert "self._aborted_transactions = sorted(" in inspect.getsource(PartitionRecords.__init__)
+    assert "OffsetRequest(-1, self._isolation_level," in inspect.getsource(Fetcher._proc_offset_request)
+    assert list(inspect.signature(Fetcher.end_offsets).parameters) == ["self", "partitions", "timeout_ms"]
     assert "_records = collections.OrderedDict()" in inspect.getsource(Fetcher.__init__)
     assert "self._check_crcs = check_crcs" in inspect.getsource(Fetcher.__init__)
 

@@ -10,9 +10,10 @@ from small_ledger import SmallRecord, small_record
 
 from billing.commits.commit_record import CommitRecord, PartitionState
 from billing.commits.input_batch import InputBatch, PlainRecord
-from billing.errors import CatalogMoved, DatabaseDown, Fenced
+from billing.commits.partition_stop import PartitionStop
+from billing.errors import CatalogMoved, DatabaseDown, Fenced, HeldMoved
 from schemas.topics import COMMAND_FORWARDED_TOPIC, COMMAND_TOPIC, INPUT_TOPICS, USAGE_FORWARDED_TOPIC, USAGE_TOPIC
-from streams.stream_errors import BrokerDown, LogBroken
+from streams.stream_errors import BrokerDown, LogBroken, PartitionStopped, Undecided
 from streams.worker.intake import Batch, InputPartition
 from streams.worker.worker_metrics import WorkerMetrics
 from streams.worker.writer import PartitionWriter, WriterSettings
@@ -31,6 +32,11 @@ class MemoryStore:
         self.failures: list[Exception | None] = []
         self.fail_after_commit: Exception | None = None
         self.acquire_failures: list[Exception] = []
+        self.stop: PartitionStop | None = None
+        self.skipped = 0
+        self.due: list[str] = []
+        self.undecidable: set[int] = set()
+        """Offsets of usage that the rules fail on."""
 
     def acquire(self, partition: int) -> tuple[int, PartitionState]:
         if self.acquire_failures:
@@ -38,16 +44,16 @@ class MemoryStore:
         self.epoch += 1
         return self.epoch, PartitionState(partition, 1, positions=dict(self.next))
 
+    def stop_of(self, partition: int) -> PartitionStop | None:
+        return self.stop
+
     def catalog(self) -> tuple[int, object]:
         return self.catalog_now, None
 
-    def prune_identities(self, partition: int, before_hour_us: int) -> int:
-        return 0
-
     def due_accounts(self, partition: int, log_time_us: int, limit: int) -> list[str]:
-        return []
+        return self.due
 
-    def commit(self, epoch: int, record: CommitRecord) -> None:
+    def commit(self, epoch: int, record: CommitRecord) -> bytes:
         failure = self.failures.pop(0) if self.failures else None
         if failure is not None:
             raise failure
@@ -58,10 +64,12 @@ class MemoryStore:
         for move in record.positions:
             self.next[move.topic] = move.end
         assert isinstance(record, SmallRecord)
+        self.skipped += sum(batch.skipped for batch in record.rows)
         self.commits.append([(batch.topic, batch.start, batch.end) for batch in record.rows])
         if self.fail_after_commit is not None:
             failure, self.fail_after_commit = self.fail_after_commit, None
             raise failure
+        return b""
 
 
 class MemoryEngine:
@@ -72,19 +80,26 @@ class MemoryEngine:
         self.partition = state.partition
         self.catalog_epoch = catalog_epoch
         self.pending: Sequence[InputBatch] | None = None
+        self.undecidable: set[int] = set()
 
     def prepare(self, batches: Sequence[InputBatch]) -> None:
         """Do nothing: there is no state to load."""
 
-    def decide(self, batches: Sequence[InputBatch], due: object = ()) -> CommitRecord:
+    def decide(self, batches: Sequence[InputBatch], due: Sequence[str] = ()) -> CommitRecord:
         assert self.pending is None, "the decision before was not committed"
         for batch in batches:
             assert self.next[batch.topic] == batch.start
-            assert [record.offset for record in batch.records] == list(range(batch.start, batch.end))
+            offsets = [record.offset for record in batch.records]
+            assert len(offsets) + batch.skipped == batch.end - batch.start
+            assert batch.skipped or offsets == list(range(batch.start, batch.end))
+            if batch.topic == USAGE_TOPIC and self.undecidable.intersection(offsets):
+                raise OverflowError(f"offset {self.undecidable}")
+        if "broken" in due:
+            raise ValueError("an account")
         self.pending = batches
         return small_record(self.partition, batches, self.catalog_epoch)
 
-    def committed(self) -> None:
+    def committed(self, digest: bytes) -> None:
         assert self.pending is not None
         self.next.update((batch.topic, batch.end) for batch in self.pending)
         self.pending = None
@@ -95,6 +110,7 @@ class MemoryLog:
 
     def __init__(self) -> None:
         self.ends = dict.fromkeys(INPUT_TOPICS, 0)
+        self.starts = dict.fromkeys(INPUT_TOPICS, 0)
         self.rewinds: list[dict[str, int]] = []
         self.seeks = 0
         self.down = 0
@@ -110,6 +126,9 @@ class MemoryLog:
             raise BrokerDown("no answer")
         return {place: self.ends[place[0]] for place in places}
 
+    async def start_offsets(self, places: Iterable[InputPartition]) -> Mapping[InputPartition, int]:
+        return {place: self.starts[place[0]] for place in places}
+
     async def read_positions(self, places: Iterable[InputPartition]) -> Mapping[InputPartition, int]:
         return {}
 
@@ -122,10 +141,15 @@ class Bench:
         self.log = MemoryLog()
         self.executor = ThreadPoolExecutor(2)
         self.writer = PartitionWriter(
-            0, store=store, kafka_log=self.log, make_engine=MemoryEngine, executor=self.executor,
+            0, store=store, kafka_log=self.log, make_engine=self._engine, executor=self.executor,
             metrics=WorkerMetrics(), settings=settings, turns=threading.Semaphore(1),
         )  # fmt: skip
         self.task = asyncio.create_task(self.writer.run())
+
+    def _engine(self, state: PartitionState, catalog_epoch: int, catalog: object) -> "MemoryEngine":
+        engine = MemoryEngine(state, catalog_epoch, catalog)
+        engine.undecidable = self.store.undecidable
+        return engine
 
     async def deliver(self, topic: str, start: int, end: int, seeks: int | None = None) -> None:
         self.log.ends[topic] = max(self.log.ends[topic], end)
@@ -296,6 +320,17 @@ def test_when_the_catalogue_moved_the_same_input_is_decided_again() -> None:
     assert with_writer(scenario).epoch == 2
 
 
+def test_when_a_hold_was_taken_meanwhile_the_same_input_is_decided_again() -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.positioned()
+        bench.store.failures = [HeldMoved("taken"), HeldMoved("taken again")]
+        await bench.deliver(USAGE_TOPIC, 0, 5)
+        await bench.until(lambda: bench.usage == [(0, 5)])
+        assert len(bench.log.rewinds) == 1, "nothing was read again"
+
+    assert with_writer(scenario).epoch == 3
+
+
 def test_a_newer_catalogue_is_taken_when_the_worker_hears_of_it() -> None:
     async def scenario(bench: Bench) -> None:
         await bench.positioned()
@@ -349,13 +384,105 @@ def test_fenced_ends_the_writer() -> None:
 def test_a_broken_invariant_is_not_swallowed() -> None:
     async def scenario(bench: Bench) -> None:
         await bench.positioned()
-        bench.store.failures = [ZeroDivisionError("a bug")]
+        bench.store.failures = [ZeroDivisionError("a bug")] * 9
         await bench.deliver(USAGE_TOPIC, 0, 5)
         await bench.until(bench.task.done)
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(Undecided, match="ZeroDivisionError"):
+            bench.task.result()
+
+    assert with_writer(scenario).commits == []
+
+
+@pytest.mark.parametrize("bad", [0, 7, 123, 299])
+def test_a_record_that_the_rules_fail_on_is_found_and_all_before_it_are_committed(bad: int) -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.positioned()
+        await bench.deliver(COMMAND_TOPIC, 0, 3)
+        await bench.deliver(USAGE_TOPIC, 0, 300)
+        await bench.until(bench.task.done)
+        with pytest.raises(Undecided) as stopped:
+            bench.task.result()
+        stop = stopped.value.stop
+        assert (stop.kind, stop.topic, stop.offset, stop.last) == ("undecided", USAGE_TOPIC, bad, bad)
+        assert f"--topic usage.events --after {bad} " in stop.resume
+
+    store = with_writer(scenario, prepare=lambda store: store.undecidable.add(bad))
+    assert (store.next[USAGE_TOPIC], store.next[COMMAND_TOPIC]) == (bad, 3)
+
+
+def test_changes_due_by_time_that_fail_are_told_from_records() -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.positioned()
+        await bench.deliver(USAGE_TOPIC, 0, 5)
+        await bench.until(bench.task.done)
+        with pytest.raises(Undecided, match="changes due by time failed, no record did: ValueError"):
+            bench.task.result()
+
+    store = with_writer(scenario, prepare=lambda store: store.due.append("broken"))
+    assert store.next[USAGE_TOPIC] == 5, "the records are committed without them"
+
+
+def test_a_stopped_partition_stays_stopped() -> None:
+    stop = PartitionStop(0, "missing", "the log lacks offsets", USAGE_TOPIC, 3, 4)
+
+    async def scenario(bench: Bench) -> None:
+        await bench.until(bench.task.done)
+        with pytest.raises(PartitionStopped, match="lacks offsets"):
+            bench.task.result()
+
+    assert with_writer(scenario, prepare=lambda store: setattr(store, "stop", stop)).epoch == 0
+
+
+def test_what_lies_before_a_hole_is_committed_and_retention_is_named() -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.positioned()
+        await bench.deliver(USAGE_TOPIC, 0, 3)
+        bench.log.starts[USAGE_TOPIC] = 6
+        await bench.deliver(USAGE_TOPIC, 6, 9)
+        await bench.deliver(USAGE_TOPIC, 6, 9)
+        await bench.until(bench.task.done)
+        with pytest.raises(LogBroken, match="deleted by retention before they were read: offsets 3 to 5") as stopped:
+            bench.task.result()
+        assert (stopped.value.kind, stopped.value.offset, stopped.value.last) == ("deleted", 3, 5)
+
+    assert with_writer(scenario).next[USAGE_TOPIC] == 3
+
+
+def test_offsets_below_the_start_of_the_log_that_were_committed_are_no_trouble() -> None:
+    def prepare(store: MemoryStore) -> None:
+        store.next[USAGE_TOPIC] = 7
+
+    async def scenario(bench: Bench) -> None:
+        bench.log.starts[USAGE_TOPIC] = bench.log.ends[USAGE_TOPIC] = 7
+        await bench.positioned()
+        await bench.deliver(USAGE_TOPIC, 7, 9)
+        await bench.until(lambda: bench.usage == [(7, 9)])
+
+    with_writer(scenario, prepare=prepare)
+
+
+def test_a_position_below_the_start_of_the_log_stops_the_partition_at_once() -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.log.starts[USAGE_TOPIC] = bench.log.ends[USAGE_TOPIC] = 7
+        await bench.until(bench.task.done)
+        with pytest.raises(LogBroken, match="deleted by retention before they were read: offsets 0 to 6"):
             bench.task.result()
 
     with_writer(scenario)
+
+
+def test_skipped_offsets_are_committed_with_and_without_records() -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.positioned()
+        bench.log.ends[USAGE_TOPIC] = 9
+        records = [PlainRecord(offset, 0, None, b"x") for offset in (0, 3)]
+        await bench.writer.offer(USAGE_TOPIC, Batch(records, bench.log.seeks, skips=[(1, 3), (4, 6)]))
+        await bench.until(lambda: bench.store.next[USAGE_TOPIC] == 6)
+        await bench.writer.offer(USAGE_TOPIC, Batch([], bench.log.seeks, skips=[(6, 9)], span=(6, 9)))
+        await bench.until(lambda: bench.store.next[USAGE_TOPIC] == 9)
+
+    store = with_writer(scenario)
+    assert store.skipped == 7
 
 
 def test_a_broker_that_does_not_answer_is_asked_again() -> None:

@@ -45,10 +45,10 @@ class Api:
         for role, token in [*self.tokens.items(), ("nobody", "")]:
             self.clients[role] = self.client(token)
 
-    def key(self, role: str, account: str | None = None) -> str:
+    def key(self, role: str, account: str | None = None, *sources: str) -> str:
         """Return the token of a new key."""
         with closing(Database(self.database_url, 1)) as database:
-            return create_key(database, f"test {role}", role, account, None)[1]
+            return create_key(database, f"test {role}", role, account, None, sources)[1]
 
     def client(self, token: str) -> httpx.Client:
         headers = {"authorization": f"Bearer {token}"} if token else {}

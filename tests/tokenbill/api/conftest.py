@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,8 +22,7 @@ def whole_api() -> Iterator[Api]:
         yield api
     finally:
         api.close()
-        stack.stop(folder)
-        shutil.rmtree(folder, ignore_errors=True)
+        stack.remove(folder)
 
 
 @pytest.fixture

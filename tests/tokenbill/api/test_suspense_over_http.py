@@ -6,11 +6,15 @@ import base64
 from typing import Any
 
 from api_rig import Api, check_problem, until
+from click.testing import CliRunner
 from confluent_kafka import Producer
 from test_usage_over_http import STRUCTURED, event
 
 from schemas.topics import USAGE_TOPIC
 from tokenbill.api.http.pages import write_cursor
+from tokenbill.commands.suspense import suspense
+from tokenbill.commands.webhook import webhook
+from tokenbill.user_errors import UserError
 
 
 def rows(api: Api, account: str, **asked: Any) -> list[dict[str, Any]]:
@@ -73,3 +77,23 @@ def test_what_cannot_be_asked_is_a_problem(api: Api) -> None:
     check_problem(client.get("/v1/suspense/usage.events/0/-1"), 400, "invalid_request")
     check_problem(client.get("/v1/suspense", params={"reason": "bad_luck"}), 400, "invalid_request")
     check_problem(client.get("/v1/suspense", params={"cursor": write_cursor("1/2")}), 422, "invalid_cursor")
+
+
+def test_the_command_refuses_what_can_have_no_rows(api: Api) -> None:
+    def refused(*arguments: str) -> str:
+        outcome = CliRunner().invoke(suspense, [*arguments, "--data-dir", str(api.folder)])
+        assert isinstance(outcome.exception, UserError) and outcome.stdout == ""
+        return str(outcome.exception)
+
+    account = api.name("nobody")
+    for command in (["list", "--all"], ["resubmit"]):
+        assert f"There is no account '{account}'" in refused(*command, "--account", account)
+    times = ["--from", "2026-11-02T00:00:00Z", "--to", "2026-11-01T00:00:00Z"]
+    assert "The time range is empty" in refused("list", *times)
+    outcome = CliRunner().invoke(webhook, ["deliveries", "--webhook", "none", "--data-dir", str(api.folder)])
+    assert isinstance(outcome.exception, UserError) and "There is no webhook 'none'" in str(outcome.exception)
+    answer = api.clients["admin"].post("/v1/usage", json=event(account, 1), headers=STRUCTURED)
+    assert answer.status_code == 202, answer.text
+    until(lambda: len(rows(api, account)) == 1)
+    listed = CliRunner().invoke(suspense, ["list", "--account", account, "--data-dir", str(api.folder)])
+    assert listed.exit_code == 0 and account in listed.stdout

@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
+import pytest
 from api_rig import Api, check_problem, until
 from api_steps import opened, order
+from click.testing import CliRunner, Result
 
 from billing.catalog import load_folder
 from billing.store.store import Store
 from schemas.times import format_time_us
+from tokenbill import stack
+from tokenbill.cli import cli
 
 STRUCTURED = {"content-type": "application/cloudevents+json"}
 BATCH = {"content-type": "application/cloudevents-batch+json"}
@@ -120,7 +125,7 @@ def test_what_is_no_batch_is_refused_as_a_whole(api: Api) -> None:
 
 def test_a_key_for_one_account_sends_no_usage_of_another(api: Api) -> None:
     account, other = opened(api), opened(api)
-    with api.client(api.key("ingest", account)) as client:
+    with api.client(api.key("ingest", account, f"urn:test:{account}", f"urn:test:{other}")) as client:
         body = json.dumps([event(account, 1), event(other, 1)])
         answer = client.post("/v1/usage", content=body, headers=BATCH)
         assert answer.status_code == 207
@@ -128,6 +133,83 @@ def test_a_key_for_one_account_sends_no_usage_of_another(api: Api) -> None:
         check_problem(
             client.post("/v1/usage", content=json.dumps(event(other, 2)), headers=STRUCTURED), 403, "other_account"
         )
+
+
+def test_a_key_sends_usage_of_its_sources_only(api: Api) -> None:
+    """A key scoped to A that sends the source of B gets 403, also as a binary event and for its element of a batch."""
+    account, other = with_package(api), with_package(api)
+    theirs = f"urn:test:{other}"
+    with api.client(api.key("ingest", account, f"urn:test:{account}")) as client:
+        taken = event(account, 1, source=theirs)
+        answer = client.post("/v1/usage", content=json.dumps(taken), headers=STRUCTURED)
+        assert theirs in check_problem(answer, 403, "source_not_allowed")["detail"]
+        attributes = {f"ce-{name}": str(value) for name, value in taken.items() if name != "data"}
+        check_problem(client.post("/v1/usage", json=taken["data"], headers=attributes), 403, "source_not_allowed")
+        longer = event(account, 2, source=f"urn:test:{account}b")
+        check_problem(
+            client.post("/v1/usage", content=json.dumps(longer), headers=STRUCTURED), 403, "source_not_allowed"
+        )
+        mine = [event(account, 1, source=f"urn:test:{account}{end}") for end in ("", ":7", "/7", "#p3")]
+        answer = client.post("/v1/usage", content=json.dumps([taken, *mine]), headers=BATCH)
+        assert answer.status_code == 207
+        results = answer.json()["results"]
+        assert [result["accepted"] for result in results] == [False, True, True, True, True]
+        assert (results[0]["problem"]["code"], results[0]["problem"]["status"]) == ("source_not_allowed", 403)
+        assert results[0]["problem"]["field"] == "source"
+    answer = api.clients["ingest"].post("/v1/usage", content=json.dumps(event(other, 1)), headers=STRUCTURED)
+    assert answer.status_code == 202
+    until(lambda: remaining(api, other) == str(10_000_000 - 1030))
+
+
+def test_no_key_sends_usage_of_the_products_own_sources(api: Api, admin: httpx.Client) -> None:
+    account = with_package(api)
+    for client in (admin, api.clients["ingest"]):
+        for source in ("urn:tokenbill:reservations", "urn:tokenbill:x"):
+            body = json.dumps(event(account, 1, source=source))
+            check_problem(client.post("/v1/usage", content=body, headers=STRUCTURED), 403, "source_not_allowed")
+
+
+def test_a_scoped_key_from_before_sources_is_told_what_to_do(api: Api) -> None:
+    account = with_package(api)
+    token = api.key("ingest", account, "urn:x")
+    stack_url = stack.info(api.folder).admin_database_url
+    assert stack_url is not None
+    with psycopg.connect(stack_url) as connection:
+        connection.execute("UPDATE tokenbill.api_key SET sources = '{}' WHERE account = %s", (account,))
+    with api.client(token) as client:
+        answer = client.post("/v1/usage", content=json.dumps(event(account, 1)), headers=STRUCTURED)
+        detail = check_problem(answer, 403, "source_not_allowed")["detail"]
+        assert f"tokenbill api-key create NAME --role ingest --account {account} --source PREFIX" in detail
+
+
+def test_a_key_is_made_with_sources(api: Api) -> None:
+    run = CliRunner()
+
+    def create(*options: str) -> Result:
+        return run.invoke(cli, ["api-key", "create", "k", *options, "--json", "--data-dir", str(api.folder)])
+
+    account, other = api.name(), api.name()
+    for options, said in (
+        (("--role", "ingest", "--account", account), "needs the sources"),
+        (("--role", "admin", "--account", account), "needs the sources"),
+        (("--role", "read", "--source", "urn:a"), "sends no usage"),
+        (("--role", "ingest", "--source", "urn:tokenbill:"), "the product's own"),
+        (("--role", "ingest", "--source", "urn:tokenbill"), "the product's own"),
+        (("--role", "ingest", "--source", "urn:tokenbill:api"), "the product's own"),
+        (("--role", "ingest", "--source", ""), "no prefix"),
+        (("--role", "ingest", "--source", "a\n"), "no prefix"),
+    ):
+        done = create(*options)
+        assert (done.exit_code, said in done.stderr) == (2, True), done.output
+    prefix = f"urn:test:{account}"
+    first = create("--role", "ingest", "--account", account, "--source", prefix, "--source", "urn:more")
+    assert (first.exit_code, first.stderr) == (0, "")
+    assert json.loads(first.stdout)["sources"] == [prefix, "urn:more"]
+    second = create("--role", "ingest", "--account", other, "--source", f"{prefix}:7")
+    assert second.exit_code == 0
+    assert f"{prefix}:7 overlaps {prefix}" in second.stderr and account in second.stderr
+    listed = run.invoke(cli, ["api-key", "list", "--data-dir", str(api.folder)])
+    assert f"{prefix} urn:more" in listed.stdout
 
 
 def test_a_quote_is_what_is_charged_then(api: Api) -> None:
@@ -143,9 +225,9 @@ def test_a_quote_is_what_is_charged_then(api: Api) -> None:
     assert sum(int(float(line["quantity"])) for line in quote["lines"]) == 71_400
     sent = event(account, 1, data=data)
     assert api.clients["ingest"].post("/v1/usage", content=json.dumps(sent), headers=STRUCTURED).status_code == 202
-    until(lambda: client.get(f"/v1/accounts/{account}/balance").json() != before)
+    until(lambda: client.get(f"/v1/accounts/{account}/balance").json()["buckets"] != before["buckets"])
     after = client.get(f"/v1/accounts/{account}/balance").json()
-    assert {"account": account} | quote["after"] == after
+    assert after | {"account": account} | quote["after"] == after
 
 
 def test_a_quote_without_an_account_is_the_price_alone(api: Api) -> None:
@@ -209,3 +291,31 @@ def test_plans_and_price_books_are_listed_and_shown(api: Api) -> None:
     assert len(whole["rows"]) == book["rows"]
     check_problem(client.get("/v1/plans/none"), 404, "unknown_plan")
     check_problem(client.get("/v1/price-books/none/versions/1"), 404, "unknown_price_book")
+
+
+@pytest.mark.parametrize("numbered", [True, False])
+def test_a_lone_event_is_told_what_became_of_it(api: Api, numbered: bool) -> None:
+    account, client = with_package(api), api.clients["ingest"]
+    one = event(account, 1)
+    if not numbered:
+        del one["sequence"]
+
+    def told(sent: dict[str, Any], wait: str = "wait=20") -> dict[str, Any] | None:
+        answer = client.post("/v1/usage", content=json.dumps(sent), headers=STRUCTURED | {"prefer": wait})
+        assert answer.status_code == 202, answer.text
+        [result] = answer.json()["results"]
+        decision: dict[str, Any] | None = result["decision"]
+        return decision
+
+    nothing = {"reason": None, "detail": None}
+    assert told(one) == {"outcome": "rated"} | nothing
+    assert told(one) == {"outcome": "duplicate"} | nothing
+    assert told(one | {"data": one["data"] | {"usage": {"input": 7}}}) == {"outcome": "conflict"} | nothing
+    earlier = format_time_us(time.time_ns() // 1000 - 2 * 3_600_000_000)
+    assert told(one | {"time": earlier}) == {"outcome": "conflict"} | nothing
+    if numbered:
+        reused = told(one | {"id": "another"})
+        assert reused is not None and (reused["outcome"], reused["reason"]) == ("rejected", "sequence_reused")
+    assert remaining(api, account) == str(10_000_000 - 1030)
+    answer = client.post("/v1/usage", content=json.dumps(event(account, 3)), headers=STRUCTURED)
+    assert answer.json()["results"][0]["decision"] is None

@@ -52,7 +52,11 @@ def test_account_events_are_pushed_once_each_over_a_kill(api: Api) -> None:
     account = api.name("hooked")
     with closing(Database(api.database_url, 1)) as database:
         webhooks.add_webhook(
-            database, f"http://127.0.0.1:{server.server_address[1]}/", account, ["command.accepted.v1"]
+            database,
+            f"http://127.0.0.1:{server.server_address[1]}/",
+            account,
+            ["command.accepted.v1"],
+            allow_private=True,
         )
     command(api, "account.opened.v1", account, {"currency": "CNY", "price_book": "retail-cn"}, "open")
     until(lambda: got == ["open"])

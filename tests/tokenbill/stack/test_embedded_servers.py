@@ -22,7 +22,7 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 from stack_scripts import SERVER, eventually
 
-from tokenbill.stack import StackInfo, info, postgresql, start, stop, up
+from tokenbill.stack import StackInfo, info, postgresql, remove, start, stop, up
 from tokenbill.stack.config import DATABASE_VARIABLE, KAFKA_VARIABLE, StackConfig
 from tokenbill.stack.control import python_environment
 from tokenbill.stack.jars import cache_folder
@@ -53,11 +53,7 @@ def folder(parent: Path | None = None) -> Iterator[Path]:
     try:
         yield path
     finally:
-        stop(path)
-        pointer = Layout.of(path).postgresql_pointer
-        if pointer.exists():
-            shutil.rmtree(Path(pointer.read_text().strip()).parent)
-        shutil.rmtree(path)
+        remove(path)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import hashlib
@@ -99,14 +100,18 @@ def states(database: Database) -> list[tuple[object, object]]:
 
 
 def send_all(database: Database, *, retry: tuple[float, ...] = (0.0, 0.0)) -> None:
-    sender = WebhookSender(database, retry)
-    while due := webhooks.take_due(database, 10):
-        for delivery in due:
-            sender.send(delivery)
+    async def send() -> None:
+        sender = WebhookSender(database, retry)
+        async with sender.opened():
+            while due := webhooks.take_due(database, 10):
+                for delivery in due:
+                    await sender.send(delivery)
+
+    asyncio.run(send())
 
 
 def test_an_event_arrives_signed(database: Database, receiver: Receiver) -> None:
-    hook = webhooks.add_webhook(database, receiver.url, None, [])
+    hook = webhooks.add_webhook(database, receiver.url, None, [], allow_private=True)
     assert webhooks.file_events(database, [event(7)], {0: 8}) == 1
     assert webhooks.feed_positions(database) == {0: 8}
     send_all(database)
@@ -124,7 +129,7 @@ def test_an_event_arrives_signed(database: Database, receiver: Receiver) -> None
 
 
 def test_an_event_filed_again_is_not_sent_again(database: Database, receiver: Receiver) -> None:
-    webhooks.add_webhook(database, receiver.url, None, [])
+    webhooks.add_webhook(database, receiver.url, None, [], allow_private=True)
     for _ in range(2):
         webhooks.file_events(database, [event(1), event(2)], {0: 3})
         send_all(database)
@@ -132,13 +137,13 @@ def test_an_event_filed_again_is_not_sent_again(database: Database, receiver: Re
 
 
 def test_only_what_a_webhook_asked_for(database: Database, receiver: Receiver) -> None:
-    webhooks.add_webhook(database, receiver.url, "a", ["threshold.reached.v1"])
+    webhooks.add_webhook(database, receiver.url, "a", ["threshold.reached.v1"], allow_private=True)
     filed = [event(1), event(2, "b"), event(3, "a", "bucket.ended.v1")]
     assert webhooks.file_events(database, filed, {0: 4}) == 1
 
 
 def test_what_fails_is_tried_again_and_then_given_up_and_replayed(database: Database, receiver: Receiver) -> None:
-    hook = webhooks.add_webhook(database, receiver.url, None, [])
+    hook = webhooks.add_webhook(database, receiver.url, None, [], allow_private=True)
     receiver.answers = [500, 302, 204, 500, 500, 500]
     webhooks.file_events(database, [event(1)], {0: 2})
     send_all(database)
@@ -155,7 +160,7 @@ def test_what_fails_is_tried_again_and_then_given_up_and_replayed(database: Data
 
 
 def test_a_receiver_that_is_not_there_is_tried_again_later(database: Database, receiver: Receiver) -> None:
-    webhooks.add_webhook(database, receiver.url, None, [])
+    webhooks.add_webhook(database, receiver.url, None, [], allow_private=True)
     receiver.server.shutdown()
     receiver.server.server_close()
     webhooks.file_events(database, [event(1)], {0: 2})
@@ -164,7 +169,7 @@ def test_a_receiver_that_is_not_there_is_tried_again_later(database: Database, r
 
 
 def test_a_removed_webhook_is_told_nothing_more(database: Database, receiver: Receiver) -> None:
-    hook = webhooks.add_webhook(database, receiver.url, None, [])
+    hook = webhooks.add_webhook(database, receiver.url, None, [], allow_private=True)
     webhooks.file_events(database, [event(1)], {0: 2})
     assert webhooks.remove_webhook(database, hook.webhook_id)
     assert not webhooks.remove_webhook(database, hook.webhook_id)
@@ -175,7 +180,7 @@ def test_a_removed_webhook_is_told_nothing_more(database: Database, receiver: Re
 
 
 def test_what_is_being_sent_is_not_taken_twice(database: Database, receiver: Receiver) -> None:
-    webhooks.add_webhook(database, receiver.url, None, [])
+    webhooks.add_webhook(database, receiver.url, None, [], allow_private=True)
     webhooks.file_events(database, [event(1)], {0: 2})
     assert len(webhooks.take_due(database, 10)) == 1
     assert webhooks.take_due(database, 10) == []
@@ -186,8 +191,8 @@ def test_a_slow_receiver_holds_up_nobody_else_and_an_account_is_told_in_order(
 ) -> None:
     slow = Receiver()
     slow.waits = threading.Event()
-    webhooks.add_webhook(database, slow.url, None, [])
-    webhooks.add_webhook(database, receiver.url, None, [])
+    webhooks.add_webhook(database, slow.url, None, [], allow_private=True)
+    webhooks.add_webhook(database, receiver.url, None, [], allow_private=True)
     filed = [event(number, f"account-{number % 7}") for number in range(200)]
     webhooks.file_events(database, filed, {0: 200})
     with sending(database):
@@ -203,7 +208,7 @@ def test_a_slow_receiver_holds_up_nobody_else_and_an_account_is_told_in_order(
 
 
 def test_an_answer_without_end_is_an_answer(database: Database, receiver: Receiver) -> None:
-    webhooks.add_webhook(database, receiver.url, None, [])
+    webhooks.add_webhook(database, receiver.url, None, [], allow_private=True)
     receiver.body = bytes(1 << 14)
     webhooks.file_events(database, [event(1)], {0: 2})
     with sending(database):

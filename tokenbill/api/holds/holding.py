@@ -20,12 +20,13 @@ from fastapi import Request
 
 from billing.errors import DatabaseDown, NotPrepared
 from billing.reservations.hold import RESERVATION_SOURCE
+from billing.store.api.record_key_reads import ApiRecordKeys
 from billing.store.holds.hold_book import HoldBook
 from schemas.fields import show
 from schemas.refusals import Refusal
 from schemas.routing import partition_of
 from schemas.topics import USAGE_TOPIC
-from streams.send.sender import InputSender, Outgoing
+from streams.send.sender import InputSender, own_record
 from streams.stream_errors import DeliveryFailed
 from tokenbill.api.holds.hold_queue import HoldQueue
 from tokenbill.api.http.auth import Caller, needs
@@ -34,7 +35,6 @@ from tokenbill.api.http.problems import Problem
 log = logging.getLogger("tokenbill.holds")
 
 CLEAN_SECONDS = 20.0
-_HEADERS = (("content-type", b"application/cloudevents+json"),)
 _may_reserve = needs("reserve")
 
 
@@ -45,15 +45,18 @@ class Holding:
     queue: HoldQueue
     sender: InputSender
     partitions: int
+    record_keys: ApiRecordKeys
 
     async def send(self, events: Iterable[tuple[str, str]]) -> list[int]:
         """Send usage events, given as (account, JSON), in order. Return their offsets once Kafka has all of them.
 
         Raises:
+            DatabaseDown: the record keys cannot be read.
             Problem: ``kafka_down``. The same request, repeated, sends the events again; none is billed twice.
         """
+        keys = await self.record_keys.now()
         records = [
-            Outgoing(USAGE_TOPIC, partition_of(account, self.partitions), account.encode(), event.encode(), _HEADERS)
+            own_record(keys, USAGE_TOPIC, partition_of(account, self.partitions), account, event.encode())
             for account, event in events
         ]
         offsets: list[int] = []
@@ -63,19 +66,21 @@ class Holding:
             offsets.append(offset)
         return offsets
 
-    def sent(self, event_id: str, account: str, offset: int) -> dict[str, str | int]:
+    def sent(self, event_id: str, account: str, offset: int | None) -> dict[str, str | int | None]:
         """Return the identity of one of our usage events and its place in Kafka."""
         partition = partition_of(account, self.partitions)
         return {"source": RESERVATION_SOURCE, "id": event_id, "partition": partition, "offset": offset}
 
 
 @contextlib.asynccontextmanager
-async def holding(database_url: str, sender: InputSender, partitions: int) -> AsyncIterator[Holding]:
+async def holding(
+    database_url: str, sender: InputSender, partitions: int, record_keys: ApiRecordKeys
+) -> AsyncIterator[Holding]:
     """Open the queue of operations while the application serves.
 
     A background task drops holds that ended a day ago, and sends settlements again whose usage was not committed.
     """
-    made = Holding(HoldQueue(HoldBook(database_url)), sender, partitions)
+    made = Holding(HoldQueue(HoldBook(database_url)), sender, partitions, record_keys)
     sweep = asyncio.create_task(_sweep(made))
     try:
         yield made
@@ -90,8 +95,9 @@ async def _sweep(holding: Holding) -> None:
     while True:
         await asyncio.sleep(CLEAN_SECONDS)
         try:
-            again = await holding.queue.book.clean()
-            await holding.send((json.loads(event)["subject"], event) for event in again)
+            again = [(json.loads(event), event) for event in await holding.queue.book.clean()]
+            await holding.send((read["subject"], event) for read, event in again)
+            await holding.queue.book.sent_again([read["id"] for read, _ in again])
         except (DatabaseDown, NotPrepared, Problem) as error:
             log.warning("old holds are not dropped now: %s", error)
 

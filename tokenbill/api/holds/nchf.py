@@ -244,11 +244,14 @@ async def _invoke(
     usages = [_usage_of(usage, groups[usage.ratingGroup]) for usage in read.multipleUnitUsage]
 
     def decide(context: HoldContext) -> Answered | Refusal:
-        if begins and session not in context.holds:
+        new = begins and session not in context.holds
+        if new:
             began = open_session(context, session, account, digest)
             if isinstance(began, Refusal):
                 return began
         decided = invoke(context, session, number, digest, usages, final=ends, debit=debits)
+        if isinstance(decided, Refusal) and new:
+            context.forget(session)  # nothing is left of a session whose first request is refused
         if isinstance(decided, (Answered, Refusal)):
             return decided
         grants, events = decided
@@ -304,6 +307,12 @@ _PROBLEMS = (
     "invalid_charging_data",
     "other_account",
     "idempotency_key_reused",
+    "answer_not_kept",
+    "too_many_steps",
+    "unknown_meter",
+    "no_price_book",
+    "no_price",
+    "overflow",
     "kafka_down",
     "unsupported_media_type",
     "too_large",

@@ -6,19 +6,23 @@ beyond it, before its end or after.
 
 from __future__ import annotations
 
+import time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
+from billing.decide.admission import refused_at_the_door
 from billing.reservations.hold import OFFLINE_GRANT, hold_object
 from billing.reservations.operations import Operation, reconcile
+from billing.store.api.catalog_reads import account_terms
 from schemas.json_text import dump_json
 from schemas.refusals import Refusal
 from schemas.times import SECOND_US, format_time_us
 from schemas.units import format_micro
 from schemas.usage import parse_usage
+from tokenbill.api.catalogue_routes import Edition
 from tokenbill.api.context import context_of
 from tokenbill.api.holds.holding import holding_of, problem_of, reserving_caller
 from tokenbill.api.holds.reservations import GRANTING, Key, Reservation, ReservationBody, make_hold, read_body
@@ -114,7 +118,7 @@ async def grant_offline(request: Request, key: Key = None) -> Response:
     responses=responses(
         "invalid_token", "invalid_event", "invalid_json", "usage_mismatch", "unknown_meter", "overflow",
         "other_account", "invalid_data", "reservation_expired", "reservation_closed", "kafka_down",
-        "unsupported_media_type", "too_large",
+        "time_in_future", "time_too_old", "no_price_book", "no_price", "unsupported_media_type", "too_large",
     ),
     openapi_extra=described(strict_schema(ReconciliationBody)),
 )  # fmt: skip
@@ -132,8 +136,11 @@ async def reconcile_grant(request: Request, grant: GrantId) -> Response:
         raise Problem("invalid_token", "token: expected the allowance that was signed for this grant.")
     account = str(claims["sub"])
     caller.check_account(account)
-    declared = (await context_of(request).catalogue.current()).declared_meters
-    events = [_usage_of(account, number, event, declared) for number, event in enumerate(body.events)]
+    shared = context_of(request)
+    edition = await shared.catalogue.current()
+    terms = (await account_terms(shared.database, [account])).get(account)
+    book, now_us = None if terms is None else terms.price_book, time.time_ns() // 1000
+    events = [_usage_of(account, book, now_us, number, event, edition) for number, event in enumerate(body.events)]
     events[-1] = dict(events[-1], data=dict(events[-1]["data"], reservation=grant))
     holding = holding_of(request)
     found = await holding.queue.run(Operation(account, (grant,), lambda context: reconcile(context, grant)))
@@ -146,15 +153,20 @@ async def reconcile_grant(request: Request, grant: GrantId) -> Response:
     return json_answer({"grant": grant, "recorded": len(events)})
 
 
-def _usage_of(account: str, number: int, event: dict[str, Any], declared: frozenset[str]) -> dict[str, Any]:
-    """Return an event unchanged, after checking that it is usage of the account.
+def _usage_of(
+    account: str, price_book: str | None, now_us: int, number: int, event: dict[str, Any], edition: Edition
+) -> dict[str, Any]:
+    """Return an event unchanged, after checking that it is usage of the account that the engine would rate.
 
     Raises:
         Problem: the reason of its rejection, or ``invalid_event``.
     """
-    read = parse_usage(write_strictly(event), declared_meters=declared)
+    read = parse_usage(write_strictly(event), declared_meters=edition.declared_meters)
     if isinstance(read, Refusal):
         raise Problem(read.code, f"events[{number}]: {read.detail}.")
     if read.account != account:
         raise Problem("invalid_event", f"events[{number}]: subject is {read.account!r}: expected {account!r}.")
+    rejected = refused_at_the_door(read, price_book, now_us, edition.usage_rules)
+    if rejected is not None:
+        raise Problem(rejected.code, f"events[{number}]: {rejected.detail}.")
     return event

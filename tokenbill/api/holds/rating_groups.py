@@ -1,7 +1,6 @@
 """Table of 3GPP rating groups and the usage that each one means, maintained by an administrator.
 
-A group without an entry means the model ``rating-group-N``, which a price book may price. Its usage is recorded in any
-case.
+A group without an entry means the model ``rating-group-N``, which a price book may price.
 """
 
 from __future__ import annotations

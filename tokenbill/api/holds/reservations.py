@@ -12,7 +12,7 @@ from fastapi import APIRouter, Header, Path, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
-from billing.reservations.amounts import NOTHING
+from billing.accounts.held import NOTHING
 from billing.reservations.hold import HOLD_OPEN, RESERVATION, Hold, Terms, hold_object
 from billing.reservations.operations import HoldContext, Operation, Settled, extend, find, release, reserve, settle
 from schemas.fields import JsonReal, Name, Text, TimeUs, explain
@@ -124,7 +124,9 @@ class SentEvent(BaseModel):
     source: str = Field(description="source of the event")
     id: str = Field(description="id of the event")
     partition: int = Field(description="Kafka partition of the event")
-    offset: int = Field(description="Kafka offset of the event")
+    offset: int | None = Field(
+        description="Kafka offset of the event; null if it was decided before this request, and not sent again"
+    )
 
 
 class Settlement(BaseModel):
@@ -271,7 +273,7 @@ async def show_reservation(request: Request, reservation: ReservationId) -> Resp
     response_model=Reservation,
     responses=responses(
         *_ON_ONE, *GRANTING, "account_closed", "reservation_expired", "reservation_closed", "idempotency_key_reused",
-        "unsupported_media_type", "too_large",
+        "too_many_steps",        "unsupported_media_type", "too_large",
     ),
     openapi_extra=described(strict_schema(ExtensionBody)),
 )  # fmt: skip
@@ -284,7 +286,7 @@ async def extend_reservation(request: Request, reservation: ReservationId, key: 
     if not more and body.validity_seconds is None:
         raise Problem("nothing_asked", "Expected usage, validity_seconds, or both.")
     validity_us = None if body.validity_seconds is None else body.validity_seconds * SECOND_US
-    step = f"extend {key}" if key else new_id("extend", reserving_caller(request), None)
+    step = f"extend {key}" if key else None
     hold, now_us = await on_hold(
         request,
         reservation,
@@ -306,8 +308,8 @@ async def release_reservation(request: Request, reservation: ReservationId) -> R
     response_model=Settlement,
     responses=responses(
         *_ON_ONE, "reservation_expired", "reservation_closed", "idempotency_key_reused", "idempotency_key_required",
-        "usage_mismatch", "nothing_asked", "invalid_data", "overflow", "kafka_down", "unsupported_media_type",
-        "too_large",
+        "usage_mismatch", "unknown_meter", "nothing_asked", "invalid_data", "overflow", "time_in_future",
+        "time_too_old", "no_price_book", "no_price", "kafka_down", "unsupported_media_type", "too_large",
     ),
     openapi_extra=described(strict_schema(SettlementBody)),
 )  # fmt: skip
@@ -315,7 +317,8 @@ async def settle_reservation(request: Request, reservation: ReservationId, key: 
     """Record usage that happened: all of it when a request ends or is cut off, or a part of it (`final` false).
 
     Usage under a reservation that ended is recorded as well. The answer is then the problem `reservation_expired` or
-    `reservation_closed`, with `recorded` true.
+    `reservation_closed`, with `recorded` true. Usage that the pipeline would reject for its time, a meter or its price
+    is refused; then nothing is recorded, and the reservation stays as it was.
     """
     reserving_caller(request)
     body, given = await read_body(request, SettlementBody)
@@ -334,8 +337,8 @@ async def settle_reservation(request: Request, reservation: ReservationId, key: 
     settled, now_us = await on_hold(request, reservation, (reservation, part), decide)
     account = settled.hold.account
     holding = holding_of(request)
-    offsets = await holding.send([(account, settled.event)])
-    sent = holding.sent(part, account, offsets[0])
+    offset = None if settled.decided else (await holding.send([(account, settled.event)]))[0]
+    sent = holding.sent(part, account, offset)
     if settled.problem is not None:
         raise problem_of(settled.problem, recorded=True, event=sent)
     return json_answer({"reservation": hold_object(settled.hold, now_us), "event": sent})

@@ -15,6 +15,7 @@ from fastapi import Depends, Request
 
 from billing.store.api.keys import PREFIX, ApiKey, digest_of, usable_key
 from billing.store.api.pool import ApiDatabase
+from schemas.sources import OWN_SOURCES, covers, is_own
 from tokenbill.api.http.problems import Problem
 
 K = TypeVar("K")
@@ -35,11 +36,31 @@ REMEMBERED_KEYS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """An authenticated caller. ``account`` is the only account that its key may use; None for every account."""
+    """An authenticated caller.
+
+    ``account`` is the only account that its key may use; None for every account. ``sources`` are the prefixes of the
+    sources of its usage; a key for every account may have none, and then uses any.
+    """
 
     key_id: str
     role: str
     account: str | None
+    sources: tuple[str, ...] = ()
+
+    def barred_source(self, source: str) -> str | None:
+        """Return why the key may not send usage with this source, or None if it may."""
+        if is_own(source):
+            return f"source is {source!r}: sources that begin with {OWN_SOURCES} are the product's own"
+        if any(covers(prefix, source) for prefix in self.sources):
+            return None
+        if self.sources:
+            return f"source is {source!r}: expected one of the key's sources, {', '.join(self.sources)}"
+        if self.account is None:
+            return None
+        return (
+            "The key is for one account and has no sources, which it needs to send usage: replace it by a new one, "
+            f"`tokenbill api-key create NAME --role {self.role} --account {self.account} --source PREFIX`"
+        )
 
     def check_account(self, account: str) -> None:
         """Refuse an account that the key may not use.
@@ -85,7 +106,7 @@ class KeyRing:
         # Digests of equal length are compared in constant time. The id is not a secret.
         if key is None or not hmac.compare_digest(key.secret_sha256, digest_of(secret)):
             raise Problem("key_unknown", "No key in force has this id and secret.")
-        return until, Caller(key.key_id, key.role, key.account)
+        return until, Caller(key.key_id, key.role, key.account, key.sources)
 
     async def _find(self, key_id: str) -> tuple[float, ApiKey | None]:
         now = time.monotonic()

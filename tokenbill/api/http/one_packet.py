@@ -40,6 +40,11 @@ class _Gathering:
         if len(data) > _LARGE:  # does not fit a packet anyway, and the transport reports a full buffer
             self._write()
 
+    def write_eof(self) -> None:
+        self._write()
+        if not self._transport.is_closing():
+            self._transport.write_eof()
+
     def close(self) -> None:
         self._write()
         self._transport.close()

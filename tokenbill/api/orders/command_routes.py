@@ -17,6 +17,7 @@ from tokenbill.api.context import Shared
 from tokenbill.api.http.answers import json_answer
 from tokenbill.api.http.auth import Caller, needs, require
 from tokenbill.api.http.bodies import described, read_json, strict_schema, wire_names
+from tokenbill.api.http.prefer import wait_seconds
 from tokenbill.api.http.problems import KEY_PATTERN, Problem, responses
 from tokenbill.api.orders.orders import (
     CORRECTIONS,
@@ -24,7 +25,6 @@ from tokenbill.api.orders.orders import (
     command_body,
     make_order,
     place,
-    wait_seconds,
 )
 
 router = APIRouter(prefix="/v1", tags=["commands"])
@@ -120,7 +120,7 @@ async def top_up(request: Request, account: AccountId, order: OrderedByRequest) 
     openapi_extra=_body_of(PurchasePackage),
     responses=_responses(
         *("unknown_account", "account_closed", "unknown_plan", "currency_mismatch", "duplicate_grant_id"),
-        *("plan_withdrawn", "invalid_starts_at", "insufficient_funds"),
+        *("plan_withdrawn", "invalid_starts_at", "insufficient_funds", "held"),
     ),
     **_ANSWERS,
 )
@@ -135,7 +135,7 @@ async def purchase(request: Request, account: AccountId, order: OrderedByRequest
     openapi_extra=_body_of(StartSubscription),
     responses=_responses(
         *("unknown_account", "account_closed", "unknown_plan", "currency_mismatch", "insufficient_funds"),
-        *("plan_withdrawn", "invalid_starts_at"),
+        *("plan_withdrawn", "invalid_starts_at", "held"),
     ),
     **_ANSWERS,
 )

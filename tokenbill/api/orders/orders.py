@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import re
 import time
 from typing import Any
 
@@ -24,7 +23,7 @@ from schemas.commands import COMMANDS, parse_command
 from schemas.refusals import Refusal
 from schemas.routing import partition_of
 from schemas.topics import COMMAND_TOPIC
-from streams.send.sender import Outgoing
+from streams.send.sender import own_record
 from streams.stream_errors import DeliveryFailed
 from tokenbill.api.context import ApiContext
 from tokenbill.api.http.answers import json_answer, quoted
@@ -32,12 +31,8 @@ from tokenbill.api.http.auth import Caller
 from tokenbill.api.http.bodies import check_fields, wire_names, write_strictly
 from tokenbill.api.http.problems import Problem, command_row
 
-ORDER_WAIT_SECONDS = 5
-MAX_WAIT_SECONDS = 30
 CORRECTIONS = frozenset({"balance.adjusted.v1", "usage.voided.v1", "usage.corrected.v1"})
 """Commands that change booked amounts or usage. They need the right ``correct``."""
-_JSON_HEADERS = (("content-type", b"application/cloudevents+json"),)
-_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*(\d{1,4})(?:$|[,;\s])")
 
 
 class CommandBody(BaseModel):
@@ -67,12 +62,6 @@ def command_body(ordered: OrderState) -> dict[str, Any]:
         "reason": ordered.reason if rejected else None,
         "detail": ordered.detail if rejected else None,
     }
-
-
-def wait_seconds(prefer: str | None) -> int:
-    """Return the seconds that the caller will wait (``Prefer: wait=N``, RFC 7240), at most MAX_WAIT_SECONDS."""
-    found = _WAIT.search(prefer or "")
-    return min(int(found[1]), MAX_WAIT_SECONDS) if found else ORDER_WAIT_SECONDS
 
 
 def make_order(shared: ApiContext, caller: Caller, key: str, kind: str, account: str, data: dict[str, Any]) -> Order:
@@ -116,7 +105,8 @@ async def _send(shared: ApiContext, order: Order) -> None:
     async with shared.sending, sending(shared.database, order.caller, order.key) as turn:
         if turn.record_offset is not None:
             return
-        record = Outgoing(COMMAND_TOPIC, order.partition, order.account.encode(), order.record, _JSON_HEADERS)
+        keys = await shared.record_keys.now()
+        record = own_record(keys, COMMAND_TOPIC, order.partition, order.account, order.record)
         # Shielded: if this request is cancelled, the send still runs to its end and is not cut off midway.
         [sent] = await asyncio.shield(shared.sender.send([record]))
         if isinstance(sent, DeliveryFailed):

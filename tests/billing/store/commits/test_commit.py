@@ -8,7 +8,7 @@ from dataclasses import replace
 import psycopg
 import pytest
 from own_database import PreparedDatabase
-from store_records import FEE_PICO, QUOTA_MICRO, WALLET_PICO, Books
+from store_records import FEE_PICO, LIMITS, QUOTA_MICRO, WALLET_PICO, Books
 
 from billing.accounts.extras import Extras
 from billing.commits.commit_record import Finding
@@ -16,9 +16,11 @@ from billing.commits.copy_text import account_row, bucket_row
 from billing.commits.identities import HashHour, RecentNumbers, SourceState
 from billing.commits.input_batch import PositionMove
 from billing.errors import BrokenInvariant, CatalogMoved, DatabaseDown, Fenced, NotPrepared
+from billing.log_time import RESEND_US
 from billing.store import partition_rows as partition
 from billing.store.proofs.audit import audit
 from billing.store.store import Store
+from schemas.times import HOUR_US
 
 BIG_WALLET_PICO = 10**12 * 10**12
 BIG_QUOTA_MICRO = 10**18 * 10**6
@@ -62,7 +64,7 @@ def test_what_was_committed_is_loaded_again(store: Store) -> None:
     assert store.due_accounts(1, 900, 10) == []
 
 
-def test_only_the_last_numbers_of_a_source_are_loaded(store: Store) -> None:
+def test_only_the_last_numbers_of_a_source_are_kept(database: PreparedDatabase, store: Store) -> None:
     books = Books()
     epoch, _ = store.acquire(0)
     store.commit(epoch, books.opening(["a1"]))
@@ -71,18 +73,23 @@ def test_only_the_last_numbers_of_a_source_are_loaded(store: Store) -> None:
         record.dedupe.recent = [RecentNumbers("urn:node-1", highest, b"%d" % highest)]
         store.commit(epoch, record)
     assert [recent.highest for recent in store.acquire(0)[1].recent] == [165_536, 165_537]
-    assert store.prune_identities(0, 0) == 2
-    assert [recent.highest for recent in store.acquire(0)[1].recent] == [165_536, 165_537]
+    assert database.run("SELECT highest FROM dedupe_recent ORDER BY 1") == [(165_536,), (165_537,)]
+    assert audit(database.report_url).passed
 
 
-def test_hours_before_a_time_are_pruned(store: Store) -> None:
+def test_a_commit_deletes_the_hours_that_its_time_limit_excludes(database: PreparedDatabase, store: Store) -> None:
     books = Books()
     epoch, _ = store.acquire(0)
+    hours = [hour * HOUR_US for hour in (1, 2, 3)]
     record = books.opening(["a1"])
-    record.dedupe.hours = [HashHour(hour, b"h") for hour in (1, 2, 3)]
+    record.dedupe.hours = [HashHour(hour, b"h") for hour in hours]
     store.commit(epoch, record)
-    assert store.prune_identities(0, 3) == 2
-    assert [hour.hour_us for hour in store.load_hours(0, [1, 2, 3])] == [3]
+    assert [hour.hour_us for hour in store.load_hours(0, hours)] == hours
+    record = books.burning(["a1"])
+    record.log_time_us = LIMITS["past_limit_us"] + RESEND_US + 6 * HOUR_US - 1
+    store.commit(epoch, record)
+    assert [hour.hour_us for hour in store.load_hours(0, hours)] == hours[2:]
+    assert audit(database.report_url).passed
 
 
 def test_greatest_values_are_exact(database: PreparedDatabase, store: Store) -> None:

@@ -14,7 +14,7 @@ import pytest
 from own_database import PreparedDatabase
 from store_records import Books
 
-from billing.reservations.amounts import NOTHING, HeldAmounts
+from billing.accounts.held import NOTHING, HeldAmounts
 from billing.reservations.hold import HOLD_OPEN, RESERVATION, Hold, Terms
 from billing.reservations.operations import HoldContext, Operation, extend, find, release, reserve, settle
 from billing.store.holds.hold_book import HoldBook
@@ -250,6 +250,36 @@ def test_an_expired_hold_counts_no_more_and_goes_after_a_day(rich: PreparedDatab
     rich.run("UPDATE hold SET expires_us = 5")
     book.ask(HoldBook.clean)
     assert rich.run("SELECT * FROM hold") == []
+
+
+def test_a_settlement_is_recognised_for_as_long_as_its_hold_is_kept(rich: PreparedDatabase, book: Processes) -> None:
+    """Its own hold expired days ago. Without it, the usage would be recorded once more."""
+    lasting = 30 * 24 * 60 * MINUTE_US
+    hold = Hold("x", "a", RESERVATION, HOLD_OPEN, NOTHING, Terms(DIMENSIONS), 0, 0)
+    asked = Operation("a", ("x",), lambda s: reserve(s, hold, (("input", 10),), lasting, "k", False))
+    assert isinstance(book.transact([asked])[0], Hold)
+    used = Operation("a", ("x", "x/1"), lambda s: settle(s, "x", (("input", 3),), "1", "1", final=False))
+    first = book.transact([used])[0]
+    rich.run("UPDATE hold SET state = 'closed', expires_us = 5 WHERE reservation_id = 'x/1'")
+    assert book.ask(HoldBook.clean) == []
+    assert book.transact([used])[0].event == first.event and book.transact([used])[0].decided
+    rich.run("UPDATE hold SET expires_us = 6 WHERE reservation_id = 'x'")
+    book.ask(HoldBook.clean)
+    assert rich.run("SELECT * FROM hold") == []
+
+
+def test_a_settlement_is_sent_again_until_kafka_has_it(rich: PreparedDatabase, book: Processes) -> None:
+    book.transact([reserving("x", 10)])
+    used = Operation("a", ("x", "x/1"), lambda s: settle(s, "x", (("input", 3),), "1", "1", final=True))
+    sent = book.transact([used])[0].event
+    rich.run("UPDATE hold SET created_us = created_us - 61000000")
+    assert book.ask(HoldBook.clean) == [sent]
+    assert book.ask(HoldBook.clean) == [], "another process may be sending it"
+    rich.run("UPDATE hold SET send_after_us = send_after_us - 301000000 WHERE event IS NOT NULL")
+    assert book.ask(HoldBook.clean) == [sent], "that process may have died"
+    book.ask(lambda one: one.sent_again(["x/1"]))
+    rich.run("UPDATE hold SET send_after_us = 0")
+    assert book.ask(HoldBook.clean) == []
 
 
 def test_reports_say_what_is_reserved_now(rich: PreparedDatabase, store: Store, book: Processes) -> None:

@@ -10,9 +10,12 @@ from own_database import PreparedDatabase
 from store_records import Books, account
 
 from billing.commits.copy_text import account_row
-from billing.commits.output_documents import balance_object
+from billing.commits.output_documents import account_object
+from billing.store.proofs import reports
 from billing.store.store import Store
+from schemas.times import parse_time_us
 from tokenbill.commands.report import report
+from tokenbill.user_errors import UserError
 
 
 @pytest.fixture
@@ -37,10 +40,20 @@ def run(*arguments: str) -> str:
     return outcome.stdout
 
 
+def refused(*arguments: str) -> str:
+    """Return the message of a report that is refused as wrong usage."""
+    outcome = CliRunner().invoke(report, arguments)
+    assert outcome.stdout == ""
+    if isinstance(outcome.exception, UserError):
+        return str(outcome.exception)
+    assert outcome.exit_code == 2, outcome.output
+    return outcome.output
+
+
 def test_balance_has_a_row_a_bucket_and_the_fields_of_simulate(books: Books) -> None:
     rows = json.loads(run("balance", "--format", "json"))
     assert [row["account"] for row in rows] == ["a0", "a1", "a2"]
-    expected = balance_object(books.accounts["a1"])
+    expected = {"account": "a1"} | account_object(books.accounts["a1"])
     [bucket] = expected.pop("buckets")
     assert rows[1] == expected | bucket
     assert rows[1]["remaining"] == "9999997"
@@ -53,7 +66,7 @@ def test_balance_has_a_row_a_bucket_and_the_fields_of_simulate(books: Books) -> 
 
 def test_balance_of_one_account(books: Books) -> None:
     assert [row["account"] for row in json.loads(run("balance", "--account", "a2", "--format", "json"))] == ["a2"]
-    assert run("balance", "--account", "nobody", "--format", "json") == "[]\n"
+    assert "There is no account 'nobody'" in refused("balance", "--account", "nobody", "--format", "json")
 
 
 def test_balance_as_csv_and_table(books: Books) -> None:
@@ -73,8 +86,40 @@ def test_usage_by_dimensions_in_a_span(books: Books) -> None:
     assert (rows[0]["burned"], rows[0]["revenue"], rows[0]["amount"], rows[0]["tokens"]) == ("3", "1.8", "0.004", 2000)
     assert json.loads(run("usage", "--to", "1970-01-01T01:00:00Z", "--format", "json")) == []
     assert len(json.loads(run("usage", "--from", "1970-01-01T01:00:00Z", "--format", "json"))) == 2
-    refused = CliRunner().invoke(report, ["usage", "--by", "colour"])
-    assert (refused.exit_code, "'colour' is none of model" in refused.output) == (2, True)
+    assert "'colour' is none of model" in refused("usage", "--by", "colour")
+
+
+@pytest.mark.parametrize(
+    ("option", "given", "nearest"),
+    [
+        ("--from", "2026-11-28T19:59:59Z", "Write 2026-11-28T19:00:00Z or 2026-11-28T20:00:00Z."),
+        ("--to", "2026-11-28T20:00:01Z", "Write 2026-11-28T20:00:00Z or 2026-11-28T21:00:00Z."),
+        ("--to", "2026-11-28T20:00:00.000001Z", "Write 2026-11-28T20:00:00Z or 2026-11-28T21:00:00Z."),
+        ("--from", "1969-12-31T23:30:00Z", "Write 1969-12-31T23:00:00Z or 1970-01-01T00:00:00Z."),
+        ("--from", "2026-11-28T00:00:00+05:30", "Write 2026-11-27T18:00:00Z or 2026-11-27T19:00:00Z."),
+        ("--to", "2026-11-28T00:00:00+05:45", "Write 2026-11-27T18:00:00Z or 2026-11-27T19:00:00Z."),
+    ],
+)
+def test_a_time_within_an_hour_is_refused(books: Books, option: str, given: str, nearest: str) -> None:
+    text = refused("usage", option, given)
+    assert f"{option} is 19" in text or f"{option} is 2026" in text
+    assert nearest in text
+    assert ("+05:30, cannot be reported" in text) == given.endswith(("+05:30", "+05:45", ":30:00Z"))
+    with pytest.raises(reports.InexactBound):
+        reports.usage("postgresql://nobody/", ["model"], parse_time_us(given), None)
+
+
+@pytest.mark.parametrize("offset", ["Z", "+08:00", "-03:00"])
+def test_a_day_of_a_zone_of_whole_hours_is_exact(books: Books, offset: str) -> None:
+    assert json.loads(run("usage", "--from", f"1969-12-31T00:00:00{offset}", "--format", "json")) != []
+    assert json.loads(run("usage", "--to", f"1969-12-31T00:00:00{offset}", "--format", "json")) == []
+
+
+@pytest.mark.parametrize("command", ["usage", "revenue"])
+@pytest.mark.parametrize("end", ["2026-11-01T00:00:00Z", "2026-10-01T00:00:00Z"])
+def test_an_empty_time_range_is_refused(books: Books, command: str, end: str) -> None:
+    text = refused(command, "--from", "2026-11-01T00:00:00Z", "--to", end)
+    assert "The time range is empty" in text and end in text
 
 
 def test_trial_balance_adds_up_to_zero(books: Books) -> None:

@@ -365,7 +365,7 @@ def test_charging_data_are_read_as_strictly_as_events(api: Api, admin: httpx.Cli
 
 
 def test_a_key_for_one_account_does_not_say_what_a_rating_group_means(api: Api) -> None:
-    with api.client(api.key("admin", account="one")) as bound:
+    with api.client(api.key("admin", "one", "urn:one")) as bound:
         check_problem(bound.put("/v1/rating-groups/1002", json={"model": MODEL}), 403, "other_account")
 
 

@@ -35,6 +35,8 @@ RIGHT_OF = {
     "converged charging": "reserve",
     "rating groups": "correct",
     "suspense": "read",
+    "conflicts": "read",
+    "conflict resolutions": "correct",
 }
 """Right that the caller's role must have, by tag."""
 
