@@ -60,6 +60,35 @@ def test_markers_and_aborted_records_are_steps_without_records() -> None:
     ]
 
 
+def test_of_several_transactions_of_one_producer_only_the_aborted_one_is_skipped() -> None:
+    """A reader that stops at the first marker of the producer takes the second transaction for committed."""
+    data = b"".join(
+        part
+        for at, committed in ((1, True), (3, False), (5, True))
+        for part in (
+            values(at, b"%d" % at, attributes=TRANSACTIONAL, producer=1),
+            marker(at + 1, 1, committed=committed),
+        )
+    )
+    read = [value for _, _, values_, _ in shown(steps_of(data, 1, aborted=[(1, 3)])) for value in values_]
+    assert read == [b"1", b"5"]
+
+
+def test_the_marker_of_an_aborted_transaction_without_records_ends_no_other() -> None:
+    data = b"".join(
+        (
+            marker(10, 7, committed=False),
+            values(11, b"a", attributes=TRANSACTIONAL, producer=8),
+            marker(12, 7, committed=False),
+            values(13, b"b", attributes=TRANSACTIONAL, producer=8),
+            marker(14, 8, committed=False),
+            values(15, b"c", attributes=TRANSACTIONAL, producer=8),
+        )
+    )
+    read = [value for _, _, values_, _ in shown(steps_of(data, 10, aborted=[(8, 11)])) for value in values_]
+    assert read == [b"c"]
+
+
 def test_a_fetch_that_begins_inside_a_batch_gives_the_rest() -> None:
     data = values(10, b"a", b"b", b"c") + values(13, b"d", b"e", attributes=TRANSACTIONAL, producer=7)
     assert shown(steps_of(data, 12, aborted=[(7, 13)])) == [(12, 13, [b"c"], 0), (13, 15, [], 2)]
