@@ -15,12 +15,12 @@ from typing import Protocol
 from confluent_kafka import KafkaError, Message
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from billing.record_keys import RecordKeys, own_header
+from billing.record_keys import RecordKeys
 from schemas.cloudevents import write_structured
 from schemas.commands import PassTime
 from schemas.topics import COMMAND_TOPIC
 from streams.kafka_clients import input_producer
-from streams.send.emitter import JSON_HEADERS
+from streams.send.sender import own_headers
 
 log = logging.getLogger("tokenbill.scheduler")
 
@@ -107,10 +107,9 @@ class Scheduler:
         self._why_failed = ""
         for partition, account in due:
             command = write_structured(PassTime.TYPE, SCHEDULER_SOURCE, f"{account}@{now_us}", now_us, account, {})
-            mark = own_header(keys, COMMAND_TOPIC, account.encode(), command, JSON_HEADERS)
-            self._producer.produce(
-                COMMAND_TOPIC, command, account.encode(), partition=partition, headers=[*JSON_HEADERS, mark]
-            )
+            key = account.encode()
+            headers = own_headers(keys, COMMAND_TOPIC, key, command)
+            self._producer.produce(COMMAND_TOPIC, command, key, partition=partition, headers=[*headers])
         left = self._producer.flush(_FLUSH_SECONDS)
         if left:
             self._why_failed = f"Kafka has not taken {left} commands"

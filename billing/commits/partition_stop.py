@@ -3,20 +3,12 @@
 A stop never loses a record: nothing from its offset on is committed. No I/O here.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
 StopKind = Literal["missing", "deleted", "unreadable", "log_too_short", "forward_lost", "undecided"]
-STOP_KINDS: Mapping[StopKind, str] = {
-    "missing": "the log lacks offsets that no transaction skipped",
-    "deleted": "retention deleted offsets before they were read",
-    "unreadable": "a record batch cannot be read",
-    "log_too_short": "the log ends before offsets that were committed",
-    "forward_lost": "a forwarded record did not arrive",
-    "undecided": "the rules failed on a record: a defect, or contradictory state",
-}
+"""Kinds of a stop; docs/reference/command-line.md, "tokenbill partition", gives their meaning."""
 
 
 @dataclass(frozen=True, slots=True)

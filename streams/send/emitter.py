@@ -20,7 +20,6 @@ from schemas.topics import USAGE_TOPIC
 from streams.kafka_clients import input_producer
 from streams.stream_errors import DeliveryFailed
 
-JSON_HEADERS = [("content-type", b"application/cloudevents+json")]
 _FLUSH_SECONDS = 60.0
 
 

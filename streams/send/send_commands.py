@@ -11,10 +11,10 @@ from typing import Any
 
 from confluent_kafka import KafkaError, Message
 
-from billing.record_keys import RecordKeys, own_header
+from billing.record_keys import RecordKeys
 from schemas.topics import COMMAND_TOPIC
 from streams.kafka_clients import input_producer
-from streams.send.emitter import JSON_HEADERS
+from streams.send.sender import own_headers
 from streams.stream_errors import DeliveryFailed
 
 _FLUSH_SECONDS = 60.0
@@ -47,7 +47,7 @@ def send_commands(
         key = str(command["subject"]).encode()
         headers: list[tuple[str, str | bytes | None]] | None = None
         if record_keys is not None:
-            headers = [*JSON_HEADERS, own_header(record_keys, topic, key, value, JSON_HEADERS)]
+            headers = [*own_headers(record_keys, topic, key, value)]
         while True:
             try:
                 producer.produce(topic, value, key, headers=headers)

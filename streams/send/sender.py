@@ -38,13 +38,18 @@ class Outgoing:
     headers: tuple[tuple[str, bytes], ...] = ()
 
 
-_OWN_HEADERS = (("content-type", b"application/cloudevents+json"),)
+_JSON_HEADERS = (("content-type", b"application/cloudevents+json"),)
+
+
+def own_headers(keys: RecordKeys, topic: str, key: bytes, event: bytes) -> tuple[tuple[str, bytes], ...]:
+    """Return the headers of a record of the product's own, a CloudEvent as JSON: its type and its digest."""
+    return (*_JSON_HEADERS, own_header(keys, topic, key, event, _JSON_HEADERS))
 
 
 def own_record(keys: RecordKeys, topic: str, partition: int, account: str, event: bytes) -> Outgoing:
     """Return a record of the product's own: a CloudEvent as JSON, with the digest that shows where it comes from."""
     key = account.encode()
-    return Outgoing(topic, partition, key, event, (*_OWN_HEADERS, own_header(keys, topic, key, event, _OWN_HEADERS)))
+    return Outgoing(topic, partition, key, event, own_headers(keys, topic, key, event))
 
 
 @dataclass(slots=True)

@@ -306,7 +306,7 @@ class PartitionWriter:
             record = await self._in_thread(lambda: self._apply(batches))
         except _OF_THE_PROCESS:
             raise
-        except Exception as error:
+        except Exception as error:  # Whatever the rules raise stops this partition alone, once its record is found.
             log.error("p%d: the rules failed", self.partition, exc_info=error)
             raise self._narrowed(batches, error) from error
         for batch in batches:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from typing import Annotated, Any
 
@@ -42,7 +41,7 @@ from tokenbill.api.context import ApiContext, Shared
 from tokenbill.api.http.answers import json_answer
 from tokenbill.api.http.auth import Caller, Reader, needs
 from tokenbill.api.http.bodies import described, read_json, strict_schema, wire_names
-from tokenbill.api.http.pages import Cursor, Limit, page, read_cursor
+from tokenbill.api.http.pages import Cursor, Limit, page, read_row_key, write_row_key
 from tokenbill.api.http.problems import Problem, responses
 from tokenbill.api.replaying import replay
 from tokenbill.api.suspense_routes import Content, Offset, Partition, SuspenseHeader, Topic
@@ -120,20 +119,6 @@ class ResolutionBody(BaseModel):
     reason: str = Field(description="why", min_length=1, max_length=MAX_TEXT_BYTES, pattern=TEXT_PATTERN)
 
 
-def _name(row: ListedConflict) -> str:
-    return "/".join(map(str, row.key))
-
-
-def _after(cursor: str | None) -> tuple[int, int, int]:
-    last = read_cursor(cursor)
-    if not last:
-        return (-1, 0, 0)
-    row = re.fullmatch(r"(\d{1,9})/(\d{1,18})/(\d{1,9})", last, re.ASCII)
-    if row is None:
-        raise Problem("invalid_cursor", f"cursor is {cursor!r}: expected `next_cursor` of the page before.")
-    return (int(row[1]), int(row[2]), int(row[3]))
-
-
 @router.get("", response_model=ConflictPage, responses=responses("invalid_cursor", "other_account"))
 async def conflicts(
     shared: Shared,
@@ -150,8 +135,8 @@ async def conflicts(
     if account is not None:
         caller.check_account(account)
     wanted = WantedConflicts(account or caller.account, only_open=not resolved)
-    rows = await list_conflicts(shared.database, wanted, _after(cursor), limit + 1)
-    found, more = page(rows, limit, _name)
+    rows = await list_conflicts(shared.database, wanted, read_row_key(cursor), limit + 1)
+    found, more = page(rows, limit, lambda row: write_row_key(row.key))
     return json_answer({"items": [conflict_object(row) for row in found], "next_cursor": more})
 
 

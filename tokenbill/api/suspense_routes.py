@@ -5,7 +5,6 @@ An event is sent again with ``tokenbill suspense resubmit``, or to ``/v1/usage``
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
@@ -14,13 +13,13 @@ from pydantic import BaseModel, Field
 
 from billing.store.api.suspense_reads import list_suspense, read_suspense
 from billing.store.suspense_records import Wanted
-from billing.suspense import STATES, Listed, RecordPlace, held_object, listed_object
+from billing.suspense import STATES, RecordPlace, held_object, listed_object
 from schemas.fields import MAX_TEXT_BYTES, TEXT_PATTERN
 from schemas.refusal_codes import REASONS
 from tokenbill.api.context import Shared
 from tokenbill.api.http.answers import json_answer
 from tokenbill.api.http.auth import Reader
-from tokenbill.api.http.pages import Cursor, Limit, page, read_cursor
+from tokenbill.api.http.pages import Cursor, Limit, page, read_row_key, write_row_key
 from tokenbill.api.http.problems import Problem, responses
 
 router = APIRouter(prefix="/v1/suspense", tags=["suspense"])
@@ -93,20 +92,6 @@ class SuspenseEvent(SuspenseRow):
     advice: AdviceBody = Field(description="recommended action")
 
 
-def _name(row: Listed) -> str:
-    return "/".join(map(str, row.key))
-
-
-def _after(cursor: str | None) -> tuple[int, int, int]:
-    last = read_cursor(cursor)
-    if not last:
-        return (-1, 0, 0)
-    row = re.fullmatch(r"(\d{1,9})/(\d{1,18})/(\d{1,9})", last, re.ASCII)
-    if row is None:
-        raise Problem("invalid_cursor", f"cursor is {cursor!r}: expected `next_cursor` of the page before.")
-    return (int(row[1]), int(row[2]), int(row[3]))
-
-
 @router.get("", response_model=SuspensePage, responses=responses("invalid_cursor", "other_account"))
 async def suspense(
     shared: Shared,
@@ -126,8 +111,8 @@ async def suspense(
     if account is not None:
         caller.check_account(account)
     wanted = Wanted(reason, account or caller.account, only_open=not resolved)
-    rows = await list_suspense(shared.database, wanted, _after(cursor), limit + 1)
-    found, more = page(rows, limit, _name)
+    rows = await list_suspense(shared.database, wanted, read_row_key(cursor), limit + 1)
+    found, more = page(rows, limit, lambda row: write_row_key(row.key))
     return json_answer({"items": [listed_object(row) for row in found], "next_cursor": more})
 
 

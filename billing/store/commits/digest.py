@@ -17,9 +17,8 @@ from typing import Any
 
 from billing.commits.commit_record import NO_DIGEST, CommitCounts, CommitRecord, OutboxRow
 from billing.commits.copy_text import copy_rows
-from billing.store.commits.conflict_rows import conflict_text
 from billing.store.commits.held_rows import held_rows
-from billing.store.commits.suspense_rows import foreign_text, suspense_text
+from billing.store.commits.suspense_rows import conflict_text, foreign_text, suspense_text
 
 GENESIS = NO_DIGEST
 FORMAT = 1

@@ -1,6 +1,7 @@
-"""Rows of ``suspense`` and ``foreign_record``: encoding of records as ``COPY`` text, and decoding of the columns.
+"""Rows of ``suspense``, ``conflict`` and ``foreign_record``: records as ``COPY`` text, and decoding of the columns.
 
-Contains no rules and no statements; :mod:`billing.store.suspense_records` reads these rows.
+Contains no rules and no statements; :mod:`billing.store.suspense_records`, ``conflict_records`` and
+``foreign_records`` read these rows.
 """
 
 import base64
@@ -10,8 +11,9 @@ from collections.abc import Iterable, Sequence
 
 import zstandard
 
-from billing.commits.commit_record import ForeignRecord, SuspenseRecord
+from billing.commits.commit_record import ConflictRecord, ForeignRecord, SuspenseRecord
 from billing.commits.copy_text import copy_rows
+from billing.commits.input_batch import Record
 
 ENCODED_PLAIN, ENCODED_ZSTANDARD = "plain", "zstandard"
 """Values of the column ``packing``: encodings of the value of a record."""
@@ -22,7 +24,36 @@ StoredHeaders = Sequence[tuple[str, bytes | None]]
 
 
 def suspense_text(partition: int, commit_no: int, suspense: Iterable[SuspenseRecord]) -> bytes:
-    """Return the rows that one commit appends, numbered from 1.
+    """Return the rows of ``suspense`` that one commit appends (:func:`_kept_records`)."""
+    return _kept_records(
+        partition,
+        commit_no,
+        (
+            (one.topic, one.record, (why.code, why.detail, why.source, why.id, why.sequence, why.account))
+            for one in suspense
+            for why in (one.rejection,)
+        ),
+    )
+
+
+def foreign_text(partition: int, commit_no: int, foreign: Iterable[ForeignRecord]) -> bytes:
+    """Return the rows of ``foreign_record`` that one commit appends (:func:`_kept_records`)."""
+    return _kept_records(partition, commit_no, ((one.topic, one.record, (one.fault,)) for one in foreign))
+
+
+def conflict_text(partition: int, commit_no: int, conflicts: Iterable[ConflictRecord]) -> bytes:
+    """Return the rows of ``conflict`` that one commit appends (:func:`_kept_records`)."""
+    return _kept_records(
+        partition,
+        commit_no,
+        ((one.topic, one.record, (one.account, one.source, one.id, one.sequence)) for one in conflicts),
+    )
+
+
+def _kept_records(
+    partition: int, commit_no: int, kept: Iterable[tuple[str, Record, Sequence[str | int | None]]]
+) -> bytes:
+    """Return rows, numbered from 1, of records that are kept as received: (topic, record, the table's own columns).
 
     Raises:
         BrokenInvariant: as :func:`billing.commits.copy_text.copy_rows`.
@@ -30,43 +61,21 @@ def suspense_text(partition: int, commit_no: int, suspense: Iterable[SuspenseRec
     parts: list[bytes] = []
     known: StoredHeaders = ()
     headers = headers_text(known)
-    for number, one in enumerate(suspense, 1):
-        record, why = one.record, one.rejection
+    for number, (topic, record, own) in enumerate(kept, 1):
         if record.headers != known:  # Records of a flood repeat the same headers.
             known, headers = record.headers, headers_text(record.headers)
-        packing, value = pack_value(record.value)
+        packing, value = _packed(record.value)
         row = (
-            *(partition, commit_no, number, one.topic, record.offset, record.timestamp * 1000, why.code, why.detail),
-            *(why.source, why.id, why.sequence, why.account, record.key, headers, len(record.value or b""), packing),
+            *(partition, commit_no, number, topic, record.offset, record.timestamp * 1000),
+            *own,
+            *(record.key, headers, len(record.value or b""), packing),
         )
-        parts += (copy_rows([row])[:-1], b"\t", value_text(value), b"\n")
+        text = b"\\N" if value is None else b"\\\\x" + hexlify(value)
+        parts += (copy_rows([row])[:-1], b"\t", text, b"\n")
     return b"".join(parts)
 
 
-def foreign_text(partition: int, commit_no: int, foreign: Iterable[ForeignRecord]) -> bytes:
-    """Return the rows of ``foreign_record`` that one commit appends, numbered from 1.
-
-    Raises:
-        BrokenInvariant: as :func:`billing.commits.copy_text.copy_rows`.
-    """
-    parts: list[bytes] = []
-    for number, one in enumerate(foreign, 1):
-        record = one.record
-        packing, value = pack_value(record.value)
-        row = (
-            *(partition, commit_no, number, one.topic, record.offset, record.timestamp * 1000, one.fault),
-            *(record.key, headers_text(record.headers), len(record.value or b""), packing),
-        )
-        parts += (copy_rows([row])[:-1], b"\t", value_text(value), b"\n")
-    return b"".join(parts)
-
-
-def value_text(value: bytes | None) -> bytes:
-    """Return a value as ``COPY`` text of a ``bytea`` column."""
-    return b"\\N" if value is None else b"\\\\x" + hexlify(value)
-
-
-def pack_value(value: bytes | None) -> tuple[str, bytes | None]:
+def _packed(value: bytes | None) -> tuple[str, bytes | None]:
     """Return how the value of a record is packed, and the packed value."""
     if value is None or len(value) <= PACKED_ABOVE_BYTES:
         return ENCODED_PLAIN, value

@@ -96,6 +96,7 @@ def write_commit(
         moved = {table: _sum(written, table) + _sum(added, table) for table in written | added}
         moved = {table: change for table, change in moved.items() if change != RowSum()}
         sums = known.sums | {table: _sum(known.sums, table) + change for table, change in moved.items()}
+        rows_sha256 = sums_digest(sums)
         digest = commit_digest(
             previous,
             partition=record.partition,
@@ -108,7 +109,7 @@ def write_commit(
             outbox=outbox,
             changes=changed,
             appended=text.sha256(),
-            rows=sums_digest(sums),
+            rows=rows_sha256,
             administration=administration,
         )
         with connection.pipeline():
@@ -120,7 +121,7 @@ def write_commit(
                     *(record.partition, record.commit_no, epoch, record.catalog_epoch, record.log_time_us),
                     *(Jsonb(positions), Jsonb(record.limits), Jsonb(outbox), changed, previous, digest),
                     *(counts[name] for name in COUNT_COLUMNS),
-                    sums_digest(sums),
+                    rows_sha256,
                     *administration,
                 ),
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, TypeVar
 
@@ -34,6 +35,26 @@ def page(items: Sequence[PageRow], limit: int, name_of: Callable[[PageRow], str]
     """
     kept = list(items[:limit])
     return kept, write_cursor(name_of(kept[-1])) if len(items) > limit else None
+
+
+def write_row_key(key: tuple[int, int, int]) -> str:
+    """Return the text of the key (partition, commit, row) of a row that a commit wrote, for :func:`page`."""
+    return "/".join(map(str, key))
+
+
+def read_row_key(cursor: str | None) -> tuple[int, int, int]:
+    """Return the key of the last row of the previous page; before the first page, one that is below all.
+
+    Raises:
+        Problem: ``invalid_cursor``.
+    """
+    last = read_cursor(cursor)
+    if not last:
+        return (-1, 0, 0)
+    row = re.fullmatch(r"(\d{1,9})/(\d{1,18})/(\d{1,9})", last, re.ASCII)
+    if row is None:
+        raise Problem("invalid_cursor", f"cursor is {cursor!r}: expected `next_cursor` of the page before.")
+    return (int(row[1]), int(row[2]), int(row[3]))
 
 
 def read_cursor(cursor: str | None) -> str:
