@@ -17,7 +17,10 @@ cdef extern from "blake2b.hpp" nogil:
     cdef cppclass TbSum512:
         uint64_t words[8]
 
-    void tb_add_weight(TbSum512* sum, const TbBlake2b* begun, const char* row_hash) noexcept
+    void tb_hash_each(
+        TbBlake2b* states, const TbBlake2b* begun, const char* const* texts, const size_t* sizes, int count
+    ) noexcept
+    void tb_add_weights(TbSum512* sum, const TbBlake2b* begun, const char* const* row_hashes, int count) noexcept
     char* tb_put_hex(char* p, const unsigned char* data, size_t size) noexcept
 
 cdef enum:
@@ -25,6 +28,7 @@ cdef enum:
     PERSON_BYTES = 16
     MARK_BYTES = 4
     TAIL_BYTES = 68             # a tab, \\x and the hash in hexadecimal digits
+    LANES = 4                   # texts that are hashed at once: TB_LANES of blake2b.hpp
 
 
 cdef struct Begun:              # the states in which every hash of a table begins
@@ -63,10 +67,20 @@ cdef void _begin_weight(TbBlake2b* begun) noexcept nogil:
     begun.begin(64, salt, person)
 
 
-cdef inline void _put_hash(const Begun* begun, const char* row, size_t size, TbBlake2b* hashed) noexcept nogil:
-    """Compute the hash of a row: the first 32 bytes of ``hashed.h``. Cannot fail: it computes."""
-    hashed[0] = begun.row
-    hashed.take_all(row, size)
+cdef struct Rows:               # up to LANES rows and their hashes
+    int count
+    const char* texts[LANES]
+    size_t sizes[LANES]
+    TbBlake2b hashed[LANES]
+    const char* hashes[LANES]   # the first 32 bytes of `hashed`
+
+
+cdef inline void _hash_rows(const Begun* begun, Rows* rows) noexcept nogil:
+    """Compute the hashes of the rows. Cannot fail: it computes."""
+    cdef int i
+    tb_hash_each(rows.hashed, &begun.row, rows.texts, rows.sizes, rows.count)
+    for i in range(rows.count):
+        rows.hashes[i] = <const char*>rows.hashed[i].h
 
 
 cdef inline const char* _line_end(const char* p, const char* end) except NULL nogil:
@@ -90,15 +104,39 @@ def sum_of_hashes(const unsigned char[::1] hashes not None):
     """
     cdef TbBlake2b begun
     cdef TbSum512 total
+    cdef const char* taken[LANES]
     cdef Py_ssize_t i
+    cdef int count = 0
     if hashes.shape[0] % HASH_BYTES:
         raise ValueError(f"{hashes.shape[0]} bytes are not hashes of 32 bytes")
     _begin_weight(&begun)
     memset(&total, 0, sizeof(total))
     with nogil:
         for i in range(hashes.shape[0] // HASH_BYTES):
-            tb_add_weight(&total, &begun, <const char*>&hashes[i * HASH_BYTES])
+            taken[count] = <const char*>&hashes[i * HASH_BYTES]
+            count += 1
+            if count == LANES:
+                tb_add_weights(&total, &begun, taken, count)
+                count = 0
+        tb_add_weights(&total, &begun, taken, count)
     return hashes.shape[0] // HASH_BYTES, (<const char*>&total)[: sizeof(total)]
+
+
+cdef inline int _take_rows(Rows* rows, const char** p, const char* end) except -1 nogil:
+    """Take up to LANES lines from ``p`` on, which then is behind them; a line has no newline.
+
+    Raises:
+        ValueError: the text does not end with a newline.
+    """
+    cdef const char* line_end
+    rows.count = 0
+    while rows.count < LANES and p[0] < end:
+        line_end = _line_end(p[0], end)
+        rows.texts[rows.count] = p[0]
+        rows.sizes[rows.count] = line_end - p[0]
+        rows.count += 1
+        p[0] = line_end + 1
+    return 0
 
 
 def with_hashes(str table not None, int32_t partition, bytes rows not None):
@@ -108,30 +146,30 @@ def with_hashes(str table not None, int32_t partition, bytes rows not None):
         ValueError: the last row does not end with a newline, or the name of the table is too long.
     """
     cdef Begun begun
-    cdef TbBlake2b hashed
+    cdef Rows taken
     cdef TbSum512 total
     cdef TbBuffer out
     cdef const char* p = rows
     cdef const char* end = p + len(rows)
-    cdef const char* line_end
     cdef char* to
+    cdef int i
     cdef Py_ssize_t number = 0
     _begin(&begun, table, partition)
     memset(&total, 0, sizeof(total))
     with nogil:
         while p < end:
-            line_end = _line_end(p, end)
-            _put_hash(&begun, p, line_end - p, &hashed)
-            tb_add_weight(&total, &begun.weight, <const char*>hashed.h)
-            to = out.room(line_end - p + TAIL_BYTES + 1)
-            memcpy(to, p, line_end - p)
-            to += line_end - p
-            memcpy(to, b"\t\\\\x", MARK_BYTES)
-            to = tb_put_hex(to + MARK_BYTES, <const unsigned char*>hashed.h, HASH_BYTES)
-            to[0] = c'\n'
-            out.wrote(to + 1)
-            p = line_end + 1
-            number += 1
+            _take_rows(&taken, &p, end)
+            _hash_rows(&begun, &taken)
+            tb_add_weights(&total, &begun.weight, taken.hashes, taken.count)
+            for i in range(taken.count):
+                to = out.room(taken.sizes[i] + TAIL_BYTES + 1)
+                memcpy(to, taken.texts[i], taken.sizes[i])
+                to += taken.sizes[i]
+                memcpy(to, b"\t\\\\x", MARK_BYTES)
+                to = tb_put_hex(to + MARK_BYTES, <const unsigned char*>taken.hashes[i], HASH_BYTES)
+                to[0] = c'\n'
+                out.wrote(to + 1)
+            number += taken.count
     return out.data[: out.size], number, (<const char*>&total)[: sizeof(total)]
 
 
@@ -142,32 +180,37 @@ def check_hashes(str table not None, int32_t partition, bytes rows not None):
         ValueError: the last row does not end with a newline, a row has one column, or the name is too long.
     """
     cdef Begun begun
-    cdef TbBlake2b hashed
+    cdef Rows taken
     cdef TbSum512 total
     cdef const char* p = rows
     cdef const char* end = p + len(rows)
-    cdef const char* line_end
     cdef const char* tab
+    cdef const char* line_ends[LANES]
     cdef char[TAIL_BYTES] tail
+    cdef int i
     cdef Py_ssize_t number = 0
     cdef list differ = []
     _begin(&begun, table, partition)
     memset(&total, 0, sizeof(total))
     memcpy(tail, b"\t\\\\x", MARK_BYTES)
     while p < end:
-        line_end = _line_end(p, end)
-        tab = line_end - 1
-        while tab >= p and tab[0] != c'\t':
-            tab -= 1
-        if tab < p:
-            raise ValueError(f"row {number} has no column for its hash")
-        _put_hash(&begun, p, tab - p, &hashed)
-        tb_add_weight(&total, &begun.weight, <const char*>hashed.h)
-        tb_put_hex(tail + MARK_BYTES, <const unsigned char*>hashed.h, HASH_BYTES)
-        if line_end - tab != TAIL_BYTES or memcmp(tail, tab, TAIL_BYTES) != 0:
-            differ.append(number)
-        p = line_end + 1
-        number += 1
+        _take_rows(&taken, &p, end)
+        for i in range(taken.count):
+            tab = taken.texts[i] + taken.sizes[i] - 1
+            while tab >= taken.texts[i] and tab[0] != c'\t':
+                tab -= 1
+            if tab < taken.texts[i]:
+                raise ValueError(f"row {number + i} has no column for its hash")
+            line_ends[i] = taken.texts[i] + taken.sizes[i]
+            taken.sizes[i] = tab - taken.texts[i]
+        _hash_rows(&begun, &taken)
+        tb_add_weights(&total, &begun.weight, taken.hashes, taken.count)
+        for i in range(taken.count):
+            tab = taken.texts[i] + taken.sizes[i]
+            tb_put_hex(tail + MARK_BYTES, <const unsigned char*>taken.hashes[i], HASH_BYTES)
+            if line_ends[i] - tab != TAIL_BYTES or memcmp(tail, tab, TAIL_BYTES) != 0:
+                differ.append(number + i)
+        number += taken.count
     return number, (<const char*>&total)[: sizeof(total)], differ
 
 
@@ -210,23 +253,43 @@ def check_values(str table not None, list rows not None):
         ValueError: a row has less than three values, or the name of the table is too long.
     """
     cdef Begun begun
-    cdef TbBlake2b hashed
-    cdef TbBuffer text
+    cdef Rows taken
+    cdef TbBuffer texts[LANES]
     cdef tuple row
-    cdef Py_ssize_t number, last
+    cdef Py_ssize_t number, last, first = 0
     cdef object partition = None
     cdef list differ = []
+    taken.count = 0
     for number in range(len(rows)):
         row = rows[number]
         last = len(row) - 2
         if last < 1:
             raise ValueError(f"row {number} has {len(row)} values")
         if row[last] != partition:
+            _compare(&begun, &taken, rows, first, differ)
+            first = number
             partition = row[last]
             _begin(&begun, table, partition)
-        _put_values(&text, row, last)
-        _put_hash(&begun, text.data, text.size, &hashed)
-        stored = row[last + 1]
-        if not isinstance(stored, bytes) or stored != (<const char*>hashed.h)[:HASH_BYTES]:
-            differ.append(number)
+        _put_values(&texts[taken.count], row, last)
+        taken.texts[taken.count] = texts[taken.count].data
+        taken.sizes[taken.count] = texts[taken.count].size
+        taken.count += 1
+        if taken.count == LANES:
+            _compare(&begun, &taken, rows, first, differ)
+            first = number + 1
+    _compare(&begun, &taken, rows, first, differ)
     return differ
+
+
+cdef int _compare(const Begun* begun, Rows* taken, list rows, Py_ssize_t first, list differ) except -1:
+    """Compare rows, the first of which has the number ``first``, with their hashes, and take no more of them."""
+    cdef int i
+    cdef tuple row
+    _hash_rows(begun, taken)
+    for i in range(taken.count):
+        row = rows[first + i]
+        stored = row[len(row) - 1]
+        if not isinstance(stored, bytes) or stored != taken.hashes[i][:HASH_BYTES]:
+            differ.append(first + i)
+    taken.count = 0
+    return 0

@@ -1,10 +1,6 @@
-"""The command ``tokenbill``: dispatches to subcommands and prints user errors without a traceback.
-
-A subcommand's module is imported on first use, so that commands load only the libraries they need.
-"""
+"""The command ``tokenbill``: dispatches to subcommands and prints user errors without a traceback."""
 
 import errno
-import importlib
 import sys
 from typing import NoReturn
 
@@ -13,6 +9,7 @@ import click
 from billing.errors import DatabaseDown, NotPrepared
 from tokenbill import __version__
 from tokenbill.hidden_secrets import without_secrets
+from tokenbill.lazy_commands import LazyCommands
 from tokenbill.user_errors import UserError
 
 _COMMANDS = {
@@ -45,22 +42,11 @@ _COMMANDS = {
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
-class _Commands(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        module_name = _COMMANDS.get(cmd_name)
-        if module_name is None:
-            return None
-        module = importlib.import_module(module_name)
-        command = getattr(module, cmd_name.replace("-", "_"))
-        if not isinstance(command, click.Command):
-            raise TypeError(f"{module_name}.{cmd_name} is not a command")
-        return command
-
-
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=LazyCommands,
+    modules=_COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(__version__)
 def cli() -> None:
     """Tokenbill: billing and settlement of AI tokens (词元).

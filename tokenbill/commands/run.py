@@ -24,7 +24,7 @@ from tokenbill.commands.process import (
     tune_garbage_collection,
     wait_for_topics,
 )
-from tokenbill.commands.relay_reconcile import reconcile
+from tokenbill.lazy_commands import LazyCommands
 from tokenbill.replays.histories import LogStore
 
 _DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Data folder of the local stack to use.")
@@ -84,7 +84,7 @@ def worker(name: str, web_port: int, web_host: str, data_dir: Path | None) -> No
     sys.exit(code)
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=LazyCommands, modules={"reconcile": "tokenbill.commands.relay_reconcile"}, invoke_without_command=True)
 @_WEB_PORT
 @_WEB_HOST
 @_DATA_DIR
@@ -123,9 +123,6 @@ def relay(context: click.Context, web_port: int, web_host: str, data_dir: Path |
         watch.end()
         pages.shutdown()
     sys.exit(code)
-
-
-relay.add_command(reconcile)
 
 
 @click.command()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from rich.console import Console
-from rich.status import Status
+if TYPE_CHECKING:  # Long-running processes import this module and show no progress.
+    from rich.console import Console
+    from rich.status import Status
 
 PLAIN_INTERVAL_SECONDS = 5.0
 

@@ -13,7 +13,7 @@ from cython_ext import row_hashes as compiled
 
 TABLES = st.sampled_from(["account", "bucket", "partition_state"])
 PARTITIONS = st.integers(-(2**31), 2**31 - 1)
-ROWS = st.lists(st.binary(max_size=600).map(lambda row: b"k\t" + row.replace(b"\n", b"")), max_size=6)
+ROWS = st.lists(st.binary(max_size=600).map(lambda row: b"k\t" + row.replace(b"\n", b"")), max_size=9)
 
 
 def lines(rows: list[bytes]) -> bytes:
@@ -28,7 +28,7 @@ def test_rows_get_the_same_hashes_and_sums(table: str, partition: int, rows: lis
     assert core.check_hashes(table, partition, hashed) == plain.check_hashes(table, partition, hashed) == (total, [])
 
 
-@given(TABLES, PARTITIONS, ROWS, st.integers(0, 5), st.integers(0, 10_000))
+@given(TABLES, PARTITIONS, ROWS, st.integers(0, 8), st.integers(0, 10_000))
 def test_a_changed_byte_is_found_in_its_row(
     table: str, partition: int, rows: list[bytes], changed: int, place: int
 ) -> None:
