@@ -13,7 +13,7 @@ from schemas.times import DAY_US, HOUR_US, MINUTE_US, format_time_us
 from schemas.usage import UsageEvent
 
 SEQUENCE_JUMP = 1_000_000_000
-RULES = 2
+RULES_NUMBER = 2
 """Number of the rules by which commands and time-driven changes are decided now.
 
 Rules 1 named a bill after the month in which its period mostly lies, rounded the credit of a change of plan down to
@@ -43,7 +43,7 @@ class TimeLimits:
     @property
     def rules(self) -> int:
         """Number of the rules that decide a commit with these limits."""
-        return 1 if self.sequence_jump is None else RULES
+        return 1 if self.sequence_jump is None else RULES_NUMBER
 
 
 class IdentityRules(NamedTuple):
@@ -103,7 +103,7 @@ def read_limits(recorded: Mapping[str, int]) -> TimeLimits:
 class RulesByTime:
     """Numbers of rules by log time: those of now, and those of earlier commits, which a replay decides by again."""
 
-    now: int = RULES
+    now: int = RULES_NUMBER
     earlier: tuple[tuple[int, int], ...] = ()
     """(log time of the last commit, number) of the earlier rules, in order."""
 
@@ -145,7 +145,7 @@ def decided_at(now_us: int, limits: TimeLimits | None) -> DecidedAt:
 
 def rules_of(limits: TimeLimits | None) -> RulesByTime:
     """Return the rules of a commit with these limits. Without limits, in a simulation, they are those of now."""
-    return CURRENT_RULES if limits is None or limits.rules == RULES else RulesByTime(limits.rules)
+    return CURRENT_RULES if limits is None or limits.rules == RULES_NUMBER else RulesByTime(limits.rules)
 
 
 def time_refusal(event: UsageEvent, numbered: bool, log_time_us: int, limits: TimeLimits) -> Refusal | None:

@@ -18,7 +18,7 @@ from billing.accounts.extras import Bill, BillTerms
 from billing.accounts.movements import of_money, purse
 from billing.accounts.wallet import deposit
 from billing.ledger import Postings
-from billing.log_time import RULES
+from billing.log_time import RULES_NUMBER
 from schemas.commands import ChangeCredit, ChargeBackBill, CollectBill
 from schemas.refusals import Refusal
 from schemas.times import DAY_US
@@ -57,7 +57,7 @@ def next_due_us(account: Account) -> int:
     return due_us
 
 
-def roll_bills(account: Account, now_us: int, postings: Postings, rules: int = RULES) -> list[AccountEvent]:
+def roll_bills(account: Account, now_us: int, postings: Postings, rules: int = RULES_NUMBER) -> list[AccountEvent]:
     """Issue a bill if the bill day has come, and suspend an account with a bill past due. ``rules`` name the bill."""
     events: list[AccountEvent] = []
     if account.extras.bill_terms is not None and account.extras.bill_terms.next_us <= now_us:

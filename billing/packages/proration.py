@@ -6,7 +6,7 @@ from billing.accounts.extras import Subscription
 from billing.accounts.movements import Movement, of_units
 from billing.catalog.model import Plan
 from billing.ledger import Postings
-from billing.log_time import RULES
+from billing.log_time import RULES_NUMBER
 from billing.packages.fees import Fee, fee_of, fee_payable, give_back, share_of, unused_part
 from billing.packages.grants import Span
 from billing.packages.subscriptions import cut_short, grant_part, lasting_buckets, plan_of_subscription, span_of
@@ -21,7 +21,7 @@ def change_now(
     now_us: int,
     plan_of: PlanOf,
     postings: Postings,
-    rules: int = RULES,
+    rules: int = RULES_NUMBER,
 ) -> list[Movement] | None:
     """Change the plan for the rest of the current cycle, which must be granted, and return what moved.
 

@@ -1,4 +1,4 @@
-"""What an earlier release decided is decided again by its rules, so that its accounts can still be corrected."""
+"""Decisions of an earlier release are decided again by its rules, so that its accounts can still be corrected."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from billing.corrections.history import decided_batches
 from billing.engine.partition_engine import PartitionEngine
 from billing.engine.past_account import DecidedCommit, PartitionHistory, account_in_past
 from billing.engine.simulation import Remembering
-from billing.log_time import CURRENT_RULES, RULES, RulesByTime, TimeLimits, rules_of
+from billing.log_time import CURRENT_RULES, RULES_NUMBER, RulesByTime, TimeLimits, rules_of
 from schemas.times import parse_time_us
 from schemas.topics import ACCOUNT_EVENT_TOPIC, COMMAND_TOPIC, USAGE_TOPIC
 
@@ -165,7 +165,7 @@ def test_what_is_sold_starts_when_its_commit_let_it_start(calculator: MakeCalcul
 
 
 def test_a_commit_says_its_rules_by_its_limits() -> None:
-    assert (EARLIER.rules, NOW.rules, RULES) == (1, 2, 2)
+    assert (EARLIER.rules, NOW.rules, RULES_NUMBER) == (1, 2, 2)
     assert rules_of(None) is rules_of(NOW) is CURRENT_RULES
     assert rules_of(EARLIER) == RulesByTime(1)
 
