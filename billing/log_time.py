@@ -13,6 +13,12 @@ from schemas.times import DAY_US, HOUR_US, MINUTE_US, format_time_us
 from schemas.usage import UsageEvent
 
 SEQUENCE_JUMP = 1_000_000_000
+RULES_NUMBER = 2
+"""Number of the rules by which commands and time-driven changes are decided now.
+
+Rules 1 named a bill after the month in which its period mostly lies, rounded the credit of a change of plan down to
+fen, and began what was sold at the microsecond of its command (docs/decisions/rules-of-a-commit.md).
+"""
 RESEND_US = 24 * HOUR_US
 """Log time within which a resend of an unnumbered source is recognised whatever its time says, beside the hour."""
 
@@ -30,8 +36,14 @@ class TimeLimits:
     sequence_jump: int | None = SEQUENCE_JUMP
     """Greatest distance of a number from the highest number seen of its source.
 
-    None only in a replay of commits of a release that had no such limit. Its identities did not name the account.
+    None only in a replay of commits of a release that had no such limit. Its identities did not name the account, and
+    it decided by rules 1.
     """
+
+    @property
+    def rules(self) -> int:
+        """Number of the rules that decide a commit with these limits."""
+        return 1 if self.sequence_jump is None else RULES_NUMBER
 
 
 class IdentityRules(NamedTuple):
@@ -87,8 +99,28 @@ def read_limits(recorded: Mapping[str, int]) -> TimeLimits:
     return TimeLimits(recorded["future_limit_us"], recorded["past_limit_us"], recorded.get("sequence_jump_limit"))
 
 
+@dataclass(frozen=True, slots=True)
+class RulesByTime:
+    """Numbers of rules by log time: those of now, and those of earlier commits, which a replay decides by again."""
+
+    now: int = RULES_NUMBER
+    earlier: tuple[tuple[int, int], ...] = ()
+    """(log time of the last commit, number) of the earlier rules, in order."""
+
+    def at(self, due_us: int) -> int:
+        """Return the number of the rules for a change that falls due by time."""
+        return next((number for until_us, number in self.earlier if due_us <= until_us), self.now)
+
+    def followed_by(self, number: int, log_time_us: int) -> "RulesByTime":
+        """Return these rules up to a log time, and others from then on."""
+        return self if number == self.now else RulesByTime(number, (*self.earlier, (log_time_us, self.now)))
+
+
+CURRENT_RULES = RulesByTime()
+
+
 class DecidedAt(NamedTuple):
-    """The time of a decision: log time, and the oldest time that is still counted.
+    """The time of a decision: log time, the oldest time that is still counted, and the rules.
 
     ``oldest_us`` is None without limits. Then there is no log, and ``now_us`` is the greatest time of the account so
     far.
@@ -96,6 +128,7 @@ class DecidedAt(NamedTuple):
 
     now_us: int
     oldest_us: int | None
+    rules: RulesByTime = CURRENT_RULES
 
     @property
     def simulated(self) -> bool:
@@ -105,7 +138,14 @@ class DecidedAt(NamedTuple):
 
 def decided_at(now_us: int, limits: TimeLimits | None) -> DecidedAt:
     """Return the time of a decision at ``now_us`` under these limits; None means no limits."""
-    return DecidedAt(now_us, None if limits is None else now_us - limits.past_us)
+    if limits is None:
+        return DecidedAt(now_us, None)
+    return DecidedAt(now_us, now_us - limits.past_us, rules_of(limits))
+
+
+def rules_of(limits: TimeLimits | None) -> RulesByTime:
+    """Return the rules of a commit with these limits. Without limits, in a simulation, they are those of now."""
+    return CURRENT_RULES if limits is None or limits.rules == RULES_NUMBER else RulesByTime(limits.rules)
 
 
 def time_refusal(event: UsageEvent, numbered: bool, log_time_us: int, limits: TimeLimits) -> Refusal | None:

@@ -1,6 +1,6 @@
 """Values that a command's rule works with: its context, and the messages it sends.
 
-The rules are in the modules that :data:`billing.decide.command_rules.RULES` names. A rule that refuses a command
+The rules are in the modules that :data:`billing.decide.command_rules.RULES_NUMBER` names. A rule that refuses a command
 returns a :class:`schemas.refusals.Refusal`.
 """
 
@@ -14,6 +14,7 @@ from billing.accounts.deduction_order import PlanOf
 from billing.accounts.movements import Movement
 from billing.catalog.model import Catalog
 from billing.ledger import Postings
+from billing.log_time import RULES_NUMBER
 from schemas.commands import Command
 from schemas.units import PICO_DIGITS
 
@@ -54,6 +55,8 @@ class CommandContext:
     """Returns True if (account, payment_ref) was used before."""
     postings: Postings
     plan_of: PlanOf
+    rules: int = RULES_NUMBER
+    """Number of the rules that decide; less than those of now only in a replay."""
     held_pico: int = 0
     """Money of the wallet that open holds hold; a fee that is only tried leaves it."""
     messages: list[Message] = field(default_factory=list)

@@ -34,7 +34,7 @@ class PartitionStop:
         command = f"tokenbill partition resume {self.partition}"
         if self.topic is not None and self.last is not None:
             command += f" --topic {self.topic} --after {self.last}"
-        return f"{command} --reason TEXT --requested-by NAME --approved-by NAME"
+        return f"{command} --reason TEXT --requested-key FILE --approved-key FILE"
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ def correct(
     replay = Replay(history, command, rule)
     try:
         before, after = replay.run()
-        replay.roll(at, catalog, plan_of)
+        replay.roll(at._replace(rules=history.rules), catalog, plan_of)
     except Conflict as conflict:
         return Refusal(conflict.refusal.code, f"without {named} as it was, {conflict}; nothing was changed")
     if after is before or after.account is None:

@@ -14,7 +14,7 @@ from billing.catalog.model import Catalog
 from billing.commits.commit_record import CommitRecord
 from billing.commits.input_batch import InputBatch, Record
 from billing.commits.outbox_frames import unpack_batches
-from billing.log_time import DecidedAt, TimeLimits, decided_at
+from billing.log_time import CURRENT_RULES, DecidedAt, RulesByTime, TimeLimits, decided_at, rules_of
 from schemas.commands import Command, parse_command
 from schemas.json_text import dump_json
 from schemas.topics import COMMAND_FORWARDED_TOPIC, COMMAND_TOPIC, RATED_TOPIC
@@ -43,6 +43,8 @@ class AccountHistory:
 
     steps: Sequence[Step]
     catalogs: Mapping[int, Catalog]
+    rules: RulesByTime = CURRENT_RULES
+    """The rules that decided, by log time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,17 +110,24 @@ class HistoryReader:
     _clock_us: dict[str, int] = field(default_factory=dict)
     """Greatest time of each account so far, used if there is no log (``simulate``)."""
     _accepted: set[Identity] = field(default_factory=set)
+    _rules: RulesByTime | None = None
+    """The rules of the commits read so far."""
 
     def __post_init__(self) -> None:
         self.steps = {name: [] for name in self.accounts}
 
     def histories(self) -> dict[str, AccountHistory]:
         """Return the histories found so far."""
-        return {name: AccountHistory(steps, self.catalogs) for name, steps in self.steps.items()}
+        return {
+            name: AccountHistory(steps, self.catalogs, self._rules or CURRENT_RULES)
+            for name, steps in self.steps.items()
+        }
 
     def read(self, commit: DecidedBatches) -> None:
         """Add the steps of the next commit."""
         self.catalogs[commit.epoch] = commit.catalog
+        number = rules_of(commit.limits).now
+        self._rules = (self._rules or RulesByTime(number)).followed_by(number, commit.log_time_us)
         rated = self._rated(commit.rated)
         meters = commit.catalog.declared_meters()
         log_time_us = commit.log_time_us
@@ -195,4 +204,4 @@ class HistoryReader:
     def _at(self, commit: DecidedBatches, account: str, time_us: int, log_time_us: int) -> DecidedAt:
         if commit.limits is None:
             return decided_at(max(time_us, self._clock_us.get(account, 0)), None)
-        return decided_at(log_time_us, commit.limits)
+        return decided_at(log_time_us, commit.limits)._replace(rules=self._rules or CURRENT_RULES)

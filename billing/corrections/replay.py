@@ -140,7 +140,7 @@ class Replay:
         for timeline in self._timelines:
             if timeline.account is not None:
                 postings = Postings()
-                timeline.tell(roll_forward(timeline.account, at.now_us, plan_of, postings, catalog))
+                timeline.tell(roll_forward(timeline.account, at.now_us, plan_of, postings, catalog, rules=at.rules))
                 self._keep_facts(timeline, postings, plan_of)
 
     def make_correction(self, plan_of: PlanOf) -> None:
@@ -229,7 +229,8 @@ class Replay:
         if counts is None:
             if step.at.simulated:
                 account.clock_us = step.at.now_us
-            timeline.tell(roll_forward(account, step.at.now_us, rules.plan_of, postings, rules.catalog))
+            at = step.at
+            timeline.tell(roll_forward(account, at.now_us, rules.plan_of, postings, rules.catalog, rules=at.rules))
             self._keep(timeline, identity, None)
             return
         event = event if counts is event.counts else replace(event, counts=counts)

@@ -98,7 +98,7 @@ def bill_usage(
         account.clock_us = at.now_us
     plan_of = rules.plan_of
     of_time = Postings()
-    events = roll_forward(account, at.now_us, plan_of, of_time, rules.catalog, event.time_us)
+    events = roll_forward(account, at.now_us, plan_of, of_time, rules.catalog, event.time_us, at.rules)
     postings.merge_lines(of_time.lines(), account.account)
     if rated.counted:
         count_usage(account, rated.counters, at.oldest_us)

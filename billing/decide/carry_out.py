@@ -88,7 +88,7 @@ def carry_out(
     if account is not None:
         if at.simulated:
             account.clock_us = at.now_us
-        of_time = roll_forward(account, at.now_us, plan_of, postings, catalog)
+        of_time = roll_forward(account, at.now_us, plan_of, postings, catalog, rules=at.rules)
     may_take = account is not None and not again and not isinstance(command.data, NEVER_TAKE)
     countable = partial(_holdable, until_us=held.until_us, plan_of=plan_of, catalog=catalog)
     before = countable(account) if may_take and account is not None else None
@@ -97,7 +97,8 @@ def carry_out(
     if before is not None and account is not None and held.holds:
         tried, spent = copied_account(account), Postings()
     context = CommandContext(
-        command, tried, catalog, at.now_us, payment_known, spent, plan_of, _held_pico(account, held)
+        *(command, tried, catalog, at.now_us, payment_known, spent, plan_of, at.rules.now),
+        held_pico=_held_pico(account, held),
     )
     decided = rule(context)
     if isinstance(decided, Refusal):
@@ -105,7 +106,7 @@ def carry_out(
     if at.simulated:
         decided.clock_us = at.now_us
     # A grant may be bought for a past period whose grace is over; then it expires at once.
-    lapsed = roll_forward(decided, at.now_us, plan_of, spent, catalog)
+    lapsed = roll_forward(decided, at.now_us, plan_of, spent, catalog, rules=at.rules)
     limit = NO_LIMIT if before is None else limit_after(before, countable(decided))
     taken = limit.exceeded_by(held.amounts, held.holds)
     if taken is not None:

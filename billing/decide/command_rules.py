@@ -160,7 +160,7 @@ def _purchase(data: PurchasePackage, account: Account, context: CommandContext) 
         return too_many_buckets(account)
     if not fee_payable(account, data.pay_from, plan.price_pico):
         return insufficient_funds(account, plan)
-    starts_us = first_start_us(data.starts_at_us, context.command.time_us)
+    starts_us = first_start_us(data.starts_at_us, context.command.time_us, context.rules)
     context.movements += grant_package(
         account, plan, data.grant_id, starts_us, context.now_us, data.pay_from, context.postings
     )

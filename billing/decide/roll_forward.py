@@ -31,6 +31,7 @@ from billing.invoicing import bills
 from billing.invoicing.bills import roll_bills
 from billing.invoicing.commitments import settle_commitments
 from billing.ledger import Postings
+from billing.log_time import CURRENT_RULES, RulesByTime
 from billing.packages.cycles import cycle_end_us
 from billing.packages.grants import begin, lapse_us
 from billing.packages.refunds import bucket_ended, pay_back
@@ -56,11 +57,18 @@ class _Moment:
 
 
 def roll_forward(
-    account: Account, now_us: int, plan_of: PlanOf, postings: Postings, catalog: Catalog, event_us: int = 0
+    account: Account,
+    now_us: int,
+    plan_of: PlanOf,
+    postings: Postings,
+    catalog: Catalog,
+    event_us: int = 0,
+    rules: RulesByTime = CURRENT_RULES,
 ) -> list[AccountEvent]:
     """Apply all time-driven changes up to log time ``now_us`` and return their events.
 
     ``event_us`` is the own time of the usage that is decided next; a cycle that begins by then is granted too.
+    ``rules`` decide each change by the time at which it is due.
     """
     events: list[AccountEvent] = []
     begun_us = max(now_us, event_us)
@@ -78,7 +86,7 @@ def roll_forward(
         if first.what == _SETTLE:
             events += settle_commitments(account, first.due_us, postings, catalog)
         elif first.what == _BILL:
-            events += roll_bills(account, first.due_us, postings)
+            events += roll_bills(account, first.due_us, postings, rules.at(first.due_us))
         else:
             events += _apply(account, first, now_us, plan_of, postings)
         live += account.buckets[known:]

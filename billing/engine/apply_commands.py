@@ -4,6 +4,7 @@ Never: a rule of a command (:mod:`billing.decide.command_rules`), SQL, Kafka, th
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from pydantic_core import PydanticCustomError
 
@@ -21,7 +22,7 @@ from billing.decide.command_rules import decide
 from billing.engine.commit_draft import CommitDraft
 from billing.engine.loader import Loader, load_missing
 from billing.ledger import Postings
-from billing.log_time import DecidedAt, TimeLimits, decided_at
+from billing.log_time import DecidedAt, TimeLimits, decided_at, rules_of
 from billing.record_keys import RecordKeys, forged, own_fault, read_forward
 from schemas.commands import CollectBill, Command, CorrectUsage, TopUpWallet, VoidUsage, parse_command
 from schemas.fields import check_name
@@ -209,7 +210,9 @@ class CommandApplier:
         if known is None:
             return Refusal("history_unavailable", f"what was decided for account {name!r} is not known here")
         catalogs = {**known.catalogs, self._catalog_epoch: self._catalog}
-        history = AccountHistory([*known.steps, *draft.accepted[name]], catalogs)
+        rules = known.rules.followed_by(rules_of(self._limits).now, self._state.log_time_us)
+        mine = (replace(step, at=step.at._replace(rules=rules)) for step in draft.accepted[name])
+        history = AccountHistory([*known.steps, *mine], catalogs, rules)
         corrected = correct(context.command, context.account, history, at, decide, self._catalog, self._plan_of)
         if isinstance(corrected, Refusal):
             if corrected.code == HISTORY_DIFFERS:

@@ -18,7 +18,7 @@ from billing.engine.commit_draft import CommitDraft
 from billing.engine.loader import Loader, load_accounts, load_missing
 from billing.errors import BrokenInvariant
 from billing.ledger import Postings
-from billing.log_time import TimeLimits, identity_rules
+from billing.log_time import TimeLimits, identity_rules, rules_of
 from billing.record_keys import own_fault
 from schemas.times import HOUR_US
 from schemas.topics import COMMAND_FORWARDED_TOPIC, COMMAND_TOPIC, INPUT_TOPICS, USAGE_FORWARDED_TOPIC, USAGE_TOPIC
@@ -192,7 +192,9 @@ class PartitionEngine:
             account = self._calculator.account(name)
             if account is not None and account.next_due_us <= now_us:
                 postings = Postings()
-                draft.add_events(roll_forward(account, now_us, self._plan_of, postings, self._catalog))
+                draft.add_events(
+                    roll_forward(account, now_us, self._plan_of, postings, self._catalog, rules=rules_of(self._limits))
+                )
                 draft.postings.merge_lines(postings.lines(), name)
                 self._calculator.put_account(account, stored=False)
 

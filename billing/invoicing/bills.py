@@ -18,6 +18,7 @@ from billing.accounts.extras import Bill, BillTerms
 from billing.accounts.movements import of_money, purse
 from billing.accounts.wallet import deposit
 from billing.ledger import Postings
+from billing.log_time import RULES_NUMBER
 from schemas.commands import ChangeCredit, ChargeBackBill, CollectBill
 from schemas.refusals import Refusal
 from schemas.times import DAY_US
@@ -56,11 +57,11 @@ def next_due_us(account: Account) -> int:
     return due_us
 
 
-def roll_bills(account: Account, now_us: int, postings: Postings) -> list[AccountEvent]:
-    """Issue a bill if the bill day has come, and suspend an account with a bill past due."""
+def roll_bills(account: Account, now_us: int, postings: Postings, rules: int = RULES_NUMBER) -> list[AccountEvent]:
+    """Issue a bill if the bill day has come, and suspend an account with a bill past due. ``rules`` name the bill."""
     events: list[AccountEvent] = []
     if account.extras.bill_terms is not None and account.extras.bill_terms.next_us <= now_us:
-        events += _issue(account, account.extras.bill_terms, postings)
+        events += _issue(account, account.extras.bill_terms, postings, rules)
     overdue = _overdue(account, now_us)
     if account.status == ACCOUNT_OPEN and overdue is not None:
         account.status = ACCOUNT_SUSPENDED
@@ -68,7 +69,7 @@ def roll_bills(account: Account, now_us: int, postings: Postings) -> list[Accoun
     return events
 
 
-def _issue(account: Account, agreed: BillTerms, postings: Postings) -> list[AccountEvent]:
+def _issue(account: Account, agreed: BillTerms, postings: Postings, rules: int) -> list[AccountEvent]:
     from_us, until_us = agreed.since_us, agreed.next_us
     owed_pico = max(0, -account.wallet_pico)
     amount_pico = owed_pico - owed_pico % FEN_PICO  # The part below one fen stays in the wallet for the next bill.
@@ -80,7 +81,8 @@ def _issue(account: Account, agreed: BillTerms, postings: Postings) -> list[Acco
     before = purse(account)
     deposit(account, amount_pico, gift=False)
     # The last month that the period reaches: each has one bill day, so no two bills of an account share it.
-    bill_id = f"{account.account}/{_local(until_us - 1):%Y-%m}"
+    named_us = until_us - 1 if rules > 1 else until_us - 1 - (agreed.bill_day - 1) * DAY_US
+    bill_id = f"{account.account}/{_local(named_us):%Y-%m}"
     bill = Bill(bill_id, amount_pico, from_us, until_us, until_us + agreed.due_days * DAY_US)
     account.extras.bills.append(bill)
     postings.post(

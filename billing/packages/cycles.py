@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 from billing.accounts.account import NO_END_US
 from billing.catalog.model import Cycle
+from billing.log_time import RULES_NUMBER
 from schemas.fields import MAX_TIME_US
 from schemas.times import DAY_US, SECOND_US
 
@@ -27,12 +28,14 @@ The longest cycle (36,500 days) must end in a year that can be written.
 """
 
 
-def first_start_us(starts_at_us: int, ordered_us: int) -> int:
+def first_start_us(starts_at_us: int, ordered_us: int, rules: int = RULES_NUMBER) -> int:
     """Return the start of the first cycle of what is sold by a command of ``ordered_us``, by default its time.
 
     A start within the command's own second is moved to the beginning of that second, so that usage timed in whole
-    seconds finds the plan that was bought just before.
+    seconds finds the plan that was bought just before. Rules 1 did not move it.
     """
+    if rules < 2:
+        return starts_at_us
     second_us = ordered_us - ordered_us % SECOND_US
     return second_us if second_us <= starts_at_us < second_us + SECOND_US else starts_at_us
 

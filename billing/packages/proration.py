@@ -6,14 +6,22 @@ from billing.accounts.extras import Subscription
 from billing.accounts.movements import Movement, of_units
 from billing.catalog.model import Plan
 from billing.ledger import Postings
+from billing.log_time import RULES_NUMBER
 from billing.packages.fees import Fee, fee_of, fee_payable, give_back, share_of, unused_part
 from billing.packages.grants import Span
 from billing.packages.subscriptions import cut_short, grant_part, lasting_buckets, plan_of_subscription, span_of
-from schemas.units import part_to_fen
+from billing.tax import split_fee
+from schemas.units import FEN_PICO, part_to_fen
 
 
 def change_now(
-    account: Account, subscription: Subscription, new: Plan, now_us: int, plan_of: PlanOf, postings: Postings
+    account: Account,
+    subscription: Subscription,
+    new: Plan,
+    now_us: int,
+    plan_of: PlanOf,
+    postings: Postings,
+    rules: int = RULES_NUMBER,
 ) -> list[Movement] | None:
     """Change the plan for the rest of the current cycle, which must be granted, and return what moved.
 
@@ -29,7 +37,7 @@ def change_now(
     (:func:`billing.packages.fees.unused_part`). The part of the fee that gift money paid is credited as gift money, in
     proportion.
 
-    Fen are rounded half away from zero.
+    Fen are rounded half away from zero. Rules 1 rounded the net part and the tax of the unused part down.
 
     Example: 9.90 (9.34 net) was paid for December, and 16 of 31 days are left. The credit by time is 5.11 (4.82 net).
     If 8.1 of 10 million tokens were used, 1.7746 of the liability is left, so the credit is 1.88 (0.11 of it tax). A
@@ -46,7 +54,7 @@ def change_now(
         and bucket.grant_id not in subscription.cut_short
         and bucket.grant_id not in account.extras.refunds
     ]
-    credit = _credit(subscription, old, replaced, left_us, cycle.until_us - subscription.paid_from_us)
+    credit = _credit(subscription, old, replaced, left_us, cycle.until_us - subscription.paid_from_us, rules)
     fee = fee_of(new, left_us, whole_us)
     if not fee_payable(account, subscription.pay_from, fee.gross_pico - credit.gross_pico):
         return None
@@ -70,11 +78,25 @@ def change_now(
     return [given, *taken, *granted]
 
 
-def _credit(subscription: Subscription, old: Plan, replaced: list[Bucket], left_us: int, paid_us: int) -> Fee:
+def _credit(
+    subscription: Subscription, old: Plan, replaced: list[Bucket], left_us: int, paid_us: int, rules: int
+) -> Fee:
     by_time = share_of(subscription.paid_pico, old.tax_rate_micro, left_us, paid_us)
     unearned_pico = sum(bucket.liability_pico for bucket in replaced)
+    if rules < 2:
+        return _credit_of_rules_1(subscription, old, by_time, unearned_pico)
     if by_time.net_pico <= unearned_pico:
         return by_time
     unused = unused_part(share_of(subscription.paid_pico, old.tax_rate_micro, 1, 1), unearned_pico)
     beyond_pico = max(0, unused.gross_pico - by_time.gross_pico)  # less than a fen of net may round to one more
     return Fee(unused.gross_pico - beyond_pico, unearned_pico, unused.rounding_pico - beyond_pico)
+
+
+def _credit_of_rules_1(subscription: Subscription, old: Plan, by_time: Fee, unearned_pico: int) -> Fee:
+    """Return the credit with a net part of at most the liability in whole fen, and a tax reduced in proportion."""
+    unearned_pico -= unearned_pico % FEN_PICO
+    if by_time.net_pico <= unearned_pico:
+        return by_time
+    paid_net_pico = split_fee(subscription.paid_pico, old.tax_rate_micro)[0]
+    tax_pico = (subscription.paid_pico - paid_net_pico) * unearned_pico // (paid_net_pico * FEN_PICO) * FEN_PICO
+    return Fee(unearned_pico + tax_pico, unearned_pico)

@@ -48,7 +48,7 @@ def start_subscription(data: StartSubscription, account: Account, context: Comma
     if data.starts_at_us >= LAST_START_US:
         begins, last = format_time_us(data.starts_at_us), format_time_us(LAST_START_US)
         return Refusal("invalid_starts_at", f"starts_at: {begins} is too far ahead; a cycle begins before {last}")
-    starts_us = first_start_us(data.starts_at_us, context.command.time_us)
+    starts_us = first_start_us(data.starts_at_us, context.command.time_us, context.rules)
     begun = cycle_at(plan.cycle, starts_us, context.now_us)
     if begun > MAX_PAST_CYCLES:
         begins = format_time_us(data.starts_at_us)
@@ -102,7 +102,8 @@ def change_subscription(data: ChangeSubscription, account: Account, context: Com
     if not has_room(account, len(plan.buckets)):
         return too_many_buckets(account)
     if subscription.granted:
-        moved = change_now(account, subscription, plan, context.now_us, context.plan_of, context.postings)
+        given = (account, subscription, plan, context.now_us, context.plan_of, context.postings)
+        moved = change_now(*given, context.rules)
         if moved is None:
             return insufficient_funds(account, plan)
         context.movements += moved

@@ -6,16 +6,16 @@ in the digest chain. So the audit and every replay see the same step.
 
 from dataclasses import dataclass
 
-from billing.commits.commit_record import AccountChanges, CommitCounts, CommitRecord, Finding, PartitionState
-from billing.commits.identities import DedupeChange
+from billing.commits.commit_record import Finding, PartitionState
 from billing.commits.input_batch import PositionMove
 from billing.commits.partition_stop import PartitionStop, StoppedPartition
 from billing.errors import Fenced
-from billing.log_time import TimeLimits
 from billing.store.commits.write_commit import write_commit
 from billing.store.database import Connection, Database
+from billing.store.manual_commits import manual_record
 from billing.store.partition_rows import acquire
 from billing.store.partition_stops import stopped_partitions
+from billing.store.two_keys import TwoKeys
 from schemas.topics import INPUT_TOPICS
 
 RESUMED = "partition_resumed"
@@ -28,12 +28,11 @@ class ResumeRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Resumption:
-    """A request to retry, or to go on after offset ``after`` of ``topic``, with the names of two people."""
+    """A request to retry, or to go on after offset ``after`` of ``topic``, with the keys of two people."""
 
     partition: int
     reason: str
-    requested_by: str
-    approved_by: str
+    keys: TwoKeys
     topic: str | None = None
     after: int | None = None
 
@@ -52,12 +51,12 @@ def resume(database: Database, asked: Resumption) -> int | None:
     epoch, state, sums = acquire(database, asked.partition)
     moves = _moves(state, asked)
     cursors = {} if moves else _cursors(stopped.stop)
-    with database.transaction() as connection:
-        catalog = connection.execute("SELECT epoch FROM catalog_state").fetchone()
-        last = connection.execute(
-            "SELECT limits FROM commit WHERE partition = %s ORDER BY commit_no DESC LIMIT 1", (asked.partition,)
-        ).fetchone()
-    record = _record(state, asked, moves, cursors, catalog[0] if catalog else 0, last[0] if last else None)
+    what = [f"{move.topic} offsets {move.start} to {move.end - 1} are skipped" for move in moves]
+    what += [
+        f"forward {number} of {topic} from partition {origin} is next" for (topic, origin), number in cursors.items()
+    ]
+    finding = Finding(RESUMED, f"{'; '.join(what)}: {asked.reason} ({asked.keys})")
+    record = manual_record(database, state, finding, moves, cursors)
     if not moves and not cursors:
         with database.transaction() as connection:
             held = connection.execute(
@@ -98,48 +97,6 @@ def _cursors(stop: PartitionStop) -> dict[tuple[str, int], int]:
     return {(stop.topic, stop.origin): stop.next_number}
 
 
-def _record(
-    state: PartitionState,
-    asked: Resumption,
-    moves: list[PositionMove],
-    cursors: dict[tuple[str, int], int],
-    catalog_epoch: int,
-    limits: dict[str, int] | None,
-) -> CommitRecord:
-    what = [f"{move.topic} offsets {move.start} to {move.end - 1} are skipped" for move in moves]
-    what += [
-        f"forward {number} of {topic} from partition {origin} is next" for (topic, origin), number in cursors.items()
-    ]
-    standard = TimeLimits()
-    return CommitRecord(
-        partition=asked.partition,
-        commit_no=state.commit_no + 1,
-        catalog_epoch=catalog_epoch,
-        log_time_us=state.log_time_us,
-        positions=moves,
-        counts=CommitCounts(),
-        changes=AccountChanges(),
-        postings=[],
-        rollups=[],
-        dedupe=DedupeChange(),
-        commands_seen=[],
-        payments=[],
-        outbox=[],
-        next_sequences={},
-        forward_next={},
-        forward_cursors=cursors,
-        findings=[
-            Finding(
-                RESUMED,
-                f"{'; '.join(what)}: {asked.reason} (requested by {asked.requested_by}, approved by"
-                f" {asked.approved_by})",
-            )
-        ],
-        book_times={},
-        limits=limits or {"future_limit_us": standard.future_us, "past_limit_us": standard.past_us},
-    )
-
-
 def _resumed(
     connection: Connection,
     asked: Resumption,
@@ -155,11 +112,12 @@ def _resumed(
     connection.execute("DELETE FROM partition_stop WHERE partition = %s", (asked.partition,))
     connection.execute(
         "INSERT INTO partition_resume (partition, commit_no, topic, first_offset, last_offset, forward_topic, origin,"
-        " next_number, kind, stop_reason, worker, stopped_at, reason, requested_by, approved_by)"
-        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        " next_number, kind, stop_reason, worker, stopped_at, reason, requested_key, requested_by,"
+        " approved_key, approved_by) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
         (
             *(asked.partition, commit_no, *skipped, *(lost if stop.next_number is not None else (None, None, None))),
             *(stop.kind, stop.reason),
-            *(stopped.worker, stopped.since, asked.reason, asked.requested_by, asked.approved_by),
+            *(stopped.worker, stopped.since, asked.reason, asked.keys.requested_key, asked.keys.requested_by),
+            *(asked.keys.approved_key, asked.keys.approved_by),
         ),
     )

@@ -69,17 +69,26 @@ def _acquire(database: Database, partition: int) -> tuple[int, PartitionState, R
 def _load_sums(connection: Connection, partition: int) -> RowSums:
     """Read the sums of the partition's rows, and check them and the rows from which the state follows."""
     sums = RowSums(read_sums(connection, partition))
-    row = connection.execute(
-        "SELECT c.rows_sha256 FROM partition_state AS p JOIN commit AS c USING (partition, commit_no)"
-        " WHERE p.partition = %s",
-        (partition,),
-    ).fetchone()
-    if row is not None and row[0] is not None and bytes(row[0]) != sums.digest():
+    if _differ_from_chain(connection, partition, sums):
         sums.strange.append("row_sum")
     for table in READ_WHEN_ACQUIRED:
         checked = check_rows(connection, SUMMED_TABLES[table], partition)
         sums.strange += [name for one in checked.values() for name in one.differ]
     return sums
+
+
+def sums_differ_from_chain(connection: Connection, partition: int) -> bool:
+    """True if the stored sums of a partition are not those in the digest of its last commit."""
+    return _differ_from_chain(connection, partition, RowSums(read_sums(connection, partition)))
+
+
+def _differ_from_chain(connection: Connection, partition: int, sums: RowSums) -> bool:
+    row = connection.execute(
+        "SELECT c.rows_sha256 FROM partition_state AS p JOIN commit AS c USING (partition, commit_no)"
+        " WHERE p.partition = %s",
+        (partition,),
+    ).fetchone()
+    return row is not None and row[0] is not None and bytes(row[0]) != sums.digest()
 
 
 def _load(connection: Connection, partition: int) -> PartitionState:

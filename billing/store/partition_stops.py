@@ -78,7 +78,7 @@ def resumptions(database: Database, partition: int | None = None) -> list[dict[s
     with database.transaction() as connection:
         cursor = connection.execute(
             "SELECT partition, commit_no, topic, first_offset, last_offset, kind, stop_reason, worker, stopped_at,"
-            " reason, requested_by, approved_by, resumed_at FROM partition_resume"
+            " reason, requested_key, requested_by, approved_key, approved_by, resumed_at FROM partition_resume"
             " WHERE %s::integer IS NULL OR partition = %s ORDER BY resume_no",
             (partition, partition),
         )

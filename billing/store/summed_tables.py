@@ -22,9 +22,13 @@ from billing.commits.row_hashes import NO_ROWS, RowSum, row_hash
 from billing.store.database import Connection
 
 CHANGED_OUTSIDE = "changed_outside"
-"""Sum of the rows that a worker read and that no commit had written so. It never shrinks, so the audit fails."""
+"""Sum of the rows that a worker read and that no commit had written so. The audit fails while there are any.
+
+It shrinks only when two people accept the rows (:mod:`billing.store.row_acceptance`).
+"""
 ROW_CHANGED = "row_changed"
 """Kind of the finding that names such a row."""
+_NOT_AS_WRITTEN = " is not as a commit wrote it"
 _CHUNK_BYTES = 1 << 20
 
 
@@ -85,8 +89,16 @@ def sums_digest(sums: Mapping[str, RowSum]) -> bytes:
 def changed_outside(partition: int, strange: Sequence[str]) -> tuple[RowSum, list[Finding]]:
     """Return what the names of changed rows add to :data:`CHANGED_OUTSIDE`, and the findings that keep them."""
     hashes = b"".join(row_hash(CHANGED_OUTSIDE, partition, name.encode("utf-8", "replace")) for name in strange)
-    findings = [Finding(ROW_CHANGED, f"partition {partition}: {name} is not as a commit wrote it") for name in strange]
+    findings = [Finding(ROW_CHANGED, f"partition {partition}: {name}{_NOT_AS_WRITTEN}") for name in strange]
     return sum_of_hashes(hashes), findings
+
+
+def changed_row_named(partition: int, detail: str) -> str | None:
+    """Return the name of the row in the text of a finding :data:`ROW_CHANGED`; None if the text has another form."""
+    before = f"partition {partition}: "
+    if not (detail.startswith(before) and detail.endswith(_NOT_AS_WRITTEN)):
+        return None
+    return detail[len(before) : -len(_NOT_AS_WRITTEN)]
 
 
 def hash_each(table: str, partition: int, rows: Sequence[Sequence[str | int | bytes | None]]) -> list[bytes]:

@@ -36,8 +36,8 @@ NOT_RUN: dict[tuple[str, str], str] = {
      "-o requirements/dev.txt"): "asks the package index and rewrites the locked requirements",
     ("README.md", "make demo"): _BUILDS + "; tests/integration/test_demo.py runs the demo",
     ("docs/OPERATIONS.md", "tokenbill partition list"): _STOPPED,
-    ("docs/reference/command-line.md", 'tokenbill partition resume 3 --reason "disk restored" --requested-by wang '
-     "--approved-by li"): _STOPPED,
+    ("docs/reference/command-line.md", 'tokenbill partition resume 3 --reason "disk restored" --requested-key '
+     "wang.key --approved-key li.key"): _STOPPED,
     ("tests/README.md", "make test"): _BUILDS,
 }  # fmt: skip
 """(page, first command) of each block that is not run, and why."""

@@ -29,7 +29,7 @@ from tokenbill import stack
 from tokenbill.replays.past_balance import balance_in_past
 from tokenbill.stack.control import python_environment
 
-APPROVED = ("--reason", "looked at it", "--requested-by", "wang", "--approved-by", "li")
+PEOPLE = ("wang", "li", "Wang")
 
 
 def tokenbill(pipeline: Pipeline, *arguments: str) -> tuple[int, str]:
@@ -42,6 +42,18 @@ def tokenbill(pipeline: Pipeline, *arguments: str) -> tuple[int, str]:
         timeout=120,
     )
     return done.returncode, done.stdout + done.stderr
+
+
+def approved(pipeline: Pipeline, requested: str = "wang", agreeing: str = "li") -> tuple[str, ...]:
+    """Return the options of a resumption with the keys of two people, which are made once."""
+    for number, name in enumerate(PEOPLE):
+        file = pipeline.folder / f"{number}-{name}.key"
+        if not file.exists():
+            code, said = tokenbill(pipeline, "api-key", "create", name, "--role", "admin")
+            assert code == 0, said
+            file.write_text(said.split()[0])
+    one, other = (pipeline.folder / f"{PEOPLE.index(name)}-{name}.key" for name in (requested, agreeing))
+    return ("--reason", "looked at it", "--requested-key", str(one), "--approved-key", str(other))
 
 
 def page(url: str) -> tuple[int, Any]:
@@ -98,12 +110,14 @@ def split(traffic: Traffic) -> tuple[int, str, list[str]]:
     return number, account, [name for name in traffic.accounts if partition_of(name, PARTITIONS) != number]
 
 
-def check_seen(pipeline: Pipeline, number: int, offset: int, reason: str, kind: str) -> dict[str, Any]:
+def check_seen(
+    pipeline: Pipeline, number: int, offset: int, reason: str, kind: str, topic: str = USAGE_TOPIC
+) -> dict[str, Any]:
     """Check that every page and command shows the stopped partition; return what `partition list` says."""
     code, said = tokenbill(pipeline, "status", "--json")
     assert code == 1
     (seen,) = json.loads(said)["stopped"]
-    assert (seen["partition"], seen["topic"], seen["offset"], seen["kind"]) == (number, USAGE_TOPIC, offset, kind)
+    assert (seen["partition"], seen["topic"], seen["offset"], seen["kind"]) == (number, topic, offset, kind)
     assert reason in seen["reason"]
     code, said = tokenbill(pipeline, "status")
     assert code == 1
@@ -138,14 +152,14 @@ def check_well(pipeline: Pipeline) -> None:
 
 
 def resumed(pipeline: Pipeline, number: int, *where: str) -> None:
-    code, said = tokenbill(pipeline, "partition", "resume", str(number), *where, *APPROVED)
+    code, said = tokenbill(pipeline, "partition", "resume", str(number), *where, *approved(pipeline))
     assert code == 0, said
     assert said.startswith(f"partition {number} goes on")
 
 
-def position(pipeline: Pipeline, number: int) -> int:
+def position(pipeline: Pipeline, number: int, topic: str = USAGE_TOPIC) -> int:
     with Store(pipeline.database_url) as store:
-        return store.positions([number])[USAGE_TOPIC, number]
+        return store.positions([number])[topic, number]
 
 
 def same_as_simulated(traffic: Traffic) -> dict[str, Any]:
@@ -197,11 +211,13 @@ def test_deleted_by_retention(pipeline: Pipeline, traffic: Traffic) -> None:
     check_seen(pipeline, number, begin, reason, "deleted")
     assert stack.info(pipeline.folder).pids == pids
     for wrong, why in (
-        ([str(number), *APPROVED[:-1], "Wang"], "Two people must agree"),
-        ([str(number), "--topic", USAGE_TOPIC, "--after", str(begin - 1), *APPROVED], "skips nothing"),
-        ([str(number), "--topic", USAGE_TOPIC, "--after", str(begin + 99), *APPROVED], "lies beyond it"),
-        ([str(number), "--after", str(begin), *APPROVED], "belong together"),
-        ([str((number + 1) % PARTITIONS), *APPROVED], "is not stopped"),
+        ([str(number), *approved(pipeline, "wang", "wang")], "both are the key"),
+        ([str(number), *approved(pipeline, "wang", "Wang")], "are both named"),
+        ([str(number), "--reason", "r"], "neither --requested-key nor TOKENBILL_REQUESTED_KEY is set"),
+        ([str(number), "--topic", USAGE_TOPIC, "--after", str(begin - 1), *approved(pipeline)], "skips nothing"),
+        ([str(number), "--topic", USAGE_TOPIC, "--after", str(begin + 99), *approved(pipeline)], "lies beyond it"),
+        ([str(number), "--after", str(begin), *approved(pipeline)], "belong together"),
+        ([str((number + 1) % PARTITIONS), *approved(pipeline)], "is not stopped"),
     ):
         code, said = tokenbill(pipeline, "partition", "resume", *wrong)
         assert (code, why in said) == (2, True), said
@@ -213,7 +229,10 @@ def test_deleted_by_retention(pipeline: Pipeline, traffic: Traffic) -> None:
     code, said = tokenbill(pipeline, "partition", "list", "--resumed", "--json")
     assert code == 0
     last = json.loads(said)[-1]
-    assert (last["first_offset"], last["last_offset"], last["requested_by"]) == (begin, begin + 5, "wang")
+    assert (last["first_offset"], last["last_offset"]) == (begin, begin + 5)
+    keys = {one["key_id"]: one["name"] for one in json.loads(tokenbill(pipeline, "api-key", "list", "--json")[1])}
+    assert (last["requested_by"], keys[last["requested_key"]]) == ("wang", "wang")
+    assert (last["approved_by"], keys[last["approved_key"]]) == ("li", "li")
 
 
 @contextmanager

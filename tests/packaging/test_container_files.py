@@ -32,6 +32,14 @@ def test_the_image_holds_every_package_and_runs_as_an_ordinary_user() -> None:
     assert DOCKERFILE.count("FROM ") == 2
 
 
+def test_a_stopped_partition_does_not_make_a_container_unhealthy() -> None:
+    """`/readyz` of a worker is 503 with a stopped partition: an orchestrator would restart what bills all others."""
+    [check] = re.findall(r"^HEALTHCHECK (?:.*\\\n)*.*$", DOCKERFILE, re.MULTILINE)
+    assert re.findall(r"http://127\.0\.0\.1:6066(/\w+)", check) == ["/healthz"]
+    probes = [str(service["healthcheck"]) for service in COMPOSE["services"].values() if "healthcheck" in service]
+    assert not any("/readyz" in probe or "/health'" in probe for probe in probes)
+
+
 @pytest.mark.parametrize("service", ["prepare", "worker", "relay", "scheduler", "webhooks", "api"])
 def test_every_service_of_ours_calls_a_command_that_exists_with_options_that_exist(service: str) -> None:
     name, *arguments = COMPOSE["services"][service]["command"]

@@ -43,7 +43,8 @@ ARGUMENTS = {
     ("conflict", "show"): ["usage.events/0/1"],
     ("conflict", "resolve"): ["usage.events/0/1", "--outcome", "keep", "--reason", "a retry"],
     ("foreign", "show"): ["usage.forwarded/0/1"],
-    ("partition", "resume"): ["0", "--reason", "restored", "--requested-by", "ann", "--approved-by", "bob"],
+    ("partition", "resume"): ["0", "--reason", "restored"],
+    ("audit", "accept"): ["--table", "account", "--partition", "0", "--reason", "restored"],
 }
 BAD = {
     "nonsense": "form",

@@ -41,37 +41,40 @@ from tokenbill.api.context import ApiContext, Shared
 from tokenbill.api.http.answers import json_answer
 from tokenbill.api.http.auth import Caller, Reader, needs
 from tokenbill.api.http.bodies import described, read_json, strict_schema, wire_names
-from tokenbill.api.http.pages import Cursor, Limit, page, read_row_key, write_row_key
+from tokenbill.api.http.pages import Cursor, Limit, read_row_key
 from tokenbill.api.http.problems import Problem, responses
+from tokenbill.api.kept_record_answers import (
+    KeptContent,
+    KeptRow,
+    OfAccount,
+    Offset,
+    Partition,
+    Topic,
+    known_at,
+    page_answer,
+    record_at,
+)
 from tokenbill.api.replaying import replay
-from tokenbill.api.suspense_routes import Content, Offset, Partition, SuspenseHeader, Topic
 
 router = APIRouter(prefix="/v1/conflicts", tags=["conflicts"])
 resolutions = APIRouter(prefix="/v1/conflicts", tags=["conflict resolutions"])
 
+_UNKNOWN = "unknown_conflict"
 Corrector = Annotated[Caller, Depends(needs("correct"))]
 
 
-class ConflictRow(BaseModel):
+class ConflictRow(KeptRow):
     """Usage that was sent again with other content, without its bytes."""
 
-    place: str = Field(description="id of the conflict: the record's place in Kafka, TOPIC/PARTITION/OFFSET")
-    topic: str = Field(description="topic of the record")
-    partition: int = Field(description="partition of the record")
-    offset: int = Field(description="offset of the record")
-    time: str = Field(description="Kafka timestamp of the record")
     account: str = Field(description="account of the event")
     source: str = Field(description="source of the event")
     id: str = Field(description="id of the event")
     sequence: int | None = Field(description="sequence number of the event, if it has one")
-    bytes: int = Field(description="size of the record's value in bytes")
     state: str = Field(
         description="open; kept: what was rated first stands; correcting: a correction was sent; corrected",
         pattern=f"^({'|'.join(CONFLICT_STATES)})$",
     )
-    resolved_by: str | None = Field(description="who resolved the conflict")
     reason: str | None = Field(description="why it was resolved so")
-    resolved_at: str | None = Field(description="time of the resolution")
 
 
 class ConflictPage(BaseModel):
@@ -97,12 +100,9 @@ class FirstUnknown(BaseModel):
     detail: str = Field(description="explanation")
 
 
-class ConflictEvent(ConflictRow):
+class ConflictEvent(ConflictRow, KeptContent):
     """A conflict with both contents."""
 
-    key: Content | None = Field(description="key of the record; null if there is none")
-    headers: list[SuspenseHeader] = Field(description="headers of the record")
-    value: Content | None = Field(description="value of the record as received; null if there is none")
     first: RatedFirst | None = Field(description="what was rated first; null if it is not known")
     second: dict[str, Any] = Field(description="the usage event that was sent again, with disjoint counts")
     differs: list[str] | None = Field(description="fields in which they differ; null if the first is not known")
@@ -123,10 +123,7 @@ class ResolutionBody(BaseModel):
 async def conflicts(
     shared: Shared,
     caller: Reader,
-    account: Annotated[
-        str | None,
-        Query(min_length=1, max_length=MAX_TEXT_BYTES, pattern=TEXT_PATTERN, description="usage of this account"),
-    ] = None,
+    account: OfAccount = None,
     resolved: Annotated[bool, Query(description="also resolved conflicts")] = False,
     limit: Limit = 100,
     cursor: Cursor = None,
@@ -136,8 +133,7 @@ async def conflicts(
         caller.check_account(account)
     wanted = WantedConflicts(account or caller.account, only_open=not resolved)
     rows = await list_conflicts(shared.database, wanted, read_row_key(cursor), limit + 1)
-    found, more = page(rows, limit, lambda row: write_row_key(row.key))
-    return json_answer({"items": [conflict_object(row) for row in found], "next_cursor": more})
+    return page_answer(rows, limit, conflict_object)
 
 
 @router.get(
@@ -151,7 +147,7 @@ async def conflict(shared: Shared, caller: Reader, topic: Topic, partition: Part
     What was rated first is found by replaying the partition, which takes some seconds.
     """
     place = RecordPlace(topic, partition, offset)
-    about, content = _known(place, await read_conflict(shared.database, place) if "\0" not in topic else None)
+    about, content = await record_at(shared.database, read_conflict, place, _UNKNOWN)
     caller.check_account(about.account)
     second = usage_object(await _second(shared, about, content))
     first = await replay(shared, "rated_usage", about.account, about.source, about.id)
@@ -183,28 +179,20 @@ async def resolve(
     """
     place = RecordPlace(topic, partition, offset)
     outcome, reason = _decision(await read_json(request, wire_names(ResolutionBody)))
-    about, content = _known(place, await read_conflict(shared.database, place) if "\0" not in topic else None)
+    about, content = await record_at(shared.database, read_conflict, place, _UNKNOWN)
     caller.check_account(about.account)
     _check_unresolved(about)
     record = await _correction(shared, about, content, reason) if outcome == CORRECT_COUNTS else None
     async with shared.sending, resolving(shared.database, place) as turn:
-        about, _ = _known(place, turn.found)
+        about, _ = known_at(turn.found, place, _UNKNOWN)
         _check_unresolved(about)
         if record is not None:
             [sent] = await shared.sender.send([record])
             if isinstance(sent, DeliveryFailed):
                 raise Problem("kafka_down", f"{sent}. Resolve the conflict again.")
         await turn.note(about, outcome, reason, caller.key_id)
-    about, _ = _known(place, await read_conflict(shared.database, place))
+    about, _ = await record_at(shared.database, read_conflict, place, _UNKNOWN)
     return json_answer(conflict_object(about))
-
-
-def _known(
-    place: RecordPlace, found: tuple[ListedConflict, ConflictContent] | None
-) -> tuple[ListedConflict, ConflictContent]:
-    if found is None:
-        raise Problem("unknown_conflict", f"No conflict is at {place}.")
-    return found
 
 
 def _check_unresolved(about: ListedConflict) -> None:

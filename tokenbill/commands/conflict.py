@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -33,20 +34,29 @@ from billing.store import conflict_records as stored
 from billing.store.database import Database
 from billing.store.published_catalog import read_catalog
 from billing.store.record_key_rows import read_record_keys
-from billing.suspense import RecordPlace
 from schemas.cloudevents import write_structured
 from schemas.commands import CorrectUsage, parse_command
 from schemas.fields import MAX_TEXT_BYTES
 from schemas.refusals import Refusal
 from schemas.usage import UsageEvent, parse_usage
 from tokenbill.command_database import explained, opened
+from tokenbill.commands.kept_records import (
+    PLACE,
+    KindOfKept,
+    content_line,
+    data_dir_option,
+    list_options,
+    show_options,
+    system_user,
+    write_field,
+    write_key_and_headers,
+    write_record,
+)
 from tokenbill.commands.process import servers
-from tokenbill.commands.suspense import content_line, place_of, system_user
-from tokenbill.commands.table import FORMATS, write_rows
-from tokenbill.commands.times import TimeParameter
+from tokenbill.commands.table import write_rows
 from tokenbill.user_errors import UserError
 
-_DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Data folder of the local stack to use.")
+_KIND = KindOfKept("tokenbill conflict list --all", "No conflict is at")
 _COLUMNS = ("place", "time", "account", "source", "id", "state", "resolved_by", "reason")
 
 
@@ -68,16 +78,8 @@ def conflict() -> None:
 @conflict.command("list")
 @click.option("--account", help="Only usage of this account.")
 @click.option("--source", help="Only usage of this source.")
-@click.option("--open/--all", "only_open", default=True, show_default=True, help="Only conflicts not resolved, or all.")
-@click.option(
-    "--from", "from_us", type=TimeParameter(), help="Only records from this time on, by Kafka's clock (RFC 3339)."
-)
-@click.option("--to", "to_us", type=TimeParameter(), help="Only records before this time, by Kafka's clock (RFC 3339).")
-@click.option(
-    "--format", "written_as", type=click.Choice(FORMATS), default="table", show_default=True, help="Output format."
-)
+@list_options("Only conflicts not resolved, or all.")
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
-@_DATA_DIR
 def list_(
     account: str | None,
     source: str | None,
@@ -108,10 +110,7 @@ def list_(
 
 
 @conflict.command()
-@click.argument("place", nargs=-1, required=True, metavar="TOPIC/PARTITION/OFFSET")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-@click.option("--bytes", "only_bytes", is_flag=True, help="Print only the original bytes of the later event.")
-@_DATA_DIR
+@show_options
 def show(place: tuple[str, ...], as_json: bool, only_bytes: bool, data_dir: Path | None) -> None:
     """Show one conflict: what was rated first, what was sent again, and the fields in which they differ.
 
@@ -123,24 +122,24 @@ def show(place: tuple[str, ...], as_json: bool, only_bytes: bool, data_dir: Path
       tokenbill conflict show usage.events/3/1042
       tokenbill conflict show usage.events/3/1042 --bytes > event.json
     """
-    at = place_of("/".join(place))
+    at = _KIND.place("/".join(place))
     kafka, url = servers(data_dir)
     with explained(), closing(Database(url, pool_size=1)) as database:
         with database.transaction() as connection:
             found = stored.shown_conflict(connection, at)
         if found is None:
-            raise _unknown(at)
+            raise _KIND.unknown(at)
         about, content = found
-        if only_bytes:
-            sys.stdout.buffer.write(content.value or b"")
-            return
-        second = _second(about, content, read_catalog(database)[1].declared_meters())
-    document = _document(about, content, second, _first(kafka, url, about))
-    click.echo(json.dumps(document, ensure_ascii=False)) if as_json else _print(document)
+
+        def document() -> dict[str, Any]:
+            second = _second(about, content, read_catalog(database)[1].declared_meters())
+            return _document(about, content, second, _first(kafka, url, about))
+
+        write_record(content.value, document, _print, only_bytes=only_bytes, as_json=as_json)
 
 
 @conflict.command(epilog="Exit codes: 0 resolved, 2 an error; the message names it.")
-@click.argument("place", metavar="TOPIC/PARTITION/OFFSET")
+@click.argument("place", metavar=PLACE)
 @click.option(
     "--outcome",
     type=click.Choice((KEEP_FIRST, CORRECT_COUNTS)),
@@ -150,7 +149,7 @@ def show(place: tuple[str, ...], as_json: bool, only_bytes: bool, data_dir: Path
 @click.option("--reason", required=True, help="Why; it is recorded, and a correction carries it.")
 @click.option("--by", default=system_user, help="Name to record as who decided [default: the system user].")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-@_DATA_DIR
+@data_dir_option
 def resolve(place: str, outcome: str, reason: str, by: str, as_json: bool, data_dir: Path | None) -> None:
     """Resolve one conflict; who decided and why is recorded.
 
@@ -163,7 +162,7 @@ def resolve(place: str, outcome: str, reason: str, by: str, as_json: bool, data_
       tokenbill conflict resolve usage.events/3/1042 --outcome keep --reason "the worker counted a retry"
       tokenbill conflict resolve usage.events/3/1042 --outcome correct --reason "measured again" --by wang
     """
-    at = place_of(place)
+    at = _KIND.place(place)
     _check_text("--reason", reason)
     _check_text("--by", by)
     kafka, url = servers(data_dir)
@@ -173,7 +172,7 @@ def resolve(place: str, outcome: str, reason: str, by: str, as_json: bool, data_
             resolution = stored.ConflictResolution(connection)
             found = resolution.at(at)
             if found is None:
-                raise _unknown(at)
+                raise _KIND.unknown(at)
             about, content = found
             if about.state in (KEPT_FIRST, CORRECTED):
                 raise UserError(
@@ -226,7 +225,7 @@ def _document(
     )
 
 
-def _print(document: dict[str, Any]) -> None:
+def _print(document: Mapping[str, Any]) -> None:
     for name in (
         "place",
         "time",
@@ -239,10 +238,8 @@ def _print(document: dict[str, Any]) -> None:
         "reason",
         "resolved_at",
     ):
-        click.echo(f"{name:12} {'–' if document[name] is None else document[name]}")
-    click.echo(f"key          {content_line(document['key'])}")
-    for header in document["headers"]:
-        click.echo(f"header       {header['name']}: {content_line(header['content'])}")
+        write_field(name, document[name])
+    write_key_and_headers(document)
     first, second = document["first"], document["second"]
     if first is None:
         click.echo(f"\nwhat was rated first is not known: {document['first_unknown']['detail']}\n")
@@ -303,9 +300,3 @@ def _check_text(option: str, text: str) -> None:
         raise UserError(
             f"{option} is {text[:80]!r}", "", f"Give 1 to {MAX_TEXT_BYTES} bytes of text without control characters."
         )
-
-
-def _unknown(place: RecordPlace) -> UserError:
-    return UserError(
-        f"No conflict is at {place}", "nothing was changed", "`tokenbill conflict list --all` shows the places."
-    )

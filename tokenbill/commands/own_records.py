@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,20 @@ import click
 
 from billing.store import record_key_rows as stored
 from billing.store.foreign_records import ListedForeign, foreign_at, list_foreign
-from billing.suspense import content_object, parse_place
+from billing.suspense import content_object
 from schemas.times import format_time_us
 from tokenbill.command_database import opened
-from tokenbill.commands.table import FORMATS, write_rows
-from tokenbill.user_errors import UserError
+from tokenbill.commands.kept_records import (
+    PLACE,
+    KindOfKept,
+    bytes_option,
+    data_dir_option,
+    format_option,
+    write_record,
+)
+from tokenbill.commands.table import write_rows
 
-_DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Data folder of the local stack to use.")
+_KIND = KindOfKept("tokenbill foreign list", "There is no foreign record at")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 DEFAULT_KEEP_HOURS = 168
 """Kafka's default retention of the forward topics: after it, nothing signed by a former key can still be on its way."""
@@ -39,7 +46,7 @@ def key() -> None:
 
 @key.command("list")
 @_JSON
-@_DATA_DIR
+@data_dir_option
 def list_keys_(as_json: bool, data_dir: Path | None) -> None:
     """List the record keys, without their secrets. The last one signs.
 
@@ -64,7 +71,7 @@ def list_keys_(as_json: bool, data_dir: Path | None) -> None:
     help="Hours for which the former key verifies records that are on their way.",
 )
 @_JSON
-@_DATA_DIR
+@data_dir_option
 def rotate(keep_hours: int, as_json: bool, data_dir: Path | None) -> None:
     """Make a new record key. It signs from now on; every process uses it within half a minute.
 
@@ -106,10 +113,8 @@ def foreign() -> None:
 
 
 @foreign.command("list")
-@click.option(
-    "--format", "written_as", type=click.Choice(FORMATS), default="table", show_default=True, help="Output format."
-)
-@_DATA_DIR
+@format_option
+@data_dir_option
 def list_foreign_(written_as: str, data_dir: Path | None) -> None:
     """List foreign records, oldest first.
 
@@ -123,9 +128,9 @@ def list_foreign_(written_as: str, data_dir: Path | None) -> None:
 
 
 @foreign.command()
-@click.argument("place", metavar="TOPIC/PARTITION/OFFSET")
-@click.option("--bytes", "only_bytes", is_flag=True, help="Print only the original bytes of the record.")
-@_DATA_DIR
+@click.argument("place", metavar=PLACE)
+@bytes_option
+@data_dir_option
 def show(place: str, only_bytes: bool, data_dir: Path | None) -> None:
     """Show one foreign record as a JSON document: where it was, what it carries, headers and bytes.
 
@@ -133,24 +138,21 @@ def show(place: str, only_bytes: bool, data_dir: Path | None) -> None:
     Example:
       tokenbill foreign show usage.forwarded/3/1042
     """
-    try:
-        at = parse_place(place)
-    except ValueError as error:
-        raise UserError(str(error), "", "`tokenbill foreign list` shows the places.") from error
+    at = _KIND.place(place)
     with opened(data_dir) as database:
         found = foreign_at(database, at)
     if found is None:
-        raise UserError(f"There is no foreign record at {place}", "", "`tokenbill foreign list` shows the places.")
+        raise _KIND.unknown(at)
     about, content = found
-    if only_bytes:
-        sys.stdout.buffer.write(content.value or b"")
-        return
-    document = _foreign_object(about) | {
-        "key": content_object(content.key),
-        "headers": _headers(content.headers),
-        "value": content_object(content.value),
-    }
-    click.echo(json.dumps(document, ensure_ascii=False))
+
+    def document() -> Mapping[str, Any]:
+        return _foreign_object(about) | {
+            "key": content_object(content.key),
+            "headers": _headers(content.headers),
+            "value": content_object(content.value),
+        }
+
+    write_record(content.value, document, only_bytes=only_bytes)
 
 
 def _foreign_object(one: ListedForeign) -> dict[str, Any]:

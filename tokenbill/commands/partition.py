@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import click
 from confluent_kafka import KafkaException, TopicPartition
@@ -20,6 +22,7 @@ from schemas.topics import INPUT_TOPICS
 from streams.kafka_clients import offset_reader
 from tokenbill.command_database import explained, opened
 from tokenbill.commands.process import servers
+from tokenbill.commands.two_keys import agreed, two_keys_options
 from tokenbill.user_errors import UserError
 
 _DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Data folder of the local stack to use.")
@@ -39,7 +42,7 @@ def partition() -> None:
     Examples:
       tokenbill partition list
       tokenbill partition resume 3 --topic usage.events --after 1042 --reason "deleted by retention, INC-88" \\
-        --requested-by wang --approved-by li
+        --requested-key wang.key --approved-key li.key
     """
 
 
@@ -69,7 +72,7 @@ def list_(resumed: bool, as_json: bool, data_dir: Path | None) -> None:
             click.echo(
                 f"partition {one['partition']}  {one['resumed_at']}  {what}  commit {one['commit_no'] or '–'}"
                 f"\n  stopped: {one['stop_reason']}\n  resumed: {one['reason']}"
-                f" (requested by {one['requested_by']}, approved by {one['approved_by']})"
+                f" (requested by {_person(one, 'requested')}, approved by {_person(one, 'approved')})"
             )
     else:
         for one in found:
@@ -89,8 +92,7 @@ def list_(resumed: bool, as_json: bool, data_dir: Path | None) -> None:
 @click.option("--topic", type=click.Choice(INPUT_TOPICS), help="Topic whose offsets are skipped; with --after.")
 @click.option("--after", type=click.IntRange(min=0), metavar="OFFSET", help="Last offset to skip; with --topic.")
 @click.option("--reason", required=True, help="Why it may go on, for the record.")
-@click.option("--requested-by", required=True, help="Name of the person who looked at the cause.")
-@click.option("--approved-by", required=True, help="Name of another person who agrees.")
+@two_keys_options
 @_JSON
 @_DATA_DIR
 def resume(
@@ -98,8 +100,8 @@ def resume(
     topic: str | None,
     after: int | None,
     reason: str,
-    requested_by: str,
-    approved_by: str,
+    requested_key: Path | None,
+    approved_key: Path | None,
     as_json: bool,
     data_dir: Path | None,
 ) -> None:
@@ -107,25 +109,23 @@ def resume(
 
     Without --topic and --after the partition tries again at the same place; after a lost forward it takes the next
     number. With them the offsets up to OFFSET are skipped: what they held is not billed. The step is a commit, which
-    the audit and every replay know, and is recorded for good with both names.
+    the audit and every replay know, and is recorded for good with ids and names of both keys. The keys have the
+    role admin, and each is named after the person who holds it.
 
     \b
     Example:
       tokenbill partition resume 3 --topic usage.events --after 1042 --reason "deleted by retention, INC-88" \\
-        --requested-by wang --approved-by li
+        --requested-key wang.key --approved-key li.key
     """
-    names = [one.strip() for one in (reason, requested_by, approved_by)]
-    if not all(names):
-        raise UserError("--reason, --requested-by and --approved-by must not be empty", "", "Name both people.")
-    if names[1].lower() == names[2].lower():
-        raise UserError("Two people must agree", f"both names are {names[1]!r}", "Let another person approve.")
+    if not reason.strip():
+        raise UserError("--reason must not be empty", "", "Say why the partition may go on.")
     if (topic is None) != (after is None):
         raise UserError("--topic and --after belong together", "", "Give both, or neither to try again.")
     kafka, url = servers(data_dir)
     if topic is not None and after is not None:
         _check_end(kafka, topic, number, after)
-    asked = Resumption(number, names[0], names[1], names[2], topic, after)
     with explained(), closing(Database(url, pool_size=2)) as database:
+        asked = Resumption(number, reason.strip(), agreed(database, requested_key, approved_key), topic, after)
         try:
             commit_no = resume_partition(database, asked)
         except (ResumeRefused, Fenced) as error:
@@ -136,6 +136,11 @@ def resume(
         click.echo(json.dumps({"partition": number, "topic": topic, "after": after, "commit": commit_no}))
     else:
         click.echo(f"partition {number} goes on" + (f"; commit {commit_no} records it" if commit_no else ""))
+
+
+def _person(one: Mapping[str, Any], did: str) -> str:
+    key = one[f"{did}_key"]
+    return f"{one[f'{did}_by']}" + (f" with key {key}" if key else "")
 
 
 def _check_end(kafka: str, topic: str, number: int, after: int) -> None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
-import json
-import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,7 +23,6 @@ from billing.suspense import (
     as_it_was,
     held_object,
     listed_object,
-    parse_place,
     repaired,
     resubmissions,
 )
@@ -35,23 +31,25 @@ from schemas.refusals import Refusal
 from schemas.sources import is_own
 from schemas.topics import USAGE_TOPIC
 from tokenbill.command_database import explained, opened
+from tokenbill.commands.kept_records import (
+    KindOfKept,
+    content_line,
+    data_dir_option,
+    list_options,
+    show_options,
+    system_user,
+    write_field,
+    write_key_and_headers,
+    write_record,
+)
 from tokenbill.commands.process import servers
-from tokenbill.commands.table import FORMATS, write_rows
-from tokenbill.commands.times import TimeParameter, check_span
+from tokenbill.commands.table import write_rows
 from tokenbill.user_errors import UserError
 
-_DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Data folder of the local stack to use.")
+_KIND = KindOfKept("tokenbill suspense list --all", "No event was rejected at")
 _REASON = click.option("--reason", type=click.Choice(REASONS), metavar="REASON", help="Only events with this reason.")
 _ACCOUNT = click.option("--account", help="Only events that name this account.")
 _COLUMNS = ("place", "time", "reason", "account", "source", "id", "copies", "state", "sent_to", "detail")
-
-
-def system_user() -> str:
-    """Return the name of the system user, or the uid if the user has no name, as in some containers."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"
 
 
 @click.group(short_help="List, show and resubmit rejected usage events.")
@@ -71,15 +69,7 @@ def suspense() -> None:
 @suspense.command("list")
 @_REASON
 @_ACCOUNT
-@click.option("--open/--all", "only_open", default=True, show_default=True, help="Only events not resubmitted, or all.")
-@click.option(
-    "--from", "from_us", type=TimeParameter(), help="Only records from this time on, by Kafka's clock (RFC 3339)."
-)
-@click.option("--to", "to_us", type=TimeParameter(), help="Only records before this time, by Kafka's clock (RFC 3339).")
-@click.option(
-    "--format", "written_as", type=click.Choice(FORMATS), default="table", show_default=True, help="Output format."
-)
-@_DATA_DIR
+@list_options("Only events not resubmitted, or all.")
 def list_(
     reason: str | None,
     account: str | None,
@@ -105,7 +95,6 @@ def list_(
     Example:
       tokenbill suspense list --reason no_price --from 2026-11-01T00:00:00+08:00 --format csv
     """
-    check_span(from_us, to_us)
     wanted = stored.Wanted(reason, account, from_us, to_us, only_open)
     with opened(data_dir) as database:
         _check_named(database, account)
@@ -114,10 +103,7 @@ def list_(
 
 
 @suspense.command()
-@click.argument("place", nargs=-1, required=True, metavar="TOPIC/PARTITION/OFFSET")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-@click.option("--bytes", "only_bytes", is_flag=True, help="Print only the original bytes of the event.")
-@_DATA_DIR
+@show_options
 def show(place: tuple[str, ...], as_json: bool, only_bytes: bool, data_dir: Path | None) -> None:
     """Show one rejected event: its details, headers and bytes, and the recommended remedy.
 
@@ -126,26 +112,29 @@ def show(place: tuple[str, ...], as_json: bool, only_bytes: bool, data_dir: Path
       tokenbill suspense show usage.events/3/1042
       tokenbill suspense show usage.events/3/1042 --bytes > event.json
     """
-    at = place_of("/".join(place))
+    at = _KIND.place("/".join(place))
     with opened(data_dir) as database:
         found = stored.shown(database, at)
     if found is None:
-        raise _unknown([at])
+        raise _KIND.unknown(at)
     about, kept = found
-    value = kept.held.value
-    if only_bytes:
-        sys.stdout.buffer.write(value or b"")
-        return
-    document = listed_object(about) | held_object(kept.held)
-    if as_json:
-        click.echo(json.dumps(document, ensure_ascii=False))
-        return
-    for name, content in listed_object(about).items():
-        if name not in ("topic", "partition", "offset"):
-            click.echo(f"{name:12} {'–' if content is None else content}")
-    click.echo(f"sequence     {kept.held.sequence or '–'}\nkey          {content_line(document['key'])}")
-    for header in document["headers"]:
-        click.echo(f"header       {header['name']}: {content_line(header['content'])}")
+    write_record(
+        kept.held.value,
+        lambda: listed_object(about) | held_object(kept.held),
+        _print,
+        only_bytes=only_bytes,
+        as_json=as_json,
+    )
+
+
+_SHOWN_APART = ("topic", "partition", "offset", "key", "headers", "value", "advice")
+
+
+def _print(document: Mapping[str, Any]) -> None:
+    for name, content in document.items():
+        if name not in _SHOWN_APART:
+            write_field(name, content)
+    write_key_and_headers(document)
     click.echo(f"\n{document['advice']['zh']}\n{document['advice']['en']}\n\n{content_line(document['value'])}")
 
 
@@ -156,7 +145,7 @@ def show(place: tuple[str, ...], as_json: bool, only_bytes: bool, data_dir: Path
 @click.option("--with", "repair", type=click.File("rb"), help="File with the repaired event (JSON) to send instead.")
 @click.option("--by", default=system_user, help="Name to record as the sender [default: the system user].")
 @click.option("--again", is_flag=True, help="Also send events that were resubmitted before; only with given places.")
-@_DATA_DIR
+@data_dir_option
 def resubmit(
     places: tuple[str, ...],
     reason: str | None,
@@ -186,7 +175,7 @@ def resubmit(
     if again and not places:
         raise UserError("--again is for named places", "", "Name the places; `tokenbill suspense list --all` has them.")
     kafka, url = servers(data_dir)
-    wanted = list(dict.fromkeys(map(place_of, places)))
+    wanted = list(dict.fromkeys(map(_KIND.place, places)))
     with explained(), closing(Database(url, pool_size=1)) as database:
         if wanted:
             _resubmit_places(database, kafka, wanted, repair.read() if repair else None, by, again)
@@ -215,7 +204,7 @@ def _resubmit_places(
         found = list(resubmission.places(wanted))
         known = {kept.held.place for kept in found}
         if len(known) < len(wanted):
-            raise _unknown([place for place in wanted if place not in known])
+            raise _KIND.unknown(*(place for place in wanted if place not in known))
         done = [str(kept.held.place) for kept in found if kept.resolved]
         if done and not again:
             raise UserError(f"{', '.join(done)}: sent again before; nothing was sent", "", "Send once more: --again")
@@ -358,32 +347,3 @@ def _raise_failed(sent: int, failed: list[str]) -> None:
             failed[0],
             "Is the stack up? Those stay open; resubmit again (what arrived nevertheless is a duplicate).",
         )
-
-
-def place_of(text: str) -> RecordPlace:
-    """Return the place that an argument names.
-
-    Raises:
-        UserError: it is not the place of a record.
-    """
-    try:
-        return parse_place(text)
-    except ValueError as error:
-        raise UserError(
-            str(error), "", "`tokenbill suspense list` and `tokenbill conflict list` show the places."
-        ) from error
-
-
-def _unknown(places: Sequence[RecordPlace]) -> UserError:
-    return UserError(
-        f"No event was rejected at {', '.join(map(str, places))}",
-        "",
-        "Nothing was sent. `tokenbill suspense list --all` shows the places.",
-    )
-
-
-def content_line(content: dict[str, str] | None) -> str:
-    """Return a content object as one text for a terminal."""
-    if content is None:
-        return "– (null)"
-    return content["text"] if "text" in content else f"base64: {content['base64']}"

@@ -4,6 +4,7 @@ Only the digest of a secret is stored.
 """
 
 import hashlib
+import hmac
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Any, LiteralString
 from pydantic_core import PydanticCustomError
 
 from billing.store.api.pool import ApiDatabase
-from billing.store.database import Database
+from billing.store.database import Connection, Database
 from schemas.fields import check_name
 from schemas.sources import OWN_SOURCES, may_be_prefix, overlap
 
@@ -35,6 +36,11 @@ FROM api_key ORDER BY created_at, key_id
 _IN_FORCE: LiteralString = """
 SELECT key_id, name, secret_sha256, role, account, created_at, expires_at, revoked_at, sources
 FROM api_key WHERE key_id = %s AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+"""
+_WITH_STATE: LiteralString = """
+SELECT key_id, name, secret_sha256, role, account, created_at, expires_at, revoked_at, sources,
+    coalesce(expires_at <= now(), false)
+FROM api_key WHERE key_id = %s
 """
 
 
@@ -63,6 +69,28 @@ def digest_of(secret: str) -> bytes:
     The secret is 256 random bits, so it cannot be found from a plain digest by guessing.
     """
     return hashlib.sha256(secret.encode()).digest()
+
+
+def read_token(token: str) -> tuple[str, str] | None:
+    """Return the id and the secret in a token ``tbk_ID_SECRET``; None if it has another form."""
+    prefix, _, rest = token.strip().partition("_")
+    key_id, _, secret = rest.partition("_")
+    return (key_id, secret) if prefix == PREFIX and key_id and secret else None
+
+
+def has_secret(key: ApiKey, secret: str) -> bool:
+    """True if this is the secret of the key. Digests of equal length are compared in constant time."""
+    return hmac.compare_digest(key.secret_sha256, digest_of(secret))
+
+
+def key_of_token(connection: Connection, token: str) -> tuple[ApiKey, bool] | None:
+    """Return the key of a token, and True if it has expired; None if no key has this id and secret."""
+    parts = read_token(token)
+    row = None if parts is None else connection.execute(_WITH_STATE, (parts[0],)).fetchone()
+    if parts is None or row is None:
+        return None
+    key = _key(row[:-1])
+    return (key, bool(row[-1])) if has_secret(key, parts[1]) else None
 
 
 def create_key(

@@ -5,7 +5,7 @@ inside a pipeline, so a commit has four parts: a pipeline that checks that the w
 COPY statements, a pipeline of the statements that change summed rows, and a pipeline of the others.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, replace
 from typing import LiteralString
 
@@ -61,11 +61,13 @@ def write_commit(
     record: CommitRecord,
     known: RowSums,
     also: Callable[[Connection], None] | None = None,
+    rebased: Collection[str] = (),
 ) -> tuple[bytes, dict[str, RowSum]]:
     """Write all of ``record``, or nothing; return the digest of the commit and the sums of the rows after it.
 
     ``known`` are the sums before, as the commits so far carried them forward, and rows found changed since. ``also`` is
-    called in the same transaction.
+    called in the same transaction. ``rebased`` names tables whose sum in ``known`` is not the stored one, but that of
+    the rows as two people accepted them.
 
     Raises:
         Fenced: the database has another epoch, commit number or position.
@@ -125,7 +127,7 @@ def write_commit(
                     *administration,
                 ),
             )
-            _write_sums(connection, record.partition, {table: sums[table] for table in moved})
+            _write_sums(connection, record.partition, {table: sums[table] for table in {*moved, *rebased}})
             connection.execute(
                 "UPDATE partition_state SET digest = %b WHERE partition = %s", (digest, record.partition)
             )

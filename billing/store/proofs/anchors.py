@@ -37,12 +37,26 @@ def check_anchors(
     database = Database(database_url, pool_size=1, application_name="tokenbill audit")
     with closing(database), database.transaction() as connection:
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        return result_of(ANCHORS, ANCHORS_SENTENCE, _breaks(connection, positions, records))
+        oldest: dict[int, int] = {}
+        breaks = list(_breaks(connection, positions, records, oldest))
+        first = [
+            f"partition {partition}: commit {commit_no} is the oldest that is not as it was published"
+            for partition, commit_no in sorted(oldest.items())
+        ]
+        return result_of(ANCHORS, ANCHORS_SENTENCE, [*first, *breaks])
 
 
 def _breaks(
-    connection: Connection, positions: Mapping[int, tuple[int, str]], records: Iterable[PublishedAnchor]
+    connection: Connection,
+    positions: Mapping[int, tuple[int, str]],
+    records: Iterable[PublishedAnchor],
+    oldest: dict[int, int],
 ) -> Iterator[str]:
+    """Yield what differs; fill ``oldest`` with the least number of a commit with another digest, by partition."""
+
+    def note(partition: int, commit_no: int) -> None:
+        oldest[partition] = min(oldest.get(partition, commit_no), commit_no)
+
     begun: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for partition, history, common in connection.execute(
         "SELECT partition, history, common_commit_no FROM output_history"
@@ -56,6 +70,7 @@ def _breaks(
                 " older copy, run `tokenbill relay reconcile`"
             )
         elif digest not in ("", found.hex()):
+            note(partition, commit_no)
             yield (
                 f"partition {partition}: commit {commit_no} was published with digest {digest}, and the database has"
                 f" {found.hex()}; if it is an older copy, run `tokenbill relay reconcile`"
@@ -74,6 +89,7 @@ def _breaks(
         found = _digest(connection, record.partition, anchor.commit_no - 1)
         if found is None or found.hex() != anchor.previous_digest:
             stored = "none" if found is None else found.hex()
+            note(record.partition, anchor.commit_no - 1)
             yield (
                 f"{where}: commit {anchor.commit_no - 1} had digest {anchor.previous_digest} when the next one was"
                 f" published, and the database has {stored}"

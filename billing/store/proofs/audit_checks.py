@@ -81,6 +81,20 @@ WHERE f.kind = 'partition_resumed' AND r.partition IS NULL
 """,
     ),
     AuditCheck(
+        "accepted rows",
+        "rows that two people accepted as they are were accepted by the commit that says so, and by no other",
+        """
+SELECT format('partition %s: the acceptance of %s is not in commit %s', a.partition, a.table_name, a.commit_no)
+FROM row_acceptance AS a LEFT JOIN finding AS f
+    ON (f.partition, f.commit_no, f.kind) = (a.partition, a.commit_no, 'rows_accepted')
+WHERE f.partition IS NULL
+UNION ALL
+SELECT format('partition %s commit %s: %s, but no acceptance names it', f.partition, f.commit_no, f.detail)
+FROM finding AS f LEFT JOIN row_acceptance AS a USING (partition, commit_no)
+WHERE f.kind = 'rows_accepted' AND a.partition IS NULL
+""",
+    ),
+    AuditCheck(
         "journal",
         "the journal lines of every commit add up to zero in each currency",
         """
@@ -418,6 +432,17 @@ SELECT format('%s: %s', reason, count(*)) FROM suspense AS s
 WHERE NOT EXISTS (SELECT FROM suspense_resolution AS r WHERE (r.partition, r.commit_no, r.row_no)
                   = (s.partition, s.commit_no, s.row_no))
 GROUP BY reason ORDER BY reason
+""",
+    ),
+    AuditCheck(
+        "accepted repairs",
+        "rows that two people took as they are, after a repair by hand (`tokenbill audit accept`)",
+        """
+SELECT format('partition %s commit %s: %s, %s rows with the sum %s became %s with the sum %s: %s (%s with key %s, %s'
+              ' with key %s)', partition, commit_no, table_name, rows_before, left(encode(total_before, 'hex'), 16),
+              rows_after, left(encode(total_after, 'hex'), 16), reason, requested_by, requested_key, approved_by,
+              approved_key)
+FROM row_acceptance ORDER BY acceptance_no
 """,
     ),
 )

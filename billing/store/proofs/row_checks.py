@@ -29,7 +29,7 @@ def check_sums(connection: Connection) -> Iterator[str]:
             checked = found.get(partition, CheckedRows())
             for name in checked.differ:
                 yield f"partition {partition}: {name}: the row is not as a commit wrote it"
-            yield from _difference(partition, table, checked.total, sums.get(partition, {}).get(table, RowSum()))
+            yield from sum_difference(partition, table, checked.total, sums.get(partition, {}).get(table, RowSum()))
     for partition, of_tables in sorted(sums.items()):
         for table, total in sorted(of_tables.items()):
             if partition not in partitions:
@@ -64,7 +64,8 @@ def _against_the_chain(connection: Connection, sums: dict[int, dict[str, RowSum]
             yield f"partition {partition}: the sums of rows are not those in the digest of commit {commit_no}"
 
 
-def _difference(partition: int, table: str, found: RowSum, committed: RowSum) -> Iterator[str]:
+def sum_difference(partition: int, table: str, found: RowSum, committed: RowSum) -> Iterator[str]:
+    """Yield how the sum of the rows of a table differs from the committed one, if it does."""
     if found.rows != committed.rows:
         yield f"partition {partition}: {table} has {found.rows} rows, {committed.rows} were committed"
     elif found != committed:

@@ -37,8 +37,14 @@ INSERT INTO hold (reservation_id, account, kind, state, held_micro, wallet_pico,
 INSERT INTO rating_group VALUES (1, '{"model": "a"}'), (2, '{"model": "b"}');
 INSERT INTO record_key (number, secret, until_us) VALUES (8, sha256('8'), 8), (9, sha256('9'), 9);
 INSERT INTO unsigned_forward VALUES ('usage.forwarded', 0, 1, 2), ('usage.forwarded', 1, 0, 3);
-INSERT INTO partition_resume (partition, kind, stop_reason, worker, stopped_at, reason, requested_by, approved_by)
-    VALUES (0, 'hole', 'a', 'w-1', now(), 'c', 'ann', 'bob'), (1, 'data', 'b', 'w-2', now(), 'd', 'bob', 'ann');
+INSERT INTO partition_resume (partition, kind, stop_reason, worker, stopped_at, reason, requested_key, requested_by,
+    approved_key, approved_by)
+    VALUES (0, 'hole', 'a', 'w-1', now(), 'c', 'k1', 'ann', 'k2', 'bob'),
+    (1, 'data', 'b', 'w-2', now(), 'd', 'k2', 'bob', 'k1', 'ann');
+INSERT INTO row_acceptance (partition, commit_no, table_name, rows_before, total_before, rows_after, total_after, marks,
+    reason, requested_key, requested_by, approved_key, approved_by)
+    VALUES (0, 3, 'account', 2, '\\x01', 3, '\\x02', 0, 'a repair', 'k1', 'ann', 'k2', 'bob'),
+    (1, 3, 'bucket', 4, '\\x03', 5, '\\x04', 1, 'restored', 'k2', 'bob', 'k1', 'ann');
 INSERT INTO worker VALUES ('w-1', 1, now()), ('w-2', 1, now() - interval '1 second');
 INSERT INTO suspense_resolution (partition, commit_no, row_no, how, resolved_by, sent_topic, sent_partition,
     sent_offset, repaired) VALUES (0, 3, 1, 'as_it_was', 'ann', 'usage.events', 0, 9, NULL),
@@ -131,6 +137,7 @@ def _use(books: Books, store: Store, epoch: int, names: list[str]) -> None:
             record.postings.append(Posting(code, "CNY", "token-9.9@1", sign * number, usage))
             record.postings.append(Posting(code, "CNY", "token-9.9@1", -sign * number, usage))
     record.findings = [Finding("identity_conflict", f"urn:node-1 {number}") for number in (4, 5)]
+    record.findings.append(Finding("rows_accepted", f"account of partition {books.partition}"))
     record.conflicts = [
         ConflictRecord("usage.events", PlainRecord(n, 9 + n, b"a%d" % n, b"again %d" % n, ()), f"a{n}", "s", f"e{n}", n)
         for n in (4, 5)

@@ -17,6 +17,7 @@ from billing.store.partition_stops import PARTITION_STOPPED, resumptions, stop_o
 from billing.store.past_commits import decisions
 from billing.store.proofs.audit import audit
 from billing.store.store import Store
+from billing.store.two_keys import TwoKeys
 
 HOLE = PartitionStop(1, "missing", "offsets 3 to 4 are missing", "usage.events", 3, 4)
 LOST = PartitionStop(1, "forward_lost", "number 8 did not arrive", "usage.forwarded", 0, None, 2, 9)
@@ -24,7 +25,12 @@ LOST = PartitionStop(1, "forward_lost", "number 8 did not arrive", "usage.forwar
 
 @pytest.fixture
 def used(database: PreparedDatabase, store: Store) -> Books:
-    """Partition 1 with one commit of commands and one of three usage events."""
+    """Partition 1 with one commit of commands and one of three usage events, and the keys of two people."""
+    with database.connect("tokenbill_app") as connection:
+        connection.execute(
+            "INSERT INTO api_key (key_id, name, secret_sha256, role) VALUES"
+            " ('k-wang', 'wang', sha256('w'), 'admin'), ('k-li', 'li', sha256('l'), 'admin')"
+        )
     books = Books(1)
     epoch, _ = store.acquire(1)
     store.commit(epoch, books.opening(["a", "b", "c"]))
@@ -33,7 +39,7 @@ def used(database: PreparedDatabase, store: Store) -> Books:
 
 
 def asked(topic: str | None = None, after: int | None = None) -> Resumption:
-    return Resumption(1, "INC-88", "wang", "li", topic, after)
+    return Resumption(1, "INC-88", TwoKeys("k-wang", "wang", "k-li", "li"), topic, after)
 
 
 def failed(database: PreparedDatabase) -> set[str]:
@@ -67,12 +73,9 @@ def test_offsets_are_skipped_by_a_commit_that_everybody_can_check(
         assert stop_of(pool, 1) is None
         (kept,) = resumptions(pool, 1)
         commits, _ = decisions(pool, 1)
-    assert (kept["first_offset"], kept["last_offset"], kept["requested_by"], kept["approved_by"]) == (
-        3,
-        4,
-        "wang",
-        "li",
-    )
+    assert (kept["first_offset"], kept["last_offset"]) == (3, 4)
+    assert (kept["requested_key"], kept["requested_by"]) == ("k-wang", "wang")
+    assert (kept["approved_key"], kept["approved_by"]) == ("k-li", "li")
     assert store.positions([1])["usage.events", 1] == 5
     (move,) = commits[-1].moves
     assert (move.start, move.end, move.skipped, move.records) == (3, 5, 2, 0)
@@ -145,11 +148,32 @@ def test_a_writer_of_the_epoch_before_is_fenced(database: PreparedDatabase, stor
         store.commit(epoch, used.burning(["a"]))
 
 
-@pytest.mark.parametrize(("requested_by", "approved_by"), [("wang", "Wang"), ("", "li"), ("wang", "")])
-def test_the_database_itself_wants_two_names(database: PreparedDatabase, requested_by: str, approved_by: str) -> None:
+@pytest.mark.parametrize(
+    "values",
+    [
+        ("'k-wang'", "'wang'", "'k-li'", "'Wang'"),
+        ("'k-wang'", "''", "'k-li'", "'li'"),
+        ("'k-wang'", "'wang'", "'k-li'", "''"),
+        ("'k-wang'", "'wang'", "'k-wang'", "'li'"),
+        ("NULL", "'wang'", "'k-li'", "'li'"),
+        ("'k-wang'", "'wang'", "NULL", "'li'"),
+    ],
+)
+def test_the_database_itself_wants_two_keys_and_two_names(
+    database: PreparedDatabase, store: Store, used: Books, values: tuple[str, ...]
+) -> None:
     with database.connect() as connection, pytest.raises(psycopg.errors.CheckViolation):
         connection.execute(
             "INSERT INTO tokenbill.partition_resume (partition, kind, stop_reason, worker, stopped_at, reason,"
-            " requested_by, approved_by) VALUES (1, 'missing', 'r', 'w', now(), 'r', %s, %s)",
-            (requested_by, approved_by),
+            " requested_key, requested_by, approved_key, approved_by)"
+            f" VALUES (1, 'missing', 'r', 'w', now(), 'r', {', '.join(values)})"
+        )
+
+
+def test_the_database_wants_keys_that_exist(database: PreparedDatabase, store: Store, used: Books) -> None:
+    with database.connect() as connection, pytest.raises(psycopg.errors.ForeignKeyViolation):
+        connection.execute(
+            "INSERT INTO tokenbill.partition_resume (partition, kind, stop_reason, worker, stopped_at, reason,"
+            " requested_key, requested_by, approved_key, approved_by)"
+            " VALUES (1, 'missing', 'r', 'w', now(), 'r', 'k-wang', 'wang', 'invented', 'li')"
         )

@@ -25,6 +25,7 @@ APPEND_ONLY = (
     "suspense",
     "suspense_resolution",
     "partition_resume",
+    "row_acceptance",
     "conflict",
     "conflict_resolution",
 )
@@ -63,6 +64,8 @@ def test_replica_mode_does_not_switch_the_triggers_off(untouched: PreparedDataba
         "DELETE FROM finding",
         "UPDATE outbox SET records = 1",
         "UPDATE partition_state SET suspense_after = 9",
+        "UPDATE finding SET detail = ''",
+        "UPDATE dedupe_hour SET payload = ''",
         "DELETE FROM foreign_record",
         "DELETE FROM record_key",
         "UPDATE record_key SET secret = sha256('x')",

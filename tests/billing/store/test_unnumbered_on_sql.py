@@ -1,6 +1,7 @@
 """Identities of unnumbered sources on SQL: neither restarts nor dropped memory bill a resend with another time."""
 
 import json
+import struct
 from collections.abc import Callable
 
 import pytest
@@ -14,6 +15,7 @@ from billing.engine.partition_engine import IDENTITY_MEMORY_BYTES, PartitionEngi
 from billing.log_time import TimeLimits
 from billing.store.proofs.audit import audit
 from billing.store.store import Store
+from schemas.hashing import identity_hash
 from schemas.routing import partition_of
 from schemas.times import HOUR_US, format_time_us, parse_time_us
 from schemas.topics import COMMAND_TOPIC, USAGE_TOPIC
@@ -85,6 +87,40 @@ def test_a_resend_in_another_hour_is_recognised(
     assert worker.commit(sent) == (0, 3, 0)  # by the hour of their own time, for 35 days
     outcome = audit(database.report_url)
     assert outcome.passed, outcome
+
+
+def test_what_a_filter_names_without_reason_is_decided_by_sql(
+    database: PreparedDatabase,
+    store: Store,
+    publish_samples: Callable[[Store], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two ids share the 39 bits by which the filter of 1,500 identities knows them; one of them was rated."""
+    known, alike = "c954362", "c3267783"
+    first, second = (struct.unpack("<QQ", identity_hash(ONE, "urn:plain", id)) for id in (known, alike))
+    assert first != second
+    assert (first[0] >> 57, first[1] & 0xFFFFFFFF) == (second[0] >> 57, second[1] & 0xFFFFFFFF)
+    publish_samples(store)
+    read: list[LogPart] = []
+    load_part = store.load_part
+
+    def counted(number: int, part: LogPart) -> list[bytes]:
+        read.append(part)
+        return load_part(number, part)
+
+    monkeypatch.setattr(store, "load_part", counted)
+    worker = Worker(store, 30_000, CompiledCalculator)
+    assert worker.commit([usage(known, NOW_US), *(usage(f"o{n}", NOW_US) for n in range(1_499))]) == (1_500, 0, 0)
+    part = LogPart(NOW_US, 2, 2)
+    worker.log_us += HOUR_US
+    assert worker.commit([usage(f"new{n}", worker.log_us) for n in range(500)]) == (500, 0, 0)
+    assert read == [], "the filter says no to each of them"
+    assert worker.commit([usage(alike, worker.log_us)]) == (1, 0, 0)
+    assert read == [part], "the filter says yes, SQL says no"
+    read.clear()
+    assert worker.commit([usage(known, worker.log_us), usage(alike, worker.log_us - HOUR_US)]) == (0, 2, 2)
+    assert part in read
+    assert audit(database.report_url).passed
 
 
 def test_parts_are_listed_and_read_by_hour_of_log_time(

@@ -5,7 +5,6 @@ A key that was looked up is cached: a revoked key is refused after :data:`KEYS_R
 
 from __future__ import annotations
 
-import hmac
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Annotated, Literal, TypeVar
 
 from fastapi import Depends, Request
 
-from billing.store.api.keys import PREFIX, ApiKey, digest_of, usable_key
+from billing.store.api.keys import PREFIX, ApiKey, has_secret, read_token, usable_key
 from billing.store.api.pool import ApiDatabase
 from schemas.sources import OWN_SOURCES, covers, is_own
 from tokenbill.api.http.problems import Problem
@@ -98,13 +97,11 @@ class KeyRing:
     async def _verify(self, header: bytes) -> tuple[float, Caller]:
         """Return the monotonic time until which the result may be cached, and the caller."""
         scheme, _, token = header.decode("latin-1").partition(" ")
-        prefix, _, rest = token.strip().partition("_")
-        key_id, _, secret = rest.partition("_")
-        if scheme.lower() != "bearer" or prefix != PREFIX or not key_id or not secret:
+        parts = read_token(token)
+        if scheme.lower() != "bearer" or parts is None:
             raise Problem("key_unknown", f"Expected `Authorization: Bearer {PREFIX}_ID_SECRET`.")
-        until, key = await self._find(key_id)
-        # Digests of equal length are compared in constant time. The id is not a secret.
-        if key is None or not hmac.compare_digest(key.secret_sha256, digest_of(secret)):
+        until, key = await self._find(parts[0])
+        if key is None or not has_secret(key, parts[1]):
             raise Problem("key_unknown", "No key in force has this id and secret.")
         return until, Caller(key.key_id, key.role, key.account, key.sources)
 

@@ -44,8 +44,16 @@ TAMPERING = {
         {"stopped partitions"}),
     "a resumption that no commit has": (
         "INSERT INTO partition_resume (partition, commit_no, topic, first_offset, last_offset, kind, stop_reason,"
-        " worker, stopped_at, reason, requested_by, approved_by) VALUES (0, 2, 'usage.events', 0, 1, 'missing', 'r',"
-        " 'w', now(), 'r', 'a', 'b')", {"resumed partitions"}),
+        " worker, stopped_at, reason, requested_key, requested_by, approved_key, approved_by)"
+        " VALUES (0, 2, 'usage.events', 0, 1, 'missing', 'r', 'w', now(), 'r', 'k1', 'a', 'k2', 'b')",
+        {"resumed partitions"}),
+    "an acceptance of rows that no commit has": (
+        "INSERT INTO row_acceptance (partition, commit_no, table_name, rows_before, total_before, rows_after,"
+        " total_after, marks, reason, requested_key, requested_by, approved_key, approved_by)"
+        " VALUES (0, 2, 'account', 1, '', 1, '', 0, 'r', 'k1', 'a', 'k2', 'b')", {"accepted rows"}),
+    "a commit that claims an acceptance of rows": (
+        "INSERT INTO finding (partition, commit_no, row_no, kind, detail)"
+        " VALUES (0, 2, 77, 'rows_accepted', 'account of partition 0')", {"accepted rows"}),
     "a commit that claims a resumption": (
         "INSERT INTO finding (partition, commit_no, row_no, kind, detail)"
         " VALUES (0, 2, 77, 'partition_resumed', 'offsets are skipped')", {"resumed partitions"}),
@@ -124,7 +132,12 @@ TAMPERING = {
 
 @pytest.fixture
 def books(database: PreparedDatabase, store: Store) -> PreparedDatabase:
-    """A database with two partitions of three consistent commits each."""
+    """A database with two partitions of three consistent commits each, and two keys."""
+    with database.connect("tokenbill_app") as connection:
+        connection.execute(
+            "INSERT INTO api_key (key_id, name, secret_sha256, role) VALUES"
+            " ('k1', 'a', sha256('a'), 'admin'), ('k2', 'b', sha256('b'), 'admin')"
+        )
     for partition in (0, 1):
         kept = Books(partition)
         epoch, _ = store.acquire(partition)
@@ -195,6 +208,7 @@ def test_findings_are_listed_and_fail_nothing(database: PreparedDatabase, store:
         FINDINGS[1].name: ("sequence_reused: 2, the first in partition 0 commit 2: urn:node-1 42",),
         FINDINGS[2].name: (),
         FINDINGS[3].name: (),
+        FINDINGS[4].name: (),
         SHARED: (),
         HOLES: ("urn:node-1: 13 missing (1–2, 4, 10–19)",),
     }
