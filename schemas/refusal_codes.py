@@ -120,7 +120,7 @@ TABLE: tuple[Code, ...] = (
          "a reservation above the free part of packages whose overage rule is `block`", _REQUEST),
     Code("nothing_asked", 422, "The request asks for nothing", "usage without a count; an extension by 0", _REQUEST),
     Code("invalid_charging_data", 422, "The charging data contradict themselves",
-         "a rating group twice; units beyond 2^63-1; a malformed time", _REQUEST),
+         "an `invocationSequenceNumber` of 5.0", _REQUEST),
     Code("unknown_reservation", 404, "There is no such reservation",
          "an id that does not exist, or whose reservation ended more than a day ago", _REQUEST),
     Code("reservation_expired", 410, "The reservation expired",

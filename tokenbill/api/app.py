@@ -53,6 +53,7 @@ ROUTERS = (
     *(
         offline_grants.router,
         nchf.router,
+        nchf.sessions,
         rating_groups.router,
         suspense.router,
         conflicts.router,
