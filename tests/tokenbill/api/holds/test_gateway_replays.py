@@ -6,6 +6,9 @@ The book of these tests prices each meter in digits of its own, so a wallet show
 from __future__ import annotations
 
 import json
+import socket
+import subprocess
+import sys
 import threading
 import uuid
 from collections.abc import Iterator
@@ -114,6 +117,62 @@ def test_a_session_of_free5gc_is_billed_to_the_unit(units: Api) -> None:
     smf.release(smf.report(2001, 9, 1))
     until_billed(admin, account, 10 + 11 + 12 + 13 + 4 * 1 + 9, 4 * (100 + 2 + 5) + 1, 0)
     assert admin.get(f"/v1/suspense?account={account}").json()["items"] == []
+
+
+@pytest.fixture(scope="module")
+def charging_client(units: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A client that speaks HTTP/2 with prior knowledge to a process with a charging port."""
+    ports = free_port(), free_port()
+    command = [str(Path(sys.executable).with_name("tokenbill")), "serve", "--port", str(ports[0])]
+    command += ["--charging-port", str(ports[1]), "--web-port", str(free_port()), "--data-dir", str(units.folder)]
+    log = tmp_path_factory.mktemp("serve") / "log"
+    with log.open("w") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output)
+    try:
+        headers = {"authorization": f"Bearer {units.tokens['admin']}"}
+        url = f"http://127.0.0.1:{ports[1]}"
+        with httpx.Client(base_url=url, headers=headers, http1=False, http2=True, timeout=30) as client:
+            until(lambda: process.poll() is not None or answers(client), 60)
+            assert process.poll() is None, log.read_text()
+            yield client
+    finally:
+        process.terminate()
+        process.wait(30)
+        assert "Application shutdown complete" in log.read_text()
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def answers(client: httpx.Client) -> bool:
+    try:
+        return client.get("/").status_code == 404
+    except httpx.HTTPError:
+        return False
+
+
+def test_gateways_speak_http_2_with_prior_knowledge(units: Api, charging_client: httpx.Client) -> None:
+    admin, accounts = units.clients["admin"], [account_of(units) for _ in range(2)]
+    smf = Free5gcSmf(charging_client, accounts[0], 70)
+    smf.begin()
+    for turn in range(3):
+        [shown] = smf.update(smf.report(2001, 1, 2 + turn))
+        assert smf.quota_of(shown) == 3_000
+    smf.release(smf.report(2002, 4, 1))
+    other = Open5gsSmf(charging_client, accounts[1])
+    begun = other.send("create")
+    assert begun.http_version == "HTTP/2"
+    assert begun.headers["location"] == f"{charging_client.base_url}{PATH}/{other.ref}".replace("//nchf", "/nchf")
+    other.send("update", other.report(2001, totalVolume=100))
+    other.send("release", other.report(2001, totalVolume=50))
+    until_billed(admin, accounts[0], 3 + 4, 2 + 3 + 4 + 1, 0)
+    until_billed(admin, accounts[1], 0, 150, 0)
+    assert charging_client.get("/v1/plans").status_code == 404, "nothing else is served there"
+    with httpx.Client(base_url=charging_client.base_url) as plain:
+        assert plain.post(PATH, json={}).status_code == 401
 
 
 def test_a_repeated_request_of_free5gc_is_billed_once(units: Api) -> None:
