@@ -129,6 +129,8 @@ TABLE: tuple[Code, ...] = (
          "extending or settling after usage closed the hold, or after a release", _REQUEST),
     Code("too_many_steps", 409, "The hold has as many steps as it can remember",
          "the 1,001st extension of one reservation under an idempotency key of its own", _REQUEST),
+    Code("too_many_groups", 422, "The request asks for the quota of too many rating groups",
+         "the 257th group of one charging request; its used units are recorded", _REQUEST),
     Code("answer_not_kept", 409, "The request was carried out, and its answer is no longer kept",
          "an invocation of a charging session that is repeated after 32 others", _REQUEST),
     Code("unknown_session", 404, "There is no such charging session",

@@ -49,6 +49,9 @@ MAX_SESSION_LATE_US = MINUTE_US
 NOTIFY = "notify"
 """Step of a session with the address of its gateway, its rating groups and the price book that answered it last."""
 MOST_GROUPS_NOTED = 1_000
+MOST_GROUPS_HELD = 256
+"""Number of groups of one request that get quota, and whose used units are held until their commit. Units of further
+groups are recorded without a hold, so that a request of thousands of groups does not keep the account locked."""
 _ANSWERS_KEPT = 32
 _OLDER = "older"
 _DIGITS_APART = 16
@@ -201,9 +204,12 @@ def invoke(
     ended = not_open(found, context.now_us)
     sent: list[str] = []
     grants: list[GroupGrant] = []
-    for group in groups:
+    for place, group in enumerate(groups):
         result: Hold | Refusal | None
-        if debit:
+        if place >= MOST_GROUPS_HELD:
+            events, rejected = _record(context, found, group, step, invocation.sha256, held=False)
+            result = ended or rejected or (_one_too_many() if group.wanted else None)
+        elif debit:
             result = ended or _grant(context, found, group, invocation.sha256, accept_partial=False)
             used = (*group.used, result.terms.counts) if isinstance(result, Hold) else group.used
             events, rejected = _record(context, found, replace(group, used=used), step, invocation.sha256)
@@ -441,16 +447,31 @@ def _merged(kept: Sequence[Counts]) -> list[Counts]:
     return merged
 
 
+def _one_too_many() -> Refusal:
+    return Refusal("too_many_groups", f"quota for {MOST_GROUPS_HELD} groups is granted at once: ask for others later")
+
+
 def _record(
-    context: HoldContext, session: Hold, group: GroupUsage, step: str, sha256: str
+    context: HoldContext, session: Hold, group: GroupUsage, step: str, sha256: str, *, held: bool = True
 ) -> tuple[list[str], Refusal | None]:
-    """Settle the used units of a group. Return their events, and the rejection of units that are not rated."""
+    """Settle the used units of a group. Return their events, and the rejection of units that are not rated.
+
+    ``held`` of False holds nothing for them until their commit.
+    """
     if not group.has_units():
         return [], None
     units = _sort(context, session, group, step)
     name = group_id(session.reservation_id, group)
     known = context.holds.get(name)
     terms = Terms(group.dimensions) if known is None else known.terms
+    if not held:
+        all_units = (*(dict(counts) for counts in units.rated), *units.kept)
+        names = [_part_id(name, step, place) for place in range(1, len(all_units) + 1)]
+        sent = [
+            _keep(context, session.account, terms, part_id, usage, sha256)
+            for part_id, usage in zip(names, all_units, strict=True)
+        ]
+        return sent, units.rejected
     if units.rated and known is None:
         # Units used without a quota are settled on a hold that is released from the beginning.
         bare = Hold(
@@ -469,7 +490,7 @@ def _record(
 
 
 def _keep(context: HoldContext, account: str, terms: Terms, part_id: str, usage: Mapping[str, Any], sha256: str) -> str:
-    """Store a usage event that the engine will reject as a settlement that holds nothing. Return the event."""
+    """Store a usage event as a settlement that holds nothing. Return the event."""
     event = kept_event(account, terms, usage, part_id, context.now_us)
     made = Hold(
         *(part_id, account, SETTLEMENT, HOLD_OPEN, NOTHING, Terms(terms.dimensions)),

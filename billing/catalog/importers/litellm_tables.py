@@ -25,6 +25,10 @@ _NOT_PRICED = frozenset(
         *("litellm_provider", "mode", "source", "deprecation_date", "comment", "comments", "notes", "metadata"),
         *("rpm", "tpm", "rpd", "tpd", "output_vector_size", "tool_use_system_prompt_tokens", "display_name"),
         *("web_search_billing_unit", "search_free_requests", "uses_embed_content", "tokenizer", "created"),
+        *("prompt_cache_min_tokens", "thinking_always_on", "reasoning_effort_levels", "reasoning_contexts"),
+        *("reasoning_modes", "use_openai_responses_path", "gemini_native_audio", "gemini_audio_only_live"),
+        *("token_count_model", "token_count_framing", "token_count_tokenizer", "vertex_ai_audio_api"),
+        *("bedrock_converse_supports_strict_tools", "audio_transcription_config"),
         *("bedrock_output_config_effort_ceiling", "provider_specific_entry", "litellm_params", "model_info"),
     }
 )
@@ -82,7 +86,10 @@ def unknown_fields(entry: Entry) -> Iterator[tuple[str, str]]:
         if name in known or entry.was_read(name) or name in _NOT_PRICED or name.startswith(_NOT_PRICED_PREFIXES):
             continue
         yield name, _shown(value)
+    whole = {out.field for out in entry.left_out}
     for table, fields in _TABLES.items():
+        if table in whole:
+            continue
         yield from _unknown_in(table, entry.fields.get(table), fields)
 
 

@@ -7,6 +7,7 @@ import pytest
 from hold_samples import DIMENSIONS, NOW_US, account, bucket, context
 
 from billing.reservations.charging import (
+    MOST_GROUPS_HELD,
     Answered,
     GroupUsage,
     Invocation,
@@ -281,3 +282,16 @@ def test_units_of_an_account_that_was_never_opened_are_kept() -> None:
     events = keep_units(stage, "s", "a", groups, one(0))
     assert [usage_of(event) for event in events] == [{"input": 5}, {"time": "6"}]
     assert keep_units(stage, "s", "a", groups, one(0)) == events, "once, whatever is repeated"
+
+
+def test_units_of_any_number_of_groups_are_recorded_and_the_first_get_quota() -> None:
+    stage = session(10**9)
+    groups = [group(number, used=5, wanted=1) for number in range(MOST_GROUPS_HELD + 50)]
+    results, events = invoked(stage, 1, *groups)
+    assert [isinstance(result, Hold) for result in results] == [True] * MOST_GROUPS_HELD + [False] * 50
+    last = results[-1]
+    assert isinstance(last, Refusal) and last.code == "too_many_groups"
+    assert [usage_of(event) for event in events] == [{"input": 5}] * len(groups)
+    assert all(stage.rejection_of(event) is None for event in events)
+    again = invoke(stage, "s", one(1), groups, final=False)
+    assert isinstance(again, Answered) and list(again.events) == events

@@ -70,6 +70,7 @@ QUOTA_HOLDING_SECONDS = 60
 _RESULTS = {
     "insufficient_balance": "QUOTA_LIMIT_REACHED",
     "package_exhausted": "QUOTA_LIMIT_REACHED",
+    "too_many_groups": "QUOTA_LIMIT_REACHED",
     "account_closed": "END_USER_SERVICE_DENIED",
     "account_suspended": "END_USER_SERVICE_DENIED",
     "reservation_expired": "END_USER_SERVICE_DENIED",
@@ -267,6 +268,8 @@ def _information(group: _Group, grant: GroupGrant) -> dict[str, Any]:
     if grant.result is None or group.asked is None:
         return shown
     granted = granted_units(group.asked, grant.result.terms.counts, group.meaning)
+    if not any(granted.values()):  # less than a second
+        return shown | {"resultCode": "QUOTA_LIMIT_REACHED", "triggers": [_trigger("QUOTA_EXHAUSTED")]}
     kind = TOTAL if TOTAL in granted else next(iter(granted))
     whole = granted[TOTAL] if kind == TOTAL else sum(granted.values())
     shown |= {

@@ -98,7 +98,7 @@ async def rating_groups(request: Request, caller: Annotated[Caller, Depends(need
 @router.put(
     "/{number}",
     response_model=RatingGroup,
-    responses=responses("other_account", "unsupported_media_type", "too_large"),
+    responses=responses("other_account", "invalid_data", "unsupported_media_type", "too_large"),
     openapi_extra=described(strict_schema(RatingGroup)),
 )
 async def set_rating_group(
