@@ -94,6 +94,14 @@ def settlement_event(happened: UsageEvent, reservation_id: str) -> str:
     ).decode()
 
 
+def kept_event(account: str, terms: Terms, usage: Mapping[str, Any], reservation_id: str, time_us: int) -> str:
+    """Return a usage event like that of a settlement whose ``usage`` is as it was reported, counts or not."""
+    names = (*TEXT_DIMENSIONS, "outcome", "member", "request_id")
+    data: dict[str, Any] = {name: terms.dimensions[name] for name in names if name in terms.dimensions}
+    data |= {"reservation": reservation_id, "usage": dict(usage)}
+    return write_structured(USAGE_TYPE, RESERVATION_SOURCE, reservation_id, time_us, account, data).decode()
+
+
 def hold_object(hold: Hold, now_us: int) -> dict[str, Any]:
     """Return a hold as the HTTP API shows it: current amounts as decimal strings, times in UTC."""
     held = hold.held_at(now_us)

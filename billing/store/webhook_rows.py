@@ -8,7 +8,7 @@ nothing.
 import base64
 import json
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import LiteralString
@@ -131,8 +131,16 @@ def feed_positions(database: Database) -> dict[int, int]:
         return dict(connection.execute("SELECT partition, next_offset FROM webhook_position").fetchall())
 
 
-def file_events(database: Database, events: Sequence[FedEvent], positions: dict[int, int]) -> int:
-    """Create the deliveries of events, and move the positions past the events. Returns the number of deliveries."""
+def file_events(
+    database: Database,
+    events: Sequence[FedEvent],
+    positions: dict[int, int],
+    beside: Callable[[Connection, Sequence[FedEvent]], object] | None = None,
+) -> int:
+    """Create the deliveries of events, and move the positions past the events. Returns the number of deliveries.
+
+    ``beside`` files what else the events cause in the same transaction.
+    """
     with database.transaction() as connection:
         hooks = [_webhook(*row) for row in _webhooks(connection)]
         rows = [
@@ -152,6 +160,8 @@ def file_events(database: Database, events: Sequence[FedEvent], positions: dict[
                 " ON CONFLICT (partition) DO UPDATE SET next_offset = excluded.next_offset",
                 sorted(positions.items()),
             )
+        if beside is not None:
+            beside(connection, events)
     return len(rows)
 
 

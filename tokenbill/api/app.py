@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -44,6 +45,7 @@ from tokenbill.api.http import problems
 from tokenbill.api.http.api_metrics import ApiMetrics
 from tokenbill.api.http.auth import Caller, KeyRing
 from tokenbill.api.http.bodies import JSON
+from tokenbill.api.http.charging_port import ChargingAddress, charging_port
 from tokenbill.api.http.gate import Gate, Verify
 from tokenbill.api.orders import command_routes as commands
 from tokenbill.api.outcomes import Outcomes
@@ -53,6 +55,7 @@ ROUTERS = (
     *(
         offline_grants.router,
         nchf.router,
+        nchf.sessions,
         rating_groups.router,
         suspense.router,
         conflicts.router,
@@ -65,8 +68,11 @@ READY_SECONDS = 8.0
 """Time for the check of readiness: more than a request waits for a database connection."""
 
 
-def create_app(settings: ApiSettings) -> FastAPI:
-    """Create the application. It connects to its servers when it starts to serve, not before."""
+def create_app(settings: ApiSettings, charging: ChargingAddress | None = None) -> FastAPI:
+    """Create the application. It connects to its servers when it starts to serve, not before.
+
+    ``charging`` is the address of a port for gateways alone; None: they use the port of the others.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -84,7 +90,9 @@ def create_app(settings: ApiSettings) -> FastAPI:
         )
         try:
             async with holding(settings.database_url, sender, settings.partitions, record_keys) as app.state.holding:
-                yield
+                port = contextlib.nullcontext() if charging is None else charging_port(app, charging)
+                async with port:
+                    yield
         finally:
             await outcomes.close()
             await asyncio.to_thread(sender.close)

@@ -4,6 +4,7 @@ The rules are in :mod:`billing.catalog.importers`; this module reads and writes 
 """
 
 import re
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 import click
@@ -13,7 +14,7 @@ from billing.catalog.importers.litellm_source import SourceError
 from billing.catalog.importers.sheet import SheetOptions, import_sheet
 from billing.catalog.importers.sheet_cells import Sheet, SheetProblem, read_csv
 from billing.catalog.importers.sheet_xlsx import read_xlsx
-from billing.catalog.importers.values import count_by_reason
+from billing.catalog.importers.values import ROUNDED_AT_MOST, count_by_reason
 from billing.catalog.importers.write import write_books
 from billing.catalog.timebands import zone_of
 from schemas.times import parse_time_us
@@ -43,15 +44,26 @@ _ERRORS_SHOWN = 50
     "--effective-from", metavar="T", default=DEFAULT_EFFECTIVE_FROM, show_default=True, help="Start of the prices."
 )
 @click.option("--version", type=click.IntRange(1), default=1, show_default=True, help="Version of the price book.")
-def import_litellm(file: Path, out: Path, effective_from: str, version: int) -> None:
+@click.option(
+    "--round",
+    "round_by",
+    metavar="[PART]",
+    is_flag=False,
+    flag_value="1",
+    help="Round a price finer than 1e-12 per unit if that changes it by at most this part of it; without a part, by "
+    "any, but never to 0 [default: 1e-9].",
+)
+def import_litellm(file: Path, out: Path, effective_from: str, version: int, round_by: str | None) -> None:
     """Convert LiteLLM's price map FILE to the price book "litellm" (USD).
 
     Every price that a price book can express is written to OUT/litellm.yaml. Every other price is listed in
-    OUT/litellm-left-out.txt by key and field, with the reason.
+    OUT/litellm-left-out.txt by key and field, with the reason, and so are fields that the importer does not know.
+    Prices that are rounded are listed in OUT/litellm-rounded.txt with the relative error.
     """
     begins = check_time(effective_from)
+    at_most = ROUNDED_AT_MOST if round_by is None else _part(round_by)
     try:
-        imported = import_price_map(read_text(file), begins, version)
+        imported = import_price_map(read_text(file), begins, version, at_most)
     except SourceError as error:
         raise UserError(f"{file} is not a price map of LiteLLM", str(error), "give its JSON file as it is") from error
     write_text(out / "litellm-left-out.txt", _left_out(imported))
@@ -62,8 +74,15 @@ def import_litellm(file: Path, out: Path, effective_from: str, version: int) -> 
             f"read {out / 'litellm-left-out.txt'}",
         )
     write_text(out / "litellm.yaml", write_books([imported.book]))
+    write_text(out / "litellm-rounded.txt", _rounded(imported))
     click.echo(f"{imported.imported_keys} of {imported.keys} keys, {imported.imported_fields} price fields imported")
     click.echo(f"{len(imported.book.rows)} rows in {out / 'litellm.yaml'}")
+    if imported.rounded:
+        worst = max(one.error for one in imported.rounded)
+        click.echo(
+            f"{len(imported.rounded)} prices rounded by at most {worst:.3E} of them, each in"
+            f" {out / 'litellm-rounded.txt'}"
+        )
     click.echo(f"{len(imported.left_out)} left out, each in {out / 'litellm-left-out.txt'}:")
     for reason, number in count_by_reason(imported.left_out).items():
         click.echo(f"  {number:>6}  {reason}")
@@ -162,6 +181,21 @@ def _tax_rate(text: str) -> str:
 def _left_out(imported: Imported) -> str:
     """Return the fields left out as text: key, field, reason and detail, separated by tabs."""
     return "key\tfield\treason\tdetail\n" + "".join(f"{entry}\n" for entry in imported.left_out)
+
+
+def _rounded(imported: Imported) -> str:
+    """Return the rounded prices as text: key, field, price, rounded price and relative error, separated by tabs."""
+    return "key\tfield\tprice\trounded\trelative error\n" + "".join(f"{entry}\n" for entry in imported.rounded)
+
+
+def _part(text: str) -> Decimal:
+    try:
+        part = Decimal(text)
+    except InvalidOperation:
+        part = Decimal(-1)
+    if not 0 <= part <= 1:
+        raise UserError(f"{text!r} is not a part of a price", "", "write --round, or --round with 0 to 1 such as 1e-6")
+    return part
 
 
 def check_time(text: str) -> str:

@@ -53,6 +53,12 @@ _OTHER_FILES = 200
     help="Largest number of connections of one address at once. Behind a proxy, give it the number of --connections.",
 )
 @click.option(
+    "--charging-port",
+    type=click.IntRange(1, 65_535),
+    help="Port for gateways: 3GPP charging alone, over HTTP/2 with prior knowledge [default: none; --port has it too].",
+)
+@click.option("--charging-host", default="127.0.0.1", show_default=True, help="Address of the charging port.")
+@click.option(
     "--web-port", type=int, help=f"Port of /healthz, /readyz and /metrics, without key [default: {WEB_PORT}]."
 )
 @click.option(
@@ -64,6 +70,8 @@ def serve(
     port: int,
     connections: int,
     connections_per_address: int,
+    charging_port: int | None,
+    charging_host: str,
     web_port: int | None,
     web_host: str,
     data_dir: Path | None,
@@ -79,17 +87,20 @@ def serve(
     \b
     Example:
       tokenbill serve --port 8080 --web-port 6070
+      tokenbill serve --port 8080 --charging-host 10.20.0.5 --charging-port 7777
     """
     import uvicorn
 
     from tokenbill.api.app import create_app, readiness, served
     from tokenbill.api.context import ApiSettings
     from tokenbill.api.http.bounded_connection import ConnectionLimits, bounded
+    from tokenbill.api.http.charging_port import ChargingAddress
 
     log_to_stderr()
     may_open_files(connections + _OTHER_FILES)
     kafka, database = servers(data_dir)
-    app = create_app(ApiSettings(kafka, database, wait_for_topics(kafka)))
+    charging = None if charging_port is None else ChargingAddress(charging_host, charging_port, connections)
+    app = create_app(ApiSettings(kafka, database, wait_for_topics(kafka)), charging)
     app.state.metrics.protocol = protocol = bounded(ConnectionLimits(connections, connections_per_address))
     pages = _pages(web_host, web_port, readiness(app), app.state.metrics.registry)
     tune_garbage_collection()

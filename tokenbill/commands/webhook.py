@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import signal
@@ -23,7 +24,7 @@ from tokenbill.command_database import opened
 from tokenbill.commands.process import log_to_stderr, may_open_files, servers, wait_for_topics
 from tokenbill.commands.times import time_option
 from tokenbill.user_errors import UserError
-from tokenbill.webhooks.receiver import why_no_receiver
+from tokenbill.webhooks.receiver import IpNetwork, why_no_receiver
 from tokenbill.webhooks.receiver_network import RESOLVER_OPTIONS, why_not_permitted
 
 _DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Data folder of the local stack to use.")
@@ -37,11 +38,20 @@ DATABASE_CONNECTIONS = 10
 @click.command()
 @click.option("--web-port", type=int, default=6069, show_default=True, help="Port of /healthz, /readyz and /metrics.")
 @click.option("--web-host", default="127.0.0.1", show_default=True, help="Address of /healthz, /readyz and /metrics.")
+@click.option(
+    "--notify-network",
+    "networks",
+    multiple=True,
+    metavar="CIDR",
+    envvar="TOKENBILL_NOTIFY_NETWORKS",
+    help="Network of gateways that may be notified though it is not public, such as 10.20.0.0/16. Repeatable.",
+)
 @_DATA_DIR
-def webhooks(web_port: int, web_host: str, data_dir: Path | None) -> None:
+def webhooks(web_port: int, web_host: str, networks: tuple[str, ...], data_dir: Path | None) -> None:
     """Run the webhook sender in the foreground.
 
-    Several may run: each event is recorded once for each webhook, and one process sends each delivery.
+    Several may run: each event is recorded once for each webhook, and one process sends each delivery. The process also
+    notifies gateways of 3GPP charging sessions when money comes in, a price changes or a session is aborted.
 
     TOKENBILL_KAFKA and TOKENBILL_DATABASE_URL are the addresses of the servers; if they are not set, the servers of the
     local stack in --data-dir are used.
@@ -51,26 +61,32 @@ def webhooks(web_port: int, web_host: str, data_dir: Path | None) -> None:
       tokenbill webhooks --web-port 6069
     """
     from streams.health_pages import serve_pages
+    from tokenbill.webhooks.gateway_notifier import GatewayNotifier
     from tokenbill.webhooks.webhook_intake import WebhookIntake
     from tokenbill.webhooks.webhook_metrics import WebhookMetrics
     from tokenbill.webhooks.webhook_sender import CONCURRENCY, WebhookSender
 
     log_to_stderr()
+    permitted = [_network(text) for text in networks]
     os.environ.setdefault(*RESOLVER_OPTIONS)
     may_open_files(CONCURRENCY + _OTHER_FILES)
     kafka, url = servers(data_dir)
     wait_for_topics(kafka)
     with closing(Database(url, DATABASE_CONNECTIONS, "tokenbill webhooks")) as database:
         metrics = WebhookMetrics()
-        intake, sender = WebhookIntake(database, kafka, metrics), WebhookSender(database, metrics=metrics)
+        parts = (
+            WebhookIntake(database, kafka, metrics),
+            WebhookSender(database, metrics=metrics),
+            GatewayNotifier(database, permitted, metrics=metrics),
+        )
 
         def end(*_: object) -> None:
-            intake.end()
-            sender.end()
+            for part in parts:
+                part.end()
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, end)
-        threads = [threading.Thread(target=part.run, name=type(part).__name__) for part in (intake, sender)]
+        threads = [threading.Thread(target=part.run, name=type(part).__name__) for part in parts]
         for thread in threads:
             thread.start()
 
@@ -88,6 +104,13 @@ def webhooks(web_port: int, web_host: str, data_dir: Path | None) -> None:
             thread.join(JOIN_SECONDS)
         pages.shutdown()
     sys.exit(0)
+
+
+def _network(text: str) -> IpNetwork:
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as error:
+        raise UserError(f"{text!r} is not a network", str(error), "Write one such as 10.20.0.0/16.") from error
 
 
 @click.group()

@@ -13,6 +13,7 @@ _WITH_IPV4 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::/9
 """IPv6 networks whose addresses end with the IPv4 address that they reach."""
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def why_no_receiver(url: str) -> str | None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import httpcore
 import httpx
 
-from tokenbill.webhooks.receiver import ip_address, why_not_public
+from tokenbill.webhooks.receiver import IpAddress, IpNetwork, ip_address, why_not_public
 
 ADDRESS_SECONDS = 5.0
 """Time to connect to one of the addresses of a name, so that there is time for the next."""
@@ -32,11 +32,12 @@ class PrivateAddress(httpcore.ConnectError):
 
 
 class ReceiverNetwork(httpcore.AsyncNetworkBackend):
-    """Opens connections to public addresses, or with ``allow_private`` to any."""
+    """Opens connections to public addresses and those of ``networks``, or with ``allow_private`` to any."""
 
-    def __init__(self, resolvers: ThreadPoolExecutor, allow_private: bool) -> None:
+    def __init__(self, resolvers: ThreadPoolExecutor, allow_private: bool, networks: Sequence[IpNetwork] = ()) -> None:
         self._resolvers = resolvers
         self._allow_private = allow_private
+        self._networks = networks
         self._plain = httpcore.AnyIOBackend()
 
     async def connect_tcp(
@@ -56,10 +57,11 @@ class ReceiverNetwork(httpcore.AsyncNetworkBackend):
         failure: Exception | None = None
         for address in await self._addresses(host, port):
             found = ip_address(address)
-            why = "no IP address" if found is None else why_not_public(found)
+            why = "no IP address" if found is None else self._why_not(found)
             if why is not None and not self._allow_private:
                 failure = failure or PrivateAddress(
-                    f"{host} is {address}, {why}: permit it with `tokenbill webhook allow-private`"
+                    f"{host} is {address}, {why}: permit it with `tokenbill webhook allow-private`, or its network"
+                    " with `tokenbill webhooks --notify-network`"
                 )
                 continue
             try:
@@ -67,6 +69,10 @@ class ReceiverNetwork(httpcore.AsyncNetworkBackend):
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
         raise failure or httpcore.ConnectError(f"{host} has no address")
+
+    def _why_not(self, address: IpAddress) -> str | None:
+        permitted = any(address in network for network in self._networks)
+        return None if permitted else why_not_public(address)
 
     async def _addresses(self, host: str, port: int) -> list[str]:
         if ip_address(host) is not None:
@@ -100,7 +106,7 @@ def why_not_permitted(host: str) -> str | None:
 
 
 def connections(
-    resolvers: ThreadPoolExecutor, allow_private: bool, verify: ssl.SSLContext
+    resolvers: ThreadPoolExecutor, allow_private: bool, verify: ssl.SSLContext, networks: Sequence[IpNetwork] = ()
 ) -> httpcore.AsyncConnectionPool:
     """Return a pool of connections. Pools of receivers with and without permission are never shared."""
     return httpcore.AsyncConnectionPool(
@@ -108,7 +114,7 @@ def connections(
         max_connections=None,
         max_keepalive_connections=KEPT_CONNECTIONS,
         keepalive_expiry=_KEPT_SECONDS,
-        network_backend=ReceiverNetwork(resolvers, allow_private),
+        network_backend=ReceiverNetwork(resolvers, allow_private, networks),
     )
 
 

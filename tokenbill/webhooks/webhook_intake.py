@@ -1,4 +1,7 @@
-"""Intake of account events: stores each event once as a delivery for every webhook it matches. Sends nothing."""
+"""Intake of account events: stores each event once as a delivery for every webhook it matches. Sends nothing.
+
+An event that changes what a charging session may be granted is stored as a notification to its gateway too.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from confluent_kafka import KafkaException
 
 from billing.errors import DatabaseDown
 from billing.store import webhook_rows as webhooks
+from billing.store.charging_notice_rows import file_notices
 from billing.store.database import Database, connect, schema_url
 from schemas.topics import ACCOUNT_EVENT_TOPIC
 from streams.read.feed import Feed
@@ -67,6 +71,6 @@ class WebhookIntake:
         positions: dict[int, int] = {}
         for event in events:
             positions[event.partition] = event.offset + 1
-        filed = webhooks.file_events(self._database, events, positions)
+        filed = webhooks.file_events(self._database, events, positions, file_notices)
         self._metrics.events.inc(len(events))
         self._metrics.filed.inc(filed)

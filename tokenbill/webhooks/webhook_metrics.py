@@ -37,5 +37,12 @@ class WebhookMetrics:
         self.active = Gauge(
             "tokenbill_webhook_intake_active", "1 if this process reads account events", registry=self.registry
         )
+        self.notices = Counter(
+            "tokenbill_charging_notices",
+            "Attempts to notify a gateway: delivered, failed (tried again later), given_up",
+            ["outcome"],
+            registry=self.registry,
+        )
         for outcome in ("delivered", "failed", "given_up"):
             self.attempts.labels(outcome)
+            self.notices.labels(outcome)

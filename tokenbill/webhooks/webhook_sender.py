@@ -224,27 +224,38 @@ class WebhookSender:
             "webhook-signature": signature(delivery.secret, delivery.event_id, timestamp, delivery.body),
         }
         pool = self._permitted if delivery.allow_private else self._public
-        status: int | None = None
-        error = ""
-        try:
-            async with (
-                asyncio.timeout(POST_SECONDS),
-                pool.stream("POST", delivery.url, headers=headers, content=delivery.body) as answer,
-            ):
-                status = answer.status
-                # Only the status matters; the body is read, within limits, so that the connection can be reused.
-                if 200 <= status < 300:
-                    await _read_away(answer)
-        except TimeoutError:
-            error = f"no answer within {POST_SECONDS:g} s"
-        except (*_FAILURES, OSError, ValueError) as failure:
-            error = f"{type(failure).__name__}: {failure}"[:_ERROR_CHARACTERS]
-        if status is None:
-            return error
-        return None if 200 <= status < 300 else f"status {status}"
+        return (await post_once(pool, delivery.url, headers, delivery.body))[1]
 
 
 _FAILURES = (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, httpcore.UnsupportedProtocol)
+
+
+async def post_once(
+    pool: httpcore.AsyncConnectionPool, url: str, headers: dict[bytes | str, bytes | str], body: bytes
+) -> tuple[int | None, str | None]:
+    """Post a body within :data:`POST_SECONDS`.
+
+    Returns:
+        The status, None if there was no answer; and the error, None if the receiver accepted the body (status 2xx).
+    """
+    status: int | None = None
+    error = ""
+    try:
+        async with (
+            asyncio.timeout(POST_SECONDS),
+            pool.stream("POST", url, headers=headers, content=body) as answer,
+        ):
+            status = answer.status
+            # Only the status matters; the body is read, within limits, so that the connection can be reused.
+            if 200 <= status < 300:
+                await _read_away(answer)
+    except TimeoutError:
+        error = f"no answer within {POST_SECONDS:g} s"
+    except (*_FAILURES, OSError, ValueError) as failure:
+        error = f"{type(failure).__name__}: {failure}"[:_ERROR_CHARACTERS]
+    if status is None:
+        return None, error
+    return status, None if 200 <= status < 300 else f"status {status}"
 
 
 async def _read_away(answer: httpcore.Response) -> None:

@@ -1,7 +1,8 @@
 """Importer of LiteLLM's price map as one price book ``litellm`` in US dollars, with a list of the fields left out.
 
 Pure: text in, values out. A key becomes rows of ``model: KEY``: one for any service tier, and one for each tier,
-off-peak band and prompt size with different prices. Every price field of every key is either in a row or in the list.
+off-peak band and prompt size with different prices. Every price field of every key is either in a row or in the list,
+and the list also names the fields that the importer does not know, whatever table they are in.
 
 Meaning of "0": a key whose prices are all 0 is not imported. A 0 for tokens beside a price for something else (a rerank
 model priced per query) is not a price either. A 0 beside a price of its own kind is one: the output of an embedding, a
@@ -16,8 +17,18 @@ from typing import Any
 from billing.catalog.importers.litellm_hours import HoursError, off_peak_bands
 from billing.catalog.importers.litellm_rates import Rates, batch_rates, multiplied, sizes, standard_rates
 from billing.catalog.importers.litellm_source import TIER_SUFFIXES, Entry, as_price, read_price_map
+from billing.catalog.importers.litellm_tables import note_tiers, unknown_fields
 from billing.catalog.importers.litellm_units import Units, batch_unit_prices, unit_prices
-from billing.catalog.importers.values import BandText, BookText, LeftOut, RowText, halved, per_million
+from billing.catalog.importers.values import (
+    ROUNDED_AT_MOST,
+    BandText,
+    BookText,
+    LeftOut,
+    RoundedPrice,
+    RowText,
+    halved,
+    nearest_price,
+)
 from billing.catalog.patterns import ANY
 from schemas.fields import show
 from schemas.meters import METERS
@@ -30,13 +41,14 @@ TEMPLATE = "a template or a rule, not a model"
 NO_PRICE = "the key has no price"
 ALL_ZERO = "every price of the key is 0, which means unknown, not free"
 ZERO = "0 beside a price of another kind means unknown, not free"
-TOO_FINE = "finer than 1e-12 per unit, and rounding would change it by more than 1e-9"
+TOO_FINE = "finer than 1e-12 per unit, and rounding would change it by more than is allowed"
 NOT_EXACT = "the key is not the exact name of one model"
 NO_DIMENSION = "depends on what no usage event tells"
 OTHER_UNIT = "in a unit of account that is not money"
 BAD_HOURS = "off-peak hours that no time band expresses"
 NOT_A_PRICE = "not a number of at least 0"
 UNKNOWN = "a price field that this importer does not know"
+UNKNOWN_FIELD = "a field that this importer does not know"
 _TEMPLATES = ("sample_spec", "fallback_generalizations")
 _UNTOLD = {
     "regional_": "the region of the provider's host",
@@ -60,6 +72,7 @@ class Imported:
 
     book: BookText | None
     left_out: tuple[LeftOut, ...]
+    rounded: tuple[RoundedPrice, ...]
     keys: int
     imported_keys: int
     imported_fields: int
@@ -75,8 +88,13 @@ class _Bands:
         return self.names.setdefault(band, f"off_peak_{len(self.names) + 1}")
 
 
-def import_price_map(text: str, effective_from: str = DEFAULT_EFFECTIVE_FROM, version: int = 1) -> Imported:
-    """Import a price map as one version of the book.
+def import_price_map(
+    text: str,
+    effective_from: str = DEFAULT_EFFECTIVE_FROM,
+    version: int = 1,
+    rounded_at_most: Decimal = ROUNDED_AT_MOST,
+) -> Imported:
+    """Import a price map as one version of the book. Prices are rounded by at most ``rounded_at_most`` of themselves.
 
     Raises:
         SourceError: the text is not a price map.
@@ -85,15 +103,17 @@ def import_price_map(text: str, effective_from: str = DEFAULT_EFFECTIVE_FROM, ve
     bands = _Bands()
     rows: list[RowText] = []
     left_out: list[LeftOut] = []
+    rounded: list[RoundedPrice] = []
     imported_keys = imported_fields = 0
     for key, fields in source.items():
-        entry = Entry(key, fields)
+        entry = Entry(key, fields, rounded_at_most)
         found = _rows(entry, bands)
         names = entry.price_fields()
         if found:
             imported_keys += 1
             missing = {out.field.partition(".")[0] for out in entry.left_out}
             imported_fields += sum(name not in missing for name in names)
+            rounded += entry.rounded
         rows += found
         left_out += entry.left_out
     meters = {meter for row in rows for meter, _ in row.per_million} - set(METERS)
@@ -110,7 +130,9 @@ def import_price_map(text: str, effective_from: str = DEFAULT_EFFECTIVE_FROM, ve
             "US dollars per million units, without tax. What could not be expressed is in litellm-left-out.txt.",
         ),
     )
-    return Imported(book if rows else None, tuple(left_out), len(source), imported_keys, imported_fields)
+    return Imported(
+        book if rows else None, tuple(left_out), tuple(rounded), len(source), imported_keys, imported_fields
+    )
 
 
 def _rows(entry: Entry, bands: _Bands) -> list[RowText]:
@@ -126,6 +148,7 @@ def _rows(entry: Entry, bands: _Bands) -> list[RowText]:
         entry.leave_out("*", NOT_EXACT, ", ".join(names))
         return []
     _note_untold(entry)
+    note_tiers(entry)
     units, batch_units = unit_prices(entry), batch_unit_prices(entry)
     sets = _token_sets(entry, bands)
     tokens = any(price for rates_by_size in sets.values() for _, rates in rates_by_size for price in rates.values())
@@ -241,31 +264,41 @@ def _merge(prices: _Sizes) -> _Sizes:
 def _texts(entry: Entry, rates: Rates, units: Units, reported: set[str]) -> tuple[tuple[str, str], ...]:
     """Return the prices of a row as text. A price that is too fine is reported once and left out."""
     texts: dict[str, str] = {}
-    fine = [meter for meter, price in rates.items() if price is not None and per_million(price) is None]
+    fine: list[str] = []
     for meter, price in rates.items():
-        if price is not None and meter not in fine:
-            texts[meter] = per_million(price) or "0"
+        if price is None:
+            continue
+        found = nearest_price(price, entry.rounded_at_most)
+        if found is None:
+            fine.append(meter)
+            continue
+        texts[meter] = found[0]
+        if found[1]:
+            for name in _fields_of(entry, price):
+                entry.note_rounded(name, price, *found)
     if "reasoning" in fine:
         texts.pop("output", None)  # else reasoning would be charged as output
     elif texts.get("reasoning") == texts.get("output"):
         texts.pop("reasoning", None)
     for price in sorted({price for meter in fine if (price := rates[meter]) is not None}):
-        _report_token(entry, price, reported)
+        for name in _fields_of(entry, price):
+            _report(entry, name, str(price), reported)
     for meter, (name, price) in units.items():
-        text = per_million(price)
-        if text is None:
+        found = nearest_price(price, entry.rounded_at_most)
+        if found is None:
             _report(entry, name, f"{price} per unit of {meter}", reported)
-        else:
-            texts[meter] = text
+            continue
+        texts[meter] = found[0]
+        if found[1]:
+            entry.note_rounded(name, price, *found)
     return tuple(sorted(texts.items(), key=lambda item: (_RANK.get(item[0], len(METERS)), item[0])))
 
 
-def _report_token(entry: Entry, price: Decimal, reported: set[str]) -> None:
-    """Report the fields that a too fine token price comes from: its own, or those of which it is half in a batch."""
+def _fields_of(entry: Entry, price: Decimal) -> list[str]:
+    """Return the fields that a token price comes from: its own, or those of which it is half in a batch."""
     whole = [name for name, value in entry.prices.items() if value == price]
     halves = [name for name, value in entry.prices.items() if halved(value) == price]
-    for name in whole or [f"half of {name} in a batch" for name in halves] or ["tokens"]:
-        _report(entry, name, str(price), reported)
+    return whole or [f"half of {name} in a batch" for name in halves] or ["tokens"]
 
 
 def _report(entry: Entry, name: str, detail: str, reported: set[str]) -> None:
@@ -302,6 +335,8 @@ def _note_unread(entry: Entry, priced: bool) -> None:
             entry.leave_out(name, UNKNOWN, "a table")
         else:
             entry.leave_out(name, NOT_A_PRICE, show(value))
+    for name, value in unknown_fields(entry):
+        entry.leave_out(name, UNKNOWN_FIELD, value)
 
 
 def _zero_fields(entry: Entry, units: Units) -> Iterable[str]:

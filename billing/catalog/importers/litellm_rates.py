@@ -10,7 +10,14 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from billing.catalog.importers.litellm_source import BATCH_SUFFIX, TIER_SUFFIXES, Entry, as_price
+from billing.catalog.importers.litellm_source import (
+    BATCH_SUFFIX,
+    NO_END,
+    TIER_SUFFIXES,
+    Entry,
+    as_price,
+    range_of,
+)
 from billing.catalog.importers.values import halved, times
 
 INPUT, OUTPUT = "input_cost_per_token", "output_cost_per_token"
@@ -24,6 +31,10 @@ MEDIA_INPUT = {
     "image_input": "input_cost_per_image_token",
     "video_input": "input_cost_per_video_token",
 }
+TIER_FIELDS = (INPUT, OUTPUT, CACHE_READ, CACHE_WRITE, *WRITE_FOR.values(), REASONING, EXPLICIT_READ)
+"""Prices that are read of a tier."""
+OFF_PEAK_FIELDS = (INPUT, OUTPUT, CACHE_READ, CACHE_WRITE, REASONING, EXPLICIT_READ)
+"""Prices that are read of off-peak hours."""
 MEDIA_OUTPUT = {
     "audio_output": "output_cost_per_audio_token",
     "image_output": "output_cost_per_image_token",
@@ -47,7 +58,7 @@ def sizes(entry: Entry) -> tuple[int, ...]:
     patterns = (_STANDARD_SIZE, _BATCH_SIZE, *_TIER_SIZE.values())
     found = {size + first for pattern in patterns for _, size in entry.thresholds(pattern)}
     for low, high, _ in _tiers(entry):
-        found |= {low + 1, high + 1}
+        found |= {low + 1} if high == NO_END else {low + 1, high + 1}
     return tuple(sorted(found - {0, 1}))
 
 
@@ -148,11 +159,9 @@ def _tiers(entry: Entry) -> list[tuple[int, int, Mapping[str, Any]]]:
     table = entry.fields.get("tiered_pricing")
     found: list[tuple[int, int, Mapping[str, Any]]] = []
     for tier in table if isinstance(table, list) else ():
-        ends = tier.get("range") if isinstance(tier, Mapping) else None
-        if isinstance(ends, list) and len(ends) == 2:
-            low, high = (as_price(end) for end in ends)
-            if low is not None and high is not None:
-                found.append((int(low), int(high), tier))
+        ends = range_of(tier)
+        if ends is not None:
+            found.append((*ends, tier))
     return sorted(found, key=lambda item: item[0])
 
 

@@ -7,16 +7,21 @@ books.
 import json
 import re
 from collections.abc import Iterator, Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, InvalidOperation
 from typing import Any
 
-from billing.catalog.importers.values import LeftOut
+from billing.catalog.importers.values import ROUNDED_AT_MOST, LeftOut, RoundedPrice
 
 TIER_SUFFIXES = ("_ultrafast", "_balanced", "_priority", "_flex")
 """Suffixes of a price field that name a service tier."""
 BATCH_SUFFIX = "_batches"
 _MARKS = ("cost", "price", "pricing", "uplift", "multiplier", "_free_")
 _SPECIFIC = "provider_specific_entry"
+
+
+_SHORT = Context(prec=4)
+NO_END = 2**63 - 1
+"""Upper end of a range of prompt sizes that has none."""
 
 
 class SourceError(ValueError):
@@ -70,6 +75,21 @@ def as_price(value: object) -> Decimal | None:
     return None
 
 
+def range_of(tier: object) -> tuple[int, int] | None:
+    """Return the prompt sizes of a tier: above the first, up to the second; None if it names none.
+
+    An end that is null or absent is open.
+    """
+    ends = tier.get("range") if isinstance(tier, Mapping) else None
+    if not isinstance(ends, list) or not 1 <= len(ends) <= 2:
+        return None
+    low, high = ends[0], ends[1] if len(ends) == 2 else None
+    first, last = as_price(low), as_price(high)
+    if (first is None and low is not None) or (last is None and high is not None):
+        return None
+    return int(first or 0), NO_END if last is None else int(last)
+
+
 def is_price_field(name: str, value: object) -> bool:
     """Return True if a field concerns money. Only these fields are imported or reported."""
     if name == _SPECIFIC:
@@ -80,13 +100,15 @@ def is_price_field(name: str, value: object) -> bool:
 class Entry:
     """One key of the map. It records which price fields were read, so that none is dropped silently."""
 
-    def __init__(self, key: str, fields: Mapping[str, Any]) -> None:
+    def __init__(self, key: str, fields: Mapping[str, Any], rounded_at_most: Decimal = ROUNDED_AT_MOST) -> None:
         self.key = key
+        self.rounded_at_most = rounded_at_most
         self.provider = str(fields.get("litellm_provider", ""))
         self.mode = str(fields.get("mode", ""))
         self.fields = fields
         self.prices = {name: price for name, value in fields.items() if (price := as_price(value)) is not None}
         self.left_out: list[LeftOut] = []
+        self.rounded: list[RoundedPrice] = []
         self._used: set[str] = set()
 
     def price(self, name: str) -> Decimal | None:
@@ -112,6 +134,12 @@ class Entry:
         self._used.add(name)
         self.left_out.append(LeftOut(self.key, name, reason, detail))
 
+    def note_rounded(self, name: str, price: Decimal, per_million: str, error: Decimal) -> None:
+        """Record once that a field is expressed rounded."""
+        note = RoundedPrice(self.key, name, price, Decimal(per_million).scaleb(-6), _SHORT.plus(error))
+        if note not in self.rounded:
+            self.rounded.append(note)
+
     def price_fields(self) -> list[str]:
         """Return the names of all fields that concern money."""
         return [name for name, value in self.fields.items() if is_price_field(name, value)]
@@ -119,6 +147,10 @@ class Entry:
     def unread(self) -> list[str]:
         """Return the price fields that were not read."""
         return [name for name in self.price_fields() if name not in self._used]
+
+    def was_read(self, name: str) -> bool:
+        """Return True if a field was read or left out."""
+        return name in self._used
 
     def thresholds(self, pattern: re.Pattern[str]) -> Iterator[tuple[str, int]]:
         """Yield the prompt sizes in the names of matching fields, as written and in tokens, ascending.

@@ -1,6 +1,6 @@
 """Values that every importer returns: the rows of a book as plain text, and the fields left out with the reason.
 
-Numbers are :class:`decimal.Decimal`, never binary ones. Only :func:`per_million` rounds.
+Numbers are :class:`decimal.Decimal`, never binary ones. Only :func:`nearest_price` rounds.
 """
 
 from collections import Counter
@@ -13,7 +13,8 @@ from schemas.units import PICO_DIGITS
 MAX_PRICE = Decimal(2**63 - 1).scaleb(-PICO_DIGITS)
 """Greatest price of one unit that a price book can hold."""
 _EXACT_DIGITS = 400  # longer than any number of a price list; a longer price is refused, not rounded
-_TOLERANCE = Decimal("1e-9")
+ROUNDED_AT_MOST = Decimal("1e-9")
+"""Greatest relative change by which an importer rounds a price without being asked to."""
 _PICO = Decimal(1).scaleb(-PICO_DIGITS)
 
 Prices = Mapping[str, Decimal]
@@ -71,6 +72,21 @@ class LeftOut:
         return f"{self.key}\t{self.field}\t{self.reason}" + (f"\t{self.detail}" if self.detail else "")
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class RoundedPrice:
+    """A price of a source that a row expresses rounded. ``price`` and ``rounded`` are per unit."""
+
+    key: str
+    field: str
+    price: Decimal
+    rounded: Decimal
+    error: Decimal
+    """The change as a part of the price."""
+
+    def __str__(self) -> str:
+        return f"{self.key}\t{self.field}\t{plain(self.price)}\t{plain(self.rounded)}\t{self.error:.3E}"
+
+
 def count_by_reason(left_out: Iterable[LeftOut]) -> dict[str, int]:
     """Return the number of fields left out by reason, most frequent first."""
     return dict(Counter(entry.reason for entry in left_out).most_common())
@@ -81,14 +97,24 @@ def per_million(price: Decimal) -> str | None:
 
     A price finer than 1e-12 per unit is rounded half even if that changes it by at most 1e-9 of itself.
     """
+    found = nearest_price(price)
+    return None if found is None else found[0]
+
+
+def nearest_price(price: Decimal, at_most: Decimal = ROUNDED_AT_MOST) -> tuple[str, Decimal] | None:
+    """Return :func:`per_million` of a price and the relative error of its rounding; None if it cannot be expressed.
+
+    A price is rounded if that changes it by at most ``at_most`` of itself, and never to 0.
+    """
     with localcontext() as context:
         context.prec = _EXACT_DIGITS
         if not price.is_finite() or price < 0 or price > MAX_PRICE:
             return None
         rounded = price.quantize(_PICO)
-        if abs(rounded - price) > price * _TOLERANCE:
+        change = abs(rounded - price)
+        if change > price * at_most or (price and not rounded):
             return None
-        return plain(rounded.scaleb(6))
+        return plain(rounded.scaleb(6)), context.divide(change, price) if change else Decimal(0)
 
 
 def plain(number: Decimal) -> str:

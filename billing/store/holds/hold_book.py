@@ -15,6 +15,7 @@ from billing.errors import BrokenInvariant, DatabaseDown, NotPrepared
 from billing.reservations.hold import Hold
 from billing.reservations.operations import HoldContext, Operation
 from billing.reservations.tariff import Tariff
+from billing.store.charging_notice_rows import ABORT_NOTICE
 from billing.store.database import Database
 from billing.store.holds import hold_rows as rows
 from billing.store.holds.wire import WireConnection, WireStatement, text_array
@@ -63,6 +64,7 @@ class HoldBook:
             b"drop_old": rows.DROP_OLD,
             b"send_again": rows.SEND_AGAIN,
             b"sent_again": rows.SENT_AGAIN,
+            b"abort_notice": ABORT_NOTICE,
         }
         self._wire = WireConnection(database_url, "tokenbill holds", statements, OPTIONS)
         self._looking = WireConnection(database_url, "tokenbill looks for holds", looks)
@@ -135,6 +137,10 @@ class HoldBook:
         found = await self._look(b"session", session)
         accounts = [account for name, account in found if name == session]
         return (accounts[0], [name for name, _ in found]) if accounts else None
+
+    async def file_abort(self, session: str) -> None:
+        """File the notification that an open session is aborted, for its gateway; none if it named no address."""
+        await self._look(b"abort_notice", session)
 
     async def setting(self, key: str) -> str:
         """Return a value that was fixed when the database was prepared.

@@ -30,6 +30,9 @@ INSERT INTO webhook (webhook_id, url, secret, account, types) VALUES
 INSERT INTO webhook_position VALUES (0, 3), (1, 4);
 INSERT INTO webhook_delivery (webhook_id, partition, record_offset, account, type, event_id, body) VALUES
     ('w1', 0, 1, 'a1', 'a', 'e1', '\\x01'), ('w2', 1, 2, 'a2', 'b', 'e2', '\\x02');
+INSERT INTO charging_notice (session, account, uri, kind, groups, cause) VALUES
+    ('s1', 'a1', 'http://a.example/n', 'REAUTHORIZATION', '[1]', 'e1'),
+    ('s2', 'a2', 'http://b.example/n', 'ABORT_CHARGING', '[]', 'abort');
 INSERT INTO hold_head VALUES ('a1'), ('a2');
 INSERT INTO hold (reservation_id, account, kind, state, held_micro, wallet_pico, terms, steps, created_us, expires_us)
     VALUES ('r1', 'a1', 'reservation', 'open', '{}', 5, '{}', '[]', 1, 2),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from tokenbill import stack
 @pytest.fixture(scope="session")
 def whole_api() -> Iterator[Api]:
     folder = Path(tempfile.mkdtemp(prefix="tokenbill-api-"))
+    os.environ["TOKENBILL_NOTIFY_NETWORKS"] = "127.0.0.0/8"  # gateways of the tests listen on loopback
     api = Api(folder)
     try:
         api.start()

@@ -6,7 +6,7 @@ A group without an entry means the model ``rating-group-N``, which a price book 
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Request
 from fastapi.responses import Response
@@ -43,6 +43,19 @@ class RatingGroup(BaseModel):
     totalVolume: Name = Field(default="output", description="meter that counts these units")
     uplinkVolume: Name = Field(default="input", description="meter that counts these units")
     downlinkVolume: Name = Field(default="output", description="meter that counts these units")
+    time: Name = Field(default="milliseconds", description="meter that counts time")
+    unitsPerSecond: int = Field(
+        default=1_000,
+        ge=0,
+        le=10**9,
+        strict=True,
+        description="units of that meter in one second; 0: time is not billed",
+    )
+    unit: Literal["serviceSpecificUnits", "totalVolume", "time"] | None = Field(
+        default=None,
+        description="unit that the group counts, if a container has several, and grants, if none is named; null: the "
+        "first of service-specific units, volume and time",
+    )
 
     def meter_of(self, unit: str) -> str:
         """Return the meter that counts a unit of the specification."""
@@ -85,7 +98,7 @@ async def rating_groups(request: Request, caller: Annotated[Caller, Depends(need
 @router.put(
     "/{number}",
     response_model=RatingGroup,
-    responses=responses("other_account", "unsupported_media_type", "too_large"),
+    responses=responses("other_account", "invalid_data", "unsupported_media_type", "too_large"),
     openapi_extra=described(strict_schema(RatingGroup)),
 )
 async def set_rating_group(

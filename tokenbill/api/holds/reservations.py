@@ -324,12 +324,12 @@ async def settle_reservation(request: Request, reservation: ReservationId, key: 
     body, given = await read_body(request, SettlementBody)
     digest = digest_of_body(given)
     used = counts_of(body.usage)
-    if key is None and not body.final:
-        raise Problem("idempotency_key_required", "A settlement that is not final may be one of several: name it.")
     step = key or "final"
     part = f"{reservation}/{step}"
 
     def decide(context: HoldContext) -> Settled | Refusal:
+        if key is None and not body.final:
+            return Refusal("idempotency_key_required", "a settlement that is not final may be one of several: name it")
         return settle(
             context, reservation, used, step, digest, final=body.final, outcome=body.outcome, time_us=body.time
         )

@@ -271,7 +271,7 @@ def test_a_telecom_gateway_charges_a_session_in_its_own_words(api: Api, admin: h
     repeated = admin.post(f"{session}/update", json={**report, "retransmissionIndicator": True})
     assert first.status_code == 200 and first.json() == repeated.json()
     assert first.json()["multipleUnitInformation"][0]["grantedUnit"] == {"serviceSpecificUnits": 4096}
-    other = admin.post(f"{session}/update", json={**report, "multipleUnitUsage": []})
+    other = admin.post(f"{session}/update", json={**report, "multipleUnitUsage": []})  # of the same time
     check_problem(other, 422, "idempotency_key_reused")
     last = gateway(
         account,
@@ -300,7 +300,8 @@ def test_a_gateway_hears_of_exhausted_quota_and_unknown_users(api: Api, admin: h
     )
     assert more.json()["multipleUnitInformation"][0]["resultCode"] == "QUOTA_LIMIT_REACHED"
     seconds = [{"ratingGroup": 77, "usedUnitContainer": [{"localSequenceNumber": 1, "time": 60}]}]
-    check_problem(admin.post(CHARGING, json=gateway(account, 0, seconds)), 422, "invalid_charging_data")
+    timed = admin.post(CHARGING, json=gateway(account, 0, seconds))
+    assert timed.json()["multipleUnitInformation"] == [{"ratingGroup": 77, "resultCode": "RATING_FAILED"}]
     nowhere = admin.post(f"{CHARGING}/chg-none/update", json=gateway(account, 1, []))
     assert check_problem(nowhere, 404, "unknown_session")["cause"] == "CHARGING_FAILED"
     bad = admin.post(CHARGING, json={"invocationSequenceNumber": 0})

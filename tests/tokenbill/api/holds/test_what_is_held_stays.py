@@ -106,7 +106,7 @@ def test_a_settlement_that_would_be_rejected_is_refused_and_the_hold_stays_open(
     assert suspended(admin, account) == []
 
 
-def test_used_units_that_would_be_rejected_are_refused_and_the_session_goes_on(api: Api, admin: httpx.Client) -> None:
+def test_used_units_that_would_be_rejected_are_kept_and_the_others_are_billed(api: Api, admin: httpx.Client) -> None:
     admin.put("/v1/rating-groups/1001", json={"model": MODEL})
     account = opened(api, admin)
     begun = admin.post(
@@ -120,20 +120,18 @@ def test_used_units_that_would_be_rejected_are_refused_and_the_session_goes_on(a
             "usedUnitContainer": [{"localSequenceNumber": 1, "serviceSpecificUnits": units}],
         }
 
-    for action in ("update", "release"):
-        for group, units, code in ((1001, 2**62, "overflow"), (77, 5, "no_price")):
-            answer = admin.post(
-                f"{session}/{action}", json=gateway(account, 1, [used(1001, 10), used(group, units)][group == 1001 :])
-            )
-            check_problem(answer, 422, code)
-    assert suspended(admin, account) == [] and balance(admin, account)["wallet"] == "20"
-    price = Decimal(reserved(admin, account, 10, validity_seconds=1)["amount"])
-    assert admin.post(f"{session}/release", json=gateway(account, 1, [used(1001, 10)])).status_code == 204
+    price = Decimal(reserved(admin, account, 20, validity_seconds=1)["amount"])
+    wrong = [used(1001, 10), used(77, 5), used(1001, 2**62)]
+    shown = admin.post(f"{session}/update", json=gateway(account, 1, wrong)).json()["multipleUnitInformation"]
+    assert [one["resultCode"] for one in shown] == ["SUCCESS", "RATING_FAILED", "RATING_FAILED"]
+    last = gateway(account, 2, [used(77, 6), used(1001, 10)])
+    assert admin.post(f"{session}/release", json=last).status_code == 204
     until(lambda: Decimal(balance(admin, account)["wallet"]) == 20 - price)
-    assert suspended(admin, account) == []
-    once = gateway(account, 0, [used(77, 5)], oneTimeEvent=True, oneTimeEventType="PEC")
-    for body in (once, {**once, "oneTimeEvent": False}):
-        check_problem(admin.post(CHARGING, json=body), 422, "no_price")
+    until(lambda: len(suspended(admin, account)) == 3)
+    assert sorted(item["reason"] for item in suspended(admin, account)) == ["no_price", "no_price", "overflow"]
+    once = gateway(account, 0, [used(77, 7)], oneTimeEvent=True, oneTimeEventType="PEC")
+    assert admin.post(CHARGING, json=once).json()["multipleUnitInformation"][0]["resultCode"] == "RATING_FAILED"
+    until(lambda: len(suspended(admin, account)) == 4)
     closing = {"type": "account.closed.v1", "data": {"reason": "r"}}
     until(lambda: order(admin, f"/v1/accounts/{account}/commands", closing, api.name("close")).status_code == 201)
 
