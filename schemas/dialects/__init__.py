@@ -1,0 +1,174 @@
+"""Conversion of providers' usage objects to disjoint meters, by one table for each dialect.
+
+:mod:`schemas.dialects.dialect_table` is the form of the tables, ``provider_*`` are the tables,
+:mod:`schemas.dialects.usage_leaves` finds the numbers of an object, and :mod:`schemas.dialects.meter_split` turns them
+into meters. docs/reference/usage-events.md, "Dialects", is the page for people who send usage.
+
+- An absent or null count is 0. A count of 0 is treated as absent, even where no row names it.
+- Every other number is mapped by a row, known as not billed, or refused (``usage_mismatch``).
+- Streaming usage is cumulative, and the emitter sends the last object. Nothing is summed over objects here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from schemas.dialects.dialect_table import Dialect, Role, Row
+from schemas.dialects.meter_split import CACHE, REASONING, Mismatch, split_usage
+from schemas.dialects.provider_anthropic import ANTHROPIC
+from schemas.dialects.provider_deepseek import DEEPSEEK
+from schemas.dialects.provider_litellm import LITELLM
+from schemas.dialects.provider_openai import (
+    OPENAI_AUDIO,
+    OPENAI_CHAT,
+    OPENAI_REALTIME,
+    OPENAI_RESPONSES,
+    SGLANG_CHAT,
+    VLLM_CHAT,
+)
+from schemas.dialects.provider_otel import OTEL
+from schemas.dialects.provider_perplexity import PERPLEXITY
+from schemas.dialects.usage_leaves import Leaf, is_zero, leaf_count, leaves, table_tree
+from schemas.fields import show
+from schemas.meters import MAX_COUNT, Counts, canonical_counts
+from schemas.refusals import Refused
+
+TABLES: Mapping[str, Dialect] = {
+    dialect.name: dialect
+    for dialect in (
+        OPENAI_CHAT,
+        OPENAI_RESPONSES,
+        OPENAI_REALTIME,
+        OPENAI_AUDIO,
+        ANTHROPIC,
+        DEEPSEEK,
+        VLLM_CHAT,
+        SGLANG_CHAT,
+        OTEL,
+        LITELLM,
+        PERPLEXITY,
+    )
+}
+"""The tables by name, in the order in which they are listed."""
+
+DIALECTS: tuple[str, ...] = tuple(TABLES)
+"""The values of ``usage_dialect``."""
+
+_TREES = {name: table_tree(dialect) for name, dialect in TABLES.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class DialectCounts:
+    """What a usage object counts: its meters, and sentences about numbers that no row names, if they are noted."""
+
+    counts: Counts
+    unknown: tuple[str, ...] = ()
+
+
+def read_dialect(
+    dialect: str,
+    usage: dict[str, Any],
+    path: str = "data.usage",
+    *,
+    declared_meters: frozenset[str] = frozenset(),
+    note_unknown: bool = False,
+) -> DialectCounts:
+    """Convert a provider's usage object to disjoint counts in canonical order, without zeros.
+
+    Args:
+        dialect: one of :data:`DIALECTS`.
+        usage: the object as received.
+        path: the path of the object, for messages.
+        declared_meters: meters that price books declare; a count that is not billed becomes one that its row names.
+        note_unknown: numbers that no row names are noted and not refused.
+
+    Raises:
+        Refused: ``invalid_event`` (unknown dialect, a count that is not an integer), ``usage_mismatch`` or
+            ``overflow``.
+    """
+    table = TABLES.get(dialect)
+    if table is None:
+        raise Refused("invalid_event", f"data.usage_dialect is {show(dialect)}: expected one of {', '.join(DIALECTS)}")
+    if usage and not any(name in usage for name in table.needs):
+        detail = f"{path} has none of {', '.join(table.needs)}, which its dialect counts"
+        raise Mismatch(detail + _suggestion(other.name for other in TABLES.values() if _has_needed(other, usage)))
+    found: dict[str, tuple[int, str]] = {}
+    declared: dict[str, int] = {}
+    unknown = []
+    for leaf in leaves(_TREES[dialect], path, usage):
+        row = leaf.row
+        if row is None:
+            if not is_zero(leaf.value):
+                if not note_unknown:
+                    raise Mismatch(_unknown(dialect, leaf, path))
+                unknown.append(f"{leaf.path} is {show(leaf.value)}: the dialect {dialect} has no meter for it")
+        elif row.role is not Role.NOT_BILLED:
+            count, place = found.get(row.path, (0, leaf.path))
+            found[row.path] = count + leaf_count(leaf, row), place
+        elif row.meter in declared_meters:
+            declared[row.meter] = declared.get(row.meter, 0) + leaf_count(leaf, row)
+    try:
+        meters = split_usage(table, found, path)
+    except Mismatch as problem:
+        raise Mismatch(str(problem) + _otherwise(table, problem.otherwise, usage)) from None
+    for meter, count in (*meters.items(), *declared.items()):
+        if count > MAX_COUNT:
+            raise Refused("overflow", f"{path} counts {count} of {meter}: a count is at most {MAX_COUNT}")
+    return DialectCounts(canonical_counts({**meters, **declared}), tuple(unknown))
+
+
+def disjoint_counts(dialect: str, usage: dict[str, Any], path: str = "data.usage") -> Counts:
+    """Return the counts of :func:`read_dialect`."""
+    return read_dialect(dialect, usage, path).counts
+
+
+def _has_needed(table: Dialect, usage: dict[str, Any]) -> bool:
+    return any(name in usage for name in table.needs)
+
+
+@cache
+def _who_knows() -> dict[str, list[str]]:
+    """Return the dialects that have a row, by its path."""
+    known: dict[str, list[str]] = {}
+    for table in TABLES.values():
+        for row in table.rows:
+            known.setdefault(row.path, []).append(table.name)
+    return known
+
+
+def _suggestion(names: Any) -> str:
+    listed = list(names)
+    if not listed:
+        return ""
+    return f"; is it usage_dialect {' or '.join(listed[:3])}?"
+
+
+def _unknown(dialect: str, leaf: Leaf, path: str) -> str:
+    """Describe a number that no row names, and what to do about it."""
+    others = _who_knows().get(leaf.path.removeprefix(f"{path}."), [])
+    hint = f" ({' and '.join(others[:3])} knows it)" if others else ""
+    return (
+        f"{leaf.path} is {show(leaf.value)}: the dialect {dialect} has no meter for it{hint}; take it out and give what "
+        "is billed in data.meters, or set TOKENBILL_UNKNOWN_USAGE=note"
+    )
+
+
+def _otherwise(table: Dialect, what: str | None, usage: dict[str, Any]) -> str:
+    """Name the dialects that count otherwise what made an object contradict itself, those that it could be first."""
+    if what == CACHE:
+        others = [other for other in TABLES.values() if Role.CACHED not in other.input_includes]
+        words = "the cache outside the input"
+    elif what == REASONING:
+        others = [other for other in TABLES.values() if not other.output_includes_reasoning]
+        words = "the reasoning outside the output"
+    else:
+        return ""
+    others = [other for other in others if other is not table]
+    alike = [other for other in others if _has_needed(other, usage)]
+    if not others:
+        return ""
+    names = [other.name for other in alike or others][:3]
+    verb = "counts" if len(names) == 1 else "count"
+    question = _suggestion(names) if alike else ""
+    return f" ({' and '.join(names)} {verb} {words}){question}"
