@@ -200,7 +200,7 @@ def _rejection(context: HoldContext, session: Hold, group: GroupUsage, invocatio
     known = context.holds.get(name)
     terms = Terms(group.dimensions) if known is None else known.terms
     used = usage_event(session.account, terms, group.used or (), context.now_us)
-    rejected = context.rejection_of(settlement_event(used, f"{name}/{invocation}"))
+    rejected = context.rejection_of(settlement_event(used, f"{name}/{invocation}"), unused=not group.used)
     return rejected and replace(rejected, detail=f"rating group {group.rating_group}: {rejected.detail}")
 
 

@@ -65,14 +65,18 @@ class HoldContext:
         """Undo the making of a hold that holds nothing."""
         del self.holds[reservation_id], self.changed[reservation_id]
 
-    def rejection_of(self, event: str) -> Refusal | None:
-        """Return the rejection that the engine would decide for a usage event of this account, read by its parser."""
+    def rejection_of(self, event: str, *, unused: bool = False) -> Refusal | None:
+        """Return the rejection that the engine would decide for a usage event of this account, read by its parser.
+
+        ``unused`` is for an event that will not be sent, because it counts nothing: only its texts are checked.
+        """
         read = parse_usage(event.encode(), declared_meters=self.tariff.declared_meters)
         if isinstance(read, Refusal) or self.account is None:
             return read if isinstance(read, Refusal) else None
         account = self.account
         rules, counters = self.tariff.usage_rules, account.extras.counters
-        return refused_at_the_door(read, account.price_book, self.now_us, rules, counters)
+        refused = refused_at_the_door(read, account.price_book, self.now_us, rules, counters)
+        return None if unused and refused is not None and refused.code == "usage_missing" else refused
 
     def needs_allotting(self) -> bool:
         """Return True if the open holds must be decided again (:meth:`allot`), because a bucket is overcommitted."""

@@ -1,8 +1,8 @@
 """The table of Anthropic's usage object, with the iterations of server-side compaction and the server's tools."""
 
-from schemas.dialects.dialect_table import Dialect, Role, Row, counted, from_source, not_billed
+from schemas.dialects.dialect_table import Dialect, LeafRow, Role, counted, from_source, not_billed
 
-MESSAGES = "https://docs.anthropic.com/en/api/messages"
+MESSAGES_API = "https://docs.anthropic.com/en/api/messages"
 CACHING = "https://docs.anthropic.com/en/docs/build-with-claude/prompt-caching"
 COMPACTION = "https://platform.claude.com/docs/en/build-with-claude/compaction"
 WEB_SEARCH = "https://docs.anthropic.com/en/docs/agents-and-tools/tool-use/web-search-tool"
@@ -10,7 +10,7 @@ WEB_FETCH = "https://docs.anthropic.com/en/docs/agents-and-tools/tool-use/web-fe
 CODE = "https://docs.anthropic.com/en/docs/agents-and-tools/tool-use/code-execution-tool"
 
 TOTALS = {"input_tokens": Role.INPUT, "output_tokens": Role.OUTPUT}
-CACHE = {
+CACHE_NAMES = {
     "cache_read_input_tokens": Role.CACHED,
     "cache_creation_input_tokens": Role.WRITTEN,
     "cache_creation.ephemeral_5m_input_tokens": Role.WRITTEN_5M,
@@ -26,9 +26,9 @@ def _within(place: str, roles: dict[str, Role]) -> dict[str, Role]:
     return {f"{place}.{path}": role for path, role in roles.items()}
 
 
-def _iterations(kind: str, why: str = "") -> tuple[Row, ...]:
+def _iterations(kind: str, why: str = "") -> tuple[LeafRow, ...]:
     """Return the rows of one kind of iteration: a group of its own, or not billed for a reason."""
-    roles = _within(f"iterations[type={kind}]", {**TOTALS, **CACHE, **THINKING})
+    roles = _within(f"iterations[type={kind}]", {**TOTALS, **CACHE_NAMES, **THINKING})
     if why:
         return not_billed(COMPACTION, why, *roles)
     return from_source(COMPACTION, roles, group=kind)
@@ -47,8 +47,8 @@ ANTHROPIC = Dialect(
     title="Anthropic Messages API",
     needs=("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"),
     rows=(
-        *from_source(MESSAGES, {**TOTALS, **THINKING, **OTHER_DETAILS, "total_tokens": Role.TOTAL}),
-        *from_source(CACHING, CACHE),
+        *from_source(MESSAGES_API, {**TOTALS, **THINKING, **OTHER_DETAILS, "total_tokens": Role.TOTAL}),
+        *from_source(CACHING, CACHE_NAMES),
         *_iterations("compaction"),
         *_iterations("message", "the counts at the top are the sum of these iterations"),
         *counted(WEB_SEARCH, {"server_tool_use.web_search_requests": "searches"}),

@@ -3,7 +3,7 @@
 from schemas.dialects.dialect_table import Dialect, Role, from_source
 from schemas.dialects.provider_openai import CHAT_INPUT, CHAT_NEEDS, CHAT_OUTPUT, CHAT_TOTALS
 
-API = "https://api-docs.deepseek.com/api/create-chat-completion"
+DEEPSEEK_API = "https://api-docs.deepseek.com/api/create-chat-completion"
 
 DEEPSEEK = Dialect(
     name="deepseek",
@@ -14,7 +14,7 @@ DEEPSEEK = Dialect(
         *CHAT_TOTALS,
         *CHAT_INPUT,
         *CHAT_OUTPUT,
-        *from_source(API, {"prompt_cache_hit_tokens": Role.CACHED, "prompt_cache_miss_tokens": Role.UNCACHED}),
+        *from_source(DEEPSEEK_API, {"prompt_cache_hit_tokens": Role.CACHED, "prompt_cache_miss_tokens": Role.UNCACHED}),
     ),
     notes="As openai.chat; prompt_cache_hit_tokens and prompt_cache_miss_tokens add up to prompt_tokens.",
 )

@@ -38,6 +38,7 @@ from tokenbill.command_database import explained, opened
 from tokenbill.commands.process import servers
 from tokenbill.commands.table import FORMATS, write_rows
 from tokenbill.commands.times import TimeParameter, check_span
+from tokenbill.usage_settings import notes_unknown_usage
 from tokenbill.user_errors import UserError
 
 _DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Data folder of the local stack to use.")
@@ -221,7 +222,7 @@ def _resubmit_places(
             raise UserError(f"{', '.join(done)}: sent again before; nothing was sent", "", "Send once more: --again")
         made: ResubmittedRecord | None = None
         if repair is not None:
-            read = repaired(found[0].held, repair, partitions, declared)
+            read = repaired(found[0].held, repair, partitions, declared, note_unknown=notes_unknown_usage())
             if isinstance(read, Refusal):
                 raise UserError("The repaired event would be rejected", f"{read.code}: {read.detail}", "Correct it.")
             marked, faults = _marked(keys, found, [read])
