@@ -85,6 +85,7 @@ cdef extern from "dialects.hpp" nogil:
         uint8_t slot
         bint skipped
         bint declarable
+        bint declared
         bint adds
         int64_t times
 
@@ -152,6 +153,7 @@ cdef class Decoder:
     cdef readonly TextTable combinations
     cdef readonly TextTable meters
     cpdef EventColumns decode(self, object records)
+    cpdef void declare(self, object meters) except *
     cpdef void set_event(self, EventColumns columns, Py_ssize_t row, object event) except *
     cdef TbShapes shapes
     cdef TbDialects dialects

@@ -1062,6 +1062,16 @@ cdef class Decoder:
         """Return the texts of a combination, in the order of :class:`billing.pricing.match.Combination`."""
         return tuple(self.combinations[number].decode().split("\x1f"))
 
+    cpdef void declare(self, object meters) except *:
+        """Set the meters that price books declare: counts that become them are left to the plain decoder."""
+        cdef size_t dialect = 0, row
+        for table in TABLES.values():
+            row = 0
+            for one in table.rows:
+                self.dialects.dialects[dialect].rows[row].declared = one.meter in meters
+                row += 1
+            dialect += 1
+
     cpdef EventColumns decode(self, object records):
         """Decode records into columns: packed ones, ``bytes``, or objects with ``value`` and ``headers``.
 

@@ -50,7 +50,8 @@ struct TbPlace {  // a name in a usage object; its inner places follow it, up to
 struct TbLeafRow {
     uint8_t slot = 0;         // of tb_slots
     bool skipped = false;     // known and not billed
-    bool declarable = false;  // not billed, unless a price book declares its meter: left to the plain decoder
+    bool declarable = false;  // not billed, unless a price book declares its meter
+    bool declared = false;    // one does: a count that is not 0 is left to the plain decoder
     bool adds = false;        // added to the others of its slot that add
     int64_t times = 1;
 };
@@ -101,7 +102,7 @@ struct TbDialects {
                 const TbLeafRow& row = dialect.rows[leaf];
                 int64_t value = scan->leaves[leaf];
                 if (row.declarable) {
-                    if (value) return false;
+                    if (row.declared && value) return false;
                     continue;
                 }
                 if (row.adds) {

@@ -205,6 +205,7 @@ class CompiledCalculator:
 
     def set_catalog(self, catalog: Catalog) -> None:
         self._rare.set_catalog(catalog)
+        self._decoder.declare(catalog.declared_meters())
         self._usage.clear_scopes()
         self._prices.set_books(catalog.price_books)
 

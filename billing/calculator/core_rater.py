@@ -22,11 +22,13 @@ class CompiledRater:
     def __init__(self, catalog: Catalog, name: str, *, note_unknown: bool = False) -> None:
         self._plain = BookRater(catalog, name, note_unknown=note_unknown)
         self._versions = [book for book in catalog.price_books if book.name == name]
+        self._declared = frozenset(meter for book in self._versions for meter in book.meters)
         self._rated_before = self._rejected_before = 0
         self._start()
 
     def _start(self) -> None:
         decoder = Decoder()
+        decoder.declare(self._declared)
         self._prices = CorePrices(decoder, lambda _: 0, refuses=True)  # one book; currency numbers are not used
         self._prices.set_books(self._versions)
         self._prices.tables.set_outside(

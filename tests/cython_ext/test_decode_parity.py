@@ -207,6 +207,18 @@ def test_a_real_usage_object_takes_the_fast_way(body: Body) -> None:
     assert check(json.dumps(json.loads(first), indent=2).encode())
 
 
+def test_a_count_that_a_book_declares_is_left_to_the_plain_decoder() -> None:
+    usage = {"prompt_tokens": 1, "completion_tokens": 1, "citation_tokens": 7}
+    value, meters = in_dialect({"usage": usage, "usage_dialect": "perplexity"}), frozenset(["citation_tokens"])
+    decoder, record = Decoder(), PlainRecord(0, 0, None, value, ())
+    for declared, status in ((frozenset[str](), 0), (meters, 1), (frozenset[str](), 0)):
+        decoder.declare(declared)
+        assert decoder.decode([record]).status_of(0) == status
+    decoder.declare(meters)
+    zero = PlainRecord(0, 0, None, value.replace(b":7", b":0"), ())
+    assert decoder.decode([zero]).status_of(0) == 0
+
+
 @settings(max_examples=150, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_usage_in_dialects_is_read_as_the_plain_decoder_reads_it(seed: int) -> None:
