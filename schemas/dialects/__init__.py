@@ -90,19 +90,21 @@ def read_dialect(
     table = TABLES.get(dialect)
     if table is None:
         raise Refused("invalid_event", f"data.usage_dialect is {show(dialect)}: expected one of {', '.join(DIALECTS)}")
-    if usage and not any(name in usage for name in table.needs):
-        detail = f"{path} has none of {', '.join(table.needs)}, which its dialect counts"
+    table = _form(table, usage)
+    if usage and not _has_needed(table, usage):
+        needs = dict.fromkeys((*table.needs, *(name for form in table.forms for name in TABLES[form].needs)))
+        detail = f"{path} has none of {', '.join(needs)}, which its dialect counts"
         raise Mismatch(detail + _suggestion(other.name for other in TABLES.values() if _has_needed(other, usage)))
     found: dict[str, tuple[int, str]] = {}
     declared: dict[str, int] = {}
     unknown = []
-    for leaf in leaves(_TREES[dialect], path, usage):
+    for leaf in leaves(_TREES[table.name], path, usage):
         row = leaf.row
         if row is None:
             if not is_zero(leaf.value):
                 if not note_unknown:
-                    raise Mismatch(_unknown(dialect, leaf, path))
-                unknown.append(f"{leaf.path} is {show(leaf.value)}: the dialect {dialect} has no meter for it")
+                    raise Mismatch(_unknown(table.name, leaf, path))
+                unknown.append(f"{leaf.path} is {show(leaf.value)}: the dialect {table.name} has no meter for it")
         elif row.role is not Role.NOT_BILLED:
             count, place = found.get(row.path, (0, leaf.path))
             found[row.path] = count + leaf_count(leaf, row), place
@@ -125,6 +127,22 @@ def disjoint_counts(dialect: str, usage: dict[str, Any], path: str = "data.usage
 
 def _has_needed(table: Dialect, usage: dict[str, Any]) -> bool:
     return any(name in usage for name in table.needs)
+
+
+def _form(table: Dialect, usage: dict[str, Any]) -> Dialect:
+    """Return the table that reads an object: that of the dialect, or the first of its forms that waits for a name."""
+    forms = [TABLES[name] for name in table.forms]
+    for form in forms:
+        if any(_told(usage.get(name)) for name in form.when or form.needs):
+            return form
+    if not _has_needed(table, usage):
+        return next((form for form in forms if not form.when and _has_needed(form, usage)), table)
+    return table
+
+
+def _told(value: object) -> bool:
+    """Return True if a value is there and is not 0 and not empty."""
+    return bool(value) and not is_zero(value)
 
 
 @cache

@@ -77,12 +77,16 @@ def leaves(node: Node | None, path: str, value: object) -> Iterator[Leaf]:
         raise Refused("invalid_event", f"{path} is {show(value)}: expected an object of counts")
     if isinstance(value, dict):
         for name, inner in value.items():
-            yield from leaves(None if node is None else node.names.get(name), f"{path}.{_shown(name)}", inner)
+            yield from leaves(None if node is None else _named(node, name), f"{path}.{_shown(name)}", inner)
     elif isinstance(value, list):
         for number, item in enumerate(value):
             yield from leaves(None if node is None else _item(node, item), f"{path}[{number}]", item)
     elif _is_number(value):
         yield Leaf(path, None, value)
+
+
+def _named(node: Node, name: str) -> Node | None:
+    return node.names.get(name) or node.names.get("*")
 
 
 def _item(node: Node, item: object) -> Node | None:
