@@ -15,10 +15,21 @@ from functools import cache
 from typing import Any
 
 from schemas.dialects.dialect_table import Dialect, Role, Row
-from schemas.dialects.meter_split import CACHE, REASONING, Mismatch, split_usage
+from schemas.dialects.meter_split import CACHE, REASONING, SUM, Mismatch, split_usage
+from schemas.dialects.provider_alibaba import DASHSCOPE, DASHSCOPE_MEDIA
+from schemas.dialects.provider_amazon import BEDROCK
 from schemas.dialects.provider_anthropic import ANTHROPIC
+from schemas.dialects.provider_baidu import QIANFAN
+from schemas.dialects.provider_bytedance import VOLCENGINE, VOLCENGINE_IMAGES
+from schemas.dialects.provider_cohere import COHERE
 from schemas.dialects.provider_deepseek import DEEPSEEK
+from schemas.dialects.provider_google import GEMINI, GEMINI_OPENAI
+from schemas.dialects.provider_iflytek import SPARK
 from schemas.dialects.provider_litellm import LITELLM
+from schemas.dialects.provider_minimax import MINIMAX
+from schemas.dialects.provider_mistral import MISTRAL, MISTRAL_AUDIO
+from schemas.dialects.provider_moonshot import MOONSHOT
+from schemas.dialects.provider_ollama import OLLAMA
 from schemas.dialects.provider_openai import (
     OPENAI_AUDIO,
     OPENAI_CHAT,
@@ -27,8 +38,12 @@ from schemas.dialects.provider_openai import (
     SGLANG_CHAT,
     VLLM_CHAT,
 )
+from schemas.dialects.provider_openrouter import OPENROUTER
 from schemas.dialects.provider_otel import OTEL
-from schemas.dialects.provider_perplexity import PERPLEXITY
+from schemas.dialects.provider_perplexity import PERPLEXITY, PERPLEXITY_AGENT
+from schemas.dialects.provider_tencent import HUNYUAN
+from schemas.dialects.provider_xai import XAI, XAI_RESPONSES
+from schemas.dialects.provider_zhipu import ZHIPU
 from schemas.dialects.usage_leaves import Leaf, is_zero, leaf_count, leaves, table_tree
 from schemas.fields import show
 from schemas.meters import MAX_COUNT, Counts, canonical_counts
@@ -47,7 +62,28 @@ TABLES: Mapping[str, Dialect] = {
         SGLANG_CHAT,
         OTEL,
         LITELLM,
+        GEMINI,
+        GEMINI_OPENAI,
+        DASHSCOPE,
+        DASHSCOPE_MEDIA,
+        MOONSHOT,
+        ZHIPU,
+        MINIMAX,
+        VOLCENGINE,
+        VOLCENGINE_IMAGES,
+        QIANFAN,
+        HUNYUAN,
+        SPARK,
+        XAI,
+        XAI_RESPONSES,
+        MISTRAL,
+        MISTRAL_AUDIO,
+        COHERE,
+        BEDROCK,
+        OLLAMA,
+        OPENROUTER,
         PERPLEXITY,
+        PERPLEXITY_AGENT,
     )
 }
 """The tables by name, in the order in which they are listed."""
@@ -103,11 +139,10 @@ def read_dialect(
         if row is None:
             if not is_zero(leaf.value):
                 if not note_unknown:
-                    raise Mismatch(_unknown(table.name, leaf, path))
+                    raise Mismatch(_unknown(table.name, leaf, path, usage))
                 unknown.append(f"{leaf.path} is {show(leaf.value)}: the dialect {table.name} has no meter for it")
         elif row.role is not Role.NOT_BILLED:
-            count, place = found.get(row.path, (0, leaf.path))
-            found[row.path] = count + leaf_count(leaf, row), place
+            _add(found, leaf, row)
         elif row.meter in declared_meters:
             declared[row.meter] = declared.get(row.meter, 0) + leaf_count(leaf, row)
     try:
@@ -125,6 +160,11 @@ def disjoint_counts(dialect: str, usage: dict[str, Any], path: str = "data.usage
     return read_dialect(dialect, usage, path).counts
 
 
+def _add(found: dict[str, tuple[int, str]], leaf: Leaf, row: Row) -> None:
+    count, place = found.get(row.path, (0, leaf.path))
+    found[row.path] = count + leaf_count(leaf, row), place
+
+
 def _has_needed(table: Dialect, usage: dict[str, Any]) -> bool:
     return any(name in usage for name in table.needs)
 
@@ -136,13 +176,31 @@ def _form(table: Dialect, usage: dict[str, Any]) -> Dialect:
         if any(_told(usage.get(name)) for name in form.when or form.needs):
             return form
     if not _has_needed(table, usage):
-        return next((form for form in forms if not form.when and _has_needed(form, usage)), table)
+        return next((form for form in forms if _has_needed(form, usage)), table)
     return table
 
 
 def _told(value: object) -> bool:
     """Return True if a value is there and is not 0 and not empty."""
     return bool(value) and not is_zero(value)
+
+
+def _adds_up(table: Dialect, usage: dict[str, Any]) -> bool:
+    """Return True if a dialect that checks a grand total reads every number of an object without a contradiction."""
+    if table.rest_is_reasoning or not table.totals or not _has_needed(table, usage):
+        return False
+    found: dict[str, tuple[int, str]] = {}
+    try:
+        for leaf in leaves(_TREES[table.name], "", usage):
+            if leaf.row is None:
+                if not is_zero(leaf.value):
+                    return False
+            elif leaf.row.role is not Role.NOT_BILLED:
+                _add(found, leaf, leaf.row)
+        split_usage(table, found, "")
+    except Refused:
+        return False
+    return True
 
 
 @cache
@@ -162,13 +220,14 @@ def _suggestion(names: Any) -> str:
     return f"; is it usage_dialect {' or '.join(listed[:3])}?"
 
 
-def _unknown(dialect: str, leaf: Leaf, path: str) -> str:
+def _unknown(dialect: str, leaf: Leaf, path: str, usage: dict[str, Any]) -> str:
     """Describe a number that no row names, and what to do about it."""
     others = _who_knows().get(leaf.path.removeprefix(f"{path}."), [])
-    hint = f" ({' and '.join(others[:3])} knows it)" if others else ""
+    names = [name for name in others if _has_needed(TABLES[name], usage)] or others
+    hint = f" (known to {', '.join(names[:3])})" if names else ""
     return (
-        f"{leaf.path} is {show(leaf.value)}: the dialect {dialect} has no meter for it{hint}; take it out and give what "
-        "is billed in data.meters, or set TOKENBILL_UNKNOWN_USAGE=note"
+        f"{leaf.path} is {show(leaf.value)}: the dialect {dialect} has no meter for it{hint}; take it out and give "
+        "what is billed in data.meters, or set TOKENBILL_UNKNOWN_USAGE=note"
     )
 
 
@@ -180,6 +239,8 @@ def _otherwise(table: Dialect, what: str | None, usage: dict[str, Any]) -> str:
     elif what == REASONING:
         others = [other for other in TABLES.values() if not other.output_includes_reasoning]
         words = "the reasoning outside the output"
+    elif what == SUM:
+        return _suggestion(other.name for other in TABLES.values() if other is not table and _adds_up(other, usage))
     else:
         return ""
     others = [other for other in others if other is not table]

@@ -14,7 +14,7 @@ from schemas.meters import METERS
 
 
 class Role(StrEnum):
-    """Meaning of a leaf. The roles up to :attr:`TOTAL` are split into disjoint meters; the value is its printed name."""
+    """Meaning of a leaf; the value is its printed name. The roles up to :attr:`TOTAL` are split into meters."""
 
     INPUT = "input"
     """All input tokens, with or without the cache (:attr:`Dialect.input_includes`)."""
@@ -65,15 +65,16 @@ class Row:
 
     ``path`` are the names from the usage object to the leaf, joined by dots. ``name[]`` are all items of a list,
     ``name[key=value]`` those whose text ``key`` is ``value``; the leaves of several items are added. The last name of
-    a NOT_BILLED may be ``*``: all other names of the object.
+    a NOT_BILLED row may be ``*``: all other names of the object.
 
     Rows of one role in one ``group`` name the same count: values other than 0 must agree. Rows that ``add`` are first
     added to each other. ``group`` is empty, or names a usage that the totals of the object leave out, such as the
     iterations of a compaction; each group is split by itself, and the meters are added.
 
-    ``meter`` is the meter of a METER; one that is not built in must be declared by a price book. For NOT_BILLED it may name a meter that a price book can declare: where one does,
-    the count becomes it. ``times`` multiplies the number, which may then have a fraction (seconds as milliseconds); the
-    result is rounded half to even. ``source`` is the address where the provider defines the leaf.
+    ``meter`` is the meter of a METER; one that is not built in must be declared by a price book. For NOT_BILLED it may
+    name a meter that a price book can declare: where one does, the count becomes it. ``times`` multiplies the number,
+    which may then have a fraction (seconds as milliseconds); the result is rounded half to even. ``source`` is the
+    address where the provider defines the leaf.
     """
 
     path: str

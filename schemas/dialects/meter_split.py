@@ -124,7 +124,8 @@ def _cached(group: Group) -> int:
             raise Mismatch(f"{total.place} is {total.count}: cache hits and misses add up to {hits_and_misses}")
         return cached.count
     if uncached.count > total.count:
-        raise Mismatch(f"{uncached.place} is {uncached.count}, more than the input, {total.count}")
+        name = total.place.rpartition(".")[2]
+        raise Mismatch(f"{uncached.place} is {uncached.count}, more than {name}, {total.count}")
     return total.count - uncached.count
 
 
@@ -239,7 +240,7 @@ def _with_rest(dialect: Dialect, found: Found) -> Found:
 def _check_total(dialect: Dialect, groups: Mapping[str, Group]) -> None:
     """Refuse a grand total that is given and is none of the sums that it may be."""
     total = groups[""].of(Role.TOTAL)
-    if not total.given:
+    if not total.given or not dialect.totals:
         return
     sums = []
     for names in dialect.totals:
@@ -247,8 +248,8 @@ def _check_total(dialect: Dialect, groups: Mapping[str, Group]) -> None:
         sums.append((sum(groups[group].part_of_total(role) for group, role in parts), parts))
     if all(expected != total.count for expected, _ in sums):
         expected, parts = sums[0]
-        names = [groups[group].of(Role(role)).place.rpartition(".")[2] for group, role in parts]
-        listed = " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
+        added = [groups[group].of(Role(role)).place.rpartition(".")[2] for group, role in parts]
+        listed = " and ".join([", ".join(added[:-1]), added[-1]] if added[1:] else added)
         raise Mismatch(f"{total.place} is {total.count}: {listed} add up to {expected}", SUM)
 
 
