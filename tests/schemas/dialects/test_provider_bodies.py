@@ -16,6 +16,7 @@ from schemas.fields import JsonReal
 from schemas.meters import TOKEN_METERS
 from schemas.refusals import Refused
 
+ROOT = Path(__file__).parents[3]
 BODIES = {path.stem: path.read_text(encoding="utf-8") for path in (Path(__file__).parent / "bodies").glob("*.json")}
 
 PROVIDERS = (
@@ -76,6 +77,11 @@ def test_a_published_body_gives_its_meters_or_is_refused(dialect: str, entry: di
 @pytest.mark.parametrize("dialect", PROVIDERS)
 def test_every_provider_has_at_least_three_bodies(dialect: str) -> None:
     assert len(json.loads(BODIES[dialect])) >= 3
+
+
+def test_the_page_names_every_dialect() -> None:
+    page = (ROOT / "docs" / "reference" / "usage-events.md").read_text(encoding="utf-8")
+    assert [name for name in DIALECTS if f"`{name}`" not in page] == []
 
 
 @pytest.mark.parametrize(("dialect", "entry"), list(accepted()))
