@@ -44,7 +44,7 @@ from schemas.dialects.provider_perplexity import PERPLEXITY, PERPLEXITY_AGENT
 from schemas.dialects.provider_tencent import HUNYUAN
 from schemas.dialects.provider_xai import XAI, XAI_RESPONSES
 from schemas.dialects.provider_zhipu import ZHIPU
-from schemas.dialects.usage_leaves import Leaf, is_zero, leaf_count, leaves, table_tree
+from schemas.dialects.usage_leaves import Leaf, is_number, is_zero, leaf_count, leaves, table_tree
 from schemas.fields import show
 from schemas.meters import MAX_COUNT, Counts, canonical_counts
 from schemas.refusals import Refused
@@ -173,16 +173,16 @@ def _form(table: Dialect, usage: dict[str, Any]) -> Dialect:
     """Return the table that reads an object: that of the dialect, or the first of its forms that waits for a name."""
     forms = [TABLES[name] for name in table.forms]
     for form in forms:
-        if any(_told(usage.get(name)) for name in form.when or form.needs):
+        if any(_is_count(usage.get(name)) for name in form.when or form.needs):
             return form
     if not _has_needed(table, usage):
         return next((form for form in forms if _has_needed(form, usage)), table)
     return table
 
 
-def _told(value: object) -> bool:
-    """Return True if a value is there and is not 0 and not empty."""
-    return bool(value) and not is_zero(value)
+def _is_count(value: object) -> bool:
+    """Return True if a value is a number other than 0."""
+    return is_number(value) and not is_zero(value)
 
 
 def _adds_up(table: Dialect, usage: dict[str, Any]) -> bool:

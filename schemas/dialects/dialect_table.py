@@ -100,7 +100,8 @@ class Dialect:
     REASONING, where no row gives it. ``flat`` says that names contain dots and nothing is nested.
 
     ``forms`` are the names of other dialects of the same provider: an object with a name that such a dialect waits for
-    is read by it. ``when`` are those names, where they are not ``needs``: one must be there and not be 0.
+    is read by it. ``when`` are those names, where they are not ``needs``: one must be a number other than 0. No row of
+    the dialect begins with them, so the compiled twin, which knows no forms, leaves such an object to this one.
     """
 
     name: str

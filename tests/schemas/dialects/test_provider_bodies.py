@@ -91,6 +91,12 @@ def test_the_dialect_of_the_provider_reads_its_dotted_forms(dialect: str, entry:
             assert counts(base.name, entry["usage"]) == entry["counts"]
 
 
+def test_no_row_begins_with_a_name_that_a_form_waits_for() -> None:
+    for base in TABLES.values():
+        names = {name for form in base.forms for name in TABLES[form].when or TABLES[form].needs}
+        assert not names & {path_steps(row.path, base.flat)[0].name for row in base.rows}
+
+
 def total_paths(dialect: str, usage: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     for row in TABLES[dialect].rows:
         steps = path_steps(row.path, TABLES[dialect].flat)
