@@ -9,13 +9,13 @@ into meters. docs/reference/usage-events.md, "Dialects", is the page for people 
 - Streaming usage is cumulative, and the emitter sends the last object. Nothing is summed over objects here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from schemas.dialects.dialect_table import Dialect, Role, Row
-from schemas.dialects.meter_split import CACHE, REASONING, SUM, Mismatch, split_usage
+from schemas.dialects.dialect_table import Dialect, LeafRow, Role
+from schemas.dialects.meter_split import CACHE_PLACE, REASONING_PLACE, TOTAL_SUM, Mismatch, split_usage
 from schemas.dialects.provider_alibaba import DASHSCOPE, DASHSCOPE_MEDIA
 from schemas.dialects.provider_amazon import BEDROCK
 from schemas.dialects.provider_anthropic import ANTHROPIC
@@ -48,6 +48,8 @@ from schemas.dialects.usage_leaves import Leaf, is_number, is_zero, leaf_count, 
 from schemas.fields import show
 from schemas.meters import MAX_COUNT, Counts, canonical_counts
 from schemas.refusals import Refused
+
+__all__ = ["DIALECTS", "TABLES", "DialectCounts", "disjoint_counts", "read_dialect"]
 
 TABLES: Mapping[str, Dialect] = {
     dialect.name: dialect
@@ -96,7 +98,7 @@ _TREES = {name: table_tree(dialect) for name, dialect in TABLES.items()}
 
 @dataclass(frozen=True, slots=True)
 class DialectCounts:
-    """What a usage object counts: its meters, and sentences about numbers that no row names, if they are noted."""
+    """The counts of a usage object by meter, and sentences about numbers that no row names, if they are noted."""
 
     counts: Counts
     unknown: tuple[str, ...] = ()
@@ -160,7 +162,7 @@ def disjoint_counts(dialect: str, usage: dict[str, Any], path: str = "data.usage
     return read_dialect(dialect, usage, path).counts
 
 
-def _add(found: dict[str, tuple[int, str]], leaf: Leaf, row: Row) -> None:
+def _add(found: dict[str, tuple[int, str]], leaf: Leaf, row: LeafRow) -> None:
     count, place = found.get(row.path, (0, leaf.path))
     found[row.path] = count + leaf_count(leaf, row), place
 
@@ -213,33 +215,32 @@ def _who_knows() -> dict[str, list[str]]:
     return known
 
 
-def _suggestion(names: Any) -> str:
-    listed = list(names)
-    if not listed:
-        return ""
-    return f"; is it usage_dialect {' or '.join(listed[:3])}?"
+def _suggestion(names: Iterable[str]) -> str:
+    """Ask for the dialects that an object may be of."""
+    listed = list(names)[:3]
+    return f"; is it usage_dialect {' or '.join(listed)}?" if listed else ""
 
 
 def _unknown(dialect: str, leaf: Leaf, path: str, usage: dict[str, Any]) -> str:
     """Describe a number that no row names, and what to do about it."""
     others = _who_knows().get(leaf.path.removeprefix(f"{path}."), [])
     names = [name for name in others if _has_needed(TABLES[name], usage)] or others
-    hint = f" (known to {', '.join(names[:3])})" if names else ""
+    question = f"{_suggestion(names)} Else" if names else ";"
     return (
-        f"{leaf.path} is {show(leaf.value)}: the dialect {dialect} has no meter for it{hint}; take it out and give "
-        "what is billed in data.meters, or set TOKENBILL_UNKNOWN_USAGE=note"
+        f"{leaf.path} is {show(leaf.value)}: the dialect {dialect} has no meter for it{question} take it "
+        "out and give what is billed in data.meters, or set TOKENBILL_UNKNOWN_USAGE=note"
     )
 
 
 def _otherwise(table: Dialect, what: str | None, usage: dict[str, Any]) -> str:
     """Name the dialects that count otherwise what made an object contradict itself, those that it could be first."""
-    if what == CACHE:
+    if what == CACHE_PLACE:
         others = [other for other in TABLES.values() if Role.CACHED not in other.input_includes]
         words = "the cache outside the input"
-    elif what == REASONING:
+    elif what == REASONING_PLACE:
         others = [other for other in TABLES.values() if not other.output_includes_reasoning]
         words = "the reasoning outside the output"
-    elif what == SUM:
+    elif what == TOTAL_SUM:
         return _suggestion(other.name for other in TABLES.values() if other is not table and _adds_up(other, usage))
     else:
         return ""

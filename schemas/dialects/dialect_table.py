@@ -14,7 +14,7 @@ from schemas.meters import METERS
 
 
 class Role(StrEnum):
-    """Meaning of a leaf; the value is its printed name. The roles up to :attr:`TOTAL` are split into meters."""
+    """Meaning of a leaf, by its printed name. The roles up to :attr:`TOTAL` are split into disjoint meters."""
 
     INPUT = "input"
     """All input tokens, with or without the cache (:attr:`Dialect.input_includes`)."""
@@ -38,7 +38,7 @@ class Role(StrEnum):
     WRITTEN_1H = "written for an hour"
     """The parts of WRITTEN by the time they are kept."""
     OUTPUT = "output"
-    """All output tokens, with or without the reasoning (:attr:`Dialect.output_includes`)."""
+    """All output tokens, with or without the reasoning (:attr:`Dialect.output_includes_reasoning`)."""
     REASONING = "reasoning"
     TEXT_OUTPUT = "text output"
     AUDIO_OUTPUT = "audio output"
@@ -60,7 +60,7 @@ INCLUDABLE = frozenset({Role.CACHED, Role.WRITTEN})
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class LeafRow:
     """One leaf of a usage object.
 
     ``path`` are the names from the usage object to the leaf, joined by dots. ``name[]`` are all items of a list,
@@ -108,7 +108,7 @@ class Dialect:
     version: int
     title: str
     needs: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[LeafRow, ...]
     input_includes: frozenset[Role] = INCLUDABLE
     output_includes_reasoning: bool = True
     totals: tuple[tuple[str, ...], ...] = ((Role.INPUT, Role.OUTPUT),)
@@ -119,7 +119,7 @@ class Dialect:
     forms: tuple[str, ...] = ()
     when: tuple[str, ...] = ()
     notes: str = ""
-    """What else a person should know, one or two sentences."""
+    """One or two sentences more for a person."""
     groups: tuple[str, ...] = field(init=False)
     """The groups of the rows, the empty one first."""
 
@@ -135,7 +135,7 @@ class Dialect:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class PathStep:
     """One name of a path: a field, or the items of a list; with ``key``, those whose text ``key`` is ``value``."""
 
     name: str
@@ -144,14 +144,14 @@ class Step:
     value: str = ""
 
 
-def path_steps(path: str, flat: bool = False) -> tuple[Step, ...]:
+def path_steps(path: str, flat: bool = False) -> tuple[PathStep, ...]:
     """Return the steps of a row's path.
 
     Raises:
-        ValueError: the path is not written as :class:`Row` says.
+        ValueError: the path is not written as :class:`LeafRow` says.
     """
     if flat:
-        return (Step(path),)
+        return (PathStep(path),)
     steps = []
     for part in path.split("."):
         name, bracket, rest = part.partition("[")
@@ -160,28 +160,28 @@ def path_steps(path: str, flat: bool = False) -> tuple[Step, ...]:
         key, _, value = rest[:-1].partition("=")
         if bool(key) != bool(value):
             raise ValueError(f"the path {path} has the part {part!r}: expected name, name[] or name[key=value]")
-        steps.append(Step(name, bool(bracket), key, value))
+        steps.append(PathStep(name, bool(bracket), key, value))
     return tuple(steps)
 
 
-def from_source(source: str, roles: Mapping[str, Role], *, group: str = "", add: bool = False) -> tuple[Row, ...]:
+def from_source(source: str, roles: Mapping[str, Role], *, group: str = "", add: bool = False) -> tuple[LeafRow, ...]:
     """Return rows of one source, by path."""
-    return tuple(Row(path, role, source, group=group, add=add) for path, role in roles.items())
+    return tuple(LeafRow(path, role, source, group=group, add=add) for path, role in roles.items())
 
 
-def counted(source: str, meters: Mapping[str, str], *, times: int = 1, add: bool = False) -> tuple[Row, ...]:
+def counted(source: str, meters: Mapping[str, str], *, times: int = 1, add: bool = False) -> tuple[LeafRow, ...]:
     """Return rows of counts of their own: path to meter."""
-    return tuple(Row(path, Role.METER, source, meter=meter, times=times, add=add) for path, meter in meters.items())
+    return tuple(LeafRow(path, Role.METER, source, meter=meter, times=times, add=add) for path, meter in meters.items())
 
 
-def not_billed(source: str, why: str, *paths: str, meter: str = "") -> tuple[Row, ...]:
+def not_billed(source: str, why: str, *paths: str, meter: str = "") -> tuple[LeafRow, ...]:
     """Return rows that are known and not billed for one reason; ``meter`` is one that a price book may declare."""
-    return tuple(Row(path, Role.NOT_BILLED, source, why=why, meter=meter) for path in paths)
+    return tuple(LeafRow(path, Role.NOT_BILLED, source, why=why, meter=meter) for path in paths)
 
 
 def table_problems(dialect: Dialect) -> Iterator[str]:
     """Return what is wrong with a table, as sentences."""
-    seen: dict[str, Row] = {}
+    seen: dict[str, LeafRow] = {}
     selectors: dict[tuple[str, ...], str] = {}
     parents: set[tuple[str, ...]] = set()
     leaves: set[tuple[str, ...]] = set()
@@ -208,7 +208,7 @@ def table_problems(dialect: Dialect) -> Iterator[str]:
     yield from _total_problems(dialect)
 
 
-def _row_problems(row: Row) -> Iterator[str]:
+def _row_problems(row: LeafRow) -> Iterator[str]:
     if not row.source.startswith("https://"):
         yield f"{row.path} has no source: expected an address that begins with https://"
     if row.role is Role.METER and not row.meter:
@@ -238,6 +238,6 @@ def _total_problems(dialect: Dialect) -> Iterator[str]:
             yield f"the total adds {name}, which no row has"
 
 
-def rows_of(dialect: Dialect, role: Role, group: str = "") -> Sequence[Row]:
+def rows_of(dialect: Dialect, role: Role, group: str = "") -> Sequence[LeafRow]:
     """Return the rows of a role in a group, in the table's order."""
     return [row for row in dialect.rows if row.role is role and row.group == group]

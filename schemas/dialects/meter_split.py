@@ -12,14 +12,14 @@ cython_ext/dialects.hpp is the compiled twin of this module, for usage that is n
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from schemas.dialects.dialect_table import Dialect, Role, Row, rows_of
+from schemas.dialects.dialect_table import Dialect, LeafRow, Role, rows_of
 from schemas.refusals import Refused
 
 Found = Mapping[str, tuple[int, str]]
 """Count and place in the object of the rows that were found, by their path."""
 
-CACHE, REASONING, SUM = "cache", "reasoning", "total"
-"""What a refused object may count otherwise than its dialect says."""
+CACHE_PLACE, REASONING_PLACE, TOTAL_SUM = "cache", "reasoning", "total"
+"""Matters that a refused object may count otherwise than its dialect says."""
 
 
 class Mismatch(Refused):
@@ -39,7 +39,7 @@ class Amount:
     given: bool
 
 
-class Group:
+class CountGroup:
     """The counts of one group of a usage object by role, and what its cache read and wrote.
 
     ``known`` are the cached tokens that are given by modality; ``cached`` all of them; ``hour`` those of ``written``
@@ -76,7 +76,7 @@ class Group:
         return self.written if role == Role.WRITTEN else self.count(Role(role))
 
 
-def agreed(rows: Iterable[Row], found: Found, first: str) -> Amount:
+def agreed(rows: Iterable[LeafRow], found: Found, first: str) -> Amount:
     """Return the one count that rows name; zeros are treated as absent, and rows that add are added before.
 
     Raises:
@@ -102,7 +102,7 @@ def agreed(rows: Iterable[Row], found: Found, first: str) -> Amount:
     return Amount(*(given or names)[0], True)
 
 
-def _written(group: Group) -> tuple[int, int]:
+def _written(group: CountGroup) -> tuple[int, int]:
     """Return the tokens written to a cache, and how many of them live one hour."""
     total, short, hour = group.of(Role.WRITTEN), group.of(Role.WRITTEN_5M), group.count(Role.WRITTEN_1H)
     parts = short.count + hour
@@ -113,7 +113,7 @@ def _written(group: Group) -> tuple[int, int]:
     return total.count, hour
 
 
-def _cached(group: Group) -> int:
+def _cached(group: CountGroup) -> int:
     """Return the tokens read from a cache."""
     total, cached, uncached = group.of(Role.INPUT), group.of(Role.CACHED), group.of(Role.UNCACHED)
     if not uncached.given:
@@ -129,7 +129,7 @@ def _cached(group: Group) -> int:
     return total.count - uncached.count
 
 
-def split_input(group: Group) -> dict[str, int]:
+def split_input(group: CountGroup) -> dict[str, int]:
     """Return the disjoint input meters of a group.
 
     Where cached tokens meet audio, image or video tokens and no detail says which were cached, they are taken from the
@@ -149,7 +149,7 @@ def split_input(group: Group) -> dict[str, int]:
     if cached + written > total:
         raise Mismatch(
             f"{name} is {total}: its cached ({cached}) and cache-written ({written}) tokens are more than the whole",
-            CACHE,
+            CACHE_PLACE,
         )
     if group.hour > written:
         raise Mismatch(f"{name}: {group.hour} tokens cached for an hour are more than {written} written")
@@ -182,7 +182,7 @@ def split_input(group: Group) -> dict[str, int]:
     }
 
 
-def split_output(group: Group) -> dict[str, int]:
+def split_output(group: CountGroup) -> dict[str, int]:
     """Return the disjoint output meters of a group; a text part may be given with or without the reasoning.
 
     Raises:
@@ -197,7 +197,7 @@ def split_output(group: Group) -> dict[str, int]:
         raise Mismatch(
             f"{name} is {total}: its reasoning ({reasoning}) and audio, image and video tokens ({media}) "
             "are more than the whole",
-            REASONING if media <= total else None,
+            REASONING_PLACE if media <= total else None,
         )
     if text and text + media not in (total, total - reasoning):
         raise Mismatch(
@@ -237,7 +237,7 @@ def _with_rest(dialect: Dialect, found: Found) -> Found:
     return {**found, reasoning[0].path: (rest, total.place)} if rest > 0 else found
 
 
-def _check_total(dialect: Dialect, groups: Mapping[str, Group]) -> None:
+def _check_total(dialect: Dialect, groups: Mapping[str, CountGroup]) -> None:
     """Refuse a grand total that is given and is none of the sums that it may be."""
     total = groups[""].of(Role.TOTAL)
     if not total.given or not dialect.totals:
@@ -248,9 +248,9 @@ def _check_total(dialect: Dialect, groups: Mapping[str, Group]) -> None:
         sums.append((sum(groups[group].part_of_total(role) for group, role in parts), parts))
     if all(expected != total.count for expected, _ in sums):
         expected, parts = sums[0]
-        added = [groups[group].of(Role(role)).place.rpartition(".")[2] for group, role in parts]
-        listed = " and ".join([", ".join(added[:-1]), added[-1]] if added[1:] else added)
-        raise Mismatch(f"{total.place} is {total.count}: {listed} add up to {expected}", SUM)
+        places = [groups[group].of(Role(role)).place.rpartition(".")[2] for group, role in parts]
+        listed = " and ".join([", ".join(places[:-1]), places[-1]] if places[1:] else places)
+        raise Mismatch(f"{total.place} is {total.count}: {listed} add up to {expected}", TOTAL_SUM)
 
 
 def split_usage(dialect: Dialect, found: Found, path: str) -> dict[str, int]:
@@ -260,7 +260,7 @@ def split_usage(dialect: Dialect, found: Found, path: str) -> dict[str, int]:
         Mismatch: the counts contradict each other.
     """
     found = _with_rest(dialect, _with_input(dialect, found))
-    groups = {name: Group(dialect, name, found, path) for name in dialect.groups}
+    groups = {name: CountGroup(dialect, name, found, path) for name in dialect.groups}
     _check_total(dialect, groups)
     meters: dict[str, int] = {}
     for group in groups.values():

@@ -1,6 +1,6 @@
 """Tables of DashScope (Alibaba Cloud Model Studio): native and compatible mode, the Responses API, speech and media."""
 
-from schemas.dialects.dialect_table import Dialect, Role, Row, counted, from_source, not_billed
+from schemas.dialects.dialect_table import Dialect, LeafRow, Role, counted, from_source, not_billed
 
 _NATIVE = "https://help.aliyun.com/zh/model-studio/qwen-api-via-dashscope"
 _COMPATIBLE = "https://help.aliyun.com/zh/model-studio/qwen-api-via-openai-chat-completions"
@@ -15,7 +15,7 @@ _VIDEOS = "https://help.aliyun.com/zh/model-studio/text-to-video-api-reference"
 _FREE = "free of charge at present"
 
 
-def _input(source: str, place: str) -> tuple[Row, ...]:
+def _input(source: str, place: str) -> tuple[LeafRow, ...]:
     return from_source(
         source,
         {
@@ -27,7 +27,7 @@ def _input(source: str, place: str) -> tuple[Row, ...]:
     )
 
 
-def _cache(place: str) -> tuple[Row, ...]:
+def _cache(place: str) -> tuple[LeafRow, ...]:
     return from_source(
         _CACHE,
         {
@@ -39,7 +39,7 @@ def _cache(place: str) -> tuple[Row, ...]:
     )
 
 
-def _output(source: str, place: str) -> tuple[Row, ...]:
+def _output(source: str, place: str) -> tuple[LeafRow, ...]:
     return from_source(
         source,
         {

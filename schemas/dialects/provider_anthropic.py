@@ -1,6 +1,6 @@
 """The table of Anthropic's usage object, with the iterations of server-side compaction and the server's tools."""
 
-from schemas.dialects.dialect_table import Dialect, Role, Row, counted, from_source, not_billed
+from schemas.dialects.dialect_table import Dialect, LeafRow, Role, counted, from_source, not_billed
 
 MESSAGES = "https://docs.anthropic.com/en/api/messages"
 CACHING = "https://docs.anthropic.com/en/docs/build-with-claude/prompt-caching"
@@ -27,7 +27,7 @@ def _within(place: str, roles: dict[str, Role]) -> dict[str, Role]:
     return {f"{place}.{path}": role for path, role in roles.items()}
 
 
-def _iterations(kind: str, why: str = "") -> tuple[Row, ...]:
+def _iterations(kind: str, why: str = "") -> tuple[LeafRow, ...]:
     """Return the rows of one kind of iteration: a group of its own, or not billed for a reason."""
     roles = _within(f"iterations[type={kind}]", {**TOTALS, **CACHE, **THINKING})
     if why:

@@ -1,6 +1,6 @@
 """Tables of Gemini: ``usageMetadata`` in its spellings and the usage of an interaction, and its OpenAI endpoint."""
 
-from schemas.dialects.dialect_table import Dialect, Role, Row, from_source, not_billed
+from schemas.dialects.dialect_table import Dialect, LeafRow, Role, from_source, not_billed
 from schemas.dialects.provider_openai import CHAT_NEEDS
 
 _USAGE_METADATA = "https://ai.google.dev/api/generate-content#UsageMetadata"
@@ -42,15 +42,15 @@ _SAME_INPUT = "the same input in another unit"
 
 def _kinds(
     source: str, place: str, count: str, roles: dict[str, Role], *, group: str = "", lower: bool = False
-) -> tuple[Row, ...]:
+) -> tuple[LeafRow, ...]:
     """Return the rows of a list of counts by modality; a document is text, so the two are added."""
     return tuple(
-        Row(f"{place}[modality={kind.lower() if lower else kind}].{count}", role, source, group=group, add=True)
+        LeafRow(f"{place}[modality={kind.lower() if lower else kind}].{count}", role, source, group=group, add=True)
         for kind, role in roles.items()
     )
 
 
-def _metadata(source: str, names: dict[str, str], *, lower: bool = False) -> tuple[Row, ...]:
+def _metadata(source: str, names: dict[str, str], *, lower: bool = False) -> tuple[LeafRow, ...]:
     """Return the rows of ``usageMetadata`` with the names that one spelling gives to them."""
     return (
         *from_source(

@@ -1,6 +1,6 @@
 """Tables of Mistral: chat, conversations and _OCR, and audio."""
 
-from schemas.dialects.dialect_table import Dialect, Role, Row, counted, from_source, not_billed
+from schemas.dialects.dialect_table import Dialect, LeafRow, Role, counted, from_source, not_billed
 from schemas.dialects.provider_openai import CHAT_NEEDS
 
 _CHAT = "https://docs.mistral.ai/api/endpoint/chat"
@@ -14,7 +14,7 @@ _CONNECTOR = "connector"
 
 _SAME_AUDIO = "the same sound as prompt_audio_seconds, which is billed"
 
-_COMMON: tuple[Row, ...] = (
+_COMMON: tuple[LeafRow, ...] = (
     *from_source(_CHAT, {"prompt_tokens": Role.INPUT, "completion_tokens": Role.OUTPUT}),
     *from_source(_CHAT, {"completion_tokens_details.reasoning_tokens": Role.REASONING}),
     *not_billed(_CHAT, "the number of requests of the object, always 1", "request_count"),

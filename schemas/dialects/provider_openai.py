@@ -1,6 +1,6 @@
 """Tables of OpenAI's usage objects, and of the servers that write the same names: vLLM, SGLang."""
 
-from schemas.dialects.dialect_table import Dialect, Role, Row, counted, from_source
+from schemas.dialects.dialect_table import Dialect, LeafRow, Role, counted, from_source, not_billed
 
 CHAT = "https://platform.openai.com/docs/api-reference/chat/object"
 RESPONSES = "https://platform.openai.com/docs/api-reference/responses/object"
@@ -25,7 +25,7 @@ TOKEN_TOTALS = from_source(
 )
 
 
-def input_details(source: str, details: str, *, written: bool = True) -> tuple[Row, ...]:
+def input_details(source: str, details: str, *, written: bool = True) -> tuple[LeafRow, ...]:
     """Return the rows of OpenAI's input details under a name, the cached part by modality included."""
     roles = {
         f"{details}.cached_tokens": Role.CACHED,
@@ -49,7 +49,7 @@ def input_details(source: str, details: str, *, written: bool = True) -> tuple[R
     return (*from_source(source, roles), *from_source(LITELLM_TYPES, flat))
 
 
-def output_details(source: str, details: str) -> tuple[Row, ...]:
+def output_details(source: str, details: str) -> tuple[LeafRow, ...]:
     """Return the rows of OpenAI's output details under a name."""
     roles = {
         f"{details}.reasoning_tokens": Role.REASONING,
@@ -100,7 +100,22 @@ OPENAI_RESPONSES = Dialect(
         *input_details(RESPONSES, "input_tokens_details"),
         *output_details(RESPONSES, "output_tokens_details"),
         *REALTIME_DETAILS,
-        *counted(MODEL_STUDIO_RESPONSES, {"x_tools.web_search.count": "searches"}),
+        *counted(
+            MODEL_STUDIO_RESPONSES,
+            {"x_tools.web_search.count": "searches", "x_tools.pdf_page_parser.count": "pages"},
+        ),
+        *not_billed(
+            MODEL_STUDIO_RESPONSES,
+            "free for now; a book that bills it declares the meter web_fetches",
+            "x_tools.web_extractor.count",
+            meter="web_fetches",
+        ),
+        *not_billed(
+            MODEL_STUDIO_RESPONSES,
+            "free for now; a book that bills it declares the meter code_executions",
+            "x_tools.code_interpreter.count",
+            meter="code_executions",
+        ),
     ),
     notes="As openai.chat, under the names input_tokens and output_tokens; the singular input_token_details of the "
     "Realtime API is read too.",

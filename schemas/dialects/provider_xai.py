@@ -1,6 +1,6 @@
 """Tables of xAI: the chat API, whose completion tokens leave the reasoning out, and the Responses API."""
 
-from schemas.dialects.dialect_table import Dialect, Role, Row, counted, from_source, not_billed
+from schemas.dialects.dialect_table import Dialect, LeafRow, Role, counted, from_source, not_billed
 from schemas.dialects.provider_openai import CHAT_NEEDS, TOKEN_NEEDS
 
 _REASONING = "https://docs.x.ai/docs/guides/reasoning"
@@ -11,7 +11,7 @@ _PRICES = "https://docs.x.ai/developers/pricing"
 
 _MONEY = "money that xAI charges, not a count"
 
-_TOOL_ROWS: tuple[Row, ...] = (
+_TOOL_ROWS: tuple[LeafRow, ...] = (
     *counted(
         _PRICES,
         {

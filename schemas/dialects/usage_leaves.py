@@ -7,7 +7,7 @@ from numbers import Number
 from typing import Any
 
 from schemas.counts import check_count
-from schemas.dialects.dialect_table import Dialect, Role, Row, path_steps
+from schemas.dialects.dialect_table import Dialect, LeafRow, Role, path_steps
 from schemas.fields import JsonReal, show
 from schemas.meters import MAX_COUNT
 from schemas.refusals import Refused
@@ -18,27 +18,27 @@ _LONGEST_REAL = 40
 
 
 @dataclass(slots=True)
-class Node:
+class UsagePlace:
     """A place in the usage objects of a dialect: an object with names, a list, or a leaf with its row."""
 
-    row: Row | None = None
-    names: dict[str, "Node"] = field(default_factory=dict)
+    row: LeafRow | None = None
+    names: dict[str, "UsagePlace"] = field(default_factory=dict)
     key: str | None = None
-    """The field that tells the items of a list apart; empty where all are alike, None where this is no list."""
-    items: dict[str, "Node"] = field(default_factory=dict)
+    """The field by which the items of a list differ; empty where all are alike, None where this is no list."""
+    items: dict[str, "UsagePlace"] = field(default_factory=dict)
     """The items of a list by the value of ``key``."""
 
 
-def table_tree(dialect: Dialect) -> Node:
+def table_tree(dialect: Dialect) -> UsagePlace:
     """Return the table of a dialect as a tree of the names on its paths."""
-    root = Node()
+    root = UsagePlace()
     for row in dialect.rows:
         node = root
         for step in path_steps(row.path, dialect.flat):
-            node = node.names.setdefault(step.name, Node())
+            node = node.names.setdefault(step.name, UsagePlace())
             if step.is_list:
                 node.key = step.key
-                node = node.items.setdefault(step.value, Node())
+                node = node.items.setdefault(step.value, UsagePlace())
         node.row = row
     return root
 
@@ -48,7 +48,7 @@ class Leaf:
     """One number of a usage object. ``path`` begins with that of the object; ``row`` is None where none names it."""
 
     path: str
-    row: Row | None
+    row: LeafRow | None
     value: Any
 
 
@@ -57,7 +57,7 @@ def is_number(value: object) -> bool:
     return isinstance(value, Number | JsonReal) and not isinstance(value, bool)
 
 
-def leaves(node: Node | None, path: str, value: object) -> Iterator[Leaf]:
+def leaves(node: UsagePlace | None, path: str, value: object) -> Iterator[Leaf]:
     """Yield the leaves of a value in the order in which they are written; ``node`` is its place in the table.
 
     A value that is not null at a place of the table that bears a count is a leaf, whatever it is.
@@ -86,11 +86,11 @@ def leaves(node: Node | None, path: str, value: object) -> Iterator[Leaf]:
         yield Leaf(path, None, value)
 
 
-def _named(node: Node, name: str) -> Node | None:
+def _named(node: UsagePlace, name: str) -> UsagePlace | None:
     return node.names.get(name) or node.names.get("*")
 
 
-def _item(node: Node, item: object) -> Node | None:
+def _item(node: UsagePlace, item: object) -> UsagePlace | None:
     if not node.key:
         return node.items[""]
     value = item.get(node.key) if isinstance(item, dict) else None
@@ -108,7 +108,7 @@ def is_zero(value: object) -> bool:
     return value == 0
 
 
-def leaf_count(leaf: Leaf, row: Row) -> int:
+def leaf_count(leaf: Leaf, row: LeafRow) -> int:
     """Return the count of a leaf, multiplied as its row says.
 
     Raises:

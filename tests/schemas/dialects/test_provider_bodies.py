@@ -221,12 +221,12 @@ OTHERWISE = [
     (
         "openai.responses",
         {"input_tokens": 3, "output_tokens": 550, "cache_creation_input_tokens": 12304},
-        "(known to anthropic)",
+        "is it usage_dialect anthropic?",
     ),
     (
         "openai.chat",
         {"prompt_tokens": 188, "completion_tokens": 55, "total_tokens": 7355, "connector_tokens": 7112},
-        "connector_tokens is 7112: the dialect openai.chat has no meter for it (known to mistral)",
+        "connector_tokens is 7112: the dialect openai.chat has no meter for it; is it usage_dialect mistral?",
     ),
     (
         "openai.chat",
