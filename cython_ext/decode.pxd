@@ -101,6 +101,7 @@ cdef extern from "dialects.hpp" nogil:
         bint reasoning_inside
         bint text_may_leave_out_cache
         bint total_is_input
+        bint rest_is_reasoning
 
     cdef cppclass TbDialects:
         vector[TbDialect] dialects

@@ -990,6 +990,7 @@ cdef int _fill_dialects(TbDialects* into) except -1:
         made.reasoning_inside = table.output_includes_reasoning
         made.text_may_leave_out_cache = table.text_may_leave_out_cache
         made.total_is_input = table.total_is_input
+        made.rest_is_reasoning = table.rest_is_reasoning
         for row in table.rows:
             _add_row(&made, table, row)
         numbers = {row.path: number for number, row in enumerate(table.rows)}
@@ -1009,13 +1010,16 @@ cdef list _ROLES = [str(role) for role in Role]
 cdef int _add_row(TbDialect* into, object table, object row) except -1:
     """Add a row of a dialect's table."""
     cdef TbLeafRow made = TbLeafRow()
-    made.skipped = row.role is Role.NOT_BILLED
-    made.declarable = made.skipped and bool(row.meter)
+    made.declarable = bool(row.meter) and row.meter not in METER_NAMES
+    made.skipped = row.role is Role.NOT_BILLED and not made.declarable
+    made.declared = made.declarable and row.role is Role.METER
     made.adds = row.add
     made.times = row.times
-    if row.role is Role.METER:
+    if made.declarable or made.skipped:
+        made.slot = 0
+    elif row.role is Role.METER:
         made.slot = MOST_GROUPS * ROLES + METER_NAMES.index(row.meter)
-    elif not made.skipped:
+    else:
         made.slot = table.groups.index(row.group) * ROLES + _ROLES.index(row.role)
     into.rows.push_back(made)
     return 0
@@ -1068,7 +1072,7 @@ cdef class Decoder:
         for table in TABLES.values():
             row = 0
             for one in table.rows:
-                self.dialects.dialects[dialect].rows[row].declared = one.meter in meters
+                self.dialects.dialects[dialect].rows[row].declared = one.role is Role.METER or one.meter in meters
                 row += 1
             dialect += 1
 

@@ -50,8 +50,8 @@ struct TbPlace {  // a name in a usage object; its inner places follow it, up to
 struct TbLeafRow {
     uint8_t slot = 0;         // of tb_slots
     bool skipped = false;     // known and not billed
-    bool declarable = false;  // not billed, unless a price book declares its meter
-    bool declared = false;    // one does: a count that is not 0 is left to the plain decoder
+    bool declarable = false;  // it becomes a meter that a price book declares
+    bool declared = false;    // one does, or must: a count that is not 0 is left to the plain decoder
     bool adds = false;        // added to the others of its slot that add
     int64_t times = 1;
 };
@@ -63,7 +63,7 @@ struct TbDialect {
     std::vector<std::vector<uint8_t>> totals;   // the slots that add up to the grand total, in each of the ways
     int groups = 1;
     bool cached_inside = true, written_inside = true, reasoning_inside = true;
-    bool text_may_leave_out_cache = false, total_is_input = false;
+    bool text_may_leave_out_cache = false, total_is_input = false, rest_is_reasoning = false;
 };
 
 struct TbDialects {
@@ -225,7 +225,7 @@ struct TbDialects {
 
     const char* leaf(TbScan* scan, const TbLeafRow& row, int number, const char* p) const {
         const char* stop;
-        if (row.skipped && !row.declarable) {
+        if (row.skipped) {
             if (*p == '"') return text(scan, p, false);
             if (*p == 't' || *p == 'f') return word_end(scan, p, false);
             stop = tb_real_end(p, scan->end);
@@ -342,6 +342,10 @@ struct TbDialects {
         if (dialect.total_is_input && has(given, tb_role_total) && !has(given, tb_role_input) &&
             !has(given, tb_role_output))
             agree(count, given, tb_role_input, count[tb_role_total]);
+        if (dialect.rest_is_reasoning && !has(given, tb_role_reasoning)) {
+            const int64_t rest = count[tb_role_total] - count[tb_role_input] - count[tb_role_output];
+            if (rest > 0) agree(count, given, tb_role_reasoning, rest);
+        }
         for (int group = 0; group < dialect.groups; group++) {
             int64_t* const c = count + group * tb_roles;
             const int first = group * tb_roles;
@@ -366,7 +370,7 @@ struct TbDialects {
             if (!input(dialect, c, has(given, first + tb_role_cached_text), media_known, known, meter)) return false;
             if (!output(dialect, c, meter)) return false;
         }
-        if (has(given, tb_role_total) && !total_holds(dialect, count)) return false;
+        if (has(given, tb_role_total) && !dialect.totals.empty() && !total_holds(dialect, count)) return false;
         for (int i = 0; i < tb_meters; i++) {
             meter[i] += count[tb_most_groups * tb_roles + i];
             if (scan->meters_seen >> i & 1) meter[i] += scan->counts[i];  // at most 18 digits

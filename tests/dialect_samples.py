@@ -34,7 +34,7 @@ def put(usage: dict[str, Any], dialect: Dialect, row: LeafRow, value: object) ->
         if not isinstance(inner, dict):
             return
         here = inner
-    here[steps[-1].name] = value
+    here[steps[-1].name] = [value] if steps[-1].is_list else value
 
 
 def objects_in(value: Any) -> list[dict[str, Any]]:

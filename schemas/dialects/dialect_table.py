@@ -64,15 +64,17 @@ class LeafRow:
     """One leaf of a usage object.
 
     ``path`` are the names from the usage object to the leaf, joined by dots. ``name[]`` are all items of a list,
-    ``name[key=value]`` those whose text ``key`` is ``value``; the leaves of several items are added.
+    ``name[key=value]`` those whose text ``key`` is ``value``; the leaves of several items are added. The last name of
+    a NOT_BILLED row may be ``*``: all other names of the object.
 
     Rows of one role in one ``group`` name the same count: values other than 0 must agree. Rows that ``add`` are first
     added to each other. ``group`` is empty, or names a usage that the totals of the object leave out, such as the
     iterations of a compaction; each group is split by itself, and the meters are added.
 
-    ``meter`` is the meter of a METER. For NOT_BILLED it may name a meter that a price book can declare: where one does,
-    the count becomes it. ``times`` multiplies the number, which may then have a fraction (seconds as milliseconds); the
-    result is rounded half to even. ``source`` is the address where the provider defines the leaf.
+    ``meter`` is the meter of a METER; one that is not built in must be declared by a price book. For NOT_BILLED it may
+    name a meter that a price book can declare: where one does, the count becomes it. ``times`` multiplies the number,
+    which may then have a fraction (seconds as milliseconds); the result is rounded half to even. ``source`` is the
+    address where the provider defines the leaf.
     """
 
     path: str
@@ -94,7 +96,12 @@ class Dialect:
     includes; ``output_includes_reasoning`` is the same for REASONING in OUTPUT. ``totals`` are the ways in which the
     TOTAL may be formed: roles to add, ``group/role`` for the role of a group. ``text_may_leave_out_cache`` allows a
     TEXT_INPUT without the tokens read from and written to a cache. ``total_is_input`` makes a TOTAL that comes
-    without INPUT and OUTPUT the INPUT (embeddings). ``flat`` says that names contain dots and nothing is nested.
+    without INPUT and OUTPUT the INPUT (embeddings), ``rest_is_reasoning`` what a TOTAL has beyond INPUT and OUTPUT the
+    REASONING, where no row gives it. ``flat`` says that names contain dots and nothing is nested.
+
+    ``forms`` are the names of other dialects of the same provider: an object with a name that such a dialect waits for
+    is read by it. ``when`` are those names, where they are not ``needs``: one must be a number other than 0. No row of
+    the dialect begins with them, so the compiled twin, which knows no forms, leaves such an object to this one.
     """
 
     name: str
@@ -107,7 +114,10 @@ class Dialect:
     totals: tuple[tuple[str, ...], ...] = ((Role.INPUT, Role.OUTPUT),)
     text_may_leave_out_cache: bool = False
     total_is_input: bool = False
+    rest_is_reasoning: bool = False
     flat: bool = False
+    forms: tuple[str, ...] = ()
+    when: tuple[str, ...] = ()
     notes: str = ""
     """One or two sentences more for a person."""
     groups: tuple[str, ...] = field(init=False)
@@ -188,11 +198,11 @@ def table_problems(dialect: Dialect) -> Iterator[str]:
                 yield f"{row.path}: the items of one list are told apart by one field only"
             place = (*place, f"[{step.value}]") if step.is_list else place
             (leaves if number == len(steps) - 1 else parents).add(place)
-        if steps[-1].is_list:
+        if steps[-1].is_list and row.role is not Role.NOT_BILLED:
             yield f"{row.path}: a list of numbers has no names"
     for place in sorted(leaves & parents):
         yield f"{'.'.join(place)} is both a number and an object"
-    for name in dialect.needs:
+    for name in (*dialect.needs, *dialect.when):
         if not any(path_steps(path, dialect.flat)[0].name == name for path in seen):
             yield f"needs {name}, which no row begins with"
     yield from _total_problems(dialect)
@@ -205,8 +215,8 @@ def _row_problems(row: LeafRow) -> Iterator[str]:
         yield f"{row.path} becomes a meter, and no meter is named"
     if row.meter and row.role not in (Role.METER, Role.NOT_BILLED):
         yield f"{row.path} names the meter {row.meter}, and is {row.role}"
-    if row.role is Role.METER and row.meter and row.meter not in METERS:
-        yield f"{row.path} becomes {row.meter}, which is no built-in meter"
+    if "*" in row.path and (row.role is not Role.NOT_BILLED or not row.path.endswith(".*") or row.path.count("*") > 1):
+        yield f"{row.path}: * may be the last name of a count that is not billed"
     if row.role is Role.NOT_BILLED and row.meter in METERS:
         yield f"{row.path} may become {row.meter}, which is built in and not declared by a book"
     if (row.role is Role.NOT_BILLED) != bool(row.why):
@@ -218,6 +228,8 @@ def _row_problems(row: LeafRow) -> Iterator[str]:
 def _total_problems(dialect: Dialect) -> Iterator[str]:
     if not dialect.input_includes <= INCLUDABLE:
         yield "input_includes has a role that no input includes"
+    if dialect.rest_is_reasoning and not rows_of(dialect, Role.REASONING):
+        yield "rest_is_reasoning needs a row of the reasoning"
     if any(row.role is Role.TOTAL and row.group for row in dialect.rows):
         yield "a group has no grand total"
     for name in (name for total in dialect.totals for name in total):

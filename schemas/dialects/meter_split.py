@@ -225,10 +225,22 @@ def _with_input(dialect: Dialect, found: Found) -> Found:
     return {**found, next(row.path for row in totals if row.role is Role.INPUT): total}
 
 
+def _with_rest(dialect: Dialect, found: Found) -> Found:
+    """Return the counts with what the grand total has beyond input and output as reasoning, where a dialect says so."""
+    reasoning = rows_of(dialect, Role.REASONING)
+    if not dialect.rest_is_reasoning or any(row.path in found for row in reasoning):
+        return found
+    total, received, made = (
+        agreed(rows_of(dialect, role), found, "") for role in (Role.TOTAL, Role.INPUT, Role.OUTPUT)
+    )
+    rest = total.count - received.count - made.count
+    return {**found, reasoning[0].path: (rest, total.place)} if rest > 0 else found
+
+
 def _check_total(dialect: Dialect, groups: Mapping[str, CountGroup]) -> None:
     """Refuse a grand total that is given and is none of the sums that it may be."""
     total = groups[""].of(Role.TOTAL)
-    if not total.given:
+    if not total.given or not dialect.totals:
         return
     sums = []
     for names in dialect.totals:
@@ -247,7 +259,7 @@ def split_usage(dialect: Dialect, found: Found, path: str) -> dict[str, int]:
     Raises:
         Mismatch: the counts contradict each other.
     """
-    found = _with_input(dialect, found)
+    found = _with_rest(dialect, _with_input(dialect, found))
     groups = {name: CountGroup(dialect, name, found, path) for name in dialect.groups}
     _check_total(dialect, groups)
     meters: dict[str, int] = {}

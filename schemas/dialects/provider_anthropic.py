@@ -7,6 +7,7 @@ CACHING = "https://docs.anthropic.com/en/docs/build-with-claude/prompt-caching"
 COMPACTION = "https://platform.claude.com/docs/en/build-with-claude/compaction"
 WEB_SEARCH = "https://docs.anthropic.com/en/docs/agents-and-tools/tool-use/web-search-tool"
 WEB_FETCH = "https://docs.anthropic.com/en/docs/agents-and-tools/tool-use/web-fetch-tool"
+_TOOL_SEARCH = "https://docs.anthropic.com/en/docs/agents-and-tools/tool-use/tool-search-tool"
 CODE = "https://docs.anthropic.com/en/docs/agents-and-tools/tool-use/code-execution-tool"
 
 TOTALS = {"input_tokens": Role.INPUT, "output_tokens": Role.OUTPUT}
@@ -58,6 +59,7 @@ ANTHROPIC = Dialect(
             "server_tool_use.web_fetch_requests",
             meter="web_fetches",
         ),
+        *not_billed(_TOOL_SEARCH, "a search of tools costs its tokens only", "server_tool_use.tool_search_requests"),
         *not_billed(
             CODE,
             "billed by the time of the container, which the object does not have",

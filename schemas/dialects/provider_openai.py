@@ -6,6 +6,7 @@ CHAT = "https://platform.openai.com/docs/api-reference/chat/object"
 RESPONSES = "https://platform.openai.com/docs/api-reference/responses/object"
 REALTIME = "https://platform.openai.com/docs/api-reference/realtime-server-events/response/done"
 TRANSCRIPTION = "https://platform.openai.com/docs/api-reference/audio/json-object"
+_VERBOSE = "https://platform.openai.com/docs/api-reference/audio/verbose-json-object"
 SPEECH = "https://platform.openai.com/docs/api-reference/audio/speech-audio-done-event"
 KIMI = "https://platform.moonshot.ai/docs/api/chat"
 MODEL_STUDIO_RESPONSES = "https://help.aliyun.com/zh/model-studio/qwen-api-via-openai-responses"
@@ -136,7 +137,7 @@ OPENAI_AUDIO = Dialect(
     name="openai.audio",
     version=1,
     title="OpenAI audio: transcription, translation and speech",
-    needs=(*TOKEN_NEEDS, "seconds"),
+    needs=(*TOKEN_NEEDS, "seconds", "duration"),
     rows=(
         *from_source(TRANSCRIPTION, {row.path: row.role for row in TOKEN_TOTALS}),
         *from_source(
@@ -154,8 +155,10 @@ OPENAI_AUDIO = Dialect(
             },
         ),
         *counted(TRANSCRIPTION, {"seconds": "milliseconds"}, times=1000),
+        *counted(_VERBOSE, {"duration": "milliseconds"}, times=1000),
     ),
-    notes="Models billed by duration give seconds, which become milliseconds; the others give tokens.",
+    notes="Models billed by duration give seconds, which become milliseconds; the others give tokens. The duration of "
+    "a verbose answer is read where no usage is given.",
 )
 
 VLLM_CHAT = Dialect(

@@ -52,7 +52,8 @@ class Leaf:
     value: Any
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Return True if a value is a number of JSON, with a fraction or without."""
     return isinstance(value, Number | JsonReal) and not isinstance(value, bool)
 
 
@@ -67,7 +68,7 @@ def leaves(node: UsagePlace | None, path: str, value: object) -> Iterator[Leaf]:
     if value is None:
         return
     if node is not None and node.row is not None:
-        if node.row.role is not Role.NOT_BILLED or _is_number(value):
+        if node.row.role is not Role.NOT_BILLED or is_number(value):
             yield Leaf(path, node.row, value)
             return
         node = None
@@ -77,12 +78,16 @@ def leaves(node: UsagePlace | None, path: str, value: object) -> Iterator[Leaf]:
         raise Refused("invalid_event", f"{path} is {show(value)}: expected an object of counts")
     if isinstance(value, dict):
         for name, inner in value.items():
-            yield from leaves(None if node is None else node.names.get(name), f"{path}.{_shown(name)}", inner)
+            yield from leaves(None if node is None else _named(node, name), f"{path}.{_shown(name)}", inner)
     elif isinstance(value, list):
         for number, item in enumerate(value):
             yield from leaves(None if node is None else _item(node, item), f"{path}[{number}]", item)
-    elif _is_number(value):
+    elif is_number(value):
         yield Leaf(path, None, value)
+
+
+def _named(node: UsagePlace, name: str) -> UsagePlace | None:
+    return node.names.get(name) or node.names.get("*")
 
 
 def _item(node: UsagePlace, item: object) -> UsagePlace | None:

@@ -220,7 +220,7 @@ def test_a_wrong_attribute_is_an_invalid_event_that_names_it(field: str, value: 
         ({"usage": {"input": 2**63}}, "overflow", "data.usage.input is 9223372036854775808"),
         ({"usage": {"input": 10**4000}}, "overflow", "data.usage.input is "),
         ({"usage": {"smell": 1}}, "unknown_meter", 'data.usage counts 1 of "smell"'),
-        ({"usage_dialect": "gemini"}, "invalid_event", 'data.usage_dialect is "gemini"'),
+        ({"usage_dialect": "parrot"}, "invalid_event", 'data.usage_dialect is "parrot"'),
         ({"usage_dialect": 1}, "invalid_event", "data.usage_dialect is 1"),
         ({"meters": {"searches": 1}}, "invalid_event", "data.meters is an object without data.usage_dialect"),
         ({"usage": CHAT, "usage_dialect": "openai.chat", "meters": [1]}, "invalid_event", "data.meters is a list"),
