@@ -122,7 +122,8 @@ def test_law_a_number_that_is_renamed_or_moved_changes_the_result_or_is_refused(
         return
     # A number that has a row in its new place is known there: its count moved, or it is one of several names.
     rows = {row.path for row in TABLES[body.dialect].rows}
-    assert any(str(new) == path_steps(row, TABLES[body.dialect].flat)[-1].name for row in rows), (usage, got)
+    last = {path_steps(row, TABLES[body.dialect].flat)[-1].name for row in rows}
+    assert str(new) in last or "*" in last, (usage, got)
 
 
 @given(st.sampled_from(BODIES), st.integers(0, 2**32))
