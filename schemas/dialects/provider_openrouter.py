@@ -38,7 +38,15 @@ OPENROUTER = Dialect(
             "server_tool_use_details.tool_calls_requested",
             "server_tool_use_details.tool_calls_executed",
         ),
-        *not_billed(_ACCOUNTING, _MONEY, "cost", "cost_details.*"),
+        *not_billed(
+            _ACCOUNTING,
+            _MONEY,
+            "cost",
+            "cost_details.upstream_inference_cost",
+            "cost_details.upstream_inference_prompt_cost",
+            "cost_details.upstream_inference_completions_cost",
+            "cost_details.*",
+        ),
     ),
     notes="As openai.chat whatever the provider: tokens read from and written to the cache are part of prompt_tokens, "
     "reasoning tokens of completion_tokens.",
