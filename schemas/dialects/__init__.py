@@ -246,6 +246,7 @@ def _otherwise(table: Dialect, what: str | None, usage: dict[str, Any]) -> str:
         return ""
     others = [other for other in others if other is not table]
     alike = [other for other in others if _has_needed(other, usage)]
+    alike = [other for other in alike if _adds_up(other, usage)] or alike
     if not others:
         return ""
     names = [other.name for other in alike or others][:3]
