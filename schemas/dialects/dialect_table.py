@@ -122,6 +122,8 @@ class Dialect:
     """One or two sentences more for a person."""
     groups: tuple[str, ...] = field(init=False)
     """The groups of the rows, the empty one first."""
+    by_role: Mapping[tuple[str, Role], Sequence[LeafRow]] = field(init=False, repr=False, compare=False)
+    """The rows by group and role, in the table's order."""
 
     def __post_init__(self) -> None:
         """Check the table.
@@ -130,6 +132,10 @@ class Dialect:
             ValueError: a row cannot be right; the message names it.
         """
         object.__setattr__(self, "groups", tuple(dict.fromkeys(("", *(row.group for row in self.rows)))))
+        by_role: dict[tuple[str, Role], list[LeafRow]] = {}
+        for row in self.rows:
+            by_role.setdefault((row.group, row.role), []).append(row)
+        object.__setattr__(self, "by_role", by_role)
         for problem in table_problems(self):
             raise ValueError(f"dialect {self.name}: {problem}")
 
@@ -240,4 +246,4 @@ def _total_problems(dialect: Dialect) -> Iterator[str]:
 
 def rows_of(dialect: Dialect, role: Role, group: str = "") -> Sequence[LeafRow]:
     """Return the rows of a role in a group, in the table's order."""
-    return [row for row in dialect.rows if row.role is role and row.group == group]
+    return dialect.by_role.get((group, role), ())
