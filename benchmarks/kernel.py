@@ -1,11 +1,12 @@
 """Benchmark of the core alone: one processor core, no servers, records as the consumer delivers them.
 
 ``kernel.json`` measures decode and apply: JSON decoded, routed, deduplicated, rated, burned, aggregated.
-``kernel.json.outputs`` measures the same work and the effects of each batch: rated lines and balance events rendered
-and framed, rows ready for ``COPY``, postings and rollups. ``rate.json`` (:mod:`benchmarks.rate`) runs last, over the
-same events.
+``kernel.json.dialects`` is the same with the usage in dialects, as providers write it (:mod:`schemas.dialects`).
+``kernel.json.outputs`` measures the same work as ``kernel.json`` and the effects of each batch: rated lines and balance
+events rendered and framed, rows ready for ``COPY``, postings and rollups. ``rate.json`` (:mod:`benchmarks.rate`) runs
+last, over the same events.
 
-Both kernel figures are CPU time, because a busy machine stretches wall-clock time; the wall-clock figure is in the
+The kernel figures are CPU time, because a busy machine stretches wall-clock time; the wall-clock figure is in the
 conditions. The baseline is the plain reference calculator on the first events of the same list: the same calls in the
 same order, timed in the same way. The reference renders rated lines in apply, the core when effects are taken.
 Therefore only ``kernel.json.outputs`` compares equal work.
@@ -88,6 +89,10 @@ def run(
         "decode_events_per_second": round(core.rate(core.decode)),
         "peak_memory_grown_mib": grown_kib // 1024,
     }
+    provided = workload.in_dialects(values)
+    there = [record_of(offset, value) for offset, value in enumerate(provided)]
+    dialects = measure(_prepared(CompiledCalculator(), names), there, batch)
+    plain_dialects = measure(_prepared(PlainCalculator(), names), there[:baseline_events], batch)
     unrendered = "; nothing rendered (by the baseline, lines)"
     work = "decode, route, dedupe, rate, burn, aggregate"
     rendered = "; then rated lines and balances rendered and framed, COPY rows, postings, rollups"
@@ -98,6 +103,19 @@ def run(
             plain,
             False,
             conditions | {"work": work + unrendered},
+        ),
+        _result(
+            "kernel.json.dialects",
+            dialects,
+            plain_dialects,
+            False,
+            conditions
+            | {
+                "work": work + unrendered,
+                "dialects": "openai.chat, anthropic, deepseek by turns",
+                "bytes_per_event": sum(map(len, provided)) // len(provided),
+                "decode_events_per_second": round(dialects.rate(dialects.decode)),
+            },
         ),
         _result("kernel.json.outputs", core, plain, True, conditions | {"work": work + rendered}),
         rate.measure(values, baseline_events),

@@ -4,6 +4,7 @@ It is seeded, so that two runs and two implementations get the same bytes. Sizes
 around the medians of a public trace (about 1,000 tokens in and 130 out).
 """
 
+import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -130,3 +131,38 @@ def events(count: int, names: list[str], partition: int, partitions: int, seed: 
             )
         )
     return values
+
+
+def in_dialects(values: list[bytes]) -> list[bytes]:
+    """Return the same events with their usage as three providers write it: by turns OpenAI, Anthropic and DeepSeek."""
+    return [_in_dialect(value, number % 3) for number, value in enumerate(values)]
+
+
+def _in_dialect(value: bytes, turn: int) -> bytes:
+    head, _, rest = value.partition(b'"usage":')
+    counts = json.loads(rest[: rest.index(b"}") + 1])
+    fresh, cached, thought = counts["input"], counts["cache_read"], counts["reasoning"]
+    made = counts["output"] + thought
+    details = b'"completion_tokens_details":{"reasoning_tokens":%d}' % thought
+    chat = b'"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d' % (
+        fresh + cached,
+        made,
+        fresh + cached + made,
+    )
+    name, usage = (
+        (
+            b"openai.chat",
+            b'{%b,"prompt_tokens_details":{"cached_tokens":%d,"audio_tokens":0},%b}' % (chat, cached, details),
+        ),
+        (
+            b"anthropic",
+            b'{"input_tokens":%d,"cache_creation_input_tokens":0,"cache_read_input_tokens":%d,"cache_creation":'
+            b'{"ephemeral_5m_input_tokens":0,"ephemeral_1h_input_tokens":0},"output_tokens":%d,"output_tokens_details":'
+            b'{"thinking_tokens":%d},"service_tier":"standard"}' % (fresh, cached, made, thought),
+        ),
+        (
+            b"deepseek",
+            b'{%b,"prompt_cache_hit_tokens":%d,"prompt_cache_miss_tokens":%d,%b}' % (chat, cached, fresh, details),
+        ),
+    )[turn]
+    return b'%b"usage_dialect":"%b","usage":%b}}' % (head, name, usage)

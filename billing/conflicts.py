@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from billing.suspense import RecordHeaders, RecordPlace, content_object
+from schemas.cloudevents import Envelope, read_envelope
 from schemas.times import format_time_us
 from schemas.usage import UsageEvent
 
@@ -113,6 +114,16 @@ def differences(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
     return [name for name in _COMPARED if first[name] != second[name]]
 
 
-def correction_data(one: ListedConflict, counts: dict[str, int], reason: str) -> dict[str, Any]:
-    """Return the data of the ``usage.corrected.v1`` that replaces the counts of the rated usage."""
-    return {"source": one.source, "id": one.id, "usage": counts, "reason": reason}
+def correction_data(one: ListedConflict, content: ConflictContent, second: UsageEvent, reason: str) -> dict[str, Any]:
+    """Return the data of the ``usage.corrected.v1`` that replaces the counts of the rated usage by those sent again.
+
+    Usage in a dialect is sent as it came, unless it has numbers that the dialect does not know.
+    """
+    usage: dict[str, Any] = {"usage": dict(second.counts)}
+    if second.dialect is not None and not second.unknown:
+        headers = [(name, value) for name, value in content.headers if value is not None]
+        envelope = read_envelope(content.value, headers)
+        if isinstance(envelope, Envelope):
+            names = ("usage", "usage_dialect", "meters")
+            usage = {name: envelope.data[name] for name in names if envelope.data.get(name) is not None}
+    return {"source": one.source, "id": one.id, **usage, "reason": reason}

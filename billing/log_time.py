@@ -39,6 +39,8 @@ class TimeLimits:
     None only in a replay of commits of a release that had no such limit. Its identities did not name the account, and
     it decided by rules 1.
     """
+    note_unknown: bool = False
+    """Numbers of a usage object that its dialect does not know are a finding; otherwise the event is refused."""
 
     @property
     def rules(self) -> int:
@@ -91,12 +93,19 @@ def limits_object(limits: TimeLimits | None) -> dict[str, int]:
     if limits is None:
         return {}
     found = {"future_limit_us": limits.future_us, "past_limit_us": limits.past_us}
-    return found if limits.sequence_jump is None else found | {"sequence_jump_limit": limits.sequence_jump}
+    if limits.sequence_jump is not None:
+        found["sequence_jump_limit"] = limits.sequence_jump
+    return found | {"note_unknown": 1} if limits.note_unknown else found
 
 
 def read_limits(recorded: Mapping[str, int]) -> TimeLimits:
     """Return the limits that a commit recorded."""
-    return TimeLimits(recorded["future_limit_us"], recorded["past_limit_us"], recorded.get("sequence_jump_limit"))
+    return TimeLimits(
+        recorded["future_limit_us"],
+        recorded["past_limit_us"],
+        recorded.get("sequence_jump_limit"),
+        bool(recorded.get("note_unknown")),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -230,7 +230,12 @@ def as_it_was(held: SuspendedRecord, partitions: int) -> ResubmittedRecord:
 
 
 def repaired(
-    held: SuspendedRecord, event: bytes, partitions: int, declared_meters: frozenset[str]
+    held: SuspendedRecord,
+    event: bytes,
+    partitions: int,
+    declared_meters: frozenset[str],
+    *,
+    note_unknown: bool = False,
 ) -> ResubmittedRecord | Refusal:
     """Return the record with a repaired event as structured JSON, or a refusal if the repair is not allowed.
 
@@ -238,7 +243,7 @@ def repaired(
     identity, a resend of the original would be rated too. Only ``sequence_reused`` is repaired with another sequence
     or source. A part of the identity that could not be read from the original may have any value.
     """
-    read = parse_usage(event, declared_meters=declared_meters)
+    read = parse_usage(event, declared_meters=declared_meters, note_unknown=note_unknown)
     if isinstance(read, Refusal):
         return read
     other = _other_identity(held, read)
@@ -289,6 +294,11 @@ ADVICE: dict[str, Advice] = {
     "usage_mismatch": Advice(
         "各计量项相互矛盾：向来源核实真实用量，改正后用 --with 提交。",
         "The counts contradict each other: ask the source what was used, and resubmit that with --with.",
+    ),
+    "usage_missing": Advice(
+        "请求已完成但没有任何用量：向来源取得真实用量，用 --with 提交；确实免费时在价目行写 unmetered: true 再重提。",
+        "A completed request counts nothing: resubmit it with its counts (--with); where it is free, publish a row "
+        "with unmetered: true and resubmit.",
     ),
     "unknown_meter": Advice(
         "计量项无人认识：在价目表中声明它并发布，再原样重提；或改正名称后用 --with 提交。",

@@ -1,4 +1,5 @@
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libcpp.string cimport string
 from libcpp.vector cimport vector
 
 from cython_ext.tables cimport TextTable
@@ -28,6 +29,8 @@ cdef extern from "shape.hpp" nogil:
         BUILT_IN_METERS "tb_meters"
         MAX_TEXT "tb_max_text"
         MAX_DIGITS "tb_max_digits"
+        MOST_LEAVES "tb_most_leaves"
+        NO_DIALECT "tb_no_dialect"
         tb_attribute, tb_field, tb_count, tb_skipped_text, tb_skipped_number
 
     cdef struct Span "TbSpan":
@@ -41,6 +44,7 @@ cdef extern from "shape.hpp" nogil:
         uint32_t fields_seen
         uint32_t meters_seen
         int64_t counts[BUILT_IN_METERS]
+        int dialect
         int64_t time_us
         int64_t sequence
         const char* end
@@ -58,6 +62,52 @@ cdef extern from "shape.hpp" nogil:
         void keep_combination(const Scan* scan, int32_t number, uint64_t hash) noexcept
 
     void tb_mark(Scan* scan, uint8_t kind, int slot, const char* at, const char* end) noexcept
+
+
+cdef extern from "dialects.hpp" nogil:
+    enum:
+        MOST_GROUPS "tb_most_groups"
+        MOST_PLACES "tb_most_places"
+        ROLES "tb_roles"
+        REQUESTS "tb_meter_requests"
+
+    cdef cppclass TbPlace:
+        TbPlace() except +
+        string name
+        int16_t row
+        int16_t end
+        bint is_list
+        bint needed
+        string key
+
+    cdef cppclass TbLeafRow:
+        TbLeafRow() except +
+        uint8_t slot
+        bint skipped
+        bint declarable
+        bint declared
+        bint adds
+        int64_t times
+
+    cdef cppclass TbDialect:
+        TbDialect() except +
+        string name
+        vector[TbPlace] places
+        vector[TbLeafRow] rows
+        vector[vector[uint8_t]] totals
+        int groups
+        bint cached_inside
+        bint written_inside
+        bint reasoning_inside
+        bint text_may_leave_out_cache
+        bint total_is_input
+        bint rest_is_reasoning
+
+    cdef cppclass TbDialects:
+        vector[TbDialect] dialects
+        int number(const char* at, Py_ssize_t size) noexcept
+        const char* walk(Scan* scan, const char* p) noexcept
+        bint split(Scan* scan) noexcept
 
 
 cdef struct HeaderSpans:
@@ -89,6 +139,7 @@ cdef class EventColumns:
     cdef vector[uint8_t] count_number
     cdef vector[int64_t] offset       # of the record; the row where it was given as bytes
     cdef vector[int64_t] logged_ms    # the record's timestamp; 0 where it was given as bytes
+    cdef vector[uint8_t] one_request  # 1: it stands for one request that it does not count (UsageEvent.is_one_request)
     cdef vector[int16_t] meter        # of all counts of all rows, as count
     cdef vector[int64_t] count        # from 1 to 2^63-1
     cdef vector[Py_ssize_t] reserved  # rows that name a reservation
@@ -103,8 +154,10 @@ cdef class Decoder:
     cdef readonly TextTable combinations
     cdef readonly TextTable meters
     cpdef EventColumns decode(self, object records)
+    cpdef void declare(self, object meters) except *
     cpdef void set_event(self, EventColumns columns, Py_ssize_t row, object event) except *
     cdef TbShapes shapes
+    cdef TbDialects dialects
     cdef int32_t _last_source
     cdef bint _scan(self, Scan* scan, Span value, HeaderSpans* envelope) except -1 nogil
     cdef int32_t _combination(self, Scan* scan, uint64_t* hash64) except -1 nogil

@@ -3,7 +3,7 @@
 The scanner knows the event's schema (docs/reference/usage-events.md, "Fields"). It accepts a row only where
 :func:`schemas.usage.parse_usage` accepts the same bytes with the same result. Everything else leaves the row UNREAD:
 escapes, text beyond ASCII, a key that occurs twice, a number that is not a small count, a field of an unexpected kind,
-a limit exceeded. It rejects nothing itself: the reasons are written once, in plain Python. Rows of a decoded batch
+a limit exceeded, usage in a dialect that does not add up. It rejects nothing itself: the reasons are written once, in plain Python. Rows of a decoded batch
 point into the records' values, which the columns keep alive.
 
 Every JSON value is a ``bytes`` object, which ends in a NUL: a scan stops there without asking for the length. Functions
@@ -28,7 +28,10 @@ from cython_ext.records cimport PackedRecords, PackedRow
 from cython_ext.tables cimport TextTable
 from cython_ext.wide cimport tb_plain_end, tb_prefetch
 
-from schemas.meters import METERS
+from schemas.dialects import TABLES
+from schemas.dialects.dialect_table import Role
+from schemas.dialects.usage_leaves import table_tree
+from schemas.meters import METERS as METER_NAMES
 from schemas.upcast import current_type
 
 cdef extern from "records.hpp":
@@ -43,7 +46,7 @@ cdef extern from "records.hpp":
 cdef enum:
     # The fields of an event's data; the first DIMENSIONS are those of a combination, in its order.
     MODEL, HARDWARE_TIER, ENERGY_SOURCE, SITE, CHANNEL, SERVICE_TIER, OUTCOME
-    REQUESTED_MODEL, MEMBER, REQUEST_ID, RESERVATION, USAGE_DIALECT, USAGE
+    REQUESTED_MODEL, MEMBER, REQUEST_ID, RESERVATION, USAGE_DIALECT, METERS, USAGE
 
 cdef enum:
     MAX_UNKNOWN = 8                     # keys of an object that are not of the schema
@@ -109,6 +112,8 @@ cdef inline int _field(const char* at, Py_ssize_t size) noexcept nogil:
     elif size == 6:
         if _is(at, "member", 6):
             return MEMBER
+        if _is(at, "meters", 6):
+            return METERS
     elif size == 7:
         if _is(at, "channel", 7):
             return CHANNEL
@@ -298,7 +303,7 @@ cdef inline const char* _scan_count(Scan* scan, const char* p, int meter) noexce
     return p
 
 
-cdef inline const char* _scan_usage(Scan* scan, const char* p) noexcept nogil:
+cdef inline const char* _scan_meters(Scan* scan, const char* p) noexcept nogil:
     """Read ``{"meter": count, ...}`` at p; returns its end, or NULL."""
     cdef Span key
     cdef int meter
@@ -325,13 +330,68 @@ cdef inline const char* _scan_usage(Scan* scan, const char* p) noexcept nogil:
         p = _skip(p + 1)
 
 
-cdef inline const char* _scan_data(Scan* scan, const char* p) noexcept nogil:
+cdef int _dialect_ahead(const TbDialects* dialects, const Scan* scan, const char* p) noexcept nogil:
+    """Return the number of the dialect that the data at p name, which may follow its usage; NO_DIALECT where none is.
+
+    Cannot fail: it reads up to the end of the event. What it finds elsewhere than in the data is found out when the
+    field is read.
+    """
+    cdef const char* stop
+    while scan.end - p > 17:
+        if p[0] == c'"' and _is(p, "\"usage_dialect\"", 15):
+            p = _skip(p + 15)
+            if p[0] != c':':
+                return NO_DIALECT
+            p = _skip(p + 1)
+            if p[0] != c'"':
+                return NO_DIALECT
+            stop = tb_plain_end(p + 1, scan.end)
+            return NO_DIALECT if stop == NULL else dialects.number(p + 1, stop - p - 1)
+        p += 1
+    return NO_DIALECT
+
+
+cdef inline const char* _scan_dialect(const TbDialects* dialects, Scan* scan, const char* p) noexcept nogil:
+    """Read the dialect's name at p, or null; returns its end, or NULL. The name is no mark: shapes differ in it."""
+    cdef const char* stop
+    if p[0] != c'"':
+        return p + 4 if scan.dialect == NO_DIALECT and scan.end - p >= 4 and _is(p, "null", 4) else NULL
+    stop = tb_plain_end(p + 1, scan.end)
+    if stop == NULL or scan.dialect == NO_DIALECT or dialects.number(p + 1, stop - p - 1) != scan.dialect:
+        return NULL
+    scan.fields[USAGE_DIALECT].at = p + 1
+    scan.fields[USAGE_DIALECT].size = stop - p - 1
+    return stop + 1
+
+
+cdef inline const char* _scan_field(
+    const TbDialects* dialects, Scan* scan, const char* p, int field, const char* key
+) noexcept nogil:
+    """Read the value at p of a field of the data; returns its end, or NULL."""
+    if field == USAGE:
+        scan.fields[USAGE].at = key
+        if scan.dialect != NO_DIALECT:
+            return dialects.walk(scan, p)
+        return _scan_meters(scan, p)
+    if field == METERS:
+        if p[0] == c'n':
+            return p + 4 if scan.end - p >= 4 and _is(p, "null", 4) else NULL
+        if scan.dialect == NO_DIALECT:
+            return NULL
+        return _scan_meters(scan, p)
+    if field == USAGE_DIALECT:
+        return _scan_dialect(dialects, scan, p)
+    return _scan_text(scan, p, tb_field, field, MAX_TEXT, &scan.fields[field])
+
+
+cdef inline const char* _scan_data(const TbDialects* dialects, Scan* scan, const char* p) noexcept nogil:
     """Read the ``data`` object at p; returns its end, or NULL."""
     cdef Span unknown[MAX_UNKNOWN]
     cdef Span key
     cdef int field, unknown_number = 0
     if p[0] != c'{':
         return NULL
+    scan.dialect = _dialect_ahead(dialects, scan, p)
     p = _skip(p + 1)
     if p[0] == c'}':
         return p + 1
@@ -346,11 +406,7 @@ cdef inline const char* _scan_data(Scan* scan, const char* p) noexcept nogil:
             return NULL
         else:
             scan.fields_seen |= <uint32_t>1 << field
-            if field == USAGE:
-                p = _scan_usage(scan, p)
-                scan.fields[USAGE].at = key.at
-            else:
-                p = _scan_text(scan, p, tb_field, field, MAX_TEXT, &scan.fields[field])
+            p = _scan_field(dialects, scan, p, field, key.at)
         if p == NULL:
             return NULL
         p = _skip(p)
@@ -361,7 +417,7 @@ cdef inline const char* _scan_data(Scan* scan, const char* p) noexcept nogil:
         p = _skip(p + 1)
 
 
-cdef inline const char* _scan_envelope(Scan* scan, const char* p) noexcept nogil:
+cdef inline const char* _scan_envelope(const TbDialects* dialects, Scan* scan, const char* p) noexcept nogil:
     """Read a structured event at p; returns its end, or NULL."""
     cdef Span unknown[MAX_UNKNOWN]
     cdef Span key
@@ -381,7 +437,7 @@ cdef inline const char* _scan_envelope(Scan* scan, const char* p) noexcept nogil
         else:
             scan.attributes_seen |= <uint32_t>1 << attribute
             if attribute == DATA:
-                p = _scan_data(scan, p)
+                p = _scan_data(dialects, scan, p)
             else:  # _check looks at the sizes of attributes
                 p = _scan_text(scan, p, tb_attribute, attribute, scan.end - p, &scan.attributes[attribute])
         if p == NULL:
@@ -512,6 +568,7 @@ cdef inline bint _begin(Scan* scan, HeaderSpans* envelope) noexcept nogil:
     scan.attributes_seen = 0
     scan.fields_seen = 0
     scan.meters_seen = 0
+    scan.dialect = NO_DIALECT
     scan.marks_number = 0
     scan.region.at = NULL
     if envelope != NULL:
@@ -554,10 +611,10 @@ cdef inline bint _check_attributes(Scan* scan) noexcept nogil:
 
 
 cdef inline bint _check_fields(Scan* scan) noexcept nogil:
-    """True if the required fields are there, without a dialect; fills the defaults of schemas.usage.UsageData."""
+    """True if the required fields are there; fills the defaults of schemas.usage.UsageData."""
     cdef Span* span = scan.fields
     cdef Py_ssize_t i
-    if span[USAGE].at == NULL or span[USAGE_DIALECT].at != NULL or span[MODEL].at == NULL or span[MODEL].size < 1:
+    if span[USAGE].at == NULL or span[MODEL].at == NULL or span[MODEL].size < 1:
         return False
     for i in range(HARDWARE_TIER, CHANNEL):
         if span[i].at == NULL:
@@ -792,6 +849,10 @@ cdef class EventColumns:
             for i in range(self.reserved.size())
         }
 
+    def is_one_request(self, Py_ssize_t row):
+        """Return :attr:`schemas.usage.UsageEvent.is_one_request` of a row that was read."""
+        return bool(self.one_request[self._row(row)])
+
     def id_of(self, Py_ssize_t row):
         """Return the id of a row that was read."""
         self._row(row)
@@ -856,6 +917,7 @@ cdef int _make_room(EventColumns columns, Py_ssize_t rows) except -1:
     columns.content_hash.resize(rows)
     columns.count_first.resize(rows)
     columns.count_number.resize(rows)
+    columns.one_request.resize(rows)
     columns.offset.resize(rows)
     columns.logged_ms.resize(rows)
     columns.meter.reserve(4 * rows)
@@ -911,6 +973,76 @@ cdef int _set_texts(EventColumns columns, Py_ssize_t row, object event) except -
     return 0
 
 
+cdef int _fill_dialects(TbDialects* into) except -1:
+    """Build the tables of :data:`schemas.dialects.TABLES` once more for the scanner.
+
+    Raises:
+        OverflowError: a table is larger than the scanner's limits.
+    """
+    cdef TbDialect made
+    into.dialects.clear()
+    for table in TABLES.values():
+        made = TbDialect()
+        made.name = table.name.encode()
+        made.groups = len(table.groups)
+        made.cached_inside = Role.CACHED in table.input_includes
+        made.written_inside = Role.WRITTEN in table.input_includes
+        made.reasoning_inside = table.output_includes_reasoning
+        made.text_may_leave_out_cache = table.text_may_leave_out_cache
+        made.total_is_input = table.total_is_input
+        made.rest_is_reasoning = table.rest_is_reasoning
+        for row in table.rows:
+            _add_row(&made, table, row)
+        numbers = {row.path: number for number, row in enumerate(table.rows)}
+        _add_place(&made, table_tree(table), "", "", numbers, frozenset(table.needs))
+        for names in table.totals:
+            parts = [name.rpartition("/")[::2] for name in names]
+            made.totals.push_back([table.groups.index(group) * ROLES + _ROLES.index(role) for group, role in parts])
+        if len(table.groups) > MOST_GROUPS or len(table.rows) > MOST_LEAVES or made.places.size() > MOST_PLACES:
+            raise OverflowError(f"the table of {table.name} is larger than what cython_ext.decode holds")
+        into.dialects.push_back(made)
+    return 0
+
+
+cdef list _ROLES = [str(role) for role in Role]
+
+
+cdef int _add_row(TbDialect* into, object table, object row) except -1:
+    """Add a row of a dialect's table."""
+    cdef TbLeafRow made = TbLeafRow()
+    made.declarable = bool(row.meter) and row.meter not in METER_NAMES
+    made.skipped = row.role is Role.NOT_BILLED and not made.declarable
+    made.declared = made.declarable and row.role is Role.METER
+    made.adds = row.add
+    made.times = row.times
+    if made.declarable or made.skipped:
+        made.slot = 0
+    elif row.role is Role.METER:
+        made.slot = MOST_GROUPS * ROLES + METER_NAMES.index(row.meter)
+    else:
+        made.slot = table.groups.index(row.group) * ROLES + _ROLES.index(row.role)
+    into.rows.push_back(made)
+    return 0
+
+
+cdef int _add_place(TbDialect* into, object node, str name, str key, dict numbers, object needs) except -1:
+    """Add a place of a dialect's tree and, behind it, its inner places."""
+    cdef TbPlace made = TbPlace()
+    cdef size_t number = into.places.size()
+    made.name = name.encode()
+    made.row = -1 if node.row is None else numbers[node.row.path]
+    made.is_list = node.key is not None
+    made.key = (node.key or key).encode()
+    made.needed = name in needs and bool(number)
+    into.places.push_back(made)
+    for value, inner in node.items.items():
+        _add_place(into, inner, value, node.key, numbers, ())
+    for inner_name, inner in node.names.items():
+        _add_place(into, inner, inner_name, "", numbers, () if number else needs)
+    into.places[number].end = <int16_t>into.places.size()
+    return 0
+
+
 cdef class Decoder:
     """Decodes the batches of one partition. Its tables of texts persist: a text keeps its number."""
 
@@ -922,9 +1054,10 @@ cdef class Decoder:
         self._last_source = -1
 
     def __init__(self):
-        if len(METERS) != BUILT_IN_METERS or current_type("token.usage.v1") != "token.usage.v1":
+        if len(METER_NAMES) != BUILT_IN_METERS or current_type("token.usage.v1") != "token.usage.v1":
             raise RuntimeError("cython_ext.decode knows other meters or another version than schemas: adapt it")
-        for number, name in enumerate(METERS):
+        _fill_dialects(&self.dialects)
+        for number, name in enumerate(METER_NAMES):
             text = name.encode()
             if self.meters.number(text) != number or _meter(text, len(text)) != number:
                 raise RuntimeError(f"cython_ext.decode has another number for the meter {name}")
@@ -932,6 +1065,16 @@ cdef class Decoder:
     def combination(self, Py_ssize_t number):
         """Return the texts of a combination, in the order of :class:`billing.pricing.match.Combination`."""
         return tuple(self.combinations[number].decode().split("\x1f"))
+
+    cpdef void declare(self, object meters) except *:
+        """Set the meters that price books declare: counts that become them are left to the plain decoder."""
+        cdef size_t dialect = 0, row
+        for table in TABLES.values():
+            row = 0
+            for one in table.rows:
+                self.dialects.dialects[dialect].rows[row].declared = one.role is Role.METER or one.meter in meters
+                row += 1
+            dialect += 1
 
     cpdef EventColumns decode(self, object records):
         """Decode records into columns: packed ones, ``bytes``, or objects with ``value`` and ``headers``.
@@ -981,15 +1124,23 @@ cdef class Decoder:
         if not _begin(scan, envelope):
             return False
         if self.shapes.read(p, scan, envelope != NULL) != NULL:
-            return _check(scan)
+            return _check(scan) and (scan.dialect == NO_DIALECT or self.dialects.split(scan))
         _begin(scan, envelope)
-        p = _scan_envelope(scan, p) if envelope == NULL else _scan_data(scan, p)
+        if envelope == NULL:
+            p = _scan_envelope(&self.dialects, scan, p)
+        else:
+            p = _scan_data(&self.dialects, scan, p)
         if p == NULL or _skip(p) != scan.end:
             return False
         if not _check(scan):
             return False
+        if scan.dialect == NO_DIALECT:
+            self.shapes.learn(scan[0], begin, envelope != NULL)
+            return True
+        if scan.fields[USAGE_DIALECT].at == NULL:
+            return False  # what was found ahead lies elsewhere
         self.shapes.learn(scan[0], begin, envelope != NULL)
-        return True
+        return self.dialects.split(scan)
 
     cdef int32_t _combination(self, Scan* scan, uint64_t* hash64) except -1 nogil:
         """Return the number of an event's combination, and fill its hash."""
@@ -1046,6 +1197,7 @@ cdef class Decoder:
                 columns.meter.push_back(<int16_t>i)
                 columns.count.push_back(scan.counts[i])
         columns.count_number[row] = <uint8_t>(columns.count.size() - first)
+        columns.one_request[row] = scan.dialect != NO_DIALECT and scan.counts[REQUESTS] == 0
         waiting.row = row
         waiting.account = scan.attributes[SUBJECT]
         waiting.account_hash = murmur3_64(waiting.account.at, waiting.account.size)
@@ -1141,6 +1293,7 @@ cdef class Decoder:
         columns.sequence[row] = event.sequence or 0
         columns.count_first[row] = <uint32_t>columns.count.size()
         columns.count_number[row] = <uint8_t>len(meters)
+        columns.one_request[row] = event.is_one_request
         for meter, (_, count) in zip(meters, event.counts):
             columns.meter.push_back(meter)
             columns.count.push_back(count)

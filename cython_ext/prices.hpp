@@ -10,7 +10,7 @@
 #include "shape.hpp"
 #include "wide.hpp"
 
-enum { tb_token_meters = 15 };  // schemas.meters.TOKEN_METERS, the first of METERS
+enum { tb_token_meters = 15, tb_requests = 15 };  // schemas.meters.TOKEN_METERS, the first of METERS; requests
 
 enum TbNeed {  // what an event needs before it can be priced, and what its user needs besides
     tb_priced = 0,
@@ -78,6 +78,7 @@ struct TbRefused {  // a refusal as JSON, from after the id to its end
 struct TbRated {  // the price of an event; each number is from 0 to 2^63-1
     int64_t amount_pico, net_pico, standard_micro, tokens;
     int32_t version, price;
+    bool one_request;  // it is charged beside the counts
 };
 
 struct TbWanted {  // what a need asks for
@@ -115,11 +116,13 @@ struct TbPrices {
 
     // Prices an event of these counts, from 1 to 2^63-1 each, by a version; else returns what it needs, and fills
     // `wanted`. Prices and coefficients are not negative (PriceTables.add_price), so neither is a product or a sum of
-    // them; one that exceeds 2^63-1 goes to the plain rule, which rejects the event: `overflow`.
+    // them; one that exceeds 2^63-1 goes to the plain rule, which rejects the event: `overflow`. An event without
+    // counts goes there too. One that stands for `one_request`, and does not count it, is charged for it where the row
+    // prices requests.
     int rate(int32_t version, int32_t combination, int64_t time_us, const int16_t* meters, const int64_t* counts,
-             uint32_t number, TbRated* rated) {
+             uint32_t number, bool one_request, TbRated* rated) {
         TbVersion& in = versions[version];
-        if (number > tb_meters) return tb_needs_plain;
+        if (number > tb_meters || number == 0) return tb_needs_plain;
         int32_t at = (size_t)combination < in.price_of.size() ? in.price_of[combination] : (int32_t)tb_unknown_price;
         if (at < 0) {
             wanted.version = version;
@@ -130,6 +133,7 @@ struct TbPrices {
             if (need != tb_priced) return need;
         }
         const TbPrice& price = prices[at];
+        const bool fee = one_request && price.priced >> tb_requests & 1;
         int64_t amount_pico = 0, standard_micro = 0, tokens = 0;
         for (uint32_t i = 0; i < number; i++) {
             const int meter = meters[i];
@@ -148,7 +152,9 @@ struct TbPrices {
             if (tb_add_64(&standard_micro, micro)) return tb_needs_plain;
             if (meter < tb_token_meters && tb_add_64(&tokens, counts[i])) return tb_needs_plain;
         }
-        *rated = {amount_pico, tb_net(amount_pico, in.tax_divisor), standard_micro, tokens, version, at};
+        if (fee && tb_add_64(&amount_pico, price.of[tb_requests].price_pico)) return tb_needs_plain;
+        if (fee && tb_add_64(&standard_micro, price.of[tb_requests].coefficient_micro)) return tb_needs_plain;
+        *rated = {amount_pico, tb_net(amount_pico, in.tax_divisor), standard_micro, tokens, version, at, fee};
         return tb_priced;
     }
 
@@ -156,7 +162,7 @@ struct TbPrices {
     size_t most_of_line(const TbRated& rated, uint32_t number) const {
         // a number takes at most 21 bytes, and 16 more may be written behind it; the piece of a price at most 256
         const TbVersion& version = versions[rated.version];
-        return version.head.size + version.label.size + 512 + number * 512;
+        return version.head.size + version.label.size + 1024 + number * 512;
     }
 
     // Writes a line of `tokenbill rate` (docs/reference/command-line.md), from its brace to its last meter: the amount
@@ -180,17 +186,21 @@ struct TbPrices {
         p = tb_put_bytes(p, "\",\"standard_tokens\":\"", 21);
         p = tb_put_micro_64(p, rated.standard_micro);
         p = tb_put_bytes(p, text + version.label.at, version.label.size);
+        bool fee = rated.one_request;  // its line has its place among the others
         for (uint32_t i = 0; i < number; i++) {
-            const int meter = meters[i];
-            const TbUnitPrice& unit = price.of[meter];
-            if (i) *p++ = ',';
-            p = tb_put_bytes(p, text + meter_heads[meter].at, meter_heads[meter].size);
-            p = tb_put_u64(p, (uint64_t)counts[i]);
-            p = tb_put_bytes(p, text + unit.piece.at, unit.piece.size);
-            p = tb_put_pico_64(p, counts[i] * unit.price_pico);  // rate checked both products
-            p = tb_put_bytes(p, "\",\"standard_tokens\":\"", 21);
-            p = tb_put_micro_64(p, counts[i] * unit.coefficient_micro);
-            p = tb_put_bytes(p, "\"}", 2);
+            if (fee && meters[i] > tb_requests) {
+                if (i) *p++ = ',';
+                p = put_meter(p, price, tb_requests, 1);
+                fee = false;
+                *p++ = ',';
+            } else if (i) {
+                *p++ = ',';
+            }
+            p = put_meter(p, price, meters[i], counts[i]);
+        }
+        if (fee) {
+            *p++ = ',';  // an event without counts is not priced here
+            p = put_meter(p, price, tb_requests, 1);
         }
         return p;
     }
@@ -222,6 +232,18 @@ struct TbPrices {
     }
 
    private:
+    char* put_meter(char* p, const TbPrice& price, int meter, int64_t count) const {
+        const char* const text = pieces.data();
+        const TbUnitPrice& unit = price.of[meter];
+        p = tb_put_bytes(p, text + meter_heads[meter].at, meter_heads[meter].size);
+        p = tb_put_u64(p, (uint64_t)count);
+        p = tb_put_bytes(p, text + unit.piece.at, unit.piece.size);
+        p = tb_put_pico_64(p, count * unit.price_pico);  // rate checked both products
+        p = tb_put_bytes(p, "\",\"standard_tokens\":\"", 21);
+        p = tb_put_micro_64(p, count * unit.coefficient_micro);
+        return tb_put_bytes(p, "\"}", 2);
+    }
+
     template <bool plain>
     static char* put_text(char* p, const TbSpan& text) {
         return plain ? tb_put_bytes(p, text.at, (size_t)text.size) : tb_put_json(p, text.at, (size_t)text.size);

@@ -79,7 +79,7 @@ cdef extern from "prices.hpp" nogil:
         uint64_t situation(int32_t version, int32_t combination, int32_t segment, int32_t bands) noexcept
         int rate(
             int32_t version, int32_t combination, int64_t time_us, const int16_t* meters, const int64_t* counts,
-            uint32_t number, TbRated* rated
+            uint32_t number, bint one_request, TbRated* rated
         ) noexcept
         int refuse_outside(int64_t time_us) noexcept
         size_t most_of_refusal() noexcept

@@ -9,7 +9,7 @@ from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdint cimport int16_t, int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memchr
 
-from cython_ext.decode cimport BUILT_IN_METERS, ID, SOURCE, SUBJECT, Decoder, Scan, Span
+from cython_ext.decode cimport BUILT_IN_METERS, ID, NO_DIALECT, REQUESTS, SOURCE, SUBJECT, Decoder, Scan, Span
 from cython_ext.prices cimport ALL_DONE, DONE, NEEDS_PLAIN, PriceTables, TbRated, tb_refused
 from cython_ext.wide cimport tb_put_bytes
 
@@ -82,6 +82,7 @@ cdef class LineRater:
         cdef uint32_t number = 0, seen
         cdef int32_t version, combination
         cdef int need, meter = 0
+        cdef bint one_request
         cdef size_t texts
         cdef char* p
         value.at = at
@@ -93,13 +94,14 @@ cdef class LineRater:
         if version < 0:
             return self._refuse(&scan, self.tables.refuse_outside(scan.time_us))
         seen = scan.meters_seen
+        one_request = scan.dialect != NO_DIALECT and scan.counts[REQUESTS] == 0
         while seen >> meter:
             if seen >> meter & 1 and scan.counts[meter] != 0:
                 meters[number] = meter
                 counts[number] = scan.counts[meter]
                 number += 1
             meter += 1
-        need = self.tables.rate(version, combination, scan.time_us, meters, counts, number, &rated)
+        need = self.tables.rate(version, combination, scan.time_us, meters, counts, number, one_request, &rated)
         if need != DONE:
             return self._refuse(&scan, need)
         texts = scan.attributes[SOURCE].size + scan.attributes[ID].size + scan.attributes[SUBJECT].size

@@ -21,14 +21,19 @@ struct TbSpan {
 
 enum {
     tb_attributes = 8,   // of the envelope
-    tb_fields = 13,      // of the data, the usage last: schemas.usage.UsageData
+    tb_fields = 14,      // of the data, the usage last: schemas.usage.UsageData
     tb_dimensions = 7,   // of a combination, the first fields: billing.pricing.match.Combination
     tb_meters = 24,      // schemas.meters.METERS
     tb_max_text = 256,   // bytes of UTF-8: schemas.fields.MAX_TEXT_BYTES
     tb_max_digits = 18,  // of a count or sequence: they fit 63 bits
-    tb_max_marks = 48,   // of a shape
+    tb_max_marks = 64,   // of a shape
+    tb_most_leaves = 128,  // of a dialect's table
+    tb_most_real = 32,     // characters of a number that is skipped
+    tb_no_dialect = -1,
 };
-enum TbMarkKind : uint8_t { tb_attribute, tb_field, tb_count, tb_skipped_text, tb_skipped_number, tb_shape_end };
+enum TbMarkKind : uint8_t {
+    tb_attribute, tb_field, tb_count, tb_skipped_text, tb_skipped_number, tb_leaf, tb_skipped_real, tb_shape_end
+};
 
 struct TbMark {  // a value that may differ in the next event of the same shape
     const char* at;
@@ -41,6 +46,9 @@ struct TbScan {
     TbSpan fields[tb_fields];
     uint32_t attributes_seen, fields_seen, meters_seen;
     int64_t counts[tb_meters];
+    int dialect;  // number in TbDialects, or tb_no_dialect
+    uint64_t leaves_seen[tb_most_leaves / 64];  // rows of the dialect's table
+    int64_t leaves[tb_most_leaves];             // of the usage object, by row; those that are seen
     int64_t time_us, sequence;
     const char* end;
     int marks_number;  // more than tb_max_marks: the event has no shape
@@ -72,6 +80,27 @@ static inline bool tb_same(const char* p, const char* end, const char* literal, 
 #else
     return memcmp(p, literal, size) == 0;
 #endif
+}
+
+// Returns the end of a JSON number at p that has at most tb_most_real characters, or NULL.
+static inline const char* tb_real_end(const char* p, const char* end) {
+    const char* const first = p;
+    if (p < end && *p == '-') p++;
+    const char* const digits = p;
+    while (p < end && (unsigned)(*p - '0') < 10) p++;
+    if (p == digits || (*digits == '0' && p - digits > 1)) return nullptr;
+    if (p < end && *p == '.') {
+        const char* const fraction = ++p;
+        while (p < end && (unsigned)(*p - '0') < 10) p++;
+        if (p == fraction) return nullptr;
+    }
+    if (p < end && (*p == 'e' || *p == 'E')) {
+        if (++p < end && (*p == '+' || *p == '-')) p++;
+        const char* const exponent = p;
+        while (p < end && (unsigned)(*p - '0') < 10) p++;
+        if (p == exponent) return nullptr;
+    }
+    return p < end && p - first <= tb_most_real ? p : nullptr;
 }
 
 // Reads at most tb_max_digits digits at p as a count; returns their end, or NULL where there is no count.
@@ -107,6 +136,8 @@ static inline const char* tb_digits(const char* p, const char* end, int64_t* cou
 
 struct TbShape {
     uint32_t meters_seen;
+    int dialect;
+    uint64_t leaves_seen[tb_most_leaves / 64];
     bool has_usage;
     uint8_t dimensions;  // 0: another value lies between them
     uint8_t slots[tb_dimensions];
@@ -131,11 +162,15 @@ struct TbShapes {
                 continue;
             }
             const char* stop;
-            if (node.kind == tb_count || node.kind == tb_skipped_number) {
+            if (node.kind == tb_count || node.kind == tb_leaf || node.kind == tb_skipped_number) {
                 int64_t count;
                 stop = tb_digits(value, end, &count);
                 if (!stop) continue;
                 if (node.kind == tb_count) scan->counts[node.slot] = count;
+                if (node.kind == tb_leaf) scan->leaves[node.slot] = count;
+            } else if (node.kind == tb_skipped_real) {
+                stop = tb_real_end(value, end);
+                if (!stop) continue;
             } else {
                 stop = tb_plain_end(value, end);
                 if (!stop) continue;
@@ -160,7 +195,8 @@ struct TbShapes {
         const char* from = begin;
         int32_t before = -1, at = -1;
         int dimensions = 0, first = -1, last = -1;
-        TbShape shape = {scan.meters_seen, scan.fields[tb_fields - 1].at != nullptr, 0, {0}};
+        TbShape shape = {scan.meters_seen, scan.dialect, {scan.leaves_seen[0], scan.leaves_seen[1]},
+                         scan.fields[tb_fields - 1].at != nullptr, 0, {0}};
         for (int i = 0; i <= scan.marks_number; i++) {
             const bool ends = i == scan.marks_number;
             const TbMark mark = ends ? TbMark{scan.end, 0, tb_shape_end, 0} : scan.marks[i];
@@ -260,6 +296,8 @@ struct TbShapes {
     // Fills what the shape tells of the event, and the hash of its region.
     const TbShape* finish(const TbShape& shape, TbScan* scan) const {
         scan->meters_seen = shape.meters_seen;
+        scan->dialect = shape.dialect;
+        if (shape.dialect != tb_no_dialect) memcpy(scan->leaves_seen, shape.leaves_seen, sizeof(shape.leaves_seen));
         if (shape.has_usage) scan->fields[tb_fields - 1].at = scan->end;
         if (shape.dimensions == 0) return &shape;
         const TbSpan& first = scan->fields[shape.slots[0]];

@@ -47,7 +47,7 @@ cdef enum:
     FROM_NO_WALLET = 127                        # billing.accounts.extras.FROM_NO_WALLET
     ELSEWHERE = 0                               # marks of rows that Usage.run is given
     MINE = 1
-    NAMES_RESERVATION = 2
+    MARKED = 2
     SCOPE_UNKNOWN = 0                           # entries of Usage.scope_of
     OUT_OF_SCOPE = 1
     IN_SCOPE = 2
@@ -101,6 +101,7 @@ cdef inline int _price(Usage usage, EventColumns columns, Py_ssize_t row, Decisi
         columns.meter.data() + first,
         columns.count.data() + first,
         columns.count_number[row],
+        columns.one_request[row],
         &decision.paid.rated,
     )
 
@@ -514,8 +515,8 @@ cdef class Usage:
     def run(self, EventColumns columns not None, const unsigned char[::1] mine, Py_ssize_t row, limits):
         """Decide rows from ``row`` on until one needs something. ``limits`` is None or (future_us, past_us).
 
-        ``mine`` has 0 for a row that belongs elsewhere, 1 for one that belongs here, 2 for one that names a reservation
-        besides. Returns (row, need): 3 a scope for :attr:`wanted_rule` and :attr:`wanted_combination`; 4 the plain
+        ``mine`` has 0 for a row that belongs elsewhere, 1 for one that belongs here, 2 for one that
+        :meth:`marked_and_rated` returns besides. Returns (row, need): 3 a scope for :attr:`wanted_rule` and :attr:`wanted_combination`; 4 the plain
         calculator, or a row that the decoder refused; 5 all rows are decided; else what the price tables ask for.
         :attr:`log_time_us` then includes the row.
 
@@ -543,7 +544,7 @@ cdef class Usage:
                         self.duplicate += 1
                     elif need != DONE:
                         break
-                    elif marks[row] == NAMES_RESERVATION:
+                    elif marks[row] == MARKED:
                         self.marked.push_back(row)
                 elif columns.status[row] != READ:
                     need = NEEDS_PLAIN

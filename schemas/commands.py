@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, PlainValidator, ValidationError, WithJsonSchema
+from pydantic import ConfigDict, Field, PlainValidator, ValidationError, ValidationInfo, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from schemas.cloudevents import Envelope, read_envelope
@@ -31,7 +31,7 @@ from schemas.fields import (
 from schemas.meters import METERS
 from schemas.refusals import Refusal, Refused
 from schemas.times import format_time_us
-from schemas.usage import COUNT_SCHEMA, plain_counts
+from schemas.usage import COUNT_SCHEMA, DIALECT_GIVEN, PLAIN_SCHEMA, AddedMeters, DialectName, read_counts
 
 PAYMENTS = ("prepaid", "postpaid")
 PAY_FROM = ("external", "wallet")
@@ -53,13 +53,19 @@ def _optional_time(schema: dict[str, Any]) -> None:
     schema["type"] = ["string", "null"]
 
 
-def _read_counts(value: object) -> tuple[tuple[str, int], ...]:
+def _read_counts(value: object, info: ValidationInfo) -> tuple[tuple[str, int], ...]:
+    """Return the counts of a correction, whose dialect and meters were read before."""
     if not isinstance(value, dict):
         raise PydanticCustomError("expected", "expected an object of counts by meter")
+    dialect = info.data.get("usage_dialect")
     try:
-        return plain_counts(value)
+        counts = read_counts(value, dialect, info.data.get("meters")).counts
     except Refused as problem:
         raise PydanticCustomError("count", "{detail}", {"detail": str(problem)}) from None
+    if dialect is not None and not counts:
+        detail = "data.usage counts nothing: void the usage (usage.voided.v1) if nothing was used"
+        raise PydanticCustomError("count", "{detail}", {"detail": detail})
+    return counts
 
 
 Cycles = Annotated[int, Field(strict=True, ge=0)]
@@ -69,13 +75,7 @@ CreditLimit = Annotated[int, PlainValidator(check_credit_pico), WithJsonSchema(M
 UsageCounts = Annotated[
     tuple[tuple[str, int], ...],
     PlainValidator(_read_counts),
-    WithJsonSchema(
-        {
-            "type": "object",
-            "properties": dict.fromkeys(METERS, COUNT_SCHEMA),
-            "additionalProperties": COUNT_SCHEMA,
-        }
-    ),
+    WithJsonSchema({"type": "object", "properties": dict.fromkeys(METERS, COUNT_SCHEMA)}),
 ]
 
 
@@ -218,11 +218,18 @@ class VoidUsage(CommandData):
 
 
 class CorrectUsage(CommandData):
-    """Replace the counts of one usage event; ``usage`` is read as canonical counts of any meters."""
+    """Replace the counts of one usage event; ``usage`` is read as canonical counts of any meters.
+
+    With ``usage_dialect``, ``usage`` is the usage object of a provider, and ``meters`` are added, as in a usage event.
+    """
+
+    model_config = ConfigDict(json_schema_extra={"if": DIALECT_GIVEN, "else": PLAIN_SCHEMA})
 
     TYPE: ClassVar[str] = "usage.corrected.v1"
     source: Name = Field(description="the source of the usage event")
     id: Name = Field(description="the id of the usage event")
+    usage_dialect: DialectName = Field(default=None, description="dialect of `usage`; absent: disjoint meters")
+    meters: AddedMeters = Field(default=None, description="counts by meter that are added to those of a dialect")
     usage: UsageCounts = Field(description="the correct counts by disjoint meter")
     reason: Name = Field(description="why")
 

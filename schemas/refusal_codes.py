@@ -45,6 +45,8 @@ TABLE: tuple[Code, ...] = (
          _RECORD | _COMMAND | _REQUEST),
     Code("usage_mismatch", 422, "The counts contradict each other",
          "a negative count; parts that exceed their total", _RECORD | _REQUEST),
+    Code("usage_missing", 422, "A completed request counts nothing",
+         "a completed request whose `usage` is `{}` or all zeros", _RECORD | _REQUEST),
     Code("unknown_meter", 422, "A meter is counted that nobody knows",
          "a meter that no price book declares", _RECORD | _REQUEST),
     Code("no_price_book", 422, "No version of the price book is in force at that time",

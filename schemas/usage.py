@@ -2,12 +2,13 @@
 
 Checks run in this order, and the first that fails decides: the envelope (:mod:`schemas.cloudevents`); the fields of
 ``data`` in the order of :class:`UsageData`; the counts in the order they were written, each an integer
-(``invalid_event``), not negative (``usage_mismatch``) and at most 2^63-1 (``overflow``); the meters of nonzero counts
-in canonical order, each a known one (``unknown_meter``). A count of 0 is treated as absent, even of an unknown meter
-(docs/reference/usage-events.md).
+(``invalid_event``), not negative (``usage_mismatch``) and at most 2^63-1 (``overflow``); those of ``meters`` after
+those of ``usage``; the meters of nonzero counts in canonical order, each a known one (``unknown_meter``). A count of 0
+is treated as absent, even of an unknown meter (docs/reference/usage-events.md). An event without any count is read: its
+price row decides if it is refused (:mod:`billing.pricing.rate`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -16,9 +17,9 @@ from pydantic_core import PydanticCustomError
 
 from schemas.cloudevents import Envelope, read_envelope
 from schemas.counts import check_count
-from schemas.dialects import DIALECTS, disjoint_counts
+from schemas.dialects import DIALECTS, read_dialect
 from schemas.fields import Name, Text, WireText, check_text, explain, one_of, show
-from schemas.meters import MAX_COUNT, METERS, canonical_counts
+from schemas.meters import MAX_COUNT, METERS, Counts, canonical_counts
 from schemas.refusal_codes import REASONS
 from schemas.refusals import Refusal, Refused, record_refusal
 
@@ -40,16 +41,33 @@ COUNT_SCHEMA: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": MAX_
 """JSON Schema of one count."""
 
 
-_PLAIN_SCHEMA: dict[str, Any] = {
-    "properties": {"usage": {"properties": dict.fromkeys(METERS, COUNT_SCHEMA), "additionalProperties": COUNT_SCHEMA}}
+METERS_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": dict.fromkeys(METERS, COUNT_SCHEMA),
+    "additionalProperties": COUNT_SCHEMA,
 }
-_DIALECT_GIVEN: dict[str, Any] = {"required": ["usage_dialect"], "properties": {"usage_dialect": {"type": "string"}}}
+"""JSON Schema of counts by meter."""
+PLAIN_SCHEMA: dict[str, Any] = {
+    "properties": {
+        "usage": {"properties": dict.fromkeys(METERS, COUNT_SCHEMA), "additionalProperties": COUNT_SCHEMA},
+        "meters": {"type": "null"},
+    }
+}
+"""JSON Schema of ``data`` whose ``usage`` counts meters."""
+DIALECT_GIVEN: dict[str, Any] = {"required": ["usage_dialect"], "properties": {"usage_dialect": {"type": "string"}}}
+"""JSON Schema of ``data`` with a dialect."""
+DialectName = Annotated[
+    str | None, PlainValidator(check_text), WithJsonSchema({"enum": [*DIALECTS, None], "type": ["string", "null"]})
+]
+AddedMeters = Annotated[
+    dict[str, Any] | None, PlainValidator(_check_usage), WithJsonSchema({**METERS_SCHEMA, "type": ["object", "null"]})
+]
 
 
 class UsageData(WireText):
     """The ``data`` of a usage event as written on the wire. A field with a default may be absent or null."""
 
-    model_config = ConfigDict(json_schema_extra={"if": _DIALECT_GIVEN, "else": _PLAIN_SCHEMA})
+    model_config = ConfigDict(json_schema_extra={"if": DIALECT_GIVEN, "else": PLAIN_SCHEMA})
 
     model: Name = Field(description="the model that served the request")
     hardware_tier: Text = Field(default="unknown", description="chip and system, such as ascend-910c.supernode384")
@@ -64,9 +82,10 @@ class UsageData(WireText):
     member: Text | None = Field(default=None, description="the member of the account who made the request")
     request_id: Text | None = Field(default=None, description="id of the request, for tracing")
     reservation: Text | None = Field(default=None, description="the hold that this usage closes")
-    usage_dialect: Annotated[
-        str | None, PlainValidator(check_text), WithJsonSchema({"enum": [*DIALECTS, None], "type": ["string", "null"]})
-    ] = Field(default=None, description="dialect of `usage`, such as openai.chat; absent: disjoint meters")
+    usage_dialect: DialectName = Field(
+        default=None, description="dialect of `usage`, such as openai.chat; absent: disjoint meters"
+    )
+    meters: AddedMeters = Field(default=None, description="counts by meter that are added to those of a dialect")
     usage: Annotated[
         dict[str, Any],
         PlainValidator(_check_usage),
@@ -87,6 +106,8 @@ class UsageEvent:
 
     ``time_us`` is the completion time of the request in microseconds UTC. ``account`` pays. ``counts`` are the nonzero
     counts, each 1 to 2^63-1, in canonical order: built-in meters, then meters declared by a book, sorted by name.
+    ``dialect`` is that of the usage object, None where the event counts meters. ``unknown`` are sentences about numbers
+    of the usage object that its dialect does not know, where they are noted.
     """
 
     source: str
@@ -106,6 +127,16 @@ class UsageEvent:
     request_id: str | None
     reservation: str | None
     counts: tuple[tuple[str, int], ...]
+    dialect: str | None = None
+    unknown: tuple[str, ...] = ()
+
+    @property
+    def is_one_request(self) -> bool:
+        """True if the event stands for one request and does not count ``requests``: a provider's usage object.
+
+        A row that prices ``requests`` charges one for it (docs/reference/price-books.md, "Price").
+        """
+        return self.dialect is not None and all(meter != "requests" for meter, _ in self.counts)
 
     def refuse(self, code: str, detail: str) -> Refusal:
         """Return a refusal of this event, with its identity."""
@@ -134,7 +165,49 @@ def _check_meters(counts: tuple[tuple[str, int], ...], declared_meters: frozense
             raise Refused("unknown_meter", detail)
 
 
-def read_usage(envelope: Envelope, *, declared_meters: frozenset[str] = frozenset()) -> UsageEvent | Refusal:
+@dataclass(frozen=True, slots=True)
+class ReadCounts:
+    """The counts of an event, and sentences about numbers that its dialect does not know."""
+
+    counts: Counts
+    unknown: tuple[str, ...] = ()
+
+
+def read_counts(
+    usage: dict[str, Any],
+    dialect: str | None,
+    meters: dict[str, Any] | None,
+    *,
+    declared_meters: frozenset[str] = frozenset(),
+    note_unknown: bool = False,
+) -> ReadCounts:
+    """Return the counts of ``data.usage`` in a dialect, or of meters, with those of ``data.meters`` added.
+
+    Raises:
+        Refused: ``invalid_event``, ``usage_mismatch`` or ``overflow`` of the first invalid count.
+    """
+    if dialect is None:
+        if meters is not None:
+            detail = f"data.meters is {show(meters)} without data.usage_dialect: expected all counts in data.usage"
+            raise Refused("invalid_event", detail)
+        return ReadCounts(plain_counts(usage))
+    read = read_dialect(dialect, usage, declared_meters=declared_meters, note_unknown=note_unknown)
+    if not meters:
+        return ReadCounts(read.counts, read.unknown)
+    sums = dict(read.counts)
+    for meter, count in plain_counts(meters, "data.meters"):
+        sums[meter] = sums.get(meter, 0) + count
+        if sums[meter] > MAX_COUNT:
+            detail = (
+                f"data.usage and data.meters count {sums[meter]} of {_shown(meter)}: a count is at most {MAX_COUNT}"
+            )
+            raise Refused("overflow", detail)
+    return ReadCounts(canonical_counts(sums), read.unknown)
+
+
+def read_usage(
+    envelope: Envelope, *, declared_meters: frozenset[str] = frozenset(), note_unknown: bool = False
+) -> UsageEvent | Refusal:
     """Read the usage event in an envelope of type :data:`USAGE_TYPE`; see :func:`parse_usage`."""
 
     given = {name: value for name, value in envelope.data.items() if value is not None}
@@ -143,13 +216,16 @@ def read_usage(envelope: Envelope, *, declared_meters: frozenset[str] = frozense
     except ValidationError as error:
         return envelope.refuse("invalid_event", explain(error, UsageData, "data."))
     try:
-        if data.usage_dialect is None:
-            counts = plain_counts(data.usage)
-        else:
-            counts = disjoint_counts(data.usage_dialect, data.usage)
-        _check_meters(counts, declared_meters)
+        read = read_counts(
+            *(data.usage, data.usage_dialect, data.meters), declared_meters=declared_meters, note_unknown=note_unknown
+        )
+        _check_meters(read.counts, declared_meters)
     except Refused as problem:
         return envelope.refuse(problem.refusal.code, problem.refusal.detail)
+    return _event(envelope, data, read)
+
+
+def _event(envelope: Envelope, data: UsageData, read: ReadCounts) -> UsageEvent:
     return UsageEvent(
         source=envelope.source,
         id=envelope.id,
@@ -167,8 +243,47 @@ def read_usage(envelope: Envelope, *, declared_meters: frozenset[str] = frozense
         member=data.member,
         request_id=data.request_id,
         reservation=data.reservation,
-        counts=counts,
+        counts=read.counts,
+        dialect=data.usage_dialect,
+        unknown=read.unknown,
     )
+
+
+def reread_usage(
+    value: bytes | None,
+    headers: Sequence[tuple[str, bytes]],
+    rated: Mapping[tuple[str, str, str], Counts],
+    *,
+    declared_meters: frozenset[str] = frozenset(),
+) -> UsageEvent | None:
+    """Decode a record that may have been rated, with the counts with which it was: what a dialect maps may change.
+
+    Args:
+        value: the record's value as received.
+        headers: the record's headers as received.
+        rated: (account, source, id) to the counts in the rated lines, those of usage in a dialect with the request that
+            a row may charge for it.
+        declared_meters: as in :func:`parse_usage`.
+
+    Returns:
+        The event, or None if its identity is not among those rated.
+    """
+    envelope = read_envelope(value, headers, types=(USAGE_TYPE,))
+    if isinstance(envelope, Refusal):
+        return None
+    counts = rated.get((envelope.subject, envelope.source, envelope.id))
+    if counts is None:
+        return None
+    event = read_usage(envelope, declared_meters=declared_meters, note_unknown=True)
+    if isinstance(event, UsageEvent):
+        one_more = canonical_counts((*event.counts, ("requests", 1))) if event.is_one_request else event.counts
+        if event.dialect is None or counts in (event.counts, one_more):
+            return event
+    try:
+        given = {name: value for name, value in envelope.data.items() if value is not None}
+        return _event(envelope, UsageData.model_validate(given), ReadCounts(counts))
+    except ValidationError:
+        return None
 
 
 def parse_usage(
@@ -176,6 +291,7 @@ def parse_usage(
     headers: Sequence[tuple[str, bytes]] = (),
     *,
     declared_meters: frozenset[str] = frozenset(),
+    note_unknown: bool = False,
 ) -> UsageEvent | Refusal:
     """Decode one record of ``usage.events``, structured or binary. Faster decoders must equal this function.
 
@@ -183,6 +299,7 @@ def parse_usage(
         value: the record's value as received.
         headers: the record's headers as received.
         declared_meters: meters that price books declare in addition to the built-in ones.
+        note_unknown: numbers of a usage object that its dialect does not know are noted, and not refused.
 
     Returns:
         The event, or a rejection with ``invalid_json``, ``invalid_event``, ``usage_mismatch``, ``unknown_meter`` or
@@ -191,4 +308,4 @@ def parse_usage(
     envelope = read_envelope(value, headers, types=(USAGE_TYPE,))
     if isinstance(envelope, Refusal):
         return envelope
-    return read_usage(envelope, declared_meters=declared_meters)
+    return read_usage(envelope, declared_meters=declared_meters, note_unknown=note_unknown)

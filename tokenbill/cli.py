@@ -28,6 +28,7 @@ _COMMANDS = {
     "rate": "tokenbill.commands.rate",
     "explain": "tokenbill.commands.explain",
     "simulate": "tokenbill.commands.simulate",
+    "dialects": "tokenbill.commands.dialect_list",
     "report": "tokenbill.commands.report",
     "suspense": "tokenbill.commands.suspense",
     "partition": "tokenbill.commands.partition",

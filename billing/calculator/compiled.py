@@ -53,7 +53,7 @@ from schemas.usage import UsageEvent, parse_usage
 __all__ = ["CompiledCalculator"]
 
 _NEEDS_SCOPE, _NEEDS_PLAIN, _ALL_DONE = 3, 4, 5  # cython_ext.usage
-_NAMES_RESERVATION = 2  # mark in CompiledDecoded.mine: a row of this partition that names a reservation
+_MARKED = 2  # in CompiledDecoded.mine: a row of this partition that names a reservation, or has unknown numbers
 _LOOK_NEW, _LOOK_DUPLICATE, _LOOK_CONFLICT, _LOOK_REUSED, _LOOK_NO_NUMBER, _LOOK_TOO_FAR = range(6)  # cython_ext.dedupe
 _OWN_SOURCES = OWN_SOURCES.encode()
 _MARK_NUMBER = 987_654_321_012_345_678
@@ -64,8 +64,8 @@ _MARK_SUBJECT, _MARK_DATA = "<the subject>", b"<the data>"
 class CompiledDecoded:
     """A decoded batch: columns, one mark per row, and the rejections of the plain decoder.
 
-    ``mine`` has one byte per row: 1 for a readable row of this partition, 2 if such a row names a reservation, else 0.
-    ``elsewhere`` lists (row, target partition).
+    ``mine`` has one byte per row: 1 for a readable row of this partition, 2 if such a row is in ``reservations`` or in
+    ``unknown``, else 0. ``elsewhere`` lists (row, target partition).
     """
 
     batch: UsageBatch
@@ -75,6 +75,8 @@ class CompiledDecoded:
     rejections: dict[int, Refusal]
     reservations: dict[int, str]
     """Row to the reservation that it names; the hold ends when the row is rated."""
+    unknown: dict[int, tuple[str, ...]]
+    """Row to sentences about numbers that its dialect does not know."""
 
 
 class _CompiledDedupe(Dedupe):
@@ -203,6 +205,7 @@ class CompiledCalculator:
 
     def set_catalog(self, catalog: Catalog) -> None:
         self._rare.set_catalog(catalog)
+        self._decoder.declare(catalog.declared_meters())
         self._usage.clear_scopes()
         self._prices.set_books(catalog.price_books)
 
@@ -210,10 +213,15 @@ class CompiledCalculator:
         self._rare.dedupe.decide_by(identity_rules(batch.limits), batch.commit_no)
         columns = self._decoder.decode(batch.records)
         rejections: dict[int, Refusal] = {}
-        reservations = columns.reservations()
+        reservations, unknown = columns.reservations(), dict[int, tuple[str, ...]]()
         for row in columns.unread():
             record = batch.records[row]
-            item = parse_usage(record.value, record.headers, declared_meters=self._rare.declared_meters)
+            item = parse_usage(
+                record.value,
+                record.headers,
+                declared_meters=self._rare.declared_meters,
+                note_unknown=batch.note_unknown,
+            )
             if isinstance(item, Refusal):
                 rejections[row] = item
                 columns.refuse(row)
@@ -221,14 +229,16 @@ class CompiledCalculator:
             self._decoder.set_event(columns, row, item)
             if item.reservation is not None:
                 reservations[row] = item.reservation
+            if item.unknown:
+                unknown[row] = item.unknown
         if batch.own_check is not None:
             self._check_own(batch, batch.own_check, columns, rejections)
         mine, elsewhere = self._usage.route(columns, batch.partition, batch.partitions)
         marks = bytearray(mine)
-        for row in reservations:
+        for row in (*reservations, *unknown):
             if marks[row]:
-                marks[row] = _NAMES_RESERVATION
-        return CompiledDecoded(batch, columns, bytes(marks), elsewhere, rejections, reservations)
+                marks[row] = _MARKED
+        return CompiledDecoded(batch, columns, bytes(marks), elsewhere, rejections, reservations, unknown)
 
     def _check_own(
         self, batch: UsageBatch, check: OwnCheck, columns: EventColumns, rejections: dict[int, Refusal]
@@ -244,7 +254,7 @@ class CompiledCalculator:
             record = batch.records[row]
             fault = check(record)
             if fault is not None:
-                item = rejections.get(row) or self._reread(record)
+                item = rejections.get(row) or self._reread(record, note_unknown=batch.note_unknown)
                 rejections[row] = forged(fault, item.source, item.id, item.account)
                 columns.refuse(row)
 
@@ -326,7 +336,10 @@ class CompiledCalculator:
             else:
                 self._prices.look_up(need)
         outcome.log_time_us = usage.log_time_us
-        closed += ((row, decoded.reservations[row]) for row in usage.marked_and_rated())
+        marked = usage.marked_and_rated()
+        closed += ((row, decoded.reservations[row]) for row in marked if row in decoded.reservations)
+        outcome.unknown += ((row, decoded.unknown[row]) for row in marked if row in decoded.unknown)
+        outcome.unknown.sort()
         for row, reservation in sorted(closed):
             outcome.reservations.append((self._account_of(decoded.columns, row), reservation))
         outcome.rated += usage.rated
@@ -340,7 +353,7 @@ class CompiledCalculator:
             dedupe.columns, dedupe.row = decoded.columns, row
             batch = decoded.batch
             record = batch.records[row]
-            event = self._reread(record)
+            event = self._reread(record, note_unknown=batch.note_unknown)
             refused, changed, lines = self._rare.decide(event, row, record.offset, batch.limits, outcome)
             for account in changed:
                 self.put_account(account, stored=False)
@@ -353,9 +366,10 @@ class CompiledCalculator:
     def _account_of(self, columns: EventColumns, row: int) -> str:
         return self._decoder.accounts[columns.as_tuple(row)[4]].decode()
 
-    def _reread(self, record: Record) -> UsageEvent:
+    def _reread(self, record: Record, *, note_unknown: bool) -> UsageEvent:
         """Parse the record of an event again, for the fields that have no column, such as member and reservation."""
-        event = parse_usage(record.value, record.headers, declared_meters=self._rare.declared_meters)
+        declared = self._rare.declared_meters
+        event = parse_usage(record.value, record.headers, declared_meters=declared, note_unknown=note_unknown)
         if isinstance(event, Refusal):
             raise BrokenInvariant(f"offset {record.offset}: the core read an event that is {event.code}")
         return event

@@ -19,14 +19,16 @@ class CompiledRater:
     Its memory is bounded, so a stream may have any length.
     """
 
-    def __init__(self, catalog: Catalog, name: str) -> None:
-        self._plain = BookRater(catalog, name)
+    def __init__(self, catalog: Catalog, name: str, *, note_unknown: bool = False) -> None:
+        self._plain = BookRater(catalog, name, note_unknown=note_unknown)
         self._versions = [book for book in catalog.price_books if book.name == name]
+        self._declared = frozenset(meter for book in self._versions for meter in book.meters)
         self._rated_before = self._rejected_before = 0
         self._start()
 
     def _start(self) -> None:
         decoder = Decoder()
+        decoder.declare(self._declared)
         self._prices = CorePrices(decoder, lambda _: 0, refuses=True)  # one book; currency numbers are not used
         self._prices.set_books(self._versions)
         self._prices.tables.set_outside(
@@ -43,6 +45,16 @@ class CompiledRater:
     def rejected(self) -> int:
         """Lines rejected so far."""
         return self._rejected_before + self._lines.rejected + self._plain.rejected
+
+    @property
+    def with_unknown(self) -> int:
+        """Events with numbers that their dialect does not know, and that were left out."""
+        return self._plain.with_unknown
+
+    @property
+    def unknown(self) -> list[str]:
+        """The first sentence about such a number."""
+        return self._plain.unknown
 
     def rate(self, text: bytearray, size: int, *, ended: bool) -> tuple[int, memoryview | bytes]:
         """Rate the complete lines among the first ``size`` bytes of ``text``.

@@ -44,6 +44,8 @@ class UsageBatch:
     own_check: OwnCheck | None = None
     commit_no: int = 0
     """Number of the commit that is being decided."""
+    note_unknown: bool = False
+    """Numbers of a usage object that its dialect does not know are noted (``UsageEvent.unknown``), not refused."""
 
 
 @dataclass(slots=True)
@@ -61,6 +63,8 @@ class UsageOutcome:
     log_time_us: int = 0
     account_events: list[AccountEvent] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    unknown: list[tuple[int, tuple[str, ...]]] = field(default_factory=list)
+    """(index, sentences) of the rated events with numbers that their dialect does not know, in order."""
     conflicts: list[tuple[int, UsageEvent]] = field(default_factory=list)
     """(index, event) of the duplicates whose content differs from what was rated."""
     reservations: list[tuple[str, str]] = field(default_factory=list)

@@ -106,7 +106,9 @@ class PlainCalculator:
         self._dedupe.decide_by(identity_rules(batch.limits), batch.commit_no)
         read: list[UsageEvent | Refusal | int] = []
         for record in batch.records:
-            item = parse_usage(record.value, record.headers, declared_meters=self._declared)
+            item = parse_usage(
+                record.value, record.headers, declared_meters=self._declared, note_unknown=batch.note_unknown
+            )
             if batch.own_check is not None and is_own(item.source):
                 fault = batch.own_check(record)
                 if fault is not None:
@@ -215,6 +217,8 @@ class PlainCalculator:
             return billed
         outcome.account_events += billed.events
         outcome.rated += 1
+        if event.unknown:
+            outcome.unknown.append((index, event.unknown))
         if event.reservation is not None:
             outcome.reservations.append((event.account, event.reservation))
         self._dedupe.rated(event, outcome.log_time_us)

@@ -42,7 +42,8 @@ from billing.catalog.model import (
 )
 from billing.catalog.period_bodies import rule_body, rule_of
 
-BODY_VERSION = 4
+BODY_VERSION = 5
+_FIFTH_VERSION = 5
 _FOURTH_VERSION = 4
 _THIRD_VERSION = 3
 _SECOND_VERSION = 2
@@ -144,6 +145,8 @@ def _scope(body: Mapping[str, list[str]]) -> dict[str, tuple[str, ...]]:
 
 
 def _book_body_version(book: PriceBook) -> int:
+    if any(row.unmetered for row in book.rows):
+        return _FIFTH_VERSION
     if book.periods:
         return _THIRD_VERSION
     newer = (
@@ -253,6 +256,8 @@ def _row_body(row: PriceRow) -> EntryBody:
         body["minimum_charge_pico"] = row.minimum_charge_pico
     if row.periods:
         body["periods"] = list(row.periods)
+    if row.unmetered:
+        body["unmetered"] = True
     return body
 
 
@@ -268,6 +273,7 @@ def _row(index: int, body: Mapping[str, Any]) -> PriceRow:
         units={unit: dict(values) for unit, values in body.get("units", {}).items()},
         minimum_charge_pico=body.get("minimum_charge_pico", 0),
         periods=tuple(body.get("periods", ())),
+        unmetered=body.get("unmetered", False),
     )
 
 

@@ -148,6 +148,7 @@ def _row(row: PriceRow) -> _Json:
             }
             or None,
             "minimum_charge": format_pico(row.minimum_charge_pico) if row.minimum_charge_pico else None,
+            "unmetered": row.unmetered or None,
         }
     )
 

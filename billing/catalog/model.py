@@ -83,8 +83,9 @@ class PriceRow:
     (from, to) in tokens, the end excluded or None for open. ``price_pico`` is pico of the currency per unit of a meter.
     ``coefficient_micro`` is micro standard tokens per unit, default coefficients included. ``units`` are the
     coefficients of other units of account, in micro. ``minimum_charge_pico`` is the least that an event costs.
-    ``periods`` names the period rules of the book that apply to the row. ``stated`` are the meters whose coefficient
-    the row itself states; it is None if that is not known (a book rebuilt from SQL) or if no coefficient has a default.
+    ``periods`` names the period rules of the book that apply to the row. ``unmetered`` rates completed requests that
+    count nothing, which are rejected otherwise. ``stated`` are the meters whose coefficient the row itself states; it
+    is None if that is not known (a book rebuilt from SQL) or if no coefficient has a default.
     """
 
     index: int
@@ -102,6 +103,7 @@ class PriceRow:
     units: Mapping[str, Mapping[str, int]]
     minimum_charge_pico: int = 0
     periods: tuple[str, ...] = ()
+    unmetered: bool = False
     stated: frozenset[str] | None = field(default=None, compare=False)
     line: int = field(default=0, compare=False)
 

@@ -44,11 +44,13 @@ _ROW_OPTIONAL = (
     "units",
     MINIMUM_CHARGE,
     "periods",
+    "unmetered",
 )
 _ADJUSTMENT_OPTIONAL = (*TEXT_DIMENSIONS, "time_band", "context", "meters")
 _HOURS = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d:[0-5]\d|2[0-3]:[0-5]\d|24:00)", re.ASCII)
 _BUILT_IN = frozenset(METERS)
 _COMPLETED = OUTCOMES[:1]
+_FLAG = ("false", "true")
 _PER_UNIT = " per million (1e-12 per unit)"
 _LINES = {MINIMUM_CHARGE: "a minimum charge", BLOCKS_LINE: "blocks"}
 _DEFAULT_TAX_RATE = {"CNY": "0.06"}
@@ -188,6 +190,7 @@ def _read_row(
         units=_read_units(fields, known),
         minimum_charge_pico=fields.scaled(MINIMUM_CHARGE, PICO_DIGITS),
         periods=fields.texts("periods"),
+        unmetered=fields.choice("unmetered", _FLAG, _FLAG[0]) == "true",
         stated=stated,
         line=node.line,
     )

@@ -7,18 +7,20 @@ Owns: the steps, and how to find them in the commits of a partition. Each commit
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from billing.accounts.held import NO_HOLDS, Held
-from billing.catalog.model import Catalog
+from billing.catalog.model import MINIMUM_CHARGE, Catalog
+from billing.catalog.period_rules import BLOCKS_LINE
 from billing.commits.commit_record import CommitRecord
 from billing.commits.input_batch import InputBatch, Record
 from billing.commits.outbox_frames import unpack_batches
 from billing.log_time import CURRENT_RULES, DecidedAt, RulesByTime, TimeLimits, decided_at, rules_of
 from schemas.commands import Command, parse_command
 from schemas.json_text import dump_json
+from schemas.meters import Counts, canonical_counts
 from schemas.topics import COMMAND_FORWARDED_TOPIC, COMMAND_TOPIC, RATED_TOPIC
-from schemas.usage import UsageEvent, parse_usage
+from schemas.usage import UsageEvent, reread_usage
 
 Identity: TypeAlias = tuple[str, str]
 """(source, id) of a command, or of usage within one account."""
@@ -152,17 +154,17 @@ class HistoryReader:
             return True
         return any(name.encode() in value for name in self.accounts)
 
-    def _rated(self, payloads: Iterable[bytes]) -> set[tuple[str, str, str]]:
-        """Return (account, source, id) of the accounts' usage that a commit rated."""
+    def _rated(self, payloads: Iterable[bytes]) -> dict[tuple[str, str, str], Counts]:
+        """Return the accounts' usage that a commit rated: (account, source, id) to the counts in its lines."""
         marks = [b'"account":' + dump_json(name) for name in self.accounts]
-        found: set[tuple[str, str, str]] = set()
+        found: dict[tuple[str, str, str], Counts] = {}
         for payload in payloads:
             for frame in unpack_batches(payload):
                 value = frame.value or b""
                 if any(mark in value for mark in marks):
                     lines = json.loads(value)["data"]["events"]
                     mine = (line for line in lines if line["account"] in self.accounts)
-                    found.update((line["account"], line["source"], line["id"]) for line in mine)
+                    found.update(((line["account"], line["source"], line["id"]), _counts_in(line)) for line in mine)
         return found
 
     def _read_command(self, commit: DecidedBatches, record: Record, log_time_us: int) -> None:
@@ -186,16 +188,13 @@ class HistoryReader:
         commit: DecidedBatches,
         record: Record,
         log_time_us: int,
-        rated: set[tuple[str, str, str]],
+        rated: dict[tuple[str, str, str], Counts],
         meters: frozenset[str],
     ) -> None:
-        event = parse_usage(record.value, record.headers, declared_meters=meters)
-        if not isinstance(event, UsageEvent) or event.account not in self.steps:
+        event = reread_usage(record.value, record.headers, rated, declared_meters=meters)
+        if event is None or event.account not in self.steps:
             return
-        identity = (event.account, event.source, event.id)
-        if identity not in rated:
-            return
-        rated.remove(identity)  # a later event of the commit with this identity is a resend
+        del rated[event.account, event.source, event.id]  # a later event with this identity is a resend
         at = self._at(commit, event.account, event.time_us, log_time_us)
         if at.simulated:
             self._clock_us[event.account] = at.now_us
@@ -205,3 +204,12 @@ class HistoryReader:
         if commit.limits is None:
             return decided_at(max(time_us, self._clock_us.get(account, 0)), None)
         return decided_at(log_time_us, commit.limits)._replace(rules=self._rules or CURRENT_RULES)
+
+
+def _counts_in(line: Mapping[str, Any]) -> Counts:
+    """Return the counts of a rated line; a meter that is split into tiers has several entries."""
+    sums: dict[str, int] = {}
+    for one in line["lines"]:
+        if one["meter"] not in (MINIMUM_CHARGE, BLOCKS_LINE):
+            sums[one["meter"]] = sums.get(one["meter"], 0) + one["quantity"]
+    return canonical_counts(sums)

@@ -26,7 +26,6 @@ from billing.ledger import Postings
 from billing.log_time import DecidedAt
 from billing.pricing.rate import Raters
 from schemas.commands import ChangeSubscription, Command, CorrectUsage, PurchasePackage, StartSubscription, VoidUsage
-from schemas.meters import Counts
 from schemas.refusals import Refusal, Refused
 from schemas.usage import UsageEvent
 
@@ -106,12 +105,11 @@ class Replay:
         self._history = history
         self._rule = rule
         self._corrections = [step.item for step in history.steps if _corrects(step.item)] + [correction]
-        self._edits: dict[Identity, list[tuple[int, Counts | None]]] = defaultdict(list)
+        self._edits: dict[Identity, list[tuple[int, CorrectUsage | None]]] = defaultdict(list)
         for number, command in enumerate(cast("list[Command]", self._corrections), 1):
             named = cast("VoidUsage | CorrectUsage", command.data)
-            counts = named.usage if isinstance(named, CorrectUsage) else None
             self._corrected: Identity = (named.source, named.id)
-            self._edits[self._corrected].append((number, counts))
+            self._edits[self._corrected].append((number, named if isinstance(named, CorrectUsage) else None))
         self._timelines = [Timeline(0, len(self._corrections))]
         self._made = 0
         """Count of corrections made before the current step."""
@@ -160,7 +158,9 @@ class Replay:
         rules = self._rules.get(epoch)
         if rules is None:
             catalog = self._history.catalogs[epoch]
-            rules = self._rules[epoch] = UsageRules(catalog, catalog.plans_by_key().__getitem__, Raters())
+            # What was rated, or is corrected to nothing, is known to be 0.
+            raters = Raters(zero_is_known=True)
+            rules = self._rules[epoch] = UsageRules(catalog, catalog.plans_by_key().__getitem__, raters)
         return rules
 
     def _part(self, event: UsageEvent) -> None:
@@ -222,18 +222,17 @@ class Replay:
         account, rules, identity = timeline.account, self._rules_of(step.epoch), (event.source, event.id)
         if account is None:
             raise Conflict(f"usage {event.id!r} came before the account was opened")
-        counts: Counts | None = event.counts
-        for number, corrected in self._edits.get(identity, ()):
-            if number <= timeline.first:
-                counts = corrected
-        if counts is None:
+        made = [corrected for number, corrected in self._edits.get(identity, ()) if number <= timeline.first]
+        last = made[-1] if made else None
+        if made and last is None:
             if step.at.simulated:
                 account.clock_us = step.at.now_us
             at = step.at
             timeline.tell(roll_forward(account, at.now_us, rules.plan_of, postings, rules.catalog, rules=at.rules))
             self._keep(timeline, identity, None)
             return
-        event = event if counts is event.counts else replace(event, counts=counts)
+        if last is not None:
+            event = replace(event, counts=last.usage, dialect=last.usage_dialect)
         billed = bill_usage(account, event, step.at, rules, postings)
         if not isinstance(billed, Billed):
             itself = identity == self._corrected

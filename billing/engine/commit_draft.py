@@ -53,6 +53,8 @@ from schemas.topics import (
 )
 from schemas.usage import UsageEvent
 
+UNKNOWN_USAGE = "unknown_usage"
+"""Kind of the finding of rated usage with numbers that its dialect does not know (``TOKENBILL_UNKNOWN_USAGE=note``)."""
 WITHHELD_HEADER = "withheld"
 """Header of a rejected record that is published without key, headers and value: the bytes that suspense keeps."""
 REJECTED_HEADERS = frozenset(
@@ -148,6 +150,11 @@ class CommitDraft:
         """Report a record with an own source and without a valid digest, which was refused."""
         self.passed_over.append((topic, record.offset))
         self._find(FORGED_RECORD, topic, record, detail)
+
+    def unknown_usage(self, topic: str, record: Record, sentences: Sequence[str]) -> None:
+        """Report rated usage with numbers that its dialect does not know, by the first of them."""
+        more = f"; and {len(sentences) - 1} more" if len(sentences) > 1 else ""
+        self._find(UNKNOWN_USAGE, topic, record, sentences[0] + more)
 
     def _find(self, kind: str, topic: str, record: Record, detail: str) -> None:
         self.findings.append(Finding(kind, f"{topic}[{self.state.partition}] offset {record.offset}: {detail}"))

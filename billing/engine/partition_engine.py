@@ -45,8 +45,11 @@ class PartitionEngine:
         calculator: Calculator,
         limits: TimeLimits | None = TimeLimits(),
         identity_memory_bytes: int = IDENTITY_MEMORY_BYTES,
+        note_unknown: bool = False,
     ) -> None:
+        """Begin with a state. ``note_unknown`` is for a run without limits, which have it too."""
         self._state = state
+        self._note_unknown = note_unknown
         self._loader = loader
         self._calculator = calculator
         self._identity_bytes = identity_memory_bytes // state.partitions
@@ -228,6 +231,7 @@ class PartitionEngine:
             self._limits,
             self._own_check(batch.topic, draft),
             state.commit_no + 1,
+            self._note_unknown if self._limits is None else self._limits.note_unknown,
         )
         decoded = calculator.decode(usage)
         missing = calculator.missing_accounts(decoded)
@@ -239,6 +243,8 @@ class PartitionEngine:
             draft.forward(batch.topic, records[index], target)
         for index, rejection in outcome.rejected:
             draft.reject(batch.topic, records[index], rejection)
+        for index, sentences in outcome.unknown:
+            draft.unknown_usage(batch.topic, records[index], sentences)
         for index, event in outcome.conflicts:
             draft.keep_conflict(batch.topic, records[index], event)
         counts = draft.counts

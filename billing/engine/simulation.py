@@ -122,6 +122,8 @@ class Simulation:
     """Keep all lines in memory, as voiding and correction of usage require."""
     record_keys: RecordKeys = SIMULATED_KEYS
     """:data:`billing.record_keys.TRUSTING_KEYS` takes records with the product's own sources as they are."""
+    note_unknown: bool = False
+    """Numbers of a usage object that its dialect does not know are a finding; otherwise the event is refused."""
     account_event: Callable[[int, bytes], object] | None = None
     """Called with each event of ``account.events`` and the time of the line that caused it, microseconds UTC.
 
@@ -129,6 +131,9 @@ class Simulation:
     """
     counts: CommitCounts = field(default_factory=CommitCounts)
     rejections: Counter[str] = field(default_factory=Counter)
+    findings: Counter[str] = field(default_factory=Counter)
+    """Findings by kind; the first of each kind is in ``first_findings``."""
+    first_findings: dict[str, str] = field(default_factory=dict)
     _balances: Counter[tuple[str, str]] = field(default_factory=Counter)
     _greatest_us: int = 0
     _line_us: int = 0
@@ -140,7 +145,9 @@ class Simulation:
         self._loader = Remembering(keep_history=self.keep_history)
         self._loader.keys = self.record_keys
         self._engine = PartitionEngine(
-            PartitionState(0, 1), 0, self.catalog, self._loader, self.calculator, limits=None
+            *(PartitionState(0, 1), 0, self.catalog, self._loader, self.calculator),
+            limits=None,
+            note_unknown=self.note_unknown,
         )
 
     def feed(self, lines: Iterable[bytes]) -> None:
@@ -198,6 +205,9 @@ class Simulation:
         self._engine.committed()
         for name in CommitCounts.__dataclass_fields__:
             setattr(self.counts, name, getattr(self.counts, name) + getattr(record.counts, name))
+        for finding in record.findings:
+            self.findings[finding.kind] += 1
+            self.first_findings.setdefault(finding.kind, finding.detail)
         for posting in record.postings:
             self._balances[posting.account_code, posting.currency] += posting.amount_pico
         for row in record.outbox:

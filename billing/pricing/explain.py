@@ -133,6 +133,8 @@ def _row(row: PriceRow) -> _Json:
         told["time_band"] = row.time_band
     if row.context is not None:
         told["context"] = list(row.context)
+    if row.unmetered:
+        told["unmetered"] = True
     return told
 
 

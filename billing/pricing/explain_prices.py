@@ -11,6 +11,7 @@ from billing.catalog.period_calendar import Period
 from billing.catalog.period_rules import BLOCKS, BLOCKS_LINE, COMMITMENT, ONE_PICO, PeriodRule
 from billing.pricing.adjust import counting, factor_of
 from billing.pricing.period_prices import Clock, Counted, Counters, Part, split
+from billing.pricing.rate import charged_counts
 from billing.pricing.row_prices import RowPrices
 from schemas.times import format_time_us
 from schemas.units import (
@@ -36,9 +37,10 @@ def explain_prices(
     row's prices, and there are no counters.
     """
     base = prices(None, ONE_PICO)
-    known = [(meter, quantity) for meter, quantity in event.counts if meter in base]
+    counts = charged_counts(event, base)
+    known = [(meter, quantity) for meter, quantity in counts if meter in base]
     parts, counted = [Part(meter, quantity, *base[meter]) for meter, quantity in known], list[Counted]()
-    if prices.row.periods and len(known) == len(event.counts):
+    if prices.row.periods and len(known) == len(counts):
         clock = clock or Clock(event.time_us)
         found = split(known, event.time_us, prices.row, prices.rules, prices, counters, clock)
         if not isinstance(found, Period):

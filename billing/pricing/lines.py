@@ -18,10 +18,15 @@ from schemas.usage import UsageEvent, parse_usage
 class BookRater:
     """Rater of the events of a file by one book, each by the version in force at the event's time."""
 
-    def __init__(self, catalog: Catalog, name: str) -> None:
+    def __init__(self, catalog: Catalog, name: str, *, note_unknown: bool = False) -> None:
         self.name = name
         self.rated = 0
         self.rejected = 0
+        self.with_unknown = 0
+        """Events with numbers that their dialect does not know, and that were left out."""
+        self.unknown: list[str] = []
+        """The first sentence about such a number."""
+        self._note_unknown = note_unknown
         self._catalog = catalog
         versions = [book for book in catalog.price_books if book.name == name]
         self._declared = frozenset(meter for book in versions for meter in book.meters)
@@ -35,10 +40,13 @@ class BookRater:
         With ``explained`` it has the key ``explain``, if a book is in force and the event's id is ``only`` (None: any
         id).
         """
-        event = parse_usage(value, declared_meters=self._declared)
+        event = parse_usage(value, declared_meters=self._declared, note_unknown=self._note_unknown)
         if isinstance(event, Refusal):
             self.rejected += 1
             return rejection_as_json(event)
+        if event.unknown:
+            self.with_unknown += 1
+            self.unknown = self.unknown or [f"id {event.id!r}: {event.unknown[0]}"]
         counters = self._counters.get(event.account, NOTHING_COUNTED)
         result = self._rate(event, counters)
         if isinstance(result, Refusal):

@@ -8,7 +8,7 @@ To price many events, :func:`fixed_prices` returns the unit prices of a combinat
 context. If it returns None, prices differ from event to event, and :class:`Rater` computes them.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from billing.accounts.extras import Counter
@@ -21,11 +21,13 @@ from billing.pricing.match import Combination, RowIndex, candidates, combination
 from billing.pricing.period_prices import NOTHING_COUNTED, Clock, Counted, Counters, split
 from billing.pricing.row_prices import RowPrices, UnitPrices, prices_after
 from billing.tax import net_of_tax
-from schemas.meters import context_tokens
+from schemas.meters import Counts, canonical_counts, context_tokens
 from schemas.refusals import Refusal
 from schemas.times import format_time_us
 from schemas.units import PICO_DIGITS, format_micro, format_pico, format_scaled
 from schemas.usage import UsageEvent
+
+REQUESTS, COMPLETED = "requests", "completed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +129,10 @@ def rate(
 ) -> Rated | Refusal:
     """Price an event by a book.
 
-    Rejects with ``no_price`` if no row or no meter price applies, with ``overflow`` beyond 64 bits, and with
-    ``time_too_old`` if a period rule no longer counts the event's period. ``counters`` are those of the event's
-    account. Without a clock the event is decided at its own time.
+    Rejects with ``no_price`` if no row or no meter price applies, with ``usage_missing`` if a completed request has no
+    counts and the row does not say that it is unmetered, with ``overflow`` beyond 64 bits, and with ``time_too_old`` if
+    a period rule no longer counts the event's period. ``counters`` are those of the event's account. Without a clock
+    the event is decided at its own time.
     """
     combination, moment = combination_of(event), moment_of(event)
     row = first_fitting(book, candidates(book, combination), *moment)
@@ -163,16 +166,38 @@ def no_meter_detail(book: PriceBook, row: PriceRow, meter: str, quantity: int) -
     )
 
 
-def apply_prices(event: UsageEvent, prices: RowPrices, counters: Counters, clock: Clock) -> Rated | Refusal:
-    """Price an event by the row that won."""
+def charged_counts(event: UsageEvent, priced: Container[str]) -> Counts:
+    """Return the counts that a row with prices for these meters charges: those of the event, and one request for a
+    provider's usage object that does not count them, if the row prices requests."""
+    if event.is_one_request and REQUESTS in priced:
+        return canonical_counts((*event.counts, (REQUESTS, 1)))
+    return event.counts
+
+
+def is_missing(event: UsageEvent, row: PriceRow) -> bool:
+    """Return True if a completed request counts nothing, and the row does not say that it is unmetered."""
+    return not event.counts and event.outcome == COMPLETED and not row.unmetered
+
+
+def apply_prices(
+    event: UsageEvent, prices: RowPrices, counters: Counters, clock: Clock, zero_is_known: bool = False
+) -> Rated | Refusal:
+    """Price an event by the row that won. With ``zero_is_known`` an event without counts used nothing."""
     book, row = prices.book, prices.row
+    if not zero_is_known and is_missing(event, row):
+        return event.refuse(
+            "usage_missing",
+            f"data.usage counts nothing, and the request was completed: send the event with its counts, or set "
+            f"unmetered: true in row {row.index} of {book.label}",
+        )
     base = prices(None, ONE_PICO)
-    unpriced = next((count for count in event.counts if count[0] not in base), None)
+    counts = charged_counts(event, base)
+    unpriced = next((count for count in counts if count[0] not in base), None)
     if unpriced is not None:
         return event.refuse("no_price", no_meter_detail(book, row, *unpriced))
     if not row.periods:
-        return _sum_up(event, book, row, [(meter, count, *base[meter]) for meter, count in event.counts], ())
-    found = split(event.counts, event.time_us, row, prices.rules, prices, counters, clock)
+        return _sum_up(event, book, row, [(meter, count, *base[meter]) for meter, count in counts], counts, ())
+    found = split(counts, event.time_us, row, prices.rules, prices, counters, clock)
     if isinstance(found, Period):
         return event.refuse(
             "time_too_old",
@@ -180,7 +205,7 @@ def apply_prices(event: UsageEvent, prices: RowPrices, counters: Counters, clock
             "that is not counted any more",
         )
     parts, counted = found
-    return _sum_up(event, book, row, [part[:4] for part in parts], counted)
+    return _sum_up(event, book, row, [part[:4] for part in parts], counts, counted)
 
 
 def _sum_up(
@@ -188,6 +213,7 @@ def _sum_up(
     book: PriceBook,
     row: PriceRow,
     parts: Iterable[tuple[str, int, int, int]],
+    counts: Counts,
     counted: Iterable[Counted],
 ) -> Rated | Refusal:
     lines: list[RatedLine] = []
@@ -209,19 +235,19 @@ def _sum_up(
             f"uses {format_micro(standard_micro)} standard tokens, more than {format_micro(MAX_INT64)}",
         )
     net_pico = net_of_tax(amount_pico, book.tax_rate_micro)
-    units_micro = {unit: _unit_need(event, coefficients) for unit, coefficients in row.units.items()}
+    units_micro = {unit: _unit_need(counts, coefficients) for unit, coefficients in row.units.items()}
     return Rated(
         book.label, book.currency, amount_pico, net_pico, standard_micro, tuple(lines), tuple(counted), units_micro
     )
 
 
-def _unit_need(event: UsageEvent, coefficients: Mapping[str, int]) -> int:
-    """Return the need of an event in a unit of account, in micro.
+def _unit_need(counts: Counts, coefficients: Mapping[str, int]) -> int:
+    """Return the need of counts in a unit of account, in micro.
 
     ``reasoning`` without a coefficient takes that of ``output``.
     """
     fallback = {"reasoning": coefficients.get("output", 0)}
-    return sum(count * coefficients.get(meter, fallback.get(meter, 0)) for meter, count in event.counts)
+    return sum(count * coefficients.get(meter, fallback.get(meter, 0)) for meter, count in counts)
 
 
 @dataclass(slots=True)
@@ -235,13 +261,17 @@ class _Known:
 
 
 class Rater:
-    """Rater for many events of one book, with the same results as :func:`rate`. Looks up each combination once."""
+    """Rater for many events of one book, with the same results as :func:`rate`. Looks up each combination once.
 
-    __slots__ = ("_known", "book", "index")
+    With ``zero_is_known`` a completed request without counts used nothing: one that was rated before, or a hold.
+    """
 
-    def __init__(self, book: PriceBook) -> None:
+    __slots__ = ("_known", "_zero_is_known", "book", "index")
+
+    def __init__(self, book: PriceBook, zero_is_known: bool = False) -> None:
         self.book = book
         self.index = RowIndex(book)
+        self._zero_is_known = zero_is_known
         self._known: dict[Combination, _Known] = {}
 
     def fixed(self, combination: Combination) -> UnitPrices | None:
@@ -267,7 +297,8 @@ class Rater:
             fits = [moment_fits(book, adjustment, moment) for adjustment in known.adjustments]
             matching = [adjustment for adjustment, fit in zip(known.adjustments, fits, strict=True) if fit]
             bits = sum(fit << place for place, fit in enumerate(fits))
-        return apply_prices(event, self._prices(known, row, matching, bits), counters, clock or Clock(event.time_us))
+        prices = self._prices(known, row, matching, bits)
+        return apply_prices(event, prices, counters, clock or Clock(event.time_us), self._zero_is_known)
 
     def _prices(self, known: _Known, row: PriceRow, matching: Sequence[Adjustment], bits: int) -> RowPrices:
         prices = known.prices.get((row.index, bits))
@@ -287,13 +318,14 @@ class Rater:
 class Raters:
     """Raters of the books of a catalogue, created on first use, so that a large book is not searched for each event."""
 
-    def __init__(self) -> None:
+    def __init__(self, zero_is_known: bool = False) -> None:
         self._raters: dict[str, Rater] = {}
+        self._zero_is_known = zero_is_known
 
     def __call__(self, book: PriceBook) -> Rater:
         rater = self._raters.get(book.label)
         if rater is None:
-            rater = self._raters[book.label] = Rater(book)
+            rater = self._raters[book.label] = Rater(book, self._zero_is_known)
         return rater
 
 

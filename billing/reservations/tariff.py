@@ -16,9 +16,9 @@ class Tariff:
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
         self._plans = catalog.plans_by_key()
-        self._rater = Raters()
+        self._rater = Raters(zero_is_known=True)  # a hold for nothing costs nothing
         self.declared_meters = catalog.declared_meters()
-        self.usage_rules = UsageRules(catalog, self.plan, self._rater)
+        self.usage_rules = UsageRules(catalog, self.plan, Raters())
 
     def plan(self, key: PlanKey) -> Plan:
         """Return a plan version."""

@@ -5,8 +5,10 @@ from copy import copy
 from random import Random
 
 import pytest
+from dialect_samples import dialect_data
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from real_bodies import BODIES, Body
 
 from billing.commits.input_batch import PlainRecord
 from cython_ext import tables
@@ -108,6 +110,14 @@ def compare(decoder: Decoder, row: tuple[object, ...], event: UsageEvent) -> Non
     assert content_hash == content_hash32(event)
 
 
+def in_dialect(data: dict[str, object], **more: object) -> bytes:
+    """Return the common event with other fields of its data in place of its usage."""
+    event = json.loads(COMMON)
+    del event["data"]["usage"]
+    event["data"] |= data
+    return json.dumps(event | more, ensure_ascii=False, separators=(",", ":")).encode()
+
+
 def test_the_common_event_takes_the_fast_way() -> None:
     assert check(COMMON)
     assert check(json.dumps(json.loads(COMMON), indent=2).encode())
@@ -187,6 +197,75 @@ def test_mutated_fields_are_read_as_the_plain_decoder_reads_them(seed: int) -> N
             else:
                 target[name] = copy(rng.choice(values))  # an object that is shared could come to contain itself
         check(json.dumps(event, ensure_ascii=rng.random() < 0.5).encode())
+
+
+@pytest.mark.parametrize("body", BODIES, ids=str)
+def test_a_real_usage_object_is_read_as_the_plain_decoder_reads_it(body: Body) -> None:
+    first = in_dialect({"usage": body.usage, "usage_dialect": body.dialect})
+    check(json.dumps(json.loads(first), indent=2).encode())
+    beside = in_dialect({"usage_dialect": body.dialect, "meters": {"seats": 7}, "usage": body.usage})
+    assert check(first) == check(beside)
+
+
+def test_most_real_usage_objects_take_the_fast_way() -> None:
+    """The others have fractions of a count, objects that are not billed as a whole, or meters that a book declares."""
+    slow = [body for body in BODIES if not check(in_dialect({"usage": body.usage, "usage_dialect": body.dialect}))]
+    assert len(slow) < len(BODIES) // 5
+    assert not {body.dialect for body in slow} & {
+        *("openai.chat", "openai.responses", "openai.realtime", "anthropic", "deepseek", "vllm", "sglang", "litellm"),
+        *("gemini", "dashscope", "moonshot", "zhipu", "qianfan", "hunyuan", "spark", "minimax", "otel"),
+    }
+
+
+def test_a_count_that_a_book_declares_is_left_to_the_plain_decoder() -> None:
+    usage = {"prompt_tokens": 1, "completion_tokens": 1, "citation_tokens": 7}
+    value, meters = in_dialect({"usage": usage, "usage_dialect": "perplexity"}), frozenset(["citation_tokens"])
+    decoder, record = Decoder(), PlainRecord(0, 0, None, value, ())
+    for declared, status in ((frozenset[str](), 0), (meters, 1), (frozenset[str](), 0)):
+        decoder.declare(declared)
+        assert decoder.decode([record]).status_of(0) == status
+    decoder.declare(meters)
+    zero = PlainRecord(0, 0, None, value.replace(b":7", b":0"), ())
+    assert decoder.decode([zero]).status_of(0) == 0
+
+
+@settings(max_examples=150, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_usage_in_dialects_is_read_as_the_plain_decoder_reads_it(seed: int) -> None:
+    """One decoder reads them all, so that shapes learned from one event are tried on the others."""
+    rng, decoder = Random(seed), Decoder()
+    values = [in_dialect(dialect_data(rng)) for _ in range(20)]
+    for value in list(values):
+        for _ in range(rng.choice((0, 1, 2))):  # the same shape with other numbers and words
+            digits = [at for at, byte in enumerate(value) if 0x30 <= byte <= 0x39 or byte in b"abt"]
+            other = bytearray(value)
+            for at in rng.sample(digits, min(len(digits), rng.randint(1, 3))):
+                other[at] = ord(rng.choice("0123456789")) if other[at] < 0x3A else ord(rng.choice("abt"))
+            values.append(bytes(other))
+    columns = decoder.decode([PlainRecord(place, 0, None, value, ()) for place, value in enumerate(values)])
+    for row, value in enumerate(values):
+        plain = parse_usage(value)
+        if isinstance(plain, UsageEvent) and columns.status_of(row) == 1:
+            decoder.set_event(columns, row, plain)
+        if isinstance(plain, UsageEvent):
+            compare(decoder, columns.as_tuple(row), plain)
+            assert columns.is_one_request(row) == plain.is_one_request
+        else:
+            assert columns.status_of(row) != 0, f"the scanner read what the plain decoder refuses: {plain}, {value!r}"
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_mutated_usage_in_dialects_is_read_as_the_plain_decoder_reads_it(seed: int) -> None:
+    rng = Random(seed)
+    for _ in range(30):
+        text = bytearray(in_dialect(dialect_data(rng)))
+        for _ in range(rng.choice((1, 1, 2))):
+            edges = [i for i, byte in enumerate(text) if byte in b'{}":,[]']
+            at = rng.choice(edges) + rng.randint(0, 1)
+            end = min(len(text), at + rng.choice((0, 0, 1, 1, 2, 5)))
+            text[at:end] = rng.choice(PIECES) if rng.random() < 0.7 else bytes([rng.randrange(256)])
+        check(bytes(text))
 
 
 @settings(max_examples=60, deadline=None)

@@ -24,9 +24,15 @@ from billing.commits.input_batch import PlainRecord
 from billing.pricing.match import Combination
 from schemas import cloudevents, hashing, meters, times, units, usage
 from schemas import fields as wire_fields
+from schemas.dialects import TABLES
+from schemas.dialects.dialect_table import Role
 
 ATTRIBUTES = (*cloudevents.Attributes.model_fields, "data")
 FIELDS = tuple(usage.UsageData.model_fields)
+SPLIT_METERS = (
+    *("input", "cache_read", "cache_write", "cache_write_1h", "output", "reasoning", "audio_input", "audio_cache_read"),
+    *("audio_output", "image_input", "image_cache_read", "image_output", "video_input", "video_output", "requests"),
+)
 
 MIRRORED: dict[str, int] = {
     # decoding
@@ -41,6 +47,11 @@ MIRRORED: dict[str, int] = {
     "decode.pxd:SEPARATOR": hashing.SEPARATOR[0],
     **{f"decode.pxd:{name.upper()}": place for place, name in enumerate(ATTRIBUTES)},
     **{f"decode.pyx:{name.upper()}": place for place, name in enumerate(FIELDS)},
+    # usage in dialects
+    **{f"dialects.hpp:tb_role_{role.name.lower()}": place for place, role in enumerate(Role)},
+    "dialects.hpp:tb_roles": list(Role).index(Role.METER),
+    **{f"dialects.hpp:tb_meter_{name}": meters.METERS.index(name) for name in SPLIT_METERS},
+    "prices.hpp:tb_requests": meters.METERS.index("requests"),
     # identities
     "dedupe.pxd:HOUR_US": times.HOUR_US,
     "dedupe.pxd:NEW": compiled._LOOK_NEW,
@@ -83,7 +94,7 @@ MIRRORED: dict[str, int] = {
     # accounts and payment
     "accounts.pxd:NO_END_US": account.NO_END_US,
     "usage.pyx:FROM_NO_WALLET": extras.FROM_NO_WALLET,
-    "usage.pyx:NAMES_RESERVATION": compiled._NAMES_RESERVATION,
+    "usage.pyx:MARKED": compiled._MARKED,
     # output
     "lines.pyx:MINUTE_US": times.MINUTE_US,
     "frames.pxd:FRAME_HEAD": outbox_frames._HEAD.size,
@@ -99,6 +110,8 @@ AT_LEAST: dict[str, int] = {
     "prices.hpp:tb_most_edges": core_prices._MAX_EDGES,
     "decode.pyx:MAX_COUNTS": len(meters.METERS),
     "decode.pyx:MAX_METERS": len(meters.METERS),
+    "shape.hpp:tb_most_leaves": max(len(table.rows) for table in TABLES.values()),
+    "dialects.hpp:tb_most_groups": max(len(table.groups) for table in TABLES.values()),
 }
 """Constant of the core, and a limit of Python's rules that it must not undercut."""
 
@@ -109,7 +122,9 @@ OWN: dict[str, tuple[str, ...]] = {
         "records.pyx:MAX_PART", "records.pyx:MIN_RECORD", "tables.pyx:MAX_TEXTS", "prices.hpp:tb_most_versions",
         "prices.hpp:tb_most_combinations", "prices.hpp:tb_most_bands", "sums.pyx:FIRST_SLOTS", "shape.hpp:most_nodes",
         "shape.hpp:most_literals", "shape.hpp:most_beside", "shape.hpp:regions_kept", "shape.hpp:most_region",
-        "shape.hpp:tb_max_marks", "decode.pyx:MAX_UNKNOWN", "decode.pyx:BLOCK", "decode.pyx:TEXTS",
+        "shape.hpp:tb_max_marks", "shape.hpp:tb_most_real", "dialects.hpp:tb_most_places", "dialects.hpp:tb_slots",
+        "dialects.hpp:tb_most_unknown", "dialects.hpp:tb_most_depth", "dialects.hpp:tb_most_leaf",
+        "decode.pyx:MAX_UNKNOWN", "decode.pyx:BLOCK", "decode.pyx:TEXTS",
         "accounts.pyx:SORTED_IN_PLACE",
     ),
     "how long a number or text is when it is written": (
@@ -124,7 +139,8 @@ OWN: dict[str, tuple[str, ...]] = {
         "lines.pxd:BY_BUCKET", "lines.pxd:BY_NOBODY", "lines.pxd:WRITTEN", "memory.hpp:tb_unknown_source",
         "dedupe.pxd:NO_LOG_HOUR",
         "memory.hpp:tb_numbered", "memory.hpp:tb_unnumbered", "shape.hpp:tb_attribute", "shape.hpp:tb_field",
-        "shape.hpp:tb_count", "shape.hpp:tb_skipped_text", "shape.hpp:tb_skipped_number", "shape.hpp:tb_shape_end",
+        "shape.hpp:tb_count", "shape.hpp:tb_skipped_text", "shape.hpp:tb_skipped_number", "shape.hpp:tb_leaf",
+        "shape.hpp:tb_skipped_real", "shape.hpp:tb_no_dialect", "shape.hpp:tb_shape_end",
         "decode.pyx:STRUCTURED", "decode.pyx:BINARY", "decode.pyx:FOR_PLAIN", "prices.hpp:tb_priced",
         "prices.hpp:tb_duplicate", "prices.hpp:tb_refused", "prices.hpp:tb_unknown_price",
         "prices.hpp:tb_no_row_price", "prices.hpp:tb_unknown_bands", "usage.pyx:SCOPE_UNKNOWN",
@@ -198,7 +214,7 @@ def test_both_users_of_the_price_tables_know_the_same_needs() -> None:
 
 DOORS = ("compiled.py", "core_prices.py", "core_rater.py", "core_records.py")
 CHECKED_IN_PYTHON = {
-    "_NEEDS_SCOPE", "_NEEDS_PLAIN", "_ALL_DONE", "_NAMES_RESERVATION", "_LOOK_NEW", "_LOOK_DUPLICATE",
+    "_NEEDS_SCOPE", "_NEEDS_PLAIN", "_ALL_DONE", "_MARKED", "_LOOK_NEW", "_LOOK_DUPLICATE",
     "_LOOK_CONFLICT", "_LOOK_REUSED", "_LOOK_NO_NUMBER", "_LOOK_TOO_FAR", "_NEEDS_PRICE", "_NEEDS_MOMENT",
     "_NEEDS_BANDS", "_PLAIN_PRICE", "_MOMENTARY_PRICE", "_MIXED_BANDS", "_SLOT_US", "_MAX_EDGES",
 }  # fmt: skip

@@ -66,7 +66,8 @@ def breaks(
     if lost or bool(types_of(old)) != bool(types_of(new)):
         found.append(f"{path}: type {sorted(types_of(old))} became {sorted(types_of(new))}")
     for word in ("enum", "const", "pattern", "maxLength", "minLength", "minimum", "maximum"):
-        if old.get(word) != new.get(word):
+        grown = word == "enum" and not output and {*old.get(word, ())} <= {*new.get(word, ())}
+        if old.get(word) != new.get(word) and not grown:
             found.append(f"{path}: {word} {old.get(word)} became {new.get(word)}")
     old_required, new_required = set(old.get("required", [])), set(new.get("required", []))
     changed = old_required - new_required if output else new_required - old_required

@@ -12,7 +12,7 @@ from schemas.meters import CONTEXT_METERS, METERS, TOKEN_METERS, canonical_count
 from schemas.refusal_codes import REASONS
 from schemas.refusals import Refusal, record_refusal
 from schemas.topics import RECORD_SIZE_HEADER
-from schemas.usage import UsageEvent, parse_usage
+from schemas.usage import UsageEvent, parse_usage, reread_usage
 
 EVENT: dict[str, Any] = {
     "specversion": "1.0",
@@ -24,6 +24,8 @@ EVENT: dict[str, Any] = {
     "subject": "acct-000123",
     "data": {"model": "deepseek-v3.2", "usage": {"input": 1200, "output": 640}},
 }
+
+CHAT = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
 
 
 def with_data(**fields: Any) -> dict[str, Any]:
@@ -218,8 +220,25 @@ def test_a_wrong_attribute_is_an_invalid_event_that_names_it(field: str, value: 
         ({"usage": {"input": 2**63}}, "overflow", "data.usage.input is 9223372036854775808"),
         ({"usage": {"input": 10**4000}}, "overflow", "data.usage.input is "),
         ({"usage": {"smell": 1}}, "unknown_meter", 'data.usage counts 1 of "smell"'),
-        ({"usage_dialect": "gemini"}, "invalid_event", 'data.usage_dialect is "gemini"'),
+        ({"usage_dialect": "parrot"}, "invalid_event", 'data.usage_dialect is "parrot"'),
         ({"usage_dialect": 1}, "invalid_event", "data.usage_dialect is 1"),
+        ({"meters": {"searches": 1}}, "invalid_event", "data.meters is an object without data.usage_dialect"),
+        ({"usage": CHAT, "usage_dialect": "openai.chat", "meters": [1]}, "invalid_event", "data.meters is a list"),
+        (
+            {"usage": CHAT, "usage_dialect": "openai.chat", "meters": {"searches": -1}},
+            "usage_mismatch",
+            "data.meters.searches is -1",
+        ),
+        (
+            {"usage": CHAT, "usage_dialect": "openai.chat", "meters": {"output": 2**63 - 1}},
+            "overflow",
+            "data.usage and data.meters count",
+        ),
+        (
+            {"usage": {**CHAT, "searches": 3}, "usage_dialect": "openai.chat"},
+            "usage_mismatch",
+            "data.usage.searches is 3: the dialect openai.chat has no meter for it",
+        ),
     ],
 )
 def test_wrong_data_is_refused_with_field_value_and_reason(fields: dict[str, Any], reason: str, start: str) -> None:
@@ -228,6 +247,49 @@ def test_wrong_data_is_refused_with_field_value_and_reason(fields: dict[str, Any
     assert rejection.detail.startswith(start)
     if reason != "invalid_json":
         assert (rejection.id, rejection.sequence) == (EVENT["id"], 42)
+
+
+def test_meters_beside_a_dialect_are_added_to_its_counts() -> None:
+    meters = {"searches": 74, "output": 2, "pages": 0}
+    event = accepted(with_data(usage=CHAT, usage_dialect="openai.chat", meters=meters))
+    assert event.counts == (("input", 10), ("output", 7), ("searches", 74))
+    assert (event.dialect, event.is_one_request) == ("openai.chat", True)
+    counted = accepted(with_data(usage=CHAT, usage_dialect="openai.chat", meters={"requests": 2}))
+    assert not counted.is_one_request, "it counts its requests itself"
+    assert not accepted(with_data()).is_one_request, "meters say all themselves"
+    assert accepted(with_data(meters=None)).counts == accepted(with_data()).counts
+
+
+def test_a_meter_that_a_book_declares_is_counted_where_its_dialect_names_it() -> None:
+    usage = {"prompt_tokens": 1, "completion_tokens": 1, "citation_tokens": 7}
+    value = with_data(usage=usage, usage_dialect="perplexity")
+    assert ("citation_tokens", 7) not in accepted(value).counts
+    declared = accepted(value, declared_meters=frozenset(["citation_tokens"]))
+    assert declared.counts[-1] == ("citation_tokens", 7)
+
+
+def test_a_number_that_its_dialect_does_not_know_is_noted_where_an_installation_says_so() -> None:
+    value = with_data(usage={**CHAT, "searches": 3, "more": [{"x": 1}]}, usage_dialect="openai.chat")
+    event = accepted(value, note_unknown=True)
+    assert event.counts == (("input", 10), ("output", 5))
+    assert [sentence.partition(":")[0] for sentence in event.unknown] == [
+        "data.usage.searches is 3",
+        "data.usage.more[0].x is 1",
+    ]
+
+
+def test_what_was_rated_is_read_again_with_its_counts() -> None:
+    identity, rated = (EVENT["subject"], EVENT["source"], EVENT["id"]), (("input", 3), ("output", 4))
+    now_refused = with_data(usage={**CHAT, "renamed_tokens": 9}, usage_dialect="openai.chat")
+    again = reread_usage(json.dumps(now_refused).encode(), (), {identity: rated})
+    assert again is not None
+    assert again.counts == rated
+    asked = with_data(usage=CHAT, usage_dialect="openai.chat")
+    with_fee = (("input", 10), ("output", 5), ("requests", 1))
+    again = reread_usage(json.dumps(asked).encode(), (), {identity: with_fee})
+    assert again is not None
+    assert (again.counts, again.is_one_request) == ((("input", 10), ("output", 5)), True)
+    assert reread_usage(json.dumps(asked).encode(), (), {}) is None
 
 
 def test_an_exponent_is_not_an_integer_however_great() -> None:
@@ -242,7 +304,7 @@ def test_details_can_be_stored_and_sent_whatever_came() -> None:
 
 
 def test_a_rejection_has_one_of_the_reasons_of_the_contract() -> None:
-    assert len(REASONS) == 12
+    assert len(REASONS) == 13
     with pytest.raises(ValueError, match="not a reason"):
         record_refusal("because", "")
 

@@ -213,7 +213,7 @@ def _decision(body: dict[str, Any]) -> tuple[str, str]:
 async def _second(shared: ApiContext, about: ListedConflict, content: ConflictContent) -> UsageEvent:
     headers = [(name, value) for name, value in content.headers if value is not None]
     declared = (await shared.catalogue.current()).declared_meters
-    event = parse_usage(content.value, headers, declared_meters=declared)
+    event = parse_usage(content.value, headers, declared_meters=declared, note_unknown=True)
     if isinstance(event, Refusal):
         raise LookupError(f"the event at {about.place} was read when it was decided, and is not now: {event.detail}")
     return event
@@ -234,7 +234,7 @@ async def _correction(shared: ApiContext, about: ListedConflict, content: Confli
         raise Problem(
             "nothing_to_correct", f"The counts are those that were rated first; {differs} cannot be corrected."
         )
-    data = correction_data(about, dict(second.counts), reason)
+    data = correction_data(about, content, second, reason)
     now_us = time.time_ns() // 1000
     record = write_structured(CorrectUsage.TYPE, CONFLICT_SOURCE, str(about.place), now_us, about.account, data)
     command = parse_command(record)

@@ -45,6 +45,7 @@ from tokenbill.api.http.event_bodies import BATCH_MEDIA_TYPE, MAX_EVENTS, STRUCT
 from tokenbill.api.http.prefer import wait_seconds
 from tokenbill.api.http.problems import URN, Problem, code_row, responses
 from tokenbill.api.outcomes import FIRST_LOOK_SECONDS, MAX_PAUSE_SECONDS
+from tokenbill.usage_settings import notes_unknown_usage
 
 router = APIRouter(prefix="/v1", tags=["usage"])
 
@@ -197,7 +198,7 @@ async def usage(request: Request, shared: Shared, caller: Sender, prefer: Wait =
 
 def _judge(given: RawEvent, caller: Caller, partitions: int, declared: frozenset[str]) -> _Element:
     """Validate an event with the pipeline's parser; return it ready to be sent, or with the reason of its refusal."""
-    event = parse_usage(given.value, given.headers, declared_meters=declared)
+    event = parse_usage(given.value, given.headers, declared_meters=declared, note_unknown=notes_unknown_usage())
     if isinstance(event, Refusal):
         return _Element(event, failure=event)
     if caller.account not in (None, event.account):

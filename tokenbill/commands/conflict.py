@@ -181,7 +181,8 @@ def resolve(place: str, outcome: str, reason: str, by: str, as_json: bool, data_
                     f"Correct the usage by a command: {CorrectUsage.TYPE} or usage.voided.v1.",
                 )
             if outcome == CORRECT_COUNTS:
-                _send_correction(kafka, url, keys, about, _second(about, content, declared), reason)
+                second = _second(about, content, declared)
+                _send_correction(kafka, url, keys, about, content, second, reason)
             resolution.note(about, outcome, reason, by)
     if as_json:
         click.echo(json.dumps({"place": str(at), "outcome": outcome, "resolved_by": by, "reason": reason}))
@@ -190,7 +191,7 @@ def resolve(place: str, outcome: str, reason: str, by: str, as_json: bool, data_
 
 
 def _second(about: ListedConflict, content: ConflictContent, declared: frozenset[str]) -> UsageEvent:
-    event = parse_usage(content.value, _headers(content), declared_meters=declared)
+    event = parse_usage(content.value, _headers(content), declared_meters=declared, note_unknown=True)
     if isinstance(event, Refusal):
         raise UserError(
             f"{about.place} cannot be read any more", event.detail, "Does the price book declare its meters?"
@@ -263,7 +264,13 @@ def _text(value: Any) -> str:
 
 
 def _send_correction(
-    kafka: str, url: str, record_keys: RecordKeys, about: ListedConflict, second: UsageEvent, reason: str
+    kafka: str,
+    url: str,
+    record_keys: RecordKeys,
+    about: ListedConflict,
+    content: ConflictContent,
+    second: UsageEvent,
+    reason: str,
 ) -> None:
     from streams.send.send_commands import send_commands
     from streams.stream_errors import DeliveryFailed
@@ -282,7 +289,7 @@ def _send_correction(
             "only counts",
             "Resolve it with --outcome keep; or void the usage (usage.voided.v1) and send it under another id.",
         )
-    data = correction_data(about, dict(second.counts), reason)
+    data = correction_data(about, content, second, reason)
     record = write_structured(
         CorrectUsage.TYPE, CONFLICT_SOURCE, str(about.place), time.time_ns() // 1000, about.account, data
     )

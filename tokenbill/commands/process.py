@@ -19,6 +19,7 @@ from streams.topic_setup import partition_count
 from tokenbill.hidden_secrets import without_secrets
 from tokenbill.stack.config import DATABASE_VARIABLE, KAFKA_VARIABLE, external_database, external_kafka
 from tokenbill.stack.info import info
+from tokenbill.usage_settings import notes_unknown_usage
 from tokenbill.user_errors import UserError
 
 SESSION_VARIABLE = "TOKENBILL_SESSION_TIMEOUT"
@@ -148,15 +149,15 @@ def session_timeout() -> float:
 
 
 def time_limits() -> TimeLimits:
-    """Return the limits of a worker's commits, with the sequence jump of TOKENBILL_SEQUENCE_JUMP if it is set.
+    """Return the limits of a worker's commits, as TOKENBILL_SEQUENCE_JUMP and TOKENBILL_UNKNOWN_USAGE set them.
 
     Raises:
-        UserError: TOKENBILL_SEQUENCE_JUMP is not a number from 1 to 2^63-1.
+        UserError: TOKENBILL_SEQUENCE_JUMP is not a number from 1 to 2^63-1, or TOKENBILL_UNKNOWN_USAGE is no choice.
     """
     text = os.environ.get(JUMP_VARIABLE, str(SEQUENCE_JUMP))
     if not (text.isascii() and text.isdigit() and len(text) < 20 and 1 <= int(text) <= MAX_COUNT):
         raise UserError(f"{JUMP_VARIABLE} is {text!r}", "", f"Set it to a whole number from 1 to {MAX_COUNT}.")
-    return TimeLimits(sequence_jump=int(text))
+    return TimeLimits(sequence_jump=int(text), note_unknown=notes_unknown_usage())
 
 
 def calculator_class() -> type[Calculator]:

@@ -14,6 +14,7 @@ from billing.calculator.core_rater import CompiledRater
 from billing.catalog import Catalog
 from billing.pricing.lines import BookRater, encode_line
 from tokenbill.commands.catalog import open_catalog
+from tokenbill.usage_settings import NOTE, unknown_usage_option
 from tokenbill.user_errors import UserError
 
 _EXAMPLE = """
@@ -54,16 +55,21 @@ def choose_book(catalog: Catalog, name: str | None) -> str:
 @click.option("--price-book", metavar="NAME", help="Price book to use [default: the only one of the catalogue].")
 @click.option("--out", type=_PATH, help="Output file [default: standard output].")
 @click.option("--explain", "explained", is_flag=True, help="Add an explanation of the price to each line.")
-def rate(catalog_dir: Path, events: Path, price_book: str | None, out: Path | None, explained: bool) -> None:
+@unknown_usage_option
+def rate(
+    catalog_dir: Path, events: Path, price_book: str | None, out: Path | None, explained: bool, unknown_usage: str
+) -> None:
     """Price usage events: one JSON line per event, with the amount or the reason of the rejection.
 
     The command needs no servers, applies no time limits and does not detect duplicates. It skips blank lines. Where
     prices depend on a period, usage is counted in memory, per account and in file order, from zero at the first line.
-    The shortfall of a commitment at the end of a period is not charged here (simulate charges it).
+    The shortfall of a commitment at the end of a period is not charged here (simulate charges it). Numbers of usage
+    objects that --unknown-usage note leaves out are counted on standard error.
     """
     catalog = open_catalog(catalog_dir)
     name = choose_book(catalog, price_book)
-    plain, compiled = BookRater(catalog, name), CompiledRater(catalog, name)
+    noting = unknown_usage == NOTE
+    plain, compiled = BookRater(catalog, name, note_unknown=noting), CompiledRater(catalog, name, note_unknown=noting)
     with ExitStack() as stack:
         source = open_file(stack, events, "rb")
         target = sys.stdout.buffer if out is None else open_file(stack, out, "wb")
@@ -72,6 +78,10 @@ def rate(catalog_dir: Path, events: Path, price_book: str | None, out: Path | No
             explain_lines(plain, source, target, advance)
         else:
             rate_lines(compiled, source, target, advance)
+    noted = [*plain.unknown, *compiled.unknown]
+    if noted:
+        left_out = plain.with_unknown + compiled.with_unknown
+        click.echo(f"{left_out} events have numbers that their dialect does not know, the first: {noted[0]}", err=True)
     click.echo(f"{plain.rated + compiled.rated} rated, {plain.rejected + compiled.rejected} rejected", err=True)
 
 

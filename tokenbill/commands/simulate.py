@@ -17,6 +17,7 @@ from schemas.commands import CorrectUsage, VoidUsage
 from schemas.json_text import dump_json
 from schemas.times import format_time_us, parse_time_us
 from tokenbill.commands.catalog import open_catalog
+from tokenbill.usage_settings import NOTE, unknown_usage_option
 from tokenbill.user_errors import UserError
 
 _EXAMPLE = """
@@ -80,6 +81,7 @@ def _time(_context: click.Context, _parameter: click.Parameter, value: str | Non
     help="Take events whose source begins with urn:tokenbill: as the product's own: for a file copied from the log.",
 )
 @click.option("--reference", is_flag=True, help="Use the plain Python calculator instead of the compiled core.")
+@unknown_usage_option
 def simulate(
     catalog_dir: Path,
     events: Path,
@@ -88,6 +90,7 @@ def simulate(
     told: Path | None,
     trust_own_sources: bool,
     reference: bool,
+    unknown_usage: str,
 ) -> None:
     """Bill a file of usage and commands in file order and print every account as JSON.
 
@@ -97,10 +100,12 @@ def simulate(
 
     Sources that begin with urn:tokenbill: belong to the product, which marks its records with keys that a file does not
     have. Such events are rejected unless --trust-own-sources is given.
+
+    What a person should look at (findings) is counted on standard error.
     """
     try:
         with nullcontext() if told is None else told.open("wb") as lines:
-            text = _simulated(catalog_dir, events, as_of_us, reference, trust_own_sources, lines)
+            text = _simulated(catalog_dir, events, as_of_us, reference, trust_own_sources, lines, unknown_usage)
         if out is not None:
             out.write_text(text, encoding="utf-8")
     except OSError as error:
@@ -121,12 +126,14 @@ def _simulated(
     reference: bool,
     trust_own_sources: bool,
     told: BinaryIO | None,
+    unknown_usage: str,
 ) -> str:
     simulation = Simulation(
         open_catalog(catalog_dir),
         PlainCalculator() if reference else CompiledCalculator(),
         keep_history=_corrects_usage(events),
         record_keys=TRUSTING_KEYS if trust_own_sources else SIMULATED_KEYS,
+        note_unknown=unknown_usage == NOTE,
         account_event=None if told is None else lambda time_us, event: told.write(_at(time_us, event)),
     )
     try:
@@ -137,4 +144,7 @@ def _simulated(
                 simulation.feed(lines)
     except OSError as error:
         raise UserError(f"cannot read {events}", error.strerror or str(error), "give a file of JSON lines") from error
-    return json.dumps(simulation.document(as_of_us), ensure_ascii=False, indent=1) + "\n"
+    document = simulation.document(as_of_us)
+    for kind, number in sorted(simulation.findings.items()):
+        click.echo(f"{number} findings {kind}, the first: {simulation.first_findings[kind]}", err=True)
+    return json.dumps(document, ensure_ascii=False, indent=1) + "\n"

@@ -44,6 +44,7 @@ from tokenbill.commands.kept_records import (
 )
 from tokenbill.commands.process import servers
 from tokenbill.commands.table import write_rows
+from tokenbill.usage_settings import notes_unknown_usage
 from tokenbill.user_errors import UserError
 
 _KIND = KindOfKept("tokenbill suspense list --all", "No event was rejected at")
@@ -210,7 +211,7 @@ def _resubmit_places(
             raise UserError(f"{', '.join(done)}: sent again before; nothing was sent", "", "Send once more: --again")
         made: ResubmittedRecord | None = None
         if repair is not None:
-            read = repaired(found[0].held, repair, partitions, declared)
+            read = repaired(found[0].held, repair, partitions, declared, note_unknown=notes_unknown_usage())
             if isinstance(read, Refusal):
                 raise UserError("The repaired event would be rejected", f"{read.code}: {read.detail}", "Correct it.")
             marked, faults = _marked(keys, found, [read])

@@ -6,6 +6,8 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
+from dialect_samples import dialect_data
+
 from billing.accounts.account import (
     ACCOUNT_CLOSED,
     ACTIVE,
@@ -312,6 +314,8 @@ def data(rng: Random) -> dict[str, Any]:
         "model": rng.choice(MODELS),
         "usage": {meter: rng.choice(COUNTS[: rng.choice((7, 8, 11))]) for meter in meters},
     }
+    if rng.random() < 0.15:
+        body |= dialect_data(rng)
     for name, values in OPTIONAL.items():
         if rng.random() < 0.3:
             body[name] = rng.choice(values)

@@ -98,7 +98,9 @@ def agree(rng: Random, make_account: Callable[[Random, str], Account]) -> None:
     log_time_us, kept, commit_no = T0_US, Kept(), 1
     for number in range(rng.randint(1, 5)):
         batch = UsageBatch(
-            0, partitions, batch_of(rng), log_time_us, limits[min(number, len(limits) - 1)], commit_no=commit_no
+            *(0, partitions, batch_of(rng), log_time_us, limits[min(number, len(limits) - 1)]),
+            commit_no=commit_no,
+            note_unknown=rng.random() < 0.3,
         )
         expected = step(plain, batch, held, stored, kept)
         assert step(compiled, batch, held, stored, kept) == expected

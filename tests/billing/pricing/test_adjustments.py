@@ -121,7 +121,7 @@ def test_an_event_costs_at_least_the_minimum_of_its_row(tmp_path: Path) -> None:
     }
     assert len(rated(event({"input": 101}), book).lines) == 1
     assert rated(event({"input": 102}, site="s"), book).amount_pico == 100_000_001  # the minimum is not adjusted
-    assert [line.meter for line in rated(event({}), book).lines] == ["minimum_charge"]
+    assert [line.meter for line in rated(event({"input": 1}), book).lines] == ["input", "minimum_charge"]
 
 
 def test_no_meter_may_have_the_name_of_the_minimum(tmp_path: Path) -> None:
@@ -251,7 +251,7 @@ def test_every_policy_agrees_with_factors_worked_out_by_hand(  # type: ignore[no
         "night": TimeBand("night", "Asia/Shanghai", (0,), ((1200, 360),)),
     }
     prices = dict(zip(METER_NAMES, list_prices, strict=True))
-    row = PriceRow(0, *["*"] * 6, ("completed",), None, None, prices, {}, {}, minimum)  # type: ignore[arg-type]
+    row = PriceRow(0, *["*"] * 6, ("completed",), None, None, prices, {}, {}, minimum, unmetered=True)  # type: ignore[arg-type]
     book = PriceBook("b", 1, "CNY", 0, 0, None, bands, (row,), tuple(adjustments), stacking=stacking)
     counts = {meter: count for meter, count in zip(METER_NAMES, quantities, strict=True) if count}
     of = event(counts, time_us, site=site)

@@ -46,7 +46,7 @@ def test_the_golden_charges_show_every_rule() -> None:
     assert len(lines) == EVENTS
     told = [line["explain"] for line in lines]
     assert {line["price_book"] for line in lines if "price_book" in line} == {"golden@1", "golden@2"}
-    assert {line["rejected"]["reason"] for line in lines if "rejected" in line} == {"no_price"}
+    assert {line["rejected"]["reason"] for line in lines if "rejected" in line} == {"no_price", "usage_missing"}
     assert {each["stacking"] for each in (t["price_book"] for t in told)} == {"multiply", "best_of"}
     assert {band["inside"] for t in told for band in t["time_bands"]} == {True, False}
     assert any("is off in cn-holidays" in band["why"] for t in told for band in t["time_bands"])
@@ -54,7 +54,7 @@ def test_the_golden_charges_show_every_rule() -> None:
     origins = {price["coefficient_from"].split(" ")[0] for t in told for price in t["prices"]}
     assert origins >= {"stated", "price", "output's,", "none:"}
     assert any(line["meter"] == "minimum_charge" for each in lines for line in each.get("lines", ()))
-    assert sum("rejected" not in line for line in lines) > 150
+    assert sum("rejected" not in line for line in lines) > 120
 
 
 def recompute(line: dict) -> None:  # type: ignore[type-arg]
@@ -72,7 +72,7 @@ def recompute(line: dict) -> None:  # type: ignore[type-arg]
         amounts.append(price["quantity"] * per_unit)
         standard += price["quantity"] * Fraction(price["coefficient"])
     if "rejected" in line:
-        assert line["rejected"]["reason"] == "no_price"
+        assert line["rejected"]["reason"] in ("no_price", "usage_missing")
         return
     missing = parse_scaled(told.get("minimum_charge", "0"), 12) - sum(amounts)
     amounts += [missing] if missing > 0 else []

@@ -303,7 +303,7 @@ def test_splitting_equals_pricing_every_unit_alone(
     if not rules:
         book = replace(book, rows=(replace(book.rows[0], periods=()),))
     referee, counters = UnitByUnit(counting, deal, weights), dict[str, Counter]()
-    rater = Rater(book)
+    rater = Rater(book, zero_is_known=True)
     for counts in events:
         rated = rater.rate(event(counts, IN_NOVEMBER_US), counters)
         assert isinstance(rated, Rated)

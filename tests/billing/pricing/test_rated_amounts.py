@@ -1,6 +1,7 @@
 """Tests of amounts computed by hand, and of properties that hold for all events."""
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -158,10 +159,46 @@ def test_zero_is_a_price(tmp_path: Path) -> None:
     assert (result.amount_pico, result.net_pico, len(result.lines)) == (0, 0, 1)
 
 
-def test_an_event_that_counts_nothing_costs_nothing_but_needs_a_row(tmp_path: Path) -> None:
-    book = book_of(tmp_path, 'rows: [{model: m, per_million: {input: "1"}}]\n')
-    assert rated(event({}), book).lines == ()
+def test_a_completed_request_that_counts_nothing_is_refused_unless_its_row_is_unmetered(tmp_path: Path) -> None:
+    rows = """\
+rows:
+  - {model: m, per_million: {input: "1"}}
+  - {model: f, outcome: [failed, partial], per_million: {input: "1"}}
+  - {model: free, unmetered: true, per_million: {input: "1"}}
+  - {model: paid, unmetered: false, minimum_charge: "1", per_million: {input: "1"}}
+  - {model: least, unmetered: true, minimum_charge: "1", per_million: {input: "1"}}
+"""
+    book = book_of(tmp_path, rows)
+    missing = refused(event({}), book)
+    assert (missing.code, "set unmetered: true in row 0 of retail@3" in missing.detail) == ("usage_missing", True)
+    assert rated(event({}, model="free"), book).lines == ()
+    assert refused(event({}, model="paid"), book).code == "usage_missing"
+    assert rated(event({}, model="least"), book).amount_pico == 10**12
+    for outcome in ("failed", "partial"):
+        assert rated(event({}, model="f", outcome=outcome), book).lines == ()
     assert refused(event({}, model="n"), book).code == "no_price"
+
+
+def test_what_is_known_to_be_nothing_is_not_missing(tmp_path: Path) -> None:
+    book = book_of(tmp_path, 'rows: [{model: m, per_million: {input: "1"}}]\n')
+    assert isinstance(Rater(book, zero_is_known=True).rate(event({})), Rated)
+
+
+def test_a_provider_s_usage_pays_the_fee_of_one_request_unless_it_counts_them(tmp_path: Path) -> None:
+    rows = (
+        'rows: [{model: m, per_million: {input: "1", requests: "5000"}, standard_tokens: {input: "1", requests: "3"}},'
+        ' {model: other, per_million: {input: "1"}}]\n'
+    )
+    book = book_of(tmp_path, rows)
+    of = replace(event({"input": 10}), dialect="openai.chat")
+    assert [(line.meter, line.quantity) for line in rated(of, book).lines] == [("input", 10), ("requests", 1)]
+    assert rated(of, book).standard_micro == 13 * 10**6
+    told = replace(event({"input": 10, "requests": 3}), dialect="openai.chat")
+    assert [(line.meter, line.quantity) for line in rated(told, book).lines] == [("input", 10), ("requests", 3)]
+    assert [line.meter for line in rated(event({"input": 10}), book).lines] == ["input"], "meters say all themselves"
+    without = replace(event({"input": 10}, model="other"), dialect="openai.chat")
+    assert [line.meter for line in rated(without, book).lines] == ["input"], "a row without the fee charges none"
+    assert refused(replace(event({}), dialect="openai.chat"), book).code == "usage_missing"
 
 
 def test_no_row_is_explained(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from tokenbill.api.holds.signing import sign, verify
 from tokenbill.api.http.answers import json_answer
 from tokenbill.api.http.bodies import described, strict_schema, write_strictly
 from tokenbill.api.http.problems import Problem, responses
+from tokenbill.usage_settings import notes_unknown_usage
 
 router = APIRouter(prefix="/v1/offline-grants", tags=["offline grants"])
 
@@ -161,7 +162,8 @@ def _usage_of(
     Raises:
         Problem: the reason of its rejection, or ``invalid_event``.
     """
-    read = parse_usage(write_strictly(event), declared_meters=edition.declared_meters)
+    declared, noting = edition.declared_meters, notes_unknown_usage()
+    read = parse_usage(write_strictly(event), declared_meters=declared, note_unknown=noting)
     if isinstance(read, Refusal):
         raise Problem(read.code, f"events[{number}]: {read.detail}.")
     if read.account != account:
