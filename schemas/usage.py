@@ -1,9 +1,10 @@
 """The usage event ``token.usage.v1``: its model, its reference decoder, and the decoded value. No rules.
 
 Checks run in this order, and the first that fails decides: the envelope (:mod:`schemas.cloudevents`); the fields of
-``data`` in the order of :class:`UsageData`; the counts in the order they were written, each an integer
-(``invalid_event``), not negative (``usage_mismatch``) and at most 2^63-1 (``overflow``); the meters of nonzero counts
-in canonical order, each a known one (``unknown_meter``). A count of 0 is treated as absent, even of an unknown meter
+``data`` in the order of :class:`UsageData`; the attributes that a price book declares, by name, each text, a boolean or
+an integer (``invalid_event``); the counts in the order they were written, each an integer (``invalid_event``), not
+negative (``usage_mismatch``) and at most 2^63-1 (``overflow``); the meters of nonzero counts in canonical order, each a
+known one (``unknown_meter``). A count of 0 is treated as absent, even of an unknown meter
 (docs/reference/usage-events.md).
 """
 
@@ -36,6 +37,12 @@ def _check_usage(value: object) -> dict[str, Any]:
     return value
 
 
+def _check_attributes(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise PydanticCustomError("expected", "expected an object of attributes by name")
+    return value
+
+
 COUNT_SCHEMA: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": MAX_COUNT}
 """JSON Schema of one count."""
 
@@ -64,6 +71,12 @@ class UsageData(WireText):
     member: Text | None = Field(default=None, description="the member of the account who made the request")
     request_id: Text | None = Field(default=None, description="id of the request, for tracing")
     reservation: Text | None = Field(default=None, description="the hold that this usage closes")
+    attributes: Annotated[
+        dict[str, Any], PlainValidator(_check_attributes), WithJsonSchema({"type": ["object", "null"]})
+    ] = Field(
+        default_factory=dict,
+        description="further values by name; those that a price book declares are text, booleans or integers",
+    )
     usage_dialect: Annotated[
         str | None, PlainValidator(check_text), WithJsonSchema({"enum": [*DIALECTS, None], "type": ["string", "null"]})
     ] = Field(default=None, description="dialect of `usage`, such as openai.chat; absent: disjoint meters")
@@ -87,6 +100,7 @@ class UsageEvent:
 
     ``time_us`` is the completion time of the request in microseconds UTC. ``account`` pays. ``counts`` are the nonzero
     counts, each 1 to 2^63-1, in canonical order: built-in meters, then meters declared by a book, sorted by name.
+    ``attributes`` are (name, value) of the attributes that a book declares, sorted by name.
     """
 
     source: str
@@ -106,6 +120,7 @@ class UsageEvent:
     request_id: str | None
     reservation: str | None
     counts: tuple[tuple[str, int], ...]
+    attributes: tuple[tuple[str, str], ...] = ()
 
     def refuse(self, code: str, detail: str) -> Refusal:
         """Return a refusal of this event, with its identity."""
@@ -134,7 +149,36 @@ def _check_meters(counts: tuple[tuple[str, int], ...], declared_meters: frozense
             raise Refused("unknown_meter", detail)
 
 
-def read_usage(envelope: Envelope, *, declared_meters: frozenset[str] = frozenset()) -> UsageEvent | Refusal:
+def _declared_attributes(given: dict[str, Any], declared: frozenset[str]) -> tuple[tuple[str, str], ...]:
+    """Return the attributes that books declare as text, sorted by name; null is as if absent.
+
+    Raises:
+        Refused: ``invalid_event`` of the first that is neither text nor a boolean nor an integer.
+    """
+    if not given or not declared:
+        return ()
+    names = sorted(name for name in declared & given.keys() if given[name] is not None)
+    return tuple((name, _attribute_text(name, given[name])) for name in names)
+
+
+def _attribute_text(name: str, value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int) and abs(value) <= MAX_COUNT:
+        return str(value)
+    try:
+        return check_text(value)
+    except PydanticCustomError as error:
+        detail = f"data.attributes.{show(name)} is {show(value)}: {error.message()}, a boolean or an integer"
+        raise Refused("invalid_event", detail) from None
+
+
+def read_usage(
+    envelope: Envelope,
+    *,
+    declared_meters: frozenset[str] = frozenset(),
+    declared_attributes: frozenset[str] = frozenset(),
+) -> UsageEvent | Refusal:
     """Read the usage event in an envelope of type :data:`USAGE_TYPE`; see :func:`parse_usage`."""
 
     given = {name: value for name, value in envelope.data.items() if value is not None}
@@ -143,6 +187,7 @@ def read_usage(envelope: Envelope, *, declared_meters: frozenset[str] = frozense
     except ValidationError as error:
         return envelope.refuse("invalid_event", explain(error, UsageData, "data."))
     try:
+        attributes = _declared_attributes(data.attributes, declared_attributes)
         if data.usage_dialect is None:
             counts = plain_counts(data.usage)
         else:
@@ -168,6 +213,7 @@ def read_usage(envelope: Envelope, *, declared_meters: frozenset[str] = frozense
         request_id=data.request_id,
         reservation=data.reservation,
         counts=counts,
+        attributes=attributes,
     )
 
 
@@ -176,6 +222,7 @@ def parse_usage(
     headers: Sequence[tuple[str, bytes]] = (),
     *,
     declared_meters: frozenset[str] = frozenset(),
+    declared_attributes: frozenset[str] = frozenset(),
 ) -> UsageEvent | Refusal:
     """Decode one record of ``usage.events``, structured or binary. Faster decoders must equal this function.
 
@@ -183,6 +230,7 @@ def parse_usage(
         value: the record's value as received.
         headers: the record's headers as received.
         declared_meters: meters that price books declare in addition to the built-in ones.
+        declared_attributes: attributes that price books declare as dimensions; others are ignored.
 
     Returns:
         The event, or a rejection with ``invalid_json``, ``invalid_event``, ``usage_mismatch``, ``unknown_meter`` or
@@ -191,4 +239,4 @@ def parse_usage(
     envelope = read_envelope(value, headers, types=(USAGE_TYPE,))
     if isinstance(envelope, Refusal):
         return envelope
-    return read_usage(envelope, declared_meters=declared_meters)
+    return read_usage(envelope, declared_meters=declared_meters, declared_attributes=declared_attributes)

@@ -27,6 +27,7 @@ class CompiledRater:
 
     def _start(self) -> None:
         decoder = Decoder()
+        decoder.declare(sorted({attribute for book in self._versions for attribute in book.dimensions.values()}))
         self._prices = CorePrices(decoder, lambda _: 0, refuses=True)  # one book; currency numbers are not used
         self._prices.set_books(self._versions)
         self._prices.tables.set_outside(

@@ -9,6 +9,7 @@ lowest version that can hold it:
 - 3 for period rules, and for plans with windows, members, units other than standard tokens, packs, or a cap or consent
   of overage;
 - 4 for a plan that is withdrawn;
+- 5 for bands of output length, increments and declared dimensions;
 - 1 for everything else.
 
 A program that does not know a version refuses the entry instead of deciding without part of it. The digests of entries
@@ -42,7 +43,8 @@ from billing.catalog.model import (
 )
 from billing.catalog.period_bodies import rule_body, rule_of
 
-BODY_VERSION = 4
+BODY_VERSION = 5
+_FIFTH_VERSION = 5
 _FOURTH_VERSION = 4
 _THIRD_VERSION = 3
 _SECOND_VERSION = 2
@@ -139,11 +141,13 @@ def _scope_body(scope: Mapping[str, tuple[str, ...]]) -> EntryBody:
     return {dimension: list(patterns) for dimension, patterns in scope.items()}
 
 
-def _scope(body: Mapping[str, list[str]]) -> dict[str, tuple[str, ...]]:
-    return {dimension: tuple(body[dimension]) for dimension in TEXT_DIMENSIONS if dimension in body}
+def _scope(body: Mapping[str, list[str]], declared: Iterable[str] = ()) -> dict[str, tuple[str, ...]]:
+    return {dimension: tuple(body[dimension]) for dimension in (*TEXT_DIMENSIONS, *declared) if dimension in body}
 
 
 def _book_body_version(book: PriceBook) -> int:
+    if book.has_output_bands or book.dimensions or any(row.increments for row in book.rows):
+        return _FIFTH_VERSION
     if book.periods:
         return _THIRD_VERSION
     newer = (
@@ -167,11 +171,13 @@ def _book_body(book: PriceBook) -> EntryBody:
             "adjustments": [_adjustment_body(adjustment) for adjustment in book.adjustments],
             "stacking": None if book.stacking == STACKING[0] else book.stacking,
             "periods": [rule_body(book.periods[name]) for name in sorted(book.periods)] or None,
+            "dimensions": [[name, attribute] for name, attribute in book.dimensions.items()] or None,
         }
     )
 
 
 def _book(body: Mapping[str, Any]) -> PriceBook:
+    dimensions: dict[str, str] = dict(body.get("dimensions", ()))
     return PriceBook(
         name=body["name"],
         version=body["version"],
@@ -181,10 +187,11 @@ def _book(body: Mapping[str, Any]) -> PriceBook:
         standard_token_price_pico_per_million=body.get("standard_token_price_pico_per_million"),
         time_bands={band["name"]: _band(band) for band in body["time_bands"]},
         rows=tuple(_row(index, row) for index, row in enumerate(body["rows"])),
-        adjustments=tuple(map(_adjustment, body["adjustments"])),
+        adjustments=tuple(_adjustment(adjustment, dimensions) for adjustment in body["adjustments"]),
         meters=tuple(body["meters"]),
         stacking=body.get("stacking", STACKING[0]),
         periods={rule["name"]: rule_of(rule) for rule in body.get("periods", ())},
+        dimensions=dimensions,
     )
 
 
@@ -198,19 +205,22 @@ def _adjustment_body(adjustment: Adjustment) -> EntryBody:
         body["time_bands"] = list(adjustment.time_bands)
     if adjustment.context is not None:
         body["context"] = _context_body(adjustment.context)
+    if adjustment.output_context is not None:
+        body["output_context"] = _context_body(adjustment.output_context)
     if adjustment.meters:
         body["meters"] = list(adjustment.meters)
     return body
 
 
-def _adjustment(body: Mapping[str, Any]) -> Adjustment:
+def _adjustment(body: Mapping[str, Any], declared: Iterable[str]) -> Adjustment:
     return Adjustment(
-        scope=_scope(body["scope"]),
+        scope=_scope(body["scope"], declared),
         multiply_pico=body["multiply_pico"],
         reason=body["reason"],
         time_bands=tuple(body.get("time_bands", ())),
         context=_context(body.get("context")),
         meters=tuple(body.get("meters", ())),
+        output_context=_context(body.get("output_context")),
     )
 
 
@@ -240,11 +250,18 @@ def _band(body: Mapping[str, Any]) -> TimeBand:
 
 
 def _row_body(row: PriceRow) -> EntryBody:
-    body: EntryBody = {"patterns": list(row.patterns), "outcome": list(row.outcome), "price_pico": dict(row.price_pico)}
+    patterns = list(row.patterns[: len(TEXT_DIMENSIONS)])
+    body: EntryBody = {"patterns": patterns, "outcome": list(row.outcome), "price_pico": dict(row.price_pico)}
+    if row.declared:
+        body["declared"] = list(row.declared)
     if row.time_band is not None:
         body["time_band"] = row.time_band
     if row.context is not None:
         body["context"] = _context_body(row.context)
+    if row.output_context is not None:
+        body["output_context"] = _context_body(row.output_context)
+    if row.increments:
+        body["increments"] = {meter: list(increment) for meter, increment in row.increments.items()}
     if row.coefficient_micro:
         body["coefficient_micro"] = dict(row.coefficient_micro)
     if row.units:
@@ -268,6 +285,9 @@ def _row(index: int, body: Mapping[str, Any]) -> PriceRow:
         units={unit: dict(values) for unit, values in body.get("units", {}).items()},
         minimum_charge_pico=body.get("minimum_charge_pico", 0),
         periods=tuple(body.get("periods", ())),
+        output_context=_context(body.get("output_context")),
+        declared=tuple(body.get("declared", ())),
+        increments={meter: (minimum, step) for meter, (minimum, step) in body.get("increments", {}).items()},
     )
 
 

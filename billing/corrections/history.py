@@ -120,7 +120,10 @@ class HistoryReader:
         """Add the steps of the next commit."""
         self.catalogs[commit.epoch] = commit.catalog
         rated = self._rated(commit.rated)
-        meters = commit.catalog.declared_meters()
+        declared = {
+            "declared_meters": commit.catalog.declared_meters(),
+            "declared_attributes": commit.catalog.declared_attributes(),
+        }
         log_time_us = commit.log_time_us
         for batch in commit.batches:
             commands = batch.topic in (COMMAND_TOPIC, COMMAND_FORWARDED_TOPIC)
@@ -131,7 +134,7 @@ class HistoryReader:
                 if commands:
                     self._read_command(commit, record, log_time_us)
                 elif rated:
-                    self._read_usage(commit, record, log_time_us, rated, meters)
+                    self._read_usage(commit, record, log_time_us, rated, declared)
 
     def _may_concern(self, record: Record) -> bool:
         """Return True if a record may belong to one of the accounts, without parsing it.
@@ -178,9 +181,9 @@ class HistoryReader:
         record: Record,
         log_time_us: int,
         rated: set[tuple[str, str, str]],
-        meters: frozenset[str],
+        declared: Mapping[str, frozenset[str]],
     ) -> None:
-        event = parse_usage(record.value, record.headers, declared_meters=meters)
+        event = parse_usage(record.value, record.headers, **declared)
         if not isinstance(event, UsageEvent) or event.account not in self.steps:
             return
         identity = (event.account, event.source, event.id)

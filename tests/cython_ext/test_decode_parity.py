@@ -65,6 +65,7 @@ PIECES = (
     b'"usage_dialect":"openai.chat",',
     b'"usage_dialect":null,',
     b'"reservation":"rsv-7",',
+    b'"attributes":{"a":"b","c":1},',
     b"T24:00:00Z",
     b"+08:00",
     b"x" * 257,
@@ -101,6 +102,7 @@ def compare(decoder: Decoder, row: tuple[object, ...], event: UsageEvent) -> Non
         event.channel,
         event.service_tier,
         event.outcome,
+        *(text for attribute in event.attributes for text in attribute),
     )
     named = tuple((decoder.meters[meter].decode(), count) for meter, count in counts)  # type: ignore[attr-defined]
     assert named == event.counts
