@@ -128,7 +128,7 @@ def test_a_session_whose_numbers_have_too_many_holes_is_refused() -> None:
     [
         (GroupUsage(2, DIMENSIONS | {"model": "nobody's"}, (("input", 1),), None), "no_price"),
         (GroupUsage(3, DIMENSIONS, (("phonemes", 1),), None), "unknown_meter"),
-        (GroupUsage(3, DIMENSIONS, (("input", 2**62),), None), "overflow"),
+        (GroupUsage(3, DIMENSIONS, (("seats", 2**62),), None), "overflow"),
     ],
 )
 def test_used_units_that_would_be_rejected_change_nothing(wrong: GroupUsage, code: str) -> None:
