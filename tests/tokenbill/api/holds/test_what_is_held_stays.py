@@ -86,7 +86,7 @@ def test_a_purchase_leaves_what_a_reservation_holds_of_the_wallet(api: Api, admi
         ({"time": -40 * DAY_US}, "time_too_old"),
         ({"usage": {"phonemes": 5}}, "unknown_meter"),
         ({"usage": {"output": 2**70}}, "overflow"),
-        ({"usage": {"output": 2**62}}, "overflow"),
+        ({"usage": {"output": 2**63}}, "overflow"),
         ({"usage": {"video_output": 7}}, "no_price"),
     ],
 )
@@ -121,7 +121,7 @@ def test_used_units_that_would_be_rejected_are_refused_and_the_session_goes_on(a
         }
 
     for action in ("update", "release"):
-        for group, units, code in ((1001, 2**62, "overflow"), (77, 5, "no_price")):
+        for group, units, code in ((1001, 2**63, "overflow"), (77, 5, "no_price")):
             answer = admin.post(
                 f"{session}/{action}", json=gateway(account, 1, [used(1001, 10), used(group, units)][group == 1001 :])
             )
@@ -152,7 +152,7 @@ def test_usage_that_would_be_rejected_is_refused(api: Api, admin: httpx.Client) 
         "time_in_future": event(1, HOUR_US),
         "time_too_old": event(2, -40 * DAY_US),
         "no_price": event(3, model="nobody-serves-this"),
-        "overflow": event(4, output=2**62),
+        "overflow": event(4, output=2**63),
         "unknown_meter": event(5, phonemes=5),
     }
     client = api.clients["ingest"]
