@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from billing.catalog import Catalog
 from billing.conflicts import (
     CONFLICT_SOURCE,
     CORRECT_COUNTS,
@@ -134,7 +135,7 @@ def show(place: tuple[str, ...], as_json: bool, only_bytes: bool, data_dir: Path
         if only_bytes:
             sys.stdout.buffer.write(content.value or b"")
             return
-        second = _second(about, content, read_catalog(database)[1].declared_meters())
+        second = _second(about, content, read_catalog(database)[1])
     document = _document(about, content, second, _first(kafka, url, about))
     click.echo(json.dumps(document, ensure_ascii=False)) if as_json else _print(document)
 
@@ -168,7 +169,7 @@ def resolve(place: str, outcome: str, reason: str, by: str, as_json: bool, data_
     _check_text("--by", by)
     kafka, url = servers(data_dir)
     with explained(), closing(Database(url, pool_size=1)) as database:
-        declared, keys = read_catalog(database)[1].declared_meters(), read_record_keys(database)
+        catalog, keys = read_catalog(database)[1], read_record_keys(database)
         with database.transaction() as connection:
             resolution = stored.ConflictResolution(connection)
             found = resolution.at(at)
@@ -182,7 +183,7 @@ def resolve(place: str, outcome: str, reason: str, by: str, as_json: bool, data_
                     f"Correct the usage by a command: {CorrectUsage.TYPE} or usage.voided.v1.",
                 )
             if outcome == CORRECT_COUNTS:
-                _send_correction(kafka, url, keys, about, _second(about, content, declared), reason)
+                _send_correction(kafka, url, keys, about, _second(about, content, catalog), reason)
             resolution.note(about, outcome, reason, by)
     if as_json:
         click.echo(json.dumps({"place": str(at), "outcome": outcome, "resolved_by": by, "reason": reason}))
@@ -190,8 +191,13 @@ def resolve(place: str, outcome: str, reason: str, by: str, as_json: bool, data_
         click.echo(f"{at}: {'kept as it was rated first' if outcome == KEEP_FIRST else 'correction sent'}")
 
 
-def _second(about: ListedConflict, content: ConflictContent, declared: frozenset[str]) -> UsageEvent:
-    event = parse_usage(content.value, _headers(content), declared_meters=declared)
+def _second(about: ListedConflict, content: ConflictContent, catalog: Catalog) -> UsageEvent:
+    event = parse_usage(
+        content.value,
+        _headers(content),
+        declared_meters=catalog.declared_meters(),
+        declared_attributes=catalog.declared_attributes(),
+    )
     if isinstance(event, Refusal):
         raise UserError(
             f"{about.place} cannot be read any more", event.detail, "Does the price book declare its meters?"
@@ -251,11 +257,12 @@ def _print(document: dict[str, Any]) -> None:
         for made in first["corrections"]:
             click.echo(f"then {made['type']}: {made['reason']}")
         click.echo("")
-    for name, value in second.items():
+    for name in dict.fromkeys([*second, *(document["differs"] or ())]):
+        value = second.get(name)
         if name in ("account", "source", "id", "sequence"):
             continue
         if first is not None and name in document["differs"]:
-            click.echo(f"{name:16} first {_text(first['usage'][name])}\n{'':16} again {_text(value)}")
+            click.echo(f"{name:16} first {_text(first['usage'].get(name))}\n{'':16} again {_text(value)}")
         elif value is not None:
             click.echo(f"{name:16} {_text(value)}")
     click.echo(f"\n{content_line(document['value'])}")
