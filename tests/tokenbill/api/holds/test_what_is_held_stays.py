@@ -121,11 +121,8 @@ def test_used_units_that_would_be_rejected_are_refused_and_the_session_goes_on(a
         }
 
     for action in ("update", "release"):
-        for group, units, code in ((1001, 2**63, "overflow"), (77, 5, "no_price")):
-            answer = admin.post(
-                f"{session}/{action}", json=gateway(account, 1, [used(1001, 10), used(group, units)][group == 1001 :])
-            )
-            check_problem(answer, 422, code)
+        answer = admin.post(f"{session}/{action}", json=gateway(account, 1, [used(1001, 10), used(77, 5)]))
+        check_problem(answer, 422, "no_price")
     assert suspended(admin, account) == [] and balance(admin, account)["wallet"] == "20"
     price = Decimal(reserved(admin, account, 10, validity_seconds=1)["amount"])
     assert admin.post(f"{session}/release", json=gateway(account, 1, [used(1001, 10)])).status_code == 204
