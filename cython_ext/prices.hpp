@@ -245,13 +245,11 @@ struct TbPrices {
     int momentary_price(TbVersion& in, int32_t version, int32_t combination, int64_t time_us, const int16_t* meters,
                         const int64_t* counts, uint32_t number, int32_t* at) {
         if (version >= tb_most_versions || combination >= tb_most_combinations) return tb_needs_plain;
-        if (in.edges.size() > tb_most_edges || in.output_edges.size() > tb_most_edges || time_us < 0)
-            return tb_needs_plain;
+        if (in.edges.size() > tb_most_edges || time_us < 0) return tb_needs_plain;
         int64_t context = 0, output = 0;
         for (uint32_t i = 0; i < number; i++) {
             if (meters[i] >= tb_meters) return tb_needs_plain;  // a declared meter may count for a length
             if (context_meters >> meters[i] & 1 && tb_add_64(&context, counts[i])) return tb_needs_plain;
-            if (output_meters >> meters[i] & 1 && tb_add_64(&output, counts[i])) return tb_needs_plain;
         }
         const int64_t slot = time_us / tb_slot_us;
         if (slot != in.last_slot) {
@@ -266,8 +264,13 @@ struct TbPrices {
         if (in.last_bands < 0 || in.last_bands >= tb_most_bands) return tb_needs_plain;
         int32_t segment = 0;
         while ((size_t)segment < in.edges.size() && context >= in.edges[segment]) segment++;
-        for (size_t i = 0; i < in.output_edges.size() && output >= in.output_edges[i]; i++)
-            segment += tb_output_segment;
+        if (!in.output_edges.empty()) {
+            if (in.output_edges.size() > tb_most_edges) return tb_needs_plain;
+            for (uint32_t i = 0; i < number; i++)
+                if (output_meters >> meters[i] & 1 && tb_add_64(&output, counts[i])) return tb_needs_plain;
+            for (size_t i = 0; i < in.output_edges.size() && output >= in.output_edges[i]; i++)
+                segment += tb_output_segment;
+        }
         const auto found = momentary.find(situation(version, combination, segment, in.last_bands));
         if (found == momentary.end()) {
             wanted.segment = segment;
