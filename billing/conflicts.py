@@ -23,7 +23,7 @@ CONFLICT_OPEN, KEPT_FIRST, CORRECTING, CORRECTED = "open", "kept", "correcting",
 CONFLICT_STATES = (CONFLICT_OPEN, KEPT_FIRST, CORRECTING, CORRECTED)
 _COMPARED = (
     *("time", "model", "hardware_tier", "energy_source", "site", "channel", "service_tier", "outcome"),
-    *("requested_model", "member", "request_id", "reservation", "usage"),
+    *("attributes", "requested_model", "member", "request_id", "reservation", "usage"),
 )
 
 
@@ -87,7 +87,11 @@ def content_objects(content: ConflictContent) -> dict[str, Any]:
 
 
 def usage_object(event: UsageEvent) -> dict[str, Any]:
-    """Return what a usage event says, with disjoint counts; optional fields that it does not have are None."""
+    """Return what a usage event says, with disjoint counts; optional fields that it does not have are None.
+
+    ``attributes`` are there only if it has some that a price book declares.
+    """
+    attributes = {"attributes": dict(event.attributes)} if event.attributes else {}
     return {
         "account": event.account,
         "source": event.source,
@@ -101,6 +105,7 @@ def usage_object(event: UsageEvent) -> dict[str, Any]:
         "channel": event.channel,
         "service_tier": event.service_tier,
         "outcome": event.outcome,
+        **attributes,
         "requested_model": event.requested_model,
         "member": event.member,
         "request_id": event.request_id,
@@ -111,7 +116,7 @@ def usage_object(event: UsageEvent) -> dict[str, Any]:
 
 def differences(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
     """Return the names of the fields in which two results of :func:`usage_object` differ."""
-    return [name for name in _COMPARED if first[name] != second[name]]
+    return [name for name in _COMPARED if first.get(name) != second.get(name)]
 
 
 def correction_data(one: ListedConflict, content: ConflictContent, second: UsageEvent, reason: str) -> dict[str, Any]:

@@ -44,7 +44,7 @@ TRANSFER_CLEARING = "transfer_clearing"
 RECEIVABLES = "receivables"
 """Unpaid bills."""
 ROUNDING = "rounding"
-"""The part of a refund below one fen."""
+"""The part of a refund below one minor unit of the currency, such as a fen."""
 
 
 class Postings:

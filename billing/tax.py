@@ -1,16 +1,17 @@
 """Split of tax-inclusive amounts into net and tax."""
 
-from schemas.units import FEN_PICO, MILLION, divide_half_even, divide_half_up
+from schemas.currencies import to_minor_unit
+from schemas.units import MILLION, divide_half_even
 
 
-def split_fee(price_pico: int, tax_rate_micro: int) -> tuple[int, int]:
-    """Split a tax-inclusive fee into (net, tax) in pico, the net rounded to fen.
+def split_fee(price_pico: int, tax_rate_micro: int, currency: str) -> tuple[int, int]:
+    """Split a tax-inclusive fee into (net, tax) in pico, the net rounded to the minor unit of its currency.
 
-    Half a fen is rounded away from zero (:func:`schemas.units.divide_half_up`). 9.90 at 6 % is 9.34 + 0.56. The
-    part of a fee below one fen goes into the tax, so that net and tax add up to the fee.
+    Half a unit is rounded away from zero (:func:`schemas.currencies.to_minor_unit`). 9.90 yuan at 6 % is 9.34 + 0.56;
+    1000 yen at 10 % is 909 + 91. The part of a fee below one unit goes into the tax, so that net and tax add up to the
+    fee.
     """
-    net_fen = divide_half_up(price_pico * MILLION, (MILLION + tax_rate_micro) * FEN_PICO)
-    net_pico = net_fen * FEN_PICO
+    net_pico = to_minor_unit(price_pico * MILLION, MILLION + tax_rate_micro, currency)
     return net_pico, price_pico - net_pico
 
 

@@ -29,9 +29,10 @@ cdef extern from "shape.hpp" nogil:
         BUILT_IN_METERS "tb_meters"
         MAX_TEXT "tb_max_text"
         MAX_DIGITS "tb_max_digits"
+        MAX_TAGS "tb_max_tags"
         MOST_LEAVES "tb_most_leaves"
         NO_DIALECT "tb_no_dialect"
-        tb_attribute, tb_field, tb_count, tb_skipped_text, tb_skipped_number
+        tb_attribute, tb_field, tb_count, tb_skipped_text, tb_skipped_number, tb_tag, tb_tag_word
 
     cdef struct Span "TbSpan":
         const char* at          # NULL: absent or null
@@ -49,6 +50,10 @@ cdef extern from "shape.hpp" nogil:
         int64_t sequence
         const char* end
         int marks_number
+        const Span* tag_names
+        int tag_number
+        Span tags[MAX_TAGS]
+        uint32_t tags_seen
         Span region
 
     cdef cppclass TbShape:
@@ -60,7 +65,9 @@ cdef extern from "shape.hpp" nogil:
         void learn(const Scan& scan, const char* begin, bint binary) except +
         int32_t combination(const Scan* scan, uint64_t* hash) noexcept
         void keep_combination(const Scan* scan, int32_t number, uint64_t hash) noexcept
+        void clear() noexcept
 
+    const char* tb_word_end(const char* p, const char* end) noexcept
     void tb_mark(Scan* scan, uint8_t kind, int slot, const char* at, const char* end) noexcept
 
 
@@ -154,10 +161,13 @@ cdef class Decoder:
     cdef readonly TextTable combinations
     cdef readonly TextTable meters
     cpdef EventColumns decode(self, object records)
-    cpdef void declare(self, object meters) except *
+    cpdef void declare_meters(self, object meters) except *
     cpdef void set_event(self, EventColumns columns, Py_ssize_t row, object event) except *
     cdef TbShapes shapes
     cdef TbDialects dialects
+    cdef list _tag_texts        # what tag_names points into
+    cdef vector[Span] tag_names
+    cdef int tag_number
     cdef int32_t _last_source
     cdef bint _scan(self, Scan* scan, Span value, HeaderSpans* envelope) except -1 nogil
     cdef int32_t _combination(self, Scan* scan, uint64_t* hash64) except -1 nogil

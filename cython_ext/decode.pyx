@@ -46,10 +46,10 @@ cdef extern from "records.hpp":
 cdef enum:
     # The fields of an event's data; the first DIMENSIONS are those of a combination, in its order.
     MODEL, HARDWARE_TIER, ENERGY_SOURCE, SITE, CHANNEL, SERVICE_TIER, OUTCOME
-    REQUESTED_MODEL, MEMBER, REQUEST_ID, RESERVATION, USAGE_DIALECT, METERS, USAGE
+    REQUESTED_MODEL, MEMBER, REQUEST_ID, RESERVATION, GIVEN_ATTRIBUTES, USAGE_DIALECT, METERS, USAGE
 
 cdef enum:
-    MAX_UNKNOWN = 8                     # keys of an object that are not of the schema
+    MAX_UNKNOWN = 24                    # keys of an object that are not of the schema
     MAX_COUNTS = 255                    # of a row, by EventColumns.count_number
     MAX_METERS = 32767                  # of a decoder, by EventColumns.meter
     BLOCK = 32                          # rows whose accounts are looked up together
@@ -122,6 +122,8 @@ cdef inline int _field(const char* at, Py_ssize_t size) noexcept nogil:
     elif size == 10:
         if _is(at, "request_id", 10):
             return REQUEST_ID
+        if _is(at, "attributes", 10):
+            return GIVEN_ATTRIBUTES
     elif size == 11:
         if _is(at, "reservation", 11):
             return RESERVATION
@@ -213,20 +215,12 @@ cdef inline const char* _skip_trivial(Scan* scan, const char* p) noexcept nogil:
             return NULL
         tb_mark(scan, tb_skipped_text, 0, first, p)
         return p + 1
-    if end - p < 5:
-        return NULL
     if p[0] == c'n':
-        if _is(p, "null", 4):
-            return p + 4
-        return NULL
+        return p + 4 if end - p >= 4 and _is(p, "null", 4) else NULL
     if p[0] == c't':
-        if _is(p, "true", 4):
-            return p + 4
-        return NULL
+        return p + 4 if end - p >= 4 and _is(p, "true", 4) else NULL
     if p[0] == c'f':
-        if _is(p, "false", 5):
-            return p + 5
-        return NULL
+        return p + 5 if end - p >= 5 and _is(p, "false", 5) else NULL
     first = p
     while c'0' <= p[0] <= c'9':
         p += 1
@@ -330,6 +324,70 @@ cdef inline const char* _scan_meters(Scan* scan, const char* p) noexcept nogil:
         p = _skip(p + 1)
 
 
+cdef inline int _tag(Scan* scan, const Span* key) noexcept nogil:
+    """Return the place of a declared attribute among those of the scan, or -1."""
+    cdef int i
+    for i in range(scan.tag_number):
+        if scan.tag_names[i].size == key.size and memcmp(scan.tag_names[i].at, key.at, key.size) == 0:
+            return i
+    return -1
+
+
+cdef inline const char* _scan_tag(Scan* scan, const char* p, int tag) noexcept nogil:
+    """Read the value of a declared attribute at p: a plain string, a small integer, true, false or null; returns its
+    end, or NULL."""
+    cdef const char* stop
+    if scan.tags_seen >> tag & 1:
+        return NULL
+    if p[0] == c'"':
+        scan.tags[tag].at = NULL
+        p = _scan_text(scan, p, tb_tag, tag, MAX_TEXT, &scan.tags[tag])
+    elif p[0] == c'n':
+        return p + 4 if scan.end - p >= 4 and _is(p, "null", 4) else NULL
+    else:
+        stop = tb_word_end(p, scan.end)
+        if stop == NULL:
+            return NULL
+        scan.tags[tag].at = p
+        scan.tags[tag].size = stop - p
+        tb_mark(scan, tb_tag_word, tag, p, stop)
+        p = stop
+    if p != NULL:
+        scan.tags_seen |= <uint32_t>1 << tag
+    return p
+
+
+cdef inline const char* _scan_attributes(Scan* scan, const char* p) noexcept nogil:
+    """Read the object of attributes at p, or null; returns its end, or NULL. Those that no book declares are skipped."""
+    cdef Span unknown[MAX_UNKNOWN]
+    cdef Span key
+    cdef int tag, unknown_number = 0
+    if p[0] != c'{':
+        return p + 4 if scan.end - p >= 4 and _is(p, "null", 4) else NULL
+    if scan.tag_number < 0:
+        return NULL
+    p = _skip(p + 1)
+    if p[0] == c'}':
+        return p + 1
+    while True:
+        p = _scan_key(scan, p, &key)
+        if p == NULL:
+            return NULL
+        tag = _tag(scan, &key)
+        if tag < 0:
+            p = _scan_unknown(scan, p, &key, unknown, &unknown_number)
+        else:
+            p = _scan_tag(scan, p, tag)
+        if p == NULL:
+            return NULL
+        p = _skip(p)
+        if p[0] == c'}':
+            return p + 1
+        if p[0] != c',':
+            return NULL  # a fraction or an exponent, too
+        p = _skip(p + 1)
+
+
 cdef int _dialect_ahead(const TbDialects* dialects, const Scan* scan, const char* p) noexcept nogil:
     """Return the number of the dialect that the data at p name, which may follow its usage; NO_DIALECT where none is.
 
@@ -381,6 +439,8 @@ cdef inline const char* _scan_field(
         return _scan_meters(scan, p)
     if field == USAGE_DIALECT:
         return _scan_dialect(dialects, scan, p)
+    if field == GIVEN_ATTRIBUTES:
+        return _scan_attributes(scan, p)
     return _scan_text(scan, p, tb_field, field, MAX_TEXT, &scan.fields[field])
 
 
@@ -570,6 +630,7 @@ cdef inline bint _begin(Scan* scan, HeaderSpans* envelope) noexcept nogil:
     scan.meters_seen = 0
     scan.dialect = NO_DIALECT
     scan.marks_number = 0
+    scan.tags_seen = 0
     scan.region.at = NULL
     if envelope != NULL:
         for i in range(DATA):
@@ -1043,6 +1104,13 @@ cdef int _add_place(TbDialect* into, object node, str name, str key, dict number
     return 0
 
 
+cdef inline Py_ssize_t _append(char* joined, Py_ssize_t length, const Span* text) noexcept nogil:
+    """Append a text and a separator to joined texts, which have room for it; returns their length."""
+    memcpy(joined + length, text.at, text.size)
+    joined[length + text.size] = SEPARATOR
+    return length + text.size + 1
+
+
 cdef class Decoder:
     """Decodes the batches of one partition. Its tables of texts persist: a text keeps its number."""
 
@@ -1052,6 +1120,7 @@ cdef class Decoder:
         self.combinations = TextTable()
         self.meters = TextTable()
         self._last_source = -1
+        self._tag_texts = []
 
     def __init__(self):
         if len(METER_NAMES) != BUILT_IN_METERS or current_type("token.usage.v1") != "token.usage.v1":
@@ -1062,11 +1131,28 @@ cdef class Decoder:
             if self.meters.number(text) != number or _meter(text, len(text)) != number:
                 raise RuntimeError(f"cython_ext.decode has another number for the meter {name}")
 
+    def declare_attributes(self, list names not None):
+        """Set the attributes that books declare as dimensions, sorted; more than 8 are left to the plain decoder."""
+        cdef Span span
+        cdef bytes text
+        cdef list texts = [name.encode() for name in names]
+        if texts == self._tag_texts:
+            return
+        self._tag_texts = texts
+        self.tag_names.clear()
+        for text in self._tag_texts:
+            span.at = text
+            span.size = len(text)
+            self.tag_names.push_back(span)
+        self.tag_number = <int>len(names) if len(names) <= MAX_TAGS else -1
+        self.shapes.clear()
+
     def combination(self, Py_ssize_t number):
-        """Return the texts of a combination, in the order of :class:`billing.pricing.match.Combination`."""
+        """Return the texts of a combination: those of :data:`schemas.usage.DIMENSIONS`, then name and value of each
+        attribute that a book declares (:meth:`billing.pricing.match.Combination.from_texts`)."""
         return tuple(self.combinations[number].decode().split("\x1f"))
 
-    cpdef void declare(self, object meters) except *:
+    cpdef void declare_meters(self, object meters) except *:
         """Set the meters that price books declare: counts that become them are left to the plain decoder."""
         cdef size_t dialect = 0, row
         for table in TABLES.values():
@@ -1121,6 +1207,8 @@ cdef class Decoder:
         cdef const char* p = _skip(value.at)
         cdef const char* begin = p
         scan.end = value.at + value.size
+        scan.tag_names = self.tag_names.data()
+        scan.tag_number = self.tag_number
         if not _begin(scan, envelope):
             return False
         if self.shapes.read(p, scan, envelope != NULL) != NULL:
@@ -1144,21 +1232,22 @@ cdef class Decoder:
 
     cdef int32_t _combination(self, Scan* scan, uint64_t* hash64) except -1 nogil:
         """Return the number of an event's combination, and fill its hash."""
-        cdef char joined[DIMENSIONS * (MAX_TEXT + 1)]
+        cdef char joined[(DIMENSIONS + 2 * MAX_TAGS) * (MAX_TEXT + 1)]
         cdef Py_ssize_t length = 0
         cdef int32_t combination = -1
         cdef int i
-        if scan.region.at != NULL:
+        if scan.region.at != NULL and not scan.tags_seen:
             combination = self.shapes.combination(scan, hash64)
         if combination < 0:
             for i in range(DIMENSIONS):
-                memcpy(joined + length, scan.fields[i].at, scan.fields[i].size)
-                length += scan.fields[i].size
-                joined[length] = SEPARATOR
-                length += 1
+                length = _append(joined, length, &scan.fields[i])
+            for i in range(scan.tag_number):
+                if scan.tags_seen >> i & 1:
+                    length = _append(joined, length, &scan.tag_names[i])
+                    length = _append(joined, length, &scan.tags[i])
             combination = self.combinations.intern(joined, length - 1)
             hash64[0] = self.combinations.hashes[combination]
-            if scan.region.at != NULL:
+            if scan.region.at != NULL and not scan.tags_seen:
                 self.shapes.keep_combination(scan, combination, hash64[0])
         return combination
 
@@ -1282,6 +1371,7 @@ cdef class Decoder:
                 event.channel,
                 event.service_tier,
                 event.outcome,
+                *[text for attribute in event.attributes for text in attribute],
             )
         )
         columns.combination[row] = self.combinations.number(joined.encode())

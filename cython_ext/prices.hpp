@@ -27,7 +27,7 @@ enum TbNeed {  // what an event needs before it can be priced, and what its user
 enum {  // instead of the number of a price
     tb_plain_price = -1,
     tb_unknown_price = -2,
-    tb_momentary_price = -3,  // it depends on the context and the time bands of the event
+    tb_momentary_price = -3,  // it depends on the lengths and the time bands of the event
     tb_no_row_price = -16,    // this and below: no row matches; the refusal is in TbPrices::no_row
 };
 
@@ -38,7 +38,8 @@ enum {  // bounds of the parts of a key of TbPrices::momentary; beyond them the 
     tb_most_versions = 1 << 10,
     tb_most_combinations = 1 << 22,
     tb_most_edges = 255,
-    tb_most_bands = 1 << 24,
+    tb_output_segment = 1 << 8,  // a segment of output lengths counts this much more than one of contexts
+    tb_most_bands = 1 << 16,
 };
 
 struct TbPiece {  // a constant piece of JSON in TbPrices::pieces
@@ -51,6 +52,7 @@ struct TbVersion {  // of a price book
     int64_t latest_us = -1;            // greatest event time rated; kept by the user of the tables
     TbPiece head, label;               // from after the account to the amount; from after the tokens to the first meter
     std::vector<int64_t> edges;        // contexts at which a price may change, rising
+    std::vector<int64_t> output_edges;  // output lengths at which a price may change, rising
     std::vector<int32_t> price_of;     // by combination
     std::unordered_map<int64_t, int32_t> bands_of;  // by slot: the set of bands that contain the whole slot
     int64_t last_slot = -1;
@@ -69,10 +71,17 @@ struct TbPrice {
     TbPiece missing, missing_middle, missing_tail;
 };
 
+struct TbNoRow {  // a refusal that no row matches, as JSON from after the id: before the context, between it and the
+                  // output length (empty: the refusal ends with the context), and after them
+    TbPiece head, between, tail;
+};
+
 struct TbRefused {  // a refusal as JSON, from after the id to its end
     TbPiece head, meter, middle, tail;
     int64_t number;  // written before the tail: a time in microseconds if is_time, else a count or a context
     bool is_time;
+    TbPiece last = TbPiece();  // behind the output length, which follows the tail; empty: there is none
+    int64_t output = 0;
 };
 
 struct TbRated {  // the price of an event; each number is from 0 to 2^63-1
@@ -95,7 +104,8 @@ struct TbPrices {
     TbPiece meter_heads[tb_meters];  // of a meter's object, from its brace to the quantity
     TbPiece meter_names[tb_meters];  // quoted, in the refusal of a meter
     uint32_t context_meters = 0;     // bit i: meter i counts for the context
-    std::vector<std::pair<TbPiece, TbPiece>> no_row;  // refusals that no row matches, before the context and after it
+    uint32_t output_meters = 0;      // bit i: meter i counts for the output length
+    std::vector<TbNoRow> no_row;
     TbPiece outside, outside_tail;   // the refusal of a time before the first version, before the time and after it
     TbWanted wanted;
     TbRefused refused;
@@ -111,14 +121,13 @@ struct TbPrices {
 
     static uint64_t situation(int32_t version, int32_t combination, int32_t segment, int32_t bands) {
         // momentary_price checks that the parts do not overlap
-        return (uint64_t)bands << 40 | (uint64_t)segment << 32 | (uint64_t)version << 22 | (uint64_t)combination;
+        return (uint64_t)bands << 48 | (uint64_t)segment << 32 | (uint64_t)version << 22 | (uint64_t)combination;
     }
 
     // Prices an event of these counts, from 1 to 2^63-1 each, by a version; else returns what it needs, and fills
     // `wanted`. Prices and coefficients are not negative (PriceTables.add_price), so neither is a product or a sum of
-    // them; one that exceeds 2^63-1 goes to the plain rule, which rejects the event: `overflow`. An event without
-    // counts goes there too. One that stands for `one_request`, and does not count it, is charged for it where the row
-    // prices requests.
+    // them; an event in which one exceeds 2^63-1 goes to the plain rule, as does one without counts. One that stands for
+    // `one_request`, and does not count it, is charged for it where the row prices requests.
     int rate(int32_t version, int32_t combination, int64_t time_us, const int16_t* meters, const int64_t* counts,
              uint32_t number, bool one_request, TbRated* rated) {
         TbVersion& in = versions[version];
@@ -214,7 +223,7 @@ struct TbPrices {
 
     // Returns a bound of the bytes that put_refusal writes, its two texts apart.
     size_t most_of_refusal() const {
-        return refused.head.size + refused.meter.size + refused.middle.size + refused.tail.size + 128;
+        return refused.head.size + refused.meter.size + refused.middle.size + refused.tail.size + refused.last.size + 160;
     }
 
     // Writes billing.pricing.rate.rejection_as_json as a line; its texts have no escapes.
@@ -228,7 +237,10 @@ struct TbPrices {
         p = tb_put_bytes(p, text + refused.meter.at, refused.meter.size);
         p = tb_put_bytes(p, text + refused.middle.at, refused.middle.size);
         p = refused.is_time ? tb_put_time(p, refused.number) : tb_put_u64(p, (uint64_t)refused.number);
-        return tb_put_bytes(p, text + refused.tail.at, refused.tail.size);
+        p = tb_put_bytes(p, text + refused.tail.at, refused.tail.size);
+        if (refused.last.size == 0) return p;
+        p = tb_put_u64(p, (uint64_t)refused.output);
+        return tb_put_bytes(p, text + refused.last.at, refused.last.size);
     }
 
    private:
@@ -249,14 +261,15 @@ struct TbPrices {
         return plain ? tb_put_bytes(p, text.at, (size_t)text.size) : tb_put_json(p, text.at, (size_t)text.size);
     }
 
-    // Finds the price that depends on the context (the sum of the counts of context meters) and the time bands.
+    // Finds the price that depends on the context and the output length (sums of the counts of their meters) and the
+    // time bands.
     int momentary_price(TbVersion& in, int32_t version, int32_t combination, int64_t time_us, const int16_t* meters,
                         const int64_t* counts, uint32_t number, int32_t* at) {
         if (version >= tb_most_versions || combination >= tb_most_combinations) return tb_needs_plain;
         if (in.edges.size() > tb_most_edges || time_us < 0) return tb_needs_plain;
-        int64_t context = 0;
+        int64_t context = 0, output = 0;
         for (uint32_t i = 0; i < number; i++) {
-            if (meters[i] >= tb_meters) return tb_needs_plain;  // a declared meter may count for the context
+            if (meters[i] >= tb_meters) return tb_needs_plain;  // a declared meter may count for a length
             if (context_meters >> meters[i] & 1 && tb_add_64(&context, counts[i])) return tb_needs_plain;
         }
         const int64_t slot = time_us / tb_slot_us;
@@ -272,6 +285,13 @@ struct TbPrices {
         if (in.last_bands < 0 || in.last_bands >= tb_most_bands) return tb_needs_plain;
         int32_t segment = 0;
         while ((size_t)segment < in.edges.size() && context >= in.edges[segment]) segment++;
+        if (!in.output_edges.empty()) {
+            if (in.output_edges.size() > tb_most_edges) return tb_needs_plain;
+            for (uint32_t i = 0; i < number; i++)
+                if (output_meters >> meters[i] & 1 && tb_add_64(&output, counts[i])) return tb_needs_plain;
+            for (size_t i = 0; i < in.output_edges.size() && output >= in.output_edges[i]; i++)
+                segment += tb_output_segment;
+        }
         const auto found = momentary.find(situation(version, combination, segment, in.last_bands));
         if (found == momentary.end()) {
             wanted.segment = segment;
@@ -281,8 +301,10 @@ struct TbPrices {
         }
         *at = found->second;
         if (*at > tb_no_row_price) return *at < 0 ? tb_needs_plain : tb_priced;
-        const auto& pair = no_row[tb_no_row_price - *at];
-        refused = {pair.first, TbPiece(), TbPiece(), pair.second, context, false};
+        const TbNoRow& none = no_row[tb_no_row_price - *at];
+        const bool has_output = none.between.size != 0;
+        refused = {none.head, TbPiece(), TbPiece(), has_output ? none.between : none.tail, context, false,
+                   has_output ? none.tail : TbPiece(), output};
         return tb_refused;
     }
 };

@@ -31,6 +31,7 @@ cdef extern from "prices.hpp" nogil:
         TbPiece head
         TbPiece label
         vector[int64_t] edges
+        vector[int64_t] output_edges
         vector[int32_t] price_of
         unordered_map[int64_t, int32_t] bands_of
         int64_t last_slot
@@ -46,6 +47,11 @@ cdef extern from "prices.hpp" nogil:
         TbPiece missing
         TbPiece missing_middle
         TbPiece missing_tail
+
+    cdef struct TbNoRow:
+        TbPiece head
+        TbPiece between
+        TbPiece tail
 
     cdef struct TbRated:
         int64_t amount_pico
@@ -71,7 +77,8 @@ cdef extern from "prices.hpp" nogil:
         TbPiece meter_heads[BUILT_IN_METERS]
         TbPiece meter_names[BUILT_IN_METERS]
         uint32_t context_meters
-        vector[pair[TbPiece, TbPiece]] no_row
+        uint32_t output_meters
+        vector[TbNoRow] no_row
         TbPiece outside
         TbPiece outside_tail
         TbWanted wanted

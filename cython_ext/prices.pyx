@@ -4,6 +4,7 @@ from libc.stdint cimport int16_t, int32_t, int64_t, uint32_t, uint64_t
 from libcpp.utility cimport pair
 
 from cython_ext.prices cimport (
+    TbNoRow,
     TbPiece,
     TbPrice,
     TbPrices,
@@ -14,7 +15,7 @@ from cython_ext.prices cimport (
 )
 from cython_ext.wide cimport tb_million
 
-from schemas.meters import METERS, is_context_meter
+from schemas.meters import METERS, is_context_meter, is_output_meter
 
 cdef enum:
     MAX_SITUATIONS = 1048576   # 2^20, of the table of momentary prices and of the time bands of a version
@@ -34,6 +35,8 @@ cdef class PriceTables:
             self.tables.meter_names[meter] = self._piece(repr(name).encode())
             if is_context_meter(name):
                 self.tables.context_meters |= <uint32_t>1 << <int>meter
+            if is_output_meter(name):
+                self.tables.output_meters |= <uint32_t>1 << <int>meter
 
     def clear(self):
         """Forget which versions are in force and which prices match; numbers of versions and prices stay valid."""
@@ -46,12 +49,20 @@ cdef class PriceTables:
             self.tables.versions[i].last_slot = -1
 
     def add_version(
-        self, int16_t book_number, int16_t currency_number, book, bytes head not None, bytes label not None, edges=()
+        self,
+        int16_t book_number,
+        int16_t currency_number,
+        book,
+        bytes head not None,
+        bytes label not None,
+        edges=(),
+        output_edges=(),
     ):
         """Put a price book version in force, in order of ``effective_from_us`` and version; returns its number.
 
         ``head`` is the JSON of a rated line between the account's text and the amount's, ``label`` that between the
-        standard tokens and the first meter. ``edges`` are the contexts at which a price may change, rising.
+        standard tokens and the first meter. ``edges`` are the contexts at which a price may change, rising, and
+        ``output_edges`` the output lengths.
 
         Raises:
             OverflowError: the tax rate is not between 0 and 1, or a piece of JSON is too long.
@@ -66,6 +77,7 @@ cdef class PriceTables:
         version.head = self._piece(head)
         version.label = self._piece(label)
         version.edges = edges
+        version.output_edges = output_edges
         self.tables.versions.push_back(version)
         if self.tables.in_force.size() <= <size_t>book_number:
             self.tables.in_force.resize(book_number + 1)
@@ -101,10 +113,14 @@ cdef class PriceTables:
         self.tables.prices.push_back(price)
         return self.tables.prices.size() - 1
 
-    def add_no_row(self, bytes head not None, bytes tail not None):
+    def add_no_row(self, bytes head not None, bytes tail not None, bytes between not None=b""):
         """Keep the refusal that no row matches, as JSON from after the id to the context, and after it; returns a
-        number that stands for a price."""
-        self.tables.no_row.push_back(pair[TbPiece, TbPiece](self._piece(head), self._piece(tail)))
+        number that stands for a price. With ``between`` the output length follows the context and that."""
+        cdef TbNoRow none
+        none.head = self._piece(head)
+        none.between = self._piece(between)
+        none.tail = self._piece(tail)
+        self.tables.no_row.push_back(none)
         return tb_no_row_price + 1 - <int>self.tables.no_row.size()
 
     def set_outside(self, bytes head not None, bytes tail not None):
@@ -126,7 +142,7 @@ cdef class PriceTables:
 
     def set_bands(self, int32_t version, int64_t slot, int32_t bands):
         """Set the time bands that contain a quarter of an hour, ``slot`` since 1970 UTC: the number of that set, below
-        2^24, or -1 where a band begins or ends within the slot.
+        2^16, or -1 where a band begins or ends within the slot.
 
         Raises:
             IndexError: there is no such version.
@@ -137,8 +153,9 @@ cdef class PriceTables:
         known.bands_of[slot] = bands
 
     def set_price_at(self, int32_t version, int32_t combination, int32_t segment, int32_t bands, int32_t price):
-        """Set the price of a combination between two context edges, ``segment`` of which are at or below the context,
-        in a set of time bands: the number of :meth:`add_price` or :meth:`add_no_row`, or -1.
+        """Set the price of a combination between edges, in a set of time bands. ``segment`` is the number of context
+        edges at or below the context, and 256 for each output edge at or below the output length. The price is the
+        number of :meth:`add_price` or :meth:`add_no_row`, or -1.
 
         Raises:
             IndexError: there is no such version, combination or price.

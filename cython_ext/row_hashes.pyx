@@ -9,6 +9,9 @@ from libc.string cimport memchr, memcmp, memcpy, memset
 from cython_ext.wide cimport COPY_GROWTH, MAX_NUMBER, TbBuffer, tb_put_copy, tb_put_i128, tb_widen
 
 cdef extern from "blake2b.hpp" nogil:
+    enum:
+        TB_LANES                # texts that are hashed at once
+
     cdef cppclass TbBlake2b:
         uint64_t h[8]
         void begin(uint32_t digest_bytes, const uint64_t* salt, const char* person) noexcept
@@ -28,7 +31,6 @@ cdef enum:
     PERSON_BYTES = 16
     MARK_BYTES = 4
     TAIL_BYTES = 68             # a tab, \\x and the hash in hexadecimal digits
-    LANES = 4                   # texts that are hashed at once: TB_LANES of blake2b.hpp
 
 
 cdef struct Begun:              # the states in which every hash of a table begins
@@ -67,12 +69,12 @@ cdef void _begin_weight(TbBlake2b* begun) noexcept nogil:
     begun.begin(64, salt, person)
 
 
-cdef struct Rows:               # up to LANES rows and their hashes
+cdef struct Rows:               # up to TB_LANES rows and their hashes
     int count
-    const char* texts[LANES]
-    size_t sizes[LANES]
-    TbBlake2b hashed[LANES]
-    const char* hashes[LANES]   # the first 32 bytes of `hashed`
+    const char* texts[TB_LANES]
+    size_t sizes[TB_LANES]
+    TbBlake2b hashed[TB_LANES]
+    const char* hashes[TB_LANES]   # the first 32 bytes of `hashed`
 
 
 cdef inline void _hash_rows(const Begun* begun, Rows* rows) noexcept nogil:
@@ -104,7 +106,7 @@ def sum_of_hashes(const unsigned char[::1] hashes not None):
     """
     cdef TbBlake2b begun
     cdef TbSum512 total
-    cdef const char* taken[LANES]
+    cdef const char* taken[TB_LANES]
     cdef Py_ssize_t i
     cdef int count = 0
     if hashes.shape[0] % HASH_BYTES:
@@ -115,7 +117,7 @@ def sum_of_hashes(const unsigned char[::1] hashes not None):
         for i in range(hashes.shape[0] // HASH_BYTES):
             taken[count] = <const char*>&hashes[i * HASH_BYTES]
             count += 1
-            if count == LANES:
+            if count == TB_LANES:
                 tb_add_weights(&total, &begun, taken, count)
                 count = 0
         tb_add_weights(&total, &begun, taken, count)
@@ -123,14 +125,14 @@ def sum_of_hashes(const unsigned char[::1] hashes not None):
 
 
 cdef inline int _take_rows(Rows* rows, const char** p, const char* end) except -1 nogil:
-    """Take up to LANES lines from ``p`` on, which then is behind them; a line has no newline.
+    """Take up to TB_LANES lines from ``p`` on, which then is behind them; a line has no newline.
 
     Raises:
         ValueError: the text does not end with a newline.
     """
     cdef const char* line_end
     rows.count = 0
-    while rows.count < LANES and p[0] < end:
+    while rows.count < TB_LANES and p[0] < end:
         line_end = _line_end(p[0], end)
         rows.texts[rows.count] = p[0]
         rows.sizes[rows.count] = line_end - p[0]
@@ -185,7 +187,7 @@ def check_hashes(str table not None, int32_t partition, bytes rows not None):
     cdef const char* p = rows
     cdef const char* end = p + len(rows)
     cdef const char* tab
-    cdef const char* line_ends[LANES]
+    cdef const char* line_ends[TB_LANES]
     cdef char[TAIL_BYTES] tail
     cdef int i
     cdef Py_ssize_t number = 0
@@ -254,7 +256,7 @@ def check_values(str table not None, list rows not None):
     """
     cdef Begun begun
     cdef Rows taken
-    cdef TbBuffer texts[LANES]
+    cdef TbBuffer texts[TB_LANES]
     cdef tuple row
     cdef Py_ssize_t number, last, first = 0
     cdef object partition = None
@@ -274,7 +276,7 @@ def check_values(str table not None, list rows not None):
         taken.texts[taken.count] = texts[taken.count].data
         taken.sizes[taken.count] = texts[taken.count].size
         taken.count += 1
-        if taken.count == LANES:
+        if taken.count == TB_LANES:
             _compare(&begun, &taken, rows, first, differ)
             first = number + 1
     _compare(&begun, &taken, rows, first, differ)

@@ -21,8 +21,9 @@ struct TbSpan {
 
 enum {
     tb_attributes = 8,   // of the envelope
-    tb_fields = 14,      // of the data, the usage last: schemas.usage.UsageData
-    tb_dimensions = 7,   // of a combination, the first fields: billing.pricing.match.Combination
+    tb_fields = 15,      // of the data, the usage last: schemas.usage.UsageData
+    tb_dimensions = 7,   // of a combination, the first fields: schemas.usage.DIMENSIONS
+    tb_max_tags = 8,     // attributes that books declare as dimensions: billing.catalog.read_book.MAX_DIMENSIONS
     tb_meters = 24,      // schemas.meters.METERS
     tb_max_text = 256,   // bytes of UTF-8: schemas.fields.MAX_TEXT_BYTES
     tb_max_digits = 18,  // of a count or sequence: they fit 63 bits
@@ -32,7 +33,16 @@ enum {
     tb_no_dialect = -1,
 };
 enum TbMarkKind : uint8_t {
-    tb_attribute, tb_field, tb_count, tb_skipped_text, tb_skipped_number, tb_leaf, tb_skipped_real, tb_shape_end
+    tb_attribute,
+    tb_field,
+    tb_count,
+    tb_skipped_text,
+    tb_skipped_number,
+    tb_leaf,
+    tb_skipped_real,
+    tb_tag,       // a declared attribute that is text
+    tb_tag_word,  // a declared attribute that is a small integer, true or false
+    tb_shape_end,
 };
 
 struct TbMark {  // a value that may differ in the next event of the same shape
@@ -53,6 +63,10 @@ struct TbScan {
     const char* end;
     int marks_number;  // more than tb_max_marks: the event has no shape
     TbMark marks[tb_max_marks];
+    const TbSpan* tag_names;  // of the declared attributes, sorted
+    int tag_number;           // of them; -1: too many to be read here
+    TbSpan tags[tb_max_tags];
+    uint32_t tags_seen;
     TbSpan region;  // from the first dimension to the last, where no other value lies between; else NULL
     uint32_t region_hash;
     uint8_t region_first;  // the first dimension in it
@@ -134,6 +148,14 @@ static inline const char* tb_digits(const char* p, const char* end, int64_t* cou
     return p;
 }
 
+// Returns the end of true, false or a small integer at p, or NULL.
+static inline const char* tb_word_end(const char* p, const char* end) {
+    int64_t ignored;
+    if (end - p >= 4 && memcmp(p, "true", 4) == 0) return p + 4;
+    if (end - p >= 5 && memcmp(p, "false", 5) == 0) return p + 5;
+    return tb_digits(p, end, &ignored);
+}
+
 struct TbShape {
     uint32_t meters_seen;
     int dialect;
@@ -171,6 +193,11 @@ struct TbShapes {
             } else if (node.kind == tb_skipped_real) {
                 stop = tb_real_end(value, end);
                 if (!stop) continue;
+            } else if (node.kind == tb_tag_word) {
+                stop = tb_word_end(value, end);
+                if (!stop) continue;
+                scan->tags[node.slot] = {value, stop - value};
+                scan->tags_seen |= 1u << node.slot;
             } else {
                 stop = tb_plain_end(value, end);
                 if (!stop) continue;
@@ -179,6 +206,10 @@ struct TbShapes {
                 } else if (node.kind == tb_field) {
                     if (stop - value > tb_max_text) continue;
                     scan->fields[node.slot] = {value, stop - value};
+                } else if (node.kind == tb_tag) {
+                    if (stop - value > tb_max_text) continue;
+                    scan->tags[node.slot] = {value, stop - value};
+                    scan->tags_seen |= 1u << node.slot;
                 }
             }
             p = stop;
@@ -238,6 +269,9 @@ struct TbShapes {
         region.hash = hash;
         memcpy(region.text, scan->region.at, region.size);
     }
+
+    // Forgets all shapes: their slots mean other attributes now.
+    void clear() { forget(); }
 
    private:
     struct Node {

@@ -6,9 +6,8 @@ or whole by the wallet, or absorbed whole. Any other event stops the loop *befor
 returns what it needs: a price, a scope, or the plain calculator.
 
 No number wraps. Products and sums of 64 bits and sums of 128 bits are checked, or a comment proves that they fit. An
-event whose numbers do not fit goes to the plain calculator, which computes with Python's integers: it rejects the event
-(``overflow``) where its price exceeds 64 bits (docs/reference/usage-events.md, "Rejections"), or decides it exactly;
-a balance that then exceeds 128 bits raises OverflowError when the account is put back, which stops the worker.
+event whose numbers do not fit goes to the plain calculator, which computes with Python's integers: it decides the event
+exactly, or rejects it (``overflow``) where its price exceeds billing.pricing.rate.MAX_OF_EVENT; a balance that then exceeds 128 bits raises OverflowError when the account is put back, which stops the worker.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
@@ -82,7 +81,7 @@ cdef inline int _price(Usage usage, EventColumns columns, Py_ssize_t row, Decisi
     """Find the open account and price the event by the version of its book that is in force at the event's time.
 
     Fills the rated amounts: pico of the currency, micro standard tokens, each from 0 to 2^63-1. A price that does not
-    fit goes to the plain calculator, which rejects it. Cannot fail: it searches tables and allocates nothing.
+    fit goes to the plain calculator. Cannot fail: it searches tables and allocates nothing.
     """
     cdef uint32_t first = columns.count_first[row]
     cdef Account* account = usage.accounts.find(columns.account[row])

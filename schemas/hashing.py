@@ -88,8 +88,9 @@ def content_hash32(event: UsageEvent) -> int:
     """Return the low 32 bits of h1 over the fields that decide the price of an event.
 
     The input is a sequence of 64-bit little-endian words: time_us, h1 of the account, h1 of the seven dimensions
-    (model, hardware tier, energy source, site, channel, service tier, outcome) joined with 0x1f, and for each count, in
-    canonical order, h1 of the meter's name and the count.
+    (model, hardware tier, energy source, site, channel, service tier, outcome) and of name and value of each attribute
+    that a book declares, all joined with 0x1f, and for each count, in canonical order, h1 of the meter's name and the
+    count.
     """
     words = [
         event.time_us,
@@ -102,6 +103,7 @@ def content_hash32(event: UsageEvent) -> int:
             event.channel,
             event.service_tier,
             event.outcome,
+            *(text for attribute in event.attributes for text in attribute),
         ),
     ]
     for meter, count in event.counts:

@@ -40,12 +40,24 @@ METERS: tuple[str, ...] = (
 (docs/reference/usage-events.md, "Meters")."""
 
 
-def is_context_meter(meter: str) -> bool:
-    """Return True if a meter counts for the context band: "input + cache_* + *_input" literally, declared meters too.
+_CONTEXT_ENDINGS = ("_input", "_cache_read", "_cache_write", "_cache_write_1h")
 
-    So ``audio_cache_read`` and ``image_cache_read`` do not count (docs/decisions/readings-of-the-contract.md).
+
+def is_context_meter(meter: str) -> bool:
+    """Return True if a meter counts tokens of the prompt: ``input``, ``cache_*``, ``*_input`` and ``*_cache_*``.
+
+    A cached image or sound is a part of the prompt like cached text. A declared meter counts if it is named like one of
+    these, such as ``scent_input`` or ``video_cache_read`` (docs/decisions/readings-of-the-contract.md).
     """
-    return meter == "input" or meter.startswith("cache_") or meter.endswith("_input")
+    return meter == "input" or meter.startswith("cache_") or meter.endswith(_CONTEXT_ENDINGS)
+
+
+def is_output_meter(meter: str) -> bool:
+    """Return True if a meter counts tokens of the answer: ``output``, ``reasoning`` and ``*_output``.
+
+    A declared meter counts if its name ends in ``_output``.
+    """
+    return meter in ("output", "reasoning") or meter.endswith("_output")
 
 
 CONTEXT_METERS: tuple[str, ...] = tuple(meter for meter in METERS if is_context_meter(meter))
@@ -66,3 +78,8 @@ def canonical_counts(counts: Mapping[str, int] | Iterable[tuple[str, int]]) -> t
 def context_tokens(counts: Iterable[tuple[str, int]]) -> int:
     """Return the context size: the sum of the counts that select a context band."""
     return sum(count for meter, count in counts if is_context_meter(meter))
+
+
+def output_tokens(counts: Iterable[tuple[str, int]]) -> int:
+    """Return the length of the answer: the sum of the counts that select a band of ``output_context``."""
+    return sum(count for meter, count in counts if is_output_meter(meter))

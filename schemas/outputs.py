@@ -37,7 +37,8 @@ class RatedMeter(Output):
     """One priced meter of an event."""
 
     meter: str = Field(description="the meter")
-    quantity: Count = Field(description="the count of the meter")
+    quantity: Count = Field(description="the quantity that is billed: the count of the meter, or more by an increment")
+    used: Count | None = Field(default=None, description="what was used of the quantity; left out: all of it")
     per_million: Decimal = Field(description="price per million units, currency, after adjustments")
     amount: Decimal = Field(description="price of the quantity, currency, tax included")
     standard_tokens: Decimal = Field(description="standard tokens of the quantity")
@@ -73,6 +74,9 @@ class RatedEvent(Output):
     channel: str = Field(default="cloud", description="sales channel; left out: cloud")
     service_tier: str = Field(default="standard", description="service tier; left out: standard")
     outcome: str = Field(default="completed", description="outcome of the request; left out: completed")
+    attributes: dict[str, str] = Field(
+        default_factory=dict, description="attributes that a price book declares as dimensions, if the event has any"
+    )
     request_id: str | None = Field(default=None, description="id of the request, if the usage event names one")
     member: str | None = Field(default=None, description="the member of the account, if the usage event names one")
     burned: list[BurnedBucket] = Field(description="quota burned, in deduction order")

@@ -3,7 +3,8 @@
 Money is integer pico (1e-12) of the currency, quota integer micro (1e-6) of a standard token, energy integer
 milliwatt-hours. On the wire an amount is a decimal string without exponent, trailing zeros or minus zero
 (docs/reference/principles.md, "Units"). Rounding is half to even (:func:`divide_half_even`), and half away from zero
-where the result is in whole fen (:func:`divide_half_up`). This module never uses a binary floating-point number.
+where the result is in whole minor units of a currency (:func:`divide_half_up`, :mod:`schemas.currencies`). This module
+never uses a binary floating-point number.
 """
 
 import re
@@ -12,8 +13,6 @@ PICO_DIGITS = 12
 """Decimal places of money."""
 MICRO_DIGITS = 6
 """Decimal places of a quantity of standard tokens."""
-FEN_PICO = 10**10
-"""One fen (0.01 of the currency) in pico."""
 MILLION = 10**6
 MICRO_PICO = 10**6
 """One micro of a unit, in pico of that unit."""
@@ -72,7 +71,7 @@ def format_micro(value: int) -> str:
 
 
 def divide_half_even(numerator: int, denominator: int) -> int:
-    """Divide integers, rounding half to even: the rule for every result that is finer than fen.
+    """Divide integers, rounding half to even: the rule for every result that is finer than a minor unit.
 
     Raises:
         ZeroDivisionError: the denominator is not positive.
@@ -87,7 +86,7 @@ def divide_half_even(numerator: int, denominator: int) -> int:
 
 
 def divide_half_up(numerator: int, denominator: int) -> int:
-    """Divide integers, rounding half away from zero: the rounding of fees, taxes and refunds to fen.
+    """Divide integers, rounding half away from zero: the rounding of fees, taxes and refunds to minor units.
 
     See docs/reference/field-practice.md, "Fees and fen".
 
@@ -98,8 +97,3 @@ def divide_half_up(numerator: int, denominator: int) -> int:
         raise ZeroDivisionError("divide_half_up needs a positive denominator")
     magnitude = (2 * abs(numerator) + denominator) // (2 * denominator)
     return -magnitude if numerator < 0 else magnitude
-
-
-def part_to_fen(whole_pico: int, part: int, of: int) -> int:
-    """Return ``whole_pico`` x ``part`` / ``of`` in pico, rounded to fen, half away from zero; 0 if ``of`` is 0."""
-    return divide_half_up(whole_pico * part, of * FEN_PICO) * FEN_PICO if of else 0

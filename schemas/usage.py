@@ -1,11 +1,12 @@
 """The usage event ``token.usage.v1``: its model, its reference decoder, and the decoded value. No rules.
 
 Checks run in this order, and the first that fails decides: the envelope (:mod:`schemas.cloudevents`); the fields of
-``data`` in the order of :class:`UsageData`; the counts in the order they were written, each an integer
-(``invalid_event``), not negative (``usage_mismatch``) and at most 2^63-1 (``overflow``); those of ``meters`` after
-those of ``usage``; the meters of nonzero counts in canonical order, each a known one (``unknown_meter``). A count of 0
-is treated as absent, even of an unknown meter (docs/reference/usage-events.md). An event without any count is read: its
-price row decides if it is refused (:mod:`billing.pricing.rate`).
+``data`` in the order of :class:`UsageData`; the attributes that a price book declares, by name, each text, a boolean or
+an integer (``invalid_event``); the counts in the order they were written, each an integer (``invalid_event``), not
+negative (``usage_mismatch``) and at most 2^63-1 (``overflow``); those of ``meters`` after those of ``usage``; the
+meters of nonzero counts in canonical order, each a known one (``unknown_meter``). A count of 0 is treated as absent,
+even of an unknown meter (docs/reference/usage-events.md). An event without any count is read: its price row decides if
+it is refused (:mod:`billing.pricing.rate`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,6 +35,12 @@ _KNOWN = frozenset(METERS)
 def _check_usage(value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise PydanticCustomError("expected", "expected an object of counts by meter")
+    return value
+
+
+def _check_attributes(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise PydanticCustomError("expected", "expected an object of attributes by name")
     return value
 
 
@@ -82,6 +89,12 @@ class UsageData(WireText):
     member: Text | None = Field(default=None, description="the member of the account who made the request")
     request_id: Text | None = Field(default=None, description="id of the request, for tracing")
     reservation: Text | None = Field(default=None, description="the hold that this usage closes")
+    attributes: Annotated[
+        dict[str, Any], PlainValidator(_check_attributes), WithJsonSchema({"type": ["object", "null"]})
+    ] = Field(
+        default_factory=dict,
+        description="further values by name; those that a price book declares are text, booleans or integers",
+    )
     usage_dialect: DialectName = Field(
         default=None, description="dialect of `usage`, such as openai.chat; absent: disjoint meters"
     )
@@ -106,6 +119,7 @@ class UsageEvent:
 
     ``time_us`` is the completion time of the request in microseconds UTC. ``account`` pays. ``counts`` are the nonzero
     counts, each 1 to 2^63-1, in canonical order: built-in meters, then meters declared by a book, sorted by name.
+    ``attributes`` are (name, value) of the attributes that a book declares, sorted by name.
     ``dialect`` is that of the usage object, None where the event counts meters. ``unknown`` are sentences about numbers
     of the usage object that its dialect does not know, where they are noted.
     """
@@ -129,6 +143,7 @@ class UsageEvent:
     counts: tuple[tuple[str, int], ...]
     dialect: str | None = None
     unknown: tuple[str, ...] = ()
+    attributes: tuple[tuple[str, str], ...] = ()
 
     @property
     def is_one_request(self) -> bool:
@@ -163,6 +178,30 @@ def _check_meters(counts: tuple[tuple[str, int], ...], declared_meters: frozense
                 f"data.usage counts {count} of {show(meter)}: expected a built-in meter or one a price book declares"
             )
             raise Refused("unknown_meter", detail)
+
+
+def _declared_attributes(given: dict[str, Any], declared: frozenset[str]) -> tuple[tuple[str, str], ...]:
+    """Return the attributes that books declare as text, sorted by name; null is as if absent.
+
+    Raises:
+        Refused: ``invalid_event`` of the first that is neither text nor a boolean nor an integer.
+    """
+    if not given or not declared:
+        return ()
+    names = sorted(name for name in declared & given.keys() if given[name] is not None)
+    return tuple((name, _attribute_text(name, given[name])) for name in names)
+
+
+def _attribute_text(name: str, value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int) and abs(value) <= MAX_COUNT:
+        return str(value)
+    try:
+        return check_text(value)
+    except PydanticCustomError as error:
+        detail = f"data.attributes.{show(name)} is {show(value)}: {error.message()}, a boolean or an integer"
+        raise Refused("invalid_event", detail) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +245,11 @@ def read_counts(
 
 
 def read_usage(
-    envelope: Envelope, *, declared_meters: frozenset[str] = frozenset(), note_unknown: bool = False
+    envelope: Envelope,
+    *,
+    declared_meters: frozenset[str] = frozenset(),
+    declared_attributes: frozenset[str] = frozenset(),
+    note_unknown: bool = False,
 ) -> UsageEvent | Refusal:
     """Read the usage event in an envelope of type :data:`USAGE_TYPE`; see :func:`parse_usage`."""
 
@@ -216,16 +259,19 @@ def read_usage(
     except ValidationError as error:
         return envelope.refuse("invalid_event", explain(error, UsageData, "data."))
     try:
+        attributes = _declared_attributes(data.attributes, declared_attributes)
         read = read_counts(
             *(data.usage, data.usage_dialect, data.meters), declared_meters=declared_meters, note_unknown=note_unknown
         )
         _check_meters(read.counts, declared_meters)
     except Refused as problem:
         return envelope.refuse(problem.refusal.code, problem.refusal.detail)
-    return _event(envelope, data, read)
+    return _event(envelope, data, read, attributes)
 
 
-def _event(envelope: Envelope, data: UsageData, read: ReadCounts) -> UsageEvent:
+def _event(
+    envelope: Envelope, data: UsageData, read: ReadCounts, attributes: tuple[tuple[str, str], ...]
+) -> UsageEvent:
     return UsageEvent(
         source=envelope.source,
         id=envelope.id,
@@ -246,6 +292,7 @@ def _event(envelope: Envelope, data: UsageData, read: ReadCounts) -> UsageEvent:
         counts=read.counts,
         dialect=data.usage_dialect,
         unknown=read.unknown,
+        attributes=attributes,
     )
 
 
@@ -255,6 +302,7 @@ def reread_usage(
     rated: Mapping[tuple[str, str, str], Counts],
     *,
     declared_meters: frozenset[str] = frozenset(),
+    declared_attributes: frozenset[str] = frozenset(),
 ) -> UsageEvent | None:
     """Decode a record that may have been rated, with the counts with which it was: what a dialect maps may change.
 
@@ -264,6 +312,7 @@ def reread_usage(
         rated: (account, source, id) to the counts in the rated lines, those of usage in a dialect with the request that
             a row may charge for it.
         declared_meters: as in :func:`parse_usage`.
+        declared_attributes: as in :func:`parse_usage`.
 
     Returns:
         The event, or None if its identity is not among those rated.
@@ -274,16 +323,20 @@ def reread_usage(
     counts = rated.get((envelope.subject, envelope.source, envelope.id))
     if counts is None:
         return None
-    event = read_usage(envelope, declared_meters=declared_meters, note_unknown=True)
+    event = read_usage(
+        envelope, declared_meters=declared_meters, declared_attributes=declared_attributes, note_unknown=True
+    )
     if isinstance(event, UsageEvent):
         one_more = canonical_counts((*event.counts, ("requests", 1))) if event.is_one_request else event.counts
         if event.dialect is None or counts in (event.counts, one_more):
             return event
     try:
         given = {name: value for name, value in envelope.data.items() if value is not None}
-        return _event(envelope, UsageData.model_validate(given), ReadCounts(counts))
-    except ValidationError:
+        data = UsageData.model_validate(given)
+        attributes = _declared_attributes(data.attributes, declared_attributes)
+    except (ValidationError, Refused):
         return None
+    return _event(envelope, data, ReadCounts(counts), attributes)
 
 
 def parse_usage(
@@ -291,6 +344,7 @@ def parse_usage(
     headers: Sequence[tuple[str, bytes]] = (),
     *,
     declared_meters: frozenset[str] = frozenset(),
+    declared_attributes: frozenset[str] = frozenset(),
     note_unknown: bool = False,
 ) -> UsageEvent | Refusal:
     """Decode one record of ``usage.events``, structured or binary. Faster decoders must equal this function.
@@ -299,6 +353,7 @@ def parse_usage(
         value: the record's value as received.
         headers: the record's headers as received.
         declared_meters: meters that price books declare in addition to the built-in ones.
+        declared_attributes: attributes that price books declare as dimensions; others are ignored.
         note_unknown: numbers of a usage object that its dialect does not know are noted, and not refused.
 
     Returns:
@@ -308,4 +363,9 @@ def parse_usage(
     envelope = read_envelope(value, headers, types=(USAGE_TYPE,))
     if isinstance(envelope, Refusal):
         return envelope
-    return read_usage(envelope, declared_meters=declared_meters, note_unknown=note_unknown)
+    return read_usage(
+        envelope,
+        declared_meters=declared_meters,
+        declared_attributes=declared_attributes,
+        note_unknown=note_unknown,
+    )

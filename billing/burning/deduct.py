@@ -94,7 +94,8 @@ def need_pico(unit: str, event: UsageEvent, rated: Rated) -> int:
     if unit == STD_TOKEN:
         return rated.standard_micro * MILLION
     if unit == REQUEST:
-        return dict(event.counts).get("requests", 1) * MILLION * MILLION
+        counted_micro = dict(event.counts).get("requests", 1) * MILLION
+        return rated.units_micro.get(REQUEST, counted_micro) * MILLION
     if unit == rated.currency:
         return rated.amount_pico
     return rated.units_micro.get(unit, 0) * MILLION

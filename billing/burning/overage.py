@@ -105,7 +105,7 @@ def _pack(extended: Bucket, plan: Plan, number: int) -> Bucket:
 
     A pack fires no alerts, because its grant has already fired them.
     """
-    net_pico, _ = split_fee(plan.overage.price_pico, plan.tax_rate_micro)
+    net_pico, _ = split_fee(plan.overage.price_pico, plan.tax_rate_micro, plan.currency)
     return Bucket(
         grant_id=f"{extended.grant}/{PACK}{number}",
         plan=extended.plan,
@@ -126,7 +126,7 @@ def _pack(extended: Bucket, plan: Plan, number: int) -> Bucket:
 
 def _post_sale(payment: EventPayment, plan: Plan, pack: Bucket) -> None:
     account, price_pico = payment.account, plan.overage.price_pico
-    net_pico, tax_pico = split_fee(price_pico, plan.tax_rate_micro)
+    net_pico, tax_pico = split_fee(price_pico, plan.tax_rate_micro, plan.currency)
     before = purse(account)
     account.extras.wallet_paid_pico[pack.sale] = withdraw(account, price_pico)
     about = {"plan": plan.label, "grant_id": pack.grant_id, "pay_from": "wallet"}

@@ -48,7 +48,7 @@ from cython_ext.usage import Usage
 from schemas.json_text import dump_json
 from schemas.refusals import Refusal
 from schemas.sources import OWN_SOURCES, is_own
-from schemas.usage import UsageEvent, parse_usage
+from schemas.usage import DIMENSIONS, UsageEvent
 
 __all__ = ["CompiledCalculator"]
 
@@ -168,11 +168,6 @@ class _RareCases(PlainCalculator):
         """Return a plan version of the catalogue."""
         return self._plans[key]
 
-    @property
-    def declared_meters(self) -> frozenset[str]:
-        """Meters that price books declare in addition to the built-in ones."""
-        return self._declared
-
     def take(self) -> tuple[Postings, dict[tuple[object, ...], list[int]], dict[str, int]]:
         """Return and clear the postings, rollups and book times of events decided here since the last call."""
         taken = self._postings, dict(self._rollups), self._book_times
@@ -205,7 +200,8 @@ class CompiledCalculator:
 
     def set_catalog(self, catalog: Catalog) -> None:
         self._rare.set_catalog(catalog)
-        self._decoder.declare(catalog.declared_meters())
+        self._decoder.declare_meters(catalog.declared_meters())
+        self._decoder.declare_attributes(sorted(catalog.declared_attributes()))
         self._usage.clear_scopes()
         self._prices.set_books(catalog.price_books)
 
@@ -216,12 +212,7 @@ class CompiledCalculator:
         reservations, unknown = columns.reservations(), dict[int, tuple[str, ...]]()
         for row in columns.unread():
             record = batch.records[row]
-            item = parse_usage(
-                record.value,
-                record.headers,
-                declared_meters=self._rare.declared_meters,
-                note_unknown=batch.note_unknown,
-            )
+            item = self._rare.parse(record, note_unknown=batch.note_unknown)
             if isinstance(item, Refusal):
                 rejections[row] = item
                 columns.refuse(row)
@@ -368,8 +359,7 @@ class CompiledCalculator:
 
     def _reread(self, record: Record, *, note_unknown: bool) -> UsageEvent:
         """Parse the record of an event again, for the fields that have no column, such as member and reservation."""
-        declared = self._rare.declared_meters
-        event = parse_usage(record.value, record.headers, declared_meters=declared, note_unknown=note_unknown)
+        event = self._rare.parse(record, note_unknown=note_unknown)
         if isinstance(event, Refusal):
             raise BrokenInvariant(f"offset {record.offset}: the core read an event that is {event.code}")
         return event
@@ -411,7 +401,8 @@ class CompiledCalculator:
         summed: defaultdict[tuple[object, ...], list[int]] = defaultdict(lambda: [0] * len(ROLLUP_SUMS))
         for hour_us, version, number, sums in self._usage.take_sums():
             book = self._prices.book(version)
-            into = summed[(hour_us, book.label, book.currency, *self._decoder.combination(number))]
+            dimensions = self._decoder.combination(number)[: len(DIMENSIONS)]
+            into = summed[(hour_us, book.label, book.currency, *dimensions)]
             for place, value in enumerate(sums):
                 into[place] += value
         for key, values in summed.items():

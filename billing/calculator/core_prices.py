@@ -1,16 +1,18 @@
 """Prices for the core's price tables, looked up with the plain rules of :mod:`billing.pricing`, once for each case.
 
 The tables request a price once per combination and version if the combination alone decides it. If context or time
-decide it, they request it once per segment between two context edges and per set of time bands in force together.
+decide it, they request it once per segment between edges of context and output length and per set of time bands in
+force together.
 The compiled calculator and the compiled rater share this module.
 """
 
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from billing.catalog.model import PriceBook, PriceRow
 from billing.catalog.timebands import band_intervals
 from billing.pricing.adjust import PricingMoment
-from billing.pricing.match import Combination, RowIndex, context_edges, first_fitting
+from billing.pricing.match import Combination, RowIndex, context_edges, first_fitting, output_edges
 from billing.pricing.rate import fixed_prices, moment_prices, no_meter_detail, no_row_detail, rejection_as_json
 from billing.pricing.row_prices import UnitPrices
 from cython_ext.decode import Decoder
@@ -27,7 +29,18 @@ _MIXED_BANDS = -1
 _SLOT_US = 15 * MINUTE_US
 _SLOTS_A_DAY = 96
 _MAX_EDGES = 250
+_OUTPUT_SEGMENT = 256  # cython_ext.prices
 MARK_NUMBER, _MARK_METER = "987654321012345678", "the meter"
+_MARK_OUTPUT = "876543210123456789"
+
+
+class _Version(NamedTuple):
+    """A price book version with its index, and the lengths of requests at which its prices may change."""
+
+    book: PriceBook
+    rows: RowIndex
+    edges: tuple[int, ...]
+    output_edges: tuple[int, ...]
 
 
 class CorePrices:
@@ -42,7 +55,7 @@ class CorePrices:
         self._decoder = decoder
         self._word = word
         self._refuses = refuses
-        self._versions: list[tuple[PriceBook, RowIndex, tuple[int, ...]]] = []
+        self._versions: list[_Version] = []
         self._numbers: dict[tuple[object, ...], int] = {}
         self._no_rows: dict[tuple[int, int], int] = {}
         self._bands: dict[tuple[str, ...], int] = {}
@@ -53,15 +66,14 @@ class CorePrices:
         for book in sorted(books, key=lambda book: (book.effective_from_us, book.version)):
             head = b'","currency":' + dump_json(book.currency) + b',"amount":"'
             label = b'","price_book":' + dump_json(book.label) + b',"lines":['
-            edges = context_edges(book)
-            self.tables.add_version(
-                self._word(book.name), self._word(book.currency), book, head, label, edges[:_MAX_EDGES]
-            )
-            self._versions.append((book, RowIndex(book), edges))
+            version = _Version(book, RowIndex(book), context_edges(book), output_edges(book))
+            few = version.edges[:_MAX_EDGES], version.output_edges[:_MAX_EDGES]
+            self.tables.add_version(self._word(book.name), self._word(book.currency), book, head, label, *few)
+            self._versions.append(version)
 
     def book(self, version: int) -> PriceBook:
         """Return the price book version that has this number in the tables."""
-        return self._versions[version][0]
+        return self._versions[version].book
 
     def look_up(self, need: int) -> None:
         """Look up what the tables need: a price, a price at a moment, or the time bands of a day.
@@ -80,13 +92,14 @@ class CorePrices:
 
     def _look_up_price(self, version: int, number: int) -> None:
         """Set the unit prices of a combination in a version, or mark them as dependent on context and time."""
-        book, index, edges = self._versions[version]
-        combination = Combination(*self._decoder.combination(number))
+        book, index, *edges = self._versions[version]
+        combination = Combination.from_texts(self._decoder.combination(number))
         prices = fixed_prices(book, combination, index)
         if prices is not None:
             self.tables.set_price(version, number, self._price_number(prices, book, index.candidates(combination)[0]))
         else:
-            self.tables.set_price(version, number, _MOMENTARY_PRICE if len(edges) <= _MAX_EDGES else _PLAIN_PRICE)
+            few = max(map(len, edges)) <= _MAX_EDGES
+            self.tables.set_price(version, number, _MOMENTARY_PRICE if few else _PLAIN_PRICE)
 
     def _look_up_bands(self, version: int, slot: int) -> None:
         """Set the time bands of each quarter-hour of the day that contains ``slot``.
@@ -111,10 +124,13 @@ class CorePrices:
             self.tables.set_bands(version, first + place, number)
 
     def _look_up_moment(self, version: int, number: int, segment: int, bands: int, slot: int) -> None:
-        """Set the unit prices of a combination between two context edges, in the set of time bands of a slot."""
-        book, index, edges = self._versions[version]
-        moment = PricingMoment(slot * _SLOT_US, edges[segment - 1] if segment else 0)
-        combination = Combination(*self._decoder.combination(number))
+        """Set the unit prices of a combination between edges, in the set of time bands of a slot."""
+        book, index, *edges = self._versions[version]
+        output_segment, context_segment = divmod(segment, _OUTPUT_SEGMENT)
+        places = zip(edges, (context_segment, output_segment), strict=True)
+        lengths = (of_kind[place - 1] if place else 0 for of_kind, place in places)
+        moment = PricingMoment(slot * _SLOT_US, *lengths)
+        combination = Combination.from_texts(self._decoder.combination(number))
         row = first_fitting(book, index.candidates(combination), *moment)
         prices = moment_prices(book, combination, moment, index)
         price = _PLAIN_PRICE
@@ -128,8 +144,14 @@ class CorePrices:
         """Return the table number that stands for a combination without a matching row; it carries the rejection."""
         known = self._no_rows.get((version, number))
         if known is None:
-            detail = no_row_detail(self.book(version), combination, int(MARK_NUMBER))
-            known = self.tables.add_no_row(*refusal_pieces("no_price", detail, MARK_NUMBER))
+            book = self.book(version)
+            if book.has_output_bands:
+                detail = no_row_detail(book, combination, int(MARK_NUMBER), int(_MARK_OUTPUT))
+                head, between, tail = refusal_pieces("no_price", detail, MARK_NUMBER, _MARK_OUTPUT)
+                known = self.tables.add_no_row(head, tail, between)
+            else:
+                detail = no_row_detail(book, combination, int(MARK_NUMBER))
+                known = self.tables.add_no_row(*refusal_pieces("no_price", detail, MARK_NUMBER))
             self._no_rows[version, number] = known
         return known
 

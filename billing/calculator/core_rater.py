@@ -28,7 +28,8 @@ class CompiledRater:
 
     def _start(self) -> None:
         decoder = Decoder()
-        decoder.declare(self._declared)
+        decoder.declare_meters(self._declared)
+        decoder.declare_attributes(sorted({name for book in self._versions for name in book.dimensions.values()}))
         self._prices = CorePrices(decoder, lambda _: 0, refuses=True)  # one book; currency numbers are not used
         self._prices.set_books(self._versions)
         self._prices.tables.set_outside(

@@ -15,6 +15,7 @@ from billing.commits.columns import account_terms, bucket_terms
 from billing.commits.commit_record import AccountChanges, PartitionState, RollupRow
 from billing.commits.copy_text import account_row, bucket_row
 from billing.commits.identities import HashHour, LogPart, PartHeld
+from billing.commits.input_batch import Record
 from billing.commits.outbox_frames import Frame, encode_frame
 from billing.commits.output_documents import (
     RATED_PER_RECORD,
@@ -81,6 +82,7 @@ class PlainCalculator:
         self._plans: dict[PlanKey, Plan] = {}
         self._rules = UsageRules(Catalog(), self._plans.__getitem__, Raters())
         self._declared: frozenset[str] = frozenset()
+        self._attributes: frozenset[str] = frozenset()
         self._accounts: dict[str, Account] = {}
         self._stored_accounts: set[str] = set()
         self._stored_buckets: set[tuple[str, str]] = set()
@@ -101,14 +103,23 @@ class PlainCalculator:
         self._plans = catalog.plans_by_key()
         self._rules = UsageRules(catalog, self._plans.__getitem__, Raters())
         self._declared = catalog.declared_meters()
+        self._attributes = catalog.declared_attributes()
+
+    def parse(self, record: Record, *, note_unknown: bool) -> UsageEvent | Refusal:
+        """Return the usage event of a record, with the meters and attributes that the catalogue declares."""
+        return parse_usage(
+            record.value,
+            record.headers,
+            declared_meters=self._declared,
+            declared_attributes=self._attributes,
+            note_unknown=note_unknown,
+        )
 
     def decode(self, batch: UsageBatch) -> PlainDecoded:
         self._dedupe.decide_by(identity_rules(batch.limits), batch.commit_no)
         read: list[UsageEvent | Refusal | int] = []
         for record in batch.records:
-            item = parse_usage(
-                record.value, record.headers, declared_meters=self._declared, note_unknown=batch.note_unknown
-            )
+            item = self.parse(record, note_unknown=batch.note_unknown)
             if batch.own_check is not None and is_own(item.source):
                 fault = batch.own_check(record)
                 if fault is not None:

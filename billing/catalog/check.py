@@ -13,14 +13,15 @@ from billing.catalog.check_periods import check_going_on, check_periods
 from billing.catalog.check_plan import check_plan
 from billing.catalog.check_rows import check_rows
 from billing.catalog.findings import WARNING, CatalogFinding
-from billing.catalog.model import STACKING, Agreement, Catalog, Holidays, Plan, PriceBook
+from billing.catalog.model import STACKING, Agreement, Catalog, Holidays, Plan, PriceBook, PriceRow
 from billing.catalog.patterns import ANY, pattern_matches
-from billing.catalog.source import MAX_INT64
+from billing.catalog.source import MAX_BALANCE
 from billing.catalog.unsupported import unsupported
 from schemas.times import format_time_us
-from schemas.units import PICO_DIGITS
+from schemas.units import PICO_DIGITS, format_pico
 
 _ONE_PICO = 10**PICO_DIGITS
+_GREATEST_PRICE = f"{format_pico(MAX_BALANCE)} per unit"
 
 
 def check(catalog: Catalog) -> list[CatalogFinding]:
@@ -127,13 +128,13 @@ def _bands(catalog: Catalog, book: PriceBook) -> Iterator[CatalogFinding]:
 
 
 def _prices(book: PriceBook) -> Iterator[CatalogFinding]:
-    """Find prices that factors may raise beyond 64 bits, and coefficients that do not fit the prices."""
+    """Find prices that factors may raise beyond all bounds, and coefficients that do not fit the prices."""
     factor, digits = 1, 0
     raising = [a.multiply_pico for a in book.adjustments if a.multiply_pico > _ONE_PICO]
     counted = raising if book.stacking == STACKING[0] else sorted(raising)[-1:]
     for multiply_pico in [*counted, *_period_factors(book)]:
         factor, digits = factor * multiply_pico, digits + PICO_DIGITS
-    greatest = MAX_INT64 * 10**digits // factor
+    greatest = MAX_BALANCE * 10**digits // factor
     for name, rule in book.periods.items():
         if (
             max([rule.block_price_pico, *(price for tier in rule.tiers for price in tier.price_pico.values())])
@@ -143,7 +144,7 @@ def _prices(book: PriceBook) -> Iterator[CatalogFinding]:
                 book.file,
                 rule.line,
                 f"periods.{name}",
-                "may exceed 64 bits after the adjustments; lower the price or the factors",
+                f"may exceed {_GREATEST_PRICE} after the adjustments; lower the price or the factors",
             )
     for row in book.rows:
         prices, coefficients = row.price_pico, row.coefficient_micro
@@ -152,7 +153,7 @@ def _prices(book: PriceBook) -> Iterator[CatalogFinding]:
                 book.file,
                 row.line,
                 f"rows[{row.index}].per_million",
-                "may exceed 64 bits after the adjustments; lower the price or the factors",
+                f"may exceed {_GREATEST_PRICE} after the adjustments; lower the price or the factors",
             )
         useless = [m for m in coefficients if m not in prices and not (m == "reasoning" and "output" in prices)]
         if useless:
@@ -163,6 +164,7 @@ def _prices(book: PriceBook) -> Iterator[CatalogFinding]:
                 f"has {', '.join(useless)}, which the row does not price, so such an event is rejected; price it",
                 WARNING,
             )
+        yield from _increments(book, row)
         if book.currency in row.units:
             yield CatalogFinding(
                 book.file,
@@ -179,6 +181,22 @@ def _prices(book: PriceBook) -> Iterator[CatalogFinding]:
                 f'lacks {", ".join(missing)}: priced, but it uses up no standard tokens; write a number, or "0"',
                 WARNING,
             )
+
+
+def _increments(book: PriceBook, row: PriceRow) -> Iterator[CatalogFinding]:
+    """Find increments of meters that the row does not price, and minimums that the step raises again."""
+    priced = {*row.price_pico, *(("reasoning",) if "output" in row.price_pico else ())}
+    for meter, (minimum, step) in row.increments.items():
+        where = f"rows[{row.index}].increments.{meter}"
+        if meter not in priced:
+            message = "is of a meter that the row does not price, so such an event is rejected; price it"
+            yield CatalogFinding(book.file, row.line, where, message, WARNING)
+        if minimum % step:
+            message = (
+                f"has a minimum of {minimum} that is no whole number of steps: the least that is billed is "
+                f"{-(-minimum // step) * step}; write that as the minimum"
+            )
+            yield CatalogFinding(book.file, row.line, where, message, WARNING)
 
 
 def _period_factors(book: PriceBook) -> list[int]:

@@ -19,8 +19,9 @@ _MAX_PAIRS = 300_000
 _MAX_FINDINGS = 50
 
 ContextRange = tuple[int, int | None]
-Meet = tuple[tuple[str, ...], str | None, ContextRange]
-"""Intersection of two rows: patterns, time band, context."""
+Meet = tuple[tuple[str, ...], str | None, ContextRange, ContextRange]
+"""Intersection of two rows: patterns, time band, context, output length."""
+_BANDS = ("context", "output_context")
 
 
 def check_overlaps(book: PriceBook, sets: Sequence[frozenset[str]]) -> Iterator[CatalogFinding]:
@@ -44,7 +45,7 @@ def check_overlaps(book: PriceBook, sets: Sequence[frozenset[str]]) -> Iterator[
 
 def _crossing(first: PriceRow, second: PriceRow, together: set[frozenset[str]]) -> Meet | None:
     """Return the intersection of two rows if each is narrower than the other in some dimension, else None."""
-    if first.patterns == second.patterns and (first.time_band is None) == (second.time_band is None):
+    if first.patterns == second.patterns and not _bands_cross(first, second):
         return None
     narrower = [False, False]
     texts: list[str] = []
@@ -68,12 +69,22 @@ def _crossing(first: PriceRow, second: PriceRow, together: set[frozenset[str]]) 
                 return None
         else:
             narrower[0 if first.time_band else 1] = True
-    context = _common(first.context or (0, None), second.context or (0, None))
-    if context is None:
-        return None
-    if (first.context is None) != (second.context is None):
-        narrower[0 if first.context else 1] = True
-    return (tuple(texts), band, context) if all(narrower) else None
+    lengths: list[ContextRange] = []
+    for key in _BANDS:
+        one, two = getattr(first, key), getattr(second, key)
+        common = _common(one or (0, None), two or (0, None))
+        if common is None:
+            return None
+        if (one is None) != (two is None):
+            narrower[0 if one else 1] = True
+        lengths.append(common)
+    return (tuple(texts), band, lengths[0], lengths[1]) if all(narrower) else None
+
+
+def _bands_cross(first: PriceRow, second: PriceRow) -> bool:
+    """Return True if each of two rows has a band of a kind that the other lacks."""
+    kinds = [(getattr(first, key) is not None, getattr(second, key) is not None) for key in ("time_band", *_BANDS)]
+    return (True, False) in kinds and (False, True) in kinds
 
 
 def _contains(wide: str, narrow: str) -> bool:
@@ -90,14 +101,12 @@ def _common(one: ContextRange, two: ContextRange) -> ContextRange | None:
 
 def _decided(meet: Meet, first: PriceRow, second: PriceRow, rows: Sequence[PriceRow]) -> bool:
     """Return True if one row that beats both prices every event that both fit."""
-    texts, band, (low, high) = meet
+    texts, band, *lengths = meet
     both = max(row_rank(first), row_rank(second))
     outcomes = set(first.outcome) & set(second.outcome)
     for row in rows:
-        start, end = row.context or (0, None)
         if (
-            start <= low
-            and (end is None or (high is not None and high <= end))
+            all(_spans(getattr(row, key), length) for key, length in zip(_BANDS, lengths, strict=True))
             and row.time_band in (None, band)
             and outcomes <= set(row.outcome)
             and all(map(_contains, row.patterns, texts))
@@ -107,12 +116,21 @@ def _decided(meet: Meet, first: PriceRow, second: PriceRow, rows: Sequence[Price
     return False
 
 
+def _spans(band: ContextRange | None, length: ContextRange) -> bool:
+    """Return True if a band contains a range."""
+    (start, end), (low, high) = band or (0, None), length
+    return start <= low and (end is None or (high is not None and high <= end))
+
+
 def _finding(book: PriceBook, first: PriceRow, second: PriceRow, meet: Meet) -> CatalogFinding:
     winner, loser = (first, second) if row_rank(first) > row_rank(second) else (second, first)
-    texts, band, (low, high) = meet
-    common = [f"{name} {text}" for name, text in zip(TEXT_DIMENSIONS, texts, strict=True) if text != ANY]
+    texts, band, *lengths = meet
+    common = [
+        f"{name} {text}" for name, text in zip((*TEXT_DIMENSIONS, *book.dimensions), texts, strict=True) if text != ANY
+    ]
     common += [f"time_band {band}"] if band else []
-    common += [f"context [{low}, {'null' if high is None else high}]"] if (low, high) != (0, None) else []
+    for key, (low, high) in zip(_BANDS, lengths, strict=True):
+        common += [f"{key} [{low}, {'null' if high is None else high}]"] if (low, high) != (0, None) else []
     return CatalogFinding(
         book.file,
         loser.line,

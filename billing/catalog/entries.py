@@ -9,6 +9,7 @@ lowest version that can hold it:
 - 3 for period rules, and for plans with windows, members, units other than standard tokens, packs, or a cap or consent
   of overage;
 - 4 for a plan that is withdrawn;
+- 5 for bands of output length, increments and declared dimensions;
 - 1 for everything else.
 
 A program that does not know a version refuses the entry instead of deciding without part of it. The digests of entries
@@ -140,12 +141,13 @@ def _scope_body(scope: Mapping[str, tuple[str, ...]]) -> EntryBody:
     return {dimension: list(patterns) for dimension, patterns in scope.items()}
 
 
-def _scope(body: Mapping[str, list[str]]) -> dict[str, tuple[str, ...]]:
-    return {dimension: tuple(body[dimension]) for dimension in TEXT_DIMENSIONS if dimension in body}
+def _scope(body: Mapping[str, list[str]], declared: Iterable[str] = ()) -> dict[str, tuple[str, ...]]:
+    return {dimension: tuple(body[dimension]) for dimension in (*TEXT_DIMENSIONS, *declared) if dimension in body}
 
 
 def _book_body_version(book: PriceBook) -> int:
-    if any(row.unmetered for row in book.rows):
+    new_in_rows = any(row.increments or row.unmetered for row in book.rows)
+    if book.has_output_bands or book.dimensions or new_in_rows:
         return _FIFTH_VERSION
     if book.periods:
         return _THIRD_VERSION
@@ -170,11 +172,13 @@ def _book_body(book: PriceBook) -> EntryBody:
             "adjustments": [_adjustment_body(adjustment) for adjustment in book.adjustments],
             "stacking": None if book.stacking == STACKING[0] else book.stacking,
             "periods": [rule_body(book.periods[name]) for name in sorted(book.periods)] or None,
+            "dimensions": [[name, attribute] for name, attribute in book.dimensions.items()] or None,
         }
     )
 
 
 def _book(body: Mapping[str, Any]) -> PriceBook:
+    dimensions: dict[str, str] = dict(body.get("dimensions", ()))
     return PriceBook(
         name=body["name"],
         version=body["version"],
@@ -184,10 +188,11 @@ def _book(body: Mapping[str, Any]) -> PriceBook:
         standard_token_price_pico_per_million=body.get("standard_token_price_pico_per_million"),
         time_bands={band["name"]: _band(band) for band in body["time_bands"]},
         rows=tuple(_row(index, row) for index, row in enumerate(body["rows"])),
-        adjustments=tuple(map(_adjustment, body["adjustments"])),
+        adjustments=tuple(_adjustment(adjustment, dimensions) for adjustment in body["adjustments"]),
         meters=tuple(body["meters"]),
         stacking=body.get("stacking", STACKING[0]),
         periods={rule["name"]: rule_of(rule) for rule in body.get("periods", ())},
+        dimensions=dimensions,
     )
 
 
@@ -201,19 +206,22 @@ def _adjustment_body(adjustment: Adjustment) -> EntryBody:
         body["time_bands"] = list(adjustment.time_bands)
     if adjustment.context is not None:
         body["context"] = _context_body(adjustment.context)
+    if adjustment.output_context is not None:
+        body["output_context"] = _context_body(adjustment.output_context)
     if adjustment.meters:
         body["meters"] = list(adjustment.meters)
     return body
 
 
-def _adjustment(body: Mapping[str, Any]) -> Adjustment:
+def _adjustment(body: Mapping[str, Any], declared: Iterable[str]) -> Adjustment:
     return Adjustment(
-        scope=_scope(body["scope"]),
+        scope=_scope(body["scope"], declared),
         multiply_pico=body["multiply_pico"],
         reason=body["reason"],
         time_bands=tuple(body.get("time_bands", ())),
         context=_context(body.get("context")),
         meters=tuple(body.get("meters", ())),
+        output_context=_context(body.get("output_context")),
     )
 
 
@@ -243,11 +251,18 @@ def _band(body: Mapping[str, Any]) -> TimeBand:
 
 
 def _row_body(row: PriceRow) -> EntryBody:
-    body: EntryBody = {"patterns": list(row.patterns), "outcome": list(row.outcome), "price_pico": dict(row.price_pico)}
+    patterns = list(row.patterns[: len(TEXT_DIMENSIONS)])
+    body: EntryBody = {"patterns": patterns, "outcome": list(row.outcome), "price_pico": dict(row.price_pico)}
+    if row.declared:
+        body["declared"] = list(row.declared)
     if row.time_band is not None:
         body["time_band"] = row.time_band
     if row.context is not None:
         body["context"] = _context_body(row.context)
+    if row.output_context is not None:
+        body["output_context"] = _context_body(row.output_context)
+    if row.increments:
+        body["increments"] = {meter: list(increment) for meter, increment in row.increments.items()}
     if row.coefficient_micro:
         body["coefficient_micro"] = dict(row.coefficient_micro)
     if row.units:
@@ -274,6 +289,9 @@ def _row(index: int, body: Mapping[str, Any]) -> PriceRow:
         minimum_charge_pico=body.get("minimum_charge_pico", 0),
         periods=tuple(body.get("periods", ())),
         unmetered=body.get("unmetered", False),
+        output_context=_context(body.get("output_context")),
+        declared=tuple(body.get("declared", ())),
+        increments={meter: (minimum, step) for meter, (minimum, step) in body.get("increments", {}).items()},
     )
 
 

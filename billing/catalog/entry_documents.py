@@ -98,11 +98,16 @@ def book_object(book: PriceBook) -> _Json:
         "standard_token_price": None if price_pico is None else format_pico(price_pico),
         "stacking": book.stacking,
         "meters": list(book.meters),
+        **({"dimensions": dimensions} if (dimensions := _dimensions(book)) else {}),
         "time_bands": {name: _band(band) for name, band in book.time_bands.items()},
         "periods": {name: _period(rule) for name, rule in book.periods.items()},
-        "rows": [_row(row) for row in book.rows],
+        "rows": [_row(row, book) for row in book.rows],
         "adjustments": [_adjustment(adjustment) for adjustment in book.adjustments],
     }
+
+
+def _dimensions(book: PriceBook) -> _Json:
+    return {name: f"attributes.{attribute}" for name, attribute in book.dimensions.items()}
 
 
 def _period(rule: PeriodRule) -> _Json:
@@ -132,14 +137,15 @@ def _per_million(price_pico: Mapping[str, int]) -> _Json:
     return {meter: format_scaled(pico, PICO_DIGITS - MICRO_DIGITS) for meter, pico in price_pico.items()}
 
 
-def _row(row: PriceRow) -> _Json:
+def _row(row: PriceRow, book: PriceBook) -> _Json:
     return _without_none(
         {
-            **{name: getattr(row, name) for name in TEXT_DIMENSIONS},
+            **dict(zip((*TEXT_DIMENSIONS, *book.dimensions), row.patterns, strict=True)),
             "outcome": list(row.outcome),
             "time_band": row.time_band,
             "periods": list(row.periods) or None,
             "context": None if row.context is None else list(row.context),
+            "output_context": None if row.output_context is None else list(row.output_context),
             "per_million": _per_million(row.price_pico),
             "standard_tokens": {meter: format_micro(micro) for meter, micro in row.coefficient_micro.items()},
             "units": {
@@ -149,6 +155,10 @@ def _row(row: PriceRow) -> _Json:
             or None,
             "minimum_charge": format_pico(row.minimum_charge_pico) if row.minimum_charge_pico else None,
             "unmetered": row.unmetered or None,
+            "increments": {
+                meter: {"minimum": minimum, "step": step} for meter, (minimum, step) in row.increments.items()
+            }
+            or None,
         }
     )
 
@@ -159,6 +169,7 @@ def _adjustment(adjustment: Adjustment) -> _Json:
             **_scope(adjustment.scope),
             "time_band": list(adjustment.time_bands) or None,
             "context": None if adjustment.context is None else list(adjustment.context),
+            "output_context": None if adjustment.output_context is None else list(adjustment.output_context),
             "meters": list(adjustment.meters) or None,
             "multiply": format_pico(adjustment.multiply_pico),
             "reason": adjustment.reason,

@@ -80,12 +80,14 @@ class PriceRow:
     """One row of a price book.
 
     ``index`` is its position from 0. The pattern of a dimension is an exact text, ``prefix*`` or ``*``. ``context`` is
-    (from, to) in tokens, the end excluded or None for open. ``price_pico`` is pico of the currency per unit of a meter.
-    ``coefficient_micro`` is micro standard tokens per unit, default coefficients included. ``units`` are the
-    coefficients of other units of account, in micro. ``minimum_charge_pico`` is the least that an event costs.
-    ``periods`` names the period rules of the book that apply to the row. ``unmetered`` rates completed requests that
-    count nothing, which are rejected otherwise. ``stated`` are the meters whose coefficient the row itself states; it
-    is None if that is not known (a book rebuilt from SQL) or if no coefficient has a default.
+    (from, to) in tokens of the prompt, the end excluded or None for open; ``output_context`` is the same for the tokens
+    of the answer. ``price_pico`` is pico of the currency per unit of a meter. ``coefficient_micro`` is micro standard
+    tokens per unit, default coefficients included. ``units`` are the coefficients of other units of account, in micro.
+    ``minimum_charge_pico`` is the least that an event costs. ``increments`` are (minimum, step) of a meter: a counted
+    quantity is billed as at least the minimum, rounded up to a whole number of steps. ``periods`` names the period
+    rules of the book that apply to the row. ``unmetered`` rates completed requests that count nothing, which are
+    rejected otherwise. ``stated`` are the meters whose coefficient the row itself states; it is None if that is not
+    known (a book rebuilt from SQL) or if no coefficient has a default.
     """
 
     index: int
@@ -106,11 +108,21 @@ class PriceRow:
     unmetered: bool = False
     stated: frozenset[str] | None = field(default=None, compare=False)
     line: int = field(default=0, compare=False)
+    output_context: tuple[int, int | None] | None = None
+    increments: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    declared: tuple[str, ...] = ()
+    """Patterns of the dimensions that the book declares, in its order."""
+
+    @property
+    def is_banded(self) -> bool:
+        """True if the time or the length of a request decides whether the row matches."""
+        return self.time_band is not None or self.context is not None or self.output_context is not None
 
     @property
     def patterns(self) -> tuple[str, ...]:
-        """Patterns of the text dimensions, in the order of :data:`TEXT_DIMENSIONS`."""
-        return (self.model, self.hardware_tier, self.energy_source, self.site, self.channel, self.service_tier)
+        """Patterns of the text dimensions, in the order of :data:`TEXT_DIMENSIONS`, and of the declared ones."""
+        texts = (self.model, self.hardware_tier, self.energy_source, self.site, self.channel, self.service_tier)
+        return texts + self.declared
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +130,8 @@ class Adjustment:
     """Factor on the price of the events that it matches.
 
     An event matches if it fits one of the patterns of every dimension in ``scope``, lies in one of ``time_bands`` if
-    there are any, and lies in the context band if there is one. ``multiply_pico`` is the factor in 1e-12. It applies to
+    there are any, and lies in the context band and the output band if there is one. ``multiply_pico`` is the factor in
+    1e-12. It applies to
     the prices of ``meters``, or of every meter if that is empty.
     """
 
@@ -129,6 +142,7 @@ class Adjustment:
     context: tuple[int, int | None] | None = None
     meters: tuple[str, ...] = ()
     line: int = field(default=0, compare=False)
+    output_context: tuple[int, int | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +167,15 @@ class PriceBook:
     periods: Mapping[str, PeriodRule] = field(default_factory=dict)
     file: str = field(default="", compare=False)
     line: int = field(default=0, compare=False)
+    dimensions: Mapping[str, str] = field(default_factory=dict)
+    """Declared dimensions: the attribute of an event (in ``data.attributes``) by the name that rows use."""
+    has_output_bands: bool = field(init=False, compare=False)
+    """True if a row or an adjustment has an output band."""
+
+    def __post_init__(self) -> None:
+        bands = [row.output_context for row in self.rows] + [one.output_context for one in self.adjustments]
+        banded = any(band is not None for band in bands)
+        object.__setattr__(self, "has_output_bands", banded)
 
     @property
     def label(self) -> str:
@@ -308,6 +331,10 @@ class Catalog:
     def declared_meters(self) -> frozenset[str]:
         """Return the meters that price books declare beyond the built-in ones."""
         return frozenset(meter for book in self.price_books for meter in book.meters)
+
+    def declared_attributes(self) -> frozenset[str]:
+        """Return the attributes of events that price books declare as dimensions."""
+        return frozenset(attribute for book in self.price_books for attribute in book.dimensions.values())
 
     def plans_by_key(self) -> "dict[PlanKey, Plan]":
         """Return every version of every plan by the key that a bucket holds."""

@@ -1,14 +1,15 @@
 """Patterns of a dimension, and the rank that decides which row wins (docs/reference/price-books.md, "Winning row").
 
-The dimensions in order: model, hardware tier, energy source, site, channel, service tier, time band, context. The
-"other dimensions" that a row may fix are the seven after the model. A time band or a context band counts as fixed if it
-is given, however wide it is; of two bands neither is more specific. ``outcome`` selects the events that a row prices
-and does not make the row more specific. Keeps no state.
+The dimensions in order: model, hardware tier, energy source, site, channel, service tier, time band, context, output
+length, then the dimensions that the book declares. The "other dimensions" that a row may fix are those after the
+model. A band of time, context or output length counts as fixed if it is given, however wide it is; of two bands neither
+is more specific. ``outcome`` selects the events that a row prices and does not make the row more specific. Keeps no
+state.
 """
 
 from collections.abc import Iterable, Mapping
 
-from billing.catalog.model import PriceRow
+from billing.catalog.model import TEXT_DIMENSIONS, PriceRow
 
 ANY = "*"
 
@@ -29,8 +30,9 @@ def pattern_rank(pattern: str) -> int:
 
 def row_rank(row: PriceRow) -> tuple[int, ...]:
     """Return a key that is greater for the row that wins; equal keys are a tie."""
-    model, *others = (pattern_rank(pattern) for pattern in row.patterns)
-    others += [int(row.time_band is not None), int(row.context is not None)]
+    model, *others = (pattern_rank(pattern) for pattern in row.patterns[: len(TEXT_DIMENSIONS)])
+    others += [int(band is not None) for band in (row.time_band, row.context, row.output_context)]
+    others += [pattern_rank(pattern) for pattern in row.declared]
     return (model, sum(rank > 0 for rank in others), *others)
 
 

@@ -28,25 +28,37 @@ from billing.catalog.read_common import (
     read_timezone,
 )
 from billing.catalog.read_periods import read_periods
-from billing.catalog.source import MAX_INT64, Fields
+from billing.catalog.source import MAX_BALANCE, MAX_INT64, Fields
+from schemas.fields import MAX_TEXT_BYTES
 from schemas.meters import METERS
 from schemas.units import MICRO_DIGITS, MILLION, PICO_DIGITS, InexactError, divide_half_even, parse_micro
 from schemas.usage import OUTCOMES
 
 BOOK_REQUIRED = ("kind", "name", "version", "currency", "effective_from", "rows")
-BOOK_OPTIONAL = ("tax_rate", "standard_token_price", "time_bands", "stacking", "adjustments", "periods", "meters")
+BOOK_OPTIONAL = (
+    "tax_rate",
+    "standard_token_price",
+    "time_bands",
+    "stacking",
+    "adjustments",
+    "periods",
+    "meters",
+    "dimensions",
+)
 _ROW_OPTIONAL = (
     *TEXT_DIMENSIONS,
     "time_band",
     "context",
+    "output_context",
     "outcome",
     "standard_tokens",
     "units",
     MINIMUM_CHARGE,
+    "increments",
     "periods",
     "unmetered",
 )
-_ADJUSTMENT_OPTIONAL = (*TEXT_DIMENSIONS, "time_band", "context", "meters")
+_ADJUSTMENT_OPTIONAL = (*TEXT_DIMENSIONS, "time_band", "context", "output_context", "meters")
 _HOURS = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d:[0-5]\d|2[0-3]:[0-5]\d|24:00)", re.ASCII)
 _BUILT_IN = frozenset(METERS)
 _COMPLETED = OUTCOMES[:1]
@@ -54,6 +66,11 @@ _FLAG = ("false", "true")
 _PER_UNIT = " per million (1e-12 per unit)"
 _LINES = {MINIMUM_CHARGE: "a minimum charge", BLOCKS_LINE: "blocks"}
 _DEFAULT_TAX_RATE = {"CNY": "0.06"}
+_ATTRIBUTES = "attributes."
+MAX_DIMENSIONS = 8
+"""Greatest number of dimensions that a book declares."""
+MAX_INCREMENT = 10**15
+"""Greatest minimum and greatest step of an increment, in units of the meter."""
 
 
 def read_price_book(fields: Fields) -> PriceBook:
@@ -67,13 +84,14 @@ def read_price_book(fields: Fields) -> PriceBook:
         tax_rate_micro = read_tax_rate(fields)
     standard_price = None
     if "standard_token_price" in fields:
-        standard_price = fields.scaled("standard_token_price", PICO_DIGITS, positive=True)
+        standard_price = fields.scaled("standard_token_price", PICO_DIGITS, positive=True, maximum=MAX_BALANCE)
     meters = _read_meters(fields)
+    dimensions = _read_dimensions(fields)
     bands = _read_bands(fields)
     known = _BUILT_IN | frozenset(meters)
-    periods = read_periods(fields, known, lambda tier, key: _read_by_meter(tier, key, known, _PER_UNIT))
+    periods = read_periods(fields, known, lambda tier, key: _read_prices(tier, key, known))
     rows = tuple(
-        _read_row(fields, node, name, index, known, standard_price)
+        _read_row(fields, node, name, index, known, standard_price, tuple(dimensions))
         for index, (node, name) in enumerate(fields.items("rows"))
     )
     if not rows and not fields.failed:
@@ -87,10 +105,13 @@ def read_price_book(fields: Fields) -> PriceBook:
         standard_token_price_pico_per_million=standard_price,
         time_bands=bands,
         rows=rows,
-        adjustments=tuple(_read_adjustment(fields, node, name, known) for node, name in fields.items("adjustments")),
+        adjustments=tuple(
+            _read_adjustment(fields, node, name, known, tuple(dimensions)) for node, name in fields.items("adjustments")
+        ),
         meters=meters,
         stacking=fields.choice("stacking", STACKING, STACKING[0]),
         periods=periods,
+        dimensions=dimensions,
         file=fields.source.file,
         line=fields.node.line,
     )
@@ -113,6 +134,30 @@ def _read_meters(fields: Fields) -> tuple[str, ...]:
             fields.fail_at(node, name, f"is {meter!r}, which exists already; remove it")
         meters.append(meter)
     return tuple(sorted(meters))
+
+
+def _read_dimensions(fields: Fields) -> dict[str, str]:
+    """Read the declared dimensions: the attribute of each name."""
+    if "dimensions" not in fields:
+        return {}
+    places = fields.mapping("dimensions")
+    if len(places) > MAX_DIMENSIONS:
+        fields.fail("dimensions", f"has {len(places)} dimensions; declare at most {MAX_DIMENSIONS}")
+    dimensions: dict[str, str] = {}
+    for name in places:
+        place = places.text(name)
+        attribute = place.removeprefix(_ATTRIBUTES)
+        if not is_meter_name(name):
+            places.fail(name, "is not a name of a dimension; write small letters, digits and '_'")
+        elif name in (*_ROW_OPTIONAL, *_ADJUSTMENT_OPTIONAL, "per_million", "multiply", "reason"):
+            places.fail(name, "is the name of another key of rows or adjustments; take another name")
+        elif place and (attribute == place or not attribute or len(attribute.encode()) > MAX_TEXT_BYTES):
+            places.fail(name, f"is {place!r}; write {_ATTRIBUTES} and the name of an attribute of the event's data")
+        elif attribute in dimensions.values():
+            places.fail(name, f"is {place!r}, which another dimension has; declare each attribute once")
+        else:
+            dimensions[name] = attribute
+    return dimensions
 
 
 def _read_bands(fields: Fields) -> dict[str, TimeBand]:
@@ -162,11 +207,17 @@ def _read_hours(fields: Fields, node: Node, key: str) -> tuple[int, int]:
 
 
 def _read_row(
-    book: Fields, node: Node, path: str, index: int, known: frozenset[str], standard_price: int | None
+    book: Fields,
+    node: Node,
+    path: str,
+    index: int,
+    known: frozenset[str],
+    standard_price: int | None,
+    dimensions: tuple[str, ...],
 ) -> PriceRow:
-    fields = Fields(book.source, node, path, ("per_million",), _ROW_OPTIONAL)
-    prices = _read_by_meter(fields, "per_million", known, _PER_UNIT)
-    coefficients = _read_by_meter(fields, "standard_tokens", known, "")
+    fields = Fields(book.source, node, path, ("per_million",), (*_ROW_OPTIONAL, *dimensions))
+    prices = _read_prices(fields, "per_million", known)
+    coefficients = _read_by_meter(fields, "standard_tokens", known)
     if "per_million" in fields and not prices and not fields.failed:
         fields.fail("per_million", 'prices no meter; write at least one, "0" where it is free')
     stated = None
@@ -176,27 +227,39 @@ def _read_row(
             if meter not in coefficients:
                 coefficients[meter] = divide_half_even(price * MILLION * MILLION, standard_price)
     patterns = {
-        key: check_pattern(fields, key, fields.text(key, ANY)) if key in fields else ANY for key in TEXT_DIMENSIONS
+        key: check_pattern(fields, key, fields.text(key, ANY)) if key in fields else ANY
+        for key in (*TEXT_DIMENSIONS, *dimensions)
     }
+    declared = tuple(patterns.pop(name) for name in dimensions)
     time_band = fields.text("time_band", ANY)
     return PriceRow(
         index=index,
         **patterns,
         outcome=_read_outcomes(fields),
         time_band=None if time_band == ANY else time_band,
-        context=_read_context(fields),
+        context=_read_band_of_tokens(fields, "context"),
+        output_context=_read_band_of_tokens(fields, "output_context"),
         price_pico=prices,
         coefficient_micro=coefficients,
         units=_read_units(fields, known),
-        minimum_charge_pico=fields.scaled(MINIMUM_CHARGE, PICO_DIGITS),
+        minimum_charge_pico=fields.scaled(MINIMUM_CHARGE, PICO_DIGITS, maximum=MAX_BALANCE),
+        increments=_read_increments(fields, known),
         periods=fields.texts("periods"),
         unmetered=fields.choice("unmetered", _FLAG, _FLAG[0]) == "true",
         stated=stated,
+        declared=declared,
         line=node.line,
     )
 
 
-def _read_by_meter(fields: Fields, key: str, known: frozenset[str], unit: str) -> dict[str, int]:
+def _read_prices(fields: Fields, key: str, known: frozenset[str]) -> dict[str, int]:
+    """Read prices per million by meter, as pico per unit."""
+    return _read_by_meter(fields, key, known, MAX_BALANCE, " per million (1e-12 per unit)")
+
+
+def _read_by_meter(
+    fields: Fields, key: str, known: frozenset[str], maximum: int = MAX_INT64, unit: str = ""
+) -> dict[str, int]:
     """Read decimals with six places by meter: prices per million as pico per unit, or coefficients in micro."""
     if key not in fields:
         return {}
@@ -206,7 +269,9 @@ def _read_by_meter(fields: Fields, key: str, known: frozenset[str], unit: str) -
         if meter not in known:
             by_meter.fail(meter, "is not a meter; declare it in 'meters' of the book, or correct the name")
         value = _plain_micro(getattr(by_meter.where(meter), "value", None))
-        values[meter] = by_meter.scaled(meter, MICRO_DIGITS, unit=unit) if value is None else value
+        if value is None or value > maximum:
+            value = by_meter.scaled(meter, MICRO_DIGITS, unit=unit, maximum=maximum)
+        values[meter] = value
     return values
 
 
@@ -220,7 +285,7 @@ def _plain_micro(text: str | None) -> int | None:
         value = parse_micro(text or "")
     except InexactError:
         return None
-    return value if 0 <= value <= MAX_INT64 else None
+    return value if value >= 0 else None
 
 
 def _read_outcomes(fields: Fields) -> tuple[str, ...]:
@@ -233,19 +298,38 @@ def _read_outcomes(fields: Fields) -> tuple[str, ...]:
     return tuple(outcome for outcome in OUTCOMES if outcome in outcomes)
 
 
-def _read_context(fields: Fields) -> tuple[int, int | None] | None:
-    if "context" not in fields or getattr(fields.where("context"), "value", None) == ANY:
+def _read_band_of_tokens(fields: Fields, key: str) -> tuple[int, int | None] | None:
+    if key not in fields or getattr(fields.where(key), "value", None) == ANY:
         return None
-    ends = fields.items("context")
+    ends = fields.items(key)
     if len(ends) != 2:
-        if isinstance(fields.where("context"), Items):
-            fields.fail("context", "is not two numbers; write [from, to] with the end excluded, null for open")
+        if isinstance(fields.where(key), Items):
+            fields.fail(key, "is not two numbers; write [from, to] with the end excluded, null for open")
         return None
     (low_node, low_name), (high_node, high_name) = ends
     low = fields.integer_of(low_node, low_name, 0)
     if is_null(high_node):
         return (low, None)
     return (low, fields.integer_of(high_node, high_name, low + 1))
+
+
+def _read_increments(fields: Fields, known: frozenset[str]) -> dict[str, tuple[int, int]]:
+    """Read the minimum and the step of meters; a minimum that is left out is 0, a step 1."""
+    if "increments" not in fields:
+        return {}
+    by_meter = fields.mapping("increments")
+    increments: dict[str, tuple[int, int]] = {}
+    for meter in by_meter:
+        if meter not in known:
+            by_meter.fail(meter, "is not a meter; declare it in 'meters' of the book, or correct the name")
+        increment = by_meter.mapping(meter, (), ("minimum", "step"))
+        if not len(increment) and not increment.failed:
+            by_meter.fail(meter, "is empty; write minimum, step or both")
+        increments[meter] = (
+            increment.integer("minimum", 1, 0, MAX_INCREMENT),
+            increment.integer("step", 1, 1, MAX_INCREMENT),
+        )
+    return increments
 
 
 def _read_units(fields: Fields, known: frozenset[str]) -> dict[str, dict[str, int]]:
@@ -255,22 +339,25 @@ def _read_units(fields: Fields, known: frozenset[str]) -> dict[str, dict[str, in
     for unit in units:
         if unit in (STD_TOKEN, REQUEST):
             units.fail(unit, "is a unit with a rule of its own; remove it here")
-    return {unit: _read_by_meter(units, unit, known, "") for unit in units}
+    return {unit: _read_by_meter(units, unit, known) for unit in units}
 
 
-def _read_adjustment(book: Fields, node: Node, path: str, known: frozenset[str]) -> Adjustment:
-    fields = Fields(book.source, node, path, ("multiply", "reason"), _ADJUSTMENT_OPTIONAL)
+def _read_adjustment(
+    book: Fields, node: Node, path: str, known: frozenset[str], dimensions: tuple[str, ...]
+) -> Adjustment:
+    fields = Fields(book.source, node, path, ("multiply", "reason"), (*_ADJUSTMENT_OPTIONAL, *dimensions))
     time_bands = fields.texts("time_band")
     meters = fields.texts("meters")
     for meter in meters:
         if meter and meter not in known:
             fields.fail("meters", f"has {meter!r}, not a meter; declare it in 'meters' of the book, or correct it")
     return Adjustment(
-        scope=read_scope(fields),
+        scope=read_scope(fields, (*TEXT_DIMENSIONS, *dimensions)),
         multiply_pico=fields.scaled("multiply", PICO_DIGITS),
         reason=fields.text("reason"),
         time_bands=() if time_bands == (ANY,) else time_bands,
-        context=_read_context(fields),
+        context=_read_band_of_tokens(fields, "context"),
+        output_context=_read_band_of_tokens(fields, "output_context"),
         meters=meters,
         line=node.line,
     )

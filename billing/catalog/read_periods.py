@@ -125,4 +125,4 @@ def _read_tier(rule: Fields, node: Node, path: str, count: tuple[str, ...], read
 
 def _read_block(rule: Fields) -> tuple[int, int]:
     fields = rule.mapping("block", BLOCK_KEYS)
-    return fields.integer("units", 1), fields.scaled("price", PICO_DIGITS)
+    return fields.integer("units", 1), fields.scaled("price", PICO_DIGITS, maximum=MAX_BALANCE)

@@ -5,7 +5,8 @@ from billing.catalog.nodes import Node
 from billing.catalog.read_book import read_tax_rate
 from billing.catalog.read_common import read_currency, read_name, read_scope, read_timezone
 from billing.catalog.source import MAX_BALANCE, Fields
-from schemas.units import FEN_PICO, MICRO_DIGITS, MILLION, PICO_DIGITS
+from schemas.currencies import is_payable, minor_unit_pico
+from schemas.units import MICRO_DIGITS, MILLION, PICO_DIGITS, format_pico
 
 PLAN_REQUIRED = ("kind", "name", "version", "title", "price", "cycle", "buckets")
 PLAN_OPTIONAL = (
@@ -43,7 +44,7 @@ def read_plan(fields: Fields) -> Plan:
         cycle=_read_cycle(fields),
         buckets=tuple(_read_bucket(fields, node, name, len(nodes)) for node, name in nodes),
         windows=tuple(_read_window(fields, node, name) for node, name in fields.items("windows")),
-        overage=_read_overage(fields),
+        overage=_read_overage(fields, currency),
         grace_hours=fields.integer("grace_hours", 0, 24, 1_000_000),
         breakage=_read_breakage(fields),
         alerts_micro=_read_alerts(fields),
@@ -71,9 +72,17 @@ def _read_price(plan: Fields) -> tuple[int, str, int]:
         return 0, "", 0
     fields = plan.mapping("price", ("amount", "currency", "tax_rate"))
     amount_pico = fields.scaled("amount", PICO_DIGITS, maximum=MAX_BALANCE)
-    if amount_pico % FEN_PICO:
-        fields.fail("amount", "is finer than 0.01; a fee is charged in whole fen")
-    return amount_pico, read_currency(fields), read_tax_rate(fields)
+    currency = read_currency(fields)
+    _check_payable(fields, "amount", amount_pico, currency, "a fee")
+    return amount_pico, currency, read_tax_rate(fields)
+
+
+def _check_payable(fields: Fields, key: str, amount_pico: int, currency: str, what: str) -> None:
+    """Report an amount that is finer than the minor unit of its currency, which cannot be paid."""
+    if not is_payable(amount_pico, currency):
+        unit = format_pico(minor_unit_pico(currency))
+        coins = "fen" if currency == "CNY" else f"units of {unit} {currency}"
+        fields.fail(key, f"is finer than {unit}; {what} is charged in whole {coins}")
 
 
 def _read_cycle(plan: Fields) -> Cycle:
@@ -129,7 +138,7 @@ def _read_window(plan: Fields, node: Node, path: str) -> Window:
     )
 
 
-def _read_overage(plan: Fields) -> Overage:
+def _read_overage(plan: Fields, currency: str) -> Overage:
     if "overage" not in plan:
         return Overage("block")
     fields = plan.mapping("overage", ("mode",), tuple(key for keys in OVERAGE_KEYS.values() for key in keys))
@@ -142,8 +151,7 @@ def _read_overage(plan: Fields) -> Overage:
             if mode != other and key in fields:
                 fields.fail(key, f"has no meaning for mode {mode}; remove it")
     price_pico = fields.scaled("price", PICO_DIGITS, maximum=MAX_BALANCE)
-    if price_pico % FEN_PICO:
-        fields.fail("price", "is finer than 0.01; a pack is charged in whole fen")
+    _check_payable(fields, "price", price_pico, currency, "a pack")
     return Overage(
         mode,
         block_micro=fields.scaled("block", MICRO_DIGITS, positive=True, maximum=MAX_BALANCE),

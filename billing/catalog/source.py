@@ -16,7 +16,7 @@ from schemas.units import InexactError, format_scaled, parse_scaled
 
 MAX_INT64 = 2**63 - 1
 MAX_BALANCE = 10**36
-"""Greatest amount that a catalogue may put into a balance column (``numeric(38,0)``)."""
+"""Greatest amount that a catalogue may put into a balance column (``numeric(38,0)``), and greatest price of a unit."""
 
 
 class Source:

@@ -47,10 +47,15 @@ class Stamp:
     history: int = 0
 
 
-def described_combination(values: Sequence[str]) -> dict[str, str]:
-    """Return what a rated line says of the event's combination: the model, and the dimensions that differ from their
-    default. ``values`` are in the order of :data:`schemas.usage.DIMENSIONS`."""
-    return {name: value for (name, default), value in zip(DIMENSIONS, values, strict=True) if value != default}
+def described_combination(values: Sequence[str]) -> dict[str, Any]:
+    """Return what a rated line says of the event's combination: the model, the dimensions that differ from their
+    default, and the attributes that a book declares. ``values`` are in the order of :data:`schemas.usage.DIMENSIONS`,
+    followed by names and values of attributes."""
+    fixed, pairs = values[: len(DIMENSIONS)], values[len(DIMENSIONS) :]
+    said: dict[str, Any] = {
+        name: value for (name, default), value in zip(DIMENSIONS, fixed, strict=True) if value != default
+    }
+    return said | ({"attributes": dict(zip(pairs[::2], pairs[1::2], strict=True))} if pairs else {})
 
 
 def paid_line(event: UsageEvent, rated: Rated, offset: int, burned: Burned) -> dict[str, Any]:
@@ -59,7 +64,9 @@ def paid_line(event: UsageEvent, rated: Rated, offset: int, burned: Burned) -> d
     return rated_as_json(event, rated) | {
         "offset": offset,
         "time": format_time_us(event.time_us),
-        **described_combination([getattr(event, name) for name, _ in DIMENSIONS]),
+        **described_combination(
+            [*(getattr(event, name) for name, _ in DIMENSIONS), *(text for pair in event.attributes for text in pair)]
+        ),
         **{name: text for name, text in tags.items() if text is not None},
         "burned": [_burned_object(deduction) for deduction in burned.deductions],
         "charged": format_pico(burned.charged_pico),

@@ -131,7 +131,10 @@ class HistoryReader:
         number = rules_of(commit.limits).now
         self._rules = (self._rules or RulesByTime(number)).followed_by(number, commit.log_time_us)
         rated = self._rated(commit.rated)
-        meters = commit.catalog.declared_meters()
+        declared = {
+            "declared_meters": commit.catalog.declared_meters(),
+            "declared_attributes": commit.catalog.declared_attributes(),
+        }
         log_time_us = commit.log_time_us
         for batch in commit.batches:
             commands = batch.topic in (COMMAND_TOPIC, COMMAND_FORWARDED_TOPIC)
@@ -142,7 +145,7 @@ class HistoryReader:
                 if commands:
                     self._read_command(commit, record, log_time_us)
                 elif rated:
-                    self._read_usage(commit, record, log_time_us, rated, meters)
+                    self._read_usage(commit, record, log_time_us, rated, declared)
 
     def _may_concern(self, record: Record) -> bool:
         """Return True if a record may belong to one of the accounts, without parsing it.
@@ -189,9 +192,9 @@ class HistoryReader:
         record: Record,
         log_time_us: int,
         rated: dict[tuple[str, str, str], Counts],
-        meters: frozenset[str],
+        declared: Mapping[str, frozenset[str]],
     ) -> None:
-        event = reread_usage(record.value, record.headers, rated, declared_meters=meters)
+        event = reread_usage(record.value, record.headers, rated, **declared)
         if event is None or event.account not in self.steps:
             return
         del rated[event.account, event.source, event.id]  # a later event with this identity is a resend
@@ -207,9 +210,12 @@ class HistoryReader:
 
 
 def _counts_in(line: Mapping[str, Any]) -> Counts:
-    """Return the counts of a rated line; a meter that is split into tiers has several entries."""
+    """Return the counts of a rated line; a meter that is split into tiers has several entries.
+
+    An entry that an increment raised has the quantity used besides the billed one.
+    """
     sums: dict[str, int] = {}
     for one in line["lines"]:
         if one["meter"] not in (MINIMUM_CHARGE, BLOCKS_LINE):
-            sums[one["meter"]] = sums.get(one["meter"], 0) + one["quantity"]
+            sums[one["meter"]] = sums.get(one["meter"], 0) + one.get("used", one["quantity"])
     return canonical_counts(sums)

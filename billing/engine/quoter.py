@@ -44,7 +44,7 @@ class Quoter:
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
-        self._declared = catalog.declared_meters()
+        self._meters, self._attributes = catalog.declared_meters(), catalog.declared_attributes()
         self._indexes: dict[str, RowIndex] = {}
         self._calculator = self._new_calculator()
         self._made = 0
@@ -57,7 +57,7 @@ class Quoter:
         ``explained``, also ``explain``.
         """
         value = write_structured(USAGE_TYPE, QUOTE_SOURCE, f"q-{self._made}", asked.time_us, _PAYER, asked.data)
-        event = parse_usage(value, declared_meters=self._declared)
+        event = parse_usage(value, declared_meters=self._meters, declared_attributes=self._attributes)
         if isinstance(event, Refusal):
             return event
         book = self._catalog.price_book_at(asked.price_book, asked.time_us)

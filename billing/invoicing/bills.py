@@ -1,10 +1,10 @@
 """Bills of postpaid accounts: issue on the bill day, collection, chargeback, arrears.
 
 Bills are collected elsewhere, for example with the phone bill. On the bill day at 00:00 (:data:`BILL_ZONE`), by log
-time, the debt of the wallet moves to a bill, rounded down to fen; the rest stays in the wallet for the next bill. The
-bill is an amount receivable that is due some days later. The collector's confirmation pays a bill; a chargeback reopens
-it. While a bill is past due, the account is suspended: it may not buy or reserve, but its usage is still billed. No
-usage, no SQL, no clock.
+time, the debt of the wallet moves to a bill, rounded down to the minor unit (fen); the rest stays in the wallet for the
+next bill. The bill is an amount receivable that is due some days later. The collector's confirmation pays a bill; a
+chargeback reopens it. While a bill is past due, the account is suspended: it may not buy or reserve, but its usage is
+still billed. No usage, no SQL, no clock.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -20,9 +20,10 @@ from billing.accounts.wallet import deposit
 from billing.ledger import Postings
 from billing.log_time import RULES_NUMBER
 from schemas.commands import ChangeCredit, ChargeBackBill, CollectBill
+from schemas.currencies import minor_unit_pico
 from schemas.refusals import Refusal
 from schemas.times import DAY_US
-from schemas.units import FEN_PICO, format_pico
+from schemas.units import format_pico
 
 BILL_ZONE = ZoneInfo("Asia/Shanghai")
 """Time zone of the bill day."""
@@ -72,7 +73,8 @@ def roll_bills(account: Account, now_us: int, postings: Postings, rules: int = R
 def _issue(account: Account, agreed: BillTerms, postings: Postings, rules: int) -> list[AccountEvent]:
     from_us, until_us = agreed.since_us, agreed.next_us
     owed_pico = max(0, -account.wallet_pico)
-    amount_pico = owed_pico - owed_pico % FEN_PICO  # The part below one fen stays in the wallet for the next bill.
+    # The part below one minor unit stays in the wallet for the next bill.
+    amount_pico = owed_pico - owed_pico % minor_unit_pico(account.currency)
     agreed.since_us, agreed.next_us = until_us, next_bill_us(agreed.bill_day, until_us)
     if account.status == ACCOUNT_CLOSED:
         account.extras.bill_terms = None  # This was the last bill.

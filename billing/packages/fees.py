@@ -9,7 +9,7 @@ from billing.accounts.wallet import can_pay, deposit, withdraw
 from billing.catalog.model import Plan
 from billing.ledger import Postings
 from billing.tax import split_fee
-from schemas.units import part_to_fen
+from schemas.currencies import part_to_minor_unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Fee:
     gross_pico: int
     net_pico: int
     rounding_pico: int = 0
-    """Difference between gross, in whole fen, and the exact net part and tax (:func:`unused_part`)."""
+    """Difference between gross, in whole minor units, and the exact net part and tax (:func:`unused_part`)."""
 
     @property
     def tax_pico(self) -> int:
@@ -33,24 +33,27 @@ class Fee:
 
 def fee_of(plan: Plan, part: int = 1, whole: int = 1) -> Fee:
     """Return the fee of a plan for ``part`` of ``whole`` of its cycle."""
-    return share_of(plan.price_pico, plan.tax_rate_micro, part, whole)
+    return share_of(plan.price_pico, plan.tax_rate_micro, plan.currency, part, whole)
 
 
-def share_of(gross_pico: int, tax_rate_micro: int, part: int, whole: int) -> Fee:
-    """Return ``part`` of ``whole`` of a tax-inclusive amount, to fen, half away from zero; the whole is not rounded."""
+def share_of(gross_pico: int, tax_rate_micro: int, currency: str, part: int, whole: int) -> Fee:
+    """Return ``part`` of ``whole`` of a tax-inclusive amount, to the minor unit, half away from zero.
+
+    The whole is not rounded.
+    """
     if part != whole:
-        gross_pico = part_to_fen(gross_pico, part, whole)
-    return Fee(gross_pico, split_fee(gross_pico, tax_rate_micro)[0])
+        gross_pico = part_to_minor_unit(gross_pico, part, whole, currency)
+    return Fee(gross_pico, split_fee(gross_pico, tax_rate_micro, currency)[0])
 
 
-def unused_part(paid: Fee, unearned_pico: int) -> Fee:
+def unused_part(paid: Fee, unearned_pico: int, currency: str) -> Fee:
     """Return the part of a paid fee that its buckets have not earned: what a refund and a change of plan give back.
 
-    The amount is paid gross x unearned / paid net, and its tax paid tax x unearned / paid net, each rounded to fen
-    once, half away from zero.
+    The amount is paid gross x unearned / paid net, and its tax paid tax x unearned / paid net, each rounded to
+    the minor unit once, half away from zero.
     """
-    gross_pico = part_to_fen(paid.gross_pico, unearned_pico, paid.net_pico)
-    tax_pico = part_to_fen(paid.tax_pico, unearned_pico, paid.net_pico)
+    gross_pico = part_to_minor_unit(paid.gross_pico, unearned_pico, paid.net_pico, currency)
+    tax_pico = part_to_minor_unit(paid.tax_pico, unearned_pico, paid.net_pico, currency)
     return Fee(gross_pico, unearned_pico, gross_pico - unearned_pico - tax_pico)
 
 

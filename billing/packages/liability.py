@@ -1,7 +1,8 @@
 """Contract liability of a fee: its split between buckets, and the revenue that a burn earns."""
 
 from billing.catalog.model import Plan
-from schemas.units import FEN_PICO, MILLION, divide_half_even, divide_half_up
+from schemas.currencies import to_minor_unit
+from schemas.units import MILLION, divide_half_even
 
 
 def earned_pico(liability_pico: int, burned_micro: int, remaining_micro: int) -> int:
@@ -15,7 +16,7 @@ def earned_pico(liability_pico: int, burned_micro: int, remaining_micro: int) ->
 
 
 def share_liability(net_pico: int, plan: Plan) -> list[int]:
-    """Split a net fee between the buckets of a plan by fee share, to fen; the last bucket takes the rest.
+    """Split a net fee between the buckets of a plan by fee share, to the minor unit; the last bucket takes the rest.
 
     The cumulative sum is rounded (half away from zero) after each bucket, so that no bucket's part can be negative.
     """
@@ -23,6 +24,6 @@ def share_liability(net_pico: int, plan: Plan) -> list[int]:
     share_micro = 0
     for bucket in plan.buckets[:-1]:
         share_micro += bucket.fee_share_micro
-        upto_pico = divide_half_up(net_pico * share_micro, MILLION * FEN_PICO) * FEN_PICO
+        upto_pico = to_minor_unit(net_pico * share_micro, MILLION, plan.currency)
         parts.append(upto_pico - sum(parts))
     return [*parts, net_pico - sum(parts)]

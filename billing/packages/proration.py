@@ -11,7 +11,7 @@ from billing.packages.fees import Fee, fee_of, fee_payable, give_back, share_of,
 from billing.packages.grants import Span
 from billing.packages.subscriptions import cut_short, grant_part, lasting_buckets, plan_of_subscription, span_of
 from billing.tax import split_fee
-from schemas.units import FEN_PICO, part_to_fen
+from schemas.currencies import minor_unit_pico, part_to_minor_unit
 
 
 def change_now(
@@ -29,7 +29,7 @@ def change_now(
 
     Let T be the duration of the cycle and t the time left.
 
-    The new plan costs fee x t / T, rounded to fen, and grants amount x t / T, rounded half even to 1e-6.
+    The new plan costs fee x t / T, rounded to the minor unit, and grants amount x t / T, rounded half even to 1e-6.
 
     The credit by time is paid x t / since. ``paid`` is what the last payment for this cycle was: the fee of the cycle,
     or the fee of the last change. ``since`` is the time from that payment's start to the end of the cycle. Used quota
@@ -37,7 +37,8 @@ def change_now(
     (:func:`billing.packages.fees.unused_part`). The part of the fee that gift money paid is credited as gift money, in
     proportion.
 
-    Fen are rounded half away from zero. Rules 1 rounded the net part and the tax of the unused part down.
+    Minor units of the currency (fen of CNY) are rounded half away from zero. Rules 1 rounded the net part and the tax
+    of the unused part down.
 
     Example: 9.90 (9.34 net) was paid for December, and 16 of 31 days are left. The credit by time is 5.11 (4.82 net).
     If 8.1 of 10 million tokens were used, 1.7746 of the liability is left, so the credit is 1.88 (0.11 of it tax). A
@@ -69,7 +70,7 @@ def change_now(
         cut_short(bucket, subscription, begins_us, old)
         taken += [of_units(account, "credit", bucket, 0, -part_pico)] if part_pico else []
     gift_pico = account.extras.wallet_paid_pico.get(subscription.grant, 0)
-    gift_back_pico = part_to_fen(credit.gross_pico, gift_pico, subscription.paid_pico)
+    gift_back_pico = part_to_minor_unit(credit.gross_pico, gift_pico, subscription.paid_pico, account.currency)
     given = give_back(account, old, subscription.grant, credit, subscription.pay_from, gift_back_pico, postings)
     subscription.plan, subscription.plan_version = new.name, new.version
     subscription.next_plan, subscription.next_plan_version = "", 0
@@ -81,22 +82,24 @@ def change_now(
 def _credit(
     subscription: Subscription, old: Plan, replaced: list[Bucket], left_us: int, paid_us: int, rules: int
 ) -> Fee:
-    by_time = share_of(subscription.paid_pico, old.tax_rate_micro, left_us, paid_us)
+    by_time = share_of(subscription.paid_pico, old.tax_rate_micro, old.currency, left_us, paid_us)
     unearned_pico = sum(bucket.liability_pico for bucket in replaced)
     if rules < 2:
         return _credit_of_rules_1(subscription, old, by_time, unearned_pico)
     if by_time.net_pico <= unearned_pico:
         return by_time
-    unused = unused_part(share_of(subscription.paid_pico, old.tax_rate_micro, 1, 1), unearned_pico)
-    beyond_pico = max(0, unused.gross_pico - by_time.gross_pico)  # less than a fen of net may round to one more
+    paid = share_of(subscription.paid_pico, old.tax_rate_micro, old.currency, 1, 1)
+    unused = unused_part(paid, unearned_pico, old.currency)
+    beyond_pico = max(0, unused.gross_pico - by_time.gross_pico)  # less than a minor unit of net may round to one more
     return Fee(unused.gross_pico - beyond_pico, unearned_pico, unused.rounding_pico - beyond_pico)
 
 
 def _credit_of_rules_1(subscription: Subscription, old: Plan, by_time: Fee, unearned_pico: int) -> Fee:
-    """Return the credit with a net part of at most the liability in whole fen, and a tax reduced in proportion."""
-    unearned_pico -= unearned_pico % FEN_PICO
+    """Return the credit with a net part of at most the liability in minor units, and a tax reduced in proportion."""
+    unit_pico = minor_unit_pico(old.currency)
+    unearned_pico -= unearned_pico % unit_pico
     if by_time.net_pico <= unearned_pico:
         return by_time
-    paid_net_pico = split_fee(subscription.paid_pico, old.tax_rate_micro)[0]
-    tax_pico = (subscription.paid_pico - paid_net_pico) * unearned_pico // (paid_net_pico * FEN_PICO) * FEN_PICO
+    paid_net_pico = split_fee(subscription.paid_pico, old.tax_rate_micro, old.currency)[0]
+    tax_pico = (subscription.paid_pico - paid_net_pico) * unearned_pico // (paid_net_pico * unit_pico) * unit_pico
     return Fee(unearned_pico + tax_pico, unearned_pico)

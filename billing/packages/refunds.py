@@ -20,9 +20,9 @@ from billing.ledger import Postings
 from billing.packages.fees import Fee, unused_part
 from billing.tax import split_fee
 from schemas.commands import RefundPackage
+from schemas.currencies import part_to_minor_unit
 from schemas.refusals import Refusal
 from schemas.times import HOUR_US
-from schemas.units import part_to_fen
 
 
 def refund(data: RefundPackage, account: Account, context: CommandContext) -> Account | Refusal:
@@ -44,7 +44,7 @@ def refund(data: RefundPackage, account: Account, context: CommandContext) -> Ac
             return Refusal("unknown_plan", f"there is no plan {bucket.plan_key}")
         if bucket in left:
             fee_pico = _fee_pico(account, bucket, plan)
-            net_pico, _ = split_fee(fee_pico, plan.tax_rate_micro)
+            net_pico, _ = split_fee(fee_pico, plan.tax_rate_micro, plan.currency)
             paid = Refund(fee_pico, net_pico, account.extras.wallet_paid_pico.get(bucket.sale))
             account.extras.refunds[bucket.grant_id] = paid
         bucket.valid_until_us = min(bucket.valid_until_us, max(bucket.valid_from_us, context.now_us))
@@ -82,11 +82,11 @@ def pay_back(account: Account, ended: list[Bucket], postings: Postings) -> list[
 def _pay_grant(account: Account, grant: str, buckets: list[Bucket], postings: Postings) -> list[AccountEvent]:
     paid, detail = account.extras.refunds[buckets[0].grant_id], str(buckets[0].plan_key)
     unearned_pico = sum(bucket.liability_pico for bucket in buckets)
-    unused = unused_part(Fee(paid.fee_pico, paid.net_pico), unearned_pico)
+    unused = unused_part(Fee(paid.fee_pico, paid.net_pico), unearned_pico, account.currency)
     refund_pico = unused.gross_pico
     gift_pico, before = 0, purse(account)
     if paid.gift_pico is not None:
-        gift_pico = part_to_fen(refund_pico, paid.gift_pico, paid.fee_pico)
+        gift_pico = part_to_minor_unit(refund_pico, paid.gift_pico, paid.fee_pico, account.currency)
         deposit(account, refund_pico - gift_pico, gift=False)
         deposit(account, gift_pico, gift=True)
     postings.post(

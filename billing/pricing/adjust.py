@@ -15,20 +15,21 @@ from typing import NamedTuple
 from billing.catalog.model import Adjustment, PriceBook
 from billing.catalog.patterns import scope_matches
 from billing.catalog.timebands import band_contains
-from billing.pricing.match import Combination, in_context
+from billing.pricing.match import Combination, dimensions_of, in_context
 from schemas.units import PICO_DIGITS, divide_half_even
 
 
 class PricingMoment(NamedTuple):
-    """Time and context of an event: the values that change between requests of one combination and decide a price."""
+    """Time and lengths of an event: the values that change between requests of one combination and decide a price."""
 
     time_us: int
     context_tokens: int
+    output_tokens: int = 0
 
 
 def is_momentary(adjustment: Adjustment) -> bool:
     """Return True if the combination alone does not decide whether an adjustment matches."""
-    return bool(adjustment.time_bands) or adjustment.context is not None
+    return bool(adjustment.time_bands) or adjustment.context is not None or adjustment.output_context is not None
 
 
 def matching_texts(book: PriceBook, combination: Combination) -> tuple[Adjustment, ...]:
@@ -36,13 +37,15 @@ def matching_texts(book: PriceBook, combination: Combination) -> tuple[Adjustmen
 
     No other adjustment can match an event of it.
     """
-    dimensions = combination._asdict()
+    dimensions = dimensions_of(book, combination)
     return tuple(a for a in book.adjustments if scope_matches(a.scope, dimensions))
 
 
 def moment_fits(book: PriceBook, adjustment: Adjustment, moment: PricingMoment) -> bool:
-    """Return True if a moment lies in one of an adjustment's time bands and in its context band, if it names any."""
+    """Return True if a moment lies in one of an adjustment's time bands and in its bands of tokens, if it names any."""
     if not in_context(adjustment.context, moment.context_tokens):
+        return False
+    if not in_context(adjustment.output_context, moment.output_tokens):
         return False
     bands = adjustment.time_bands
     return not bands or any(band_contains(book.time_bands[name], moment.time_us) for name in bands)

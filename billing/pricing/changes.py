@@ -1,13 +1,14 @@
 """Check for prices that change too much from one version of a book to the next, for review before publication.
 
 It compares the charge per unit after adjustments, not how rows are written. For every row of either version it prices
-one event that the row fits, at an instant of its time band and at the low end of its context band.
+one event that the row fits, at an instant of its time band and at the low ends of its bands of tokens.
 """
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from billing.catalog import Catalog, CatalogFinding, PriceBook, PriceRow
+from billing.catalog.model import TEXT_DIMENSIONS
 from billing.catalog.patterns import ANY
 from billing.catalog.timebands import band_intervals
 from billing.pricing.adjust import PricingMoment
@@ -36,15 +37,20 @@ def price_changes(catalog: Catalog, most_micro: int) -> list[CatalogFinding]:
 
 def _between(before: PriceBook, book: PriceBook, most_micro: int) -> Iterator[CatalogFinding]:
     was, now = RowIndex(before), RowIndex(book)
-    same_rules = all(getattr(before, name) == getattr(book, name) for name in ("adjustments", "stacking", "time_bands"))
+    same_rules = all(
+        getattr(before, name) == getattr(book, name) for name in ("adjustments", "stacking", "time_bands", "dimensions")
+    )
     seen: set[tuple[Combination, PricingMoment]] = set()
     told: set[tuple[int, str]] = set()
     for of in (book, before):
         moments = {name: _moment_us(of, name, book.effective_from_us) for name in of.time_bands}
         for row in of.rows:
-            combination = Combination._make([*map(_sample, row.patterns), row.outcome[0]])
+            texts = list(map(_sample, row.patterns[: len(TEXT_DIMENSIONS)]))
+            attributes = dict(zip(of.dimensions.values(), map(_sample, row.declared), strict=True))
+            combination = Combination._make([*texts, row.outcome[0], tuple(sorted(attributes.items()))])
             time_us = moments.get(row.time_band or "", book.effective_from_us)
-            moment = PricingMoment(time_us, row.context[0] if row.context else 0)
+            low, output_low = (band[0] if band else 0 for band in (row.context, row.output_context))
+            moment = PricingMoment(time_us, low, output_low)
             if (combination, moment) in seen:
                 continue
             seen.add((combination, moment))

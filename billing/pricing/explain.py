@@ -19,14 +19,17 @@ from billing.pricing.match import (
     RowIndex,
     combination_of,
     context_fits,
+    dimensions_of,
     in_context,
+    output_fits,
     text_fits,
     time_fits,
+    values_of,
 )
 from billing.pricing.period_prices import NOTHING_COUNTED, Clock, Counters
 from billing.pricing.rate import moment_of
 from billing.pricing.row_prices import RowPrices
-from schemas.meters import is_context_meter
+from schemas.meters import is_context_meter, is_output_meter
 from schemas.times import format_time_us
 from schemas.units import PICO_DIGITS, format_micro, format_pico, format_scaled
 from schemas.usage import UsageEvent
@@ -45,7 +48,8 @@ def explain(
     Keys of the explanation:
 
     - ``price_book``: the version, and where it is written
-    - ``time``, ``combination``, ``context``: the values of the event that decided
+    - ``time``, ``combination``, ``context``, and if the book has output bands ``output_context``: the values of the
+      event that decided
     - ``time_bands``: the local time in each band that mattered
     - ``row``: the winner, or None
     - ``lost``: losing rows with the reason (``why``)
@@ -66,14 +70,17 @@ def explain(
     told: _Json = {
         "price_book": _book(book),
         "time": format_time_us(event.time_us),
-        "combination": combination._asdict(),
+        "combination": dimensions_of(book, combination),
         "context": {
             "tokens": moment.context_tokens,
             "meters": [meter for meter, _ in event.counts if is_context_meter(meter)],
         },
+        **_output(event, book, moment),
         "time_bands": _time_bands(book, rows, combination, event.time_us),
-        "row": None if winner is None else _row(winner),
-        "lost": [_row(row) | {"why": _why_lost(book, row, winner, combination, moment)} for row in lost[:MAX_LOST]],
+        "row": None if winner is None else _row(book, winner),
+        "lost": [
+            _row(book, row) | {"why": _why_lost(book, row, winner, combination, moment)} for row in lost[:MAX_LOST]
+        ],
         "lost_more": max(0, len(lost) - MAX_LOST),
         "other_models": len(book.rows) - len(rows),
         "adjustments": [
@@ -94,14 +101,23 @@ def explain(
 
 def _fits(book: PriceBook, row: PriceRow, combination: Combination, moment: PricingMoment) -> bool:
     return (
-        text_fits(row, combination)
+        text_fits(row, combination, values_of(book, combination))
         and context_fits(row, moment.context_tokens)
+        and output_fits(row, moment.output_tokens)
         and time_fits(book, row, moment.time_us)
     )
 
 
 def _adjusts(book: PriceBook, adjustment: Adjustment, combination: Combination, moment: PricingMoment) -> bool:
-    return scope_matches(adjustment.scope, combination._asdict()) and moment_fits(book, adjustment, moment)
+    return scope_matches(adjustment.scope, dimensions_of(book, combination)) and moment_fits(book, adjustment, moment)
+
+
+def _output(event: UsageEvent, book: PriceBook, moment: PricingMoment) -> _Json:
+    """Return the output length, if a row or an adjustment of the book asks for it."""
+    if not book.has_output_bands:
+        return {}
+    meters = [meter for meter, _ in event.counts if is_output_meter(meter)]
+    return {"output_context": {"tokens": moment.output_tokens, "meters": meters}}
 
 
 def _book(book: PriceBook) -> _Json:
@@ -119,13 +135,15 @@ def _book(book: PriceBook) -> _Json:
     return told
 
 
-def _row(row: PriceRow) -> _Json:
+def _row(book: PriceBook, row: PriceRow) -> _Json:
     """Return a row by the dimensions that it fixes, as written in the book."""
     told: _Json = {"index": row.index}
     if row.line:
         told["line"] = row.line
     told |= {
-        name: pattern for name, pattern in zip(TEXT_DIMENSIONS, row.patterns, strict=True) if pattern_rank(pattern)
+        name: pattern
+        for name, pattern in zip((*TEXT_DIMENSIONS, *book.dimensions), row.patterns, strict=True)
+        if pattern_rank(pattern)
     }
     if row.outcome != ("completed",):
         told["outcome"] = list(row.outcome)
@@ -135,6 +153,8 @@ def _row(row: PriceRow) -> _Json:
         told["context"] = list(row.context)
     if row.unmetered:
         told["unmetered"] = True
+    if row.output_context is not None:
+        told["output_context"] = list(row.output_context)
     return told
 
 
@@ -144,7 +164,9 @@ def _why_lost(
     """Return every mismatch of a row; if there is none, the first criterion in which the winner is better."""
     why = [
         f"{name} {value!r} does not match {pattern!r}"
-        for name, pattern, value in zip(TEXT_DIMENSIONS, row.patterns, combination[:6], strict=True)
+        for name, pattern, value in zip(
+            (*TEXT_DIMENSIONS, *book.dimensions), row.patterns, values_of(book, combination), strict=True
+        )
         if not pattern_matches(pattern, value)
     ]
     if combination.outcome not in row.outcome:
@@ -153,10 +175,12 @@ def _why_lost(
         why.append(f"the time is not in time band {row.time_band!r}")
     if row.context is not None and not context_fits(row, moment.context_tokens):
         why.append(f"a context of {moment.context_tokens} tokens is not in {_context_text(row.context)}")
-    return why if why or winner is None else [_why_lower(row, winner)]
+    if row.output_context is not None and not output_fits(row, moment.output_tokens):
+        why.append(f"an output of {moment.output_tokens} tokens is not in {_context_text(row.output_context)}")
+    return why if why or winner is None else [_why_lower(book, row, winner)]
 
 
-def _why_lower(row: PriceRow, winner: PriceRow) -> str:
+def _why_lower(book: PriceBook, row: PriceRow, winner: PriceRow) -> str:
     """Return the criterion that decides between two rows that fit, in the order of the winner rule."""
     mine, its = row_rank(row), row_rank(winner)
     if mine == its:
@@ -165,7 +189,8 @@ def _why_lower(row: PriceRow, winner: PriceRow) -> str:
         return f"matches, but the model pattern {row.model!r} is less specific than {winner.model!r}"
     if mine[1] != its[1]:
         return f"matches, but fixes {mine[1]} of the other dimensions, the winner {its[1]}"
-    for place, name in enumerate((*TEXT_DIMENSIONS[1:], "time_band", "context"), 2):
+    names = (*TEXT_DIMENSIONS[1:], "time_band", "context", "output_context", *book.dimensions)
+    for place, name in enumerate(names, 2):
         if mine[place] != its[place]:
             return f"matches and fixes as many dimensions, but in {name} the winner is more specific, which comes first"
     return "ranks lower"
@@ -173,9 +198,9 @@ def _why_lower(row: PriceRow, winner: PriceRow) -> str:
 
 def _time_bands(book: PriceBook, rows: Sequence[PriceRow], combination: Combination, time_us: int) -> list[_Json]:
     """Return the bands that a row or an adjustment of the combination names, in the order of the book."""
-    asked = {row.time_band for row in rows if text_fits(row, combination)}
+    asked = {row.time_band for row in rows if text_fits(row, combination, values_of(book, combination))}
     for adjustment in book.adjustments:
-        if scope_matches(adjustment.scope, combination._asdict()):
+        if scope_matches(adjustment.scope, dimensions_of(book, combination)):
             asked.update(adjustment.time_bands)
     told: list[_Json] = []
     for name, band in book.time_bands.items():
@@ -206,7 +231,7 @@ def _adjustment(number: int, adjustment: Adjustment, why_not: list[str]) -> _Jso
 
 
 def _why_not(book: PriceBook, adjustment: Adjustment, combination: Combination, moment: PricingMoment) -> list[str]:
-    dimensions = combination._asdict()
+    dimensions = dimensions_of(book, combination)
     why = [
         f"{name} {dimensions[name]!r} does not match {' or '.join(map(repr, patterns))}"
         for name, patterns in adjustment.scope.items()
@@ -214,6 +239,8 @@ def _why_not(book: PriceBook, adjustment: Adjustment, combination: Combination, 
     ]
     if adjustment.context is not None and not in_context(adjustment.context, moment.context_tokens):
         why.append(f"a context of {moment.context_tokens} tokens is not in {_context_text(adjustment.context)}")
+    if adjustment.output_context is not None and not in_context(adjustment.output_context, moment.output_tokens):
+        why.append(f"an output of {moment.output_tokens} tokens is not in {_context_text(adjustment.output_context)}")
     bands = adjustment.time_bands
     if bands and not any(band_reason(book.time_bands[name], moment.time_us).inside for name in bands):
         why.append(f"the time is not in time band {' or '.join(map(repr, bands))}")

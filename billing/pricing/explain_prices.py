@@ -10,6 +10,7 @@ from billing.catalog.model import PriceBook, PriceRow
 from billing.catalog.period_calendar import Period
 from billing.catalog.period_rules import BLOCKS, BLOCKS_LINE, COMMITMENT, ONE_PICO, PeriodRule
 from billing.pricing.adjust import counting, factor_of
+from billing.pricing.increments import UsedQuantities, billed_counts
 from billing.pricing.period_prices import Clock, Counted, Counters, Part, split
 from billing.pricing.rate import charged_counts
 from billing.pricing.row_prices import RowPrices
@@ -37,7 +38,9 @@ def explain_prices(
     row's prices, and there are no counters.
     """
     base = prices(None, ONE_PICO)
-    counts = charged_counts(event, base)
+    charged = charged_counts(event, base)
+    used = UsedQuantities(prices.row, charged)
+    counts = billed_counts(prices.row, charged)
     known = [(meter, quantity) for meter, quantity in counts if meter in base]
     parts, counted = [Part(meter, quantity, *base[meter]) for meter, quantity in known], list[Counted]()
     if prices.row.periods and len(known) == len(counts):
@@ -45,7 +48,7 @@ def explain_prices(
         found = split(known, event.time_us, prices.row, prices.rules, prices, counters, clock)
         if not isinstance(found, Period):
             parts, counted = found
-    return [_price(prices, part) for part in parts], [_counted(prices, item, parts) for item in counted]
+    return [_price(prices, part, used) for part in parts], [_counted(prices, item, parts) for item in counted]
 
 
 def _counted(prices: RowPrices, item: Counted, parts: Sequence[Part]) -> _Json:
@@ -88,11 +91,15 @@ def _factor(factor_pico: int) -> str:
     return format_scaled(factor_pico, PICO_DIGITS)
 
 
-def _price(prices: RowPrices, part: Part) -> _Json:
+def _price(prices: RowPrices, part: Part, used: UsedQuantities) -> _Json:
     """Return the steps of one part from list price to amount."""
     book, row = prices.book, prices.row
     meter = part.meter
     told: _Json = {"meter": meter, "quantity": part.quantity}
+    if meter in row.increments:
+        used_quantity = used.of(meter, part.quantity)
+        told["used"] = part.quantity if used_quantity is None else used_quantity
+        told["increment"] = dict(zip(("minimum", "step"), row.increments[meter], strict=True))
     if meter == BLOCKS_LINE:
         priced, list_pico = meter, prices.block_list_pico
         coefficient_micro, origin = 0, "none: the units in a block have theirs"

@@ -16,6 +16,7 @@ _DIMENSIONS = {
     "service_tier": "服务档",
     "outcome": "结果",
 }
+_DECLARED = "自定义维度"
 _PERIOD_KINDS = {"graduated": "阶梯", "volume": "总量", "blocks": "整包", "commitment": "承诺消费"}
 
 
@@ -45,9 +46,12 @@ def _event(told: _Json) -> Iterator[str]:
     yield f"  price book (价目表) {book['label']}, in force (生效) from {book['effective_from']}{where}"
     yield f"  time (时间) {told['time']}"
     for name, value in told["combination"].items():
-        yield f"  {name} ({_DIMENSIONS[name]}) {value}"
+        yield f"  {name} ({_DIMENSIONS.get(name, _DECLARED)}) {value}"
     meters = " + ".join(told["context"]["meters"]) or "nothing"
     yield f"  context (上下文) {told['context']['tokens']} tokens (词元): {meters}"
+    if "output_context" in told:
+        meters = " + ".join(told["output_context"]["meters"]) or "nothing"
+        yield f"  output_context (输出长度) {told['output_context']['tokens']} tokens (词元): {meters}"
     for band in told["time_bands"]:
         inside = "inside (在内)" if band["inside"] else "outside (不在内)"
         yield f"  time band (时段) {band['name']}: {inside}, {band['local_time']} in {band['timezone']}; {band['why']}"
@@ -136,6 +140,11 @@ def _prices(told: _Json) -> Iterator[str]:
             factor += f" × {price['period_factor']} ({'in a block' if 'in_block' in price else 'period rule'})"
         factor += f" = {price['per_million']}" if factor else ""
         yield f"    {price['meter']}{of}: {price['list_per_million']}{factor}"
+        if "increment" in price:
+            yield (
+                f"      used (用量) {price['used']}, billed (计费量) {price['quantity']}: at least "
+                f"{price['increment']['minimum']}, in steps (计费步长) of {price['increment']['step']}"
+            )
         yield f"      {price['quantity']} × {price['per_million']} ÷ 1000000 = {price['amount']} {currency}"
         yield (
             f"      {price['quantity']} × coefficient (系数) {price['coefficient']} = {price['standard_tokens']} "

@@ -30,6 +30,7 @@ class BookRater:
         self._catalog = catalog
         versions = [book for book in catalog.price_books if book.name == name]
         self._declared = frozenset(meter for book in versions for meter in book.meters)
+        self._attributes = frozenset(attribute for book in versions for attribute in book.dimensions.values())
         self._raters = {book.version: Rater(book) for book in versions}
         self._counters: dict[str, Counters] = {}
         """Counters of the accounts that a period rule has priced. Nothing else in memory grows with the input."""
@@ -40,7 +41,12 @@ class BookRater:
         With ``explained`` it has the key ``explain``, if a book is in force and the event's id is ``only`` (None: any
         id).
         """
-        event = parse_usage(value, declared_meters=self._declared, note_unknown=self._note_unknown)
+        event = parse_usage(
+            value,
+            declared_meters=self._declared,
+            declared_attributes=self._attributes,
+            note_unknown=self._note_unknown,
+        )
         if isinstance(event, Refusal):
             self.rejected += 1
             return rejection_as_json(event)

@@ -12,22 +12,27 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from billing.accounts.extras import Counter
-from billing.catalog.model import MINIMUM_CHARGE, Adjustment, PriceBook, PriceRow
+from billing.catalog.model import MINIMUM_CHARGE, REQUEST, Adjustment, PriceBook, PriceRow
 from billing.catalog.period_calendar import Period
 from billing.catalog.period_rules import ONE_PICO
-from billing.catalog.source import MAX_INT64
 from billing.pricing.adjust import PricingMoment, is_momentary, matching_texts, moment_fits
-from billing.pricing.match import Combination, RowIndex, candidates, combination_of, first_fitting
+from billing.pricing.increments import UsedQuantities, billed_counts
+from billing.pricing.match import Combination, RowIndex, candidates, combination_of, dimensions_of, first_fitting
 from billing.pricing.period_prices import NOTHING_COUNTED, Clock, Counted, Counters, split
 from billing.pricing.row_prices import RowPrices, UnitPrices, prices_after
 from billing.tax import net_of_tax
-from schemas.meters import Counts, canonical_counts, context_tokens
+from schemas.meters import Counts, canonical_counts, context_tokens, output_tokens
 from schemas.refusals import Refusal
 from schemas.times import format_time_us
-from schemas.units import PICO_DIGITS, format_micro, format_pico, format_scaled
+from schemas.units import MILLION, PICO_DIGITS, format_micro, format_pico, format_scaled
 from schemas.usage import UsageEvent
 
 REQUESTS, COMPLETED = "requests", "completed"
+MAX_OF_EVENT = 10**34
+"""Greatest amount of one event in pico (1e22 of the currency), and greatest quantity in micro standard tokens.
+
+Balances and sums of a commit have columns of 38 digits, which thousands of such events do not fill.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,8 @@ class RatedLine:
     """One meter of a rated event, or its part in one tier. ``price_pico`` is per unit, after adjustments.
 
     The "meter" of a line can be ``blocks``: the blocks that the event begins. The "meter" of the last line can be
-    ``minimum_charge``: one unit at the price of the amount missing to the minimum.
+    ``minimum_charge``: one unit at the price of the amount missing to the minimum. ``quantity`` is what is billed.
+    ``used_quantity`` is what was used of it if an increment of the row raised it, else None.
     """
 
     meter: str
@@ -43,16 +49,18 @@ class RatedLine:
     price_pico: int
     amount_pico: int
     standard_micro: int
+    used_quantity: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Rated:
     """Priced event.
 
-    ``amount_pico`` includes the tax, ``net_pico`` does not. Both and ``standard_micro`` fit 64 bits. The lines add up
-    to ``amount_pico`` and ``standard_micro``; they are in the order of the event's counts, those of blocks and of a
-    minimum charge after them. ``price_book`` is ``name@version``. ``counted`` is the effect of the event on counters.
-    ``units_micro`` is the need of the event in the row's other units of account, in micro of each.
+    ``amount_pico`` includes the tax, ``net_pico`` does not. Both and ``standard_micro`` are at most
+    :data:`MAX_OF_EVENT`. The lines add up to ``amount_pico`` and ``standard_micro``; they are in the order of the
+    event's counts, those of blocks and of a minimum charge after them. ``price_book`` is ``name@version``. ``counted``
+    is the effect of the event on counters. ``units_micro`` is the need of the event in the row's other units of
+    account, in micro of each; it has requests only if the row has an increment of them.
     """
 
     price_book: str
@@ -89,9 +97,9 @@ def unit_prices(
 def fixed_prices(book: PriceBook, combination: Combination, index: RowIndex | None = None) -> UnitPrices | None:
     """Return the unit prices of a combination if it alone decides them; None if each event needs :func:`rate`.
 
-    The result is None if no row matches; if the best row has a context band, a time band, a minimum charge or period
-    rules; or if an adjustment that matches the combination has a context band or a time band. Otherwise an event costs
-    exactly Σ count × unit price, and is rejected (``no_price``) for a meter that is not in the result. An index makes
+    The result is None if no row matches; if the best row has a band of time or tokens, a minimum charge, increments or
+    period rules; or if an adjustment that matches the combination has a band. Otherwise an event costs exactly
+    Σ count × unit price, and is rejected (``no_price``) for a meter that is not in the result. An index makes
     the search for rows fast.
     """
     rows = candidates(book, combination) if index is None else index.candidates(combination)
@@ -106,22 +114,27 @@ def moment_prices(
 ) -> UnitPrices | None:
     """Return the unit prices of a combination at a moment; None if each event needs :func:`rate`.
 
-    The result is None if no row matches, or if the row has a minimum charge or period rules.
+    The result is None if no row matches, or if the row has a minimum charge, increments or period rules.
     """
     rows = candidates(book, combination) if index is None else index.candidates(combination)
     row = first_fitting(book, rows, *moment)
-    if row is None or row.minimum_charge_pico or row.periods:
+    if row is None or not _is_linear(row):
         return None
     return unit_prices(book, row, combination, moment)
 
 
 def _is_decided(row: PriceRow) -> bool:
-    """Return True if the best row of a combination wins at any time and in any context."""
-    return row.context is None and row.time_band is None
+    """Return True if the best row of a combination wins at any time and length."""
+    return not row.is_banded
+
+
+def _is_linear(row: PriceRow) -> bool:
+    """Return True if an event costs exactly Σ count × unit price by a row."""
+    return not row.minimum_charge_pico and not row.periods and not row.increments
 
 
 def _is_fixed(row: PriceRow, matching: Iterable[Adjustment]) -> bool:
-    return not row.minimum_charge_pico and not row.periods and not any(map(is_momentary, matching))
+    return _is_linear(row) and not any(map(is_momentary, matching))
 
 
 def rate(
@@ -130,9 +143,9 @@ def rate(
     """Price an event by a book.
 
     Rejects with ``no_price`` if no row or no meter price applies, with ``usage_missing`` if a completed request has no
-    counts and the row does not say that it is unmetered, with ``overflow`` beyond 64 bits, and with ``time_too_old`` if
-    a period rule no longer counts the event's period. ``counters`` are those of the event's account. Without a clock
-    the event is decided at its own time.
+    counts and the row does not say that it is unmetered, with ``overflow`` beyond :data:`MAX_OF_EVENT`, and with
+    ``time_too_old`` if a period rule no longer counts the event's period. ``counters`` are those of the event's
+    account. Without a clock the event is decided at its own time.
     """
     combination, moment = combination_of(event), moment_of(event)
     row = first_fitting(book, candidates(book, combination), *moment)
@@ -143,19 +156,21 @@ def rate(
 
 
 def moment_of(event: UsageEvent) -> PricingMoment:
-    """Return the time and the context of an event."""
-    return PricingMoment(event.time_us, context_tokens(event.counts))
+    """Return the time and the lengths of an event."""
+    return PricingMoment(event.time_us, context_tokens(event.counts), output_tokens(event.counts))
 
 
 def no_row(event: UsageEvent, book: PriceBook) -> Refusal:
     """Return the rejection of an event that no row matches."""
-    return event.refuse("no_price", no_row_detail(book, combination_of(event), context_tokens(event.counts)))
+    output = output_tokens(event.counts) if book.has_output_bands else None
+    return event.refuse("no_price", no_row_detail(book, combination_of(event), context_tokens(event.counts), output))
 
 
-def no_row_detail(book: PriceBook, combination: Combination, context: int) -> str:
-    """Return the message for a combination and a context that no row matches."""
-    dimensions = ", ".join(f"{name} {value!r}" for name, value in combination._asdict().items())
-    return f"no row of {book.label} matches {dimensions}, context {context}; add a row that does"
+def no_row_detail(book: PriceBook, combination: Combination, context: int, output: int | None = None) -> str:
+    """Return the message for a combination and lengths that no row matches; no output length if no band asks for it."""
+    dimensions = ", ".join(f"{name} {value!r}" for name, value in dimensions_of(book, combination).items())
+    lengths = f"context {context}" if output is None else f"context {context}, output_context {output}"
+    return f"no row of {book.label} matches {dimensions}, {lengths}; add a row that does"
 
 
 def no_meter_detail(book: PriceBook, row: PriceRow, meter: str, quantity: int) -> str:
@@ -191,12 +206,13 @@ def apply_prices(
             f"unmetered: true in row {row.index} of {book.label}",
         )
     base = prices(None, ONE_PICO)
-    counts = charged_counts(event, base)
-    unpriced = next((count for count in counts if count[0] not in base), None)
+    charged = charged_counts(event, base)
+    unpriced = next((count for count in charged if count[0] not in base), None)
     if unpriced is not None:
         return event.refuse("no_price", no_meter_detail(book, row, *unpriced))
+    counts = billed_counts(row, charged)
     if not row.periods:
-        return _sum_up(event, book, row, [(meter, count, *base[meter]) for meter, count in counts], counts, ())
+        return _sum_up(event, book, row, [(meter, count, *base[meter]) for meter, count in counts], charged, ())
     found = split(counts, event.time_us, row, prices.rules, prices, counters, clock)
     if isinstance(found, Period):
         return event.refuse(
@@ -205,7 +221,7 @@ def apply_prices(
             "that is not counted any more",
         )
     parts, counted = found
-    return _sum_up(event, book, row, [part[:4] for part in parts], counts, counted)
+    return _sum_up(event, book, row, [part[:4] for part in parts], charged, counted)
 
 
 def _sum_up(
@@ -213,13 +229,15 @@ def _sum_up(
     book: PriceBook,
     row: PriceRow,
     parts: Iterable[tuple[str, int, int, int]],
-    counts: Counts,
+    charged: Counts,
     counted: Iterable[Counted],
 ) -> Rated | Refusal:
     lines: list[RatedLine] = []
     amount_pico = standard_micro = 0
+    used = UsedQuantities(row, charged)
     for meter, quantity, price_pico, coefficient_micro in parts:
-        line = RatedLine(meter, quantity, price_pico, quantity * price_pico, quantity * coefficient_micro)
+        amounts = quantity * price_pico, quantity * coefficient_micro
+        line = RatedLine(meter, quantity, price_pico, *amounts, used.of(meter, quantity))
         lines.append(line)
         amount_pico += line.amount_pico
         standard_micro += line.standard_micro
@@ -227,15 +245,18 @@ def _sum_up(
         missing_pico = row.minimum_charge_pico - amount_pico
         lines.append(RatedLine(MINIMUM_CHARGE, 1, missing_pico, missing_pico, 0))
         amount_pico = row.minimum_charge_pico
-    if amount_pico > MAX_INT64:
-        return event.refuse("overflow", f"costs {format_pico(amount_pico)}, more than {format_pico(MAX_INT64)}")
-    if standard_micro > MAX_INT64:
+    if amount_pico > MAX_OF_EVENT:
+        return event.refuse("overflow", f"costs {format_pico(amount_pico)}, more than {format_pico(MAX_OF_EVENT)}")
+    if standard_micro > MAX_OF_EVENT:
         return event.refuse(
             "overflow",
-            f"uses {format_micro(standard_micro)} standard tokens, more than {format_micro(MAX_INT64)}",
+            f"uses {format_micro(standard_micro)} standard tokens, more than {format_micro(MAX_OF_EVENT)}",
         )
     net_pico = net_of_tax(amount_pico, book.tax_rate_micro)
+    counts = billed_counts(row, charged)
     units_micro = {unit: _unit_need(counts, coefficients) for unit, coefficients in row.units.items()}
+    if REQUESTS in row.increments:
+        units_micro[REQUEST] = dict(counts).get(REQUESTS, 1) * MILLION
     return Rated(
         book.label, book.currency, amount_pico, net_pico, standard_micro, tuple(lines), tuple(counted), units_micro
     )
@@ -349,6 +370,7 @@ def rated_as_json(event: UsageEvent, rated: Rated | Refusal) -> dict[str, object
             {
                 "meter": line.meter,
                 "quantity": line.quantity,
+                **({} if line.used_quantity is None else {"used": line.used_quantity}),
                 "per_million": format_scaled(line.price_pico, PICO_DIGITS - 6),
                 "amount": format_pico(line.amount_pico),
                 "standard_tokens": format_micro(line.standard_micro),

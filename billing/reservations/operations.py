@@ -67,7 +67,10 @@ class HoldContext:
 
     def rejection_of(self, event: str) -> Refusal | None:
         """Return the rejection that the engine would decide for a usage event of this account, read by its parser."""
-        read = parse_usage(event.encode(), declared_meters=self.tariff.declared_meters)
+        tariff = self.tariff
+        read = parse_usage(
+            event.encode(), declared_meters=tariff.declared_meters, declared_attributes=tariff.declared_attributes
+        )
         if isinstance(read, Refusal) or self.account is None:
             return read if isinstance(read, Refusal) else None
         account = self.account

@@ -18,6 +18,7 @@ class Tariff:
         self._plans = catalog.plans_by_key()
         self._rater = Raters(zero_is_known=True)  # a hold for nothing costs nothing
         self.declared_meters = catalog.declared_meters()
+        self.declared_attributes = catalog.declared_attributes()
         self.usage_rules = UsageRules(catalog, self.plan, Raters())
 
     def plan(self, key: PlanKey) -> Plan:
@@ -39,7 +40,7 @@ class Tariff:
     def fixed_cost(self, account: Account, event: UsageEvent) -> tuple[int, int] | None:
         """Return price (pico) and standard tokens (micro) of an event whose combination alone decides them, else None.
 
-        Also None if an amount exceeds 64 bits.
+        Also None if an amount exceeds 64 bits, which :meth:`rate` decides.
         """
         book = self.catalog.price_book_at(account.price_book, event.time_us)
         prices = None if book is None else self._rater(book).fixed(combination_of(event))

@@ -1,8 +1,11 @@
-"""Samples for tests of holds: three plans, accounts with buckets, contexts. A token of model m costs 1.06 yuan."""
+"""Samples for tests of holds: three plans, accounts with buckets, contexts. A token of model m costs 1.06 yuan.
+
+A seat costs so much that a count of seats may exceed what an event can cost.
+"""
 
 from typing import Any
 
-from billing_samples import catalog, plan
+from billing_samples import BOOK, catalog, plan
 
 from billing.accounts.account import ACTIVE, NO_END_US, Account, Bucket
 from billing.accounts.deduction_order import sort_buckets
@@ -25,7 +28,9 @@ DIMENSIONS = {
     "service_tier": "standard",
     "outcome": "completed",
 }
+DEAR_SEATS = BOOK["rows"][0] | {"per_million": BOOK["rows"][0]["per_million"] | {"seats": "9000000000000000"}}
 CATALOG = catalog(
+    BOOK | {"rows": [DEAR_SEATS, *BOOK["rows"][1:]]},
     plan("blocked"),
     plan("goes-on", overage="pay_as_you_go", priority=50),
     plan("edge", overage="pay_as_you_go", scope={"channel": ["edge"]}, priority=10),

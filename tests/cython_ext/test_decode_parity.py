@@ -67,6 +67,7 @@ PIECES = (
     b'"usage_dialect":"openai.chat",',
     b'"usage_dialect":null,',
     b'"reservation":"rsv-7",',
+    b'"attributes":{"a":"b","c":1},',
     b"T24:00:00Z",
     b"+08:00",
     b"x" * 257,
@@ -103,6 +104,7 @@ def compare(decoder: Decoder, row: tuple[object, ...], event: UsageEvent) -> Non
         event.channel,
         event.service_tier,
         event.outcome,
+        *(text for attribute in event.attributes for text in attribute),
     )
     named = tuple((decoder.meters[meter].decode(), count) for meter, count in counts)  # type: ignore[attr-defined]
     assert named == event.counts
@@ -222,9 +224,9 @@ def test_a_count_that_a_book_declares_is_left_to_the_plain_decoder() -> None:
     value, meters = in_dialect({"usage": usage, "usage_dialect": "perplexity"}), frozenset(["citation_tokens"])
     decoder, record = Decoder(), PlainRecord(0, 0, None, value, ())
     for declared, status in ((frozenset[str](), 0), (meters, 1), (frozenset[str](), 0)):
-        decoder.declare(declared)
+        decoder.declare_meters(declared)
         assert decoder.decode([record]).status_of(0) == status
-    decoder.declare(meters)
+    decoder.declare_meters(meters)
     zero = PlainRecord(0, 0, None, value.replace(b":7", b":0"), ())
     assert decoder.decode([zero]).status_of(0) == 0
 

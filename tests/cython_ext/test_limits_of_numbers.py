@@ -25,6 +25,7 @@ from billing.commits.output_documents import Stamp
 from billing.decide.bill_usage import ROLLUP_SUMS
 from billing.ledger import CONTRACT_LIABILITY, CUSTOMER_DEPOSITS, OUTPUT_VAT, REVENUE_USAGE
 from billing.log_time import TimeLimits
+from billing.pricing.rate import MAX_OF_EVENT
 from schemas.times import HOUR_US, parse_time_us
 from schemas.units import divide_half_even
 from schemas.usage import parse_usage
@@ -136,7 +137,7 @@ def agree(rules: Catalog, held: Account, records: Sequence[PlainRecord], limits:
     ],
 )
 @pytest.mark.parametrize("priced", ["money", "standard tokens"])
-def test_an_event_that_just_fits_64_bits_is_rated_and_the_next_is_rejected(
+def test_an_event_that_just_fits_64_bits_is_rated_by_the_core_and_the_next_by_the_plain_calculator(
     counts: dict[str, int], prices: dict[str, int], fits: bool, priced: str
 ) -> None:
     exact = sum(count * prices[meter] for meter, count in counts.items())
@@ -144,11 +145,12 @@ def test_an_event_that_just_fits_64_bits_is_rated_and_the_next_is_rejected(
     nothing = dict.fromkeys(prices, 0)
     rules = catalog(prices, nothing) if priced == "money" else catalog(nothing, prices)
     agreed = agree(rules, account(), [event(1, counts)])
-    assert [refused.code for _, refused in agreed.outcome.rejected] == ([] if fits else ["overflow"])
-    if fits:
+    held = exact <= MAX_OF_EVENT
+    assert [refused.code for _, refused in agreed.outcome.rejected] == ([] if held else ["overflow"])
+    if held:
         (row,) = agreed.effects.rollups
         assert (row.amount_pico if priced == "money" else row.standard_micro) == exact
-        assert agreed.plainly == 0
+        assert agreed.plainly == (not fits)
     else:
         assert agreed.effects.rollups == []
         assert agreed.effects.rated_records == 0
@@ -177,7 +179,7 @@ def test_an_event_costs_what_python_computes(
     rules = catalog(dict.fromkeys(counts, price), dict.fromkeys(counts, coefficient), tax_micro)
     agreed = agree(rules, account(), [event(1, counts)])
     amount, standard = sum(counts.values()) * price, sum(counts.values()) * coefficient
-    if max(amount, standard) > MOST_64:
+    if max(amount, standard) > MAX_OF_EVENT:
         assert [refused.code for _, refused in agreed.outcome.rejected] == ["overflow"]
         return
     (row,) = agreed.effects.rollups
@@ -185,7 +187,7 @@ def test_an_event_costs_what_python_computes(
     net = divide_half_even(amount * MILLION, MILLION + tax_micro)
     assert (row.tokens, row.standard_micro, row.amount_pico, row.net_pico) == (tokens, standard, amount, net)
     assert agreed.account.wallet_pico == -amount
-    assert agreed.plainly == (tokens > MOST_64)
+    assert agreed.plainly == (max(tokens, amount, standard) > MOST_64)
 
 
 def ties(tax_micro: int) -> list[int]:

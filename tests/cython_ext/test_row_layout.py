@@ -40,7 +40,7 @@ HELD_OTHERWISE: dict[str, dict[str, str]] = {
     "Sums": {
         "price_book": "version, of the price tables",
         "currency": "version",
-        **dict.fromkeys(Combination._fields, "combination"),
+        **dict.fromkeys(Combination._fields[:-1], "combination"),
     },
 }
 """Columns of Python that the core has under another name."""

@@ -36,7 +36,7 @@ def changed(rng: Random, event: dict[str, object]) -> dict[str, object]:
     for _ in range(rng.randint(0, 2)):
         data = event["data"]
         target = rng.choice([event, data, data["usage"]])  # type: ignore[index]
-        name = rng.choice([key for key in target if key not in ("data", "usage")])
+        name = rng.choice([key for key in target if key not in ("data", "usage", "attributes")])
         target[name] = rng.choice(NUMBERS if target is not event and isinstance(target[name], int) else TEXTS)
     return event
 
@@ -47,6 +47,8 @@ def start(rng: Random) -> dict[str, object]:
     data = event["data"]
     if rng.random() < 0.7:
         data |= {"ttft_ms": 120, "note": "n", "stream": True, "outcome": "partial", "member": None}
+    if rng.random() < 0.3:
+        data["attributes"] = {"effort": "low", "hd": True, "seconds": 5}
     if rng.random() < 0.5:
         del data["usage"]["cache_read"]
     if rng.random() < 0.5:

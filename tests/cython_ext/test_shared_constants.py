@@ -17,7 +17,7 @@ from python_source import parse
 from billing import log_time
 from billing.accounts import account, extras
 from billing.calculator import compiled, core_prices, core_rater, dedupe
-from billing.catalog import model, source
+from billing.catalog import model, read_book, source
 from billing.catalog.read_plan import ACTIVATIONS, OVERAGE_KEYS
 from billing.commits import outbox_frames, row_hashes
 from billing.commits.input_batch import PlainRecord
@@ -29,6 +29,7 @@ from schemas.dialects.dialect_table import Role
 
 ATTRIBUTES = (*cloudevents.Attributes.model_fields, "data")
 FIELDS = tuple(usage.UsageData.model_fields)
+FIELD_NAMES = {"attributes": "given_attributes"}  # ATTRIBUTES are those of the envelope
 SPLIT_METERS = (
     *("input", "cache_read", "cache_write", "cache_write_1h", "output", "reasoning", "audio_input", "audio_cache_read"),
     *("audio_output", "image_input", "image_cache_read", "image_output", "video_input", "video_output", "requests"),
@@ -38,7 +39,8 @@ MIRRORED: dict[str, int] = {
     # decoding
     "shape.hpp:tb_attributes": len(ATTRIBUTES),
     "shape.hpp:tb_fields": len(FIELDS),
-    "shape.hpp:tb_dimensions": len(Combination._fields),
+    "shape.hpp:tb_dimensions": len(usage.DIMENSIONS),
+    "shape.hpp:tb_max_tags": read_book.MAX_DIMENSIONS,
     "shape.hpp:tb_meters": len(meters.METERS),
     "prices.hpp:tb_token_meters": len(meters.TOKEN_METERS),
     "shape.hpp:tb_max_text": wire_fields.MAX_TEXT_BYTES,
@@ -46,7 +48,7 @@ MIRRORED: dict[str, int] = {
     "decode.pxd:MAX_TIME_US": wire_fields.MAX_TIME_US,
     "decode.pxd:SEPARATOR": hashing.SEPARATOR[0],
     **{f"decode.pxd:{name.upper()}": place for place, name in enumerate(ATTRIBUTES)},
-    **{f"decode.pyx:{name.upper()}": place for place, name in enumerate(FIELDS)},
+    **{f"decode.pyx:{FIELD_NAMES.get(name, name).upper()}": place for place, name in enumerate(FIELDS)},
     # usage in dialects
     **{f"dialects.hpp:tb_role_{role.name.lower()}": place for place, role in enumerate(Role)},
     "dialects.hpp:tb_roles": list(Role).index(Role.METER),
@@ -83,6 +85,7 @@ MIRRORED: dict[str, int] = {
     "prices.hpp:tb_momentary_price": core_prices._MOMENTARY_PRICE,
     "prices.hpp:tb_mixed_bands": core_prices._MIXED_BANDS,
     "prices.hpp:tb_slot_us": core_prices._SLOT_US,
+    "prices.hpp:tb_output_segment": core_prices._OUTPUT_SEGMENT,
     "prices.pyx:INT64_MAX": source.MAX_INT64,
     "sums.pxd:MAX_EVENTS": source.MAX_INT64,
     # numbers and how they are written
@@ -124,7 +127,7 @@ OWN: dict[str, tuple[str, ...]] = {
         "shape.hpp:most_literals", "shape.hpp:most_beside", "shape.hpp:regions_kept", "shape.hpp:most_region",
         "shape.hpp:tb_max_marks", "shape.hpp:tb_most_real", "dialects.hpp:tb_most_places", "dialects.hpp:tb_slots",
         "dialects.hpp:tb_most_unknown", "dialects.hpp:tb_most_depth", "dialects.hpp:tb_most_leaf",
-        "decode.pyx:MAX_UNKNOWN", "decode.pyx:BLOCK", "decode.pyx:TEXTS",
+        "decode.pyx:MAX_UNKNOWN", "decode.pyx:BLOCK", "blake2b.hpp:TB_LANES", "decode.pyx:TEXTS",
         "accounts.pyx:SORTED_IN_PLACE",
     ),
     "how long a number or text is when it is written": (
@@ -140,7 +143,8 @@ OWN: dict[str, tuple[str, ...]] = {
         "dedupe.pxd:NO_LOG_HOUR",
         "memory.hpp:tb_numbered", "memory.hpp:tb_unnumbered", "shape.hpp:tb_attribute", "shape.hpp:tb_field",
         "shape.hpp:tb_count", "shape.hpp:tb_skipped_text", "shape.hpp:tb_skipped_number", "shape.hpp:tb_leaf",
-        "shape.hpp:tb_skipped_real", "shape.hpp:tb_no_dialect", "shape.hpp:tb_shape_end",
+        "shape.hpp:tb_skipped_real", "shape.hpp:tb_no_dialect", "shape.hpp:tb_tag", "shape.hpp:tb_tag_word",
+        "shape.hpp:tb_shape_end",
         "decode.pyx:STRUCTURED", "decode.pyx:BINARY", "decode.pyx:FOR_PLAIN", "prices.hpp:tb_priced",
         "prices.hpp:tb_duplicate", "prices.hpp:tb_refused", "prices.hpp:tb_unknown_price",
         "prices.hpp:tb_no_row_price", "prices.hpp:tb_unknown_bands", "usage.pyx:SCOPE_UNKNOWN",
@@ -216,7 +220,7 @@ DOORS = ("compiled.py", "core_prices.py", "core_rater.py", "core_records.py")
 CHECKED_IN_PYTHON = {
     "_NEEDS_SCOPE", "_NEEDS_PLAIN", "_ALL_DONE", "_MARKED", "_LOOK_NEW", "_LOOK_DUPLICATE",
     "_LOOK_CONFLICT", "_LOOK_REUSED", "_LOOK_NO_NUMBER", "_LOOK_TOO_FAR", "_NEEDS_PRICE", "_NEEDS_MOMENT",
-    "_NEEDS_BANDS", "_PLAIN_PRICE", "_MOMENTARY_PRICE", "_MIXED_BANDS", "_SLOT_US", "_MAX_EDGES",
+    "_NEEDS_BANDS", "_OUTPUT_SEGMENT", "_PLAIN_PRICE", "_MOMENTARY_PRICE", "_MIXED_BANDS", "_SLOT_US", "_MAX_EDGES",
 }  # fmt: skip
 PYTHONS_OWN = {
     "_MARK_NUMBER": "a place holder of texts",
@@ -299,5 +303,5 @@ def test_a_misspelt_word_is_a_canary() -> None:
 
 
 def test_the_fields_of_a_combination_come_first() -> None:
-    assert FIELDS[: len(Combination._fields)] == Combination._fields
+    assert FIELDS[: len(usage.DIMENSIONS)] == Combination._fields[:-1] == tuple(name for name, _ in usage.DIMENSIONS)
     assert FIELDS[-1] == "usage"

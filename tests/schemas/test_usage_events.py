@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.cloudevents import write_binary, write_structured
-from schemas.meters import CONTEXT_METERS, METERS, TOKEN_METERS, canonical_counts, context_tokens
+from schemas.meters import CONTEXT_METERS, METERS, TOKEN_METERS, canonical_counts, context_tokens, output_tokens
 from schemas.refusal_codes import REASONS
 from schemas.refusals import Refusal, record_refusal
 from schemas.topics import RECORD_SIZE_HEADER
@@ -50,13 +50,15 @@ def test_meters_stand_in_the_order_of_the_contract_and_context_counts_what_was_r
     assert set(CONTEXT_METERS) == set(TOKEN_METERS) - {
         "output",
         "reasoning",
-        "audio_cache_read",
         "audio_output",
-        "image_cache_read",
         "image_output",
         "video_output",
     }
     assert context_tokens((("input", 1), ("cache_write_1h", 2), ("output", 4), ("scent_input", 8))) == 11
+    assert context_tokens((("image_cache_read", 1), ("scent_cache_read", 2), ("scent_cache_write", 4))) == 7
+    assert (
+        output_tokens((("input", 1), ("output", 2), ("reasoning", 4), ("image_output", 8), ("scent_output", 16))) == 30
+    )
 
 
 def test_defaults_fill_absent_and_null_fields() -> None:

@@ -26,6 +26,8 @@ class Edition:
     quoter: Quoter
     declared_meters: frozenset[str]
     """Meters that price books declare beyond the built-in ones."""
+    declared_attributes: frozenset[str]
+    """Attributes of events that price books declare as dimensions."""
     usage_rules: UsageRules
     """Rules of usage for the admission of events, for the event loop only."""
 
@@ -62,4 +64,4 @@ class Catalogue:
 def _edition(epoch: int, bodies: list[dict[str, Any]]) -> Edition:
     catalog = from_entries(bodies)
     rules = UsageRules(catalog, catalog.plans_by_key().__getitem__, Raters())
-    return Edition(epoch, catalog, Quoter(catalog), catalog.declared_meters(), rules)
+    return Edition(epoch, catalog, Quoter(catalog), catalog.declared_meters(), catalog.declared_attributes(), rules)

@@ -212,8 +212,14 @@ def _decision(body: dict[str, Any]) -> tuple[str, str]:
 
 async def _second(shared: ApiContext, about: ListedConflict, content: ConflictContent) -> UsageEvent:
     headers = [(name, value) for name, value in content.headers if value is not None]
-    declared = (await shared.catalogue.current()).declared_meters
-    event = parse_usage(content.value, headers, declared_meters=declared, note_unknown=True)
+    edition = await shared.catalogue.current()
+    event = parse_usage(
+        content.value,
+        headers,
+        declared_meters=edition.declared_meters,
+        declared_attributes=edition.declared_attributes,
+        note_unknown=True,
+    )
     if isinstance(event, Refusal):
         raise LookupError(f"the event at {about.place} was read when it was decided, and is not now: {event.detail}")
     return event

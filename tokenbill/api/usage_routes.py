@@ -178,7 +178,7 @@ async def usage(request: Request, shared: Shared, caller: Sender, prefer: Wait =
     """
     batch, given = await read_events(request)
     edition = await shared.catalogue.current()
-    elements = [_judge(one, caller, shared.partitions, edition.declared_meters) for one in given]
+    elements = [_judge(one, caller, shared.partitions, edition) for one in given]
     terms = await account_terms(shared.database, [one.event.account for one in elements if one.event.account])
     _refuse_known(elements, terms, edition)
     await _send(shared, elements)
@@ -196,9 +196,15 @@ async def usage(request: Request, shared: Shared, caller: Sender, prefer: Wait =
     return json_answer(body, 207 if refused else 202)
 
 
-def _judge(given: RawEvent, caller: Caller, partitions: int, declared: frozenset[str]) -> _Element:
+def _judge(given: RawEvent, caller: Caller, partitions: int, edition: Edition) -> _Element:
     """Validate an event with the pipeline's parser; return it ready to be sent, or with the reason of its refusal."""
-    event = parse_usage(given.value, given.headers, declared_meters=declared, note_unknown=notes_unknown_usage())
+    event = parse_usage(
+        given.value,
+        given.headers,
+        declared_meters=edition.declared_meters,
+        declared_attributes=edition.declared_attributes,
+        note_unknown=notes_unknown_usage(),
+    )
     if isinstance(event, Refusal):
         return _Element(event, failure=event)
     if caller.account not in (None, event.account):

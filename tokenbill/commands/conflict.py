@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from billing.catalog import Catalog
 from billing.conflicts import (
     CONFLICT_SOURCE,
     CORRECT_COUNTS,
@@ -132,7 +133,7 @@ def show(place: tuple[str, ...], as_json: bool, only_bytes: bool, data_dir: Path
         about, content = found
 
         def document() -> dict[str, Any]:
-            second = _second(about, content, read_catalog(database)[1].declared_meters())
+            second = _second(about, content, read_catalog(database)[1])
             return _document(about, content, second, _first(kafka, url, about))
 
         write_record(content.value, document, _print, only_bytes=only_bytes, as_json=as_json)
@@ -167,7 +168,7 @@ def resolve(place: str, outcome: str, reason: str, by: str, as_json: bool, data_
     _check_text("--by", by)
     kafka, url = servers(data_dir)
     with explained(), closing(Database(url, pool_size=1)) as database:
-        declared, keys = read_catalog(database)[1].declared_meters(), read_record_keys(database)
+        catalog, keys = read_catalog(database)[1], read_record_keys(database)
         with database.transaction() as connection:
             resolution = stored.ConflictResolution(connection)
             found = resolution.at(at)
@@ -181,7 +182,7 @@ def resolve(place: str, outcome: str, reason: str, by: str, as_json: bool, data_
                     f"Correct the usage by a command: {CorrectUsage.TYPE} or usage.voided.v1.",
                 )
             if outcome == CORRECT_COUNTS:
-                second = _second(about, content, declared)
+                second = _second(about, content, catalog)
                 _send_correction(kafka, url, keys, about, content, second, reason)
             resolution.note(about, outcome, reason, by)
     if as_json:
@@ -190,8 +191,14 @@ def resolve(place: str, outcome: str, reason: str, by: str, as_json: bool, data_
         click.echo(f"{at}: {'kept as it was rated first' if outcome == KEEP_FIRST else 'correction sent'}")
 
 
-def _second(about: ListedConflict, content: ConflictContent, declared: frozenset[str]) -> UsageEvent:
-    event = parse_usage(content.value, _headers(content), declared_meters=declared, note_unknown=True)
+def _second(about: ListedConflict, content: ConflictContent, catalog: Catalog) -> UsageEvent:
+    event = parse_usage(
+        content.value,
+        _headers(content),
+        declared_meters=catalog.declared_meters(),
+        declared_attributes=catalog.declared_attributes(),
+        note_unknown=True,
+    )
     if isinstance(event, Refusal):
         raise UserError(
             f"{about.place} cannot be read any more", event.detail, "Does the price book declare its meters?"
@@ -249,11 +256,12 @@ def _print(document: Mapping[str, Any]) -> None:
         for made in first["corrections"]:
             click.echo(f"then {made['type']}: {made['reason']}")
         click.echo("")
-    for name, value in second.items():
+    for name in dict.fromkeys([*second, *(document["differs"] or ())]):
+        value = second.get(name)
         if name in ("account", "source", "id", "sequence"):
             continue
         if first is not None and name in document["differs"]:
-            click.echo(f"{name:16} first {_text(first['usage'][name])}\n{'':16} again {_text(value)}")
+            click.echo(f"{name:16} first {_text(first['usage'].get(name))}\n{'':16} again {_text(value)}")
         elif value is not None:
             click.echo(f"{name:16} {_text(value)}")
     click.echo(f"\n{content_line(document['value'])}")

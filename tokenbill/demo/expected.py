@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from billing.catalog import Catalog, PriceBook, PriceRow
 from billing.pricing import Combination, UnitPrices, candidates, unit_prices
 from billing.pricing.match import first_fitting
-from schemas.meters import TOKEN_METERS, context_tokens
+from schemas.meters import TOKEN_METERS, context_tokens, output_tokens
 from schemas.times import MINUTE_US
 from tokenbill.demo.traffic import TRAFFIC_KINDS, Shape, make_shapes
 from tokenbill.user_errors import UserError
@@ -50,7 +50,8 @@ class PriceList:
         book = self._catalog.price_book_at(self._book, time_us)
         if book is None:
             raise NoPrice(f"no version of {self._book} is in force")
-        row = first_fitting(book, self._candidates(book, shape.combination), time_us, context_tokens(shape.counts))
+        lengths = context_tokens(shape.counts), output_tokens(shape.counts)
+        row = first_fitting(book, self._candidates(book, shape.combination), time_us, *lengths)
         if row is None:
             raise NoPrice(f"no row of {book.label} fits {shape.combination}")
         key = (book.label, row.index, shape.combination)

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, localcontext
 
+from billing.catalog.source import MAX_BALANCE
 from schemas.units import PICO_DIGITS
 
-MAX_PRICE = Decimal(2**63 - 1).scaleb(-PICO_DIGITS)
+MAX_PRICE = Decimal(MAX_BALANCE).scaleb(-PICO_DIGITS)
 """Greatest price of one unit that a price book can hold."""
 _EXACT_DIGITS = 400  # longer than any number of a price list; a longer price is refused, not rounded
 ROUNDED_AT_MOST = Decimal("1e-9")

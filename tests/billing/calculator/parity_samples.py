@@ -54,6 +54,7 @@ ANY_ROW: dict[str, Any] = {
     "time_band": None,
     "context": None,
     "units": {},
+    "declared": ("*", "*"),
 }
 
 
@@ -85,6 +86,25 @@ def price_books() -> tuple[PriceBook, ...]:
         price_row(11, "metered", {"input": 5 * MICRO, "output": 7}, {"input": MICRO}, periods=("monthly", "deal")),
         price_row(12, "metered", {"input": 5 * MICRO, "output": 7}, {}, periods=("daily",), context=(0, 129)),
     )
+    sliced = {"input": 2 * MICRO, "cache_read": 7, "output": 5 * MICRO}
+    short: dict[str, Any] = {"output_context": (0, 640), "context": (0, 8001)}
+    rows += (
+        price_row(13, "sliced", sliced, {"input": MICRO}, **short),
+        price_row(14, "sliced", {"input": 3, "output": 9}, {}, output_context=(640, None), time_band="peak"),
+        price_row(15, "sliced", {"input": 4, "output": 8}, {}, output_context=(0, 8000), outcome=("completed",)),
+        price_row(
+            16,
+            "rounded",
+            sliced | {"requests": 5},
+            {"input": MICRO},
+            increments={"input": (100, 60), "requests": (0, 3)},
+        ),
+        price_row(17, "pixels", sliced, {"input": MICRO}, declared=("1080p", "*")),
+        price_row(18, "pixels", {"input": 5, "output": 6}, {"input": 9}, declared=("*", "true"), site="wuxi*"),
+        price_row(19, "pixels", {"input": 3, "output": 8}, {"input": MICRO}, declared=("10*", "unknown")),
+        price_row(20, "pixels", {"input": 2, "output": 9}, {}, channel="edge"),
+        price_row(21, "vast", {"input": 3 * 10**19, "output": 390_000 * MICRO}, {"input": MICRO, "output": 7}),
+    )
     periods = {
         "monthly": PeriodRule(
             "monthly", "graduated", "calendar_month", "Asia/Shanghai", ("input", "output"),
@@ -95,8 +115,10 @@ def price_books() -> tuple[PriceBook, ...]:
     }  # fmt: skip
     adjustments = (
         Adjustment({"energy_source": ("solar", "wind*")}, 950_000_000_000, "green"),
+        Adjustment({"resolution": ("4k", "7*"), "model": ("d*", "pixels")}, 3 * PICO, "fine"),
         Adjustment({"model": ("banded", "qwen3")}, 333_333_333_333, "off-peak", time_bands=("peak",)),
         Adjustment({"model": ("qwen*",)}, 777_777_777_777, "long", context=(640, None)),
+        Adjustment({"model": ("qwen*", "sliced")}, 1_500_000_000_000, "wordy", output_context=(128, None)),
     )
     days = tuple(range(7))
     bands = {
@@ -112,6 +134,7 @@ def price_books() -> tuple[PriceBook, ...]:
         "adjustments": adjustments,
         "meters": ("tiles",),
         "periods": periods,
+        "dimensions": {"resolution": "resolution", "video": "has_video"},
     }
     return (
         PriceBook(version=1, effective_from_us=T0_US - 40 * DAY_US, rows=rows, **common),
@@ -292,9 +315,10 @@ NAMES = ["acct-1", "acct-2", "acct-3", "acct-4", 'odd "name"', "词元", "never-
 COUNTS = (0, 1, 3, 128, 640, 1200, 8000, 10**7, 2**40, 2**62, 2**63 - 1)
 MODELS = (
     ("deepseek-v3.2",) * 5
-    + ("banded", "banded", "least", "metered", "metered")
+    + ("banded", "banded", "least", "metered", "metered", "sliced", "sliced", "rounded", "vast", "pixels", "pixels")
     + ("qwen3", "qwen-max", "free", "dear", "paid-only", "nobody")
 )
+RESOLUTIONS: tuple[Any, ...] = ("1080p", "1024", "4k", "720p", "", 1080, "高清", 1.5, None)
 OPTIONAL: dict[str, tuple[str | None, ...]] = {
     "energy_source": ("solar", "wind-2", "grid"),
     "channel": ("cloud", "edge"),
@@ -319,6 +343,13 @@ def data(rng: Random) -> dict[str, Any]:
     for name, values in OPTIONAL.items():
         if rng.random() < 0.3:
             body[name] = rng.choice(values)
+    if rng.random() < 0.3:
+        values = {
+            "resolution": rng.choice(RESOLUTIONS),
+            "has_video": rng.choice([True, False, "true", None]),
+            "trace": 7,
+        }
+        body["attributes"] = {name: values[name] for name in rng.sample(list(values), rng.randint(0, 3))}
     return body
 
 

@@ -84,6 +84,47 @@ def test_holes_in_the_context_bands_of_a_model(tmp_path: Path, row_lines: tuple[
     assert f"contexts of {hole} have no row" in found[0].message
 
 
+SHORT, LONG = "context: [0, 8]", "context: [8, null]"
+
+
+@pytest.mark.parametrize(
+    ("row_lines", "found"),
+    [
+        (("output_context: [0, 5]", "output_context: [5, null]"), []),
+        ((f"{SHORT}, output_context: [0, 5]", f"{SHORT}, output_context: [5, null]", LONG), []),
+        ((f"{SHORT}, output_context: [0, 5]", LONG, ""), []),
+        (
+            ("output_context: [0, 5]", "output_context: [7, null]"),
+            ["rows[0].output_context: leaves a hole in the output bands of '*': outputs of 5 to 6 tokens have no row"],
+        ),
+        (
+            ("output_context: [0, 5]",),
+            ["warning: rows[0].output_context: ends at 5: longer answers of '*' have no price"],
+        ),
+        (
+            (f"{SHORT}, output_context: [0, 5]", LONG),
+            ["rows[0].context: leaves a hole in the context bands of '*': contexts of 0 to 7 tokens with outputs from "
+             "5 tokens have no row"],
+        ),
+        (
+            (f"{SHORT}, output_context: [0, 5]", f"{SHORT}, output_context: [5, 9]", f"{LONG}, output_context: [0, 5]"),
+            ["rows[0].context: leaves a hole in the context bands of '*': contexts from 8 tokens with outputs of 5 to ",
+             "warning: rows[1].output_context: ends at 9: longer answers of '*' have no price"],
+        ),
+        (
+            (f"{SHORT}, output_context: [0, 6]", f"{SHORT}, output_context: [5, null]", LONG),
+            ["rows[1]: ties with rows[0] in line 11: both match contexts of 0 to 7 tokens with outputs of 5 to 5 "],
+        ),
+    ],
+)  # fmt: skip
+def test_holes_and_ties_of_output_bands_are_found_with_those_of_contexts(
+    tmp_path: Path, row_lines: tuple[str, ...], found: list[str]
+) -> None:
+    told = [text.partition(": ")[2] for text in lines(tmp_path, BOOK + BANDS + rows(*row_lines))]
+    assert len(told) == len(found), told
+    assert all(text.startswith(start) for text, start in zip(told, found, strict=True)), told
+
+
 @pytest.mark.parametrize(
     "row_lines",
     [
@@ -178,10 +219,12 @@ def test_what_this_version_does_not_do_is_refused_by_name(tmp_path: Path) -> Non
     ]
 
 
-def test_prices_that_adjustments_raise_beyond_64_bits(tmp_path: Path) -> None:
-    book = BOOK + 'rows: [{per_million: {output: "9000000000000"}}]\nadjustments: [{multiply: "1.1", reason: x}]\n'
-    (found,) = findings(tmp_path, book)
+def test_prices_that_adjustments_raise_beyond_all_bounds(tmp_path: Path) -> None:
+    book = BOOK + 'rows: [{per_million: {output: "PRICE"}}]\nadjustments: [{multiply: "1.1", reason: x}]\n'
+    assert not findings(tmp_path, book.replace("PRICE", "9" + "0" * 29))
+    (found,) = findings(tmp_path, book.replace("PRICE", "1" + "0" * 30))
     assert found.key == "rows[0].per_million"
+    assert "may exceed 1000000000000000000000000 per unit after the adjustments" in found.message
 
 
 WEEK = range(parse_time_us("2026-06-01T00:00:00Z"), parse_time_us("2026-06-08T00:00:00Z"), HOUR_US)

@@ -38,7 +38,8 @@ rows:
   - {model: a, per_million: {input: "2", output: "3"}, periods: [monthly, deal], context: [0, 100]}
   - {model: a, per_million: {input: "4", output: "6"}, context: [100, null]}
   - {model: b, time_band: night, per_million: {input: "2", output: "3"}, periods: weekly}
-  - {model: b, per_million: {input: "2"}, minimum_charge: "0.01"}
+  - {model: b, per_million: {input: "2"}, minimum_charge: "0.01", increments: {input: {minimum: 4}}}
+  - {model: c, per_million: {input: "2"}, output_context: [0, null]}
   - {model: search, per_million: {searches: "500"}, periods: daily}
 """
 
@@ -68,6 +69,15 @@ def test_a_price_book_is_shown_whole(tmp_path: Path) -> None:
             if key not in ("count", "tiers")
         }
     assert [tier["up_to"] for tier in shown["periods"]["weekly"]["tiers"]] == ["5", None]
-    assert [row.get("periods") for row in shown["rows"]] == [["monthly", "deal"], None, ["weekly"], None, ["daily"]]
+    assert [row.get("periods") for row in shown["rows"]] == [
+        ["monthly", "deal"],
+        None,
+        ["weekly"],
+        None,
+        None,
+        ["daily"],
+    ]
     assert shown["time_bands"]["night"]["hours"] == ["22:00-06:00"]
     assert shown["rows"][3]["minimum_charge"] == "0.01"
+    assert shown["rows"][3]["increments"] == {"input": {"minimum": 4, "step": 1}}
+    assert shown["rows"][4]["output_context"] == [0, None]

@@ -83,6 +83,16 @@ def test_a_withdrawn_plan_is_refused_by_programs_that_would_sell_it(tmp_path: Pa
     assert from_entries([entry.body]) == catalog
 
 
+def test_output_bands_and_increments_are_refused_by_programs_that_would_ignore_them(tmp_path: Path) -> None:
+    row = 'rows: [{output_context: [0, 5], increments: {input: {minimum: 4, step: 2}}, per_million: {input: "1"}}]\n'
+    adjusted = 'adjustments: [{output_context: [5, null], multiply: "2", reason: r}]\n'
+    for text in (row, row.replace("output_context: [0, 5], ", ""), rows("") + adjusted):
+        catalog = load(tmp_path, BOOK + text)
+        (entry,) = to_entries(catalog)
+        assert entry.body["body_version"] == 5
+        assert from_entries([json.loads(canonical_json(entry.body))]) == catalog
+
+
 def test_a_body_of_another_version_or_kind_is_refused(tmp_path: Path) -> None:
     (entry,) = to_entries(load(tmp_path, PLAN))
     with pytest.raises(ValueError, match="body of version 99, not 1 to "):

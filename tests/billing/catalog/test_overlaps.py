@@ -12,7 +12,7 @@ from billing.catalog.check_rows import check_rows
 from billing.catalog.load import read_folder
 from billing.catalog.patterns import row_rank
 from billing.pricing import Combination
-from billing.pricing.match import context_fits, text_fits
+from billing.pricing.match import context_fits, output_fits, text_fits
 
 
 def test_an_overlap_names_both_rows_and_what_they_share(tmp_path: Path) -> None:
@@ -39,6 +39,17 @@ def test_an_overlap_names_both_rows_and_what_they_share(tmp_path: Path) -> None:
         (("model: m, time_band: peak, site: a", "model: m, time_band: night, channel: edge"), []),
         (("model: m, time_band: peak, site: a", "model: m, time_band: late, channel: edge"), [1]),
         (("model: m, context: [0, null]", "model: m, site: a"), [0]),
+        (("model: m, context: [0, 5]", "model: m, output_context: [0, 5]", "model: m"), [1]),
+        (
+            (
+                "model: m, context: [0, 5]",
+                "model: m, output_context: [0, 5]",
+                "model: m, context: [0, 5], output_context: [0, 5]",
+                "model: m",
+            ),
+            [],
+        ),
+        (("model: m, output_context: [0, 5], site: a", "model: m, output_context: [5, 9], channel: e", "model: m"), []),
         (("model: m, context: [0, 5], site: a", "model: m, context: [5, null], channel: edge", "model: m"), []),
     ],
 )
@@ -93,13 +104,17 @@ def test_rows_that_never_win_agree_with_trying_every_event(tmp_path: Path) -> No
             if dice.random() < 0.6:
                 low = dice.randrange(3)
                 parts.append(f"context: [{low}, {dice.choice([low + 1, 'null', 'null'])}]")
+            if dice.random() < 0.3:
+                low = dice.randrange(2)
+                parts.append(f"output_context: [{low}, {dice.choice([low + 1, 'null', 'null'])}]")
             row_lines.append(", ".join(parts))
         (tmp_path / "catalog.yaml").write_text(BOOK + rows(*row_lines), encoding="utf-8")
         (book,) = read_folder(tmp_path)[0].price_books
         winners: set[int] = set()
-        for site, channel, tokens in product(["a", "ab", "abc", "b"], ["edge", "cloud"], range(6)):
+        for site, channel, tokens, output in product(["a", "ab", "abc", "b"], ["edge", "cloud"], range(6), range(4)):
             combination = Combination("m", site=site, channel=channel)
-            fitting = [r for r in book.rows if text_fits(r, combination) and context_fits(r, tokens)]
+            fitting = [r for r in book.rows if text_fits(r, combination)]
+            fitting = [r for r in fitting if context_fits(r, tokens) and output_fits(r, output)]
             best = max(map(row_rank, fitting), default=None)
             winners |= {row.index for row in fitting if row_rank(row) == best}
         found = {f.key for f in check_rows(book) if "never wins" in f.message}

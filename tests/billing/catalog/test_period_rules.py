@@ -130,14 +130,14 @@ def test_what_is_wrong_is_told_with_its_place(tmp_path: Path, text: str, told: s
             "9: warning: periods.p.count: has images, which no row that names the rule prices",
         ),
         (
-            "kind: blocks, count: input, block: {units: 5, price: '9000000'}",
+            "kind: blocks, count: input, block: {units: 5, price: '9%s'}" % (23 * "0"),
             ROW + "adjustments: [{multiply: '2', reason: dear}]\n",
-            "10: periods.p: may exceed 64 bits after the adjustments",
+            "10: periods.p: may exceed 1000000000000000000000000 per unit after the adjustments",
         ),
         (
             "kind: commitment, amount: '5', overflow_multiply: '9000'",
-            ROW.replace('"2"', '"2000000000000"'),
-            "7: rows[0].per_million: may exceed 64 bits after the adjustments",
+            ROW.replace('"2"', '"200000000000000000000000000"'),
+            "7: rows[0].per_million: may exceed 1000000000000000000000000 per unit after the adjustments",
         ),
     ],
 )

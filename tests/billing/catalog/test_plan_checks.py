@@ -40,6 +40,28 @@ def test_a_mistake_is_named_with_its_line(tmp_path: Path, line: str, message: st
     assert any(text.startswith(f"{number}: {message}") for text in texts), texts
 
 
+@pytest.mark.parametrize(
+    ("amount", "currency", "message"),
+    [
+        ("9.905", "CNY", "price.amount: is finer than 0.01; a fee is charged in whole fen"),
+        ("9.905", "USD", "price.amount: is finer than 0.01; a fee is charged in whole units of 0.01 USD"),
+        ("1000.50", "JPY", "price.amount: is finer than 1; a fee is charged in whole units of 1 JPY"),
+        ("9.9055", "KWD", "price.amount: is finer than 0.001; a fee is charged in whole units of 0.001 KWD"),
+        ("9.905", "KWD", ""),
+        ("1000", "JPY", ""),
+    ],
+)
+def test_a_plan_costs_whole_minor_units_of_its_currency(
+    tmp_path: Path, amount: str, currency: str, message: str
+) -> None:
+    texts = found(tmp_path, PLAN.replace('"9.90", currency: CNY', f'"{amount}", currency: {currency}'))
+    finer = [text for text in texts if "finer" in text]
+    assert [message in text for text in finer] == ([True] if message else []), texts
+    packs = f'overage: {{mode: auto_pack, block: "1", price: "{amount}", max_packs: 1}}\n'
+    texts = found(tmp_path, PLAN.replace('"9.90", currency: CNY', f'"9", currency: {currency}') + packs)
+    assert any("a pack is charged in whole" in text for text in texts) is bool(message), texts
+
+
 def test_a_unit_that_nothing_burns_is_warned_of(tmp_path: Path) -> None:
     credits = PLAN.replace("STD_TOKEN", "CREDIT")
     book = BOOK + "rows: [{per_million: {output: '1'}, units: {CREDIT: {output: '2'}}}]\n"

@@ -12,13 +12,16 @@ PAGE = (ROOT / "docs" / "price-books.md").read_text(encoding="utf-8")
 
 
 def test_the_examples_of_the_page_are_a_book_without_findings(tmp_path: Path) -> None:
-    book, bands, adjustments, periods = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    book, lengths, declared, bands, adjustments, periods = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
     book = book.replace("deepseek-v3.2", '"*"')  # any model, because an adjustment names another one
     holidays = (ROOT / "examples" / "catalog" / "holidays-cn.yaml").read_text(encoding="utf-8")
     (tmp_path / "catalog.yaml").write_text(book + bands + adjustments + "---\n" + holidays, encoding="utf-8")
     catalog, findings = lint_folder(tmp_path)
     assert findings == ()
     assert [len(entry.adjustments) for entry in catalog.price_books] == [4]
+    for rows in (lengths, declared):
+        (tmp_path / "catalog.yaml").write_text(book[: book.index("rows:")] + rows, encoding="utf-8")
+        assert lint_folder(tmp_path)[1] == ()
     (tmp_path / "catalog.yaml").write_text(book[: book.index("rows:")] + periods, encoding="utf-8")
     catalog, findings = lint_folder(tmp_path)
     assert findings == ()

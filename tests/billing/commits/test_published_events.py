@@ -145,6 +145,28 @@ def test_an_account_event_is_keyed_by_its_account(calculator: MakeCalculator) ->
                 assert frame.target_partition == -1
 
 
+def test_a_rated_line_has_declared_attributes_and_what_was_used_of_a_raised_quantity(
+    calculator: MakeCalculator,
+) -> None:
+    row = {"model": "v", "per_million": {"milliseconds": "1"}, "increments": {"milliseconds": {"step": 6000}}}
+    book = BOOK | {"dimensions": {"size": "attributes.resolution", "hd": "attributes.hd"}, "rows": [row]}
+    simulation = RecordedSimulation(catalog(book), calculator())
+    given = ({"hd": True, "resolution": "4k", "trace": "x"}, {"trace": "x"}, {"hd": None, "resolution": 5}, None)
+    counts = {"model": "v", "usage": {"milliseconds": 5000}}
+    simulation.feed(encode([opened(), *(use(0, data=counts | {"attributes": one}) for one in given)]))
+    simulation.document()
+    (event,) = simulation.published(RATED_TOPIC)
+    Draft202012Validator(json.loads((SCHEMAS / "usage.rated.v1.json").read_text())).validate(event)
+    lines = event["data"]["events"]
+    assert [line.get("attributes") for line in lines] == [
+        {"hd": "true", "resolution": "4k"},
+        None,
+        {"resolution": "5"},
+        None,
+    ]
+    assert [(line["lines"][0]["quantity"], line["lines"][0]["used"]) for line in lines] == 4 * [(6000, 5000)]
+
+
 def test_a_rated_line_says_how_it_was_paid(calculator: MakeCalculator) -> None:
     rated = [line for event in run(calculator).published(RATED_TOPIC) for line in event["data"]["events"]]
     assert rated[0] == {

@@ -266,3 +266,41 @@ def test_cycles_that_the_wallet_could_not_pay_are_not_paid_in_a_replay(calculato
     run.feed(encode([*steps, void("s", "u")]))
     assert [reply.get("reason", "accepted") for reply in replies(run)] == ["accepted", "r"]
     assert run.document()["accounts"]["a"]["wallet"] == "10.1"
+
+
+CLIPS: dict[str, Any] = {
+    "kind": "price_book",
+    "name": "clips",
+    "version": 1,
+    "currency": "CNY",
+    "tax_rate": "0",
+    "effective_from": "2020-01-01T00:00:00+08:00",
+    "dimensions": {"size": "attributes.resolution"},
+    "rows": [
+        {"per_million": {"milliseconds": "1000"}, "increments": {"milliseconds": {"minimum": 5000, "step": 1000}}},
+        {"size": "1080p", "per_million": {"milliseconds": "3000"}},
+        {"size": "1080p", "output_context": [9, None], "per_million": {"milliseconds": "3000", "output": "1000000"}},
+    ],
+}
+
+
+def test_a_correction_prices_by_the_attributes_the_lengths_and_the_increments_of_its_row(
+    calculator: MakeCalculator,
+) -> None:
+    def clip(size: str | None, **counts: int) -> Line:
+        attributes = {} if size is None else {"attributes": {"resolution": size, "trace": [1]}}
+        return use(0, data={"model": "v", "usage": counts} | attributes)
+
+    used = [clip("1080p", milliseconds=2_000), clip(None, milliseconds=2_500), clip("720p", milliseconds=5_001)]
+    steps = [opened(), *({"id": f"u{number}"} | step for number, step in enumerate(used))]
+    run = RecordedSimulation(catalog(CLIPS), calculator())
+    run.feed(encode(steps))
+    assert run.document()["accounts"]["a"]["wallet"] == "-17"  # 6 + 5 + 6
+    corrected = [
+        correct("test", "u0", {"milliseconds": 1_000, "output": 10}),
+        correct("test", "u1", {"milliseconds": 7_500}),
+        void("test", "u2"),
+    ]
+    again = RecordedSimulation(catalog(CLIPS), calculator())
+    again.feed(encode([*steps, *corrected]))
+    assert again.document()["accounts"]["a"]["wallet"] == "-21"  # 3 + 10, and 8

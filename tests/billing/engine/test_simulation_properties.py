@@ -23,6 +23,15 @@ from billing.engine.simulation import Simulation
 from schemas.json_text import dump_json
 from schemas.units import parse_pico
 
+DONG: dict[str, Any] = {
+    "kind": "price_book",
+    "name": "dong",
+    "version": 1,
+    "currency": "VND",
+    "effective_from": "2020-01-01T00:00:00+08:00",
+    "rows": [{"model": "m", "per_million": {"output": "390000", "seats": "10000000000000000000000000"}}],
+}
+
 PROPERTY = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -144,10 +153,25 @@ def test_amounts_of_a_million_million_yuan_and_1e18_tokens_stay_exact(calculator
     assert control(document, "contract_liability") == -parse_pico("8490566037735.81") + parse_pico("169811320.7547162")
 
 
-def test_an_event_beyond_64_bits_is_rejected_whole(calculator: MakeCalculator) -> None:
-    document = run(calculator, [opened(), use(9_000_000_000_000_000_000), use(2**63)])[1]
+def test_events_beyond_64_bits_are_billed_and_what_no_column_holds_is_rejected_whole(
+    calculator: MakeCalculator,
+) -> None:
+    book = catalog(BOOK, DONG)
+    steps = [
+        opened(),
+        *[use(9_000_000_000_000_000_000), use(2**63), use(10_000_000), use(10_000_000)],
+        opened("v", price_book="dong", currency="VND"),
+        *[use(30_000_000, account="v", meter="output") for _ in range(3)],
+        *[use(count, account="v", meter="seats") for count in (2, 2**62)],
+    ]
+    simulation = Simulation(book, calculator())
+    simulation.feed(encode(steps))
+    document = simulation.document()
+    assert document["events"] == {"rated": 7, "duplicate": 0, "rejected": 2}
     assert document["rejections"] == {"overflow": 2}
-    assert document["accounts"]["a"]["wallet"] == "0"
+    assert document["accounts"]["a"]["wallet"] == "-9540000000021200000"
+    assert document["accounts"]["v"]["wallet"] == f"-{3 * 11_700_000 + 2 * 10**19}"
+    assert document["ledger"]["sum"] == "0"
 
 
 def test_the_greatest_time_counts_every_readable_line(calculator: MakeCalculator) -> None:

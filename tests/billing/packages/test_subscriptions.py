@@ -22,9 +22,10 @@ from billing_samples import (
 )
 from recorded_simulation import RecordedSimulation
 
+from schemas.currencies import part_to_minor_unit
 from schemas.times import parse_time_us
 from schemas.topics import ACCOUNT_EVENT_TOPIC
-from schemas.units import divide_half_even, parse_pico, part_to_fen
+from schemas.units import divide_half_even, parse_pico
 
 DAYS_10 = {"kind": "days", "days": 10}
 CATALOG = catalog(
@@ -259,7 +260,7 @@ def test_a_change_gives_back_what_a_refund_gives_back(used: int, calculator: Mak
         assert document["ledger"]["sum"] == "0"
     net_pico = parse_pico("9.34")
     unearned_pico = net_pico - divide_half_even(net_pico * used, 10_000_000)
-    assert given == 2 * [part_to_fen(parse_pico("9.90"), unearned_pico, net_pico)]
+    assert given == 2 * [part_to_minor_unit(parse_pico("9.90"), unearned_pico, net_pico, "CNY")]
 
 
 def test_a_wallet_below_zero_pays_what_costs_nothing(calculator: MakeCalculator) -> None:

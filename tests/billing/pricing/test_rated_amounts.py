@@ -12,8 +12,10 @@ from pricing_samples import HEAD, OFF_PEAK_US, book_of, event
 
 from billing.catalog import Adjustment, PriceBook, PriceRow
 from billing.pricing import Combination, Rated, Rater, net_of_tax, rate, rated_as_json, unit_prices
+from billing.pricing.rate import MAX_OF_EVENT
 from schemas.meters import METERS
 from schemas.refusals import Refusal
+from schemas.units import MILLION, format_pico
 from schemas.usage import UsageEvent
 
 CONTRACT_ROW = (
@@ -252,18 +254,21 @@ def test_adjustments_apply_to_what_they_name(tmp_path: Path) -> None:
     assert price(channel="edge", energy_source="solar") == 0
 
 
-def test_amounts_beyond_64_bits_are_refused(tmp_path: Path) -> None:
-    limit = 2**63 - 1
-    book = book_of(tmp_path, 'rows: [{per_million: {input: "0.000001", output: "1"}, standard_tokens: {input: "0"}}]\n')
-    assert rated(event({"input": limit}), book).amount_pico == limit
-    rejection = refused(event({"input": limit, "output": 1}), book)
+def test_amounts_beyond_64_bits_are_exact_and_those_beyond_34_digits_are_refused(tmp_path: Path) -> None:
+    dong = 'rows: [{per_million: {output: "390000"}, standard_tokens: {output: "1"}}]\n'
+    result = rated(event({"output": 30_000_000}), book_of(tmp_path, dong))
+    assert (format_pico(result.amount_pico), result.standard_micro) == ("11700000", 30_000_000 * MILLION)
+    prices = 'per_million: {input: "10000000000000000000000", output: "0.000001"}'
+    book = book_of(tmp_path, f"rows: [{{{prices}, standard_tokens: {{output: '0'}}}}]\n")
+    assert rated(event({"input": 10**6}), book).amount_pico == MAX_OF_EVENT
+    rejection = refused(event({"input": 10**6, "output": 1}), book)
     assert (rejection.code, rejection.detail) == (
         "overflow",
-        "costs 9223372.036855775807, more than 9223372.036854775807",
+        "costs 10000000000000000000000.000000000001, more than 10000000000000000000000",
     )
-    standard = book_of(tmp_path, 'rows: [{per_million: {input: "0"}, standard_tokens: {input: "0.000002"}}]\n')
-    assert refused(event({"input": 2**62}), standard).code == "overflow"
-    assert rated(event({"input": 2**62 - 1}), standard).standard_micro == limit - 1
+    standard = book_of(tmp_path, 'rows: [{per_million: {input: "0"}, standard_tokens: {input: "1000000000000"}}]\n')
+    assert rated(event({"input": 10**16}), standard).standard_micro == MAX_OF_EVENT
+    assert refused(event({"input": 10**16 + 1}), standard).code == "overflow"
 
 
 def test_partial_and_failed_requests_are_priced_only_where_a_row_says_so(tmp_path: Path) -> None:

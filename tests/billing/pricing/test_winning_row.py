@@ -33,7 +33,10 @@ EVENT = Combination("deepseek-v3.2", "ascend-910c.supernode384", "solar", "wuxi-
         ("channel: cloud", "service_tier: standard", "channel before service tier"),
         ("service_tier: standard", "time_band: peak", "service tier before time band"),
         ("time_band: peak", "context: [0, 50]", "time band before context"),
+        ("context: [0, 50]", "output_context: [0, 50]", "context before output length"),
         ("context: [0, 50]", "", "a context band is fixed"),
+        ("output_context: [0, null]", 'output_context: "*"', "an open output band is fixed all the same"),
+        ("context: [0, 50], output_context: [0, 9]", "time_band: peak", "an output band counts as a dimension"),
         ("time_band: peak", 'time_band: "*"', "a time band is fixed"),
         ("context: [0, null]", 'context: "*"', "an open context band is fixed all the same"),
         ("time_band: peak, context: [0, 50]", "hardware_tier: ascend-910c.supernode384", "bands count as dimensions"),
@@ -62,6 +65,7 @@ def test_the_winner_of_two_rows(tmp_path: Path, better: str, worse: str, why: st
         "outcome: [partial, failed]",
         "context: [10, null]",
         "context: [0, 9]",
+        "output_context: [1, null]",
     ],
 )
 def test_a_row_that_does_not_match_does_not_win(tmp_path: Path, row: str) -> None:
@@ -96,7 +100,8 @@ def beats(one: PriceRow, two: PriceRow) -> bool:
 
     def fixed(row: PriceRow) -> int:
         others = [pattern for pattern in row.patterns[1:] if pattern != "*"]
-        return len(others) + (row.time_band is not None) + (row.context is not None)
+        bands = (row.time_band, row.context, row.output_context)
+        return len(others) + sum(band is not None for band in bands)
 
     if more_specific(one.model, two.model) or more_specific(two.model, one.model):
         return more_specific(one.model, two.model)
@@ -107,17 +112,21 @@ def beats(one: PriceRow, two: PriceRow) -> bool:
             return more_specific(a, b)
     if (one.time_band is None) != (two.time_band is None):
         return two.time_band is None
-    return one.context is not None and two.context is None
+    if (one.context is None) != (two.context is None):
+        return two.context is None
+    return one.output_context is not None and two.output_context is None
 
 
-def fits(row: PriceRow, combination: Combination, peak: bool, tokens: int) -> bool:
+def fits(row: PriceRow, combination: Combination, peak: bool, tokens: int, output: int) -> bool:
     for pattern, value in zip(row.patterns, combination, strict=False):
         wanted = pattern.rstrip("*")
         if not (value[: len(wanted)] == wanted and (pattern.endswith("*") or len(value) == len(wanted))):
             return False
-    low, high = row.context or (0, None)
-    in_band = row.time_band is None or peak
-    return combination.outcome in row.outcome and in_band and tokens in range(low, 100 if high is None else high)
+    for band, length in ((row.context, tokens), (row.output_context, output)):
+        low, high = band or (0, None)
+        if length not in range(low, 100 if high is None else high):
+            return False
+    return combination.outcome in row.outcome and (row.time_band is None or peak)
 
 
 PATTERN = st.sampled_from(["*", "*", "a", "ab", "a*", "ab*", "b*"])
@@ -125,16 +134,17 @@ VALUE = st.sampled_from(["a", "ab", "abc", "b", ""])
 CONTEXT = st.sampled_from([None, None, (0, 2), (1, None), (0, None), (2, 5)])
 OUTCOME = st.sampled_from([("completed",), ("partial",), ("completed", "partial")])
 TEXTS = st.tuples(PATTERN, PATTERN, PATTERN, PATTERN, PATTERN, PATTERN)
-ROWS = st.lists(st.tuples(TEXTS, OUTCOME, st.sampled_from([None, "peak"]), CONTEXT), max_size=8)
+ROWS = st.lists(st.tuples(TEXTS, OUTCOME, st.sampled_from([None, "peak"]), CONTEXT, CONTEXT), max_size=8)
 
 
-def book_from(
-    rows: list[tuple[tuple[str, ...], tuple[str, ...], str | None, tuple[int, int | None] | None]],
-) -> PriceBook:
+Band = tuple[int, int | None] | None
+
+
+def book_from(rows: list[tuple[tuple[str, ...], tuple[str, ...], str | None, Band, Band]]) -> PriceBook:
     peak = TimeBand("peak", "Asia/Shanghai", (0, 1, 2, 3, 4), ((540, 720),))
     made = tuple(
-        PriceRow(index, *texts, outcome, band, context, {"input": 1}, {}, {})
-        for index, (texts, outcome, band, context) in enumerate(rows)
+        PriceRow(index, *texts, outcome, band, context, {"input": 1}, {}, {}, output_context=output)
+        for index, (texts, outcome, band, context, output) in enumerate(rows)
     )
     return PriceBook("b", 1, "CNY", 0, 0, None, {"peak": peak}, made)
 
@@ -144,13 +154,14 @@ def book_from(
     st.builds(Combination, VALUE, VALUE, VALUE, VALUE, VALUE, VALUE, st.sampled_from(["completed", "partial"])),
     st.booleans(),
     st.integers(0, 6),
+    st.integers(0, 6),
 )
-def test_the_winner_agrees_with_comparing_every_pair(rows, combination, peak, tokens) -> None:  # type: ignore[no-untyped-def]
+def test_the_winner_agrees_with_comparing_every_pair(rows, combination, peak, tokens, output) -> None:  # type: ignore[no-untyped-def]
     book = book_from(rows)
     time_us = PEAK_US if peak else OFF_PEAK_US
-    fitting = [row for row in book.rows if fits(row, combination, peak, tokens)]
+    fitting = [row for row in book.rows if fits(row, combination, peak, tokens, output)]
     best = [row for row in fitting if not any(beats(other, row) for other in fitting)]
-    winner = winning_row(book, combination, time_us, tokens)
+    winner = winning_row(book, combination, time_us, tokens, output)
     if not fitting:
         assert winner is None
     else:

@@ -104,7 +104,7 @@ def test_what_cannot_be_priced_is_refused_with_the_reason() -> None:
         (decide_hold(account(9), NOTHING, event(1, model="nobody"), TARIFF), "no_price"),
         (decide_hold(replace(account(9), price_book="?"), NOTHING, event(1), TARIFF), "no_price_book"),
         (decide_hold(replace(account(9), status="closed"), NOTHING, event(1), TARIFF), "account_closed"),
-        (decide_hold(account(9), NOTHING, event(2**62), TARIFF), "overflow"),
+        (decide_hold(account(9), NOTHING, event(2**62, "seats"), TARIFF), "overflow"),
         (reserve(context(None), wanted(), (("input", 1),), 1, "x", False), "unknown_account"),
     ):
         assert isinstance(refused, Refusal) and refused.code == code
@@ -194,7 +194,7 @@ def test_an_extension_is_not_done_again_after_any_number_of_other_steps() -> Non
         ((("input", 5),), NOW_US - 40 * DAY_US, "time_too_old"),
         ((("phonemes", 5),), None, "unknown_meter"),
         ((("images", 5),), None, "no_price"),
-        ((("input", 2**62),), None, "overflow"),
+        ((("seats", 2**62),), None, "overflow"),
     ],
 )
 def test_a_settlement_that_the_engine_would_reject_leaves_the_hold_open(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from own_database import PreparedDatabase
@@ -146,3 +147,6 @@ def test_what_differs_is_named() -> None:
     assert isinstance(first, UsageEvent) and isinstance(second, UsageEvent)
     assert differences(usage_object(first), usage_object(second)) == ["time", "usage"]
     assert differences(usage_object(first), usage_object(first)) == []
+    other = replace(first, attributes=(("resolution", "4k"),))
+    assert differences(usage_object(first), usage_object(other)) == ["attributes"]
+    assert differences(usage_object(other), usage_object(first)) == ["attributes"]

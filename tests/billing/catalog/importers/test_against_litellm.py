@@ -76,10 +76,10 @@ def kinds(book: PriceBook) -> dict[str, dict[str, set[str]]]:
     return found
 
 
-def draw(rng: random.Random, meters: set[str], sized: bool) -> dict[str, int]:
+def draw(rng: random.Random, meters: set[str]) -> dict[str, int]:
     """Draw random counts of the meters that a model prices, small and large."""
     greatest = rng.choice((50, 3_000, 130_000, 600_000))
-    asked = (*INPUTS, *OUTPUTS, *(() if sized else ("audio_cache_read",)))  # not a context meter
+    asked = (*INPUTS, *OUTPUTS, "audio_cache_read")
     counts = {meter: rng.randint(1, greatest) for meter in asked if meter in meters and rng.random() < 0.5}
     if "input" in meters:
         counts.setdefault("input", 1)
@@ -177,13 +177,12 @@ def comparable(entry: dict[str, Any], tier: str, counts: dict[str, int]) -> dict
 def test_every_imported_model_costs_what_litellm_computes(book: PriceBook, entries: dict[str, dict[str, Any]]) -> None:
     rng = random.Random(SEED)
     rater, times = Rater(book), moments(rng)
-    sized = {row.model for row in book.rows if row.context is not None}
     compared: set[str] = set()
     different: list[object] = []
     for model, tiers in kinds(book).items():
         for tier, meters in tiers.items():
             for _ in range(2):
-                counts = comparable(entries[model], tier, draw(rng, meters, model in sized))
+                counts = comparable(entries[model], tier, draw(rng, meters))
                 if not counts:
                     continue
                 when = next(times)
@@ -203,7 +202,6 @@ def test_the_same_by_litellms_own_look_up_of_the_name(book: PriceBook, entries: 
     """Providers whose calculator ignores prices of the map are left out: perplexity bills no cache price."""
     rng = random.Random(SEED + 1)
     rater, times = Rater(book), moments(rng)
-    sized = {row.model for row in book.rows if row.context is not None}
     compared = 0
     different: list[object] = []
     for model, tiers in kinds(book).items():
@@ -211,7 +209,7 @@ def test_the_same_by_litellms_own_look_up_of_the_name(book: PriceBook, entries: 
             entries[model]["litellm_provider"], entries[model]["litellm_provider"]
         )
         provider = "vertex_ai" if provider.startswith("vertex_ai") else provider
-        counts = draw(rng, tiers["*"], model in sized)
+        counts = draw(rng, tiers["*"])
         if not counts or provider == "perplexity" or (f"{provider}/{model}" in entries):
             continue
         when = next(times)

@@ -305,7 +305,8 @@ def test_a_price_is_rounded_only_where_that_does_not_matter() -> None:
     assert per_million(Decimal("1.1999999999999999E-6")) == "1.2"
     assert per_million(Decimal("8.39233E-8")) is None
     assert per_million(Decimal("9E6")) == "9000000000000"
-    assert per_million(Decimal("1E7")) is None
+    assert per_million(Decimal("1E7")) == "10000000000000"
+    assert per_million(Decimal("1E25")) is None
     assert per_million(Decimal("-1")) is None
     fine = {**TOKENS, "cache_read_input_token_cost": 1.23456789e-07}
     assert left_out(**fine)["cache_read_input_token_cost"] == litellm.TOO_FINE

@@ -86,7 +86,7 @@ def test_a_purchase_leaves_what_a_reservation_holds_of_the_wallet(api: Api, admi
         ({"time": -40 * DAY_US}, "time_too_old"),
         ({"usage": {"phonemes": 5}}, "unknown_meter"),
         ({"usage": {"output": 2**70}}, "overflow"),
-        ({"usage": {"output": 2**62}}, "overflow"),
+        ({"usage": {"output": 2**63}}, "overflow"),
         ({"usage": {"video_output": 7}}, "no_price"),
     ],
 )
@@ -150,7 +150,7 @@ def test_usage_that_would_be_rejected_is_refused(api: Api, admin: httpx.Client) 
         "time_in_future": event(1, HOUR_US),
         "time_too_old": event(2, -40 * DAY_US),
         "no_price": event(3, model="nobody-serves-this"),
-        "overflow": event(4, output=2**62),
+        "overflow": event(4, output=2**63),
         "unknown_meter": event(5, phonemes=5),
     }
     client = api.clients["ingest"]
