@@ -1,6 +1,6 @@
 """Values that a command's rule works with: its context, and the messages it sends.
 
-The rules are in the modules that :data:`billing.decide.command_rules.RULES_NUMBER` names. A rule that refuses a command
+The rules are in the modules that :data:`billing.decide.command_rules.RULES` names. A rule that refuses a command
 returns a :class:`schemas.refusals.Refusal`.
 """
 

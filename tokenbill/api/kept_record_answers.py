@@ -16,7 +16,7 @@ from tokenbill.api.http.answers import json_answer
 from tokenbill.api.http.pages import page, write_row_key
 from tokenbill.api.http.problems import Problem
 
-Found = TypeVar("Found")
+KeptRecord = TypeVar("KeptRecord")
 Topic = Annotated[
     str, Path(min_length=1, max_length=MAX_TEXT_BYTES, pattern=TEXT_PATTERN, description="topic of the record")
 ]
@@ -79,10 +79,10 @@ def page_answer(rows: Sequence[KeyedRow], limit: int, document: Callable[[KeyedR
 
 async def record_at(
     database: ApiDatabase,
-    read: Callable[[ApiDatabase, RecordPlace], Awaitable[Found | None]],
+    read: Callable[[ApiDatabase, RecordPlace], Awaitable[KeptRecord | None]],
     place: RecordPlace,
     unknown: str,
-) -> Found:
+) -> KeptRecord:
     """Return the record at a place.
 
     Raises:
@@ -93,7 +93,7 @@ async def record_at(
     return known_at(found, place, unknown)
 
 
-def known_at(found: Found | None, place: RecordPlace, unknown: str) -> Found:
+def known_at(found: KeptRecord | None, place: RecordPlace, unknown: str) -> KeptRecord:
     """Return what was found at a place.
 
     Raises:
