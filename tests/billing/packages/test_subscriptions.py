@@ -358,11 +358,11 @@ def test_a_closed_account_renews_nothing(calculator: MakeCalculator) -> None:
 def test_carry_over_makes_a_bucket_valid_one_more_cycle(calculator: MakeCalculator) -> None:
     steps = [subscribe("carry", at="01 00:00"), use(30, "05 00:00"), use(1, "11 12:00"), use(80, "12 12:00")]
     run = Run(calculator, steps, "20 00:00")
-    # The carry-over happens at 12 00:00. Until then the second cycle pays; afterwards the older bucket ends first.
+    # What is left of the first cycle pays from the second one's first second on; both end then, and it began earlier.
     assert run.left() == {"S/1/1": "0", "S/2/1": "89"}
     assert run.buckets["S/1/1"]["valid_from"] == "2026-10-31T16:00:00Z"
     assert run.buckets["S/1/1"]["valid_until"] == "2026-11-20T16:00:00Z"
-    assert [(event["grant_id"], event["remaining"]) for event in run.events("bucket.carried.v1")] == [("S/1/1", "70")]
+    assert [(event["grant_id"], event["remaining"]) for event in run.events("bucket.carried.v1")] == [("S/1/1", "69")]
     assert run.document["breakage"] == "0"
 
 
