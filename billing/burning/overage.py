@@ -67,8 +67,8 @@ def _absorb(
     """
     if plan.caps_other_units and bucket.unit != STD_TOKEN:
         needed_pico = need_pico(bucket.unit, payment.event, payment.rated)
-        absorbed = needed_pico * payment.share * part / (whole * MILLION)
-        micro = divide_half_even(absorbed.numerator, absorbed.denominator)
+        share = payment.share
+        micro = divide_half_even(needed_pico * share.numerator * part, share.denominator * whole * MILLION)
         units = payment.account.extras.absorbed_units
         units[bucket.unit] = units.get(bucket.unit, 0) + micro
         payment.burned.absorbed_unit, payment.burned.absorbed_unit_micro = bucket.unit, micro

@@ -1,4 +1,4 @@
-"""What the windows of an account's plans leave at one time, for the account's owner. Changes nothing, no clock."""
+"""Status of the windows of an account's plans at one time, for the account's owner. Changes nothing, no clock."""
 
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ class WindowStatus:
 
     @property
     def left_micro(self) -> int:
-        """What may still be burned in the window."""
+        """The quantity that may still be burned in the window."""
         return max(0, self.window.cap_micro - self.used_micro)
 
 

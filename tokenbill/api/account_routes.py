@@ -66,7 +66,7 @@ class WindowBody(BaseModel):
 class BalanceBody(PackageBalance):
     """The state of an account, and the commit that it is as of: what the topics say of it later has a higher number."""
 
-    windows: list[WindowBody] = Field(default=[], description="windows of the plans in force; none of a past time")
+    windows: list[WindowBody] = Field(default=[], description="windows of the plans in force; not of a past time")
 
     partition: int = Field(description="partition of the account")
     commit: int | None = Field(description="number of the commit; null for a past time that lies within a commit")
@@ -170,7 +170,8 @@ async def balance(
     state, commit_no = found
     body = balance_object(state, await read_reserved(shared.database, account))
     plan_of = (await shared.catalogue.current()).usage_rules.plan_of
-    body["windows"] = [window_object(one) for one in window_statuses(state, time.time_ns() // 1000, plan_of)]
+    windows = [window_object(one) for one in window_statuses(state, time.time_ns() // 1000, plan_of)]
+    body |= {"windows": windows} if windows else {}
     return json_answer(
         body | {"partition": partition, "commit": commit_no}, headers={"ETag": f'W/"{partition}-{commit_no}"'}
     )
