@@ -9,7 +9,6 @@ from typing import Any
 
 from billing.catalog.model import (
     DAYS,
-    STD_TOKEN,
     TEXT_DIMENSIONS,
     Adjustment,
     Members,
@@ -74,8 +73,7 @@ def _window(window: Window) -> _Json:
     return (
         {"kind": window.kind}
         | ({"every": window.every} if window.kind == "fixed" else {"hours": window.hours})
-        | {"cap": format_micro(window.cap_micro)}
-        | ({} if window.unit == STD_TOKEN else {"unit": window.unit})
+        | {"cap": format_micro(window.cap_micro), "unit": window.unit}
         | ({"alerts": [format_micro(alert) for alert in window.alerts_micro]} if window.alerts_micro else {})
     )
 
@@ -89,7 +87,7 @@ def _members(members: Members) -> _Json:
         {
             "seats": members.seats or None,
             "cap": format_micro(members.cap_micro) if members.cap_micro else None,
-            "unit": members.unit if members.unit != STD_TOKEN else None,
+            "unit": members.unit if members.cap_micro else None,
         }
     )
 

@@ -61,18 +61,21 @@ def portions_of(
     return found
 
 
-def spread(amount_pico: int, portions: Sequence[Portion]) -> list[int]:
-    """Split an amount between portions by their size, to fen: each gets its share rounded down, and the fen that are
-    left go to the largest remainders, to the earlier portion where they are equal."""
+def spread(amount_pico: int, portions: Sequence[Portion], unit_pico: int = FEN_PICO) -> list[int]:
+    """Split an amount between portions by their size, to fen (``unit_pico``).
+
+    Each gets its share rounded down. The fen that are left go to the largest remainders, to the earlier portion where
+    they are equal.
+    """
     whole = max((one.whole for one in portions), default=1)
     weights = [one.part * whole // one.whole for one in portions]
     total = sum(weights)
-    fen, finer_pico = divmod(amount_pico, FEN_PICO)
+    fen, finer_pico = divmod(amount_pico, unit_pico)
     shares = [fen * weight // total for weight in weights]
     by_remainder = sorted(range(len(weights)), key=lambda place: (-(fen * weights[place] % total), place))
     for place in by_remainder[: fen - sum(shares)]:
         shares[place] += 1
-    parts = [share * FEN_PICO for share in shares]
+    parts = [share * unit_pico for share in shares]
     parts[-1] += finer_pico
     return parts
 
