@@ -56,6 +56,14 @@ def test_a_hold_beyond_a_window_of_requests_is_refused_until_the_window_ends() -
     assert isinstance(hold(used, 7, "2026-11-02 15:00"), Granted)
 
 
+def test_what_is_held_counts_in_the_windows_of_its_plan() -> None:
+    account = account_after(subscribe("coding", at="2026-11-01 00:00"), use(7, "2026-11-02 10:00"))
+    held = HeldAmounts({"S/1/1": MILLION})
+    refused = hold(account, 7, "2026-11-02 10:01", held)
+    assert isinstance(refused, Refusal) and refused.code == "package_exhausted"
+    assert isinstance(hold(account, 7, "2026-11-02 15:00", held), Granted)
+
+
 def test_a_hold_takes_the_portion_of_its_month() -> None:
     account = account_after(subscribe("year", at="2026-11-15 00:00"), use(30, "2026-12-20 00:00"))  # of November's
     granted = hold(account, 60, "2027-01-15 00:00")
