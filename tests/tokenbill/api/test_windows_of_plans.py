@@ -1,4 +1,4 @@
-"""The balance tells what the windows of a plan leave now, and when they end."""
+"""Windows of plans beside a balance over HTTP: what they leave now, and when they end."""
 
 from __future__ import annotations
 
