@@ -53,6 +53,13 @@ class BurnedBucket(Output):
     unit: str | None = Field(default=None, description="for a bucket of another unit: its unit")
 
 
+class UnitQuantity(Output):
+    """A quantity of a unit of quota."""
+
+    unit: str = Field(description="the unit")
+    amount: Decimal = Field(description="the quantity")
+
+
 class RatedEvent(Output):
     """One usage event, priced and paid."""
 
@@ -82,6 +89,9 @@ class RatedEvent(Output):
     burned: list[BurnedBucket] = Field(description="quota burned, in deduction order")
     charged: Decimal = Field(description="amount paid by the wallet, currency")
     absorbed: Decimal = Field(description="standard tokens absorbed: recorded, not charged")
+    absorbed_unit: UnitQuantity | None = Field(
+        default=None, description="for a plan that caps another unit: what was absorbed, in the unit of its bucket"
+    )
 
 
 class UsageRated(OutputEvent):
@@ -158,6 +168,9 @@ class PackageBalance(OutputEvent):
         default=[], description="subscriptions in the order of their start"
     )
     open_bills: list[OpenBill] = Field(default=[], description="bills that are not paid, in the order of issue")
+    absorbed_units: dict[str, Decimal] = Field(
+        default={}, description="usage absorbed so far by plans that cap other units, by unit of their bucket"
+    )
 
 
 class MovedBalance(Output):
@@ -355,6 +368,21 @@ class ThresholdReached(AccountNotice):
     remaining: Decimal = Field(description="quantity left")
 
 
+class WindowReached(AccountNotice):
+    """Usage of a plan reached an alert threshold of one of its windows."""
+
+    TYPE: ClassVar[str] = "window.reached.v1"
+    grant_id: str = Field(description="the bucket that was burned")
+    plan: str = Field(description="the plan of the window")
+    window: Literal["rolling", "from_first_use", "fixed"] = Field(description="kind of the window")
+    unit: str = Field(description="unit that the window counts")
+    threshold: Decimal = Field(description="the threshold as in the plan, such as 0.8")
+    cap: Decimal = Field(description="the cap of the window")
+    used: Decimal = Field(description="quantity burned in the window, with this usage")
+    begins: Time | None = Field(description="start of the window, included; null: it rolls")
+    ends: Time = Field(description="end of the window, excluded; of a rolling window, when its oldest burn leaves it")
+
+
 class PackBought(AccountNotice):
     """The overage rule of a plan bought a pack from the wallet."""
 
@@ -469,6 +497,7 @@ OUTPUTS: dict[str, type[OutputEvent]] = {
         AccountSuspended,
         AccountResumed,
         ThresholdReached,
+        WindowReached,
         PackBought,
         BucketCarried,
         ExpiryNear,

@@ -130,9 +130,15 @@ class Extras:
     """Counters of period rules, by rule and first day (``monthly@2026-11-01``), sorted. Counters of periods that are no
     longer counted are dropped."""
     burns: dict[str, dict[str, str]] = field(default_factory=dict)
-    """Burn times of plans with windows: plan → hour → text (:mod:`billing.burning.windows`)."""
+    """Burn times of plans with windows: plan → hour → text (:mod:`billing.burning.windows`). Of another unit than
+    standard tokens, the key is ``PLAN/UNIT``."""
+    openings: dict[str, list[int]] = field(default_factory=dict)
+    """Starts of windows that begin with a first use, ascending: ``PLAN/UNIT/HOURS`` → times."""
+    absorbed_units: dict[str, int] = field(default_factory=dict)
+    """Usage absorbed by plans that cap other units than standard tokens: unit → micro (:mod:`billing.burning.overage`).
+    """
     members: dict[str, dict[str, int]] = field(default_factory=dict)
-    """Shared plans: grant → member → micro standard tokens burned (:mod:`billing.burning.members`)."""
+    """Shared plans: grant → member → micro burned of the unit that the plan caps (:mod:`billing.burning.members`)."""
     overage_pico: dict[str, int] = field(default_factory=dict)
     """Plans with an overage cap: grant → amount that the wallet paid (:mod:`billing.burning.overage`)."""
     consents: dict[str, Consent] = field(default_factory=dict)

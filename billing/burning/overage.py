@@ -11,10 +11,10 @@ from billing.accounts.account import ACTIVE, CANCELLED, PACK, Account, Bucket, h
 from billing.accounts.account_event import AccountEvent
 from billing.accounts.movements import granted, of_money, purse
 from billing.accounts.wallet import can_pay, withdraw
-from billing.burning.deduct import EventPayment, deduct, limit_micro
+from billing.burning.deduct import EventPayment, deduct, limit_micro, need_pico
 from billing.catalog.model import STD_TOKEN, Plan
 from billing.tax import net_of_tax, split_fee
-from schemas.units import divide_half_even
+from schemas.units import MILLION, divide_half_even
 
 
 def settle_overage(payment: EventPayment, matching: Sequence[Bucket]) -> None:
@@ -33,7 +33,7 @@ def settle_overage(payment: EventPayment, matching: Sequence[Bucket]) -> None:
     if plan.overage.mode == "auto_pack":
         _buy_packs(payment, bucket, plan)
     if payment.share:
-        _absorb(payment, payment.uncovered_micro, payment.uncovered_pico)
+        _absorb(payment, payment.uncovered_micro, payment.uncovered_pico, bucket, plan)
 
 
 def charge_wallet(payment: EventPayment, amount_pico: int) -> None:
@@ -51,7 +51,27 @@ def charge_wallet(payment: EventPayment, amount_pico: int) -> None:
     )
 
 
-def _absorb(payment: EventPayment, uncovered_micro: int, uncovered_pico: int) -> None:
+def _absorb(
+    payment: EventPayment,
+    uncovered_micro: int,
+    uncovered_pico: int,
+    bucket: Bucket,
+    plan: Plan,
+    part: int = 1,
+    whole: int = 1,
+) -> None:
+    """Absorb ``part`` of ``whole`` of the uncovered share.
+
+    A plan that caps another unit than standard tokens is sold in that unit, so the absorbed quantity is recorded in the
+    unit of the bucket whose rule applies, too.
+    """
+    if plan.caps_other_units and bucket.unit != STD_TOKEN:
+        needed_pico = need_pico(bucket.unit, payment.event, payment.rated)
+        share = payment.share
+        micro = divide_half_even(needed_pico * share.numerator * part, share.denominator * whole * MILLION)
+        units = payment.account.extras.absorbed_units
+        units[bucket.unit] = units.get(bucket.unit, 0) + micro
+        payment.burned.absorbed_unit, payment.burned.absorbed_unit_micro = bucket.unit, micro
     payment.burned.absorbed_micro += uncovered_micro
     payment.burned.absorbed_pico += uncovered_pico
     payment.account.absorbed_micro += uncovered_micro
@@ -62,7 +82,7 @@ def _pay_as_you_go(payment: EventPayment, bucket: Bucket, plan: Plan) -> None:
     """Charge the wallet up to the cap for the grant's cycle, only with consent if required; absorb the rest."""
     due_pico, due_micro = payment.uncovered_pico, payment.uncovered_micro
     if plan.overage.consent_required and not consented(payment.account, plan.name, payment.event.time_us):
-        _absorb(payment, due_micro, due_pico)
+        _absorb(payment, due_micro, due_pico, bucket, plan)
         return
     charged_pico = due_pico
     if plan.overage.cap_pico:
@@ -74,7 +94,8 @@ def _pay_as_you_go(payment: EventPayment, bucket: Bucket, plan: Plan) -> None:
         charge_wallet(payment, charged_pico)
     if charged_pico < due_pico:
         beyond_pico = due_pico - charged_pico
-        _absorb(payment, divide_half_even(due_micro * beyond_pico, due_pico), beyond_pico)
+        beyond_micro = divide_half_even(due_micro * beyond_pico, due_pico)
+        _absorb(payment, beyond_micro, beyond_pico, bucket, plan, beyond_pico, due_pico)
 
 
 def _buy_packs(payment: EventPayment, bucket: Bucket, plan: Plan) -> None:

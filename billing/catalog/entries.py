@@ -9,7 +9,9 @@ lowest version that can hold it:
 - 3 for period rules, and for plans with windows, members, units other than standard tokens, packs, or a cap or consent
   of overage;
 - 4 for a plan that is withdrawn;
-- 5 for bands of output length, increments and declared dimensions;
+- 5 for bands of output length, increments and declared dimensions; and for a plan with a proration, with cycles or
+  portions by number of weeks, months or years or by day, or with windows or members' caps of other units, by day, from
+  the first use or with alerts;
 - 1 for everything else.
 
 A program that does not know a version refuses the entry instead of deciding without part of it. The digests of entries
@@ -38,6 +40,7 @@ from billing.catalog.model import (
     PlanBucket,
     PriceBook,
     PriceRow,
+    Proration,
     TimeBand,
     Window,
 )
@@ -292,6 +295,16 @@ def _row(index: int, body: Mapping[str, Any]) -> PriceRow:
 
 
 def _plan_body_version(plan: Plan) -> int:
+    if (
+        plan.proration != Proration()
+        or plan.cycle.length
+        or plan.cycle.kind == "day"
+        or plan.caps_other_units
+        or any(bucket.every for bucket in plan.buckets)
+        or any(window.kind == "from_first_use" or window.every == "day" for window in plan.windows)
+        or any(window.alerts_micro for window in plan.windows)
+    ):
+        return _FIFTH_VERSION
     if plan.withdrawn_from_us is not None:
         return _FOURTH_VERSION
     newer = (
@@ -339,7 +352,37 @@ def _plan_extras(plan: Plan) -> EntryBody:
         body["expiry_alert_days"] = list(plan.expiry_alert_days)
     if plan.withdrawn_from_us is not None:
         body["withdrawn_from_us"] = plan.withdrawn_from_us
+    if plan.proration != Proration():
+        body["proration"] = {"fee": int(plan.proration.fee), "quota": int(plan.proration.quota)}
     return body
+
+
+def _window_body(window: Window) -> EntryBody:
+    body: EntryBody = {
+        "kind": window.kind,
+        "hours": window.hours,
+        "every": window.every,
+        "cap_micro": window.cap_micro,
+    }
+    if window.unit != STD_TOKEN:
+        body["unit"] = window.unit
+    if window.alerts_micro:
+        body["alerts_micro"] = list(window.alerts_micro)
+    return body
+
+
+def _window(body: Mapping[str, Any]) -> Window:
+    return Window(**{**body, "alerts_micro": tuple(body.get("alerts_micro", ()))})
+
+
+def _cycle_body(cycle: Cycle) -> EntryBody:
+    body: EntryBody = {"kind": cycle.kind, "timezone": cycle.timezone, "days": cycle.days}
+    return body | ({"length": cycle.length} if cycle.length else {})
+
+
+def _members_body(members: Members) -> EntryBody:
+    body: EntryBody = {"seats": members.seats, "cap_micro": members.cap_micro}
+    return body | ({"unit": members.unit} if members.unit != STD_TOKEN else {})
 
 
 def _plan_body(plan: Plan) -> EntryBody:
@@ -348,7 +391,7 @@ def _plan_body(plan: Plan) -> EntryBody:
         "price_pico": plan.price_pico,
         "currency": plan.currency,
         "tax_rate_micro": plan.tax_rate_micro,
-        "cycle": {"kind": plan.cycle.kind, "timezone": plan.cycle.timezone, "days": plan.cycle.days},
+        "cycle": _cycle_body(plan.cycle),
         "buckets": [
             {
                 "unit": bucket.unit,
@@ -358,20 +401,18 @@ def _plan_body(plan: Plan) -> EntryBody:
                 "carry_over_cycles": bucket.carry_over_cycles,
                 "scope": _scope_body(bucket.scope),
                 "fee_share_micro": bucket.fee_share_micro,
+                **({"every": bucket.every} if bucket.every else {}),
             }
             for bucket in plan.buckets
         ],
-        "windows": [
-            {"kind": window.kind, "hours": window.hours, "every": window.every, "cap_micro": window.cap_micro}
-            for window in plan.windows
-        ],
+        "windows": [_window_body(window) for window in plan.windows],
         "overage": _overage_body(plan.overage),
         "grace_hours": plan.grace_hours,
         "breakage": plan.breakage,
         "alerts_micro": list(plan.alerts_micro),
     }
     if plan.members is not None:
-        body["members"] = {"seats": plan.members.seats, "cap_micro": plan.members.cap_micro}
+        body["members"] = _members_body(plan.members)
     return body | _plan_extras(plan)
 
 
@@ -386,7 +427,7 @@ def _plan(body: Mapping[str, Any]) -> Plan:
         tax_rate_micro=body["tax_rate_micro"],
         cycle=Cycle(**body["cycle"]),
         buckets=tuple(PlanBucket(**bucket) for bucket in buckets),
-        windows=tuple(Window(**window) for window in body["windows"]),
+        windows=tuple(map(_window, body["windows"])),
         overage=_overage(body["overage"]),
         grace_hours=body["grace_hours"],
         breakage=body["breakage"],
@@ -396,4 +437,5 @@ def _plan(body: Mapping[str, Any]) -> Plan:
         activate_within_days=body.get("activate_within_days", 0),
         expiry_alert_days=tuple(body.get("expiry_alert_days", ())),
         withdrawn_from_us=body.get("withdrawn_from_us"),
+        proration=Proration(**{key: bool(value) for key, value in body.get("proration", {}).items()}),
     )

@@ -7,7 +7,18 @@ Keys and values are spelled as in catalogue files (docs/reference/price-books.md
 from collections.abc import Mapping
 from typing import Any
 
-from billing.catalog.model import DAYS, TEXT_DIMENSIONS, Adjustment, Members, Plan, PriceBook, PriceRow, TimeBand
+from billing.catalog.model import (
+    DAYS,
+    TEXT_DIMENSIONS,
+    Adjustment,
+    Members,
+    Plan,
+    PriceBook,
+    PriceRow,
+    Proration,
+    TimeBand,
+    Window,
+)
 from billing.catalog.period_rules import BLOCKS, COMMITMENT, PeriodRule, Tier
 from schemas.times import format_time_us
 from schemas.units import MICRO_DIGITS, PICO_DIGITS, format_micro, format_pico, format_scaled
@@ -31,6 +42,7 @@ def plan_object(plan: Plan) -> _Json:
                 "kind": plan.cycle.kind,
                 "timezone": plan.cycle.timezone,
                 "days": plan.cycle.days if plan.cycle.kind == "days" else None,
+                **({plan.cycle.kind: plan.cycle.length} if plan.cycle.length else {}),
             }
         ),
         "buckets": [
@@ -42,27 +54,41 @@ def plan_object(plan: Plan) -> _Json:
                 "carry_over_cycles": bucket.carry_over_cycles,
                 "scope": _scope(bucket.scope),
                 "fee_share": format_micro(bucket.fee_share_micro),
+                **({"every": bucket.every} if bucket.every else {}),
             }
             for bucket in plan.buckets
         ],
-        "windows": [
-            {"kind": window.kind}
-            | ({"hours": window.hours} if window.kind == "rolling" else {"every": window.every})
-            | {"cap": format_micro(window.cap_micro)}
-            for window in plan.windows
-        ],
+        "windows": [_window(window) for window in plan.windows],
         "overage": _overage(plan),
         "grace_hours": plan.grace_hours,
         "breakage": {"policy": plan.breakage},
         "alerts": [format_micro(alert) for alert in plan.alerts_micro],
         **({} if plan.members is None else {"members": _members(plan.members)}),
         **({} if plan.withdrawn_from_us is None else {"withdrawn_from": format_time_us(plan.withdrawn_from_us)}),
+        **({} if plan.proration == Proration() else {"proration": _proration(plan.proration)}),
     }
+
+
+def _window(window: Window) -> _Json:
+    return (
+        {"kind": window.kind}
+        | ({"every": window.every} if window.kind == "fixed" else {"hours": window.hours})
+        | {"cap": format_micro(window.cap_micro), "unit": window.unit}
+        | ({"alerts": [format_micro(alert) for alert in window.alerts_micro]} if window.alerts_micro else {})
+    )
+
+
+def _proration(proration: Proration) -> _Json:
+    return {"fee": proration.fee, "quota": proration.quota}
 
 
 def _members(members: Members) -> _Json:
     return _without_none(
-        {"seats": members.seats or None, "cap": format_micro(members.cap_micro) if members.cap_micro else None}
+        {
+            "seats": members.seats or None,
+            "cap": format_micro(members.cap_micro) if members.cap_micro else None,
+            "unit": members.unit if members.cap_micro else None,
+        }
     )
 
 

@@ -183,18 +183,25 @@ class PriceBook:
 
 @dataclass(frozen=True, slots=True)
 class Cycle:
-    """Length of one cycle: ``subscription_month``, ``calendar_month``, ``days`` (with ``days`` > 0) or ``once``."""
+    """Length of one cycle.
+
+    ``subscription_month``, ``calendar_month``, ``day`` (a local day), ``days`` (with ``days`` > 0) and ``once``; and
+    ``length`` > 0 ``weeks``, ``months`` or ``years``.
+    """
 
     kind: str
     timezone: str
     days: int = 0
+    length: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class PlanBucket:
     """Quota that one cycle of a plan grants: ``amount_micro`` of ``unit`` (for money, micro of the currency).
 
-    ``scope`` is as in :class:`Adjustment`. ``fee_share_micro`` is this bucket's share of the fee in 1e-6.
+    ``scope`` is as in :class:`Adjustment`. ``fee_share_micro`` is this bucket's share of the fee in 1e-6. With
+    ``every`` (``day``, ``week`` or ``month``) the quota is granted anew for each of them within the cycle
+    (:mod:`billing.packages.portions`).
     """
 
     unit: str
@@ -204,20 +211,25 @@ class PlanBucket:
     carry_over_cycles: int
     scope: Mapping[str, tuple[str, ...]]
     fee_share_micro: int
+    every: str = ""
     line: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Cap on burned standard tokens: ``rolling`` over ``hours``, or ``fixed`` for every ``week`` or ``month``.
+    """Cap on what is burned of a plan's buckets of ``unit``.
 
-    ``cap_micro`` is in micro standard tokens.
+    ``rolling`` and ``from_first_use`` windows last ``hours``; a ``fixed`` window is ``every`` ``day``, ``week`` or
+    ``month``. ``cap_micro`` is in micro of the unit. ``alerts_micro`` are shares of the cap (1e-6), ascending, whose
+    use is reported.
     """
 
     kind: str
     hours: int
     every: str
     cap_micro: int
+    unit: str = STD_TOKEN
+    alerts_micro: tuple[int, ...] = ()
     line: int = field(default=0, compare=False)
 
 
@@ -242,12 +254,21 @@ class Overage:
 class Members:
     """Limits for the members who share a plan.
 
-    At most ``seats`` members use the buckets of a grant (0: any number), each at most ``cap_micro`` standard tokens of
-    it (0: no cap). A grant is one cycle.
+    At most ``seats`` members use the buckets of a grant (0: any number), each at most ``cap_micro`` of its buckets of
+    ``unit`` (0: no cap). A grant is one cycle.
     """
 
     seats: int
     cap_micro: int
+    unit: str = STD_TOKEN
+
+
+@dataclass(frozen=True, slots=True)
+class Proration:
+    """Parts of a plan that are shared by time in a first cycle that begins within its calendar period."""
+
+    fee: bool = False
+    quota: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +279,8 @@ class Plan:
     ``activation`` decides when a purchase begins: at the ``purchase`` (or its ``starts_at``), or at the ``first_use``,
     at the latest ``activate_within_days`` after the earliest start (0: no limit). ``expiry_alert_days`` are the numbers
     of days before the end of a bucket, descending, at which its owner is alerted. ``withdrawn_from_us`` of the latest
-    version ends the sale of every version (None: on sale); grants sold before continue.
+    version ends the sale of every version (None: on sale); grants sold before continue. ``proration`` concerns a first
+    cycle that begins within its calendar period.
     """
 
     name: str
@@ -279,6 +301,7 @@ class Plan:
     activate_within_days: int = 0
     expiry_alert_days: tuple[int, ...] = ()
     withdrawn_from_us: int | None = None
+    proration: Proration = Proration()
     file: str = field(default="", compare=False)
     line: int = field(default=0, compare=False)
 
@@ -286,6 +309,19 @@ class Plan:
     def label(self) -> str:
         """Name of the plan with its version: ``name@version``."""
         return f"{self.name}@{self.version}"
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """Units of the plan's buckets and packs, each once, in the order of the buckets."""
+        packs = [STD_TOKEN] if self.overage.mode == "auto_pack" else []
+        return tuple(dict.fromkeys([*(bucket.unit for bucket in self.buckets), *packs]))
+
+    @property
+    def caps_other_units(self) -> bool:
+        """True if a window or a member's cap counts another unit than standard tokens."""
+        capped = [window.unit for window in self.windows]
+        capped += [self.members.unit] if self.members is not None and self.members.cap_micro else []
+        return any(unit != STD_TOKEN for unit in capped)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from billing.accounts.account import ACCOUNT_CLOSED, ACCOUNT_SUSPENDED, Account,
 from billing.accounts.command_context import MAX_WALLET_PICO, CommandContext
 from billing.accounts.movements import of_money, purse
 from billing.accounts.wallet import deposit
+from billing.catalog.portion_counts import most_buckets
 from billing.decide.roll_forward import next_due_us
 from billing.invoicing.bills import change_credit, charge_back, collect, terms
 from billing.invoicing.commitments import begin_commitments
@@ -19,6 +20,7 @@ from billing.packages.adjustments import adjust
 from billing.packages.consent import consent_overage
 from billing.packages.cycles import LAST_START_US, first_start_us
 from billing.packages.fees import fee_payable
+from billing.packages.first_cycle import fee_of_cycle
 from billing.packages.grants import grant_package
 from billing.packages.refunds import refund
 from billing.packages.sale import insufficient_funds, plan_for_sale, too_many_buckets
@@ -156,11 +158,12 @@ def _purchase(data: PurchasePackage, account: Account, context: CommandContext) 
     if data.starts_at_us >= LAST_START_US:
         begins, last = format_time_us(data.starts_at_us), format_time_us(LAST_START_US)
         return Refusal("invalid_starts_at", f"starts_at: {begins} is too far ahead; a cycle begins before {last}")
-    if not has_room(account, len(plan.buckets)):
+    if not has_room(account, most_buckets(plan)):
         return too_many_buckets(account)
-    if not fee_payable(account, data.pay_from, plan.price_pico):
-        return insufficient_funds(account, plan)
     starts_us = first_start_us(data.starts_at_us, context.command.time_us)
+    fee_pico = fee_of_cycle(plan, starts_us).gross_pico
+    if not fee_payable(account, data.pay_from, fee_pico):
+        return insufficient_funds(account, plan, fee_pico)
     context.movements += grant_package(
         account, plan, data.grant_id, starts_us, context.now_us, data.pay_from, context.postings
     )

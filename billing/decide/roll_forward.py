@@ -32,11 +32,12 @@ from billing.invoicing.bills import roll_bills
 from billing.invoicing.commitments import settle_commitments
 from billing.ledger import Postings
 from billing.packages.cycles import cycle_end_us
-from billing.packages.grants import begin, lapse_us
+from billing.packages.grants import begin, is_carried_on, lapse_us
+from billing.packages.portions import later_end_us
 from billing.packages.refunds import bucket_ended, pay_back
 from billing.packages.subscriptions import cycle_start, renew, renewal_us
 
-_BEGIN, _NEAR_END, _LAPSE, _SETTLE, _BILL, _RENEW = range(6)
+_BEGIN, _NEAR_END, _CARRY_ON, _LAPSE, _SETTLE, _BILL, _RENEW = range(7)
 """Kinds of change, in the order in which changes at the same time are applied."""
 
 
@@ -108,6 +109,8 @@ def _moments(account: Account, buckets: Iterable[Bucket], plan_of: PlanOf) -> It
             yield _Moment(bucket.valid_from_us, _BEGIN, bucket.grant_id, bucket)
         if bucket.lapse_at_us < NO_END_US:
             yield _Moment(bucket.lapse_at_us, _LAPSE, bucket.grant_id, bucket)
+            if bucket.remaining_micro and _carries(account, bucket, plan) and not is_carried_on(bucket, plan):
+                yield _Moment(bucket.valid_until_us, _CARRY_ON, bucket.grant_id, bucket, by_usage=True)
             near_us = near_end_us(account, bucket, plan)
             if near_us is not None:
                 yield _Moment(near_us, _NEAR_END, bucket.grant_id, bucket)
@@ -137,7 +140,19 @@ def _apply(account: Account, moment: _Moment, now_us: int, plan_of: PlanOf, post
         return []
     if moment.what == _NEAR_END:
         return [near_end(account, bucket, plan)]
+    if moment.what == _CARRY_ON:
+        _carry_on(account, bucket, plan, plan_of)
+        return []
     return _end(account, bucket, plan, plan_of, postings)
+
+
+def _carries(account: Account, bucket: Bucket, plan: Plan) -> int:
+    """Return the number of cycles by which the remainder of a bucket is still to be carried over; 0 for none."""
+    if bucket.carried_cycles or bucket.grant_id in account.extras.refunds:
+        return 0
+    cycles = plan.buckets[bucket.bucket_no - 1].carry_over_cycles
+    subscription = account.subscription_of(bucket) if cycles else None
+    return 0 if subscription is not None and bucket.grant_id in subscription.cut_short else cycles
 
 
 def _end(account: Account, bucket: Bucket, plan: Plan, plan_of: PlanOf, postings: Postings) -> list[AccountEvent]:
@@ -149,11 +164,11 @@ def _end(account: Account, bucket: Bucket, plan: Plan, plan_of: PlanOf, postings
         together = [one for one in account.granted(bucket.grant) if one.grant_id in account.extras.refunds]
         due = [one for one in together if one.status in LIVE and one.lapse_at_us == bucket.lapse_at_us]
         return pay_back(account, due, postings)
+    cycles = _carries(account, bucket, plan)
+    if cycles:
+        return [_carry_over(account, bucket, plan, cycles, plan_of)]
     subscription = account.subscription_of(bucket)
     cut = subscription is not None and bucket.grant_id in subscription.cut_short
-    cycles = plan.buckets[bucket.bucket_no - 1].carry_over_cycles
-    if cycles and not bucket.carried_cycles and not cut:
-        return [_carry_over(account, bucket, plan, cycles, subscription, plan_of)]
     return [_lapse(account, bucket, CANCELLED if cut else EXPIRED, postings)]
 
 
@@ -172,20 +187,32 @@ def _lapse(account: Account, bucket: Bucket, status: str, postings: Postings) ->
     return bucket_ended(account, bucket, lapsed_pico, moved)
 
 
-def _carry_over(
-    account: Account, bucket: Bucket, plan: Plan, cycles: int, subscription: Subscription | None, plan_of: PlanOf
-) -> AccountEvent:
-    """Extend the validity of a bucket's remainder by ``cycles`` cycles; its liability is unchanged."""
-    if subscription is None:
+def _carry_on(account: Account, bucket: Bucket, plan: Plan, plan_of: PlanOf) -> None:
+    """Make a bucket valid beyond its cycle, from its very end: what is left of it is there in the cycles to come.
+
+    Late usage of its own cycle goes on burning it. Its remainder is carried over when the grace of its cycle is over.
+    """
+    cycles = _carries(account, bucket, plan)
+    subscription = account.subscription_of(bucket)
+    if plan.buckets[bucket.bucket_no - 1].every:
+        ends_us = later_end_us(account, bucket, plan, subscription, cycles)
+    elif subscription is None:
         ends_us = cycle_end_us(plan.cycle, bucket.valid_from_us, 1 + cycles)
     elif bucket.cycle_number >= subscription.anchor_cycle:
         ends_us = cycle_start(subscription, bucket.cycle_number + cycles + 1, plan_of)
     else:  # the subscription has changed to a plan with other cycles
         ends_us = cycle_end_us(plan.cycle, bucket.valid_until_us, cycles)
-    bucket.carried_cycles = cycles
     bucket.valid_until_us = ends_us
-    bucket.lapse_at_us = lapse_us(plan, ends_us)
     account.extras.expiry_alerts.pop(bucket.grant_id, None)
+
+
+def _carry_over(account: Account, bucket: Bucket, plan: Plan, cycles: int, plan_of: PlanOf) -> AccountEvent:
+    """Carry over a bucket's remainder for good: it expires with the last of ``cycles`` cycles; its liability stays."""
+    if not is_carried_on(bucket, plan):
+        _carry_on(account, bucket, plan, plan_of)
+    ends_us = bucket.valid_until_us
+    bucket.carried_cycles = cycles
+    bucket.lapse_at_us = lapse_us(plan, ends_us)
     return AccountEvent(
         account.account,
         "bucket.carried.v1",

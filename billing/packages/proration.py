@@ -7,6 +7,7 @@ from billing.accounts.movements import Movement, of_units
 from billing.catalog.model import Plan
 from billing.ledger import Postings
 from billing.packages.fees import Fee, fee_of, fee_payable, give_back, share_of, unused_part
+from billing.packages.first_cycle import part_of_period
 from billing.packages.grants import Span
 from billing.packages.subscriptions import cut_short, grant_part, lasting_buckets, plan_of_subscription, span_of
 from schemas.currencies import part_to_minor_unit
@@ -19,7 +20,8 @@ def change_now(
 
     Return None and change nothing if the wallet cannot pay the difference.
 
-    Let T be the duration of the cycle and t the time left.
+    Let T be the duration of the cycle (of its whole calendar period, for what the new plan prorates in a first cycle)
+    and t the time left.
 
     The new plan costs fee x t / T, rounded to the minor unit, and grants amount x t / T, rounded half even to 1e-6.
 
@@ -47,7 +49,9 @@ def change_now(
         and bucket.grant_id not in account.extras.refunds
     ]
     credit = _credit(subscription, old, replaced, left_us, cycle.until_us - subscription.paid_from_us)
-    fee = fee_of(new, left_us, whole_us)
+    part_us, period_us = part_of_period(new, cycle.from_us)
+    period_us = whole_us if part_us == period_us else period_us
+    fee = fee_of(new, left_us, period_us if new.proration.fee else whole_us)
     if not fee_payable(account, subscription.pay_from, fee.gross_pico - credit.gross_pico):
         return None
     liability_pico = sum(bucket.liability_pico for bucket in replaced)
@@ -66,7 +70,8 @@ def change_now(
     subscription.plan, subscription.plan_version = new.name, new.version
     subscription.next_plan, subscription.next_plan_version = "", 0
     rest = Span(begins_us, cycle.until_us)
-    granted = grant_part(account, subscription, new, rest, now_us, now_us, fee, postings, left_us, whole_us)
+    of_us = period_us if new.proration.quota else whole_us
+    granted = grant_part(account, subscription, new, cycle, rest, now_us, now_us, fee, postings, left_us, of_us)
     return [given, *taken, *granted]
 
 

@@ -18,6 +18,8 @@ from billing.accounts.wallet import deposit
 from billing.catalog.model import Plan, PlanKey
 from billing.ledger import Postings
 from billing.packages.fees import Fee, unused_part
+from billing.packages.first_cycle import fee_of_grant
+from billing.packages.grants import end_with_validity
 from billing.tax import split_fee
 from schemas.commands import RefundPackage
 from schemas.currencies import part_to_minor_unit
@@ -47,6 +49,7 @@ def refund(data: RefundPackage, account: Account, context: CommandContext) -> Ac
             net_pico, _ = split_fee(fee_pico, plan.tax_rate_micro, plan.currency)
             paid = Refund(fee_pico, net_pico, account.extras.wallet_paid_pico.get(bucket.sale))
             account.extras.refunds[bucket.grant_id] = paid
+        end_with_validity(bucket, plan)
         bucket.valid_until_us = min(bucket.valid_until_us, max(bucket.valid_from_us, context.now_us))
         bucket.lapse_at_us = min(bucket.lapse_at_us, context.now_us + plan.grace_hours * HOUR_US)
     return account
@@ -62,7 +65,7 @@ def _fee_pico(account: Account, bucket: Bucket, plan: Plan) -> int:
     subscription = account.subscription_of(bucket)
     if subscription is not None and bucket.grant == subscription.grant and bucket.plan == subscription.plan:
         return subscription.paid_pico
-    return plan.price_pico
+    return fee_of_grant(account, bucket, plan)
 
 
 def pay_back(account: Account, ended: list[Bucket], postings: Postings) -> list[AccountEvent]:

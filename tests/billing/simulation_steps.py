@@ -65,6 +65,34 @@ CATALOG = catalog(
     ),
     plan("capped", "90", windows=[{"kind": "rolling", "hours": 48, "cap": "20"}], overage=CAPPED),
     plan("packs", "10", "1.00", overage=PACKS, windows=[{"kind": "fixed", "every": "week", "cap": "40"}]),
+    plan(
+        "portions",
+        price="24.01",
+        cycle={"kind": "weeks", "weeks": 2},
+        buckets=[
+            {
+                "unit": "STD_TOKEN",
+                "amount": "9",
+                "kind": "periodic",
+                "every": "day",
+                "fee_share": "0.7",
+                "carry_over_cycles": 1,
+            },
+            {"unit": "REQUEST", "amount": "4", "kind": "periodic", "every": "week", "fee_share": "0.3", "priority": 90},
+        ],
+        overage="pay_as_you_go",
+    ),
+    plan(
+        "opened",
+        buckets=[{"unit": "REQUEST", "amount": "20", "kind": "periodic", "carry_over_cycles": 1}],
+        windows=[
+            {"kind": "from_first_use", "hours": 50, "cap": "3", "alerts": ["0.5", "1"]},
+            {"kind": "fixed", "every": "day", "cap": "20", "unit": "STD_TOKEN"},
+            {"kind": "rolling", "hours": 30, "cap": "9", "unit": "CREDIT"},
+        ],
+        cycle={"kind": "calendar_month"},
+        proration={"fee": "true", "quota": "true"},
+    ),
     plan("family", "70", members={"seats": 2, "cap": "30"}, overage="pay_as_you_go"),
 )
 PLANS = (
@@ -81,6 +109,8 @@ PLANS = (
     "days",
     "monthly",
     "lazy",
+    "portions",
+    "opened",
 )
 TIMES = st.builds(lambda day, hour: f"{day:02} {hour:02}:00", st.integers(1, 28), st.integers(0, 23))
 NAMED = st.sampled_from(ACCOUNTS)
@@ -136,7 +166,7 @@ COMMANDS = st.one_of(
         lambda name, id, at, account, pay, starts: subscribe(
             name, id, at, account, pay_from=pay, **({"starts_at": starts} if starts else {})
         ),
-        st.sampled_from(["days", "days", "monthly", "two", "small", "lazy"]),
+        st.sampled_from(["days", "days", "monthly", "two", "small", "lazy", "portions", "opened"]),
         st.sampled_from(["g1", "s1", "s2"]),
         TIMES,
         NAMED,
@@ -155,7 +185,7 @@ COMMANDS = st.one_of(
         lambda plan, effective, id, at, account: subscription(
             "changed", at, id, account, plan=plan, effective=effective
         ),
-        st.sampled_from(["days", "monthly", "two"]),
+        st.sampled_from(["days", "monthly", "two", "portions", "opened"]),
         st.sampled_from(["now", "cycle_end"]),
         st.sampled_from(["s1", "s2"]),
         TIMES,

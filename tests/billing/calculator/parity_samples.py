@@ -180,6 +180,18 @@ PLANS = (
     plan("requests", "block", (MICRO,), bucket_rule(20, unit="REQUEST")),
     replace(plan("windows", "block", (500_000,), bucket_rule(15)), windows=WINDOWS),
     replace(plan("packs", "block", (MICRO,), bucket_rule()), overage=PACKS),
+    replace(
+        plan("opened", "block", (500_000,), bucket_rule(16, unit="CREDIT"), bucket_rule(17)),
+        windows=(
+            Window("from_first_use", 1, "", 900 * MICRO, "CREDIT", (500_000, MICRO)),
+            Window("fixed", 0, "day", 700 * MICRO, "STD_TOKEN", (MICRO,)),
+            Window("rolling", 5, "", 7 * MICRO, "REQUEST"),
+        ),
+    ),
+    replace(
+        plan("portions", "block", (), replace(bucket_rule(18), every="day", carry_over_cycles=1)),
+        members=Members(0, 500 * MICRO, "CREDIT"),
+    ),
     replace(plan("capped", "block", (), bucket_rule()), overage=CAPPED),
     replace(plan("shared", "pay_as_you_go", (), bucket_rule(60)), members=Members(1, 1_000 * MICRO)),
 )

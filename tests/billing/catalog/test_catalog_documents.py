@@ -21,6 +21,30 @@ overage: {mode: pay_as_you_go, cap: "30", consent: required}
 alerts: ["0.8"]
 members: {seats: 4, cap: "300"}
 """
+CODING = """
+kind: plan
+name: coding
+version: 1
+title: {en: "a coding plan of a year"}
+price: {amount: "480.00", currency: CNY, tax_rate: "0.06"}
+cycle: {kind: years, years: 1}
+buckets: [{unit: REQUEST, amount: "18000", kind: periodic, every: month}]
+windows:
+  - {kind: from_first_use, hours: 5, cap: "1200", alerts: ["0.8", "1"]}
+  - {kind: fixed, every: day, cap: "3000", unit: REQUEST}
+  - {kind: rolling, hours: 5, cap: "2000000", unit: STD_TOKEN}
+members: {cap: "300"}
+"""
+PRORATED = """
+kind: plan
+name: prorated
+version: 1
+title: {en: "a calendar month with proration"}
+price: {amount: "10.00", currency: CNY, tax_rate: "0.06"}
+cycle: {kind: calendar_month}
+buckets: [{unit: STD_TOKEN, amount: "10", kind: periodic}]
+proration: {fee: true, quota: false}
+"""
 TIERED = """
 kind: price_book
 name: tiered
@@ -46,7 +70,8 @@ rows:
 
 def test_a_plan_that_is_written_again_is_the_same_plan(tmp_path: Path) -> None:
     (tmp_path / "first").mkdir()
-    (tmp_path / "first" / "family.yaml").write_text(FAMILY)
+    for name, text in (("family", FAMILY), ("coding", CODING), ("prorated", PRORATED)):
+        (tmp_path / "first" / f"{name}.yaml").write_text(text)
     plans = [*load_folder(EXAMPLES).plans, *load_folder(tmp_path / "first").plans]
     assert len(plans) > 4
     again = tmp_path / "again"
@@ -55,6 +80,7 @@ def test_a_plan_that_is_written_again_is_the_same_plan(tmp_path: Path) -> None:
         text = yaml.safe_dump({"kind": "plan"} | plan_object(plan), allow_unicode=True, default_style='"')
         (again / f"{plan.name}.yaml").write_text(text.replace('"null"', "null"))
     assert list(load_folder(again).plans) == sorted(plans, key=lambda plan: plan.name)
+    assert plan_object(plans[-1])["proration"] == {"fee": True, "quota": False}
 
 
 def test_a_price_book_is_shown_whole(tmp_path: Path) -> None:

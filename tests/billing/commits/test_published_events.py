@@ -59,6 +59,11 @@ PLANS = (
     ),
     plan("B", "1000.5", "29.90", cycle={"kind": "once"}, overage="pay_as_you_go"),
     plan(
+        "W",
+        buckets=[{"unit": "REQUEST", "amount": "9", "kind": "periodic"}],
+        windows=[{"kind": "from_first_use", "hours": 5, "cap": "1", "alerts": ["1"]}],
+    ),
+    plan(
         "R",
         price="9.00",
         buckets=[{"unit": "STD_TOKEN", "amount": "100", "kind": "periodic", "carry_over_cycles": 1}],
@@ -96,6 +101,10 @@ STEPS = [
     use(5, "29 01:00", number=1, source="numbered", data={"site": "wuxi"}),
     opened("committed", currency="USD"),
     use(3, "20 01:00", account="committed"),
+    opened("windows"),
+    buy("W", "W", account="windows"),
+    use(3, account="windows"),
+    use(3, account="windows"),
 ]
 
 
@@ -194,7 +203,7 @@ def test_a_rated_line_says_how_it_was_paid(calculator: MakeCalculator) -> None:
         "charged": "0",
         "absorbed": "58",
     }
-    assert [line["offset"] for line in rated] == [0, 1, 3, 4, 5, 6]
+    assert [line["offset"] for line in rated] == [0, 1, 3, 4, 5, 6, 7, 8]
     # 15 credits are needed and 3 are left: a fifth. The other 24 standard tokens: 5 of G/2, then two packs of 10.
     assert rated[2] | {"burned": []} == rated[2] | {"burned": [], "account": "pack", "charged": "0", "absorbed": "0"}
     assert rated[2]["burned"] == [
