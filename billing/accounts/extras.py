@@ -36,6 +36,36 @@ class Refund:
     """The fee without tax."""
     gift_pico: int | None = None
     """The part of the fee paid with gift money of the wallet; None: the fee was paid elsewhere."""
+    most_pico: int | None = None
+    """The most that is paid, tax included: what a cancellation gives back by time; None: all that is unused."""
+    most_net_pico: int = 0
+    """``most_pico`` without tax."""
+
+
+@dataclass(slots=True)
+class TrueUpPart:
+    """Usage of one period under one price book version: what the wallet paid, and what it would have paid."""
+
+    charged_pico: int = 0
+    """What the wallet paid so far, true-ups included."""
+    gift_pico: int = 0
+    """The part of that which was gift money."""
+    at_tiers_pico: list[int] = field(default_factory=list)
+    """What the wallet would have paid if all of it had been priced in each tier of the rule."""
+
+
+@dataclass(slots=True)
+class TrueUp:
+    """Volume price of a whole period, to be settled at its end (:mod:`billing.invoicing.true_ups`)."""
+
+    used: int
+    """Counter of the period after the last event, in micro units."""
+    until_us: int
+    """End of the period."""
+    due_us: int
+    """Log time of the next settlement; 0: nothing came since the last one."""
+    parts: dict[str, TrueUpPart] = field(default_factory=dict)
+    """By price book version, as ``name@version``, sorted."""
 
 
 @dataclass(slots=True)
@@ -143,6 +173,12 @@ class Extras:
     """Subscriptions in the order of their start, including ended ones."""
     expiry_alerts: dict[str, int] = field(default_factory=dict)
     """Bucket id → number of expiry alerts sent, if any."""
+    true_ups: dict[str, TrueUp] = field(default_factory=dict)
+    """Periods of volume rules that are settled at their end: key of the counter → what is to be settled, sorted."""
+    owed_micro: dict[str, int] = field(default_factory=dict)
+    """Plans whose overage is owed: plan → standard tokens that the next grant pays (:mod:`billing.packages.debts`)."""
+    unburned_micro: int = 0
+    """Standard tokens that left buckets otherwise than by a burn: debts paid, and what a carry-over left behind."""
     wallet_alert_pico: int | None = None
     """Threshold of the wallet alert: the owner is notified when the wallet falls below it; None: no alert."""
     wallet_alert_sent: bool = False

@@ -6,7 +6,7 @@ Errors stop publication; warnings are for a person to review. Never reads files.
 from collections.abc import Iterator, Sequence
 
 from billing.catalog.findings import WARNING, CatalogFinding
-from billing.catalog.model import REQUEST, STD_TOKEN, Plan, PriceBook
+from billing.catalog.model import BY_TIME, NO_REFUND, REQUEST, STD_TOKEN, Plan, PriceBook
 from schemas.units import MILLION, format_micro
 
 
@@ -25,6 +25,8 @@ def check_plan(plan: Plan, books: Sequence[PriceBook]) -> Iterator[CatalogFindin
         )
     yield from _units(plan, books)
     yield from _caps(plan)
+    yield from _debt(plan)
+    yield from _cancellation(plan)
 
 
 def _units(plan: Plan, books: Sequence[PriceBook]) -> Iterator[CatalogFinding]:
@@ -53,4 +55,43 @@ def _caps(plan: Plan) -> Iterator[CatalogFinding]:
     for line, key in caps:
         yield CatalogFinding(
             plan.file, line, key, f"caps standard tokens, but no bucket is of {STD_TOKEN}: it has no effect", WARNING
+        )
+
+
+def _debt(plan: Plan) -> Iterator[CatalogFinding]:
+    """Find a debt that no grant of the plan can pay."""
+    if plan.overage.mode != "owe":
+        return
+    if not any(bucket.unit == STD_TOKEN for bucket in plan.buckets):
+        yield CatalogFinding(
+            plan.file,
+            plan.line,
+            "overage.mode",
+            f"is owe, but no bucket is of {STD_TOKEN}, so no later grant can pay what is owed; take another mode",
+        )
+    if plan.activation == "first_use":
+        yield CatalogFinding(
+            plan.file,
+            plan.line,
+            "overage.mode",
+            "is owe, but the plan's grants wait for their first use; take another mode or activation: purchase",
+        )
+
+
+def _cancellation(plan: Plan) -> Iterator[CatalogFinding]:
+    """Find a refund that a cancellation can never give."""
+    if plan.cancellation == BY_TIME and plan.cycle.kind == "once":
+        yield CatalogFinding(
+            plan.file,
+            plan.line,
+            "cancellation.refund",
+            "is by_time, but the cycle has no end, so no part of its time is left; write by_quota or none",
+        )
+    if plan.cancellation != NO_REFUND and plan.activation == "first_use":
+        yield CatalogFinding(
+            plan.file,
+            plan.line,
+            "cancellation.refund",
+            "has no effect: a plan that begins with its first use has no subscriptions",
+            WARNING,
         )

@@ -9,6 +9,8 @@ lowest version that can hold it:
 - 3 for period rules, and for plans with windows, members, units other than standard tokens, packs, or a cap or consent
   of overage;
 - 4 for a plan that is withdrawn;
+- 5 for a refund at cancellation, limits of a carry-over, debt as overage, a volume price of the whole period, and a
+  commitment that included usage does not draw;
 - 1 for everything else.
 
 A program that does not know a version refuses the entry instead of deciding without part of it. The digests of entries
@@ -24,6 +26,7 @@ from typing import Any
 
 from billing.catalog.load import assemble
 from billing.catalog.model import (
+    NO_REFUND,
     STACKING,
     STD_TOKEN,
     TEXT_DIMENSIONS,
@@ -41,8 +44,10 @@ from billing.catalog.model import (
     Window,
 )
 from billing.catalog.period_bodies import rule_body, rule_of
+from billing.catalog.period_rules import AT_ONCE, USAGE_IN
 
-BODY_VERSION = 4
+BODY_VERSION = 5
+_FIFTH_VERSION = 5
 _FOURTH_VERSION = 4
 _THIRD_VERSION = 3
 _SECOND_VERSION = 2
@@ -144,6 +149,8 @@ def _scope(body: Mapping[str, list[str]]) -> dict[str, tuple[str, ...]]:
 
 
 def _book_body_version(book: PriceBook) -> int:
+    if any(rule.settle != AT_ONCE or rule.included_usage != USAGE_IN for rule in book.periods.values()):
+        return _FIFTH_VERSION
     if book.periods:
         return _THIRD_VERSION
     newer = (
@@ -272,6 +279,9 @@ def _row(index: int, body: Mapping[str, Any]) -> PriceRow:
 
 
 def _plan_body_version(plan: Plan) -> int:
+    carries = any(bucket.carry_max_micro is not None or bucket.carry_min_micro for bucket in plan.buckets)
+    if carries or plan.cancellation != NO_REFUND or plan.overage.mode == "owe":
+        return _FIFTH_VERSION
     if plan.withdrawn_from_us is not None:
         return _FOURTH_VERSION
     newer = (
@@ -296,6 +306,8 @@ def _overage_body(overage: Overage) -> EntryBody:
         body["cap_pico"] = overage.cap_pico
     if overage.consent_required:
         body["consent"] = "required"
+    if overage.max_owed_micro:
+        body["max_owed_micro"] = overage.max_owed_micro
     return body
 
 
@@ -307,6 +319,7 @@ def _overage(body: Mapping[str, Any]) -> Overage:
         max_packs=body["max_packs"],
         cap_pico=body.get("cap_pico", 0),
         consent_required=body.get("consent") == "required",
+        max_owed_micro=body.get("max_owed_micro", 0),
     )
 
 
@@ -319,7 +332,15 @@ def _plan_extras(plan: Plan) -> EntryBody:
         body["expiry_alert_days"] = list(plan.expiry_alert_days)
     if plan.withdrawn_from_us is not None:
         body["withdrawn_from_us"] = plan.withdrawn_from_us
+    if plan.cancellation != NO_REFUND:
+        body["cancellation"] = plan.cancellation
     return body
+
+
+def _carry_body(bucket: PlanBucket) -> EntryBody:
+    """Return the limits of a carry-over, without those that are not set."""
+    body: EntryBody = {} if bucket.carry_max_micro is None else {"carry_max_micro": bucket.carry_max_micro}
+    return body | ({"carry_min_micro": bucket.carry_min_micro} if bucket.carry_min_micro else {})
 
 
 def _plan_body(plan: Plan) -> EntryBody:
@@ -338,6 +359,7 @@ def _plan_body(plan: Plan) -> EntryBody:
                 "carry_over_cycles": bucket.carry_over_cycles,
                 "scope": _scope_body(bucket.scope),
                 "fee_share_micro": bucket.fee_share_micro,
+                **_carry_body(bucket),
             }
             for bucket in plan.buckets
         ],
@@ -376,4 +398,5 @@ def _plan(body: Mapping[str, Any]) -> Plan:
         activate_within_days=body.get("activate_within_days", 0),
         expiry_alert_days=tuple(body.get("expiry_alert_days", ())),
         withdrawn_from_us=body.get("withdrawn_from_us"),
+        cancellation=body.get("cancellation", NO_REFUND),
     )

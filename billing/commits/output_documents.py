@@ -64,6 +64,7 @@ def paid_line(event: UsageEvent, rated: Rated, offset: int, burned: Burned) -> d
         "burned": [_burned_object(deduction) for deduction in burned.deductions],
         "charged": format_pico(burned.charged_pico),
         "absorbed": format_micro(burned.absorbed_micro),
+        **({"owed": format_micro(burned.owed_micro)} if burned.owed_micro else {}),
     }
 
 
@@ -117,7 +118,7 @@ def account_object(account: Account, reserved_micro: Mapping[str, int] | None = 
 
 
 def extras_object(extras: Extras) -> dict[str, Any]:
-    """Return what a balance says of extras: gift money, subscriptions, open bills."""
+    """Return what a balance says of extras: gift money, subscriptions, open bills, debts."""
     return {
         "gift": format_pico(extras.gift_pico),
         "subscriptions": [
@@ -147,7 +148,15 @@ def extras_object(extras: Extras) -> dict[str, Any]:
             for bill in extras.bills
             if bill.open_pico
         ],
+        **debts_object(extras),
     }
+
+
+def debts_object(extras: Extras) -> dict[str, Any]:
+    """Return what an account object says of debts: standard tokens owed, by plan; nothing if none are owed."""
+    return (
+        {"owed": {plan: format_micro(micro) for plan, micro in extras.owed_micro.items()}} if extras.owed_micro else {}
+    )
 
 
 def balance_object(account: Account, reserved_micro: Mapping[str, int] | None = None) -> dict[str, Any]:

@@ -21,6 +21,17 @@ overage: {mode: pay_as_you_go, cap: "30", consent: required}
 alerts: ["0.8"]
 members: {seats: 4, cap: "300"}
 """
+OWING = """
+kind: plan
+name: owing
+version: 1
+title: {en: "owing"}
+price: {amount: "19.90", currency: CNY, tax_rate: "0.06"}
+cycle: {kind: calendar_month, timezone: Asia/Shanghai}
+buckets: [{unit: STD_TOKEN, amount: "1000", kind: periodic, carry_over: {cycles: 2, max: "50", min: "0.5"}}]
+overage: {mode: owe, max_owed: "300"}
+cancellation: {refund: by_time}
+"""
 TIERED = """
 kind: price_book
 name: tiered
@@ -34,18 +45,23 @@ periods:
   weekly: {kind: volume, every: week, count: standard_tokens, tiers: [{up_to: "5"}, {up_to: null, multiply: "0.8"}]}
   daily: {kind: blocks, every: day, timezone: UTC, count: searches, block: {units: "1000", price: "0.50"}}
   deal: {kind: commitment, amount: "1000", multiply: "0.8"}
+  whole: {kind: volume, count: [input], tiers: [{up_to: "5"}, {up_to: null}], settle: at_end}
+  aside: {kind: commitment, amount: "10", included_usage: out}
 rows:
   - {model: a, per_million: {input: "2", output: "3"}, periods: [monthly, deal], context: [0, 100]}
   - {model: a, per_million: {input: "4", output: "6"}, context: [100, null]}
   - {model: b, time_band: night, per_million: {input: "2", output: "3"}, periods: weekly}
   - {model: b, per_million: {input: "2"}, minimum_charge: "0.01"}
   - {model: search, per_million: {searches: "500"}, periods: daily}
+  - {model: whole, per_million: {input: "2"}, periods: whole}
+  - {model: aside, per_million: {input: "2"}, periods: aside}
 """
 
 
 def test_a_plan_that_is_written_again_is_the_same_plan(tmp_path: Path) -> None:
     (tmp_path / "first").mkdir()
     (tmp_path / "first" / "family.yaml").write_text(FAMILY)
+    (tmp_path / "first" / "owing.yaml").write_text(OWING)
     plans = [*load_folder(EXAMPLES).plans, *load_folder(tmp_path / "first").plans]
     assert len(plans) > 4
     again = tmp_path / "again"
@@ -68,6 +84,8 @@ def test_a_price_book_is_shown_whole(tmp_path: Path) -> None:
             if key not in ("count", "tiers")
         }
     assert [tier["up_to"] for tier in shown["periods"]["weekly"]["tiers"]] == ["5", None]
-    assert [row.get("periods") for row in shown["rows"]] == [["monthly", "deal"], None, ["weekly"], None, ["daily"]]
+    assert [row.get("periods") for row in shown["rows"]] == [
+        ["monthly", "deal"], None, ["weekly"], None, ["daily"], ["whole"], ["aside"],
+    ]  # fmt: skip
     assert shown["time_bands"]["night"]["hours"] == ["22:00-06:00"]
     assert shown["rows"][3]["minimum_charge"] == "0.01"
