@@ -478,6 +478,7 @@ OUTPUTS: dict[str, type[OutputEvent]] = {
         BucketEnded,
         RefundPaid,
         CommitmentEnded,
+        TrueUpPosted,
         TransferReceived,
         TransferReturned,
         BillIssued,

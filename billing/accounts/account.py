@@ -101,7 +101,7 @@ class Bucket:
 
 @dataclass(slots=True)
 class Hints:
-    """What is known of an account between commands that only add buckets; it saves a look at each of them.
+    """Facts about an account between commands that only add buckets; it saves a look at each of them.
 
     Never stored, compared or copied. Whatever changes buckets otherwise drops the hints.
     """
@@ -117,8 +117,16 @@ class Hints:
 class _Hinted:
     """A value with hints, which are no field of it."""
 
-    __slots__ = ("hints",)
-    hints: Hints | None
+    __slots__ = ("_hints",)
+
+    @property
+    def hints(self) -> Hints | None:
+        """The hints, or None if nothing is known."""
+        return self._hints
+
+    @hints.setter
+    def hints(self, hints: Hints | None) -> None:
+        self._hints = hints
 
 
 @dataclass(slots=True)

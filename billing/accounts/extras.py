@@ -4,8 +4,8 @@ This module defines the form of the document. Usage that depends on it (:attr:`E
 windows or members) is decided by the plain rule, event by event. The rules are in other modules.
 """
 
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
 
@@ -47,11 +47,11 @@ class TrueUpPart:
     """Usage of one period under one price book version: what the wallet paid, and what it would have paid."""
 
     charged_pico: int = 0
-    """What the wallet paid so far, true-ups included."""
+    """Amount that the wallet paid so far, true-ups included."""
     gift_pico: int = 0
     """The part of that which was gift money."""
     at_tiers_pico: list[int] = field(default_factory=list)
-    """What the wallet would have paid if all of it had been priced in each tier of the rule."""
+    """Amount that the wallet would have paid if all of the usage had been priced in each tier of the rule."""
 
 
 @dataclass(slots=True)
@@ -230,3 +230,17 @@ def parse_extras(document: str) -> Extras:
 def copied(extras: Extras) -> Extras:
     """Return a deep copy, made through the document, which takes a quarter of the time of ``deepcopy``."""
     return parse_extras(extras_json(extras))
+
+
+_FLAT = ("wallet_paid_pico", "counters", "overage_pico", "received", "expiry_alerts", "owed_micro")
+"""Fields that are dictionaries of values that never change themselves."""
+
+
+def snapshot(extras: Extras) -> tuple[object, ...]:
+    """Return a value that later equals another snapshot of the same extras if and only if nothing has changed.
+
+    Large fields are copied flat, which takes a hundredth of the time of writing them.
+    """
+    flat = [getattr(extras, name).copy() for name in _FLAT]
+    without: dict[str, Any] = {name: {} for name in _FLAT}
+    return *flat, extras_json(replace(extras, **without))

@@ -21,9 +21,9 @@ from billing.calculator.dedupe import (
     number_reused,
     number_too_far,
 )
-from billing.calculator.interface import UNCHANGED, Effects, OwnCheck, UsageBatch, UsageOutcome
+from billing.calculator.interface import ROW_UNCHANGED, Effects, OwnCheck, UsageBatch, UsageOutcome
 from billing.calculator.packed_extras import TOLD_OF_NO_EXTRAS, ExtrasPacker
-from billing.calculator.plain import PlainCalculator, RenderedRows
+from billing.calculator.plain import AccountBefore, PlainCalculator, RenderedRows
 from billing.catalog.model import TEXT_DIMENSIONS, Catalog, Plan, PlanBucket, PlanKey
 from billing.catalog.patterns import scope_matches
 from billing.commits.commit_record import AccountChanges, Finding, PartitionState, RollupRow
@@ -174,11 +174,11 @@ class _RareCases(PlainCalculator):
         """Return no rows; the compiled store compares when the account is put back."""
         return {}
 
-    def _account_row(self, account: Account) -> RenderedRows:
-        """Return no row, as :meth:`_rows`."""
-        return {}
+    def _account_row(self, account: Account) -> AccountBefore:
+        """Return nothing, as :meth:`_rows`."""
+        return (), ()
 
-    def _note_account(self, account: Account, before: RenderedRows) -> None:
+    def _note_account(self, account: Account, before: AccountBefore) -> None:
         """Do nothing: notes kept here would never be cleared."""
 
     def _note_burn(self, account: Account, burned: Burned) -> None:
@@ -311,10 +311,14 @@ class CompiledCalculator:
         names = self._decoder.accounts
         return sorted(names[number].decode() for number in range(len(names)) if self._store.has(number))
 
+    def holds(self, account_id: str) -> bool:
+        number = self._decoder.accounts.known(account_id.encode())
+        return number >= 0 and self._store.has(number)
+
     def account(self, account_id: str) -> Account | None:
         return self._store.get(account_id)
 
-    def put_account(self, account: Account, *, stored: bool, at_least: int = UNCHANGED) -> None:
+    def put_account(self, account: Account, *, stored: bool, at_least: int = ROW_UNCHANGED) -> None:
         plan_of = self._rare.plan
         buckets = sorted(account.buckets, key=lambda bucket: deduction_order(bucket, plan_of))
         rules: list[int] = []

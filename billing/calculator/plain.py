@@ -4,13 +4,15 @@ from collections import defaultdict
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TypeAlias
 
 from billing.accounts.account import ACCOUNT_CLOSED, PENDING, Account
 from billing.accounts.deduction_order import sort_buckets
+from billing.accounts.extras import snapshot
 from billing.burning.deduct import Burned
 from billing.calculator.dedupe import CONFLICT, DUPLICATE, Dedupe
-from billing.calculator.interface import REPLACED, UNCHANGED, Effects, UsageBatch, UsageOutcome
+from billing.calculator.interface import ROW_REPLACED, ROW_UNCHANGED, Effects, UsageBatch, UsageOutcome
 from billing.catalog.model import Catalog, Plan, PlanKey
 from billing.commits.columns import account_terms, bucket_terms
 from billing.commits.commit_record import AccountChanges, PartitionState, RollupRow
@@ -44,6 +46,11 @@ def batched(items: list[bytes], size: int) -> Iterator[list[bytes]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
+AccountBefore: TypeAlias = tuple[tuple[object, ...], tuple[object, ...]]
+"""Values of an account's columns that a change may change, the credit limit first, and a snapshot of its extras."""
+_values = attrgetter(
+    *("credit_limit_pico", "wallet_pico", "absorbed_micro", "absorbed_pico", "status", "clock_us", "next_due_us")
+)
 RenderedRows: TypeAlias = dict[str | None, tuple[bytes, object]]
 
 
@@ -155,10 +162,13 @@ class PlainCalculator:
     def account_ids(self) -> list[str]:
         return sorted(self._accounts)
 
+    def holds(self, account_id: str) -> bool:
+        return account_id in self._accounts
+
     def account(self, account_id: str) -> Account | None:
         return deepcopy(self._accounts.get(account_id))
 
-    def put_account(self, account: Account, *, stored: bool, at_least: int = UNCHANGED) -> None:
+    def put_account(self, account: Account, *, stored: bool, at_least: int = ROW_UNCHANGED) -> None:
         account = deepcopy(account)
         sort_buckets(account, self._plans.__getitem__)
         before = self._rows(self._accounts.get(account.account))
@@ -169,7 +179,7 @@ class PlainCalculator:
         else:
             self._touched.add(account.account)
             self._note_changes(account, before)
-            if at_least & REPLACED:
+            if at_least & ROW_REPLACED:
                 self._dirty[account.account, None] = "replaced"
             elif at_least:
                 self._dirty.setdefault((account.account, None), "changed")
@@ -221,7 +231,7 @@ class PlainCalculator:
         # Where nothing is due and nothing waits, only the buckets that pay change: no other row is rendered.
         quiet = max(now_us, event.time_us) < account.next_due_us
         quiet = quiet and all(bucket.status != PENDING for bucket in account.buckets)
-        before = self._account_row(account) if quiet else self._rows(account)
+        rows, before = ({}, self._account_row(account)) if quiet else (self._rows(account), None)
         billed = bill_usage(account, event, decided_at(now_us, limits), self._rules, self._postings)
         if not isinstance(billed, Billed):
             return billed
@@ -231,11 +241,11 @@ class PlainCalculator:
             outcome.reservations.append((event.account, event.reservation))
         self._dedupe.rated(event, outcome.log_time_us)
         self._touched.add(account.account)
-        if quiet:
+        if before is None:
+            self._note_changes(account, rows)
+        else:
             self._note_account(account, before)
             self._note_burn(account, billed.burned)
-        else:
-            self._note_changes(account, before)
         self._lines.append(dump_json(paid_line(event, billed.rated, offset, billed.burned)))
         sums = self._rollups[billed.rollup_key]
         for place, value in enumerate(billed.rollup_sums):
@@ -294,16 +304,17 @@ class PlainCalculator:
         """Return the rows of an account before a change, for comparison."""
         return rows_of(account)
 
-    def _account_row(self, account: Account) -> RenderedRows:
-        """Return the row of an account before a change, without those of its buckets."""
-        return {None: (account_row(account), account_terms(account))}
+    def _account_row(self, account: Account) -> AccountBefore:
+        """Return an account before a change, without its buckets, for comparison."""
+        return _values(account), snapshot(account.extras)
 
-    def _note_account(self, account: Account, before: RenderedRows) -> None:
+    def _note_account(self, account: Account, before: AccountBefore) -> None:
         """Mark the row of an account if it differs from ``before``, without those of its buckets."""
-        (old_row, old_terms) = before[None]
-        if old_terms != account_terms(account):
+        (old_limit, *old), old_extras = before
+        limit, *new = _values(account)
+        if (old_limit, old_extras) != (limit, snapshot(account.extras)):
             self._dirty[account.account, None] = "replaced"
-        elif old_row != account_row(account):
+        elif old != new:
             self._dirty.setdefault((account.account, None), "changed")
 
     def _note_burn(self, account: Account, burned: Burned) -> None:

@@ -44,7 +44,7 @@ from billing.catalog.model import (
     Window,
 )
 from billing.catalog.period_bodies import rule_body, rule_of
-from billing.catalog.period_rules import AT_ONCE, USAGE_IN
+from billing.catalog.period_rules import SETTLE_AT_ONCE, USAGE_IN
 
 BODY_VERSION = 5
 _FIFTH_VERSION = 5
@@ -149,7 +149,7 @@ def _scope(body: Mapping[str, list[str]]) -> dict[str, tuple[str, ...]]:
 
 
 def _book_body_version(book: PriceBook) -> int:
-    if any(rule.settle != AT_ONCE or rule.included_usage != USAGE_IN for rule in book.periods.values()):
+    if any(rule.settle != SETTLE_AT_ONCE or rule.included_usage != USAGE_IN for rule in book.periods.values()):
         return _FIFTH_VERSION
     if book.periods:
         return _THIRD_VERSION

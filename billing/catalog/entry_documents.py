@@ -19,7 +19,7 @@ from billing.catalog.model import (
     PriceRow,
     TimeBand,
 )
-from billing.catalog.period_rules import AT_ONCE, BLOCKS, COMMITMENT, USAGE_IN, PeriodRule, Tier
+from billing.catalog.period_rules import BLOCKS, COMMITMENT, SETTLE_AT_ONCE, USAGE_IN, PeriodRule, Tier
 from schemas.times import format_time_us
 from schemas.units import MICRO_DIGITS, PICO_DIGITS, format_micro, format_pico, format_scaled
 
@@ -137,7 +137,7 @@ def _period(rule: PeriodRule) -> _Json:
     elif rule.kind == BLOCKS:
         of_kind = {"block": {"units": str(rule.block_units), "price": format_pico(rule.block_price_pico)}}
     else:
-        settle = {} if rule.settle == AT_ONCE else {"settle": rule.settle}
+        settle = {} if rule.settle == SETTLE_AT_ONCE else {"settle": rule.settle}
         of_kind = {"tiers": [_tier(tier) for tier in rule.tiers]} | settle
     count = {"count": list(rule.count)} if rule.count else {}
     return {"kind": rule.kind, "every": rule.every, "timezone": rule.timezone} | count | of_kind

@@ -34,7 +34,7 @@ REQUEST = "REQUEST"
 Every other unit takes its coefficients from price rows.
 """
 NO_REFUND, BY_TIME, BY_QUOTA = CANCELLATION_REFUNDS = ("none", "by_time", "by_quota")
-"""What an immediate cancellation of a subscription gives back of the fee of the current cycle."""
+"""Parts of the fee of the current cycle that an immediate cancellation of a subscription may give back."""
 DAYS: tuple[str, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 ALL_DAY_MINUTES = 24 * 60
 STACKING: tuple[str, ...] = ("multiply", "best_of", "replace")

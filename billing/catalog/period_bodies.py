@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from billing.catalog.period_rules import AT_ONCE, ONE_PICO, USAGE_IN, PeriodRule, Tier
+from billing.catalog.period_rules import ONE_PICO, SETTLE_AT_ONCE, USAGE_IN, PeriodRule, Tier
 
 PeriodBody = dict[str, Any]
 _DEFAULTS: dict[str, Any] = {
@@ -13,7 +13,7 @@ _DEFAULTS: dict[str, Any] = {
     "multiply_pico": ONE_PICO,
     "overflow_pico": ONE_PICO,
     "included_usage": USAGE_IN,
-    "settle": AT_ONCE,
+    "settle": SETTLE_AT_ONCE,
 }
 """Fields of a rule with the values at which they are left out of its body."""
 

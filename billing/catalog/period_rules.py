@@ -15,7 +15,7 @@ STANDARD_TOKENS = "standard_tokens"
 """Value of ``count`` for a rule that counts standard tokens instead of meters."""
 USAGE_IN, USAGE_OUT = INCLUDED_USAGE = ("in", "out")
 """Values of ``included_usage`` of a commitment: usage that buckets pay draws it, or does not."""
-AT_ONCE, AT_END = SETTLEMENTS = ("at_once", "at_end")
+SETTLE_AT_ONCE, SETTLE_AT_END = SETTLEMENTS = ("at_once", "at_end")
 """Values of ``settle`` of a volume rule: usage keeps its price, or the whole period gets the tier that it reached."""
 BLOCKS_LINE = "blocks"
 """Name of the line with the blocks that an event begins. No meter may have this name."""
@@ -59,7 +59,7 @@ class PeriodRule:
     multiply_pico: int = ONE_PICO
     overflow_pico: int = ONE_PICO
     included_usage: str = USAGE_IN
-    settle: str = AT_ONCE
+    settle: str = SETTLE_AT_ONCE
     line: int = field(default=0, compare=False)
 
     @property

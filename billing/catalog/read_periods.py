@@ -8,12 +8,12 @@ from collections.abc import Callable
 
 from billing.catalog.nodes import Node, is_null
 from billing.catalog.period_rules import (
-    AT_ONCE,
     BLOCKS,
     EVERY,
     INCLUDED_USAGE,
     ONE_PICO,
     PERIOD_KINDS,
+    SETTLE_AT_ONCE,
     SETTLEMENTS,
     STANDARD_TOKENS,
     USAGE_IN,
@@ -78,7 +78,7 @@ def _read_rule(rules: Fields, name: str, known: frozenset[str], read_prices: Rea
         multiply_pico=_factor(fields, "multiply"),
         overflow_pico=_factor(fields, "overflow_multiply"),
         included_usage=fields.choice("included_usage", INCLUDED_USAGE, USAGE_IN),
-        settle=fields.choice("settle", SETTLEMENTS, AT_ONCE),
+        settle=fields.choice("settle", SETTLEMENTS, SETTLE_AT_ONCE),
         line=fields.node.line,
     )
 

@@ -17,7 +17,7 @@ from billing.accounts.extras import NOT_DUE_US, TrueUp, TrueUpPart
 from billing.accounts.movements import of_money, purse
 from billing.accounts.wallet import deposit, withdraw
 from billing.catalog.model import Catalog, PriceBook
-from billing.catalog.period_rules import AT_END, PeriodRule
+from billing.catalog.period_rules import SETTLE_AT_END, PeriodRule
 from billing.ledger import Postings
 from billing.pricing.period_prices import COMMITMENT_GRACE_US, Counted, tier_at
 from billing.pricing.rate import Rated
@@ -26,7 +26,7 @@ from schemas.units import divide_half_even
 
 
 class Charge(NamedTuple):
-    """What the wallet paid for an event: the amount, its part that was gift money, and the share of the event."""
+    """Payment of the wallet for an event: the amount, its part that was gift money, and the share of the event."""
 
     charged_pico: int
     gift_pico: int
@@ -39,7 +39,7 @@ def note_charge(account: Account, rated: Rated, charge: Charge, now_us: int, old
     Settled periods that ended by ``oldest_us`` are dropped; with None nothing is dropped. Return True if there is
     something to remember: the event was priced by a rule that is settled at the end of its period.
     """
-    counted = next((one for one in rated.counted if one.rule.settle == AT_END), None)
+    counted = next((one for one in rated.counted if one.rule.settle == SETTLE_AT_END), None)
     if counted is None or counted.after is None:
         return False
     kept = {

@@ -9,7 +9,7 @@ from typing import Any
 
 from billing.catalog.model import ABOVE_COMMITMENT, PriceBook, PriceRow
 from billing.catalog.period_calendar import Period
-from billing.catalog.period_rules import AT_ONCE, BLOCKS, BLOCKS_LINE, COMMITMENT, ONE_PICO, PeriodRule
+from billing.catalog.period_rules import BLOCKS, BLOCKS_LINE, COMMITMENT, ONE_PICO, SETTLE_AT_ONCE, PeriodRule
 from billing.pricing.adjust import counting, factor_of
 from billing.pricing.period_prices import Clock, Counted, Counters, Part, split
 from billing.pricing.row_prices import RowPrices
@@ -70,7 +70,7 @@ def _counted(prices: RowPrices, item: Counted, parts: Sequence[Part]) -> _Json:
         told["block"] = {"units": str(rule.block_units), "price": format_pico(rule.block_price_pico)}
         return told | {"left_before": format_micro(item.before.used), "left_after": format_micro(after.used)}
     told["tiers"] = _tiers(rule)
-    if rule.settle != AT_ONCE:
+    if rule.settle != SETTLE_AT_ONCE:
         told["settle"] = rule.settle
     told["tiers_used"] = sorted({part.tier for part in parts if part.tier is not None})
     return told | {"counted_before": format_micro(item.before.used), "counted_after": format_micro(after.used)}

@@ -15,7 +15,7 @@ from fractions import Fraction
 from billing.accounts.extras import Counter
 from billing.catalog.model import ABOVE_COMMITMENT, MINIMUM_CHARGE, Adjustment, PriceBook, PriceRow
 from billing.catalog.period_calendar import Period
-from billing.catalog.period_rules import AT_END, ONE_PICO
+from billing.catalog.period_rules import ONE_PICO, SETTLE_AT_END
 from billing.catalog.source import MAX_INT64
 from billing.pricing.adjust import PricingMoment, is_momentary, matching_texts, moment_fits
 from billing.pricing.match import Combination, RowIndex, candidates, combination_of, first_fitting
@@ -223,7 +223,7 @@ def apply_prices(event: UsageEvent, prices: RowPrices, counters: Counters, clock
     parts, counted = found
     rated = _sum_up(event, book, row, [part[:4] for part in parts], counted)
     counting, _ = prices.rules
-    if isinstance(rated, Refusal) or counting is None or counting.settle != AT_END:
+    if isinstance(rated, Refusal) or counting is None or counting.settle != SETTLE_AT_END:
         return rated
     in_tiers = prices_in_tiers(counting, parts, prices)
     return replace(rated, tiers_pico=tuple(max(pico, row.minimum_charge_pico) for pico in in_tiers))

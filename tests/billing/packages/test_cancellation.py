@@ -1,4 +1,4 @@
-"""What an immediate cancellation gives back (docs/reference/plans.md, "Refund at cancellation")."""
+"""Refunds of an immediate cancellation (docs/reference/plans.md, "Refund at cancellation")."""
 
 from typing import Any
 
