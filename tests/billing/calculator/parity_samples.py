@@ -82,6 +82,8 @@ def price_books() -> tuple[PriceBook, ...]:
         price_row(10, "least", {"input": 1, "output": 1}, {}, context=(641, None)),
         price_row(11, "metered", {"input": 5 * MICRO, "output": 7}, {"input": MICRO}, periods=("monthly", "deal")),
         price_row(12, "metered", {"input": 5 * MICRO, "output": 7}, {}, periods=("daily",), context=(0, 129)),
+        price_row(13, "whole", {"input": 5 * MICRO, "output": 7}, {"input": MICRO}, periods=("whole",)),
+        price_row(14, "aside", {"input": 5 * MICRO, "output": 7}, {"input": MICRO}, periods=("aside",)),
     )
     periods = {
         "monthly": PeriodRule(
@@ -90,6 +92,14 @@ def price_books() -> tuple[PriceBook, ...]:
         ),
         "daily": PeriodRule("daily", "blocks", "day", "UTC", ("output",), block_units=500, block_price_pico=PICO // 7),
         "deal": PeriodRule("deal", "commitment", "day", "UTC", amount_pico=5_000 * MICRO, multiply_pico=PICO // 2),
+        "whole": PeriodRule(
+            "whole", "volume", "day", "UTC", ("input",), (Tier(700), Tier(2_000, PICO // 3), Tier(None, 0)),
+            settle="at_end",
+        ),
+        "aside": PeriodRule(
+            "aside", "commitment", "day", "UTC", amount_pico=9_000 * MICRO, overflow_pico=PICO // 7,
+            included_usage="out",
+        ),
     }  # fmt: skip
     adjustments = (
         Adjustment({"energy_source": ("solar", "wind*")}, 950_000_000_000, "green"),
@@ -159,6 +169,7 @@ PLANS = (
     replace(plan("packs", "block", (MICRO,), bucket_rule()), overage=PACKS),
     replace(plan("capped", "block", (), bucket_rule()), overage=CAPPED),
     replace(plan("shared", "pay_as_you_go", (), bucket_rule(60)), members=Members(1, 1_000 * MICRO)),
+    replace(plan("owing", "block", (), bucket_rule(55)), overage=Overage("owe", max_owed_micro=900 * MICRO)),
 )
 PLAN_OF = {PlanKey(one.name, one.version): one for one in PLANS}.__getitem__
 CATALOG = Catalog(price_books=price_books(), plans=PLANS)
@@ -290,7 +301,7 @@ NAMES = ["acct-1", "acct-2", "acct-3", "acct-4", 'odd "name"', "词元", "never-
 COUNTS = (0, 1, 3, 128, 640, 1200, 8000, 10**7, 2**40, 2**62, 2**63 - 1)
 MODELS = (
     ("deepseek-v3.2",) * 5
-    + ("banded", "banded", "least", "metered", "metered")
+    + ("banded", "banded", "least", "metered", "metered", "whole", "aside")
     + ("qwen3", "qwen-max", "free", "dear", "paid-only", "nobody")
 )
 OPTIONAL: dict[str, tuple[str | None, ...]] = {
