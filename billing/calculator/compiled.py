@@ -21,7 +21,7 @@ from billing.calculator.dedupe import (
     number_reused,
     number_too_far,
 )
-from billing.calculator.interface import ROW_UNCHANGED, Effects, OwnCheck, UsageBatch, UsageOutcome
+from billing.calculator.interface import SAME_ROW, Effects, OwnCheck, UsageBatch, UsageOutcome
 from billing.calculator.packed_extras import TOLD_OF_NO_EXTRAS, ExtrasPacker
 from billing.calculator.plain import AccountBefore, PlainCalculator, RenderedRows
 from billing.catalog.model import TEXT_DIMENSIONS, Catalog, Plan, PlanBucket, PlanKey
@@ -318,7 +318,7 @@ class CompiledCalculator:
     def account(self, account_id: str) -> Account | None:
         return self._store.get(account_id)
 
-    def put_account(self, account: Account, *, stored: bool, at_least: int = ROW_UNCHANGED) -> None:
+    def put_account(self, account: Account, *, stored: bool, at_least: int = SAME_ROW) -> None:
         plan_of = self._rare.plan
         buckets = sorted(account.buckets, key=lambda bucket: deduction_order(bucket, plan_of))
         rules: list[int] = []

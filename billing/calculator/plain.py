@@ -12,7 +12,7 @@ from billing.accounts.deduction_order import sort_buckets
 from billing.accounts.extras import snapshot
 from billing.burning.deduct import Burned
 from billing.calculator.dedupe import CONFLICT, DUPLICATE, Dedupe
-from billing.calculator.interface import ROW_REPLACED, ROW_UNCHANGED, Effects, UsageBatch, UsageOutcome
+from billing.calculator.interface import REPLACED_ROW, SAME_ROW, Effects, UsageBatch, UsageOutcome
 from billing.catalog.model import Catalog, Plan, PlanKey
 from billing.commits.columns import account_terms, bucket_terms
 from billing.commits.commit_record import AccountChanges, PartitionState, RollupRow
@@ -168,7 +168,7 @@ class PlainCalculator:
     def account(self, account_id: str) -> Account | None:
         return deepcopy(self._accounts.get(account_id))
 
-    def put_account(self, account: Account, *, stored: bool, at_least: int = ROW_UNCHANGED) -> None:
+    def put_account(self, account: Account, *, stored: bool, at_least: int = SAME_ROW) -> None:
         account = deepcopy(account)
         sort_buckets(account, self._plans.__getitem__)
         before = self._rows(self._accounts.get(account.account))
@@ -179,7 +179,7 @@ class PlainCalculator:
         else:
             self._touched.add(account.account)
             self._note_changes(account, before)
-            if at_least & ROW_REPLACED:
+            if at_least & REPLACED_ROW:
                 self._dirty[account.account, None] = "replaced"
             elif at_least:
                 self._dirty.setdefault((account.account, None), "changed")

@@ -8,7 +8,7 @@ is the same: rows are marked as changed as if the account had been put back afte
 from dataclasses import dataclass
 
 from billing.accounts.account import Account, Hints, grants_of
-from billing.calculator.interface import ROW_CHANGED, ROW_REPLACED, ROW_UNCHANGED, Calculator
+from billing.calculator.interface import CHANGED_ROW, REPLACED_ROW, SAME_ROW, Calculator
 from billing.decide.carry_out import ONLY_ADD
 from schemas.commands import CommandData
 
@@ -18,7 +18,7 @@ class _Open:
     account: Account
     waits: bool = False
     """True if it was changed and not put back."""
-    mark: int = ROW_UNCHANGED
+    mark: int = SAME_ROW
     """The greatest change of its row since it was put back."""
 
 
@@ -61,9 +61,9 @@ class OpenAccounts:
         if quick:
             changeable, replaceable = self._before
             if changeable != _changeable(account):
-                known.mark |= ROW_CHANGED
+                known.mark |= CHANGED_ROW
             if replaceable != _replaceable(account):
-                known.mark |= ROW_REPLACED
+                known.mark |= REPLACED_ROW
         known.waits = True
         if not quick or account.hints is None:
             self._put_back(known)
@@ -79,7 +79,7 @@ class OpenAccounts:
         hints, known.account.hints = known.account.hints, None
         self._calculator.put_account(known.account, stored=False, at_least=known.mark)
         known.account.hints = hints
-        known.waits, known.mark = False, ROW_UNCHANGED
+        known.waits, known.mark = False, SAME_ROW
 
 
 def _changeable(account: Account) -> tuple[object, ...]:
