@@ -92,6 +92,7 @@ class RatedEvent(Output):
     absorbed_unit: UnitQuantity | None = Field(
         default=None, description="for a plan that caps another unit: what was absorbed, in the unit of its bucket"
     )
+    owed: Decimal = Field(default="0", description="standard tokens that the next grant of the plan pays")
 
 
 class UsageRated(OutputEvent):
@@ -171,6 +172,9 @@ class PackageBalance(OutputEvent):
     absorbed_units: dict[str, Decimal] = Field(
         default={}, description="usage absorbed so far by plans that cap other units, by unit of their bucket"
     )
+    owed: dict[str, Decimal] = Field(
+        default={}, description="standard tokens owed, by plan; the next grant of the plan pays them"
+    )
 
 
 class MovedBalance(Output):
@@ -180,6 +184,7 @@ class MovedBalance(Output):
     purpose: Literal[
         "top_up", "gift", "fee", "credit", "pack", "grant", "transfer_out", "transfer_in", "transfer_back",
         "adjustment", "refund", "breakage", "bill", "bill_payment", "chargeback", "commitment", "correction",
+        "true_up", "debt",
     ] = Field(description="what it was for")  # fmt: skip
     currency: str = Field(description="currency of the amounts")
     amount: Decimal = Field(default="0", description="the amount, tax included")
@@ -195,7 +200,7 @@ class MovedBalance(Output):
     )
     plan: str | None = Field(default=None, description="plan and version, such as token-9.9@1")
     grant_id: str | None = Field(default=None, description="the grant, or the bucket")
-    price_book: str | None = Field(default=None, description="price book and version of a commitment")
+    price_book: str | None = Field(default=None, description="price book and version of a commitment or true-up")
     bill_id: str | None = Field(default=None, description="the bill")
     transfer_id: str | None = Field(default=None, description="the transfer")
     sender: str | None = Field(default=None, description="the account that sent a transfer")
@@ -304,6 +309,20 @@ class CommitmentEnded(AccountNotice):
     committed: Decimal = Field(description="committed amount, currency, tax included")
     drawn: Decimal = Field(description="price of the usage that counted towards the commitment")
     charged: Decimal = Field(description="shortfall that was charged, tax included")
+
+
+class TrueUpPosted(AccountNotice):
+    """The volume price of a whole period was applied: the difference to what was charged was posted."""
+
+    TYPE: ClassVar[str] = "true_up.posted.v1"
+    price_book: str = Field(description="price book and version that priced the usage")
+    rule: str = Field(description="the period rule's name in the book")
+    first_day: str = Field(description="the first day of the period, in the rule's time zone")
+    period_end: Time = Field(description="end of the period")
+    counted: Decimal = Field(description="units counted in the period")
+    tier: Count = Field(description="number of the tier that the count reached, from 0")
+    charged_before: Decimal = Field(description="what the wallet had paid for the usage, currency, tax included")
+    charged: Decimal = Field(description="the difference, tax included; negative: it was given back")
 
 
 class TransferReceived(AccountNotice):
@@ -491,6 +510,7 @@ OUTPUTS: dict[str, type[OutputEvent]] = {
         BucketEnded,
         RefundPaid,
         CommitmentEnded,
+        TrueUpPosted,
         TransferReceived,
         TransferReturned,
         BillIssued,

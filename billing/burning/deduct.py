@@ -22,6 +22,9 @@ from billing.pricing.rate import Rated
 from schemas.units import MILLION, divide_half_even
 from schemas.usage import UsageEvent
 
+USABLE = frozenset((ACTIVE, PENDING))
+"""Statuses of a bucket that usage may burn."""
+
 
 @dataclass(frozen=True, slots=True)
 class Deduction:
@@ -49,6 +52,14 @@ class Burned:
     absorbed_unit: str = ""
     """Unit of :attr:`absorbed_unit_micro`; empty if usage was not absorbed in another unit than standard tokens."""
     absorbed_unit_micro: int = 0
+    owed_micro: int = 0
+    """Standard tokens that the account owes."""
+    charged_gift_pico: int = 0
+    """The part of ``charged_pico`` that was gift money."""
+    charged_share: Fraction = Fraction(0)
+    """The exact share of the event that the wallet paid."""
+    unpaid_share: Fraction = Fraction(0)
+    """The exact share of the event that no bucket paid."""
     begun: bool = False
     """True if the event began a grant that waited for its first use."""
     events: list[AccountEvent] = field(default_factory=list)
@@ -81,7 +92,7 @@ class EventPayment:
     @property
     def uncovered_pico(self) -> int:
         """Price of the uncovered share, rounded half even to 1e-12."""
-        return divide_half_even(self.rated.amount_pico * self.share.numerator, self.share.denominator)
+        return self.rated.share_pico(self.share)
 
     @property
     def uncovered_micro(self) -> int:
@@ -100,7 +111,7 @@ def need_pico(unit: str, event: UsageEvent, rated: Rated) -> int:
         counted_micro = dict(event.counts).get("requests", 1) * MILLION
         return rated.units_micro.get(REQUEST, counted_micro) * MILLION
     if unit == rated.currency:
-        return rated.amount_pico
+        return rated.within_pico
     return rated.units_micro.get(unit, 0) * MILLION
 
 
@@ -130,7 +141,7 @@ def deduct(payment: EventPayment, bucket: Bucket) -> None:
 
     Deducts the quantity of the whole share, rounded half even to 1e-6, or all that the bucket may give.
     """
-    if bucket.status not in (ACTIVE, PENDING) or bucket.remaining_micro == 0 or payment.share == 0:
+    if bucket.status not in USABLE or bucket.remaining_micro == 0 or payment.share == 0:
         return
     plan = payment.plan_of(bucket.plan_key)
     room_micro = min(bucket.remaining_micro, limit_micro(payment, bucket, plan))

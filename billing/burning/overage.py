@@ -1,10 +1,10 @@
-"""Overage: usage that no bucket covers is charged to the wallet, covered by a pack, or absorbed.
+"""Overage: usage that no bucket covers is charged to the wallet, covered by a pack, owed, or absorbed.
 
 The rule is in docs/reference/plans.md, "Overage". This module applies a plan's overage rule with its cap and consent,
 buys packs, and charges the wallet for usage. The rule of the last matching bucket applies. No prices, no SQL, no clock.
 """
 
-from collections.abc import Sequence
+from fractions import Fraction
 
 from billing import ledger
 from billing.accounts.account import ACTIVE, CANCELLED, PACK, Account, Bucket, has_room
@@ -13,22 +13,25 @@ from billing.accounts.movements import granted, of_money, purse
 from billing.accounts.wallet import can_pay, withdraw
 from billing.burning.deduct import EventPayment, deduct, limit_micro, need_pico
 from billing.catalog.model import STD_TOKEN, Plan
+from billing.packages.debts import owe
 from billing.tax import net_of_tax, split_fee
 from schemas.units import MILLION, divide_half_even
 
 
-def settle_overage(payment: EventPayment, matching: Sequence[Bucket]) -> None:
+def settle_overage(payment: EventPayment, bucket: Bucket | None) -> None:
     """Settle the uncovered share of an event by the overage rule of the last matching bucket, empty or not.
 
     The wallet pays if no bucket matches, or if the event has no standard tokens.
     """
-    if not matching or payment.rated.standard_micro == 0:
-        charge_wallet(payment, payment.uncovered_pico)
+    if bucket is None or payment.rated.standard_micro == 0:
+        charge_wallet(payment, payment.uncovered_pico, payment.share)
         return
-    bucket = matching[-1]
     plan = payment.plan_of(bucket.plan_key)
     if plan.overage.mode == "pay_as_you_go":
         _pay_as_you_go(payment, bucket, plan)
+        return
+    if plan.overage.mode == "owe":
+        _owe_or_absorb(payment, bucket, plan)
         return
     if plan.overage.mode == "auto_pack":
         _buy_packs(payment, bucket, plan)
@@ -36,11 +39,12 @@ def settle_overage(payment: EventPayment, matching: Sequence[Bucket]) -> None:
         _absorb(payment, payment.uncovered_micro, payment.uncovered_pico, bucket, plan)
 
 
-def charge_wallet(payment: EventPayment, amount_pico: int) -> None:
-    """Charge usage to the wallet, which may fall below zero, and post revenue and tax."""
+def charge_wallet(payment: EventPayment, amount_pico: int, share: Fraction) -> None:
+    """Charge a share of the event to the wallet, which may fall below zero, and post revenue and tax."""
     account, burned, price_book = payment.account, payment.burned, payment.rated.price_book
     net_pico = net_of_tax(amount_pico, payment.tax_rate_micro)
-    withdraw(account, amount_pico)
+    burned.charged_gift_pico += withdraw(account, amount_pico)
+    burned.charged_share += share
     burned.charged_pico += amount_pico
     burned.charged_net_pico += net_pico
     payment.postings.post(
@@ -91,11 +95,23 @@ def _pay_as_you_go(payment: EventPayment, bucket: Bucket, plan: Plan) -> None:
         if charged_pico:
             spent[bucket.grant] = spent.get(bucket.grant, 0) + charged_pico
     if charged_pico or not due_pico:
-        charge_wallet(payment, charged_pico)
+        charge_wallet(
+            payment, charged_pico, payment.share * Fraction(charged_pico, due_pico) if due_pico else payment.share
+        )
     if charged_pico < due_pico:
         beyond_pico = due_pico - charged_pico
         beyond_micro = divide_half_even(due_micro * beyond_pico, due_pico)
         _absorb(payment, beyond_micro, beyond_pico, bucket, plan, beyond_pico, due_pico)
+
+
+def _owe_or_absorb(payment: EventPayment, bucket: Bucket, plan: Plan) -> None:
+    """Add the uncovered standard tokens to the debt of the plan; absorb those beyond its limit."""
+    due_micro = payment.uncovered_micro
+    payment.burned.owed_micro = owe(payment.account, plan, due_micro)
+    beyond_micro = due_micro - payment.burned.owed_micro
+    if beyond_micro:
+        beyond_pico = divide_half_even(payment.uncovered_pico * beyond_micro, due_micro)
+        _absorb(payment, beyond_micro, beyond_pico, bucket, plan, beyond_micro, due_micro)
 
 
 def _buy_packs(payment: EventPayment, bucket: Bucket, plan: Plan) -> None:

@@ -6,7 +6,7 @@ Errors stop publication; warnings are for a person to review. Never reads files.
 from collections.abc import Iterator, Sequence
 
 from billing.catalog.findings import WARNING, CatalogFinding
-from billing.catalog.model import REQUEST, STD_TOKEN, Plan, PriceBook, Proration
+from billing.catalog.model import BY_TIME, NO_REFUND, REQUEST, STD_TOKEN, Plan, PriceBook, Proration
 from billing.catalog.portion_counts import MAX_PORTIONS, most_portions
 from schemas.units import MILLION, format_micro
 
@@ -31,6 +31,8 @@ def check_plan(plan: Plan, books: Sequence[PriceBook]) -> Iterator[CatalogFindin
     yield from _units(plan, known)
     yield from _caps(plan, known)
     yield from _portions(plan)
+    yield from _debt(plan)
+    yield from _cancellation(plan)
     if plan.proration != Proration() and plan.cycle.kind not in CALENDAR_CYCLES:
         yield CatalogFinding(
             plan.file,
@@ -95,3 +97,42 @@ def _caps(plan: Plan, known: frozenset[str]) -> Iterator[CatalogFinding]:
         else:
             continue  # the window counts what the usage that the plan pays for needs in this unit
         yield CatalogFinding(plan.file, line, f"{key}.cap", message, WARNING)
+
+
+def _debt(plan: Plan) -> Iterator[CatalogFinding]:
+    """Find a debt that no grant of the plan can pay."""
+    if plan.overage.mode != "owe":
+        return
+    if not any(bucket.unit == STD_TOKEN for bucket in plan.buckets):
+        yield CatalogFinding(
+            plan.file,
+            plan.line,
+            "overage.mode",
+            f"is owe, but no bucket is of {STD_TOKEN}, so no later grant can pay what is owed; take another mode",
+        )
+    if plan.activation == "first_use":
+        yield CatalogFinding(
+            plan.file,
+            plan.line,
+            "overage.mode",
+            "is owe, but the plan's grants wait for their first use; take another mode or activation: purchase",
+        )
+
+
+def _cancellation(plan: Plan) -> Iterator[CatalogFinding]:
+    """Find a refund that a cancellation can never give."""
+    if plan.cancellation == BY_TIME and plan.cycle.kind == "once":
+        yield CatalogFinding(
+            plan.file,
+            plan.line,
+            "cancellation.refund",
+            "is by_time, but the cycle has no end, so no part of its time is left; write by_quota or none",
+        )
+    if plan.cancellation != NO_REFUND and plan.activation == "first_use":
+        yield CatalogFinding(
+            plan.file,
+            plan.line,
+            "cancellation.refund",
+            "has no effect: a plan that begins with its first use has no subscriptions",
+            WARNING,
+        )

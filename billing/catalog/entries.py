@@ -9,9 +9,10 @@ lowest version that can hold it:
 - 3 for period rules, and for plans with windows, members, units other than standard tokens, packs, or a cap or consent
   of overage;
 - 4 for a plan that is withdrawn;
-- 5 for bands of output length, increments and declared dimensions; and for a plan with a proration, with cycles or
-  portions by number of weeks, months or years or by day, or with windows or members' caps of other units, by day, from
-  the first use or with alerts;
+- 5 for bands of output length, increments and declared dimensions, a volume price of the whole period, and a commitment
+  that included usage does not draw; and for a plan with a proration, with cycles or portions by number of weeks, months
+  or years or by day, with windows or members' caps of other units, by day, from the first use or with alerts, with a
+  refund at cancellation, limits of a carry-over, or debt as overage;
 - 1 for everything else.
 
 A program that does not know a version refuses the entry instead of deciding without part of it. The digests of entries
@@ -27,6 +28,7 @@ from typing import Any
 
 from billing.catalog.load import assemble
 from billing.catalog.model import (
+    NO_REFUND,
     STACKING,
     STD_TOKEN,
     TEXT_DIMENSIONS,
@@ -45,6 +47,7 @@ from billing.catalog.model import (
     Window,
 )
 from billing.catalog.period_bodies import rule_body, rule_of
+from billing.catalog.period_rules import SETTLE_AT_ONCE, USAGE_IN
 
 BODY_VERSION = 5
 _FIFTH_VERSION = 5
@@ -149,7 +152,12 @@ def _scope(body: Mapping[str, list[str]], declared: Iterable[str] = ()) -> dict[
 
 
 def _book_body_version(book: PriceBook) -> int:
-    if book.has_output_bands or book.dimensions or any(row.increments for row in book.rows):
+    if (
+        book.has_output_bands
+        or book.dimensions
+        or any(row.increments for row in book.rows)
+        or any(rule.settle != SETTLE_AT_ONCE or rule.included_usage != USAGE_IN for rule in book.periods.values())
+    ):
         return _FIFTH_VERSION
     if book.periods:
         return _THIRD_VERSION
@@ -303,6 +311,9 @@ def _plan_body_version(plan: Plan) -> int:
         or any(bucket.every for bucket in plan.buckets)
         or any(window.kind == "from_first_use" or window.every == "day" for window in plan.windows)
         or any(window.alerts_micro for window in plan.windows)
+        or any(bucket.carry_max_micro is not None or bucket.carry_min_micro for bucket in plan.buckets)
+        or plan.cancellation != NO_REFUND
+        or plan.overage.mode == "owe"
     ):
         return _FIFTH_VERSION
     if plan.withdrawn_from_us is not None:
@@ -329,6 +340,8 @@ def _overage_body(overage: Overage) -> EntryBody:
         body["cap_pico"] = overage.cap_pico
     if overage.consent_required:
         body["consent"] = "required"
+    if overage.max_owed_micro:
+        body["max_owed_micro"] = overage.max_owed_micro
     return body
 
 
@@ -340,6 +353,7 @@ def _overage(body: Mapping[str, Any]) -> Overage:
         max_packs=body["max_packs"],
         cap_pico=body.get("cap_pico", 0),
         consent_required=body.get("consent") == "required",
+        max_owed_micro=body.get("max_owed_micro", 0),
     )
 
 
@@ -354,7 +368,15 @@ def _plan_extras(plan: Plan) -> EntryBody:
         body["withdrawn_from_us"] = plan.withdrawn_from_us
     if plan.proration != Proration():
         body["proration"] = {"fee": int(plan.proration.fee), "quota": int(plan.proration.quota)}
+    if plan.cancellation != NO_REFUND:
+        body["cancellation"] = plan.cancellation
     return body
+
+
+def _carry_body(bucket: PlanBucket) -> EntryBody:
+    """Return the limits of a carry-over, without those that are not set."""
+    body: EntryBody = {} if bucket.carry_max_micro is None else {"carry_max_micro": bucket.carry_max_micro}
+    return body | ({"carry_min_micro": bucket.carry_min_micro} if bucket.carry_min_micro else {})
 
 
 def _window_body(window: Window) -> EntryBody:
@@ -402,6 +424,7 @@ def _plan_body(plan: Plan) -> EntryBody:
                 "scope": _scope_body(bucket.scope),
                 "fee_share_micro": bucket.fee_share_micro,
                 **({"every": bucket.every} if bucket.every else {}),
+                **_carry_body(bucket),
             }
             for bucket in plan.buckets
         ],
@@ -438,4 +461,5 @@ def _plan(body: Mapping[str, Any]) -> Plan:
         expiry_alert_days=tuple(body.get("expiry_alert_days", ())),
         withdrawn_from_us=body.get("withdrawn_from_us"),
         proration=Proration(**{key: bool(value) for key, value in body.get("proration", {}).items()}),
+        cancellation=body.get("cancellation", NO_REFUND),
     )

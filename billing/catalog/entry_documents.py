@@ -9,17 +9,19 @@ from typing import Any
 
 from billing.catalog.model import (
     DAYS,
+    NO_REFUND,
     TEXT_DIMENSIONS,
     Adjustment,
     Members,
     Plan,
+    PlanBucket,
     PriceBook,
     PriceRow,
     Proration,
     TimeBand,
     Window,
 )
-from billing.catalog.period_rules import BLOCKS, COMMITMENT, PeriodRule, Tier
+from billing.catalog.period_rules import BLOCKS, COMMITMENT, SETTLE_AT_ONCE, USAGE_IN, PeriodRule, Tier
 from schemas.times import format_time_us
 from schemas.units import MICRO_DIGITS, PICO_DIGITS, format_micro, format_pico, format_scaled
 
@@ -51,7 +53,7 @@ def plan_object(plan: Plan) -> _Json:
                 "amount": format_micro(bucket.amount_micro),
                 "kind": bucket.kind,
                 "priority": bucket.priority,
-                "carry_over_cycles": bucket.carry_over_cycles,
+                **_carry_over(bucket),
                 "scope": _scope(bucket.scope),
                 "fee_share": format_micro(bucket.fee_share_micro),
                 **({"every": bucket.every} if bucket.every else {}),
@@ -66,7 +68,16 @@ def plan_object(plan: Plan) -> _Json:
         **({} if plan.members is None else {"members": _members(plan.members)}),
         **({} if plan.withdrawn_from_us is None else {"withdrawn_from": format_time_us(plan.withdrawn_from_us)}),
         **({} if plan.proration == Proration() else {"proration": _proration(plan.proration)}),
+        **({} if plan.cancellation == NO_REFUND else {"cancellation": {"refund": plan.cancellation}}),
     }
+
+
+def _carry_over(bucket: PlanBucket) -> _Json:
+    if bucket.carry_max_micro is None and not bucket.carry_min_micro:
+        return {"carry_over_cycles": bucket.carry_over_cycles}
+    limits = {"max": bucket.carry_max_micro, "min": bucket.carry_min_micro or None}
+    written = {name: format_micro(micro) for name, micro in limits.items() if micro is not None}
+    return {"carry_over": {"cycles": bucket.carry_over_cycles} | written}
 
 
 def _window(window: Window) -> _Json:
@@ -96,7 +107,8 @@ def _overage(plan: Plan) -> _Json:
     overage = plan.overage
     if overage.mode != "auto_pack":
         cap = {"cap": format_pico(overage.cap_pico)} if overage.cap_pico else {}
-        return {"mode": overage.mode} | cap | ({"consent": "required"} if overage.consent_required else {})
+        owed = {"max_owed": format_micro(overage.max_owed_micro)} if overage.max_owed_micro else {}
+        return {"mode": overage.mode} | cap | owed | ({"consent": "required"} if overage.consent_required else {})
     return {
         "mode": overage.mode,
         "block": format_micro(overage.block_micro),
@@ -143,11 +155,12 @@ def _period(rule: PeriodRule) -> _Json:
             "amount": format_pico(rule.amount_pico),
             "multiply": format_pico(rule.multiply_pico),
             "overflow_multiply": format_pico(rule.overflow_pico),
-        }
+        } | ({} if rule.included_usage == USAGE_IN else {"included_usage": rule.included_usage})
     elif rule.kind == BLOCKS:
         of_kind = {"block": {"units": str(rule.block_units), "price": format_pico(rule.block_price_pico)}}
     else:
-        of_kind = {"tiers": [_tier(tier) for tier in rule.tiers]}
+        settle = {} if rule.settle == SETTLE_AT_ONCE else {"settle": rule.settle}
+        of_kind = {"tiers": [_tier(tier) for tier in rule.tiers]} | settle
     count = {"count": list(rule.count)} if rule.count else {}
     return {"kind": rule.kind, "every": rule.every, "timezone": rule.timezone} | count | of_kind
 

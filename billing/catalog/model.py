@@ -33,12 +33,16 @@ REQUEST = "REQUEST"
 
 Every other unit takes its coefficients from price rows.
 """
+NO_REFUND, BY_TIME, BY_QUOTA = CANCELLATION_REFUNDS = ("none", "by_time", "by_quota")
+"""Parts of the fee of the current cycle that an immediate cancellation of a subscription may give back."""
 DAYS: tuple[str, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 ALL_DAY_MINUTES = 24 * 60
 STACKING: tuple[str, ...] = ("multiply", "best_of", "replace")
 """Ways of combining several adjustments that match one event (:mod:`billing.pricing.adjust`)."""
 MINIMUM_CHARGE = "minimum_charge"
 """Name of the line that raises an event to its row's minimum charge. No meter may have this name."""
+ABOVE_COMMITMENT = "above_commitment"
+"""Name of the line with what usage above a commitment costs more than within it. No meter may have this name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +205,8 @@ class PlanBucket:
 
     ``scope`` is as in :class:`Adjustment`. ``fee_share_micro`` is this bucket's share of the fee in 1e-6. With
     ``every`` (``day``, ``week`` or ``month``) the quota is granted anew for each of them within the cycle
-    (:mod:`billing.packages.portions`).
+    (:mod:`billing.packages.portions`). Of a remainder that is carried over, at most ``carry_max_micro`` is kept (None:
+    all of it), and none of a remainder below ``carry_min_micro``.
     """
 
     unit: str
@@ -212,6 +217,8 @@ class PlanBucket:
     scope: Mapping[str, tuple[str, ...]]
     fee_share_micro: int
     every: str = ""
+    carry_max_micro: int | None = None
+    carry_min_micro: int = 0
     line: int = field(default=0, compare=False)
 
 
@@ -235,11 +242,12 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Overage:
-    """Rule for usage that no bucket covers: ``pay_as_you_go``, ``block`` or ``auto_pack``.
+    """Rule for usage that no bucket covers: ``pay_as_you_go``, ``block``, ``auto_pack`` or ``owe``.
 
     A pack is ``block_micro`` standard tokens for ``price_pico``, tax included; at most ``max_packs`` are bought in a
     cycle of a grant. ``cap_pico`` is the most that the wallet pays in a cycle of a grant (0: no cap). With
-    ``consent_required`` the wallet pays only if the account has given its consent.
+    ``consent_required`` the wallet pays only if the account has given its consent. At most ``max_owed_micro`` standard
+    tokens of a plan are owed (0: no limit).
     """
 
     mode: str
@@ -248,6 +256,7 @@ class Overage:
     max_packs: int = 0
     cap_pico: int = 0
     consent_required: bool = False
+    max_owed_micro: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +289,8 @@ class Plan:
     at the latest ``activate_within_days`` after the earliest start (0: no limit). ``expiry_alert_days`` are the numbers
     of days before the end of a bucket, descending, at which its owner is alerted. ``withdrawn_from_us`` of the latest
     version ends the sale of every version (None: on sale); grants sold before continue. ``proration`` concerns a first
-    cycle that begins within its calendar period.
+    cycle that begins within its calendar period. ``cancellation`` says what of the fee an immediate cancellation gives
+    back: :data:`NO_REFUND`, :data:`BY_TIME` or :data:`BY_QUOTA`.
     """
 
     name: str
@@ -302,6 +312,7 @@ class Plan:
     expiry_alert_days: tuple[int, ...] = ()
     withdrawn_from_us: int | None = None
     proration: Proration = Proration()
+    cancellation: str = NO_REFUND
     file: str = field(default="", compare=False)
     line: int = field(default=0, compare=False)
 

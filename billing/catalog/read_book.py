@@ -4,6 +4,7 @@ import re
 from functools import lru_cache
 
 from billing.catalog.model import (
+    ABOVE_COMMITMENT,
     ALL_DAY_MINUTES,
     DAYS,
     MINIMUM_CHARGE,
@@ -61,7 +62,7 @@ _ADJUSTMENT_OPTIONAL = (*TEXT_DIMENSIONS, "time_band", "context", "output_contex
 _HOURS = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d:[0-5]\d|2[0-3]:[0-5]\d|24:00)", re.ASCII)
 _BUILT_IN = frozenset(METERS)
 _COMPLETED = OUTCOMES[:1]
-_LINES = {MINIMUM_CHARGE: "a minimum charge", BLOCKS_LINE: "blocks"}
+_LINES = {MINIMUM_CHARGE: "a minimum charge", BLOCKS_LINE: "blocks", ABOVE_COMMITMENT: "what lies above a commitment"}
 _DEFAULT_TAX_RATE = {"CNY": "0.06"}
 _ATTRIBUTES = "attributes."
 MAX_DIMENSIONS = 8

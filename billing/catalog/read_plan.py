@@ -1,6 +1,8 @@
 """Reader of the YAML of ``kind: plan`` into a :class:`Plan`."""
 
 from billing.catalog.model import (
+    CANCELLATION_REFUNDS,
+    NO_REFUND,
     STD_TOKEN,
     TEXT_DIMENSIONS,
     Cycle,
@@ -31,6 +33,7 @@ PLAN_OPTIONAL = (
     "expiry_alert_days",
     "withdrawn_from",
     "proration",
+    "cancellation",
 )
 ACTIVATIONS = ("purchase", "first_use")
 CYCLE_LENGTHS = {"days": 36_500, "weeks": 5_200, "months": 1_200, "years": 100}
@@ -40,9 +43,15 @@ BUCKET_KINDS = ("periodic", "total")
 PORTIONS = ("day", "week", "month")
 WINDOW_KINDS = {"rolling": "hours", "from_first_use": "hours", "fixed": "every"}
 """Kinds of window, with the key that says how long one is."""
-OVERAGE_KEYS = {"pay_as_you_go": ("cap", "consent"), "block": (), "auto_pack": ("block", "price", "max_packs")}
+OVERAGE_KEYS = {
+    "pay_as_you_go": ("cap", "consent"),
+    "block": (),
+    "auto_pack": ("block", "price", "max_packs"),
+    "owe": ("max_owed",),
+}
 CONSENT = ("not_required", "required")
 MAX_PACKS = 1_000
+MAX_CARRIED_CYCLES = 1_000
 _TIMEZONE = "Asia/Shanghai"
 
 
@@ -73,6 +82,7 @@ def read_plan(fields: Fields) -> Plan:
         expiry_alert_days=_read_alert_days(fields),
         withdrawn_from_us=fields.instant("withdrawn_from") if "withdrawn_from" in fields else None,
         proration=_read_proration(fields),
+        cancellation=_read_cancellation(fields),
         file=fields.source.file,
         line=fields.node.line,
     )
@@ -136,7 +146,7 @@ def _read_proration(plan: Fields) -> Proration:
 
 
 def _read_bucket(plan: Fields, node: Node, path: str, buckets: int) -> PlanBucket:
-    optional = ("priority", "carry_over_cycles", "scope", "fee_share", "every")
+    optional = ("priority", "carry_over_cycles", "carry_over", "scope", "fee_share", "every")
     fields = Fields(plan.source, node, path, ("unit", "amount", "kind"), optional)
     scope: dict[str, tuple[str, ...]] = {}
     if "scope" in fields:
@@ -147,17 +157,36 @@ def _read_bucket(plan: Fields, node: Node, path: str, buckets: int) -> PlanBucke
         share_micro = MILLION
         if buckets > 1:
             fields.fail("fee_share", 'is missing; a plan of several buckets needs one in each, such as "0.5"')
+    cycles, max_micro, min_micro = _read_carry_over(fields)
     return PlanBucket(
         unit=fields.text("unit"),
         amount_micro=fields.scaled("amount", MICRO_DIGITS, positive=True, maximum=MAX_BALANCE),
         kind=fields.choice("kind", BUCKET_KINDS),
         priority=fields.integer("priority", 0, 100, 1_000_000),
-        carry_over_cycles=fields.integer("carry_over_cycles", 0, 0, 1_000),
+        carry_over_cycles=cycles,
         scope=scope,
         fee_share_micro=share_micro,
         every=fields.choice("every", PORTIONS),
+        carry_max_micro=max_micro,
+        carry_min_micro=min_micro,
         line=node.line,
     )
+
+
+def _read_carry_over(bucket: Fields) -> tuple[int, int | None, int]:
+    """Read the number of cycles for which a remainder is carried over, and the most and the least that is carried."""
+    if "carry_over" not in bucket:
+        return bucket.integer("carry_over_cycles", 0, 0, MAX_CARRIED_CYCLES), None, 0
+    if "carry_over_cycles" in bucket:
+        bucket.fail("carry_over_cycles", "stands beside carry_over; write the number as carry_over.cycles")
+    fields = bucket.mapping("carry_over", ("cycles",), ("max", "min"))
+    max_micro = None
+    if "max" in fields:
+        max_micro = fields.scaled("max", MICRO_DIGITS, positive=True, maximum=MAX_BALANCE)
+    min_micro = fields.scaled("min", MICRO_DIGITS, positive=True, maximum=MAX_BALANCE) if "min" in fields else 0
+    if max_micro is not None and max_micro < min_micro:
+        fields.fail("max", "is less than min, so nothing could be carried over")
+    return fields.integer("cycles", 1, 1, MAX_CARRIED_CYCLES), max_micro, min_micro
 
 
 def _read_window(plan: Fields, node: Node, path: str, unit: str) -> Window:
@@ -201,6 +230,7 @@ def _read_overage(plan: Fields, currency: str) -> Overage:
         max_packs=fields.integer("max_packs", 1, 0, MAX_PACKS),
         cap_pico=fields.scaled("cap", PICO_DIGITS, positive=True, maximum=MAX_BALANCE),
         consent_required=fields.choice("consent", CONSENT) == "required",
+        max_owed_micro=fields.scaled("max_owed", MICRO_DIGITS, positive=True, maximum=MAX_BALANCE),
     )
 
 
@@ -237,6 +267,13 @@ def _read_alerts(plan: Fields) -> tuple[int, ...]:
 def _read_alert_days(plan: Fields) -> tuple[int, ...]:
     days = {plan.integer_of(node, name, 1, 36_500) for node, name in plan.items("expiry_alert_days")}
     return tuple(sorted(days, reverse=True))
+
+
+def _read_cancellation(plan: Fields) -> str:
+    if "cancellation" not in plan:
+        return NO_REFUND
+    fields = plan.mapping("cancellation", ("refund",))
+    return fields.choice("refund", CANCELLATION_REFUNDS)
 
 
 def _read_breakage(plan: Fields) -> str:

@@ -73,6 +73,7 @@ def paid_line(event: UsageEvent, rated: Rated, offset: int, burned: Burned) -> d
         "charged": format_pico(burned.charged_pico),
         "absorbed": format_micro(burned.absorbed_micro),
         **_absorbed_unit(burned),
+        **({"owed": format_micro(burned.owed_micro)} if burned.owed_micro else {}),
     }
 
 
@@ -132,7 +133,7 @@ def account_object(account: Account, reserved_micro: Mapping[str, int] | None = 
 
 
 def extras_object(extras: Extras) -> dict[str, Any]:
-    """Return what a balance says of extras: gift money, subscriptions, open bills."""
+    """Return what a balance says of extras: gift money, subscriptions, open bills, debts."""
     return {
         "gift": format_pico(extras.gift_pico),
         "subscriptions": [
@@ -162,10 +163,19 @@ def extras_object(extras: Extras) -> dict[str, Any]:
             for bill in extras.bills
             if bill.open_pico
         ],
-    } | (
-        {"absorbed_units": {unit: format_micro(micro) for unit, micro in sorted(extras.absorbed_units.items())}}
-        if extras.absorbed_units
-        else {}
+        **(
+            {"absorbed_units": {unit: format_micro(micro) for unit, micro in sorted(extras.absorbed_units.items())}}
+            if extras.absorbed_units
+            else {}
+        ),
+        **debts_object(extras),
+    }
+
+
+def debts_object(extras: Extras) -> dict[str, Any]:
+    """Return what an account object says of debts: standard tokens owed, by plan; nothing if none are owed."""
+    return (
+        {"owed": {plan: format_micro(micro) for plan, micro in extras.owed_micro.items()}} if extras.owed_micro else {}
     )
 
 

@@ -17,6 +17,7 @@ from billing.commits.outbox_frames import unpack_batches
 from billing.log_time import DecidedAt, TimeLimits, decided_at
 from schemas.commands import Command, parse_command
 from schemas.json_text import dump_json
+from schemas.sources import is_own
 from schemas.topics import COMMAND_FORWARDED_TOPIC, COMMAND_TOPIC, RATED_TOPIC
 from schemas.usage import UsageEvent, parse_usage
 
@@ -129,7 +130,12 @@ class HistoryReader:
             commands = batch.topic in (COMMAND_TOPIC, COMMAND_FORWARDED_TOPIC)
             for record in batch.records:
                 log_time_us = max(log_time_us, record.timestamp * 1000)
-                if not self._may_concern(record) or (batch.topic, record.offset) in commit.rejected:
+                if not self._may_concern(record):
+                    continue
+                rejected = (batch.topic, record.offset) in commit.rejected
+                if commit.limits is None and not commands:
+                    self._move_clock(record, declared, rejected)
+                if rejected:
                     continue
                 if commands:
                     self._read_command(commit, record, log_time_us)
@@ -158,6 +164,17 @@ class HistoryReader:
                     mine = (line for line in lines if line["account"] in self.accounts)
                     found.update((line["account"], line["source"], line["id"]) for line in mine)
         return found
+
+    def _move_clock(self, record: Record, declared: Mapping[str, frozenset[str]], rejected: bool) -> None:
+        """Move the clock of an open account to the time of its usage, rated or not, as a simulation does."""
+        event = parse_usage(record.value, record.headers, **declared)
+        if (
+            not isinstance(event, UsageEvent)
+            or not self.steps.get(event.account)
+            or (rejected and is_own(event.source))
+        ):
+            return
+        self._clock_us[event.account] = max(event.time_us, self._clock_us.get(event.account, 0))
 
     def _read_command(self, commit: DecidedBatches, record: Record, log_time_us: int) -> None:
         command = parse_command(record.value, record.headers, messages=True)

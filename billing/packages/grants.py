@@ -12,6 +12,7 @@ from billing.accounts.movements import Movement, granted
 from billing.catalog.model import Plan
 from billing.ledger import Postings
 from billing.packages.cycles import cycle_end_us
+from billing.packages.debts import pay_debt
 from billing.packages.fees import sell
 from billing.packages.first_cycle import fee_of_cycle, quota_of_cycle
 from billing.packages.liability import share_liability
@@ -96,6 +97,8 @@ def add_buckets(
             )
             added.append(bucket)
     account.buckets += added
+    if account.hints is not None:
+        account.hints.grants.add(grant_id)
     return added
 
 
@@ -119,7 +122,7 @@ def grant_package(
         for bucket in added:
             bucket.status, bucket.lapse_at_us = PENDING, NO_END_US
     paid = sell(account, plan, grant_id, fee, pay_from, now_us, postings)
-    return [paid, *(granted(account, bucket) for bucket in added)]
+    return [paid, *(granted(account, bucket) for bucket in added), *pay_debt(account, plan, added, postings)]
 
 
 def begin(account: Account, bucket: Bucket, plan: Plan, time_us: int) -> None:

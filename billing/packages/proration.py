@@ -6,7 +6,15 @@ from billing.accounts.extras import Subscription
 from billing.accounts.movements import Movement, of_units
 from billing.catalog.model import Plan
 from billing.ledger import Postings
-from billing.packages.fees import Fee, fee_of, fee_payable, give_back, share_of, unused_part
+from billing.packages.fees import (
+    Fee,
+    credit_by_time,
+    fee_of,
+    fee_payable,
+    give_back,
+    share_of,
+    shares_of_credit,
+)
 from billing.packages.first_cycle import part_of_period
 from billing.packages.grants import Span
 from billing.packages.subscriptions import cut_short, grant_part, lasting_buckets, plan_of_subscription, span_of
@@ -28,8 +36,8 @@ def change_now(
     The credit by time is paid x t / since. ``paid`` is what the last payment for this cycle was: the fee of the cycle,
     or the fee of the last change. ``since`` is the time from that payment's start to the end of the cycle. Used quota
     is not paid back: the credit is at most the unused part of ``paid``, as a refund now would give it
-    (:func:`billing.packages.fees.unused_part`). The part of the fee that gift money paid is credited as gift money, in
-    proportion.
+    (:func:`billing.packages.fees.credit_by_time`). The part of the fee that gift money paid is credited as gift money,
+    in proportion.
 
     Minor units of the currency (fen of CNY) are rounded half away from zero.
 
@@ -54,14 +62,10 @@ def change_now(
     fee = fee_of(new, left_us, period_us if new.proration.fee else whole_us)
     if not fee_payable(account, subscription.pay_from, fee.gross_pico - credit.gross_pico):
         return None
-    liability_pico = sum(bucket.liability_pico for bucket in replaced)
-    given_pico = upto_pico = 0
     taken: list[Movement] = []
-    for bucket in replaced:
-        upto_pico += bucket.liability_pico
-        part_pico = credit.net_pico * upto_pico // liability_pico - given_pico if liability_pico else 0
+    parts_pico = shares_of_credit(credit.net_pico, [bucket.liability_pico for bucket in replaced])
+    for bucket, part_pico in zip(replaced, parts_pico, strict=True):
         bucket.liability_pico -= part_pico
-        given_pico += part_pico
         cut_short(bucket, subscription, begins_us, old)
         taken += [of_units(account, "credit", bucket, 0, -part_pico)] if part_pico else []
     gift_pico = account.extras.wallet_paid_pico.get(subscription.grant, 0)
@@ -77,10 +81,5 @@ def change_now(
 
 def _credit(subscription: Subscription, old: Plan, replaced: list[Bucket], left_us: int, paid_us: int) -> Fee:
     by_time = share_of(subscription.paid_pico, old.tax_rate_micro, old.currency, left_us, paid_us)
-    unearned_pico = sum(bucket.liability_pico for bucket in replaced)
-    if by_time.net_pico <= unearned_pico:
-        return by_time
     paid = share_of(subscription.paid_pico, old.tax_rate_micro, old.currency, 1, 1)
-    unused = unused_part(paid, unearned_pico, old.currency)
-    beyond_pico = max(0, unused.gross_pico - by_time.gross_pico)  # less than a minor unit of net may round to one more
-    return Fee(unused.gross_pico - beyond_pico, unearned_pico, unused.rounding_pico - beyond_pico)
+    return credit_by_time(by_time, paid, sum(bucket.liability_pico for bucket in replaced), old.currency)

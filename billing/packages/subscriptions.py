@@ -27,7 +27,9 @@ from billing.accounts.movements import Movement, granted
 from billing.catalog.model import Plan, PlanKey
 from billing.catalog.portion_counts import most_buckets
 from billing.ledger import Postings
+from billing.packages.cancellation import promise_refunds
 from billing.packages.cycles import cycle_at, cycle_start_us
+from billing.packages.debts import pay_debt
 from billing.packages.fees import Fee, fee_payable, sell
 from billing.packages.first_cycle import fee_of_cycle, quota_of_cycle
 from billing.packages.grants import Span, add_buckets, end_with_validity, lapse_us
@@ -173,7 +175,8 @@ def grant_part(
     subscription.status, subscription.granted = ACTIVE, True
     subscription.next_bucket += len(added)
     subscription.paid_pico, subscription.paid_from_us = fee.gross_pico, span.from_us
-    return [paid, *(granted(account, bucket) for bucket in added)]
+    moved = [paid, *(granted(account, bucket) for bucket in added)]
+    return moved + pay_debt(account, plan, added, postings)
 
 
 def start(
@@ -234,8 +237,13 @@ def cancel(account: Account, subscription: Subscription, at_us: int, plan_of: Pl
 
 
 def cancel_now(account: Account, subscription: Subscription, now_us: int, plan_of: PlanOf) -> list[AccountEvent]:
-    """End the subscription and its buckets now. Earlier usage still burns them during their grace. No money moves."""
-    for bucket in lasting_buckets(account, subscription, now_us):
+    """End the subscription and its buckets now. Earlier usage still burns them during their grace.
+
+    No money moves now; what the plan gives back is paid after the grace (:mod:`billing.packages.cancellation`).
+    """
+    lasting = lasting_buckets(account, subscription, now_us)
+    promise_refunds(account, subscription, lasting, span_of(subscription, plan_of), now_us, plan_of)
+    for bucket in lasting:
         bucket.status = _in_use(bucket, now_us)  # a suspended bucket has its grace too
         cut_short(bucket, subscription, now_us, plan_of(bucket.plan_key))
     subscription.last_cycle, subscription.status = subscription.cycle, ENDED

@@ -51,6 +51,10 @@ def found(folder: Path, *texts: str) -> list[str]:
         ),
         ("members: {seats: 0}", "members.seats: is '0'; write an integer from 1"),
         ('members: {seat: "1"}', "members.seat: is not a known key; did you mean 'seats'?"),
+        ("cancellation: {refund: all}", "cancellation.refund: is 'all'; write one of none, by_time, by_quota"),
+        ("cancellation: {}", "cancellation.refund: is missing; add it"),
+        ('overage: {mode: owe, max_owed: "0"}', "overage.max_owed: is '0'; write a decimal greater than 0"),
+        ('overage: {mode: block, max_owed: "1"}', "overage.max_owed: has no meaning for mode block; remove it"),
     ],
 )
 def test_a_mistake_is_named_with_its_line(tmp_path: Path, line: str, message: str) -> None:
@@ -133,6 +137,39 @@ def test_a_cap_in_a_unit_that_nothing_needs_is_warned_of(tmp_path: Path) -> None
     assert any("is in 'SMILES', which no usage needs: it has no effect" in text for text in texts)
     assert any("is in REQUEST, but no bucket is: it has no effect" in text for text in texts)
     assert found(tmp_path, PLAN + 'windows: [{kind: rolling, hours: 5, cap: "2", unit: REQUEST}]\n') == []
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ('carry_over: {max: "1"}', "buckets[0].carry_over.cycles: is missing; add it"),
+        ("carry_over: {cycles: 0}", "buckets[0].carry_over.cycles: is '0'; write an integer from 1 to 1000"),
+        ('carry_over: {cycles: 1, max: "0"}', "buckets[0].carry_over.max: is '0'; write a decimal greater than 0"),
+        ('carry_over: {cycles: 1, max: "1", min: "2"}', "buckets[0].carry_over.max: is less than min"),
+        ("carry_over: {cycles: 1, most: 2}", "buckets[0].carry_over.most: is not a known key"),
+        ("carry_over_cycles: 1, carry_over: {cycles: 1}", "buckets[0].carry_over_cycles: stands beside carry_over"),
+    ],
+)
+def test_a_mistake_of_a_carry_over_is_named(tmp_path: Path, keys: str, message: str) -> None:
+    texts = found(tmp_path, PLAN.replace("kind: periodic", f"kind: periodic, {keys}"))
+    assert any(message in text for text in texts), texts
+
+
+def test_a_debt_that_no_grant_can_pay_is_an_error(tmp_path: Path) -> None:
+    owing = PLAN + "overage: {mode: owe}\n"
+    assert found(tmp_path, owing) == []
+    (text,) = found(tmp_path, owing.replace("STD_TOKEN", "REQUEST"))
+    assert "error: overage.mode: is owe, but no bucket is of STD_TOKEN" in text or "overage.mode: is owe" in text
+    (text,) = found(tmp_path, owing + "activation: first_use\n")
+    assert "overage.mode: is owe, but the plan's grants wait for their first use" in text
+
+
+def test_a_refund_that_a_cancellation_can_never_give_is_found(tmp_path: Path) -> None:
+    by_time = PLAN.replace("kind: subscription_month", "kind: once") + "cancellation: {refund: by_time}\n"
+    assert any("cancellation.refund: is by_time, but the cycle has no end" in text for text in found(tmp_path, by_time))
+    first = PLAN + "cancellation: {refund: by_quota}\nactivation: first_use\n"
+    (text,) = found(tmp_path, first)
+    assert "warning: cancellation.refund: has no effect" in text
 
 
 def test_a_unit_that_nothing_burns_is_warned_of(tmp_path: Path) -> None:
