@@ -198,6 +198,8 @@ cdef class AccountStore:
                 plan.buckets[bucket_no - 1].unit == "STD_TOKEN"
                 and not plan.windows
                 and plan.members is None
+                and plan.buckets[bucket_no - 1].carry_max_micro is None
+                and not plan.buckets[bucket_no - 1].carry_min_micro
             )
             rule.plain_overage = (
                 plan.overage.mode not in ("pay_as_you_go", "block")

@@ -422,6 +422,16 @@ class BucketCarried(AccountNotice):
     valid_until: Time | None = Field(description="new end of the validity, excluded; null: no end")
 
 
+class DebtPaid(AccountNotice):
+    """A portion that began paid standard tokens that were owed of its plan."""
+
+    TYPE: ClassVar[str] = "debt.paid.v1"
+    grant_id: str = Field(description="the bucket that paid")
+    plan: str = Field(description="the plan of the bucket")
+    paid: Decimal = Field(description="standard tokens paid")
+    owed: Decimal = Field(description="standard tokens of the plan that are still owed")
+
+
 class ExpiryNear(AccountNotice):
     """A bucket with remaining quota expires soon."""
 
@@ -520,6 +530,7 @@ OUTPUTS: dict[str, type[OutputEvent]] = {
         WindowReached,
         PackBought,
         BucketCarried,
+        DebtPaid,
         ExpiryNear,
         WalletLow,
         SubscriptionRenewed,

@@ -185,6 +185,9 @@ class Extras:
     """Plans whose overage is owed: plan → standard tokens that the next grant pays (:mod:`billing.packages.debts`)."""
     unburned_micro: int = 0
     """Standard tokens that left buckets otherwise than by a burn: debts paid, and what a carry-over left behind."""
+    carried_used_micro: dict[str, int] = field(default_factory=dict)
+    """Bucket id → what usage of later cycles burned before the grace of the bucket's own cycle was over, if its plan
+    limits what is carried over (:mod:`billing.packages.carry_over`)."""
     wallet_alert_pico: int | None = None
     """Threshold of the wallet alert: the owner is notified when the wallet falls below it; None: no alert."""
     wallet_alert_sent: bool = False

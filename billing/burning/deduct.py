@@ -16,6 +16,7 @@ from billing.accounts.deduction_order import PlanOf
 from billing.burning import members, windows
 from billing.catalog.model import REQUEST, STD_TOKEN, Plan, Window
 from billing.ledger import Postings
+from billing.packages.carry_over import kept_micro, used_ahead
 from billing.packages.grants import begin
 from billing.packages.liability import earned_pico
 from billing.pricing.rate import Rated
@@ -145,6 +146,9 @@ def deduct(payment: EventPayment, bucket: Bucket) -> None:
         return
     plan = payment.plan_of(bucket.plan_key)
     room_micro = min(bucket.remaining_micro, limit_micro(payment, bucket, plan))
+    ahead = used_ahead(bucket, plan, payment.event.time_us)
+    if ahead:
+        room_micro = min(room_micro, kept_micro(payment.account, bucket, plan.buckets[bucket.bucket_no - 1]))
     if room_micro == 0:
         return
     needed_pico = need_pico(bucket.unit, payment.event, payment.rated)
@@ -159,6 +163,9 @@ def deduct(payment: EventPayment, bucket: Bucket) -> None:
         if waits_for_use(bucket, plan):
             begin(payment.account, bucket, plan, payment.event.time_us)
             payment.burned.begun = True
+        if ahead:
+            used = payment.account.extras.carried_used_micro
+            used[bucket.grant_id] = used.get(bucket.grant_id, 0) + taken_micro
         _deduct(payment, bucket, plan, taken_micro, share - payment.share)
 
 

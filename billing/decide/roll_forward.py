@@ -34,8 +34,9 @@ from billing.invoicing.bills import roll_bills
 from billing.invoicing.commitments import settle_commitments
 from billing.invoicing.true_ups import settle_true_ups
 from billing.ledger import Postings
-from billing.packages.carry_over import leave_behind
+from billing.packages.carry_over import kept_micro, leave_behind
 from billing.packages.cycles import cycle_end_us
+from billing.packages.debts import pay_debt
 from billing.packages.grants import begin, is_carried_on, lapse_us
 from billing.packages.portions import later_end_us
 from billing.packages.refunds import bucket_ended, pay_back
@@ -221,7 +222,7 @@ def _apply(account: Account, moment: _Moment, now_us: int, plan_of: PlanOf, post
         if waits_for_use(bucket, plan):
             begin(account, bucket, plan, bucket.valid_until_us)
         bucket.status = ACTIVE
-        return []
+        return _pay_by_portion(account, bucket, plan, postings)
     if moment.what == _NEAR_END:
         return [near_end(account, bucket, plan)]
     if moment.what == _CARRY_ON:
@@ -230,19 +231,33 @@ def _apply(account: Account, moment: _Moment, now_us: int, plan_of: PlanOf, post
     return _end(account, bucket, plan, plan_of, postings)
 
 
+def _pay_by_portion(account: Account, bucket: Bucket, plan: Plan, postings: Postings) -> list[AccountEvent]:
+    """Pay what is owed of a plan from a portion that begins; one that was ended before it began pays nothing."""
+    if not plan.buckets[bucket.bucket_no - 1].every or bucket.valid_until_us <= bucket.valid_from_us:
+        return []
+    before_micro = account.extras.owed_micro.get(plan.name, 0)
+    moved = pay_debt(account, plan, [bucket], postings)
+    if not moved:
+        return []
+    owed_micro = account.extras.owed_micro.get(plan.name, 0)
+    data: dict[str, str | int | None] = {
+        "grant_id": bucket.grant_id,
+        "plan": bucket.plan,
+        "paid_micro": before_micro - owed_micro,
+        "owed_micro": owed_micro,
+    }
+    return [AccountEvent(account.account, "debt.paid.v1", data, tuple(moved))]
+
+
 def _carries(account: Account, bucket: Bucket, plan: Plan) -> int:
     """Return the number of cycles by which the remainder of a bucket is still to be carried over; 0 for none.
 
-    None of a remainder below the least that the plan carries over is.
+    None is if the plan's limits leave nothing of it.
     """
     rule = plan.buckets[bucket.bucket_no - 1]
-    if (
-        bucket.remaining_micro < rule.carry_min_micro
-        or bucket.carried_cycles
-        or bucket.grant_id in account.extras.refunds
-    ):
+    if bucket.carried_cycles or bucket.grant_id in account.extras.refunds:
         return 0
-    cycles = rule.carry_over_cycles
+    cycles = rule.carry_over_cycles if kept_micro(account, bucket, rule) else 0
     subscription = account.subscription_of(bucket) if cycles else None
     return 0 if subscription is not None and bucket.grant_id in subscription.cut_short else cycles
 

@@ -5,6 +5,7 @@ is left. A refund is only promised here. It is paid like every refund, after the
 was paid (:mod:`billing.packages.refunds`), so late usage from before the cancellation lowers it. No SQL, no clock.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 from billing.accounts.account import Account, Bucket
@@ -35,6 +36,7 @@ def promise_refunds(
     for bucket in lasting:
         current = bucket.plan_key == key and bucket.cycle_number == subscription.cycle
         ended = bucket.grant_id in subscription.cut_short or bucket.grant_id in account.extras.refunds
+        ended = ended or bucket.valid_until_us <= now_us  # a portion within its grace
         if current and not ended and bucket.remaining_micro and (bucket.is_pack or subscription.paid_pico):
             promise_refund(account, bucket, plan, None if bucket.is_pack else by_time)
             bucket.lapse_at_us = min(bucket.lapse_at_us, now_us + plan.grace_hours * HOUR_US)
@@ -45,11 +47,18 @@ def _by_time(account: Account, subscription: Subscription, plan: Plan, cycle: Sp
 
     As for a change of plan, the time counts from the last payment for this cycle.
     """
-    refunded = (bucket for bucket in account.buckets if bucket.grant_id in account.extras.refunds)
-    refunded_micro = sum(
-        plan.buckets[bucket.bucket_no - 1].fee_share_micro
-        for bucket in refunded
+    of_fee = [
+        bucket
+        for bucket in account.buckets
         if bucket.grant == subscription.grant and not bucket.is_pack and bucket.plan_key == (plan.name, plan.version)
+    ]
+    granted_micro: dict[int, int] = defaultdict(int)  # portions of one bucket of the plan share its part of the fee
+    for bucket in of_fee:
+        granted_micro[bucket.bucket_no] += bucket.amount_micro
+    refunded_micro = sum(
+        plan.buckets[bucket.bucket_no - 1].fee_share_micro * bucket.amount_micro // granted_micro[bucket.bucket_no]
+        for bucket in of_fee
+        if bucket.grant_id in account.extras.refunds
     )
     left_us = cycle.until_us - max(now_us, subscription.paid_from_us)
     paid_us = cycle.until_us - subscription.paid_from_us

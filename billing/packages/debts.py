@@ -1,7 +1,8 @@
 """Debts in standard tokens: usage that no bucket covered, which the next grant of the plan pays first.
 
 The overage rule ``owe`` adds to a debt (:mod:`billing.burning.overage`). A purchase, a renewal or a change to the plan
-pays it out of the buckets of standard tokens that it grants, in deduction order. What pays is earned then: no liability
+pays it out of the buckets of standard tokens that it grants, in deduction order; portions to come
+(:mod:`billing.packages.portions`) pay when they begin. What pays is earned then: no liability
 stood against the usage when it happened. Members and windows do not limit the payment, and it does not count in them.
 No SQL, no clock.
 """
@@ -9,7 +10,7 @@ No SQL, no clock.
 from collections.abc import Sequence
 
 from billing import ledger
-from billing.accounts.account import USED_UP, Account, Bucket
+from billing.accounts.account import PENDING, USED_UP, Account, Bucket
 from billing.accounts.movements import Movement, of_units
 from billing.catalog.model import STD_TOKEN, Plan
 from billing.ledger import Postings
@@ -28,14 +29,19 @@ def owe(account: Account, plan: Plan, micro: int) -> int:
 
 
 def pay_debt(account: Account, plan: Plan, added: Sequence[Bucket], postings: Postings) -> list[Movement]:
-    """Pay what is owed of a plan from the buckets that it has just granted, and return what moved."""
+    """Pay what is owed of a plan from the buckets that it has just granted, and return what moved.
+
+    Of buckets that begin one after the other, those to come pay nothing yet.
+    """
     owed = account.extras.owed_micro
     moved: list[Movement] = []
     if plan.name not in owed:
         return moved
     detail = plan.label
+    begins_us = min(bucket.valid_from_us for bucket in added)
     for bucket in sorted(added, key=lambda one: _order(one, plan)):
-        if bucket.unit != STD_TOKEN or not owed[plan.name]:
+        is_later = bucket.status == PENDING and bucket.valid_from_us > begins_us
+        if is_later or bucket.unit != STD_TOKEN or not owed[plan.name]:
             continue
         paid_micro = min(owed[plan.name], bucket.remaining_micro)
         revenue_pico = earned_pico(bucket.liability_pico, paid_micro, bucket.remaining_micro)

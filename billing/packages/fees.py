@@ -89,7 +89,7 @@ def sell(
     """Take the fee of a grant, record how much of it was gift money, post it, and return its movement.
 
     A fee paid elsewhere (``pay_from`` other than ``wallet``) is posted as cash. Records of grants that have ended are
-    dropped. The buckets of the grant are the last that were added, and end together.
+    dropped. The buckets of the grant are the last that were added, and the last of them ends last.
     """
     before = purse(account)
     if pay_from == "wallet":
