@@ -115,6 +115,22 @@ CATALOG = catalog(
     ),
     plan("family", "70", members={"seats": 2, "cap": "30"}, overage="pay_as_you_go"),
     plan("owing", "15", "4.44", cycle={"kind": "days", "days": 2}, overage=OWED, cancellation={"refund": "by_quota"}),
+    plan(
+        "yearly",
+        price="60.01",
+        cycle={"kind": "months", "months": 1},
+        buckets=[
+            {
+                "unit": "STD_TOKEN",
+                "amount": "12",
+                "kind": "periodic",
+                "every": "day",
+                "carry_over": {"cycles": 1, "max": "5.5", "min": "2"},
+            }
+        ],
+        overage=OWED,
+        cancellation={"refund": "by_time"},
+    ),
     plan("leaving", price="29.90", buckets=CARRIED, overage="pay_as_you_go", cancellation={"refund": "by_time"}),
 )
 PLANS = (
@@ -134,6 +150,7 @@ PLANS = (
     "portions",
     "opened",
     "owing",
+    "yearly",
     "leaving",
 )
 TIMES = st.builds(lambda day, hour: f"{day:02} {hour:02}:00", st.integers(1, 28), st.integers(0, 23))
@@ -190,7 +207,9 @@ COMMANDS = st.one_of(
         lambda name, id, at, account, pay, starts: subscribe(
             name, id, at, account, pay_from=pay, **({"starts_at": starts} if starts else {})
         ),
-        st.sampled_from(["days", "days", "monthly", "two", "small", "lazy", "portions", "opened", "owing", "leaving"]),
+        st.sampled_from(
+            ["days", "days", "monthly", "two", "small", "lazy", "portions", "opened", "owing", "leaving", "yearly"]
+        ),
         st.sampled_from(["g1", "s1", "s2"]),
         TIMES,
         NAMED,
@@ -209,7 +228,7 @@ COMMANDS = st.one_of(
         lambda plan, effective, id, at, account: subscription(
             "changed", at, id, account, plan=plan, effective=effective
         ),
-        st.sampled_from(["days", "monthly", "two", "portions", "opened", "owing", "leaving"]),
+        st.sampled_from(["days", "monthly", "two", "portions", "opened", "owing", "leaving", "yearly"]),
         st.sampled_from(["now", "cycle_end"]),
         st.sampled_from(["s1", "s2"]),
         TIMES,

@@ -205,6 +205,12 @@ PLANS = (
     replace(plan("capped", "block", (), bucket_rule()), overage=CAPPED),
     replace(plan("shared", "pay_as_you_go", (), bucket_rule(60)), members=Members(1, 1_000 * MICRO)),
     replace(plan("owing", "block", (), bucket_rule(55)), overage=Overage("owe", max_owed_micro=900 * MICRO)),
+    plan(
+        "limited",
+        "pay_as_you_go",
+        (),
+        replace(bucket_rule(56), carry_over_cycles=1, carry_max_micro=300 * MICRO, carry_min_micro=100 * MICRO),
+    ),
 )
 PLAN_OF = {PlanKey(one.name, one.version): one for one in PLANS}.__getitem__
 CATALOG = Catalog(price_books=price_books(), plans=PLANS)
