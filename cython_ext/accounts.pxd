@@ -114,6 +114,9 @@ cdef class AccountStore:
     cdef int _read_buckets(self, Account* record, list buckets, list rules, list floors, bint stored) except -1
     cdef int _store(self, Account* record, bint stored) except -1
     cdef int _place_grant(self, Bucket* bucket, bytes grant, Account* old, bint stored, size_t* likely) except -1
+    cdef Account* _known(self, str account_id) except NULL
+    cdef Bucket* _bucket_at(self, Account* record, Py_ssize_t place) except NULL
+    cdef object _plain_account(self, Account* record, str account_id, list buckets, bytes extras)
     cdef bytes _extras(self, Account* account)
     cdef str _text(self, int32_t number)
     cdef object _plain_bucket(self, Bucket* bucket)

@@ -198,6 +198,8 @@ cdef class AccountStore:
                 plan.buckets[bucket_no - 1].unit == "STD_TOKEN"
                 and not plan.windows
                 and plan.members is None
+                and plan.buckets[bucket_no - 1].carry_max_micro is None
+                and not plan.buckets[bucket_no - 1].carry_min_micro
             )
             rule.plain_overage = (
                 plan.overage.mode not in ("pay_as_you_go", "block")
@@ -209,10 +211,19 @@ cdef class AccountStore:
             self._rule_numbers[key] = number
         return number
 
-    def put(self, account, list sorted_buckets not None, list rules not None, list floors not None, bint stored):
+    def put(
+        self,
+        account,
+        list sorted_buckets not None,
+        list rules not None,
+        list floors not None,
+        bint stored,
+        uint8_t at_least=UNCHANGED,
+    ):
         """Put an account, its buckets in deduction order, with the rule number and alert floor of each.
 
-        ``stored``: it is as SQL has it. Else it is new or changed, and :meth:`take` returns it.
+        ``stored``: it is as SQL has it. Else it is new or changed, and :meth:`take` returns it; its row has changed at
+        least as the bits of ``at_least`` say.
 
         Raises:
             OverflowError: a number does not fit its column; a sum of money or tokens has 128 bits.
@@ -237,6 +248,8 @@ cdef class AccountStore:
         try:
             self._read_buckets(&record, sorted_buckets, rules, floors, stored)
             self._store(&record, stored)
+            if not stored:
+                self.find(record.number).dirty |= at_least
         except BaseException:
             free(record.buckets)
             raise
@@ -369,6 +382,71 @@ cdef class AccountStore:
         cdef Py_ssize_t i
         if record == NULL:
             return None
+        buckets = [self._plain_bucket(&record.buckets[i]) for i in range(record.bucket_number)]
+        return self._plain_account(record, account_id, buckets, self._extras(record))
+
+    def get_part(self, str account_id not None, list places not None):
+        """Return an account in memory as a plain value that has only the buckets of some places, in their order, and no
+        extras: for an event that neither reads nor changes any.
+
+        Raises:
+            ValueError: the account is not in memory, or has no bucket of such a place.
+        """
+        cdef Account* record = self._known(account_id)
+        buckets = [self._plain_bucket(self._bucket_at(record, place)) for place in places]
+        return self._plain_account(record, account_id, buckets, b"")
+
+    def put_part(self, account, list places not None, list floors not None):
+        """Put back what :meth:`get_part` returned, after an event: the account without its extras, and these buckets.
+
+        The buckets are in the order of ``places``, each with its alert floor; no bucket may be new.
+
+        Raises:
+            OverflowError: a number does not fit its column.
+            ValueError: the account is not in memory, or buckets, places and floors do not go together.
+        """
+        cdef Account* record = self._known(account.account)
+        cdef Account changed
+        cdef Bucket bucket
+        cdef Bucket* old
+        cdef Py_ssize_t i
+        cdef list plain = account.buckets
+        if len(plain) != len(places) or len(floors) != len(places):
+            raise ValueError(f"{len(plain)} buckets and {len(floors)} floors for {len(places)} places")
+        self._read_account(&changed, account, b"", False)
+        changed.bucket_number = record.bucket_number
+        changed.buckets = record.buckets
+        changed.extras_size = record.extras_size
+        changed.told_extras = record.told_extras
+        changed.wallet_floor_bits = record.wallet_floor_bits
+        changed.stored = record.stored
+        changed.touched = record.touched
+        changed.dirty = record.dirty | _account_difference(&changed, record)
+        for i in range(len(places)):
+            old = self._bucket_at(record, places[i])
+            bucket = old[0]
+            self._read_bucket(&bucket, plain[i], old.rule, floors[i])
+            bucket.dirty = old.dirty | _bucket_difference(&bucket, old)
+            old[0] = bucket
+        record[0] = changed
+        self.touch(record)
+
+    cdef Account* _known(self, str account_id) except NULL:
+        """Return the record of an account in memory."""
+        cdef int32_t number = self.numbers.known(account_id.encode())
+        cdef Account* record = self.find(number) if number >= 0 else NULL
+        if record == NULL:
+            raise ValueError(f"account {account_id!r} is not in memory")
+        return record
+
+    cdef Bucket* _bucket_at(self, Account* record, Py_ssize_t place) except NULL:
+        """Return the bucket of a place."""
+        if not 0 <= place < record.bucket_number:
+            raise ValueError(f"place {place} of {record.bucket_number} buckets")
+        return &record.buckets[place]
+
+    cdef object _plain_account(self, Account* record, str account_id, list buckets, bytes extras):
+        """Return a record as a plain value with these buckets and packed extras."""
         return self._account_type(
             account=account_id,
             currency=self._text(record.currency),
@@ -381,8 +459,8 @@ cdef class AccountStore:
             status=self._text(record.status),
             clock_us=record.clock_us,
             next_due_us=record.next_due_us,
-            buckets=[self._plain_bucket(&record.buckets[i]) for i in range(record.bucket_number)],
-            extras=self._packer.unpack(self._extras(record)),
+            buckets=buckets,
+            extras=self._packer.unpack(extras),
         )
 
     cdef object _plain_bucket(self, Bucket* bucket):

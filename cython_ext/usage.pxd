@@ -39,6 +39,7 @@ cdef class Usage:
     cdef readonly int64_t log_time_us
     cdef readonly int64_t rated
     cdef readonly int64_t duplicate
+    cdef vector[int32_t] part                   # places of the buckets that decide the row that needs them
     cdef vector[Py_ssize_t] marked              # rows marked 2 that the batch rated so far
     cdef vector[int32_t] partition_hash         # by number of the account
     cdef vector[vector[uint8_t]] scope_of       # by rule and combination: SCOPE_UNKNOWN, OUT_OF_SCOPE, IN_SCOPE

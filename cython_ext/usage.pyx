@@ -44,12 +44,14 @@ from cython_ext.wide cimport (
 
 cdef enum:
     FROM_NO_WALLET = 127                        # billing.accounts.extras.FROM_NO_WALLET
+    FROM_ANY_WALLET = -1                        # billing.accounts.extras.FROM_ANY_WALLET
     ELSEWHERE = 0                               # marks of rows that Usage.run is given
     MINE = 1
     MARKED = 2
     SCOPE_UNKNOWN = 0                           # entries of Usage.scope_of
     OUT_OF_SCOPE = 1
     IN_SCOPE = 2
+    NEEDS_PART = 8                              # beside what prices.hpp names: see _find_part
 
 
 # ---- Deciding one event: checks ------------------------------------------------------------------------------------
@@ -171,6 +173,59 @@ cdef inline int _choose_payer(Usage usage, Decision* decision) noexcept nogil:
         return NEEDS_PLAIN
     decision.paid.payer = BY_WALLET if matched == NULL or matched.pays_as_you_go else BY_NOBODY
     return DONE
+
+
+cdef inline int _find_part(Usage usage, Decision* decision) except -1 nogil:
+    """Collect the buckets that decide an event which one bucket does not pay whole, or which reaches its alert: those
+    that pay, in deduction order, and the last that matches if they do not pay all. The plain calculator gets only
+    these, so that an account of a thousand buckets is not copied whole each time that one of them is used up.
+
+    Returns NEEDS_PART; NEEDS_PLAIN where a rule looks at other buckets too; NEEDS_SCOPE.
+    """
+    cdef Account* account = decision.account
+    cdef Bucket* bucket
+    cdef Rule* rule
+    cdef Rule* last_rule = NULL
+    cdef int32_t last = -1
+    cdef i128 left_micro = tb_widen(decision.paid.rated.standard_micro)
+    cdef i128 nothing = tb_widen(0)
+    cdef int scope
+    cdef int32_t i
+    usage.part.clear()
+    if account.wallet_floor_bits != FROM_ANY_WALLET:
+        return NEEDS_PLAIN  # gift money and alerts are in the extras, which the part has not
+    for i in range(<int32_t>account.bucket_number):
+        bucket = &account.buckets[i]
+        if decision.time_us < bucket.valid_from_us or decision.time_us >= bucket.valid_until_us:
+            continue
+        if bucket.status == usage.accounts._suspended:
+            continue
+        rule = &usage.accounts.rules[bucket.rule]
+        if not rule.any_scope:
+            scope = _in_scope(usage, bucket.rule, decision.combination)
+            if scope == SCOPE_UNKNOWN:
+                usage.wanted_rule = bucket.rule
+                usage.wanted_combination = decision.combination
+                return NEEDS_SCOPE
+            if scope == OUT_OF_SCOPE:
+                continue
+        if not rule.simple or (rule.waits_for_use and bucket.lapse_at_us >= NO_END_US):
+            return NEEDS_PLAIN
+        last = i
+        last_rule = rule
+        if bucket.remaining_micro <= nothing:
+            continue
+        if bucket.status == usage.accounts._active or bucket.status == usage.accounts._pending:
+            usage.part.push_back(i)
+            # 0 < remaining < 2^127 and 0 < left < 2^63: the difference fits
+            left_micro = left_micro - bucket.remaining_micro
+            if left_micro <= nothing:
+                return NEEDS_PART
+    if last_rule == NULL or last_rule.plain_overage:
+        return NEEDS_PLAIN
+    if usage.part.size() == 0 or usage.part.back() != last:
+        usage.part.push_back(last)
+    return NEEDS_PART
 
 
 cdef inline int _find_sums(Usage usage, Decision* decision) except -1 nogil:
@@ -365,7 +420,7 @@ cdef inline int _decide(Usage usage, EventColumns columns, Py_ssize_t row, const
         return need
     _find_sums(usage, &decision)
     if not _plan_payment(&decision):
-        return NEEDS_PLAIN
+        return _find_part(usage, &decision) if decision.paid.payer == BY_BUCKET else NEEDS_PLAIN
     _apply(usage, columns, row, limits, &decision)
     return DONE
 
@@ -409,6 +464,16 @@ cdef inline int _move_log_time(Usage usage, EventColumns columns, Py_ssize_t row
         with gil:
             raise OverflowError(f"the record at offset {columns.offset[row]} is of {columns.logged_ms[row]} ms")
     usage.log_time_us = max(usage.log_time_us, logged_us)
+    return 0
+
+
+cdef inline int _move_clock(Usage usage, EventColumns columns, Py_ssize_t row) except -1 nogil:
+    """Without a log, move the clock of a duplicate's account to the event's time; it never goes back."""
+    cdef Account* account = usage.accounts.find(columns.account[row])
+    if account != NULL and account.clock_us < columns.time_us[row]:
+        account.clock_us = columns.time_us[row]
+        account.dirty |= CHANGED
+        usage.accounts.touch(account)
     return 0
 
 
@@ -515,8 +580,9 @@ cdef class Usage:
         """Decide rows from ``row`` on until one needs something. ``limits`` is None or (future_us, past_us).
 
         ``mine`` has 0 for a row that belongs elsewhere, 1 for one that belongs here, 2 for one that
-        :meth:`marked_and_rated` returns besides. Returns (row, need): 3 a scope for :attr:`wanted_rule` and :attr:`wanted_combination`; 4 the plain
-        calculator, or a row that the decoder refused; 5 all rows are decided; else what the price tables ask for.
+        :meth:`marked_and_rated` returns besides. Returns (row, need): 3 a scope for :attr:`wanted_rule` and
+        :attr:`wanted_combination`; 4 the plain calculator, or a row that the decoder refused; 5 all rows are decided;
+        8 the plain calculator with the buckets of :meth:`part_of` only; else what the price tables ask for.
         :attr:`log_time_us` then includes the row.
 
         Raises:
@@ -541,6 +607,8 @@ cdef class Usage:
                     need = _decide(self, columns, row, &within)
                     if need == DUPLICATE_DONE:
                         self.duplicate += 1
+                        if not within.limited:
+                            _move_clock(self, columns, row)
                     elif need != DONE:
                         break
                     elif marks[row] == MARKED:
@@ -551,6 +619,10 @@ cdef class Usage:
                 need = ALL_DONE
                 row += 1
         return row, need
+
+    def part_of(self):
+        """Return the places of the buckets that decide the row for which :meth:`run` returned 8."""
+        return list(self.part)
 
     def marked_and_rated(self):
         """Return the rows marked 2 that were rated since :meth:`start`, in order."""

@@ -152,7 +152,7 @@ class CancelSubscription(CommandData):
     )
     immediately: Flag = Field(
         default=False,
-        description="true: end it now, with its buckets; no money is refunded, and at is ignored",
+        description="true: end it now, with its buckets; the plan says what is refunded; at is ignored",
     )
 
 

@@ -53,6 +53,13 @@ class BurnedBucket(Output):
     unit: str | None = Field(default=None, description="for a bucket of another unit: its unit")
 
 
+class UnitQuantity(Output):
+    """A quantity of a unit of quota."""
+
+    unit: str = Field(description="the unit")
+    amount: Decimal = Field(description="the quantity")
+
+
 class RatedEvent(Output):
     """One usage event, priced and paid."""
 
@@ -82,6 +89,10 @@ class RatedEvent(Output):
     burned: list[BurnedBucket] = Field(description="quota burned, in deduction order")
     charged: Decimal = Field(description="amount paid by the wallet, currency")
     absorbed: Decimal = Field(description="standard tokens absorbed: recorded, not charged")
+    absorbed_unit: UnitQuantity | None = Field(
+        default=None, description="for a plan that caps another unit: what was absorbed, in the unit of its bucket"
+    )
+    owed: Decimal = Field(default="0", description="standard tokens that the next grant of the plan pays")
 
 
 class UsageRated(OutputEvent):
@@ -158,6 +169,12 @@ class PackageBalance(OutputEvent):
         default=[], description="subscriptions in the order of their start"
     )
     open_bills: list[OpenBill] = Field(default=[], description="bills that are not paid, in the order of issue")
+    absorbed_units: dict[str, Decimal] = Field(
+        default={}, description="usage absorbed so far by plans that cap other units, by unit of their bucket"
+    )
+    owed: dict[str, Decimal] = Field(
+        default={}, description="standard tokens owed, by plan; the next grant of the plan pays them"
+    )
 
 
 class MovedBalance(Output):
@@ -167,6 +184,7 @@ class MovedBalance(Output):
     purpose: Literal[
         "top_up", "gift", "fee", "credit", "pack", "grant", "transfer_out", "transfer_in", "transfer_back",
         "adjustment", "refund", "breakage", "bill", "bill_payment", "chargeback", "commitment", "correction",
+        "true_up", "debt",
     ] = Field(description="what it was for")  # fmt: skip
     currency: str = Field(description="currency of the amounts")
     amount: Decimal = Field(default="0", description="the amount, tax included")
@@ -182,7 +200,7 @@ class MovedBalance(Output):
     )
     plan: str | None = Field(default=None, description="plan and version, such as token-9.9@1")
     grant_id: str | None = Field(default=None, description="the grant, or the bucket")
-    price_book: str | None = Field(default=None, description="price book and version of a commitment")
+    price_book: str | None = Field(default=None, description="price book and version of a commitment or true-up")
     bill_id: str | None = Field(default=None, description="the bill")
     transfer_id: str | None = Field(default=None, description="the transfer")
     sender: str | None = Field(default=None, description="the account that sent a transfer")
@@ -293,6 +311,20 @@ class CommitmentEnded(AccountNotice):
     charged: Decimal = Field(description="shortfall that was charged, tax included")
 
 
+class TrueUpPosted(AccountNotice):
+    """The volume price of a whole period was applied: the difference to what was charged was posted."""
+
+    TYPE: ClassVar[str] = "true_up.posted.v1"
+    price_book: str = Field(description="price book and version that priced the usage")
+    rule: str = Field(description="the period rule's name in the book")
+    first_day: str = Field(description="the first day of the period, in the rule's time zone")
+    period_end: Time = Field(description="end of the period")
+    counted: Decimal = Field(description="units counted in the period")
+    tier: Count = Field(description="number of the tier that the count reached, from 0")
+    charged_before: Decimal = Field(description="what the wallet had paid for the usage, currency, tax included")
+    charged: Decimal = Field(description="the difference, tax included; negative: it was given back")
+
+
 class TransferReceived(AccountNotice):
     """The account received part of another account's bucket, as a new bucket."""
 
@@ -355,6 +387,21 @@ class ThresholdReached(AccountNotice):
     remaining: Decimal = Field(description="quantity left")
 
 
+class WindowReached(AccountNotice):
+    """Usage of a plan reached an alert threshold of one of its windows."""
+
+    TYPE: ClassVar[str] = "window.reached.v1"
+    grant_id: str = Field(description="the bucket that was burned")
+    plan: str = Field(description="the plan of the window")
+    window: Literal["rolling", "from_first_use", "fixed"] = Field(description="kind of the window")
+    unit: str = Field(description="unit that the window counts")
+    threshold: Decimal = Field(description="the threshold as in the plan, such as 0.8")
+    cap: Decimal = Field(description="the cap of the window")
+    used: Decimal = Field(description="quantity burned in the window, with this usage")
+    begins: Time | None = Field(description="start of the window, included; null: it rolls")
+    ends: Time = Field(description="end of the window, excluded; of a rolling window, when its oldest burn leaves it")
+
+
 class PackBought(AccountNotice):
     """The overage rule of a plan bought a pack from the wallet."""
 
@@ -373,6 +420,16 @@ class BucketCarried(AccountNotice):
     plan: str = Field(description="the plan of the bucket")
     remaining: Decimal = Field(description="quantity left, in the bucket's unit")
     valid_until: Time | None = Field(description="new end of the validity, excluded; null: no end")
+
+
+class DebtPaid(AccountNotice):
+    """A portion that began paid standard tokens that were owed of its plan."""
+
+    TYPE: ClassVar[str] = "debt.paid.v1"
+    grant_id: str = Field(description="the bucket that paid")
+    plan: str = Field(description="the plan of the bucket")
+    paid: Decimal = Field(description="standard tokens paid")
+    owed: Decimal = Field(description="standard tokens of the plan that are still owed")
 
 
 class ExpiryNear(AccountNotice):
@@ -463,14 +520,17 @@ OUTPUTS: dict[str, type[OutputEvent]] = {
         BucketEnded,
         RefundPaid,
         CommitmentEnded,
+        TrueUpPosted,
         TransferReceived,
         TransferReturned,
         BillIssued,
         AccountSuspended,
         AccountResumed,
         ThresholdReached,
+        WindowReached,
         PackBought,
         BucketCarried,
+        DebtPaid,
         ExpiryNear,
         WalletLow,
         SubscriptionRenewed,

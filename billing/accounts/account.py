@@ -100,7 +100,37 @@ class Bucket:
 
 
 @dataclass(slots=True)
-class Account:
+class Hints:
+    """Facts about an account between commands that only add buckets; it saves a look at each of them.
+
+    Never stored, compared or copied. Whatever changes buckets otherwise drops the hints.
+    """
+
+    grants: set[str]
+    """Ids of the grants of all buckets."""
+    due_known: bool = False
+    """True if ``next_due_us`` is exact: usage leaves it too early where it empties the bucket that it comes from."""
+    paid_until_us: int = 0
+    """Log time until which no grant paid from the wallet ends."""
+
+
+class _Hinted:
+    """A value with hints, which are no field of it."""
+
+    __slots__ = ("_hints",)
+
+    @property
+    def hints(self) -> Hints | None:
+        """The hints, or None if nothing is known."""
+        return self._hints
+
+    @hints.setter
+    def hints(self, hints: Hints | None) -> None:
+        self._hints = hints
+
+
+@dataclass(slots=True)
+class Account(_Hinted):
     """A paying account.
 
     ``buckets`` are kept in deduction order (:func:`billing.accounts.deduction_order.deduction_order`).
@@ -123,6 +153,9 @@ class Account:
     buckets: list[Bucket] = field(default_factory=list)
     extras: Extras = field(default_factory=Extras)
 
+    def __post_init__(self) -> None:
+        self.hints = None
+
     def granted(self, name: str) -> list[Bucket]:
         """Return the buckets of the grant ``name``; if there is no such grant, the bucket with that id."""
         of_grant = [bucket for bucket in self.buckets if bucket.grant == name]
@@ -137,6 +170,13 @@ class Account:
         if not self.extras.subscriptions:
             return None
         return self.subscription(bucket.grant.rpartition("/")[0])
+
+
+def grants_of(account: Account) -> set[str]:
+    """Return the ids of the grants of all buckets, from the hints if they are known."""
+    if account.hints is not None:
+        return account.hints.grants
+    return {bucket.grant for bucket in account.buckets}
 
 
 def has_room(account: Account, buckets: int) -> bool:

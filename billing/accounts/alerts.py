@@ -60,8 +60,10 @@ def near_end(account: Account, bucket: Bucket, plan: Plan) -> AccountEvent:
 
 
 def forget_ended(account: Account) -> None:
-    """Drop the alert counts of buckets that have ended."""
-    if account.extras.expiry_alerts:
+    """Drop the alert counts of buckets that have ended, and what later cycles burned of them."""
+    of_buckets = (account.extras.expiry_alerts, account.extras.carried_used_micro)
+    if any(of_buckets):
         live = {bucket.grant_id for bucket in account.buckets if bucket.status in LIVE}
-        for grant_id in account.extras.expiry_alerts.keys() - live:
-            del account.extras.expiry_alerts[grant_id]
+        for known in of_buckets:
+            for grant_id in known.keys() - live:
+                del known[grant_id]

@@ -5,10 +5,10 @@ commit records it, so that a replay decides the same (docs/decisions/holds.md, "
 SQL, Kafka, the clock.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from billing.accounts.account import ACCOUNT_CLOSED, ACTIVE, PENDING, Account
+from billing.accounts.account import ACCOUNT_CLOSED, ACTIVE, PENDING, Account, Bucket
 from schemas.units import format_micro, format_pico
 
 
@@ -75,8 +75,11 @@ class Holdable:
     closed: bool
 
 
-def holdable(account: Account, fees_pico: int) -> Holdable:
-    """Return what holds may count on; ``fees_pico`` is what changes by time will take from the wallet meanwhile."""
+def holdable(account: Account, fees_pico: int, buckets: Iterable[Bucket]) -> Holdable:
+    """Return what holds may count on, of these buckets.
+
+    ``fees_pico`` is what changes by time will take from the wallet meanwhile.
+    """
     credit = credit_pico(account)
     refunds = account.extras.refunds
     return Holdable(
@@ -87,7 +90,7 @@ def holdable(account: Account, fees_pico: int) -> Holdable:
                 one.lapse_at_us,
                 one.status in (ACTIVE, PENDING) and one.grant_id not in refunds,
             )
-            for one in account.buckets
+            for one in buckets
         },
         None if credit is None else account.wallet_pico + credit - fees_pico,
         account.status == ACCOUNT_CLOSED,

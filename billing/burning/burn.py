@@ -5,9 +5,9 @@ bucket covers is :mod:`billing.burning.overage`, the order itself is :mod:`billi
 no SQL, no clock.
 """
 
-from billing.accounts.account import Account
+from billing.accounts.account import Account, Bucket
 from billing.accounts.deduction_order import PlanOf, matches, sort_buckets
-from billing.burning.deduct import Burned, EventPayment, deduct, need_pico
+from billing.burning.deduct import USABLE, Burned, EventPayment, deduct, need_pico
 from billing.burning.overage import settle_overage
 from billing.ledger import Postings
 from billing.pricing.rate import Rated
@@ -29,18 +29,22 @@ def burn(
     has already happened. A bucket does not match if the event needs nothing in the bucket's unit.
     """
     payment = EventPayment(account, event, rated, tax_rate_micro, plan_of, now_us, postings)
-    matching = [
-        bucket
-        for bucket in account.buckets
-        if matches(bucket, event, plan_of(bucket.plan_key)) and need_pico(bucket.unit, event, rated)
-    ]
-    for bucket in matching:
-        deduct(payment, bucket)
+
+    def is_for(bucket: Bucket) -> bool:
+        return matches(bucket, event, plan_of(bucket.plan_key)) and need_pico(bucket.unit, event, rated) != 0
+
+    for bucket in account.buckets:
+        if bucket.remaining_micro and bucket.status in USABLE and is_for(bucket):
+            deduct(payment, bucket)
+            if not payment.share:
+                break
+    last = next(filter(is_for, reversed(account.buckets)), None) if payment.share else None
     if payment.burned.begun:
         sort_buckets(account, plan_of)
     if payment.share:
         held = len(account.buckets)
-        settle_overage(payment, matching)
+        settle_overage(payment, last)
         if len(account.buckets) > held:  # packs were bought
             sort_buckets(account, plan_of)
+    payment.burned.unpaid_share = payment.share
     return payment.burned

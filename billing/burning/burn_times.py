@@ -1,4 +1,4 @@
-"""Burn times of one hour: how many standard tokens were burned when, as text ``SUM OFFSET:MICRO OFFSET:MICRO …``.
+"""Burn times of one hour: how much of a unit was burned when, as text ``SUM OFFSET:MICRO OFFSET:MICRO …``.
 
 ``SUM`` is the total of the hour in micro. Each entry is an offset in microseconds from the start of the hour and the
 micro burned then; entries are sorted by offset. Example: ``30 1000000:10 2500000:20``.
@@ -40,6 +40,11 @@ def between_micro(text: str, first_us: int, last_us: int) -> int:
         return sum_micro(text)
     offsets, sums = _entries(text)
     return sums[bisect_right(offsets, last_us)] - sums[bisect_left(offsets, first_us)]
+
+
+def first_us(text: str, begins_us: int, ends_us: int) -> int | None:
+    """Return the offset of the first burn between two offsets, both included; None if there is none."""
+    return next((offset_us for offset_us, _ in _pairs(text) if begins_us <= offset_us <= ends_us), None)
 
 
 def noted(text: str | None, offset_us: int, micro: int) -> str:

@@ -14,13 +14,17 @@ from billing.accounts.account import ACTIVE, PENDING, USED_UP, Account, Bucket, 
 from billing.accounts.account_event import AccountEvent
 from billing.accounts.deduction_order import PlanOf
 from billing.burning import members, windows
-from billing.catalog.model import REQUEST, STD_TOKEN, Plan
+from billing.catalog.model import REQUEST, STD_TOKEN, Plan, Window
 from billing.ledger import Postings
+from billing.packages.carry_over import kept_micro, used_ahead
 from billing.packages.grants import begin
 from billing.packages.liability import earned_pico
 from billing.pricing.rate import Rated
 from schemas.units import MILLION, divide_half_even
 from schemas.usage import UsageEvent
+
+USABLE = frozenset((ACTIVE, PENDING))
+"""Statuses of a bucket that usage may burn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,17 @@ class Burned:
     charged_net_pico: int = 0
     absorbed_micro: int = 0
     absorbed_pico: int = 0
+    absorbed_unit: str = ""
+    """Unit of :attr:`absorbed_unit_micro`; empty if usage was not absorbed in another unit than standard tokens."""
+    absorbed_unit_micro: int = 0
+    owed_micro: int = 0
+    """Standard tokens that the account owes."""
+    charged_gift_pico: int = 0
+    """The part of ``charged_pico`` that was gift money."""
+    charged_share: Fraction = Fraction(0)
+    """The exact share of the event that the wallet paid."""
+    unpaid_share: Fraction = Fraction(0)
+    """The exact share of the event that no bucket paid."""
     begun: bool = False
     """True if the event began a grant that waited for its first use."""
     events: list[AccountEvent] = field(default_factory=list)
@@ -78,7 +93,7 @@ class EventPayment:
     @property
     def uncovered_pico(self) -> int:
         """Price of the uncovered share, rounded half even to 1e-12."""
-        return divide_half_even(self.rated.amount_pico * self.share.numerator, self.share.denominator)
+        return self.rated.share_pico(self.share)
 
     @property
     def uncovered_micro(self) -> int:
@@ -97,22 +112,29 @@ def need_pico(unit: str, event: UsageEvent, rated: Rated) -> int:
         counted_micro = dict(event.counts).get("requests", 1) * MILLION
         return rated.units_micro.get(REQUEST, counted_micro) * MILLION
     if unit == rated.currency:
-        return rated.amount_pico
+        return rated.within_pico
     return rated.units_micro.get(unit, 0) * MILLION
 
 
 def limit_micro(payment: EventPayment, bucket: Bucket, plan: Plan) -> int:
     """Return the quantity that the plan's windows and member caps allow, regardless of what remains in the bucket.
 
-    Never below 0. Only standard tokens are capped; for other units a member needs only a seat.
+    Never below 0. A window of another unit than the bucket's allows the part of the event that it has room for.
     """
     account, event = payment.account, payment.event
-    if bucket.unit != STD_TOKEN:
-        return windows.NO_LIMIT_MICRO if members.has_seat(account, bucket, plan, event.member) else 0
-    return min(
-        windows.room_micro(account, bucket, plan, event.time_us),
-        members.room_micro(account, bucket, plan, event.member),
-    )
+    limit_micro = members.room_micro(account, bucket, plan, event.member)
+    for window in plan.windows:
+        if not windows.counts(window, bucket, plan):
+            continue
+        left_micro = windows.left_micro(window, account, bucket, plan, event.time_us)
+        if window.unit == bucket.unit:
+            limit_micro = min(limit_micro, left_micro)
+            continue
+        needed_pico = need_pico(window.unit, event, payment.rated)
+        if left_micro * MILLION < needed_pico * payment.share:
+            of_bucket_pico = need_pico(bucket.unit, event, payment.rated)
+            limit_micro = min(limit_micro, of_bucket_pico * left_micro // needed_pico)
+    return limit_micro
 
 
 def deduct(payment: EventPayment, bucket: Bucket) -> None:
@@ -120,10 +142,13 @@ def deduct(payment: EventPayment, bucket: Bucket) -> None:
 
     Deducts the quantity of the whole share, rounded half even to 1e-6, or all that the bucket may give.
     """
-    if bucket.status not in (ACTIVE, PENDING) or bucket.remaining_micro == 0 or payment.share == 0:
+    if bucket.status not in USABLE or bucket.remaining_micro == 0 or payment.share == 0:
         return
     plan = payment.plan_of(bucket.plan_key)
     room_micro = min(bucket.remaining_micro, limit_micro(payment, bucket, plan))
+    ahead = used_ahead(bucket, plan, payment.event.time_us)
+    if ahead:
+        room_micro = min(room_micro, kept_micro(payment.account, bucket, plan.buckets[bucket.bucket_no - 1]))
     if room_micro == 0:
         return
     needed_pico = need_pico(bucket.unit, payment.event, payment.rated)
@@ -138,7 +163,10 @@ def deduct(payment: EventPayment, bucket: Bucket) -> None:
         if waits_for_use(bucket, plan):
             begin(payment.account, bucket, plan, payment.event.time_us)
             payment.burned.begun = True
-        _deduct(payment, bucket, plan, taken_micro)
+        if ahead:
+            used = payment.account.extras.carried_used_micro
+            used[bucket.grant_id] = used.get(bucket.grant_id, 0) + taken_micro
+        _deduct(payment, bucket, plan, taken_micro, share - payment.share)
 
 
 def alert_floor_micro(bucket: Bucket, alerts_micro: Sequence[int]) -> int:
@@ -153,7 +181,7 @@ def alert_floor_micro(bucket: Bucket, alerts_micro: Sequence[int]) -> int:
     return bucket.amount_micro - used_micro
 
 
-def _deduct(payment: EventPayment, bucket: Bucket, plan: Plan, taken_micro: int) -> None:
+def _deduct(payment: EventPayment, bucket: Bucket, plan: Plan, taken_micro: int, covered: Fraction) -> None:
     account, event, burned = payment.account, payment.event, payment.burned
     revenue_pico = earned_pico(bucket.liability_pico, taken_micro, bucket.remaining_micro)
     bucket.remaining_micro -= taken_micro
@@ -167,9 +195,10 @@ def _deduct(payment: EventPayment, bucket: Bucket, plan: Plan, taken_micro: int)
         (ledger.REVENUE_USAGE, detail, -revenue_pico),
     )
     burned.deductions.append(Deduction(bucket.grant_id, bucket.unit, taken_micro, revenue_pico))
-    standard_micro = taken_micro if bucket.unit == STD_TOKEN else 0
-    windows.record_burn(account, plan, event.time_us, standard_micro, payment.now_us, payment.plan_of)
-    members.record_burn(account, bucket, plan, event.member, standard_micro, payment.now_us)
+    if plan.windows:
+        _count_in_windows(payment, bucket, plan, taken_micro, covered)
+    of_cap_micro = taken_micro if plan.members is not None and bucket.unit == plan.members.unit else 0
+    members.record_burn(account, bucket, plan, event.member, of_cap_micro, payment.now_us)
     while 0 <= bucket.remaining_micro <= alert_floor_micro(bucket, plan.alerts_micro):
         threshold_micro = plan.alerts_micro[bucket.alerts_fired]
         bucket.alerts_fired += 1
@@ -187,3 +216,48 @@ def _deduct(payment: EventPayment, bucket: Bucket, plan: Plan, taken_micro: int)
                 },
             )
         )
+
+
+def _count_in_windows(payment: EventPayment, bucket: Bucket, plan: Plan, taken_micro: int, covered: Fraction) -> None:
+    """Record the burn for the windows of its plan, and report the shares of their caps that it reached."""
+    account, event = payment.account, payment.event
+    added_micro: dict[str, int] = {}
+    counting = [window for window in plan.windows if windows.counts(window, bucket, plan)]
+    for window in counting:
+        if window.unit == bucket.unit:
+            added_micro[window.unit] = taken_micro
+        else:
+            needed_pico = need_pico(window.unit, event, payment.rated)
+            added_micro[window.unit] = divide_half_even(needed_pico * covered.numerator, covered.denominator * MILLION)
+    windows.record_burn(account, plan, event.time_us, added_micro, payment.now_us, payment.plan_of)
+    for window in counting:
+        if not window.alerts_micro:
+            continue
+        used_micro = windows.used_micro(window, account, bucket, plan, event.time_us)
+        before_micro = used_micro - added_micro[window.unit]
+        for alert_micro in window.alerts_micro:
+            if before_micro < -(-window.cap_micro * alert_micro // MILLION) <= used_micro:
+                payment.burned.events.append(_window_reached(payment, bucket, plan, window, alert_micro, used_micro))
+
+
+def _window_reached(
+    payment: EventPayment, bucket: Bucket, plan: Plan, window: Window, alert_micro: int, used_micro: int
+) -> AccountEvent:
+    account, time_us = payment.account, payment.event.time_us
+    begins_us, last_us = windows.span_us(window, account, bucket, plan, time_us)
+    rolls = window.kind == "rolling"
+    return AccountEvent(
+        account.account,
+        "window.reached.v1",
+        {
+            "grant_id": bucket.grant_id,
+            "plan": plan.name,
+            "window": window.kind,
+            "unit": window.unit,
+            "threshold_micro": alert_micro,
+            "cap_micro": window.cap_micro,
+            "used_micro": used_micro,
+            "begins_us": None if rolls else begins_us,
+            "ends_us": windows.freed_us(window, account, bucket, plan, time_us) if rolls else last_us + 1,
+        },
+    )

@@ -18,10 +18,10 @@ def has_seat(account: Account, bucket: Bucket, plan: Plan, member: str | None) -
 
 
 def room_micro(account: Account, bucket: Bucket, plan: Plan, member: str | None) -> int:
-    """Return the standard tokens that a member may still burn of a grant; 0 without a seat."""
+    """Return what a member may still burn of a bucket of a grant, in its unit; 0 without a seat."""
     if not has_seat(account, bucket, plan, member):
         return 0
-    if plan.members is None or not plan.members.cap_micro:
+    if plan.members is None or not plan.members.cap_micro or bucket.unit != plan.members.unit:
         return NO_LIMIT_MICRO
     used_micro = account.extras.members.get(bucket.grant, {}).get(member or "", 0)
     return max(0, plan.members.cap_micro - used_micro)

@@ -1,46 +1,50 @@
-"""Overage: usage that no bucket covers is charged to the wallet, covered by a pack, or absorbed.
+"""Overage: usage that no bucket covers is charged to the wallet, covered by a pack, owed, or absorbed.
 
 The rule is in docs/reference/plans.md, "Overage". This module applies a plan's overage rule with its cap and consent,
 buys packs, and charges the wallet for usage. The rule of the last matching bucket applies. No prices, no SQL, no clock.
 """
 
-from collections.abc import Sequence
+from fractions import Fraction
 
 from billing import ledger
 from billing.accounts.account import ACTIVE, CANCELLED, PACK, Account, Bucket, has_room
 from billing.accounts.account_event import AccountEvent
 from billing.accounts.movements import granted, of_money, purse
 from billing.accounts.wallet import can_pay, withdraw
-from billing.burning.deduct import EventPayment, deduct, limit_micro
+from billing.burning.deduct import EventPayment, deduct, limit_micro, need_pico
 from billing.catalog.model import STD_TOKEN, Plan
+from billing.packages.debts import owe
 from billing.tax import net_of_tax, split_fee
-from schemas.units import divide_half_even
+from schemas.units import MILLION, divide_half_even
 
 
-def settle_overage(payment: EventPayment, matching: Sequence[Bucket]) -> None:
+def settle_overage(payment: EventPayment, bucket: Bucket | None) -> None:
     """Settle the uncovered share of an event by the overage rule of the last matching bucket, empty or not.
 
     The wallet pays if no bucket matches, or if the event has no standard tokens.
     """
-    if not matching or payment.rated.standard_micro == 0:
-        charge_wallet(payment, payment.uncovered_pico)
+    if bucket is None or payment.rated.standard_micro == 0:
+        charge_wallet(payment, payment.uncovered_pico, payment.share)
         return
-    bucket = matching[-1]
     plan = payment.plan_of(bucket.plan_key)
     if plan.overage.mode == "pay_as_you_go":
         _pay_as_you_go(payment, bucket, plan)
         return
+    if plan.overage.mode == "owe":
+        _owe_or_absorb(payment, bucket, plan)
+        return
     if plan.overage.mode == "auto_pack":
         _buy_packs(payment, bucket, plan)
     if payment.share:
-        _absorb(payment, payment.uncovered_micro, payment.uncovered_pico)
+        _absorb(payment, payment.uncovered_micro, payment.uncovered_pico, bucket, plan)
 
 
-def charge_wallet(payment: EventPayment, amount_pico: int) -> None:
-    """Charge usage to the wallet, which may fall below zero, and post revenue and tax."""
+def charge_wallet(payment: EventPayment, amount_pico: int, share: Fraction) -> None:
+    """Charge a share of the event to the wallet, which may fall below zero, and post revenue and tax."""
     account, burned, price_book = payment.account, payment.burned, payment.rated.price_book
     net_pico = net_of_tax(amount_pico, payment.tax_rate_micro)
-    withdraw(account, amount_pico)
+    burned.charged_gift_pico += withdraw(account, amount_pico)
+    burned.charged_share += share
     burned.charged_pico += amount_pico
     burned.charged_net_pico += net_pico
     payment.postings.post(
@@ -51,7 +55,27 @@ def charge_wallet(payment: EventPayment, amount_pico: int) -> None:
     )
 
 
-def _absorb(payment: EventPayment, uncovered_micro: int, uncovered_pico: int) -> None:
+def _absorb(
+    payment: EventPayment,
+    uncovered_micro: int,
+    uncovered_pico: int,
+    bucket: Bucket,
+    plan: Plan,
+    part: int = 1,
+    whole: int = 1,
+) -> None:
+    """Absorb ``part`` of ``whole`` of the uncovered share.
+
+    A plan that caps another unit than standard tokens is sold in that unit, so the absorbed quantity is recorded in the
+    unit of the bucket whose rule applies, too.
+    """
+    if plan.caps_other_units and bucket.unit != STD_TOKEN:
+        needed_pico = need_pico(bucket.unit, payment.event, payment.rated)
+        share = payment.share
+        micro = divide_half_even(needed_pico * share.numerator * part, share.denominator * whole * MILLION)
+        units = payment.account.extras.absorbed_units
+        units[bucket.unit] = units.get(bucket.unit, 0) + micro
+        payment.burned.absorbed_unit, payment.burned.absorbed_unit_micro = bucket.unit, micro
     payment.burned.absorbed_micro += uncovered_micro
     payment.burned.absorbed_pico += uncovered_pico
     payment.account.absorbed_micro += uncovered_micro
@@ -62,7 +86,7 @@ def _pay_as_you_go(payment: EventPayment, bucket: Bucket, plan: Plan) -> None:
     """Charge the wallet up to the cap for the grant's cycle, only with consent if required; absorb the rest."""
     due_pico, due_micro = payment.uncovered_pico, payment.uncovered_micro
     if plan.overage.consent_required and not consented(payment.account, plan.name, payment.event.time_us):
-        _absorb(payment, due_micro, due_pico)
+        _absorb(payment, due_micro, due_pico, bucket, plan)
         return
     charged_pico = due_pico
     if plan.overage.cap_pico:
@@ -71,10 +95,23 @@ def _pay_as_you_go(payment: EventPayment, bucket: Bucket, plan: Plan) -> None:
         if charged_pico:
             spent[bucket.grant] = spent.get(bucket.grant, 0) + charged_pico
     if charged_pico or not due_pico:
-        charge_wallet(payment, charged_pico)
+        charge_wallet(
+            payment, charged_pico, payment.share * Fraction(charged_pico, due_pico) if due_pico else payment.share
+        )
     if charged_pico < due_pico:
         beyond_pico = due_pico - charged_pico
-        _absorb(payment, divide_half_even(due_micro * beyond_pico, due_pico), beyond_pico)
+        beyond_micro = divide_half_even(due_micro * beyond_pico, due_pico)
+        _absorb(payment, beyond_micro, beyond_pico, bucket, plan, beyond_pico, due_pico)
+
+
+def _owe_or_absorb(payment: EventPayment, bucket: Bucket, plan: Plan) -> None:
+    """Add the uncovered standard tokens to the debt of the plan; absorb those beyond its limit."""
+    due_micro = payment.uncovered_micro
+    payment.burned.owed_micro = owe(payment.account, plan, due_micro)
+    beyond_micro = due_micro - payment.burned.owed_micro
+    if beyond_micro:
+        beyond_pico = divide_half_even(payment.uncovered_pico * beyond_micro, due_micro)
+        _absorb(payment, beyond_micro, beyond_pico, bucket, plan, beyond_micro, due_micro)
 
 
 def _buy_packs(payment: EventPayment, bucket: Bucket, plan: Plan) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from billing.accounts.account import Account, Bucket
 from billing.accounts.deduction_order import deduction_order
-from billing.burning.deduct import alert_floor_micro
+from billing.burning.deduct import Burned, alert_floor_micro
 from billing.calculator.core_prices import CorePrices
 from billing.calculator.dedupe import (
     CONFLICT,
@@ -21,9 +21,9 @@ from billing.calculator.dedupe import (
     number_reused,
     number_too_far,
 )
-from billing.calculator.interface import Effects, OwnCheck, UsageBatch, UsageOutcome
+from billing.calculator.interface import SAME_ROW, Effects, OwnCheck, UsageBatch, UsageOutcome
 from billing.calculator.packed_extras import TOLD_OF_NO_EXTRAS, ExtrasPacker
-from billing.calculator.plain import PlainCalculator, RenderedRows
+from billing.calculator.plain import AccountBefore, PlainCalculator, RenderedRows
 from billing.catalog.model import TEXT_DIMENSIONS, Catalog, Plan, PlanBucket, PlanKey
 from billing.catalog.patterns import scope_matches
 from billing.commits.commit_record import AccountChanges, Finding, PartitionState, RollupRow
@@ -53,6 +53,7 @@ from schemas.usage import DIMENSIONS, UsageEvent
 __all__ = ["CompiledCalculator"]
 
 _NEEDS_SCOPE, _NEEDS_PLAIN, _ALL_DONE = 3, 4, 5  # cython_ext.usage
+_NEEDS_PART = 8  # cython_ext.usage: the plain calculator, with some of the account's buckets
 _MARKED = 2  # in CompiledDecoded.mine: a row of this partition that names a reservation, or has unknown numbers
 _LOOK_NEW, _LOOK_DUPLICATE, _LOOK_CONFLICT, _LOOK_REUSED, _LOOK_NO_NUMBER, _LOOK_TOO_FAR = range(6)  # cython_ext.dedupe
 _OWN_SOURCES = OWN_SOURCES.encode()
@@ -125,9 +126,15 @@ class _PlainCopies(dict[str, Account]):
     def __init__(self, store: AccountStore) -> None:
         super().__init__()
         self._store = store
+        self.part: list[int] | None = None
+        """Places of the buckets that decide the event; None: all of them."""
 
     def get(self, account_id: str, default: Account | None = None) -> Account | None:  # type: ignore[override]
-        account = self._store.get(account_id)
+        known = dict.get(self, account_id)
+        if known is not None:
+            return known
+        part = self.part
+        account = self._store.get(account_id) if part is None else self._store.get_part(account_id, part)
         if account is None:
             return default
         self[account_id] = account
@@ -140,16 +147,24 @@ class _RareCases(PlainCalculator):
     def __init__(self, memory: Memory, store: AccountStore) -> None:
         super().__init__()
         self.dedupe = self._dedupe = _CompiledDedupe(memory)
-        self._accounts: dict[str, Account] = _PlainCopies(store)
+        self._copies = _PlainCopies(store)
+        self._accounts: dict[str, Account] = self._copies
 
     def decide(
-        self, event: UsageEvent, row: int, offset: int, limits: TimeLimits | None, outcome: UsageOutcome
+        self,
+        event: UsageEvent,
+        row: int,
+        offset: int,
+        limits: TimeLimits | None,
+        outcome: UsageOutcome,
+        part: list[int] | None = None,
     ) -> tuple[Refusal | None, list[Account], list[bytes]]:
-        """Decide the event of one row.
+        """Decide the event of one row; ``part`` are the places of the buckets that decide it, None: all of them.
 
         Returns:
             The rejection or None, the accounts to store back, and the rated lines to append.
         """
+        self._copies.part = part
         refused = self._decide(event, row, offset, limits, outcome)
         changed = [self._accounts[name] for name in self._touched]
         lines = self._lines
@@ -161,8 +176,18 @@ class _RareCases(PlainCalculator):
         """Return no rows; the compiled store compares when the account is put back."""
         return {}
 
-    def _note_changes(self, account: Account, before: RenderedRows) -> None:
+    def _account_row(self, account: Account) -> AccountBefore:
+        """Return nothing, as :meth:`_rows`."""
+        return (), ()
+
+    def _note_account(self, account: Account, before: AccountBefore) -> None:
         """Do nothing: notes kept here would never be cleared."""
+
+    def _note_burn(self, account: Account, burned: Burned) -> None:
+        """Do nothing, as :meth:`_note_account`."""
+
+    def _note_changes(self, account: Account, before: RenderedRows) -> None:
+        """Do nothing, as :meth:`_note_account`."""
 
     def plan(self, key: PlanKey) -> Plan:
         """Return a plan version of the catalogue."""
@@ -287,10 +312,14 @@ class CompiledCalculator:
         names = self._decoder.accounts
         return sorted(names[number].decode() for number in range(len(names)) if self._store.has(number))
 
+    def holds(self, account_id: str) -> bool:
+        number = self._decoder.accounts.known(account_id.encode())
+        return number >= 0 and self._store.has(number)
+
     def account(self, account_id: str) -> Account | None:
         return self._store.get(account_id)
 
-    def put_account(self, account: Account, *, stored: bool) -> None:
+    def put_account(self, account: Account, *, stored: bool, at_least: int = SAME_ROW) -> None:
         plan_of = self._rare.plan
         buckets = sorted(account.buckets, key=lambda bucket: deduction_order(bucket, plan_of))
         rules: list[int] = []
@@ -302,7 +331,7 @@ class CompiledCalculator:
                 self._rules.append(plan.buckets[bucket.bucket_no - 1])
             rules.append(rule)
             floors.append(alert_floor_micro(bucket, plan.alerts_micro))
-        self._store.put(account, buckets, rules, floors, stored)
+        self._store.put(account, buckets, rules, floors, stored, at_least)
 
     def apply(self, decoded: CompiledDecoded) -> UsageOutcome:
         batch, usage = decoded.batch, self._usage
@@ -318,9 +347,9 @@ class CompiledCalculator:
                 break
             if need == _NEEDS_SCOPE:
                 self._look_up_scope(usage.wanted_rule, usage.wanted_combination)
-            elif need == _NEEDS_PLAIN:
+            elif need in (_NEEDS_PLAIN, _NEEDS_PART):
                 outcome.log_time_us = usage.log_time_us
-                self._decide_plainly(decoded, row, outcome)
+                self._decide_plainly(decoded, row, outcome, usage.part_of() if need == _NEEDS_PART else None)
                 if outcome.reservations:
                     closed.append((row, outcome.reservations.pop()[1]))
                 row += 1
@@ -337,7 +366,9 @@ class CompiledCalculator:
         outcome.duplicate += usage.duplicate
         return outcome
 
-    def _decide_plainly(self, decoded: CompiledDecoded, row: int, outcome: UsageOutcome) -> None:
+    def _decide_plainly(
+        self, decoded: CompiledDecoded, row: int, outcome: UsageOutcome, part: list[int] | None
+    ) -> None:
         refused = decoded.rejections.get(row)
         dedupe = self._rare.dedupe
         if refused is None:
@@ -345,9 +376,16 @@ class CompiledCalculator:
             batch = decoded.batch
             record = batch.records[row]
             event = self._reread(record, note_unknown=batch.note_unknown)
-            refused, changed, lines = self._rare.decide(event, row, record.offset, batch.limits, outcome)
+            refused, changed, lines = self._rare.decide(event, row, record.offset, batch.limits, outcome, part)
             for account in changed:
-                self.put_account(account, stored=False)
+                if part is None:
+                    self.put_account(account, stored=False)
+                else:
+                    floors = [
+                        alert_floor_micro(bucket, self._rare.plan(bucket.plan_key).alerts_micro)
+                        for bucket in account.buckets
+                    ]
+                    self._store.put_part(account, part, floors)
             for line in lines:
                 self._usage.add_line(line)
         if refused is not None:

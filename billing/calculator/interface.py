@@ -21,6 +21,8 @@ from billing.log_time import TimeLimits
 from schemas.refusals import Refusal
 from schemas.usage import UsageEvent
 
+SAME_ROW, CHANGED_ROW, REPLACED_ROW = 0, 1, 2
+"""Differences of a row from the one that was taken last; bits, so that ``CHANGED_ROW | REPLACED_ROW`` is replaced."""
 OwnCheck: TypeAlias = Callable[[Record], str | None]
 """Returns what a record with a source of the product's own carries instead of a valid digest; None if it is ours."""
 
@@ -154,14 +156,18 @@ class Calculator(Protocol):
     def account_ids(self) -> list[str]:
         """Return the ids of all accounts in memory, sorted."""
 
+    def holds(self, account_id: str) -> bool:
+        """Return True if an account is in memory."""
+
     def account(self, account_id: str) -> Account | None:
         """Return a copy of an account in memory, or None if it is not there."""
 
-    def put_account(self, account: Account, *, stored: bool) -> None:
+    def put_account(self, account: Account, *, stored: bool, at_least: int = SAME_ROW) -> None:
         """Put an account into memory.
 
         With ``stored`` the account is as in SQL. Otherwise a command created or changed it, and it is to be committed.
-        Buckets need not be sorted.
+        Its row counts as changed at least as ``at_least`` says: :data:`SAME_ROW`, :data:`CHANGED_ROW`, or
+        :data:`REPLACED_ROW` if its terms changed, also if they changed back. Buckets need not be sorted.
         """
 
     def apply(self, decoded: Decoded) -> UsageOutcome:

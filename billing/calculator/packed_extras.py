@@ -17,6 +17,8 @@ from billing.accounts.extras import (
     Extras,
     Refund,
     Subscription,
+    TrueUp,
+    TrueUpPart,
     extras_json,
     parse_extras,
 )
@@ -117,6 +119,8 @@ def _typical() -> list[Extras]:
                 sub("s", "t", pay_from="external", status="ended", cut_short=["s/1/1"]),
             ],
             expiry_alerts={"grant/1/1": 1},
+            true_ups={"monthly@2026-11-01": TrueUp(1_000_000, at_us, at_us, {"b@1": TrueUpPart(1, 0, [1, 1])})},
+            owed_micro={"plan": 1_000_000},
             wallet_alert_sent=True,
             bill_terms=BillTerms(1, 30, at_us, at_us),
             bills=[Bill("bill-1", money, at_us, at_us, at_us, money)],

@@ -4,12 +4,15 @@ from collections import defaultdict
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TypeAlias
 
-from billing.accounts.account import ACCOUNT_CLOSED, Account
+from billing.accounts.account import ACCOUNT_CLOSED, PENDING, Account
 from billing.accounts.deduction_order import sort_buckets
+from billing.accounts.extras import snapshot
+from billing.burning.deduct import Burned
 from billing.calculator.dedupe import CONFLICT, DUPLICATE, Dedupe
-from billing.calculator.interface import Effects, UsageBatch, UsageOutcome
+from billing.calculator.interface import REPLACED_ROW, SAME_ROW, Effects, UsageBatch, UsageOutcome
 from billing.catalog.model import Catalog, Plan, PlanKey
 from billing.commits.columns import account_terms, bucket_terms
 from billing.commits.commit_record import AccountChanges, PartitionState, RollupRow
@@ -44,6 +47,11 @@ def batched(items: list[bytes], size: int) -> Iterator[list[bytes]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
+AccountBefore: TypeAlias = tuple[tuple[object, ...], tuple[object, ...]]
+"""Values of an account's columns that a change may change, the credit limit first, and a snapshot of its extras."""
+_values = attrgetter(
+    *("credit_limit_pico", "wallet_pico", "absorbed_micro", "absorbed_pico", "status", "clock_us", "next_due_us")
+)
 RenderedRows: TypeAlias = dict[str | None, tuple[bytes, object]]
 
 
@@ -167,10 +175,13 @@ class PlainCalculator:
     def account_ids(self) -> list[str]:
         return sorted(self._accounts)
 
+    def holds(self, account_id: str) -> bool:
+        return account_id in self._accounts
+
     def account(self, account_id: str) -> Account | None:
         return deepcopy(self._accounts.get(account_id))
 
-    def put_account(self, account: Account, *, stored: bool) -> None:
+    def put_account(self, account: Account, *, stored: bool, at_least: int = SAME_ROW) -> None:
         account = deepcopy(account)
         sort_buckets(account, self._plans.__getitem__)
         before = self._rows(self._accounts.get(account.account))
@@ -181,6 +192,10 @@ class PlainCalculator:
         else:
             self._touched.add(account.account)
             self._note_changes(account, before)
+            if at_least & REPLACED_ROW:
+                self._dirty[account.account, None] = "replaced"
+            elif at_least:
+                self._dirty.setdefault((account.account, None), "changed")
 
     def apply(self, decoded: PlainDecoded) -> UsageOutcome:
         batch = decoded.batch
@@ -202,8 +217,12 @@ class PlainCalculator:
     def _decide(
         self, event: UsageEvent, index: int, offset: int, limits: TimeLimits | None, outcome: UsageOutcome
     ) -> Refusal | None:
-        """Decide one event, the record ``index`` of its batch; return the rejection if it is rejected, else None."""
+        """Decide one event, the record ``index`` of its batch; return the rejection if it is rejected, else None.
 
+        Without a log, an event that is not rated moves the clock of its account too, as a record moves the log's time.
+        """
+        if limits is None:
+            self._move_clock(event)
         if limits is not None:
             late = time_refusal(event, self._dedupe.numbered(event), outcome.log_time_us, limits)
             if late is not None:
@@ -222,7 +241,10 @@ class PlainCalculator:
         if account.status == ACCOUNT_CLOSED:
             return event.refuse("account_closed", f"subject: account {event.account!r} is closed")
         now_us = max(account.clock_us, event.time_us) if limits is None else outcome.log_time_us
-        before = self._rows(account)
+        # Where nothing is due and nothing waits, only the buckets that pay change: no other row is rendered.
+        quiet = max(now_us, event.time_us) < account.next_due_us
+        quiet = quiet and all(bucket.status != PENDING for bucket in account.buckets)
+        rows, before = ({}, self._account_row(account)) if quiet else (self._rows(account), None)
         billed = bill_usage(account, event, decided_at(now_us, limits), self._rules, self._postings)
         if not isinstance(billed, Billed):
             return billed
@@ -234,7 +256,11 @@ class PlainCalculator:
             outcome.reservations.append((event.account, event.reservation))
         self._dedupe.rated(event, outcome.log_time_us)
         self._touched.add(account.account)
-        self._note_changes(account, before)
+        if before is None:
+            self._note_changes(account, rows)
+        else:
+            self._note_account(account, before)
+            self._note_burn(account, billed.burned)
         self._lines.append(dump_json(paid_line(event, billed.rated, offset, billed.burned)))
         sums = self._rollups[billed.rollup_key]
         for place, value in enumerate(billed.rollup_sums):
@@ -242,6 +268,15 @@ class PlainCalculator:
         book = billed.book.name
         self._book_times[book] = max(event.time_us, self._book_times.get(book, event.time_us))
         return None
+
+    def _move_clock(self, event: UsageEvent) -> None:
+        account = self._accounts.get(event.account)
+        if account is None or account.clock_us >= event.time_us:
+            return
+        before = self._account_row(account)
+        account.clock_us = event.time_us
+        self._touched.add(account.account)
+        self._note_account(account, before)
 
     def take_effects(self, stamp: Stamp) -> Effects:
         rated = [
@@ -283,6 +318,24 @@ class PlainCalculator:
     def _rows(self, account: Account | None) -> RenderedRows:
         """Return the rows of an account before a change, for comparison."""
         return rows_of(account)
+
+    def _account_row(self, account: Account) -> AccountBefore:
+        """Return an account before a change, without its buckets, for comparison."""
+        return _values(account), snapshot(account.extras)
+
+    def _note_account(self, account: Account, before: AccountBefore) -> None:
+        """Mark the row of an account if it differs from ``before``, without those of its buckets."""
+        (old_limit, *old), old_extras = before
+        limit, *new = _values(account)
+        if (old_limit, old_extras) != (limit, snapshot(account.extras)):
+            self._dirty[account.account, None] = "replaced"
+        elif old != new:
+            self._dirty.setdefault((account.account, None), "changed")
+
+    def _note_burn(self, account: Account, burned: Burned) -> None:
+        """Mark the rows of the buckets that an event burned; those that it bought are new anyway."""
+        for deduction in burned.deductions:
+            self._dirty.setdefault((account.account, deduction.grant_id), "changed")
 
     def _note_changes(self, account: Account, before: RenderedRows) -> None:
         """Mark the rows of an account that differ from ``before``."""

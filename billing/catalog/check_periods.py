@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from billing.catalog.findings import WARNING, CatalogFinding
 from billing.catalog.model import PriceBook, PriceRow
-from billing.catalog.period_rules import COMMITMENT, STANDARD_TOKENS, PeriodRule
+from billing.catalog.period_rules import COMMITMENT, SETTLE_AT_END, STANDARD_TOKENS, PeriodRule
 
 
 def check_periods(book: PriceBook) -> Iterator[CatalogFinding]:
@@ -38,6 +38,16 @@ def _row(book: PriceBook, row: PriceRow) -> Iterator[CatalogFinding]:
     ):
         if len(found) > 1:
             yield CatalogFinding(book.file, row.line, where, f"has two {what}, {' and '.join(found)}; keep one of them")
+    settled = next((rule.name for rule in rules if rule.settle == SETTLE_AT_END), None)
+    commitment = next((rule.name for rule in rules if rule.kind == COMMITMENT), None)
+    if settled is not None and commitment is not None:
+        yield CatalogFinding(
+            book.file,
+            row.line,
+            where,
+            f"has {settled}, settled {SETTLE_AT_END}, and the commitment {commitment}, which is drawn by what usage "
+            "cost when it happened; keep one of them",
+        )
 
 
 def _rule(book: PriceBook, rule: PeriodRule, rows: list[PriceRow]) -> Iterator[CatalogFinding]:
@@ -90,6 +100,6 @@ def check_going_on(before: PriceBook, book: PriceBook) -> Iterator[CatalogFindin
                 book.file,
                 rule.line,
                 f"periods.{name}",
-                f"has another kind, every, timezone or count than in {before.label} ({before.file}:{old.line}), and "
-                "counters go on under this name; give the rule another name",
+                f"has another kind, every, timezone, count or settle than in {before.label} ({before.file}:{old.line})"
+                ", and counters go on under this name; give the rule another name",
             )

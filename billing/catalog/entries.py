@@ -9,7 +9,10 @@ lowest version that can hold it:
 - 3 for period rules, and for plans with windows, members, units other than standard tokens, packs, or a cap or consent
   of overage;
 - 4 for a plan that is withdrawn;
-- 5 for bands of output length, increments and declared dimensions;
+- 5 for bands of output length, increments and declared dimensions, a volume price of the whole period, and a commitment
+  that included usage does not draw; and for a plan with a proration, with cycles or portions by number of weeks, months
+  or years or by day, with windows or members' caps of other units, by day, from the first use or with alerts, with a
+  refund at cancellation, limits of a carry-over, or debt as overage;
 - 1 for everything else.
 
 A program that does not know a version refuses the entry instead of deciding without part of it. The digests of entries
@@ -25,6 +28,7 @@ from typing import Any
 
 from billing.catalog.load import assemble
 from billing.catalog.model import (
+    NO_REFUND,
     STACKING,
     STD_TOKEN,
     TEXT_DIMENSIONS,
@@ -38,10 +42,12 @@ from billing.catalog.model import (
     PlanBucket,
     PriceBook,
     PriceRow,
+    Proration,
     TimeBand,
     Window,
 )
 from billing.catalog.period_bodies import rule_body, rule_of
+from billing.catalog.period_rules import SETTLE_AT_ONCE, USAGE_IN
 
 BODY_VERSION = 5
 _FIFTH_VERSION = 5
@@ -146,8 +152,12 @@ def _scope(body: Mapping[str, list[str]], declared: Iterable[str] = ()) -> dict[
 
 
 def _book_body_version(book: PriceBook) -> int:
-    new_in_rows = any(row.increments or row.unmetered for row in book.rows)
-    if book.has_output_bands or book.dimensions or new_in_rows:
+    if (
+        book.has_output_bands
+        or book.dimensions
+        or any(row.increments or row.unmetered for row in book.rows)
+        or any(rule.settle != SETTLE_AT_ONCE or rule.included_usage != USAGE_IN for rule in book.periods.values())
+    ):
         return _FIFTH_VERSION
     if book.periods:
         return _THIRD_VERSION
@@ -296,6 +306,19 @@ def _row(index: int, body: Mapping[str, Any]) -> PriceRow:
 
 
 def _plan_body_version(plan: Plan) -> int:
+    if (
+        plan.proration != Proration()
+        or plan.cycle.length
+        or plan.cycle.kind == "day"
+        or plan.caps_other_units
+        or any(bucket.every for bucket in plan.buckets)
+        or any(window.kind == "from_first_use" or window.every == "day" for window in plan.windows)
+        or any(window.alerts_micro for window in plan.windows)
+        or any(bucket.carry_max_micro is not None or bucket.carry_min_micro for bucket in plan.buckets)
+        or plan.cancellation != NO_REFUND
+        or plan.overage.mode == "owe"
+    ):
+        return _FIFTH_VERSION
     if plan.withdrawn_from_us is not None:
         return _FOURTH_VERSION
     newer = (
@@ -320,6 +343,8 @@ def _overage_body(overage: Overage) -> EntryBody:
         body["cap_pico"] = overage.cap_pico
     if overage.consent_required:
         body["consent"] = "required"
+    if overage.max_owed_micro:
+        body["max_owed_micro"] = overage.max_owed_micro
     return body
 
 
@@ -331,6 +356,7 @@ def _overage(body: Mapping[str, Any]) -> Overage:
         max_packs=body["max_packs"],
         cap_pico=body.get("cap_pico", 0),
         consent_required=body.get("consent") == "required",
+        max_owed_micro=body.get("max_owed_micro", 0),
     )
 
 
@@ -343,7 +369,45 @@ def _plan_extras(plan: Plan) -> EntryBody:
         body["expiry_alert_days"] = list(plan.expiry_alert_days)
     if plan.withdrawn_from_us is not None:
         body["withdrawn_from_us"] = plan.withdrawn_from_us
+    if plan.proration != Proration():
+        body["proration"] = {"fee": int(plan.proration.fee), "quota": int(plan.proration.quota)}
+    if plan.cancellation != NO_REFUND:
+        body["cancellation"] = plan.cancellation
     return body
+
+
+def _carry_body(bucket: PlanBucket) -> EntryBody:
+    """Return the limits of a carry-over, without those that are not set."""
+    body: EntryBody = {} if bucket.carry_max_micro is None else {"carry_max_micro": bucket.carry_max_micro}
+    return body | ({"carry_min_micro": bucket.carry_min_micro} if bucket.carry_min_micro else {})
+
+
+def _window_body(window: Window) -> EntryBody:
+    body: EntryBody = {
+        "kind": window.kind,
+        "hours": window.hours,
+        "every": window.every,
+        "cap_micro": window.cap_micro,
+    }
+    if window.unit != STD_TOKEN:
+        body["unit"] = window.unit
+    if window.alerts_micro:
+        body["alerts_micro"] = list(window.alerts_micro)
+    return body
+
+
+def _window(body: Mapping[str, Any]) -> Window:
+    return Window(**{**body, "alerts_micro": tuple(body.get("alerts_micro", ()))})
+
+
+def _cycle_body(cycle: Cycle) -> EntryBody:
+    body: EntryBody = {"kind": cycle.kind, "timezone": cycle.timezone, "days": cycle.days}
+    return body | ({"length": cycle.length} if cycle.length else {})
+
+
+def _members_body(members: Members) -> EntryBody:
+    body: EntryBody = {"seats": members.seats, "cap_micro": members.cap_micro}
+    return body | ({"unit": members.unit} if members.unit != STD_TOKEN else {})
 
 
 def _plan_body(plan: Plan) -> EntryBody:
@@ -352,7 +416,7 @@ def _plan_body(plan: Plan) -> EntryBody:
         "price_pico": plan.price_pico,
         "currency": plan.currency,
         "tax_rate_micro": plan.tax_rate_micro,
-        "cycle": {"kind": plan.cycle.kind, "timezone": plan.cycle.timezone, "days": plan.cycle.days},
+        "cycle": _cycle_body(plan.cycle),
         "buckets": [
             {
                 "unit": bucket.unit,
@@ -362,20 +426,19 @@ def _plan_body(plan: Plan) -> EntryBody:
                 "carry_over_cycles": bucket.carry_over_cycles,
                 "scope": _scope_body(bucket.scope),
                 "fee_share_micro": bucket.fee_share_micro,
+                **({"every": bucket.every} if bucket.every else {}),
+                **_carry_body(bucket),
             }
             for bucket in plan.buckets
         ],
-        "windows": [
-            {"kind": window.kind, "hours": window.hours, "every": window.every, "cap_micro": window.cap_micro}
-            for window in plan.windows
-        ],
+        "windows": [_window_body(window) for window in plan.windows],
         "overage": _overage_body(plan.overage),
         "grace_hours": plan.grace_hours,
         "breakage": plan.breakage,
         "alerts_micro": list(plan.alerts_micro),
     }
     if plan.members is not None:
-        body["members"] = {"seats": plan.members.seats, "cap_micro": plan.members.cap_micro}
+        body["members"] = _members_body(plan.members)
     return body | _plan_extras(plan)
 
 
@@ -390,7 +453,7 @@ def _plan(body: Mapping[str, Any]) -> Plan:
         tax_rate_micro=body["tax_rate_micro"],
         cycle=Cycle(**body["cycle"]),
         buckets=tuple(PlanBucket(**bucket) for bucket in buckets),
-        windows=tuple(Window(**window) for window in body["windows"]),
+        windows=tuple(map(_window, body["windows"])),
         overage=_overage(body["overage"]),
         grace_hours=body["grace_hours"],
         breakage=body["breakage"],
@@ -400,4 +463,6 @@ def _plan(body: Mapping[str, Any]) -> Plan:
         activate_within_days=body.get("activate_within_days", 0),
         expiry_alert_days=tuple(body.get("expiry_alert_days", ())),
         withdrawn_from_us=body.get("withdrawn_from_us"),
+        proration=Proration(**{key: bool(value) for key, value in body.get("proration", {}).items()}),
+        cancellation=body.get("cancellation", NO_REFUND),
     )

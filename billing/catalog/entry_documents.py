@@ -7,8 +7,21 @@ Keys and values are spelled as in catalogue files (docs/reference/price-books.md
 from collections.abc import Mapping
 from typing import Any
 
-from billing.catalog.model import DAYS, TEXT_DIMENSIONS, Adjustment, Members, Plan, PriceBook, PriceRow, TimeBand
-from billing.catalog.period_rules import BLOCKS, COMMITMENT, PeriodRule, Tier
+from billing.catalog.model import (
+    DAYS,
+    NO_REFUND,
+    TEXT_DIMENSIONS,
+    Adjustment,
+    Members,
+    Plan,
+    PlanBucket,
+    PriceBook,
+    PriceRow,
+    Proration,
+    TimeBand,
+    Window,
+)
+from billing.catalog.period_rules import BLOCKS, COMMITMENT, SETTLE_AT_ONCE, USAGE_IN, PeriodRule, Tier
 from schemas.times import format_time_us
 from schemas.units import MICRO_DIGITS, PICO_DIGITS, format_micro, format_pico, format_scaled
 
@@ -31,6 +44,7 @@ def plan_object(plan: Plan) -> _Json:
                 "kind": plan.cycle.kind,
                 "timezone": plan.cycle.timezone,
                 "days": plan.cycle.days if plan.cycle.kind == "days" else None,
+                **({plan.cycle.kind: plan.cycle.length} if plan.cycle.length else {}),
             }
         ),
         "buckets": [
@@ -39,30 +53,53 @@ def plan_object(plan: Plan) -> _Json:
                 "amount": format_micro(bucket.amount_micro),
                 "kind": bucket.kind,
                 "priority": bucket.priority,
-                "carry_over_cycles": bucket.carry_over_cycles,
+                **_carry_over(bucket),
                 "scope": _scope(bucket.scope),
                 "fee_share": format_micro(bucket.fee_share_micro),
+                **({"every": bucket.every} if bucket.every else {}),
             }
             for bucket in plan.buckets
         ],
-        "windows": [
-            {"kind": window.kind}
-            | ({"hours": window.hours} if window.kind == "rolling" else {"every": window.every})
-            | {"cap": format_micro(window.cap_micro)}
-            for window in plan.windows
-        ],
+        "windows": [_window(window) for window in plan.windows],
         "overage": _overage(plan),
         "grace_hours": plan.grace_hours,
         "breakage": {"policy": plan.breakage},
         "alerts": [format_micro(alert) for alert in plan.alerts_micro],
         **({} if plan.members is None else {"members": _members(plan.members)}),
         **({} if plan.withdrawn_from_us is None else {"withdrawn_from": format_time_us(plan.withdrawn_from_us)}),
+        **({} if plan.proration == Proration() else {"proration": _proration(plan.proration)}),
+        **({} if plan.cancellation == NO_REFUND else {"cancellation": {"refund": plan.cancellation}}),
     }
+
+
+def _carry_over(bucket: PlanBucket) -> _Json:
+    if bucket.carry_max_micro is None and not bucket.carry_min_micro:
+        return {"carry_over_cycles": bucket.carry_over_cycles}
+    limits = {"max": bucket.carry_max_micro, "min": bucket.carry_min_micro or None}
+    written = {name: format_micro(micro) for name, micro in limits.items() if micro is not None}
+    return {"carry_over": {"cycles": bucket.carry_over_cycles} | written}
+
+
+def _window(window: Window) -> _Json:
+    return (
+        {"kind": window.kind}
+        | ({"every": window.every} if window.kind == "fixed" else {"hours": window.hours})
+        | {"cap": format_micro(window.cap_micro), "unit": window.unit}
+        | ({"alerts": [format_micro(alert) for alert in window.alerts_micro]} if window.alerts_micro else {})
+    )
+
+
+def _proration(proration: Proration) -> _Json:
+    return {"fee": proration.fee, "quota": proration.quota}
 
 
 def _members(members: Members) -> _Json:
     return _without_none(
-        {"seats": members.seats or None, "cap": format_micro(members.cap_micro) if members.cap_micro else None}
+        {
+            "seats": members.seats or None,
+            "cap": format_micro(members.cap_micro) if members.cap_micro else None,
+            "unit": members.unit if members.cap_micro else None,
+        }
     )
 
 
@@ -70,7 +107,8 @@ def _overage(plan: Plan) -> _Json:
     overage = plan.overage
     if overage.mode != "auto_pack":
         cap = {"cap": format_pico(overage.cap_pico)} if overage.cap_pico else {}
-        return {"mode": overage.mode} | cap | ({"consent": "required"} if overage.consent_required else {})
+        owed = {"max_owed": format_micro(overage.max_owed_micro)} if overage.max_owed_micro else {}
+        return {"mode": overage.mode} | cap | owed | ({"consent": "required"} if overage.consent_required else {})
     return {
         "mode": overage.mode,
         "block": format_micro(overage.block_micro),
@@ -117,11 +155,12 @@ def _period(rule: PeriodRule) -> _Json:
             "amount": format_pico(rule.amount_pico),
             "multiply": format_pico(rule.multiply_pico),
             "overflow_multiply": format_pico(rule.overflow_pico),
-        }
+        } | ({} if rule.included_usage == USAGE_IN else {"included_usage": rule.included_usage})
     elif rule.kind == BLOCKS:
         of_kind = {"block": {"units": str(rule.block_units), "price": format_pico(rule.block_price_pico)}}
     else:
-        of_kind = {"tiers": [_tier(tier) for tier in rule.tiers]}
+        settle = {} if rule.settle == SETTLE_AT_ONCE else {"settle": rule.settle}
+        of_kind = {"tiers": [_tier(tier) for tier in rule.tiers]} | settle
     count = {"count": list(rule.count)} if rule.count else {}
     return {"kind": rule.kind, "every": rule.every, "timezone": rule.timezone} | count | of_kind
 

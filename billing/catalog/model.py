@@ -33,12 +33,16 @@ REQUEST = "REQUEST"
 
 Every other unit takes its coefficients from price rows.
 """
+NO_REFUND, BY_TIME, BY_QUOTA = CANCELLATION_REFUNDS = ("none", "by_time", "by_quota")
+"""Parts of the fee of the current cycle that an immediate cancellation of a subscription may give back."""
 DAYS: tuple[str, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 ALL_DAY_MINUTES = 24 * 60
 STACKING: tuple[str, ...] = ("multiply", "best_of", "replace")
 """Ways of combining several adjustments that match one event (:mod:`billing.pricing.adjust`)."""
 MINIMUM_CHARGE = "minimum_charge"
 """Name of the line that raises an event to its row's minimum charge. No meter may have this name."""
+ABOVE_COMMITMENT = "above_commitment"
+"""Name of the line with what usage above a commitment costs more than within it. No meter may have this name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,18 +189,26 @@ class PriceBook:
 
 @dataclass(frozen=True, slots=True)
 class Cycle:
-    """Length of one cycle: ``subscription_month``, ``calendar_month``, ``days`` (with ``days`` > 0) or ``once``."""
+    """Length of one cycle.
+
+    ``subscription_month``, ``calendar_month``, ``day`` (a local day), ``days`` (with ``days`` > 0) and ``once``; and
+    ``length`` > 0 ``weeks``, ``months`` or ``years``.
+    """
 
     kind: str
     timezone: str
     days: int = 0
+    length: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class PlanBucket:
     """Quota that one cycle of a plan grants: ``amount_micro`` of ``unit`` (for money, micro of the currency).
 
-    ``scope`` is as in :class:`Adjustment`. ``fee_share_micro`` is this bucket's share of the fee in 1e-6.
+    ``scope`` is as in :class:`Adjustment`. ``fee_share_micro`` is this bucket's share of the fee in 1e-6. With
+    ``every`` (``day``, ``week`` or ``month``) the quota is granted anew for each of them within the cycle
+    (:mod:`billing.packages.portions`). Of a remainder that is carried over, at most ``carry_max_micro`` is kept (None:
+    all of it), and none of a remainder below ``carry_min_micro``.
     """
 
     unit: str
@@ -206,30 +218,38 @@ class PlanBucket:
     carry_over_cycles: int
     scope: Mapping[str, tuple[str, ...]]
     fee_share_micro: int
+    every: str = ""
+    carry_max_micro: int | None = None
+    carry_min_micro: int = 0
     line: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Cap on burned standard tokens: ``rolling`` over ``hours``, or ``fixed`` for every ``week`` or ``month``.
+    """Cap on what is burned of a plan's buckets of ``unit``.
 
-    ``cap_micro`` is in micro standard tokens.
+    ``rolling`` and ``from_first_use`` windows last ``hours``; a ``fixed`` window is ``every`` ``day``, ``week`` or
+    ``month``. ``cap_micro`` is in micro of the unit. ``alerts_micro`` are shares of the cap (1e-6), ascending, whose
+    use is reported.
     """
 
     kind: str
     hours: int
     every: str
     cap_micro: int
+    unit: str = STD_TOKEN
+    alerts_micro: tuple[int, ...] = ()
     line: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Overage:
-    """Rule for usage that no bucket covers: ``pay_as_you_go``, ``block`` or ``auto_pack``.
+    """Rule for usage that no bucket covers: ``pay_as_you_go``, ``block``, ``auto_pack`` or ``owe``.
 
     A pack is ``block_micro`` standard tokens for ``price_pico``, tax included; at most ``max_packs`` are bought in a
     cycle of a grant. ``cap_pico`` is the most that the wallet pays in a cycle of a grant (0: no cap). With
-    ``consent_required`` the wallet pays only if the account has given its consent.
+    ``consent_required`` the wallet pays only if the account has given its consent. At most ``max_owed_micro`` standard
+    tokens of a plan are owed (0: no limit).
     """
 
     mode: str
@@ -238,18 +258,28 @@ class Overage:
     max_packs: int = 0
     cap_pico: int = 0
     consent_required: bool = False
+    max_owed_micro: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Members:
     """Limits for the members who share a plan.
 
-    At most ``seats`` members use the buckets of a grant (0: any number), each at most ``cap_micro`` standard tokens of
-    it (0: no cap). A grant is one cycle.
+    At most ``seats`` members use the buckets of a grant (0: any number), each at most ``cap_micro`` of its buckets of
+    ``unit`` (0: no cap). A grant is one cycle.
     """
 
     seats: int
     cap_micro: int
+    unit: str = STD_TOKEN
+
+
+@dataclass(frozen=True, slots=True)
+class Proration:
+    """Parts of a plan that are shared by time in a first cycle that begins within its calendar period."""
+
+    fee: bool = False
+    quota: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +290,9 @@ class Plan:
     ``activation`` decides when a purchase begins: at the ``purchase`` (or its ``starts_at``), or at the ``first_use``,
     at the latest ``activate_within_days`` after the earliest start (0: no limit). ``expiry_alert_days`` are the numbers
     of days before the end of a bucket, descending, at which its owner is alerted. ``withdrawn_from_us`` of the latest
-    version ends the sale of every version (None: on sale); grants sold before continue.
+    version ends the sale of every version (None: on sale); grants sold before continue. ``proration`` concerns a first
+    cycle that begins within its calendar period. ``cancellation`` says what of the fee an immediate cancellation gives
+    back: :data:`NO_REFUND`, :data:`BY_TIME` or :data:`BY_QUOTA`.
     """
 
     name: str
@@ -281,6 +313,8 @@ class Plan:
     activate_within_days: int = 0
     expiry_alert_days: tuple[int, ...] = ()
     withdrawn_from_us: int | None = None
+    proration: Proration = Proration()
+    cancellation: str = NO_REFUND
     file: str = field(default="", compare=False)
     line: int = field(default=0, compare=False)
 
@@ -288,6 +322,19 @@ class Plan:
     def label(self) -> str:
         """Name of the plan with its version: ``name@version``."""
         return f"{self.name}@{self.version}"
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """Units of the plan's buckets and packs, each once, in the order of the buckets."""
+        packs = [STD_TOKEN] if self.overage.mode == "auto_pack" else []
+        return tuple(dict.fromkeys([*(bucket.unit for bucket in self.buckets), *packs]))
+
+    @property
+    def caps_other_units(self) -> bool:
+        """True if a window or a member's cap counts another unit than standard tokens."""
+        capped = [window.unit for window in self.windows]
+        capped += [self.members.unit] if self.members is not None and self.members.cap_micro else []
+        return any(unit != STD_TOKEN for unit in capped)
 
 
 @dataclass(frozen=True, slots=True)

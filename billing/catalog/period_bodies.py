@@ -3,17 +3,19 @@
 from collections.abc import Mapping
 from typing import Any
 
-from billing.catalog.period_rules import ONE_PICO, PeriodRule, Tier
+from billing.catalog.period_rules import ONE_PICO, SETTLE_AT_ONCE, USAGE_IN, PeriodRule, Tier
 
 PeriodBody = dict[str, Any]
-_DEFAULTS: dict[str, int] = {
+_DEFAULTS: dict[str, Any] = {
     "block_units": 0,
     "block_price_pico": 0,
     "amount_pico": 0,
     "multiply_pico": ONE_PICO,
     "overflow_pico": ONE_PICO,
+    "included_usage": USAGE_IN,
+    "settle": SETTLE_AT_ONCE,
 }
-"""Numbers of a rule with the values at which they are left out of its body."""
+"""Fields of a rule with the values at which they are left out of its body."""
 
 
 def rule_body(rule: PeriodRule) -> PeriodBody:

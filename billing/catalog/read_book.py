@@ -4,6 +4,7 @@ import re
 from functools import lru_cache
 
 from billing.catalog.model import (
+    ABOVE_COMMITMENT,
     ALL_DAY_MINUTES,
     DAYS,
     MINIMUM_CHARGE,
@@ -64,7 +65,7 @@ _BUILT_IN = frozenset(METERS)
 _COMPLETED = OUTCOMES[:1]
 _FLAG = ("false", "true")
 _PER_UNIT = " per million (1e-12 per unit)"
-_LINES = {MINIMUM_CHARGE: "a minimum charge", BLOCKS_LINE: "blocks"}
+_LINES = {MINIMUM_CHARGE: "a minimum charge", BLOCKS_LINE: "blocks", ABOVE_COMMITMENT: "what lies above a commitment"}
 _DEFAULT_TAX_RATE = {"CNY": "0.06"}
 _ATTRIBUTES = "attributes."
 MAX_DIMENSIONS = 8

@@ -7,7 +7,19 @@ fit together.
 from collections.abc import Callable
 
 from billing.catalog.nodes import Node, is_null
-from billing.catalog.period_rules import BLOCKS, EVERY, ONE_PICO, PERIOD_KINDS, STANDARD_TOKENS, PeriodRule, Tier
+from billing.catalog.period_rules import (
+    BLOCKS,
+    EVERY,
+    INCLUDED_USAGE,
+    ONE_PICO,
+    PERIOD_KINDS,
+    SETTLE_AT_ONCE,
+    SETTLEMENTS,
+    STANDARD_TOKENS,
+    USAGE_IN,
+    PeriodRule,
+    Tier,
+)
 from billing.catalog.read_common import is_meter_name, read_timezone
 from billing.catalog.source import MAX_BALANCE, Fields
 from schemas.units import PICO_DIGITS
@@ -16,9 +28,9 @@ DEFAULT_TIMEZONE = "Asia/Shanghai"
 COMMON = ("kind", "every", "timezone")
 OF_KIND: dict[str, tuple[str, ...]] = {
     "graduated": ("count", "tiers"),
-    "volume": ("count", "tiers"),
+    "volume": ("count", "tiers", "settle"),
     "blocks": ("count", "block"),
-    "commitment": ("amount", "multiply", "overflow_multiply"),
+    "commitment": ("amount", "multiply", "overflow_multiply", "included_usage"),
 }
 """Keys of a rule by its kind, beyond the common ones."""
 _REQUIRED_OF_KIND = {"graduated": 2, "volume": 2, "blocks": 2, "commitment": 1}
@@ -65,6 +77,8 @@ def _read_rule(rules: Fields, name: str, known: frozenset[str], read_prices: Rea
         amount_pico=fields.scaled("amount", PICO_DIGITS, positive=True, maximum=MAX_BALANCE),
         multiply_pico=_factor(fields, "multiply"),
         overflow_pico=_factor(fields, "overflow_multiply"),
+        included_usage=fields.choice("included_usage", INCLUDED_USAGE, USAGE_IN),
+        settle=fields.choice("settle", SETTLEMENTS, SETTLE_AT_ONCE),
         line=fields.node.line,
     )
 

@@ -15,6 +15,7 @@ from billing.accounts.account_event import AccountEvent
 from billing.accounts.extras import Extras
 from billing.accounts.movements import Movement
 from billing.burning.deduct import Burned, Deduction
+from billing.burning.window_status import WindowStatus
 from billing.catalog.model import STD_TOKEN
 from billing.commits.commit_record import NO_DIGEST
 from billing.commits.outbox_frames import SEQUENCE_MARK, FrameHeaders
@@ -71,7 +72,15 @@ def paid_line(event: UsageEvent, rated: Rated, offset: int, burned: Burned) -> d
         "burned": [_burned_object(deduction) for deduction in burned.deductions],
         "charged": format_pico(burned.charged_pico),
         "absorbed": format_micro(burned.absorbed_micro),
+        **_absorbed_unit(burned),
+        **({"owed": format_micro(burned.owed_micro)} if burned.owed_micro else {}),
     }
+
+
+def _absorbed_unit(burned: Burned) -> dict[str, Any]:
+    if not burned.absorbed_unit:
+        return {}
+    return {"absorbed_unit": {"unit": burned.absorbed_unit, "amount": format_micro(burned.absorbed_unit_micro)}}
 
 
 def _burned_object(deduction: Deduction) -> dict[str, str]:
@@ -124,7 +133,7 @@ def account_object(account: Account, reserved_micro: Mapping[str, int] | None = 
 
 
 def extras_object(extras: Extras) -> dict[str, Any]:
-    """Return what a balance says of extras: gift money, subscriptions, open bills."""
+    """Return what a balance says of extras: gift money, subscriptions, open bills, debts."""
     return {
         "gift": format_pico(extras.gift_pico),
         "subscriptions": [
@@ -154,7 +163,20 @@ def extras_object(extras: Extras) -> dict[str, Any]:
             for bill in extras.bills
             if bill.open_pico
         ],
+        **(
+            {"absorbed_units": {unit: format_micro(micro) for unit, micro in sorted(extras.absorbed_units.items())}}
+            if extras.absorbed_units
+            else {}
+        ),
+        **debts_object(extras),
     }
+
+
+def debts_object(extras: Extras) -> dict[str, Any]:
+    """Return what an account object says of debts: standard tokens owed, by plan; nothing if none are owed."""
+    return (
+        {"owed": {plan: format_micro(micro) for plan, micro in extras.owed_micro.items()}} if extras.owed_micro else {}
+    )
 
 
 def balance_object(account: Account, reserved_micro: Mapping[str, int] | None = None) -> dict[str, Any]:
@@ -170,6 +192,23 @@ def balance_object(account: Account, reserved_micro: Mapping[str, int] | None = 
         "payment": account.payment,
         "credit_limit": format_pico(account.credit_limit_pico),
         **extras_object(account.extras),
+    }
+
+
+def window_object(status: WindowStatus) -> dict[str, Any]:
+    """Return one window of a plan as the HTTP API shows it beside the balance."""
+    window = status.window
+    return {
+        "plan": status.plan.name,
+        "plan_version": status.plan.version,
+        "kind": window.kind,
+        **({"every": window.every} if window.kind == "fixed" else {"hours": window.hours}),
+        "unit": window.unit,
+        "cap": format_micro(window.cap_micro),
+        "used": format_micro(status.used_micro),
+        "left": format_micro(status.left_micro),
+        "begins": None if status.begins_us is None else format_time_us(status.begins_us),
+        "ends": None if status.ends_us is None else format_time_us(status.ends_us),
     }
 
 

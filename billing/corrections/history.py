@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from billing.accounts.held import NO_HOLDS, Held
-from billing.catalog.model import MINIMUM_CHARGE, Catalog
+from billing.catalog.model import ABOVE_COMMITMENT, MINIMUM_CHARGE, Catalog
 from billing.catalog.period_rules import BLOCKS_LINE
 from billing.commits.commit_record import CommitRecord
 from billing.commits.input_batch import InputBatch, Record
@@ -19,8 +19,9 @@ from billing.log_time import CURRENT_RULES, DecidedAt, RulesByTime, TimeLimits, 
 from schemas.commands import Command, parse_command
 from schemas.json_text import dump_json
 from schemas.meters import Counts, canonical_counts
+from schemas.sources import is_own
 from schemas.topics import COMMAND_FORWARDED_TOPIC, COMMAND_TOPIC, RATED_TOPIC
-from schemas.usage import UsageEvent, reread_usage
+from schemas.usage import UsageEvent, parse_usage, reread_usage
 
 Identity: TypeAlias = tuple[str, str]
 """(source, id) of a command, or of usage within one account."""
@@ -140,7 +141,12 @@ class HistoryReader:
             commands = batch.topic in (COMMAND_TOPIC, COMMAND_FORWARDED_TOPIC)
             for record in batch.records:
                 log_time_us = max(log_time_us, record.timestamp * 1000)
-                if not self._may_concern(record) or (batch.topic, record.offset) in commit.rejected:
+                if not self._may_concern(record):
+                    continue
+                rejected = (batch.topic, record.offset) in commit.rejected
+                if commit.limits is None and not commands:
+                    self._move_clock(record, declared, rejected)
+                if rejected:
                     continue
                 if commands:
                     self._read_command(commit, record, log_time_us)
@@ -169,6 +175,17 @@ class HistoryReader:
                     mine = (line for line in lines if line["account"] in self.accounts)
                     found.update(((line["account"], line["source"], line["id"]), _counts_in(line)) for line in mine)
         return found
+
+    def _move_clock(self, record: Record, declared: Mapping[str, frozenset[str]], rejected: bool) -> None:
+        """Move the clock of an open account to the time of its usage, rated or not, as a simulation does."""
+        event = parse_usage(record.value, record.headers, note_unknown=True, **declared)
+        if (
+            not isinstance(event, UsageEvent)
+            or not self.steps.get(event.account)
+            or (rejected and is_own(event.source))
+        ):
+            return
+        self._clock_us[event.account] = max(event.time_us, self._clock_us.get(event.account, 0))
 
     def _read_command(self, commit: DecidedBatches, record: Record, log_time_us: int) -> None:
         command = parse_command(record.value, record.headers, messages=True)
@@ -216,6 +233,6 @@ def _counts_in(line: Mapping[str, Any]) -> Counts:
     """
     sums: dict[str, int] = {}
     for one in line["lines"]:
-        if one["meter"] not in (MINIMUM_CHARGE, BLOCKS_LINE):
+        if one["meter"] not in (MINIMUM_CHARGE, BLOCKS_LINE, ABOVE_COMMITMENT):
             sums[one["meter"]] = sums.get(one["meter"], 0) + one.get("used", one["quantity"])
     return canonical_counts(sums)

@@ -94,7 +94,17 @@ class Timeline:
 
 def _about(event: AccountEvent) -> tuple[object, ...]:
     """Return the subject of an event: its type and identifying fields, without amounts."""
-    named = ("grant_id", "threshold_micro", "subscription_id", "cycle", "bill_id", "days", "commitment", "first_day")
+    named = (
+        "grant_id",
+        "threshold_micro",
+        "subscription_id",
+        "cycle",
+        "bill_id",
+        "days",
+        "commitment",
+        "rule",
+        "first_day",
+    )
     return (event.type, *(event.data.get(name) for name in named))
 
 

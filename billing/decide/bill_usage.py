@@ -17,6 +17,7 @@ from billing.catalog.model import Catalog, PriceBook
 from billing.commits.commit_record import RollupRow
 from billing.decide.roll_forward import next_due_us, roll_forward
 from billing.invoicing.commitments import count_usage
+from billing.invoicing.true_ups import Charge, note_charge
 from billing.ledger import Postings
 from billing.log_time import DecidedAt
 from billing.pricing.period_prices import Clock, Counters
@@ -104,6 +105,11 @@ def bill_usage(
         count_usage(account, rated.counters, at.oldest_us)
         account.next_due_us = next_due_us(account, plan_of)
     burned = burn(account, event, rated, book.tax_rate_micro, plan_of, at.now_us, postings)
-    if burned.begun:
+    charge = Charge(burned.charged_pico, burned.charged_gift_pico, burned.charged_share)
+    noted = note_charge(account, rated, charge, at.now_us, at.oldest_us)
+    if rated.outside is not None:
+        rated = rated.for_share(burned.unpaid_share, book.tax_rate_micro)
+        count_usage(account, rated.counters, at.oldest_us)
+    if burned.begun or noted:
         account.next_due_us = next_due_us(account, plan_of)
     return Billed(event, rated, burned, events + burned.events + wallet_alert(account), book)

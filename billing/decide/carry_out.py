@@ -13,7 +13,7 @@ from billing.accounts.account_event import AccountEvent
 from billing.accounts.alerts import wallet_alert
 from billing.accounts.command_context import CommandContext, Message
 from billing.accounts.copies import copied_account
-from billing.accounts.deduction_order import PlanOf, sort_buckets
+from billing.accounts.deduction_order import PlanOf, place_added, sort_buckets
 from billing.accounts.held import NO_HOLDS, NO_LIMIT, Held, HeldLimit, Holdable, credit_pico, holdable, limit_after
 from billing.accounts.movements import Movement
 from billing.catalog.model import Catalog
@@ -29,6 +29,7 @@ from schemas.commands import (
     CorrectUsage,
     OpenAccount,
     PassTime,
+    PurchasePackage,
     ReceivePackage,
     ReturnPackage,
     SetWalletAlert,
@@ -46,6 +47,11 @@ NEVER_TAKE = (
 """Commands that holds never refuse: they give, or they only note something, or they correct usage that happened."""
 READ_NO_HOLDS = tuple(kind for kind in NEVER_TAKE if kind is not TopUpWallet)
 """Commands whose decision does not read holds. A top-up pays unpaid renewals only with money that is not held."""
+ONLY_ADD = (PurchasePackage, TopUpWallet)
+"""Commands that change no bucket and no subscription's dates; they add buckets, and they move money.
+
+With the hints of an account (:class:`billing.accounts.account.Hints`) they look at no bucket that was there before.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +96,14 @@ def carry_out(
             account.clock_us = at.now_us
         of_time = roll_forward(account, at.now_us, plan_of, postings, catalog, rules=at.rules)
     may_take = account is not None and not again and not isinstance(command.data, NEVER_TAKE)
-    countable = partial(_holdable, until_us=held.until_us, plan_of=plan_of, catalog=catalog)
+    only_adds = account is not None and account.hints is not None and isinstance(command.data, ONLY_ADD)
+    countable = partial(_holdable, until_us=held.until_us, plan_of=plan_of, catalog=catalog, buckets=not only_adds)
     before = countable(account) if may_take and account is not None else None
     # A refused command changes nothing. Without holds the rule itself refuses, before it changes anything.
     tried, spent = account, postings
     if before is not None and account is not None and held.holds:
         tried, spent = copied_account(account), Postings()
+    known = 0 if tried is None else len(tried.buckets)
     context = CommandContext(
         *(command, tried, catalog, at.now_us, payment_known, spent, plan_of, at.rules.now),
         held_pico=_held_pico(account, held),
@@ -115,13 +123,17 @@ def carry_out(
     if spent is not postings:
         postings.merge_lines(spent.lines())
     low = wallet_alert(decided)
-    sort_buckets(decided, plan_of)
+    if only_adds and decided.hints is not None:
+        place_added(decided, known, plan_of)
+    else:
+        sort_buckets(decided, plan_of)
     events = [*context.events, *lapsed, *low]
     return CarriedOut(decided, None, context.messages, of_time, events, context.movements, limit)
 
 
-def _holdable(account: Account, until_us: int, plan_of: PlanOf, catalog: Catalog) -> Holdable:
-    return holdable(account, fees_ahead_pico(account, until_us, plan_of, catalog) if until_us else 0)
+def _holdable(account: Account, until_us: int, plan_of: PlanOf, catalog: Catalog, buckets: bool) -> Holdable:
+    fees_pico = fees_ahead_pico(account, until_us, plan_of, catalog) if until_us else 0
+    return holdable(account, fees_pico, account.buckets if buckets else ())
 
 
 def _held_pico(account: Account | None, held: Held) -> int:

@@ -8,17 +8,20 @@ from collections.abc import Callable
 from typing import Any
 
 from billing import ledger
-from billing.accounts.account import ACCOUNT_CLOSED, ACCOUNT_SUSPENDED, Account, has_room
+from billing.accounts.account import ACCOUNT_CLOSED, ACCOUNT_SUSPENDED, Account, grants_of, has_room
 from billing.accounts.command_context import MAX_WALLET_PICO, CommandContext
 from billing.accounts.movements import of_money, purse
 from billing.accounts.wallet import deposit
-from billing.decide.roll_forward import next_due_us
+from billing.catalog.portion_counts import most_buckets
+from billing.decide.carry_out import ONLY_ADD
+from billing.decide.roll_forward import due_with_us, next_due_us
 from billing.invoicing.bills import change_credit, charge_back, collect, terms
 from billing.invoicing.commitments import begin_commitments
 from billing.packages.adjustments import adjust
 from billing.packages.consent import consent_overage
 from billing.packages.cycles import LAST_START_US, first_start_us
 from billing.packages.fees import fee_payable
+from billing.packages.first_cycle import fee_of_cycle
 from billing.packages.grants import grant_package
 from billing.packages.refunds import refund
 from billing.packages.sale import insufficient_funds, plan_for_sale, too_many_buckets
@@ -66,9 +69,16 @@ def decide(context: CommandContext) -> Account | Refusal:
 
     A refused command changes nothing in the context, except that a refused transfer adds the message that returns it.
     """
+    known = 0 if context.account is None else len(context.account.buckets)
     data, decided = context.command.data, _decide(context)
     if isinstance(decided, Account):
-        decided.next_due_us = next_due_us(decided, context.plan_of)
+        hints = decided.hints
+        if hints is not None and hints.due_known and isinstance(data, ONLY_ADD):
+            decided.next_due_us = due_with_us(decided, decided.buckets[known:], context.plan_of)
+        else:
+            decided.next_due_us = next_due_us(decided, context.plan_of)
+        if hints is not None:
+            hints.due_known = True
     elif isinstance(data, ReceivePackage):
         return_transfer(data, decided, context)
     return decided
@@ -148,7 +158,7 @@ def _purchase(data: PurchasePackage, account: Account, context: CommandContext) 
     plan = plan_for_sale(data.plan, data.plan_version, account, context)
     if isinstance(plan, Refusal):
         return plan
-    names = {bucket.grant for bucket in account.buckets}
+    names = grants_of(account)
     # Ids of a subscription's later cycles begin with its own id and must stay free.
     renewing = tuple(f"{subscription.subscription_id}/" for subscription in account.extras.subscriptions)
     if data.grant_id in names or data.grant_id.startswith(renewing):
@@ -156,11 +166,12 @@ def _purchase(data: PurchasePackage, account: Account, context: CommandContext) 
     if data.starts_at_us >= LAST_START_US:
         begins, last = format_time_us(data.starts_at_us), format_time_us(LAST_START_US)
         return Refusal("invalid_starts_at", f"starts_at: {begins} is too far ahead; a cycle begins before {last}")
-    if not has_room(account, len(plan.buckets)):
+    if not has_room(account, most_buckets(plan)):
         return too_many_buckets(account)
-    if not fee_payable(account, data.pay_from, plan.price_pico):
-        return insufficient_funds(account, plan)
     starts_us = first_start_us(data.starts_at_us, context.command.time_us, context.rules)
+    fee_pico = fee_of_cycle(plan, starts_us).gross_pico
+    if not fee_payable(account, data.pay_from, fee_pico):
+        return insufficient_funds(account, plan, fee_pico)
     context.movements += grant_package(
         account, plan, data.grant_id, starts_us, context.now_us, data.pay_from, context.postings
     )

@@ -1,4 +1,4 @@
-"""Money that changes by time will take from a wallet: fees of renewals, and what is missing to a commitment.
+"""Money that changes by time will take from a wallet: fees of renewals, what is missing to a commitment, true-ups.
 
 A hold on the wallet is granted beyond this money, so a renewal during the hold takes nothing that is held
 (docs/decisions/holds.md, "Commands leave what is held"). No SQL, no clock.
@@ -21,6 +21,7 @@ def fees_ahead_pico(account: Account, until_us: int, plan_of: PlanOf, catalog: C
     if account.next_due_us > until_us or not (
         any(one.pay_from == "wallet" for one in extras.subscriptions)
         or any(counter.due_us for counter in extras.counters.values())
+        or any(true_up.due_us for true_up in extras.true_ups.values())
     ):
         return 0
     rolled = copied_account(account)

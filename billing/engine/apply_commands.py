@@ -21,6 +21,7 @@ from billing.decide.carry_out import READ_NO_HOLDS, carry_out
 from billing.decide.command_rules import decide
 from billing.engine.commit_draft import CommitDraft
 from billing.engine.loader import Loader, load_missing
+from billing.engine.open_accounts import OpenAccounts
 from billing.ledger import Postings
 from billing.log_time import DecidedAt, TimeLimits, decided_at, rules_of
 from billing.record_keys import RecordKeys, forged, own_fault, read_forward
@@ -44,6 +45,7 @@ class CommandApplier:
         self._loader = loader
         self._calculator = calculator
         self._prepared: dict[str, AccountHistory] | Refusal = {}
+        self._open = OpenAccounts(calculator)
 
     def decide_by(self, catalog_epoch: int, catalog: Catalog, limits: TimeLimits | None) -> None:
         """Use this catalogue and these limits from now on."""
@@ -100,6 +102,7 @@ class CommandApplier:
             if isinstance(command.data, TopUpWallet | CollectBill)
         ]
         payments = self._loader.known_payments(refs) | set(draft.payments)
+        self._open = OpenAccounts(self._calculator)
         for record, command in zip(records, parsed, strict=True):
             log_time_us = max(log_time_us, record.timestamp * 1000)
             if isinstance(command, Refusal):
@@ -116,6 +119,7 @@ class CommandApplier:
             elif self._apply_command(command, batch.topic, record, log_time_us, payments, histories, draft):
                 known[command.source, command.id] = ACCEPTED
                 draft.commands_seen.append((command.source, command.id, ACCEPTED))
+        self._open.close()
         return log_time_us
 
     def _apply_command(
@@ -133,12 +137,13 @@ class CommandApplier:
         Only an accepted command occupies its identity. A refused one may be sent again and accepted later
         (docs/reference/account-commands.md, "Identity and order").
         """
-        account = self._calculator.account(command.account)
+        account = self._open.account(command.account)
         held = draft.held.get(command.account, NO_HOLDS)
         now_us = log_time_us
         if self._limits is None:
             now_us = max(command.time_us, account.clock_us if account else 0)
         at = decided_at(now_us, self._limits)
+        quick = not held.holds and self._open.prepare(account, command.data, now_us)
 
         def rule(context: CommandContext) -> Account | Refusal:
             if isinstance(command.data, VoidUsage | CorrectUsage):
@@ -162,7 +167,7 @@ class CommandApplier:
         for message in done.messages:
             draft.send(message, now_us, topic, record)
         if done.account is not None:
-            self._calculator.put_account(done.account, stored=False)
+            self._open.put(done.account, quick)
         if done.refusal is not None:
             draft.counts.commands_rejected += 1
             draft.outcome(command.account, command, command.type, done.refusal.code, done.refusal.detail)

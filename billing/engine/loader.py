@@ -58,7 +58,7 @@ class Loader(Protocol):
 
 def load_missing(loader: Loader, calculator: Calculator, names: Iterable[str]) -> None:
     """Load the accounts that the calculator does not hold."""
-    missing = sorted({name for name in names if calculator.account(name) is None})
+    missing = sorted(name for name in set(names) if not calculator.holds(name))
     if missing:
         load_accounts(loader, calculator, missing)
 

@@ -19,7 +19,7 @@ from billing.commits.commit_record import CommitCounts, CommitRecord, PartitionS
 from billing.commits.identities import HashHour, LogPart
 from billing.commits.input_batch import InputBatch, PlainRecord
 from billing.commits.outbox_frames import Frame, unpack_batches, unpack_frames
-from billing.commits.output_documents import account_object, trial_balance_object
+from billing.commits.output_documents import account_object, debts_object, trial_balance_object
 from billing.corrections.history import AccountHistory, DecidedBatches, decided_batches, histories
 from billing.engine.partition_engine import PartitionEngine
 from billing.record_keys import SIMULATED_KEYS, RecordKeys
@@ -226,8 +226,8 @@ class Simulation:
         for name in self.calculator.account_ids():
             account = self.calculator.account(name)
             if account is not None:
-                accounts[name] = account_object(account)
-        earned = (ledger.REVENUE_USAGE, ledger.REVENUE_COMMITMENT)
+                accounts[name] = account_object(account) | debts_object(account.extras)
+        earned = (ledger.REVENUE_USAGE, ledger.REVENUE_COMMITMENT, ledger.REVENUE_TRUE_UP, ledger.REVENUE_DEBT)
         revenue_pico = -sum(v for (code, _), v in self._balances.items() if code in earned)
         breakage_pico = -sum(v for (code, _), v in self._balances.items() if code == ledger.REVENUE_BREAKAGE)
         body: dict[str, object] = {

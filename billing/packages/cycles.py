@@ -9,7 +9,7 @@ What a cycle grants is :mod:`billing.packages.grants`. No clock.
 """
 
 from calendar import monthrange
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from billing.accounts.account import NO_END_US
@@ -21,6 +21,10 @@ from schemas.times import DAY_US, SECOND_US
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _LAST_YEAR = 9998
+_NO_START = date(_LAST_YEAR + 1, 1, 1).toordinal()
+"""The first day on which no cycle begins."""
+_MONTHS = {"subscription_month": 1, "calendar_month": 1, "months": 1, "years": 12}
+"""Kinds of cycle that months define, with the months in a unit of their length."""
 LAST_START_US = MAX_TIME_US - 36_600 * DAY_US
 """Exclusive upper bound for the start of a first cycle.
 
@@ -43,10 +47,11 @@ def first_start_us(starts_at_us: int, ordered_us: int, rules: int = RULES_NUMBER
 def cycle_start_us(cycle: Cycle, first_us: int, number: int) -> int:
     """Return the start of cycle ``number`` (from 1), where the first cycle begins at ``first_us``.
 
-    By kind: ``subscription_month`` begins at 00:00 on the day of the month on which the first cycle began, or on the
-    last day of a shorter month; ``calendar_month`` at 00:00 on the first of the month; ``days`` that many times 24
-    hours after the previous cycle; ``once`` has no second cycle. Returns ``NO_END_US`` if the cycle does not exist or
-    would begin after the year 9998.
+    By kind: ``subscription_month``, ``months`` and ``years`` begin at 00:00 on the day of the month on which the first
+    cycle began, or on the last day of a shorter month; ``calendar_month`` at 00:00 on the first of the month; ``weeks``
+    at 00:00 on the weekday of the first cycle; ``day`` at 00:00 each day; ``days`` that many times 24 hours after the
+    previous cycle; ``once`` has no second cycle. Returns ``NO_END_US`` if the cycle does not exist or would begin after
+    the year 9998.
 
     Raises:
         ValueError: the kind does not exist, or the number is below 1.
@@ -60,16 +65,28 @@ def cycle_start_us(cycle: Cycle, first_us: int, number: int) -> int:
     if cycle.kind == "days":
         start_us = first_us + (number - 1) * cycle.days * DAY_US
         return start_us if start_us < MAX_TIME_US - DAY_US else NO_END_US
-    if cycle.kind not in ("subscription_month", "calendar_month"):
-        raise ValueError(f"cycle kind {cycle.kind!r} does not exist")
     zone = ZoneInfo(cycle.timezone)
     first = (_EPOCH + first_us * _MICROSECOND).astimezone(zone)
-    years, month = divmod(first.month - 1 + number - 1, 12)
+    if cycle.kind not in _MONTHS:
+        begins = first.toordinal() + (number - 1) * _days(cycle)
+        return NO_END_US if begins >= _NO_START else _first_moment_us(datetime.fromordinal(begins), zone)
+    years, month = divmod(first.month - 1 + (number - 1) * _months(cycle), 12)
     year, month = first.year + years, month + 1
     if year > _LAST_YEAR:
         return NO_END_US
     day = 1 if cycle.kind == "calendar_month" else min(first.day, monthrange(year, month)[1])
     return _first_moment_us(datetime(year, month, day), zone)
+
+
+def _months(cycle: Cycle) -> int:
+    return _MONTHS[cycle.kind] * max(cycle.length, 1)
+
+
+def _days(cycle: Cycle) -> int:
+    """Return the number of local days of a cycle that local days define."""
+    if cycle.kind not in ("day", "weeks"):
+        raise ValueError(f"cycle kind {cycle.kind!r} does not exist")
+    return 7 * cycle.length if cycle.kind == "weeks" else 1
 
 
 def cycle_end_us(cycle: Cycle, first_us: int, number: int) -> int:
@@ -86,11 +103,27 @@ def cycle_at(cycle: Cycle, first_us: int, time_us: int) -> int:
     else:
         zone = ZoneInfo(cycle.timezone)
         first, at = ((_EPOCH + us * _MICROSECOND).astimezone(zone) for us in (first_us, time_us))
-        # The cycle that begins in the same month as time_us; the loop below steps back if it begins later.
-        number = 12 * (at.year - first.year) + at.month - first.month + 1
+        # The cycle that begins last in the month, or on the day, of time_us; the loop steps back if it begins later.
+        if cycle.kind in _MONTHS:
+            number = (12 * (at.year - first.year) + at.month - first.month) // _months(cycle) + 1
+        else:
+            number = (at.toordinal() - first.toordinal()) // _days(cycle) + 1
     while number > 1 and cycle_start_us(cycle, first_us, number) > time_us:
         number -= 1
     return number
+
+
+def period_start_us(cycle: Cycle, time_us: int) -> int:
+    """Return the start of the calendar period that contains a time, for cycles that the calendar defines.
+
+    These are ``calendar_month`` and ``day``; for other kinds it is the time itself, because their first cycle is whole.
+    """
+    if cycle.kind not in ("calendar_month", "day"):
+        return time_us
+    zone = ZoneInfo(cycle.timezone)
+    local = (_EPOCH + time_us * _MICROSECOND).astimezone(zone)
+    day = 1 if cycle.kind == "calendar_month" else local.day
+    return min(time_us, _first_moment_us(datetime(local.year, local.month, day), zone))
 
 
 def _first_moment_us(midnight: datetime, zone: ZoneInfo) -> int:

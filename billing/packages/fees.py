@@ -1,9 +1,10 @@
 """Plan fees: the amount with its tax, a share of it, and taking or returning it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from billing import ledger
-from billing.accounts.account import Account
+from billing.accounts.account import NO_END_US, Account
 from billing.accounts.movements import Movement, Purse, of_money, purse
 from billing.accounts.wallet import can_pay, deposit, withdraw
 from billing.catalog.model import Plan
@@ -57,20 +58,46 @@ def unused_part(paid: Fee, unearned_pico: int, currency: str) -> Fee:
     return Fee(gross_pico, unearned_pico, gross_pico - unearned_pico - tax_pico)
 
 
+def credit_by_time(by_time: Fee, paid: Fee, unearned_pico: int, currency: str) -> Fee:
+    """Return what is given back of a paid fee: its part by time, at most the part that its buckets have not earned.
+
+    Used quota is not paid back (:func:`unused_part`).
+    """
+    if by_time.net_pico <= unearned_pico:
+        return by_time
+    unused = unused_part(paid, unearned_pico, currency)
+    beyond_pico = max(0, unused.gross_pico - by_time.gross_pico)  # less than a minor unit of net may round to one more
+    return Fee(unused.gross_pico - beyond_pico, unearned_pico, unused.rounding_pico - beyond_pico)
+
+
+def shares_of_credit(net_pico: int, liabilities_pico: Sequence[int]) -> list[int]:
+    """Split the net part of a credit over the liabilities of its buckets, in proportion to their cumulative sum."""
+    whole_pico = sum(liabilities_pico)
+    parts: list[int] = []
+    given_pico = upto_pico = 0
+    for liability_pico in liabilities_pico:
+        upto_pico += liability_pico
+        part_pico = net_pico * upto_pico // whole_pico - given_pico if whole_pico else 0
+        given_pico += part_pico
+        parts.append(part_pico)
+    return parts
+
+
 def sell(
     account: Account, plan: Plan, grant_id: str, fee: Fee, pay_from: str, now_us: int, postings: Postings
 ) -> Movement:
     """Take the fee of a grant, record how much of it was gift money, post it, and return its movement.
 
     A fee paid elsewhere (``pay_from`` other than ``wallet``) is posted as cash. Records of grants that have ended are
-    dropped.
+    dropped. The buckets of the grant are the last that were added, and the last of them ends last.
     """
     before = purse(account)
     if pay_from == "wallet":
         paid_pico = account.extras.wallet_paid_pico
-        for name in [name for name in paid_pico if _has_ended(account, name, now_us)]:
-            del paid_pico[name]
+        _drop_ended(account, now_us)
         paid_pico[grant_id] = withdraw(account, fee.gross_pico)
+        if account.hints is not None:
+            account.hints.paid_until_us = min(account.hints.paid_until_us, account.buckets[-1].lapse_at_us)
     _post_fee(account, plan, fee, pay_from, postings)
     return _moved(account, "fee", plan, grant_id, fee.negative(), pay_from, before)
 
@@ -94,8 +121,20 @@ def _moved(
     return of_money(account, purpose, fee.gross_pico, before, tax_pico=fee.tax_pico, **about)
 
 
-def _has_ended(account: Account, grant_id: str, now_us: int) -> bool:
-    return all(bucket.lapse_at_us <= now_us for bucket in account.granted(grant_id))
+def _drop_ended(account: Account, now_us: int) -> None:
+    """Drop the records of grants and packs whose buckets have all ended, in one pass over the buckets."""
+    hints, paid_pico = account.hints, account.extras.wallet_paid_pico
+    if not paid_pico or (hints is not None and now_us < hints.paid_until_us):
+        return
+    ends_us = {bucket.grant_id: bucket.lapse_at_us for bucket in account.buckets}
+    of_grants_us: dict[str, int] = {}
+    for bucket in account.buckets:
+        of_grants_us[bucket.grant] = max(bucket.lapse_at_us, of_grants_us.get(bucket.grant, 0))
+    ends_us |= of_grants_us
+    for name in [name for name in paid_pico if ends_us.get(name, 0) <= now_us]:
+        del paid_pico[name]
+    if hints is not None:
+        hints.paid_until_us = min((ends_us[name] for name in paid_pico), default=NO_END_US)
 
 
 def _post_fee(account: Account, plan: Plan, fee: Fee, pay_from: str, postings: Postings) -> None:

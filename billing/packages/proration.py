@@ -7,7 +7,16 @@ from billing.accounts.movements import Movement, of_units
 from billing.catalog.model import Plan
 from billing.ledger import Postings
 from billing.log_time import RULES_NUMBER
-from billing.packages.fees import Fee, fee_of, fee_payable, give_back, share_of, unused_part
+from billing.packages.fees import (
+    Fee,
+    credit_by_time,
+    fee_of,
+    fee_payable,
+    give_back,
+    share_of,
+    shares_of_credit,
+)
+from billing.packages.first_cycle import part_of_period
 from billing.packages.grants import Span
 from billing.packages.subscriptions import cut_short, grant_part, lasting_buckets, plan_of_subscription, span_of
 from billing.tax import split_fee
@@ -27,15 +36,16 @@ def change_now(
 
     Return None and change nothing if the wallet cannot pay the difference.
 
-    Let T be the duration of the cycle and t the time left.
+    Let T be the duration of the cycle (of its whole calendar period, for what the new plan prorates in a first cycle)
+    and t the time left.
 
     The new plan costs fee x t / T, rounded to the minor unit, and grants amount x t / T, rounded half even to 1e-6.
 
     The credit by time is paid x t / since. ``paid`` is what the last payment for this cycle was: the fee of the cycle,
     or the fee of the last change. ``since`` is the time from that payment's start to the end of the cycle. Used quota
     is not paid back: the credit is at most the unused part of ``paid``, as a refund now would give it
-    (:func:`billing.packages.fees.unused_part`). The part of the fee that gift money paid is credited as gift money, in
-    proportion.
+    (:func:`billing.packages.fees.credit_by_time`). The part of the fee that gift money paid is credited as gift money,
+    in proportion.
 
     Minor units of the currency (fen of CNY) are rounded half away from zero. Rules 1 rounded the net part and the tax
     of the unused part down.
@@ -56,17 +66,15 @@ def change_now(
         and bucket.grant_id not in account.extras.refunds
     ]
     credit = _credit(subscription, old, replaced, left_us, cycle.until_us - subscription.paid_from_us, rules)
-    fee = fee_of(new, left_us, whole_us)
+    part_us, period_us = part_of_period(new, cycle.from_us)
+    period_us = whole_us if part_us == period_us else period_us
+    fee = fee_of(new, left_us, period_us if new.proration.fee else whole_us)
     if not fee_payable(account, subscription.pay_from, fee.gross_pico - credit.gross_pico):
         return None
-    liability_pico = sum(bucket.liability_pico for bucket in replaced)
-    given_pico = upto_pico = 0
     taken: list[Movement] = []
-    for bucket in replaced:
-        upto_pico += bucket.liability_pico
-        part_pico = credit.net_pico * upto_pico // liability_pico - given_pico if liability_pico else 0
+    parts_pico = shares_of_credit(credit.net_pico, [bucket.liability_pico for bucket in replaced])
+    for bucket, part_pico in zip(replaced, parts_pico, strict=True):
         bucket.liability_pico -= part_pico
-        given_pico += part_pico
         cut_short(bucket, subscription, begins_us, old)
         taken += [of_units(account, "credit", bucket, 0, -part_pico)] if part_pico else []
     gift_pico = account.extras.wallet_paid_pico.get(subscription.grant, 0)
@@ -75,7 +83,8 @@ def change_now(
     subscription.plan, subscription.plan_version = new.name, new.version
     subscription.next_plan, subscription.next_plan_version = "", 0
     rest = Span(begins_us, cycle.until_us)
-    granted = grant_part(account, subscription, new, rest, now_us, now_us, fee, postings, left_us, whole_us)
+    of_us = period_us if new.proration.quota else whole_us
+    granted = grant_part(account, subscription, new, cycle, rest, now_us, now_us, fee, postings, left_us, of_us)
     return [given, *taken, *granted]
 
 
@@ -86,12 +95,8 @@ def _credit(
     unearned_pico = sum(bucket.liability_pico for bucket in replaced)
     if rules < 2:
         return _credit_of_rules_1(subscription, old, by_time, unearned_pico)
-    if by_time.net_pico <= unearned_pico:
-        return by_time
     paid = share_of(subscription.paid_pico, old.tax_rate_micro, old.currency, 1, 1)
-    unused = unused_part(paid, unearned_pico, old.currency)
-    beyond_pico = max(0, unused.gross_pico - by_time.gross_pico)  # less than a minor unit of net may round to one more
-    return Fee(unused.gross_pico - beyond_pico, unearned_pico, unused.rounding_pico - beyond_pico)
+    return credit_by_time(by_time, paid, unearned_pico, old.currency)
 
 
 def _credit_of_rules_1(subscription: Subscription, old: Plan, by_time: Fee, unearned_pico: int) -> Fee:

@@ -17,7 +17,9 @@ from billing.accounts.movements import Movement, of_money, of_units, purse
 from billing.accounts.wallet import deposit
 from billing.catalog.model import Plan, PlanKey
 from billing.ledger import Postings
-from billing.packages.fees import Fee, unused_part
+from billing.packages.fees import Fee, credit_by_time, shares_of_credit, unused_part
+from billing.packages.first_cycle import fee_of_grant
+from billing.packages.grants import end_with_validity
 from billing.tax import split_fee
 from schemas.commands import RefundPackage
 from schemas.currencies import part_to_minor_unit
@@ -43,13 +45,21 @@ def refund(data: RefundPackage, account: Account, context: CommandContext) -> Ac
         if plan is None:
             return Refusal("unknown_plan", f"there is no plan {bucket.plan_key}")
         if bucket in left:
-            fee_pico = _fee_pico(account, bucket, plan)
-            net_pico, _ = split_fee(fee_pico, plan.tax_rate_micro, plan.currency)
-            paid = Refund(fee_pico, net_pico, account.extras.wallet_paid_pico.get(bucket.sale))
-            account.extras.refunds[bucket.grant_id] = paid
+            promise_refund(account, bucket, plan)
+        end_with_validity(bucket, plan)
         bucket.valid_until_us = min(bucket.valid_until_us, max(bucket.valid_from_us, context.now_us))
         bucket.lapse_at_us = min(bucket.lapse_at_us, context.now_us + plan.grace_hours * HOUR_US)
     return account
+
+
+def promise_refund(account: Account, bucket: Bucket, plan: Plan, most: Fee | None = None) -> None:
+    """Record that the unused part of a bucket is paid back when it ends, at most ``most`` for all of its sale."""
+    fee_pico = _fee_pico(account, bucket, plan)
+    net_pico, _ = split_fee(fee_pico, plan.tax_rate_micro, plan.currency)
+    paid = Refund(fee_pico, net_pico, account.extras.wallet_paid_pico.get(bucket.sale))
+    if most is not None:
+        paid.most_pico, paid.most_net_pico = most.gross_pico, most.net_pico
+    account.extras.refunds[bucket.grant_id] = paid
 
 
 def _fee_pico(account: Account, bucket: Bucket, plan: Plan) -> int:
@@ -62,7 +72,7 @@ def _fee_pico(account: Account, bucket: Bucket, plan: Plan) -> int:
     subscription = account.subscription_of(bucket)
     if subscription is not None and bucket.grant == subscription.grant and bucket.plan == subscription.plan:
         return subscription.paid_pico
-    return plan.price_pico
+    return fee_of_grant(account, bucket, plan)
 
 
 def pay_back(account: Account, ended: list[Bucket], postings: Postings) -> list[AccountEvent]:
@@ -81,9 +91,14 @@ def pay_back(account: Account, ended: list[Bucket], postings: Postings) -> list[
 
 def _pay_grant(account: Account, grant: str, buckets: list[Bucket], postings: Postings) -> list[AccountEvent]:
     paid, detail = account.extras.refunds[buckets[0].grant_id], str(buckets[0].plan_key)
-    unearned_pico = sum(bucket.liability_pico for bucket in buckets)
-    unused = unused_part(Fee(paid.fee_pico, paid.net_pico), unearned_pico, account.currency)
-    refund_pico = unused.gross_pico
+    liabilities_pico = [bucket.liability_pico for bucket in buckets]
+    unearned_pico, fee = sum(liabilities_pico), Fee(paid.fee_pico, paid.net_pico)
+    if paid.most_pico is None:
+        back = unused_part(fee, unearned_pico, account.currency)
+    else:
+        most = Fee(paid.most_pico, paid.most_net_pico)
+        back = credit_by_time(most, fee, unearned_pico, account.currency)
+    refund_pico = back.gross_pico
     gift_pico, before = 0, purse(account)
     if paid.gift_pico is not None:
         gift_pico = part_to_minor_unit(refund_pico, paid.gift_pico, paid.fee_pico, account.currency)
@@ -91,20 +106,28 @@ def _pay_grant(account: Account, grant: str, buckets: list[Bucket], postings: Po
         deposit(account, gift_pico, gift=True)
     postings.post(
         account.currency,
-        (ledger.CONTRACT_LIABILITY, detail, unearned_pico),
-        (ledger.OUTPUT_VAT_PENDING, detail, unused.tax_pico),
+        (ledger.CONTRACT_LIABILITY, detail, back.net_pico),
+        (ledger.OUTPUT_VAT_PENDING, detail, back.tax_pico),
         (ledger.CASH if paid.gift_pico is None else ledger.CUSTOMER_DEPOSITS, "", -refund_pico),
-        (ledger.ROUNDING, detail, unused.rounding_pico),
+        (ledger.ROUNDING, detail, back.rounding_pico),
+    )
+    lapsed_pico = unearned_pico - back.net_pico
+    postings.post(
+        account.currency,
+        (ledger.CONTRACT_LIABILITY, detail, lapsed_pico),
+        (ledger.REVENUE_BREAKAGE, detail, -lapsed_pico),
     )
     events = []
-    for bucket in buckets:
-        moved = of_units(account, "refund", bucket, 0, -bucket.liability_pico)
+    for bucket, part_pico in zip(buckets, shares_of_credit(back.net_pico, liabilities_pico), strict=True):
+        rest_pico = bucket.liability_pico - part_pico
+        moved = [of_units(account, "refund", bucket, 0, -part_pico)]
+        moved += [of_units(account, "breakage", bucket, 0, -rest_pico)] if rest_pico else []
         bucket.status = REFUNDED
         bucket.liability_pico = 0
-        events.append(bucket_ended(account, bucket, 0, moved))
+        events.append(bucket_ended(account, bucket, rest_pico, *moved))
     pay_from = "external" if paid.gift_pico is None else "wallet"
     about = {"plan": detail, "grant_id": grant, "pay_from": pay_from}
-    money = of_money(account, "refund", refund_pico, before, tax_pico=unused.tax_pico, **about)
+    money = of_money(account, "refund", refund_pico, before, tax_pico=back.tax_pico, **about)
     data: dict[str, str | int | None] = {
         "grant_id": grant,
         "plan": buckets[0].plan,
@@ -115,10 +138,10 @@ def _pay_grant(account: Account, grant: str, buckets: list[Bucket], postings: Po
     return [*events, AccountEvent(account.account, "refund.paid.v1", data, (money,))]
 
 
-def bucket_ended(account: Account, bucket: Bucket, breakage_pico: int, moved: Movement) -> AccountEvent:
+def bucket_ended(account: Account, bucket: Bucket, breakage_pico: int, *moved: Movement) -> AccountEvent:
     """Return the event ``bucket.ended.v1``: the bucket, its unused quantity and its breakage revenue.
 
-    ``moved`` is the movement that took the rest of its liability.
+    ``moved`` are the movements that took the rest of its liability.
     """
     return AccountEvent(
         account.account,
@@ -129,5 +152,5 @@ def bucket_ended(account: Account, bucket: Bucket, breakage_pico: int, moved: Mo
             "remaining_micro": bucket.remaining_micro,
             "breakage_pico": breakage_pico,
         },
-        (moved,),
+        moved,
     )

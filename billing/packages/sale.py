@@ -16,11 +16,12 @@ def too_many_buckets(account: Account) -> Refusal:
     )
 
 
-def insufficient_funds(account: Account, plan: Plan) -> Refusal:
-    """Return the refusal of a fee that the wallet cannot pay."""
+def insufficient_funds(account: Account, plan: Plan, fee_pico: int | None = None) -> Refusal:
+    """Return the refusal of a fee that the wallet cannot pay, by default that of a whole cycle."""
+    price_pico = plan.price_pico if fee_pico is None else fee_pico
     return Refusal(
         "insufficient_funds",
-        f"plan {plan.label} costs {format_pico(plan.price_pico)}, the wallet holds {format_pico(account.wallet_pico)} "
+        f"plan {plan.label} costs {format_pico(price_pico)}, the wallet holds {format_pico(account.wallet_pico)} "
         f"with a credit limit of {format_pico(account.credit_limit_pico)}",
     )
 

@@ -8,8 +8,10 @@ from billing.accounts.account import FIRST_USE, NO_END_US, SUSPENDED, Account, h
 from billing.accounts.command_context import CommandContext
 from billing.accounts.extras import Subscription
 from billing.catalog.model import Plan
+from billing.catalog.portion_counts import most_buckets
 from billing.packages.cycles import LAST_START_US, cycle_at, first_start_us
 from billing.packages.fees import fee_payable
+from billing.packages.first_cycle import fee_of_cycle
 from billing.packages.proration import change_now
 from billing.packages.sale import insufficient_funds, plan_for_sale, too_many_buckets
 from billing.packages.subscriptions import (
@@ -53,10 +55,11 @@ def start_subscription(data: StartSubscription, account: Account, context: Comma
     if begun > MAX_PAST_CYCLES:
         begins = format_time_us(data.starts_at_us)
         return Refusal("invalid_starts_at", f"starts_at: {begins} is more than {MAX_PAST_CYCLES} cycles ago")
-    if not has_room(account, max(1, begun) * len(plan.buckets)):
+    if not has_room(account, max(1, begun) * most_buckets(plan)):
         return too_many_buckets(account)
-    if not fee_payable(account, data.pay_from, plan.price_pico):
-        return insufficient_funds(account, plan)
+    fee_pico = fee_of_cycle(plan, starts_us).gross_pico
+    if not fee_payable(account, data.pay_from, fee_pico):
+        return insufficient_funds(account, plan, fee_pico)
     subscription = Subscription(data.subscription_id, plan.name, plan.version, data.pay_from, starts_us)
     context.movements += start(account, subscription, context.now_us, context.plan_of, context.postings)
     return account
@@ -99,7 +102,7 @@ def change_subscription(data: ChangeSubscription, account: Account, context: Com
         )
     if span_of(subscription, context.plan_of).until_us >= NO_END_US:
         return Refusal("cycle_without_end", f"the cycle of plan {old.label} has no end, so no part of it is left")
-    if not has_room(account, len(plan.buckets)):
+    if not has_room(account, most_buckets(plan)):
         return too_many_buckets(account)
     if subscription.granted:
         given = (account, subscription, plan, context.now_us, context.plan_of, context.postings)

@@ -25,10 +25,15 @@ from billing.accounts.deduction_order import PlanOf
 from billing.accounts.extras import Subscription
 from billing.accounts.movements import Movement, granted
 from billing.catalog.model import Plan, PlanKey
+from billing.catalog.portion_counts import most_buckets
 from billing.ledger import Postings
+from billing.packages.cancellation import promise_refunds
 from billing.packages.cycles import cycle_at, cycle_start_us
-from billing.packages.fees import Fee, fee_of, fee_payable, sell
-from billing.packages.grants import Span, add_buckets, lapse_us
+from billing.packages.debts import pay_debt
+from billing.packages.fees import Fee, fee_payable, sell
+from billing.packages.first_cycle import fee_of_cycle, quota_of_cycle
+from billing.packages.grants import Span, add_buckets, end_with_validity, lapse_us
+from billing.packages.portions import anchor_of
 
 UNPAID = "unpaid"
 ENDED = "ended"
@@ -109,23 +114,24 @@ def grant_cycle(
     """
     plan = plan_of_subscription(subscription, plan_of)
     span = span_of(subscription, plan_of)
+    fee = fee_of_cycle(plan, span.from_us)
     data: dict[str, str | int | None] = {
         "subscription_id": subscription.subscription_id,
         "plan": plan.name,
         "cycle": subscription.cycle,
-        "fee_pico": plan.price_pico,
+        "fee_pico": fee.gross_pico,
         "valid_from_us": span.from_us,
         "valid_until_us": None if span.until_us >= NO_END_US else span.until_us,
     }
-    room = has_room(account, len(plan.buckets))
-    if not room or not fee_payable(account, subscription.pay_from, plan.price_pico):
+    room = has_room(account, most_buckets(plan))
+    if not room or not fee_payable(account, subscription.pay_from, fee.gross_pico):
         subscription.status = UNPAID
         data |= {"reason": RENEWAL_UNPAID, "wallet_pico": account.wallet_pico}
         data |= {} if room else {"detail": TOO_MANY_BUCKETS}
         return AccountEvent(account.account, "renewal.unpaid.v1", data)
-    moved = grant_part(
-        account, subscription, plan, span, now_us, now_us if paid_us is None else paid_us, fee_of(plan), postings
-    )
+    part, whole = quota_of_cycle(plan, span.from_us)
+    paid_us = now_us if paid_us is None else paid_us
+    moved = grant_part(account, subscription, plan, span, span, now_us, paid_us, fee, postings, part, whole)
     return AccountEvent(account.account, "subscription.renewed.v1", data, tuple(moved))
 
 
@@ -138,6 +144,7 @@ def grant_part(
     account: Account,
     subscription: Subscription,
     plan: Plan,
+    cycle: Span,
     span: Span,
     now_us: int,
     paid_us: int,
@@ -146,7 +153,7 @@ def grant_part(
     part: int = 1,
     whole: int = 1,
 ) -> list[Movement]:
-    """Grant ``part`` of ``whole`` of the current cycle for ``span``: add the buckets, take the fee, activate.
+    """Grant ``part`` of ``whole`` of the current ``cycle`` for ``span``: add the buckets, take the fee, activate.
 
     Returns:
         What moved.
@@ -162,12 +169,14 @@ def grant_part(
         number=subscription.next_bucket,
         part=part,
         whole=whole,
+        anchor_us=anchor_of(plan, subscription, cycle.from_us),
     )
     paid = sell(account, plan, grant_id, fee, subscription.pay_from, paid_us, postings)
     subscription.status, subscription.granted = ACTIVE, True
-    subscription.next_bucket += len(plan.buckets)
+    subscription.next_bucket += len(added)
     subscription.paid_pico, subscription.paid_from_us = fee.gross_pico, span.from_us
-    return [paid, *(granted(account, bucket) for bucket in added)]
+    moved = [paid, *(granted(account, bucket) for bucket in added)]
+    return moved + pay_debt(account, plan, added, postings)
 
 
 def start(
@@ -189,8 +198,10 @@ def retry_unpaid(
     """
     events: list[AccountEvent] = []
     for subscription in account.extras.subscriptions:
-        price_pico = plan_of_subscription(subscription, plan_of).price_pico
-        if subscription.status == UNPAID and fee_payable(account, subscription.pay_from, price_pico, held_pico):
+        if subscription.status != UNPAID:
+            continue
+        plan, from_us = plan_of_subscription(subscription, plan_of), span_of(subscription, plan_of).from_us
+        if fee_payable(account, subscription.pay_from, fee_of_cycle(plan, from_us).gross_pico, held_pico):
             events.append(grant_cycle(account, subscription, now_us, plan_of, postings))
     return events
 
@@ -226,8 +237,13 @@ def cancel(account: Account, subscription: Subscription, at_us: int, plan_of: Pl
 
 
 def cancel_now(account: Account, subscription: Subscription, now_us: int, plan_of: PlanOf) -> list[AccountEvent]:
-    """End the subscription and its buckets now. Earlier usage still burns them during their grace. No money moves."""
-    for bucket in lasting_buckets(account, subscription, now_us):
+    """End the subscription and its buckets now. Earlier usage still burns them during their grace.
+
+    No money moves now; what the plan gives back is paid after the grace (:mod:`billing.packages.cancellation`).
+    """
+    lasting = lasting_buckets(account, subscription, now_us)
+    promise_refunds(account, subscription, lasting, span_of(subscription, plan_of), now_us, plan_of)
+    for bucket in lasting:
         bucket.status = _in_use(bucket, now_us)  # a suspended bucket has its grace too
         cut_short(bucket, subscription, now_us, plan_of(bucket.plan_key))
     subscription.last_cycle, subscription.status = subscription.cycle, ENDED
@@ -236,8 +252,11 @@ def cancel_now(account: Account, subscription: Subscription, now_us: int, plan_o
 
 def cut_short(bucket: Bucket, subscription: Subscription, now_us: int, plan: Plan) -> None:
     """End a bucket now instead of at the end of its cycle."""
+    end_with_validity(bucket, plan)
     bucket.valid_until_us = min(bucket.valid_until_us, max(now_us, bucket.valid_from_us))
-    bucket.lapse_at_us = min(bucket.lapse_at_us, lapse_us(plan, bucket.valid_until_us))
+    begun = not plan.buckets[bucket.bucket_no - 1].every or bucket.valid_from_us <= now_us
+    lapses_us = lapse_us(plan, bucket.valid_until_us if begun else now_us)  # no usage waits for a portion to come
+    bucket.lapse_at_us = min(bucket.lapse_at_us, lapses_us)
     if bucket.grant_id not in subscription.cut_short:
         subscription.cut_short.append(bucket.grant_id)
 

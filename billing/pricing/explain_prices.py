@@ -4,11 +4,12 @@ Part of :mod:`billing.pricing.explain`, which defines an explanation.
 """
 
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
-from billing.catalog.model import PriceBook, PriceRow
+from billing.catalog.model import ABOVE_COMMITMENT, PriceBook, PriceRow
 from billing.catalog.period_calendar import Period
-from billing.catalog.period_rules import BLOCKS, BLOCKS_LINE, COMMITMENT, ONE_PICO, PeriodRule
+from billing.catalog.period_rules import BLOCKS, BLOCKS_LINE, COMMITMENT, ONE_PICO, SETTLE_AT_ONCE, PeriodRule
 from billing.pricing.adjust import counting, factor_of
 from billing.pricing.increments import UsedQuantities, billed_counts
 from billing.pricing.period_prices import Clock, Counted, Counters, Part, split
@@ -62,6 +63,9 @@ def _counted(prices: RowPrices, item: Counted, parts: Sequence[Part]) -> _Json:
     if rule.kind == COMMITMENT:
         told |= {"committed": format_pico(rule.amount_pico)}
         told |= {"multiply": _factor(rule.multiply_pico), "overflow_multiply": _factor(rule.overflow_pico)}
+        if item.outside is not None:
+            surcharge_pico = item.outside.surcharge_pico(Fraction(1))
+            told |= {"included_usage": rule.included_usage, ABOVE_COMMITMENT: format_pico(surcharge_pico)}
         if item.after is None:
             return told | {"settled": True}
         return told | {"drawn_before": format_pico(item.before.used), "drawn_after": format_pico(item.after.used)}
@@ -71,6 +75,8 @@ def _counted(prices: RowPrices, item: Counted, parts: Sequence[Part]) -> _Json:
         told["block"] = {"units": str(rule.block_units), "price": format_pico(rule.block_price_pico)}
         return told | {"left_before": format_micro(item.before.used), "left_after": format_micro(after.used)}
     told["tiers"] = _tiers(rule)
+    if rule.settle != SETTLE_AT_ONCE:
+        told["settle"] = rule.settle
     told["tiers_used"] = sorted({part.tier for part in parts if part.tier is not None})
     return told | {"counted_before": format_micro(item.before.used), "counted_after": format_micro(after.used)}
 

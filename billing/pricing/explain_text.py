@@ -109,6 +109,11 @@ def _periods(told: _Json) -> Iterator[str]:
                     f"    committed (承诺) {rule['committed']}, drawn (已用) {rule['drawn_before']} before, "
                     f"{rule['drawn_after']} after this event; × {rule['multiply']}, above × {rule['overflow_multiply']}"
                 )
+            if "included_usage" in rule:
+                yield (
+                    f"    what buckets pay (套餐内) does not draw it; if they pay nothing, this event costs "
+                    f"{rule['above_commitment']} more for what lies above"
+                )
             continue
         what = ", ".join(rule["count"])
         if "block" in rule:
@@ -121,6 +126,8 @@ def _periods(told: _Json) -> Iterator[str]:
             f"    {what} counted (累计) {rule['counted_before']} before, {rule['counted_after']} after this event; "
             f"tier (档) {', '.join(map(str, rule['tiers_used'])) or 'none'} of {len(rule['tiers'])}, from 0"
         )
+        if "settle" in rule:
+            yield "    at the end of the period (期末结算), all of it gets the tier that the period reached"
 
 
 def _prices(told: _Json) -> Iterator[str]:

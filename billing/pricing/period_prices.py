@@ -9,7 +9,8 @@ after the other, in the order of its counts.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import NamedTuple, Protocol
 
 from billing.accounts.extras import NOT_DUE_US, Counter
@@ -21,11 +22,12 @@ from billing.catalog.period_rules import (
     COMMITMENT,
     ONE_PICO,
     STANDARD_TOKENS,
+    USAGE_OUT,
     VOLUME,
     PeriodRule,
 )
 from schemas.times import HOUR_US
-from schemas.units import MILLION
+from schemas.units import MILLION, divide_half_even
 
 COMMITMENT_GRACE_US = 24 * HOUR_US
 """Log time between the end of a period and the charge for the unused part of its commitment.
@@ -66,13 +68,51 @@ class Part(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Outside:
+    """Price of an event by a commitment that included usage does not draw.
+
+    ``within_pico`` is its price within the commitment, ``above_pico`` its price above it, ``room_pico`` what is left of
+    the commitment. Only the share of the event that no bucket pays draws the commitment. It is priced in money, not in
+    units, because a share need not be whole units.
+    """
+
+    within_pico: int
+    above_pico: int
+    room_pico: int
+
+    def drawn_pico(self, share: Fraction) -> int:
+        """Return what a share of the event draws, half even to 1e-12."""
+        return min(self._share_pico(share), self.room_pico)
+
+    def surcharge_pico(self, share: Fraction) -> int:
+        """Return what a share of the event costs beyond its price within the commitment, half even to 1e-12."""
+        beyond_pico = self._share_pico(share) - self.room_pico
+        if beyond_pico <= 0 or not self.within_pico:
+            return 0
+        return divide_half_even(beyond_pico * (self.above_pico - self.within_pico), self.within_pico)
+
+    def _share_pico(self, share: Fraction) -> int:
+        return divide_half_even(self.within_pico * share.numerator, share.denominator)
+
+
+@dataclass(frozen=True, slots=True)
 class Counted:
-    """Effect of an event on one counter. ``after`` is None if the commitment of the period was settled before."""
+    """Effect of an event on one counter. ``after`` is None if the commitment of the period was settled before.
+
+    ``outside`` is the price by a commitment that included usage does not draw; ``after`` is then as if no bucket paid.
+    """
 
     rule: PeriodRule
     period: Period
     before: Counter
     after: Counter | None
+    outside: Outside | None = None
+
+    def for_share(self, share: Fraction) -> "Counted":
+        """Return the effect if buckets pay all but a share of the event."""
+        if self.outside is None or self.after is None:
+            return self
+        return replace(self, after=self.before._replace(used=self.before.used + self.outside.drawn_pico(share)))
 
     @property
     def key(self) -> str:
@@ -151,6 +191,10 @@ def split(
     period = period_of(commitment, time_us)
     before = counters.get(commitment.counter(period.first_day), new_counter(commitment, period))
     settled = before.due_us <= clock.now_us
+    if commitment.included_usage == USAGE_OUT:
+        parts, outside = _priced_outside(commitment, runs, price_of, commitment.amount_pico if settled else before.used)
+        whole = Counted(commitment, period, before, None if settled else before, outside)
+        return parts, [*counted, whole.for_share(Fraction(1))]
     parts, drawn = _draw(commitment, runs, price_of, commitment.amount_pico if settled else before.used)
     counted.append(Counted(commitment, period, before, None if settled else before._replace(used=drawn)))
     return parts, counted
@@ -246,3 +290,25 @@ def _draw(rule: PeriodRule, runs: Iterable[_Run], price_of: PriceOf, drawn: int)
             run = _Run(run.meter, run.quantity - fits, run.tier)
         parts.append(_part(run, price_of, rule.overflow_pico, False))
     return parts, drawn
+
+
+def _priced_outside(
+    rule: PeriodRule, runs: Sequence[_Run], price_of: PriceOf, drawn: int
+) -> tuple[list[Part], Outside]:
+    """Return all parts as within a commitment that included usage does not draw, and the price of a share of them."""
+    within = [_part(run, price_of, rule.multiply_pico, True) for run in runs]
+    above = [_part(run, price_of, rule.overflow_pico, False) for run in runs]
+    within_pico, above_pico = (sum(part.quantity * part.price_pico for part in parts) for parts in (within, above))
+    return within, Outside(within_pico, above_pico, max(0, rule.amount_pico - drawn))
+
+
+def prices_in_tiers(rule: PeriodRule, parts: Iterable[Part], price_of: PriceOf) -> tuple[int, ...]:
+    """Return the price of an event, in pico, if all of its counted units were in each tier of a volume rule."""
+    parts = list(parts)
+    return tuple(
+        sum(
+            part.quantity * (part.price_pico if part.tier is None else price_of(tier, ONE_PICO)[part.meter][0])
+            for part in parts
+        )
+        for tier in range(len(rule.tiers))
+    )

@@ -9,22 +9,23 @@ context. If it returns None, prices differ from event to event, and :class:`Rate
 """
 
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 
 from billing.accounts.extras import Counter
-from billing.catalog.model import MINIMUM_CHARGE, REQUEST, Adjustment, PriceBook, PriceRow
+from billing.catalog.model import ABOVE_COMMITMENT, MINIMUM_CHARGE, REQUEST, Adjustment, PriceBook, PriceRow
 from billing.catalog.period_calendar import Period
-from billing.catalog.period_rules import ONE_PICO
+from billing.catalog.period_rules import ONE_PICO, SETTLE_AT_END
 from billing.pricing.adjust import PricingMoment, is_momentary, matching_texts, moment_fits
 from billing.pricing.increments import UsedQuantities, billed_counts
 from billing.pricing.match import Combination, RowIndex, candidates, combination_of, dimensions_of, first_fitting
-from billing.pricing.period_prices import NOTHING_COUNTED, Clock, Counted, Counters, split
+from billing.pricing.period_prices import NOTHING_COUNTED, Clock, Counted, Counters, Outside, prices_in_tiers, split
 from billing.pricing.row_prices import RowPrices, UnitPrices, prices_after
 from billing.tax import net_of_tax
 from schemas.meters import Counts, canonical_counts, context_tokens, output_tokens
 from schemas.refusals import Refusal
 from schemas.times import format_time_us
-from schemas.units import MILLION, PICO_DIGITS, format_micro, format_pico, format_scaled
+from schemas.units import MILLION, PICO_DIGITS, divide_half_even, format_micro, format_pico, format_scaled
 from schemas.usage import UsageEvent
 
 REQUESTS, COMPLETED = "requests", "completed"
@@ -39,9 +40,10 @@ Balances and sums of a commit have columns of 38 digits, which thousands of such
 class RatedLine:
     """One meter of a rated event, or its part in one tier. ``price_pico`` is per unit, after adjustments.
 
-    The "meter" of a line can be ``blocks``: the blocks that the event begins. The "meter" of the last line can be
-    ``minimum_charge``: one unit at the price of the amount missing to the minimum. ``quantity`` is what is billed.
-    ``used_quantity`` is what was used of it if an increment of the row raised it, else None.
+    The "meter" of a line can be ``blocks``: the blocks that the event begins. The "meter" of the last lines can be
+    ``minimum_charge``, one unit at the price of the amount missing to the minimum, and ``above_commitment``, one unit
+    at what usage above a commitment that included usage does not draw costs more than within it. ``quantity`` is what
+    is billed. ``used_quantity`` is what was used of it if an increment of the row raised it, else None.
     """
 
     meter: str
@@ -60,7 +62,11 @@ class Rated:
     :data:`MAX_OF_EVENT`. The lines add up to ``amount_pico`` and ``standard_micro``; they are in the order of the
     event's counts, those of blocks and of a minimum charge after them. ``price_book`` is ``name@version``. ``counted``
     is the effect of the event on counters. ``units_micro`` is the need of the event in the row's other units of
-    account, in micro of each; it has requests only if the row has an increment of them.
+    account, in micro of each; it has requests only if the row has an increment of them. ``tiers_pico`` is the price in
+    each tier of a volume rule that is settled at the end of its period; empty without one.
+
+    By a commitment that included usage does not draw, the price depends on the share that buckets pay. Before the
+    payment, ``amount_pico`` is the price if they pay nothing (:meth:`for_share`).
     """
 
     price_book: str
@@ -71,11 +77,46 @@ class Rated:
     lines: tuple[RatedLine, ...]
     counted: tuple[Counted, ...] = ()
     units_micro: Mapping[str, int] = field(default_factory=dict)
+    tiers_pico: tuple[int, ...] = ()
 
     @property
     def counters(self) -> dict[str, Counter]:
         """Counters as the event leaves them, without those of settled commitments."""
         return {counted.key: counted.after for counted in self.counted if counted.after is not None}
+
+    @property
+    def outside(self) -> Outside | None:
+        """Price by a commitment that included usage does not draw, or None."""
+        return next((counted.outside for counted in self.counted if counted.outside is not None), None)
+
+    @property
+    def within_pico(self) -> int:
+        """Price that buckets pay, tax included: without what usage above a commitment costs more."""
+        return self.amount_pico - (0 if self.outside is None else self.outside.surcharge_pico(Fraction(1)))
+
+    def share_pico(self, share: Fraction) -> int:
+        """Return the price of the share that no bucket pays, half even to 1e-12."""
+        part_pico = divide_half_even(self.within_pico * share.numerator, share.denominator)
+        return part_pico if self.outside is None else part_pico + self.outside.surcharge_pico(share)
+
+    def for_share(self, share: Fraction, tax_rate_micro: int) -> "Rated":
+        """Return the price after the payment, of which no bucket paid ``share``."""
+        if self.outside is None or share == 1:
+            return self
+        surcharge_pico = self.outside.surcharge_pico(share)
+        amount_pico = self.within_pico + surcharge_pico
+        lines = tuple(line for line in self.lines if line.meter != ABOVE_COMMITMENT)
+        return replace(
+            self,
+            amount_pico=amount_pico,
+            net_pico=net_of_tax(amount_pico, tax_rate_micro),
+            lines=lines + _surcharge_lines(surcharge_pico),
+            counted=tuple(counted.for_share(share) for counted in self.counted),
+        )
+
+
+def _surcharge_lines(surcharge_pico: int) -> tuple[RatedLine, ...]:
+    return (RatedLine(ABOVE_COMMITMENT, 1, surcharge_pico, surcharge_pico, 0),) if surcharge_pico else ()
 
 
 def unit_prices(
@@ -221,7 +262,12 @@ def apply_prices(
             "that is not counted any more",
         )
     parts, counted = found
-    return _sum_up(event, book, row, [part[:4] for part in parts], charged, counted)
+    rated = _sum_up(event, book, row, [part[:4] for part in parts], charged, counted)
+    counting, _ = prices.rules
+    if isinstance(rated, Refusal) or counting is None or counting.settle != SETTLE_AT_END:
+        return rated
+    in_tiers = prices_in_tiers(counting, parts, prices)
+    return replace(rated, tiers_pico=tuple(max(pico, row.minimum_charge_pico) for pico in in_tiers))
 
 
 def _sum_up(
@@ -245,8 +291,14 @@ def _sum_up(
         missing_pico = row.minimum_charge_pico - amount_pico
         lines.append(RatedLine(MINIMUM_CHARGE, 1, missing_pico, missing_pico, 0))
         amount_pico = row.minimum_charge_pico
-    if amount_pico > MAX_OF_EVENT:
-        return event.refuse("overflow", f"costs {format_pico(amount_pico)}, more than {format_pico(MAX_OF_EVENT)}")
+    counted, most_pico = tuple(counted), amount_pico
+    for outside in (one.outside for one in counted if one.outside is not None):
+        more = _surcharge_lines(outside.surcharge_pico(Fraction(1)))
+        lines += more
+        amount_pico += sum(line.amount_pico for line in more)
+        most_pico = max(most_pico, amount_pico)
+    if most_pico > MAX_OF_EVENT:
+        return event.refuse("overflow", f"costs {format_pico(most_pico)}, more than {format_pico(MAX_OF_EVENT)}")
     if standard_micro > MAX_OF_EVENT:
         return event.refuse(
             "overflow",
@@ -257,9 +309,7 @@ def _sum_up(
     units_micro = {unit: _unit_need(counts, coefficients) for unit, coefficients in row.units.items()}
     if REQUESTS in row.increments:
         units_micro[REQUEST] = dict(counts).get(REQUESTS, 1) * MILLION
-    return Rated(
-        book.label, book.currency, amount_pico, net_pico, standard_micro, tuple(lines), tuple(counted), units_micro
-    )
+    return Rated(book.label, book.currency, amount_pico, net_pico, standard_micro, tuple(lines), counted, units_micro)
 
 
 def _unit_need(counts: Counts, coefficients: Mapping[str, int]) -> int:

@@ -12,6 +12,7 @@ from billing.accounts.copies import copied_account
 from billing.accounts.deduction_order import sort_buckets
 from billing.accounts.held import NOTHING, HeldAmounts, credit_pico
 from billing.burning.burn import burn
+from billing.burning.windows import record_burn
 from billing.catalog.model import PriceBook
 from billing.decide.fees_ahead import fees_ahead_pico
 from billing.decide.roll_forward import roll_forward
@@ -153,7 +154,13 @@ def _burned(
     sort_buckets(trial, tariff.plan)
     trial.wallet_pico -= held.wallet_pico
     for bucket in trial.buckets:
-        bucket.remaining_micro = max(0, bucket.remaining_micro - held.buckets_micro.get(bucket.grant_id, 0))
+        held_micro = held.buckets_micro.get(bucket.grant_id, 0)
+        bucket.remaining_micro = max(0, bucket.remaining_micro - held_micro)
+        plan = tariff.plan(bucket.plan_key)
+        if held_micro and any(window.unit == bucket.unit for window in plan.windows):
+            # Usage that is held for will burn about now: windows leave nothing of it to others.
+            of_unit = {bucket.unit: held_micro}
+            record_burn(trial, plan, event.time_us, of_unit, event.time_us, tariff.plan)
     before_pico = trial.wallet_pico
     burned = burn(
         trial,

@@ -27,8 +27,28 @@ ACCOUNTS = ("a", "b", "账户")
 MONTH = {"kind": "subscription_month"}
 CAPPED = {"mode": "pay_as_you_go", "cap": "5.00", "consent": "required"}
 PACKS = {"mode": "auto_pack", "block": "7", "price": "0.99", "max_packs": 3}
+TIERS = [{"up_to": "20"}, {"up_to": "60", "multiply": "0.9"}, {"up_to": None, "multiply": "0.333333"}]
+WHOLE = {"kind": "volume", "every": "week", "count": "input", "tiers": TIERS, "settle": "at_end"}
+ASIDE = {"kind": "commitment", "every": "week", "amount": "21.2", "included_usage": "out", "overflow_multiply": "1.7"}
+COUNTED = {"per_million": {"input": "1060000"}, "standard_tokens": {"input": "1"}}
+PERIOD_BOOK = BOOK | {
+    "periods": {"whole": WHOLE},
+    "rows": [*BOOK["rows"], *({"model": name, "periods": "whole"} | COUNTED for name in ("whole", "aside"))],
+}
+COMMITTED = PERIOD_BOOK | {
+    "version": 2,
+    "effective_from": "2026-11-16T00:00:00+08:00",
+    "periods": {"whole": WHOLE | {"tiers": TIERS[1:]}, "aside": ASIDE},
+    "rows": [*BOOK["rows"], *({"model": name, "periods": name} | COUNTED for name in ("whole", "aside"))],
+}
+"""The second half of the month has a commitment; an account that was opened before has it from its first use on."""
+OWED = {"mode": "owe", "max_owed": "50"}
+CARRIED = [
+    {"unit": "STD_TOKEN", "amount": "30", "kind": "periodic", "carry_over": {"cycles": 1, "max": "12", "min": "4"}}
+]
 CATALOG = catalog(
-    BOOK,
+    PERIOD_BOOK,
+    COMMITTED,
     DOLLARS,
     plan("small", "40", "9.90", alerts=["0.5", "1"]),
     plan("payg", "25", "29.90", overage="pay_as_you_go", cycle=MONTH, priority=50),
@@ -65,7 +85,53 @@ CATALOG = catalog(
     ),
     plan("capped", "90", windows=[{"kind": "rolling", "hours": 48, "cap": "20"}], overage=CAPPED),
     plan("packs", "10", "1.00", overage=PACKS, windows=[{"kind": "fixed", "every": "week", "cap": "40"}]),
+    plan(
+        "portions",
+        price="24.01",
+        cycle={"kind": "weeks", "weeks": 2},
+        buckets=[
+            {
+                "unit": "STD_TOKEN",
+                "amount": "9",
+                "kind": "periodic",
+                "every": "day",
+                "fee_share": "0.7",
+                "carry_over_cycles": 1,
+            },
+            {"unit": "REQUEST", "amount": "4", "kind": "periodic", "every": "week", "fee_share": "0.3", "priority": 90},
+        ],
+        overage="pay_as_you_go",
+    ),
+    plan(
+        "opened",
+        buckets=[{"unit": "REQUEST", "amount": "20", "kind": "periodic", "carry_over_cycles": 1}],
+        windows=[
+            {"kind": "from_first_use", "hours": 50, "cap": "3", "alerts": ["0.5", "1"]},
+            {"kind": "fixed", "every": "day", "cap": "20", "unit": "STD_TOKEN"},
+            {"kind": "rolling", "hours": 30, "cap": "9", "unit": "CREDIT"},
+        ],
+        cycle={"kind": "calendar_month"},
+        proration={"fee": "true", "quota": "true"},
+    ),
     plan("family", "70", members={"seats": 2, "cap": "30"}, overage="pay_as_you_go"),
+    plan("owing", "15", "4.44", cycle={"kind": "days", "days": 2}, overage=OWED, cancellation={"refund": "by_quota"}),
+    plan(
+        "yearly",
+        price="60.01",
+        cycle={"kind": "months", "months": 1},
+        buckets=[
+            {
+                "unit": "STD_TOKEN",
+                "amount": "12",
+                "kind": "periodic",
+                "every": "day",
+                "carry_over": {"cycles": 1, "max": "5.5", "min": "2"},
+            }
+        ],
+        overage=OWED,
+        cancellation={"refund": "by_time"},
+    ),
+    plan("leaving", price="29.90", buckets=CARRIED, overage="pay_as_you_go", cancellation={"refund": "by_time"}),
 )
 PLANS = (
     "small",
@@ -81,6 +147,11 @@ PLANS = (
     "days",
     "monthly",
     "lazy",
+    "portions",
+    "opened",
+    "owing",
+    "yearly",
+    "leaving",
 )
 TIMES = st.builds(lambda day, hour: f"{day:02} {hour:02}:00", st.integers(1, 28), st.integers(0, 23))
 NAMED = st.sampled_from(ACCOUNTS)
@@ -99,7 +170,7 @@ USAGE = st.builds(
     account=NAMED,
     at=TIMES,
     tokens=st.integers(0, 60) | st.sampled_from([-1, 2**63, 9_000_000_000_000]),
-    model=st.sampled_from(["m", "half", "third", "uncounted", "free", "odd", "credit", "nobody's"]),
+    model=st.sampled_from(["m", "half", "third", "uncounted", "free", "odd", "credit", "nobody's", "whole", "aside"]),
     meter=st.sampled_from(["input", "output", "reasoning", "images", "unheard_of"]),
     edge=st.booleans(),
     id=st.sampled_from([f"u{n}" for n in range(30)]),
@@ -136,7 +207,9 @@ COMMANDS = st.one_of(
         lambda name, id, at, account, pay, starts: subscribe(
             name, id, at, account, pay_from=pay, **({"starts_at": starts} if starts else {})
         ),
-        st.sampled_from(["days", "days", "monthly", "two", "small", "lazy"]),
+        st.sampled_from(
+            ["days", "days", "monthly", "two", "small", "lazy", "portions", "opened", "owing", "leaving", "yearly"]
+        ),
         st.sampled_from(["g1", "s1", "s2"]),
         TIMES,
         NAMED,
@@ -155,7 +228,7 @@ COMMANDS = st.one_of(
         lambda plan, effective, id, at, account: subscription(
             "changed", at, id, account, plan=plan, effective=effective
         ),
-        st.sampled_from(["days", "monthly", "two"]),
+        st.sampled_from(["days", "monthly", "two", "portions", "opened", "owing", "leaving", "yearly"]),
         st.sampled_from(["now", "cycle_end"]),
         st.sampled_from(["s1", "s2"]),
         TIMES,

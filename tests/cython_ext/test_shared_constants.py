@@ -81,6 +81,7 @@ MIRRORED: dict[str, int] = {
     "prices.hpp:tb_needs_scope": compiled._NEEDS_SCOPE,
     "prices.hpp:tb_needs_plain": compiled._NEEDS_PLAIN,
     "prices.hpp:tb_all_done": compiled._ALL_DONE,
+    "usage.pyx:NEEDS_PART": compiled._NEEDS_PART,
     "prices.hpp:tb_plain_price": core_prices._PLAIN_PRICE,
     "prices.hpp:tb_momentary_price": core_prices._MOMENTARY_PRICE,
     "prices.hpp:tb_mixed_bands": core_prices._MIXED_BANDS,
@@ -97,6 +98,7 @@ MIRRORED: dict[str, int] = {
     # accounts and payment
     "accounts.pxd:NO_END_US": account.NO_END_US,
     "usage.pyx:FROM_NO_WALLET": extras.FROM_NO_WALLET,
+    "usage.pyx:FROM_ANY_WALLET": extras.FROM_ANY_WALLET,
     "usage.pyx:MARKED": compiled._MARKED,
     # output
     "lines.pyx:MINUTE_US": times.MINUTE_US,
@@ -218,7 +220,7 @@ def test_both_users_of_the_price_tables_know_the_same_needs() -> None:
 
 DOORS = ("compiled.py", "core_prices.py", "core_rater.py", "core_records.py")
 CHECKED_IN_PYTHON = {
-    "_NEEDS_SCOPE", "_NEEDS_PLAIN", "_ALL_DONE", "_MARKED", "_LOOK_NEW", "_LOOK_DUPLICATE",
+    "_NEEDS_SCOPE", "_NEEDS_PLAIN", "_ALL_DONE", "_NEEDS_PART", "_MARKED", "_LOOK_NEW", "_LOOK_DUPLICATE",
     "_LOOK_CONFLICT", "_LOOK_REUSED", "_LOOK_NO_NUMBER", "_LOOK_TOO_FAR", "_NEEDS_PRICE", "_NEEDS_MOMENT",
     "_NEEDS_BANDS", "_OUTPUT_SEGMENT", "_PLAIN_PRICE", "_MOMENTARY_PRICE", "_MIXED_BANDS", "_SLOT_US", "_MAX_EDGES",
 }  # fmt: skip

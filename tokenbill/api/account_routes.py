@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
@@ -9,7 +10,8 @@ from pydantic import BaseModel, Field
 from pydantic_core import PydanticCustomError
 
 from billing.accounts.account import Account
-from billing.commits.output_documents import account_object, balance_object
+from billing.burning.window_status import window_statuses
+from billing.commits.output_documents import account_object, balance_object, window_object
 from billing.store.api.account_reads import list_accounts, read_account, read_account_as_of, read_reserved
 from schemas.fields import MAX_TEXT_BYTES, TEXT_PATTERN, check_name
 from schemas.outputs import Decimal, PackageBalance
@@ -43,8 +45,28 @@ class AccountBody(BaseModel):
     absorbed_amount: Decimal = Field(description="price of the absorbed usage")
 
 
+class WindowBody(BaseModel):
+    """One window of a plan, at the time of the answer: what was burned in it, what it leaves, and when it ends."""
+
+    plan: str = Field(description="the plan")
+    plan_version: int = Field(description="its version")
+    kind: str = Field(description="`rolling`, `from_first_use` or `fixed`")
+    hours: int | None = Field(default=None, description="its length, if it is not fixed")
+    every: str | None = Field(default=None, description="`day`, `week` or `month`, if it is fixed")
+    unit: str = Field(description="the unit that it counts")
+    cap: Decimal = Field(description="the most that may be burned in it")
+    used: Decimal = Field(description="the quantity burned in it")
+    left: Decimal = Field(description="the quantity that may still be burned in it")
+    begins: str | None = Field(description="its start; null if it rolls, or begins with the next use")
+    ends: str | None = Field(
+        description="its end; of a rolling window, when its oldest burn leaves it; null if nothing was burned"
+    )
+
+
 class BalanceBody(PackageBalance):
     """The state of an account, and the commit that it is as of: what the topics say of it later has a higher number."""
+
+    windows: list[WindowBody] = Field(default=[], description="windows of the plans in force; not of a past time")
 
     partition: int = Field(description="partition of the account")
     commit: int | None = Field(description="number of the commit; null for a past time that lies within a commit")
@@ -147,6 +169,9 @@ async def balance(
         raise unknown_account(account)
     state, commit_no = found
     body = balance_object(state, await read_reserved(shared.database, account))
+    plan_of = (await shared.catalogue.current()).usage_rules.plan_of
+    windows = [window_object(one) for one in window_statuses(state, time.time_ns() // 1000, plan_of)]
+    body |= {"windows": windows} if windows else {}
     return json_answer(
         body | {"partition": partition, "commit": commit_no}, headers={"ETag": f'W/"{partition}-{commit_no}"'}
     )

@@ -273,12 +273,13 @@ WHERE coalesce(held, 0) <> coalesce(owed, 0)
     ),
     AuditCheck(
         "quota",
-        "the standard tokens gone from all buckets are those that usage burned",
+        "the standard tokens gone from all buckets are those that usage burned, debts paid and carry-overs left behind",
         """
-SELECT format('buckets lack %s micro standard tokens, usage burned %s', gone, burned) FROM
+SELECT format('buckets lack %s micro standard tokens, usage burned %s, %s went otherwise', gone, burned, other) FROM
     (SELECT coalesce(sum(amount_micro - remaining_micro), 0) AS gone FROM bucket WHERE unit = 'STD_TOKEN') AS b,
-    (SELECT coalesce(sum(burned_micro), 0) AS burned FROM rollup) AS r
-WHERE gone <> burned
+    (SELECT coalesce(sum(burned_micro), 0) AS burned FROM rollup) AS r,
+    (SELECT coalesce(sum((extras->>'unburned_micro')::numeric), 0) AS other FROM account) AS o
+WHERE gone <> burned + other
 """,
     ),
     AuditCheck(

@@ -57,6 +57,8 @@ REVENUE_COLUMNS = ("kind", "currency", "detail", "amount")
 _REVENUE_KINDS = {
     ledger.REVENUE_USAGE: "usage",
     ledger.REVENUE_COMMITMENT: "commitment",
+    ledger.REVENUE_TRUE_UP: "true_up",
+    ledger.REVENUE_DEBT: "debt",
     ledger.REVENUE_BREAKAGE: "breakage",
 }
 _NO_BUCKET: ReportRow = dict.fromkeys(BALANCE_COLUMNS[5:])

@@ -97,7 +97,7 @@ def test_many_burns_are_held_in_little_and_usage_on_time_stays_exact() -> None:
 
     in_reach, an_hour = 7 * HOUR_US // EVERY_US, HOUR_US // EVERY_US
     for time_us in range(FIRST_US, FIRST_US + DAYS * DAY_US, EVERY_US):
-        record_burn(account, plan, time_us, 1, time_us, lambda _: plan)
+        record_burn(account, plan, time_us, {"STD_TOKEN": 1}, time_us, lambda _: plan)
         if time_us % (37 * EVERY_US):
             continue
         late_us = max(FIRST_US, time_us - HOUR_US)

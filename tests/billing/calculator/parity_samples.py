@@ -104,6 +104,8 @@ def price_books() -> tuple[PriceBook, ...]:
         price_row(19, "pixels", {"input": 3, "output": 8}, {"input": MICRO}, declared=("10*", "unknown")),
         price_row(20, "pixels", {"input": 2, "output": 9}, {}, channel="edge"),
         price_row(21, "vast", {"input": 3 * 10**19, "output": 390_000 * MICRO}, {"input": MICRO, "output": 7}),
+        price_row(22, "whole", {"input": 5 * MICRO, "output": 7}, {"input": MICRO}, periods=("whole",)),
+        price_row(23, "aside", {"input": 5 * MICRO, "output": 7}, {"input": MICRO}, periods=("aside",)),
     )
     periods = {
         "monthly": PeriodRule(
@@ -112,6 +114,14 @@ def price_books() -> tuple[PriceBook, ...]:
         ),
         "daily": PeriodRule("daily", "blocks", "day", "UTC", ("output",), block_units=500, block_price_pico=PICO // 7),
         "deal": PeriodRule("deal", "commitment", "day", "UTC", amount_pico=5_000 * MICRO, multiply_pico=PICO // 2),
+        "whole": PeriodRule(
+            "whole", "volume", "day", "UTC", ("input",), (Tier(700), Tier(2_000, PICO // 3), Tier(None, 0)),
+            settle="at_end",
+        ),
+        "aside": PeriodRule(
+            "aside", "commitment", "day", "UTC", amount_pico=9_000 * MICRO, overflow_pico=PICO // 7,
+            included_usage="out",
+        ),
     }  # fmt: skip
     adjustments = (
         Adjustment({"energy_source": ("solar", "wind*")}, 950_000_000_000, "green"),
@@ -182,8 +192,27 @@ PLANS = (
     plan("requests", "block", (MICRO,), bucket_rule(20, unit="REQUEST")),
     replace(plan("windows", "block", (500_000,), bucket_rule(15)), windows=WINDOWS),
     replace(plan("packs", "block", (MICRO,), bucket_rule()), overage=PACKS),
+    replace(
+        plan("opened", "block", (500_000,), bucket_rule(16, unit="CREDIT"), bucket_rule(17)),
+        windows=(
+            Window("from_first_use", 1, "", 900 * MICRO, "CREDIT", (500_000, MICRO)),
+            Window("fixed", 0, "day", 700 * MICRO, "STD_TOKEN", (MICRO,)),
+            Window("rolling", 5, "", 7 * MICRO, "REQUEST"),
+        ),
+    ),
+    replace(
+        plan("portions", "block", (), replace(bucket_rule(18), every="day", carry_over_cycles=1)),
+        members=Members(0, 500 * MICRO, "CREDIT"),
+    ),
     replace(plan("capped", "block", (), bucket_rule()), overage=CAPPED),
     replace(plan("shared", "pay_as_you_go", (), bucket_rule(60)), members=Members(1, 1_000 * MICRO)),
+    replace(plan("owing", "block", (), bucket_rule(55)), overage=Overage("owe", max_owed_micro=900 * MICRO)),
+    plan(
+        "limited",
+        "pay_as_you_go",
+        (),
+        replace(bucket_rule(56), carry_over_cycles=1, carry_max_micro=300 * MICRO, carry_min_micro=100 * MICRO),
+    ),
 )
 PLAN_OF = {PlanKey(one.name, one.version): one for one in PLANS}.__getitem__
 CATALOG = Catalog(price_books=price_books(), plans=PLANS)
@@ -316,6 +345,7 @@ COUNTS = (0, 1, 3, 128, 640, 1200, 8000, 10**7, 2**40, 2**62, 2**63 - 1)
 MODELS = (
     ("deepseek-v3.2",) * 5
     + ("banded", "banded", "least", "metered", "metered", "sliced", "sliced", "rounded", "vast", "pixels", "pixels")
+    + ("whole", "aside")
     + ("qwen3", "qwen-max", "free", "dear", "paid-only", "nobody")
 )
 RESOLUTIONS: tuple[Any, ...] = ("1080p", "1024", "4k", "720p", "", 1080, "高清", 1.5, None)

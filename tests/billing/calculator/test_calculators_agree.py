@@ -176,10 +176,10 @@ def test_common_accounts_never_leave_the_core(
     plainly = 0
 
     class Counting(CompiledCalculator):
-        def _decide_plainly(self, decoded: Any, row: int, outcome: UsageOutcome) -> None:
+        def _decide_plainly(self, decoded: Any, row: int, outcome: UsageOutcome, part: Any = None) -> None:
             nonlocal plainly
             plainly += 1
-            super()._decide_plainly(decoded, row, outcome)
+            super()._decide_plainly(decoded, row, outcome, part)
 
     names = workload.account_names(10)
     values = workload.events(300, names, 0, 1)

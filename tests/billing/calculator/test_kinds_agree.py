@@ -22,9 +22,9 @@ EVENTS = 120
 class Counting(CompiledCalculator):
     plainly = 0
 
-    def _decide_plainly(self, decoded: Any, row: int, outcome: UsageOutcome) -> None:
+    def _decide_plainly(self, decoded: Any, row: int, outcome: UsageOutcome, part: list[int] | None) -> None:
         self.plainly += 1
-        super()._decide_plainly(decoded, row, outcome)
+        super()._decide_plainly(decoded, row, outcome, part)
 
 
 @pytest.mark.parametrize("kind", WORKLOAD_KINDS, ids=lambda kind: kind.metric)

@@ -93,6 +93,40 @@ def test_output_bands_and_increments_are_refused_by_programs_that_would_ignore_t
         assert from_entries([json.loads(canonical_json(entry.body))]) == catalog
 
 
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        (PLAN.replace("kind: subscription_month", "kind: months, months: 3"), 5),
+        (PLAN.replace("kind: subscription_month", "kind: day"), 5),
+        (PLAN.replace("kind: periodic", "kind: periodic, every: week"), 5),
+        (PLAN.replace("subscription_month", "calendar_month") + "proration: {quota: true}\n", 5),
+        (PLAN + 'windows: [{kind: fixed, every: day, cap: "1"}]\n', 5),
+        (PLAN + 'windows: [{kind: from_first_use, hours: 5, cap: "1"}]\n', 5),
+        (PLAN + 'windows: [{kind: rolling, hours: 5, cap: "1", alerts: ["1"]}]\n', 5),
+        (PLAN + 'windows: [{kind: rolling, hours: 5, cap: "1", unit: REQUEST}]\n', 5),
+        (PLAN + 'windows: [{kind: rolling, hours: 5, cap: "1", unit: STD_TOKEN}]\n', 3),
+        (PLAN.replace("STD_TOKEN", "REQUEST") + 'members: {cap: "1"}\n', 5),
+        (PLAN.replace("STD_TOKEN", "REQUEST") + 'windows: [{kind: rolling, hours: 5, cap: "1"}]\n', 5),
+    ],
+)
+def test_what_an_older_program_would_leave_out_raises_the_version(tmp_path: Path, text: str, version: int) -> None:
+    catalog = load(tmp_path, text)
+    (entry,) = to_entries(catalog)
+    assert entry.body["body_version"] == version
+    assert only_text_and_integers(entry.body)
+    assert from_entries([json.loads(canonical_json(entry.body))]) == catalog
+
+
+def test_a_stored_window_without_a_unit_counts_standard_tokens(tmp_path: Path) -> None:
+    """It did nothing on a plan of requests, and a version that was published never changes."""
+    text = PLAN.replace("STD_TOKEN", "REQUEST") + 'windows: [{kind: rolling, hours: 5, cap: "1"}]\n'
+    (entry,) = to_entries(load(tmp_path, text))
+    (window,) = entry.body["windows"]
+    assert window.pop("unit") == "REQUEST"
+    (plan,) = from_entries([entry.body]).plans
+    assert plan.windows[0].unit == "STD_TOKEN"
+
+
 def test_a_body_of_another_version_or_kind_is_refused(tmp_path: Path) -> None:
     (entry,) = to_entries(load(tmp_path, PLAN))
     with pytest.raises(ValueError, match="body of version 99, not 1 to "):

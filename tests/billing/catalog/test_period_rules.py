@@ -65,6 +65,13 @@ def test_rules_are_read_exactly_and_survive_storing(tmp_path: Path) -> None:
         (f"kind: volume, {TIERS}, amount: '5'", "periods.p.amount: does not belong to a rule of kind volume"),
         ("kind: commitment", "periods.p.amount: is missing; add it"),
         ("kind: commitment, amount: '0'", "periods.p.amount: is '0'; write a decimal greater than 0"),
+        (
+            "kind: commitment, amount: '5', included_usage: both",
+            "periods.p.included_usage: is 'both'; write one of in, out",
+        ),
+        (f"kind: volume, {TIERS}, settle: later", "periods.p.settle: is 'later'; write one of at_once, at_end"),
+        (f"kind: graduated, {TIERS}, settle: at_end", "periods.p.settle: does not belong to a rule of kind graduated"),
+        (f"kind: volume, {TIERS}, included_usage: out", "periods.p.included_usage: does not belong to a rule of kind"),
         ("kind: volume, count: [inptu], tiers: [{up_to: null}]", "periods.p.count: has 'inptu', not a meter"),
         ("kind: volume, count: [input, standard_tokens], tiers: [{up_to: null}]", "beside meters; count either"),
         ("kind: volume, count: input, tiers: []", "periods.p.tiers: is empty; write at least one"),
@@ -178,3 +185,34 @@ def test_a_counter_goes_on_under_its_name_so_it_counts_the_same(tmp_path: Path, 
     found = [str(finding) for finding in lint_folder(tmp_path)[1]]
     assert len(found) == refused
     assert not refused or "counters go on under this name; give the rule another name" in found[0]
+
+
+def test_a_settled_volume_price_and_a_commitment_do_not_share_a_row(tmp_path: Path) -> None:
+    row = ROW.replace("[p]", "[p, d]")
+    found = lines(
+        tmp_path, rule(f"kind: volume, {TIERS}, settle: at_end", "  d: {kind: commitment, amount: '5'}\n", row)
+    )
+    assert any("7: rows[0].periods: has p, settled at_end, and the commitment d" in line for line in found), found
+
+
+def test_the_settlement_of_a_name_may_not_change(tmp_path: Path) -> None:
+    later = rule(f"kind: volume, {TIERS}, settle: at_end").replace("version: 1", "version: 2")
+    later = later.replace("2026-11-01", "2026-12-01")
+    found = lines(tmp_path, rule(f"kind: volume, {TIERS}"), later)
+    assert any("has another kind, every, timezone, count or settle than in" in line for line in found), found
+
+
+def test_the_new_keys_are_stored_and_others_keep_their_body(tmp_path: Path) -> None:
+    text = (
+        rule(f"kind: volume, {TIERS}, settle: at_end") + "  d: {kind: commitment, amount: '5', included_usage: out}\n"
+    )
+    catalog = load(
+        tmp_path, text.replace("periods: [p]}", "periods: [p]}\n  - {model: d, per_million: {input: '1'}, periods: d}")
+    )
+    (entry,) = to_entries(catalog)
+    assert entry.body["body_version"] == 5
+    assert [(one.get("settle"), one.get("included_usage")) for one in entry.body["periods"]] == [
+        (None, "out"),
+        ("at_end", None),
+    ]
+    assert from_entries([json.loads(canonical_json(entry.body))]) == catalog

@@ -15,9 +15,9 @@ def test_the_examples_of_the_page_are_plans_without_findings_and_survive_being_s
     (tmp_path / "catalog.yaml").write_text("---\n".join(examples), encoding="utf-8")
     catalog, findings = lint_folder(tmp_path)
     assert findings == ()
-    assert [plan.name for plan in catalog.plans] == ["coding-29.9", "family-49.9"]
+    assert [plan.name for plan in catalog.plans] == ["coding-29.9", "coding-lite", "family-49.9"]
     entries = to_entries(catalog)
-    assert [entry.body["body_version"] for entry in entries] == [3, 3]
+    assert [entry.body["body_version"] for entry in entries] == [3, 5, 3]
     assert from_entries(entry.body for entry in entries) == catalog
 
 

@@ -42,9 +42,27 @@ COMMITTED = {
     "periods": {"weekly": {"kind": "commitment", "every": "week", "amount": "10"}},
     "rows": [{"per_million": {"input": "1"}, "periods": ["weekly"]}],
 }
+SETTLED = {
+    "kind": "price_book",
+    "name": "settled",
+    "version": 1,
+    "currency": "EUR",
+    "effective_from": "2020-01-01T00:00:00+08:00",
+    "periods": {
+        "weekly": {
+            "kind": "volume",
+            "every": "week",
+            "count": ["input"],
+            "settle": "at_end",
+            "tiers": [{"up_to": "2"}, {"up_to": None, "multiply": "0.5"}],
+        }
+    },
+    "rows": [{"per_million": {"input": "1000000"}, "periods": ["weekly"]}],
+}
 PLANS = (
     BOOK,
     COMMITTED,
+    SETTLED,
     plan("A", alerts=["0.5", "0.8", "1.0"], cycle={"kind": "days", "days": 1}),
     plan(
         "C",
@@ -59,11 +77,22 @@ PLANS = (
     ),
     plan("B", "1000.5", "29.90", cycle={"kind": "once"}, overage="pay_as_you_go"),
     plan(
+        "W",
+        buckets=[{"unit": "REQUEST", "amount": "9", "kind": "periodic"}],
+        windows=[{"kind": "from_first_use", "hours": 5, "cap": "1", "alerts": ["1"]}],
+    ),
+    plan(
         "R",
         price="9.00",
         buckets=[{"unit": "STD_TOKEN", "amount": "100", "kind": "periodic", "carry_over_cycles": 1}],
         cycle={"kind": "days", "days": 3},
         expiry_alert_days=[1],
+    ),
+    plan(
+        "D",
+        buckets=[{"unit": "STD_TOKEN", "amount": "2", "kind": "periodic", "every": "day"}],
+        cycle={"kind": "weeks", "weeks": 1},
+        overage="owe",
     ),
 )
 STEPS = [
@@ -96,6 +125,16 @@ STEPS = [
     use(5, "29 01:00", number=1, source="numbered", data={"site": "wuxi"}),
     opened("committed", currency="USD"),
     use(3, "20 01:00", account="committed"),
+    opened("settled", currency="EUR"),
+    use(2, "20 01:00", account="settled"),
+    use(2, "20 02:00", account="settled"),
+    opened("owes", "20 00:00"),
+    buy("D", "D", "20 00:00", account="owes"),
+    use(3, "20 03:00", account="owes"),
+    opened("windows"),
+    buy("W", "W", account="windows"),
+    use(3, account="windows"),
+    use(3, account="windows"),
 ]
 
 
@@ -194,7 +233,7 @@ def test_a_rated_line_says_how_it_was_paid(calculator: MakeCalculator) -> None:
         "charged": "0",
         "absorbed": "58",
     }
-    assert [line["offset"] for line in rated] == [0, 1, 3, 4, 5, 6]
+    assert [line["offset"] for line in rated] == [0, 1, *range(3, 12)]
     # 15 credits are needed and 3 are left: a fifth. The other 24 standard tokens: 5 of G/2, then two packs of 10.
     assert rated[2] | {"burned": []} == rated[2] | {"burned": [], "account": "pack", "charged": "0", "absorbed": "0"}
     assert rated[2]["burned"] == [

@@ -11,7 +11,7 @@ from billing.accounts.account import NO_END_US, Account
 from billing.accounts.account_event import AccountEvent
 from billing.accounts.alerts import wallet_alert
 from billing.accounts.extras import Subscription
-from billing.catalog.model import Catalog, Cycle, Overage, Plan, PlanBucket, PlanKey
+from billing.catalog.model import Catalog, Cycle, Overage, Plan, PlanBucket, PlanKey, Proration
 from billing.decide.roll_forward import next_due_us, roll_forward
 from billing.ledger import Posting, Postings
 from billing.packages.grants import grant_package
@@ -28,12 +28,23 @@ def plans(rng: Random) -> list[Plan]:
     made = []
     for number in range(3):
         cycle = Cycle(
-            rng.choice(["subscription_month", "calendar_month", "days", "once"]),
+            rng.choice(["subscription_month", "calendar_month", "days", "once", "months", "weeks", "years", "day"]),
             rng.choice(ZONES),
             rng.choice([3, 7, 30, 45]),
         )
+        if cycle.kind in ("months", "weeks", "years"):
+            cycle = replace(cycle, length=rng.choice([1, 2, 5]))
         rules = tuple(
-            PlanBucket("STD_TOKEN", rng.choice([1, 10**7 + 3]), "periodic", rng.choice([1, 2]), carry, {}, 500_000)
+            PlanBucket(
+                "STD_TOKEN",
+                rng.choice([1, 10**7 + 3]),
+                "periodic",
+                rng.choice([1, 2]),
+                carry,
+                {},
+                500_000,
+                rng.choice(["", "", "week", "month"]) if cycle.kind not in ("once", "day") else "",
+            )
             for carry in rng.choices([0, 0, 1, 3], k=rng.choice([1, 2]))
         )
         alerts = tuple(sorted(rng.sample([1, 3, 10, 400], rng.choice([0, 1, 3])), reverse=True))
@@ -50,9 +61,14 @@ def plans(rng: Random) -> list[Plan]:
                 (),
                 Overage("block"),
                 rng.choice([0, 24, 24 * 10]),
-                activation=rng.choice(["purchase", "purchase", "first_use"]),
+                activation=(
+                    "purchase"
+                    if any(rule.every for rule in rules)
+                    else rng.choice(["purchase", "purchase", "first_use"])
+                ),
                 activate_within_days=rng.choice([0, 20]),
                 expiry_alert_days=alerts,
+                proration=Proration(rng.random() < 0.5, rng.random() < 0.5),
             )
         )
     # A change within a cycle needs another plan with the same cycle.

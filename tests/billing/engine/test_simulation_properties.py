@@ -59,7 +59,8 @@ def test_every_yuan_and_every_event_is_somewhere(calculator: MakeCalculator, ste
     assert all(0 <= bill.paid_pico <= bill.amount_pico for bill in bills)
     assert sum(document["events"].values()) == sum(map(is_usage, steps))
     assert sum(document["rejections"].values()) == document["events"]["rejected"]
-    assert parse_pico(document["revenue_net"]) == -control(document, "revenue_usage")
+    earned = ("revenue_usage", "revenue_commitment", "revenue_true_up", "revenue_debt")
+    assert parse_pico(document["revenue_net"]) == -sum(control(document, name) for name in earned)
     assert parse_pico(document["breakage"]) == -control(document, "revenue_breakage")
     for bucket in buckets:
         assert 0 <= bucket.remaining_micro <= bucket.amount_micro

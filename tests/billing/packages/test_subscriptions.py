@@ -359,12 +359,42 @@ def test_a_closed_account_renews_nothing(calculator: MakeCalculator) -> None:
 def test_carry_over_makes_a_bucket_valid_one_more_cycle(calculator: MakeCalculator) -> None:
     steps = [subscribe("carry", at="01 00:00"), use(30, "05 00:00"), use(1, "11 12:00"), use(80, "12 12:00")]
     run = Run(calculator, steps, "20 00:00")
-    # The carry-over happens at 12 00:00. Until then the second cycle pays; afterwards the older bucket ends first.
+    # What is left of the first cycle pays from the second one's first second on; both end then, and it began earlier.
     assert run.left() == {"S/1/1": "0", "S/2/1": "89"}
     assert run.buckets["S/1/1"]["valid_from"] == "2026-10-31T16:00:00Z"
     assert run.buckets["S/1/1"]["valid_until"] == "2026-11-20T16:00:00Z"
-    assert [(event["grant_id"], event["remaining"]) for event in run.events("bucket.carried.v1")] == [("S/1/1", "70")]
+    assert [(event["grant_id"], event["remaining"]) for event in run.events("bucket.carried.v1")] == [("S/1/1", "69")]
     assert run.document["breakage"] == "0"
+
+
+def test_carried_quota_pays_from_the_first_second_of_the_new_cycle(calculator: MakeCalculator) -> None:
+    """140 of 50 + 100; before the grace of the old cycle is over, and after it, the same is left."""
+    steps = [subscribe("carry", at="01 00:00"), use(50, "05 00:00"), use(140, "11 00:00:01")]
+    during = Run(calculator, steps, "11 01:00")
+    assert during.left() == {"S/1/1": "0", "S/2/1": "10"}
+    assert (during.account["wallet"], during.account["absorbed"]) == ("0", "0")
+    assert Run(calculator, [*steps[:2], use(140, "12 01:00")]).left() == during.left()
+    unused = Run(calculator, steps[:2], "11 01:00")
+    assert (unused.statuses()["S/1/1"], unused.buckets["S/1/1"]["valid_until"]) == ("active", "2026-11-20T16:00:00Z")
+    assert unused.events("bucket.carried.v1") == []
+
+
+def test_late_usage_of_the_old_cycle_burns_what_is_carried_on(calculator: MakeCalculator) -> None:
+    steps = [subscribe("carry", at="01 00:00"), use(50, "05 00:00"), use(30, "11 12:00"), use(15, "10 12:00")]
+    run = Run(calculator, steps, "12 12:00")
+    assert run.left() == {"S/1/1": "5", "S/2/1": "100"}
+    assert [event["remaining"] for event in run.events("bucket.carried.v1")] == ["5"]
+
+
+@pytest.mark.parametrize("verb", ["cancelled", "refunded"])
+def test_what_is_carried_on_and_ended_has_its_grace_from_then(calculator: MakeCalculator, verb: str) -> None:
+    end = subscription("cancelled", "11 13:00", immediately=True)
+    if verb == "refunded":
+        end = line("package.refunded.v1", "a", "11 13:00", {"grant_id": "S/1", "reason": "r"})
+    steps = [subscribe("carry", at="01 00:00"), use(10, "11 12:00"), end, use(0, "12 02:00"), use(5, "11 12:30")]
+    run = Run(calculator, steps, "12 12:00")
+    assert (run.left()["S/1/1"], run.account["absorbed"], run.account["wallet"]) == ("85", "0", "0")
+    assert Run(calculator, steps, "12 13:00").statuses()["S/1/1"] == verb
 
 
 def test_what_was_carried_lapses_once(calculator: MakeCalculator) -> None:
