@@ -54,7 +54,8 @@ def load_accounts(database: Database, ids: Iterable[str]) -> tuple[list[Account]
         for index in check_values(table, found):
             row = found[index]
             strange[row[-2]].append(SUMMED_TABLES[table].named(row))
-    return assemble(rows["account"], rows["bucket"]), dict(strange)
+    accounts, buckets = ([row[:-2] for row in found] for found in rows.values())
+    return assemble(accounts, buckets), dict(strange)
 
 
 def _with_hash(query: LiteralString) -> LiteralString:
@@ -63,10 +64,7 @@ def _with_hash(query: LiteralString) -> LiteralString:
 
 
 def assemble(account_rows: Iterable[TupleRow], bucket_rows: Iterable[TupleRow]) -> list[Account]:
-    """Build accounts from rows of :data:`ACCOUNTS` and :data:`BUCKETS` that were read in one snapshot.
-
-    The rows may have their partition and their hash besides.
-    """
+    """Build accounts from rows of :data:`ACCOUNTS` and :data:`BUCKETS` that were read in one snapshot."""
     accounts = {row[0]: _account(*row) for row in account_rows}
     for account, *row in bucket_rows:
         accounts[account].buckets.append(_bucket(*row))
@@ -86,7 +84,6 @@ def _account(
     clock_us: int,
     next_due_us: int | None,
     extras: str,
-    *_: object,
 ) -> Account:
     return Account(
         account,
@@ -120,7 +117,6 @@ def _bucket(
     alerts_fired: int,
     status: str,
     carried_cycles: int,
-    *_: object,
 ) -> Bucket:
     return Bucket(
         grant_id,
