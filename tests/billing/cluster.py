@@ -135,6 +135,9 @@ class Cluster(KeptIdentities):
         changed = {source.source for source in record.dedupe.sources}
         state.sources = [known for known in state.sources if known.source not in changed] + record.dedupe.sources
         state.recent += record.dedupe.recent
+        if self.limits is None:
+            # No commit of a worker is without limits: such identities are filed by the hour of their events alone.
+            state.unlogged_until_us = max(state.unlogged_until_us, record.log_time_us)
         self.keep(record)
         self.commands.update(((source, id_), outcome) for source, id_, outcome in record.commands_seen)
         self.payments.update(record.payments)
