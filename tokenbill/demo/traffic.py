@@ -91,7 +91,7 @@ def _shape(kind: TrafficKind, size: Size) -> Shape:
     }
     counts = {meter: count for meter, count in usage.items() if count}
     data = {**kind.combination._asdict(), "usage": counts}
-    del data["outcome"]
+    del data["outcome"], data["attributes"]
     return Shape(kind.combination, tuple(counts.items()), json.dumps(data, separators=(",", ":")).encode())
 
 
