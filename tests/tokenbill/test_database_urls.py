@@ -21,6 +21,7 @@ NEEDS_NO_DATABASE = {
     ("catalog", "check"),
     ("catalog", "import-litellm"),
     ("catalog", "import-sheet"),
+    ("dialects",),
     ("rate",),
     ("explain",),
     ("simulate",),

@@ -121,7 +121,7 @@ def test_used_units_that_would_be_rejected_are_kept_and_the_others_are_billed(ap
         }
 
     price = Decimal(reserved(admin, account, 20, validity_seconds=1)["amount"])
-    wrong = [used(1001, 10), used(77, 5), used(1001, 2**62)]
+    wrong = [used(1001, 10), used(77, 5), used(1001, 2**64 - 1)]
     shown = admin.post(f"{session}/update", json=gateway(account, 1, wrong)).json()["multipleUnitInformation"]
     assert [one["resultCode"] for one in shown] == ["SUCCESS", "RATING_FAILED", "RATING_FAILED"]
     last = gateway(account, 2, [used(77, 6), used(1001, 10)])
