@@ -88,6 +88,8 @@ class Copies:
         self.pipeline = pipeline
         self.connection = connection
         self.partition = 0
+        self.disabled: list[str] = []
+        """Statements that put the disabled triggers back."""
         rows = connection.execute(
             "SELECT table_name FROM information_schema.tables WHERE table_schema = 'tokenbill'"
             " AND table_type = 'BASE TABLE' ORDER BY 1"
@@ -159,10 +161,12 @@ def copies(pipeline: Pipeline) -> Iterator[Copies]:
         traffic.close()
         pipeline.start(0)
         triggers = connection.execute(
-            "SELECT tgrelid::regclass::text, tgname FROM pg_trigger WHERE tgname IN ('append_only', 'administration')"
+            "SELECT tgrelid::regclass::text, tgname, tgenabled::text FROM pg_trigger"
+            " WHERE tgname IN ('append_only', 'administration')"
         ).fetchall()
-        for table, trigger in triggers:
+        for table, trigger, enabled in triggers:
             connection.execute(f"ALTER TABLE {table} DISABLE TRIGGER {trigger}")
+            copies.disabled.append(f"ALTER TABLE {table} ENABLE {'ALWAYS ' * (enabled == 'A')}TRIGGER {trigger}")
         copies.take("now")
         assert len(copies.commits()) > 5
         assert audited(pipeline)[:2] == (0, {})
@@ -328,6 +332,8 @@ def test_the_canary_of_these_tests(attacked: Copies) -> None:
 def test_a_repair_by_hand_is_explained_and_accepted_and_the_worker_goes_on(copies: Copies) -> None:
     """It is the last test of this file: its commit stays."""
     pipeline, partition = copies.pipeline, copies.partition
+    for statement in copies.disabled:  # what the program does from here on is logged
+        copies.connection.execute(statement)
     [(account,)] = copies.connection.execute(
         "UPDATE account SET credit_limit_pico = 5000000000000 WHERE account IN"
         " (SELECT account FROM account WHERE partition = %s ORDER BY account LIMIT 1) RETURNING account",
