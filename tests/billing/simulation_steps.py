@@ -46,7 +46,7 @@ OWED = {"mode": "owe", "max_owed": "50"}
 CARRIED = [
     {"unit": "STD_TOKEN", "amount": "30", "kind": "periodic", "carry_over": {"cycles": 1, "max": "12", "min": "4"}}
 ]
-CATALOG = catalog(
+ENTRIES: list[dict[str, Any]] = [
     PERIOD_BOOK,
     COMMITTED,
     DOLLARS,
@@ -132,7 +132,8 @@ CATALOG = catalog(
         cancellation={"refund": "by_time"},
     ),
     plan("leaving", price="29.90", buckets=CARRIED, overage="pay_as_you_go", cancellation={"refund": "by_time"}),
-)
+]
+CATALOG = catalog(*ENTRIES)
 PLANS = (
     "small",
     "payg",
