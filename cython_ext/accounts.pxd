@@ -95,7 +95,8 @@ cdef class AccountStore:
     cdef TbBuffer frames
     cdef TbBuffer accounts_new, accounts_changed, accounts_replaced, buckets_new, buckets_changed, buckets_replaced
     cdef object _account_type, _bucket_type, _packer
-    cdef dict _rule_numbers
+    cdef dict _rule_numbers, _word_numbers
+    cdef int8_t _bare_floor_bits        # Account.wallet_floor_bits of an account without extras
     cdef int16_t _open, _closed, _active, _pending, _suspended
     cdef int16_t word(self, str text) except -1
     cdef inline Account* find(self, int32_t number) noexcept nogil:
@@ -111,6 +112,10 @@ cdef class AccountStore:
         return 0
     cdef int _read_account(self, Account* record, object account, bytes extras, bint stored) except -1
     cdef int _read_bucket(self, Bucket* bucket, object plain, int32_t rule, object floor_micro) except -1
+    cdef int _put_stored(self, tuple row, list bucket_rows, Py_ssize_t first, Py_ssize_t end, terms_of, order_of) except -1
+    cdef int _read_account_row(self, Account* record, tuple row) except -1
+    cdef int _read_bucket_row(self, Bucket* bucket, tuple row, tuple terms) except -1
+    cdef int _check_bucket(self, Bucket* bucket, object grant_id) except -1
     cdef int _read_buckets(self, Account* record, list buckets, list rules, list floors, bint stored) except -1
     cdef int _store(self, Account* record, bint stored) except -1
     cdef int _place_grant(self, Bucket* bucket, bytes grant, Account* old, bint stored, size_t* likely) except -1

@@ -1,6 +1,9 @@
+from collections.abc import Callable, Mapping
+from typing import Any
+
 from billing.accounts.account import Account, Bucket
 from billing.calculator.packed_extras import ExtrasPacker
-from billing.catalog.model import Plan
+from billing.catalog.model import Plan, PlanBucket
 from cython_ext.tables import TextTable
 
 class AccountStore:
@@ -23,6 +26,13 @@ class AccountStore:
         floors: list[int],
         stored: bool,
         at_least: int = 0,
+    ) -> None: ...
+    def put_rows(
+        self,
+        account_rows: list[tuple[Any, ...]],
+        bucket_rows: list[tuple[Any, ...]],
+        terms_of: Mapping[tuple[str, int, int, str, int], tuple[int, int, PlanBucket]],
+        order_of: Callable[[PlanBucket, int, int, str], tuple[object, ...]],
     ) -> None: ...
     def has(self, number: int) -> bool: ...
     def get(self, account_id: str) -> Account | None: ...

@@ -7,6 +7,7 @@ packed behind the buckets of their account. It holds no rules.
 
 cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy
@@ -48,6 +49,16 @@ cdef enum:
     MAX_GRANTS = 0xFFFFFFFF    # bytes of all grant ids, by Bucket.grant_at
     MAX_WORDS = 32767          # by the columns that hold their numbers
     SORTED_IN_PLACE = 16        # buckets of an account that insertion sorts
+    SURE_DIGITS = 18            # a number of so many digits has 64 bits
+
+# Columns of a row: billing.commits.columns.ACCOUNT_COLUMNS and BUCKET_COLUMNS.
+cdef enum:
+    A_ACCOUNT, A_CURRENCY, A_PRICE_BOOK, A_PAYMENT, A_CREDIT_LIMIT_PICO, A_WALLET_PICO, A_ABSORBED_MICRO
+    A_ABSORBED_PICO, A_STATUS, A_CLOCK_US, A_NEXT_DUE_US, A_EXTRAS
+
+cdef enum:
+    B_ACCOUNT, B_GRANT_ID, B_PLAN, B_PLAN_VERSION, B_BUCKET_NO, B_UNIT, B_AMOUNT_MICRO, B_REMAINING_MICRO
+    B_LIABILITY_PICO, B_VALID_FROM_US, B_VALID_UNTIL_US, B_LAPSE_AT_US, B_ALERTS_FIRED, B_STATUS, B_CARRIED_CYCLES
 
 
 cdef inline uint8_t _account_difference(Account* a, Account* b) noexcept nogil:
@@ -84,6 +95,31 @@ cdef inline uint8_t _bucket_difference(Bucket* a, Bucket* b) noexcept nogil:
     ):
         return CHANGED
     return UNCHANGED
+
+
+cdef int _read_number(object text, i128* result) except -1:
+    """Store the 128-bit integer that a column holds as text.
+
+    Raises:
+        ValueError: the text is no integer.
+        OverflowError: it does not fit.
+    """
+    cdef Py_ssize_t size, i = 0
+    cdef const char* digits = PyUnicode_AsUTF8AndSize(text, &size)
+    cdef int64_t value = 0
+    if 0 < size <= SURE_DIGITS:
+        while i < size and c'0' <= digits[i] <= c'9':
+            value = 10 * value + (digits[i] - c'0')
+            i += 1
+        if i == size:
+            result[0] = tb_widen(value)
+            return 0
+    return to_wide(int(text), result)
+
+
+cdef inline int64_t _end_us(object value) except? -1:
+    """Return the time of a column, :data:`NO_END_US` for null."""
+    return NO_END_US if value is None else <int64_t>value
 
 
 cdef inline char* _tab(char* p) noexcept nogil:
@@ -167,6 +203,8 @@ cdef class AccountStore:
         self._packer = packer
         self.pool = BufferPool()
         self._rule_numbers = {}
+        self._word_numbers = {}
+        _, self._bare_floor_bits = packer.packed("{}")
         self._open = self.word("open")
         self._closed = self.word("closed")
         self._active = self.word("active")
@@ -254,6 +292,119 @@ cdef class AccountStore:
             free(record.buckets)
             raise
 
+    def put_rows(self, list account_rows not None, list bucket_rows not None, terms_of, order_of):
+        """Put accounts as SQL has them, from rows as :class:`billing.commits.stored_accounts.StoredAccounts` has them.
+
+        ``terms_of`` is a mapping from (plan, version, bucket number, amount as text, alerts fired) to (rule number,
+        alert floor, plan bucket). ``order_of`` returns the place of a bucket in the deduction order as a key: of its
+        plan bucket, its end, its start and its grant id. Otherwise as :meth:`put`.
+
+        Raises:
+            ValueError: a bucket row is of no account, or rows are not in the order of accounts.
+        """
+        cdef Py_ssize_t first, at = 0, number = len(bucket_rows)
+        cdef tuple row
+        for row in account_rows:
+            name = row[A_ACCOUNT]
+            first = at
+            while at < number and (<tuple>bucket_rows[at])[B_ACCOUNT] == name:
+                at += 1
+            self._put_stored(row, bucket_rows, first, at, terms_of, order_of)
+        if at != number:
+            raise ValueError(f"the bucket row {at} of {number} is out of order: its account has no row here")
+
+    cdef int _put_stored(
+        self, tuple row, list bucket_rows, Py_ssize_t first, Py_ssize_t end, terms_of, order_of
+    ) except -1:
+        """Put one account from its row and those of its buckets."""
+        cdef Account record
+        cdef Account* old
+        cdef Py_ssize_t i, number = end - first
+        cdef size_t likely = 0
+        cdef tuple bucket_row, terms
+        cdef bytes extras, grant
+        cdef list sorted_rows
+        text = row[A_EXTRAS]
+        extras, wallet_floor_bits = (b"", self._bare_floor_bits) if text == "{}" else self._packer.packed(text)
+        if number > MAX_BUCKETS:
+            raise OverflowError(f"account {row[A_ACCOUNT]!r} has {number} buckets")
+        if <size_t>len(extras) > MAX_EXTRAS:
+            raise OverflowError(f"account {row[A_ACCOUNT]!r} has {len(extras)} bytes beyond its buckets")
+        sorted_rows = []
+        for i in range(first, end):
+            bucket_row = bucket_rows[i]
+            terms = terms_of[
+                bucket_row[B_PLAN], bucket_row[B_PLAN_VERSION], bucket_row[B_BUCKET_NO], bucket_row[B_AMOUNT_MICRO],
+                bucket_row[B_ALERTS_FIRED],
+            ]
+            key = None
+            if number > 1:
+                key = order_of(
+                    terms[2], _end_us(bucket_row[B_VALID_UNTIL_US]), bucket_row[B_VALID_FROM_US], bucket_row[B_GRANT_ID]
+                )
+            sorted_rows.append((key, i, bucket_row, terms))
+        if number > 1:
+            sorted_rows.sort()
+        self._read_account_row(&record, row)
+        record.wallet_floor_bits = wallet_floor_bits
+        record.told_extras = bool(extras) and self._packer.told(extras)
+        record.extras_size = <uint32_t>len(extras)
+        record.bucket_number = <uint16_t>number
+        if number or record.extras_size:
+            record.buckets = <Bucket*>malloc(number * sizeof(Bucket) + record.extras_size)
+            if record.buckets == NULL:
+                raise MemoryError
+            memcpy(&record.buckets[number], <const char*>extras, record.extras_size)
+        try:
+            old = self.find(record.number)
+            for i in range(number):
+                _, _, bucket_row, terms = sorted_rows[i]
+                self._read_bucket_row(&record.buckets[i], bucket_row, terms)
+                grant = bucket_row[B_GRANT_ID].encode()
+                if len(grant) > MAX_GRANT:
+                    raise OverflowError(f"grant id {bucket_row[B_GRANT_ID]!r} is too long")
+                self._place_grant(&record.buckets[i], grant, old, True, &likely)
+            self._store(&record, True)
+        except BaseException:
+            free(record.buckets)
+            raise
+        return 0
+
+    cdef int _read_account_row(self, Account* record, tuple row) except -1:
+        """Fill a record from a row, its buckets and extras apart."""
+        _read_number(row[A_CREDIT_LIMIT_PICO], &record.credit_limit_pico)
+        _read_number(row[A_WALLET_PICO], &record.wallet_pico)
+        _read_number(row[A_ABSORBED_MICRO], &record.absorbed_micro)
+        _read_number(row[A_ABSORBED_PICO], &record.absorbed_pico)
+        record.clock_us = row[A_CLOCK_US]
+        record.next_due_us = _end_us(row[A_NEXT_DUE_US])
+        record.number = self.numbers.number(row[A_ACCOUNT].encode())
+        record.currency = self.word(row[A_CURRENCY])
+        record.price_book = self.word(row[A_PRICE_BOOK])
+        record.payment = self.word(row[A_PAYMENT])
+        record.status = self.word(row[A_STATUS])
+        record.stored = True
+        record.dirty = UNCHANGED
+        record.touched = 0
+        record.buckets = NULL
+        return 0
+
+    cdef int _read_bucket_row(self, Bucket* bucket, tuple row, tuple terms) except -1:
+        """Fill a bucket from a row, its grant id apart."""
+        _read_number(row[B_AMOUNT_MICRO], &bucket.amount_micro)
+        _read_number(row[B_REMAINING_MICRO], &bucket.remaining_micro)
+        _read_number(row[B_LIABILITY_PICO], &bucket.liability_pico)
+        to_wide(terms[1], &bucket.floor_micro)
+        bucket.valid_from_us = row[B_VALID_FROM_US]
+        bucket.valid_until_us = _end_us(row[B_VALID_UNTIL_US])
+        bucket.lapse_at_us = _end_us(row[B_LAPSE_AT_US])
+        bucket.rule = terms[0]
+        bucket.alerts_fired = row[B_ALERTS_FIRED]
+        bucket.carried_cycles = row[B_CARRIED_CYCLES]
+        bucket.unit = self.word(row[B_UNIT])
+        bucket.status = self.word(row[B_STATUS])
+        return self._check_bucket(bucket, row[B_GRANT_ID])
+
     cdef int _read_account(self, Account* record, object account, bytes extras, bint stored) except -1:
         """Fill a record from a plain account, its buckets apart."""
         to_wide(account.credit_limit_pico, &record.credit_limit_pico)
@@ -285,17 +436,21 @@ cdef class AccountStore:
         bucket.valid_from_us = plain.valid_from_us
         bucket.valid_until_us = plain.valid_until_us
         bucket.lapse_at_us = plain.lapse_at_us
-        if not 0 <= bucket.valid_from_us < MAX_TIME_US:
-            raise ValueError(f"bucket {plain.grant_id!r} begins outside of 1970 to 9999")
-        if bucket.valid_until_us < 0 or MAX_TIME_US <= bucket.valid_until_us < NO_END_US:
-            raise ValueError(f"bucket {plain.grant_id!r} ends outside of 1970 to 9999")
-        if not 0 <= rule < <Py_ssize_t>self.rules.size():
-            raise ValueError(f"bucket {plain.grant_id!r} is of rule {rule}, which was not given")
         bucket.rule = rule
         bucket.alerts_fired = plain.alerts_fired
         bucket.carried_cycles = plain.carried_cycles
         bucket.unit = self.word(plain.unit)
         bucket.status = self.word(plain.status)
+        return self._check_bucket(bucket, plain.grant_id)
+
+    cdef int _check_bucket(self, Bucket* bucket, object grant_id) except -1:
+        """Refuse times that cannot be written, and an unknown rule."""
+        if not 0 <= bucket.valid_from_us < MAX_TIME_US:
+            raise ValueError(f"bucket {grant_id!r} begins outside of 1970 to 9999")
+        if bucket.valid_until_us < 0 or MAX_TIME_US <= bucket.valid_until_us < NO_END_US:
+            raise ValueError(f"bucket {grant_id!r} ends outside of 1970 to 9999")
+        if not 0 <= bucket.rule < <Py_ssize_t>self.rules.size():
+            raise ValueError(f"bucket {grant_id!r} is of rule {bucket.rule}, which was not given")
         return 0
 
     cdef int _read_buckets(self, Account* record, list buckets, list rules, list floors, bint stored) except -1:
@@ -555,12 +710,16 @@ cdef class AccountStore:
 
     cdef int16_t word(self, str text) except -1:
         """Return the number of a text that repeats; a new one gets the next."""
+        known = self._word_numbers.get(text)
+        if known is not None:
+            return <int16_t>known
         cdef bytes encoded = text.encode()
         if len(encoded) > MAX_TEXT:
             raise OverflowError(f"{text!r} is longer than {<int>MAX_TEXT} bytes")
         number = self.words.number(encoded)
         if number > MAX_WORDS:
             raise OverflowError(f"more than {<int>MAX_WORDS} names of books, plans, currencies and units")
+        self._word_numbers[text] = number
         return <int16_t>number
 
     cdef str _text(self, int32_t number):

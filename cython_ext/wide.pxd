@@ -4,8 +4,12 @@
 # All are noexcept: they compute with numbers, or write into room that was asked for before, and allocate nothing. Where
 # a result of 64 bits may not fit, they return True. TbBuffer aborts the process where memory runs out.
 
+from cpython.long cimport PyLong_AsLongLongAndOverflow
 from libc.stdint cimport int64_t, uint64_t
 
+
+cdef enum:
+    MAX_INT64 = 0x7FFFFFFFFFFFFFFF
 
 cdef enum:                      # bounds of what is written
     JSON_GROWTH = 6             # bytes of JSON for a byte of a text, as tb_put_json writes it
@@ -42,6 +46,8 @@ cdef extern from "wide.hpp" nogil:
 
 cdef inline object from_wide(i128 value):
     """Return a 128-bit integer as a Python one."""
+    if tb_high(value) == 0 and tb_low(value) <= MAX_INT64:
+        return <object>(<int64_t>tb_low(value))
     return (<object>tb_high(value) << 64) | <object>tb_low(value)
 
 
@@ -51,7 +57,12 @@ cdef inline int to_wide(object value, i128* result) except -1:
     Raises:
         OverflowError: it does not fit. A number of SQL's numeric(38,0) does.
     """
-    result[0] = tb_join(<int64_t>(value >> 64), <uint64_t>(value & 0xFFFFFFFFFFFFFFFF))
+    cdef int overflow = 0
+    cdef long long small = PyLong_AsLongLongAndOverflow(value, &overflow)
+    if overflow:
+        result[0] = tb_join(<int64_t>(value >> 64), <uint64_t>(value & 0xFFFFFFFFFFFFFFFF))
+    else:
+        result[0] = tb_widen(small)
     return 0
 
 

@@ -4,7 +4,7 @@ from bisect import insort
 from collections.abc import Callable
 
 from billing.accounts.account import SUSPENDED, USED_UP, Account, Bucket, never_begun
-from billing.catalog.model import TEXT_DIMENSIONS, Plan, PlanKey
+from billing.catalog.model import TEXT_DIMENSIONS, Plan, PlanBucket, PlanKey
 from billing.catalog.patterns import scope_matches
 from schemas.usage import UsageEvent
 
@@ -16,7 +16,14 @@ _FEW = 16
 def deduction_order(bucket: Bucket, plan_of: PlanOf) -> tuple[int, int, bool, int, str]:
     """Return the sort key: priority, earliest expiry, periodic before total, earliest start, bucket id."""
     rule = plan_of(bucket.plan_key).buckets[bucket.bucket_no - 1]
-    return (rule.priority, bucket.valid_until_us, rule.kind != "periodic", bucket.valid_from_us, bucket.grant_id)
+    return deduction_key(rule, bucket.valid_until_us, bucket.valid_from_us, bucket.grant_id)
+
+
+def deduction_key(
+    rule: PlanBucket, valid_until_us: int, valid_from_us: int, grant_id: str
+) -> tuple[int, int, bool, int, str]:
+    """Return the sort key of :func:`deduction_order`, of a bucket's values."""
+    return (rule.priority, valid_until_us, rule.kind != "periodic", valid_from_us, grant_id)
 
 
 def sort_buckets(account: Account, plan_of: PlanOf) -> None:

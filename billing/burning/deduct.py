@@ -169,16 +169,16 @@ def deduct(payment: EventPayment, bucket: Bucket) -> None:
         _deduct(payment, bucket, plan, taken_micro, share - payment.share)
 
 
-def alert_floor_micro(bucket: Bucket, alerts_micro: Sequence[int]) -> int:
-    """Return the largest remainder at which the bucket's next alert is due; -1 if all alerts were fired.
+def alert_floor_micro(amount_micro: int, alerts_fired: int, alerts_micro: Sequence[int]) -> int:
+    """Return the largest remainder at which a bucket's next alert is due; -1 if all alerts were fired.
 
     ``alerts_micro`` are the plan's thresholds: used shares of the bucket's amount, in millionths. The used quantity at
     which an alert is due is rounded up to 1e-6.
     """
-    if bucket.alerts_fired >= len(alerts_micro):
+    if alerts_fired >= len(alerts_micro):
         return -1
-    used_micro = -(-bucket.amount_micro * alerts_micro[bucket.alerts_fired] // MILLION)
-    return bucket.amount_micro - used_micro
+    used_micro = -(-amount_micro * alerts_micro[alerts_fired] // MILLION)
+    return amount_micro - used_micro
 
 
 def _deduct(payment: EventPayment, bucket: Bucket, plan: Plan, taken_micro: int, covered: Fraction) -> None:
@@ -199,7 +199,7 @@ def _deduct(payment: EventPayment, bucket: Bucket, plan: Plan, taken_micro: int,
         _count_in_windows(payment, bucket, plan, taken_micro, covered)
     of_cap_micro = taken_micro if plan.members is not None and bucket.unit == plan.members.unit else 0
     members.record_burn(account, bucket, plan, event.member, of_cap_micro, payment.now_us)
-    while 0 <= bucket.remaining_micro <= alert_floor_micro(bucket, plan.alerts_micro):
+    while 0 <= bucket.remaining_micro <= alert_floor_micro(bucket.amount_micro, bucket.alerts_fired, plan.alerts_micro):
         threshold_micro = plan.alerts_micro[bucket.alerts_fired]
         bucket.alerts_fired += 1
         burned.events.append(

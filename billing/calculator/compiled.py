@@ -6,10 +6,11 @@ price of a combination or the scope of a bucket, which plain functions look up o
 """
 
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from billing.accounts.account import Account, Bucket
-from billing.accounts.deduction_order import deduction_order
+from billing.accounts.deduction_order import deduction_key, deduction_order
 from billing.burning.deduct import Burned, alert_floor_micro
 from billing.calculator.core_prices import CorePrices
 from billing.calculator.dedupe import (
@@ -36,6 +37,7 @@ from billing.commits.output_documents import (
     output_event,
     rated_data,
 )
+from billing.commits.stored_accounts import StoredAccounts
 from billing.decide.bill_usage import ROLLUP_SUMS
 from billing.errors import BrokenInvariant
 from billing.ledger import CONTRACT_LIABILITY, CUSTOMER_DEPOSITS, OUTPUT_VAT, REVENUE_USAGE, Postings
@@ -78,6 +80,28 @@ class CompiledDecoded:
     """Row to the reservation that it names; the hold ends when the row is rated."""
     unknown: dict[int, tuple[str, ...]]
     """Row to sentences about numbers that its dialect does not know."""
+
+
+BucketKey = tuple[str, int, int, str, int]
+"""Plan, version, bucket number, amount as text, and number of alerts fired."""
+BucketTerms = tuple[int, int, PlanBucket]
+"""Rule number, alert floor and plan bucket."""
+
+
+class _Terms(dict[BucketKey, BucketTerms]):
+    """The terms of buckets, looked up once: most buckets of a plan have the same."""
+
+    MOST = 4096
+
+    def __init__(self, look_up: Callable[[BucketKey], BucketTerms]) -> None:
+        super().__init__()
+        self._look_up = look_up
+
+    def __missing__(self, key: BucketKey) -> BucketTerms:
+        if len(self) >= self.MOST:
+            self.clear()
+        found = self[key] = self._look_up(key)
+        return found
 
 
 class _CompiledDedupe(Dedupe):
@@ -212,6 +236,7 @@ class CompiledCalculator:
         self._usage = Usage(self._decoder, self._memory, self._store, self._prices.tables)
         self._rare = _RareCases(self._memory, self._store)
         self._rules: list[PlanBucket] = []
+        self._terms = _Terms(self._terms_of)
         self._own_sources = bytearray()
         """1 for each source number that is an own source, 0 for others."""
         self._knows_own_source = False
@@ -228,6 +253,7 @@ class CompiledCalculator:
         self._decoder.declare_meters(catalog.declared_meters())
         self._decoder.declare_attributes(sorted(catalog.declared_attributes()))
         self._usage.clear_scopes()
+        self._terms.clear()
         self._prices.set_books(catalog.price_books)
 
     def decode(self, batch: UsageBatch) -> CompiledDecoded:
@@ -325,13 +351,34 @@ class CompiledCalculator:
         rules: list[int] = []
         floors: list[int] = []
         for bucket in buckets:
-            plan = plan_of(bucket.plan_key)
-            rule = self._store.rule(plan, bucket.bucket_no)
-            if rule == len(self._rules):
-                self._rules.append(plan.buckets[bucket.bucket_no - 1])
-            rules.append(rule)
-            floors.append(alert_floor_micro(bucket, plan.alerts_micro))
+            rules.append(self._rule(plan_of(bucket.plan_key), bucket.bucket_no))
+            floors.append(self._floor(bucket))
         self._store.put(account, buckets, rules, floors, stored, at_least)
+
+    def put_stored(self, accounts: Sequence[Account]) -> None:
+        if isinstance(accounts, StoredAccounts):
+            self._store.put_rows(accounts.account_rows, accounts.bucket_rows, self._terms, deduction_key)
+            return
+        for account in accounts:
+            self.put_account(account, stored=True)
+
+    def _rule(self, plan: Plan, bucket_no: int) -> int:
+        """Return the core's number of a bucket of a plan."""
+        rule = self._store.rule(plan, bucket_no)
+        if rule == len(self._rules):
+            self._rules.append(plan.buckets[bucket_no - 1])
+        return rule
+
+    def _terms_of(self, key: BucketKey) -> BucketTerms:
+        """Return what the core must know of a bucket beside its row."""
+        name, version, bucket_no, amount, alerts_fired = key
+        plan = self._rare.plan(PlanKey(name, version))
+        floor_micro = alert_floor_micro(int(amount), alerts_fired, plan.alerts_micro)
+        return self._rule(plan, bucket_no), floor_micro, plan.buckets[bucket_no - 1]
+
+    def _floor(self, bucket: Bucket) -> int:
+        alerts_micro = self._rare.plan(bucket.plan_key).alerts_micro
+        return alert_floor_micro(bucket.amount_micro, bucket.alerts_fired, alerts_micro)
 
     def apply(self, decoded: CompiledDecoded) -> UsageOutcome:
         batch, usage = decoded.batch, self._usage
@@ -381,11 +428,7 @@ class CompiledCalculator:
                 if part is None:
                     self.put_account(account, stored=False)
                 else:
-                    floors = [
-                        alert_floor_micro(bucket, self._rare.plan(bucket.plan_key).alerts_micro)
-                        for bucket in account.buckets
-                    ]
-                    self._store.put_part(account, part, floors)
+                    self._store.put_part(account, part, [self._floor(bucket) for bucket in account.buckets])
             for line in lines:
                 self._usage.add_line(line)
         if refused is not None:

@@ -170,6 +170,9 @@ class Calculator(Protocol):
         :data:`REPLACED_ROW` if its terms changed, also if they changed back. Buckets need not be sorted.
         """
 
+    def put_stored(self, accounts: Sequence[Account]) -> None:
+        """Put accounts into memory as they are in SQL."""
+
     def apply(self, decoded: Decoded) -> UsageOutcome:
         """Decide each event in order: time limits, dedupe, account, price, roll-forward, burn."""
 

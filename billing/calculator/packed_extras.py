@@ -77,6 +77,11 @@ class ExtrasPacker:
         body = _body(extras, text)
         return body if len(body) > _MAX_TEXT_BYTES else self._compressor.compress(body)
 
+    def packed(self, document: str) -> tuple[bytes, int]:
+        """Return the extras of a document packed, and their :attr:`Extras.wallet_floor_bits`."""
+        extras = parse_extras(document)
+        return self.pack(extras), extras.wallet_floor_bits
+
     def document(self, packed: bytes) -> bytes:
         """Return the JSON document (:func:`billing.accounts.extras.extras_json`) of packed extras."""
         return self._parts(packed)[0] if packed else NO_EXTRAS.encode()

@@ -1,7 +1,7 @@
 """The plain calculator: the specification that the compiled one equals. It decides one event at a time."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from operator import attrgetter
@@ -180,6 +180,10 @@ class PlainCalculator:
 
     def account(self, account_id: str) -> Account | None:
         return deepcopy(self._accounts.get(account_id))
+
+    def put_stored(self, accounts: Sequence[Account]) -> None:
+        for account in accounts:
+            self.put_account(account, stored=True)
 
     def put_account(self, account: Account, *, stored: bool, at_least: int = SAME_ROW) -> None:
         account = deepcopy(account)

@@ -20,7 +20,7 @@ class Loader(Protocol):
     def record_keys(self) -> RecordKeys:
         """Return the keys that show which records are the product's own, for one commit."""
 
-    def load_accounts(self, ids: Sequence[str]) -> list[Account]:
+    def load_accounts(self, ids: Sequence[str]) -> Sequence[Account]:
         """Return the accounts among ``ids`` that exist."""
 
     def known_commands(self, ids: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
@@ -65,5 +65,4 @@ def load_missing(loader: Loader, calculator: Calculator, names: Iterable[str]) -
 
 def load_accounts(loader: Loader, calculator: Calculator, names: Sequence[str]) -> None:
     """Load accounts into the calculator; an account that does not exist is left out."""
-    for account in loader.load_accounts(names):
-        calculator.put_account(account, stored=True)
+    calculator.put_stored(loader.load_accounts(names))

@@ -6,13 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import LiteralString
 
-from psycopg.rows import TupleRow
-
-from billing.accounts.account import NO_END_US, Account, Bucket
-from billing.accounts.extras import parse_extras
 from billing.calculator.core_row_hashes import check_values
 from billing.commits.columns import ACCOUNT_COLUMNS, BUCKET_COLUMNS, Column, Form
 from billing.commits.identities import HASHED_BYTES, HashHour, LogPart
+from billing.commits.stored_accounts import StoredAccounts
 from billing.store.database import Database
 from billing.store.summed_tables import SUMMED_TABLES
 
@@ -33,7 +30,7 @@ FROM jsonb_array_elements_text(%s::jsonb) AS wanted (account) JOIN bucket USING 
 """  # noqa: S608 (literals only)
 
 
-def load_accounts(database: Database, ids: Iterable[str]) -> tuple[list[Account], dict[int, list[str]]]:
+def load_accounts(database: Database, ids: Iterable[str]) -> tuple[StoredAccounts, dict[int, list[str]]]:
     """Return the accounts that exist among ``ids``, sorted by id, and by partition the names of strange rows.
 
     Buckets are sorted by bucket id; the caller puts them in deduction order. A strange row has another hash than its
@@ -54,90 +51,12 @@ def load_accounts(database: Database, ids: Iterable[str]) -> tuple[list[Account]
         for index in check_values(table, found):
             row = found[index]
             strange[row[-2]].append(SUMMED_TABLES[table].named(row))
-    accounts, buckets = ([row[:-2] for row in found] for found in rows.values())
-    return assemble(accounts, buckets), dict(strange)
+    return StoredAccounts(rows["account"], rows["bucket"]), dict(strange)
 
 
 def _with_hash(query: LiteralString) -> LiteralString:
     """Return a query of rows that selects their partition and their hash besides."""
     return query.replace("\nFROM jsonb", ", partition, row_hash\nFROM jsonb")
-
-
-def assemble(account_rows: Iterable[TupleRow], bucket_rows: Iterable[TupleRow]) -> list[Account]:
-    """Build accounts from rows of :data:`ACCOUNTS` and :data:`BUCKETS` that were read in one snapshot."""
-    accounts = {row[0]: _account(*row) for row in account_rows}
-    for account, *row in bucket_rows:
-        accounts[account].buckets.append(_bucket(*row))
-    return list(accounts.values())
-
-
-def _account(
-    account: str,
-    currency: str,
-    price_book: str,
-    payment: str,
-    credit_limit_pico: str,
-    wallet_pico: str,
-    absorbed_micro: str,
-    absorbed_pico: str,
-    status: str,
-    clock_us: int,
-    next_due_us: int | None,
-    extras: str,
-) -> Account:
-    return Account(
-        account,
-        currency,
-        price_book,
-        payment,
-        int(credit_limit_pico),
-        int(wallet_pico),
-        int(absorbed_micro),
-        int(absorbed_pico),
-        status,
-        clock_us,
-        _end_us(next_due_us),
-        [],
-        parse_extras(extras),
-    )
-
-
-def _bucket(
-    grant_id: str,
-    plan: str,
-    plan_version: int,
-    bucket_no: int,
-    unit: str,
-    amount_micro: str,
-    remaining_micro: str,
-    liability_pico: str,
-    valid_from_us: int,
-    valid_until_us: int | None,
-    lapse_at_us: int | None,
-    alerts_fired: int,
-    status: str,
-    carried_cycles: int,
-) -> Bucket:
-    return Bucket(
-        grant_id,
-        plan,
-        plan_version,
-        bucket_no,
-        unit,
-        int(amount_micro),
-        int(remaining_micro),
-        int(liability_pico),
-        valid_from_us,
-        _end_us(valid_until_us),
-        _end_us(lapse_at_us),
-        alerts_fired,
-        status,
-        carried_cycles,
-    )
-
-
-def _end_us(value_us: int | None) -> int:
-    return NO_END_US if value_us is None else value_us
 
 
 def known_commands(database: Database, ids: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:

@@ -14,6 +14,7 @@ from billing.catalog.model import Catalog
 from billing.commits.commit_record import CommitRecord, OutboxPage, OutputHistory, PartitionState
 from billing.commits.identities import HashHour, LogPart
 from billing.commits.partition_stop import PartitionStop, StoppedPartition
+from billing.commits.stored_accounts import StoredAccounts
 from billing.corrections.history import AccountHistory
 from billing.errors import Fenced
 from billing.record_keys import RecordKeys
@@ -94,7 +95,7 @@ class Store:
 
     # Accounts and identities
 
-    def load_accounts(self, ids: Sequence[str]) -> list[Account]:
+    def load_accounts(self, ids: Sequence[str]) -> StoredAccounts:
         """Return the accounts that exist among ``ids`` (:func:`billing.store.account_rows.load_accounts`)."""
         found, strange = accounts.load_accounts(self._database, ids)
         for number, names in strange.items():

@@ -20,6 +20,7 @@ from billing.calculator import compiled, core_prices, core_rater, dedupe
 from billing.catalog import model, read_book, source
 from billing.catalog.read_plan import ACTIVATIONS, OVERAGE_KEYS
 from billing.commits import outbox_frames, row_hashes
+from billing.commits.columns import ACCOUNT_COLUMNS, BUCKET_COLUMNS
 from billing.commits.input_batch import PlainRecord
 from billing.pricing.match import Combination
 from schemas import cloudevents, hashing, meters, times, units, usage
@@ -90,6 +91,7 @@ MIRRORED: dict[str, int] = {
     "prices.pyx:INT64_MAX": source.MAX_INT64,
     "sums.pxd:MAX_EVENTS": source.MAX_INT64,
     # numbers and how they are written
+    "wide.pxd:MAX_INT64": source.MAX_INT64,
     "wide.hpp:tb_million": units.MILLION,
     "wide.hpp:tb_pico_digits": units.PICO_DIGITS,
     "wide.hpp:tb_micro_digits": units.MICRO_DIGITS,
@@ -97,6 +99,8 @@ MIRRORED: dict[str, int] = {
     "wide.hpp:tb_micro": 10**units.MICRO_DIGITS,
     # accounts and payment
     "accounts.pxd:NO_END_US": account.NO_END_US,
+    **{f"accounts.pyx:A_{column.name.upper()}": place for place, column in enumerate(ACCOUNT_COLUMNS)},
+    **{f"accounts.pyx:B_{column.name.upper()}": place for place, column in enumerate(BUCKET_COLUMNS)},
     "usage.pyx:FROM_NO_WALLET": extras.FROM_NO_WALLET,
     "usage.pyx:FROM_ANY_WALLET": extras.FROM_ANY_WALLET,
     "usage.pyx:MARKED": compiled._MARKED,
@@ -134,7 +138,7 @@ OWN: dict[str, tuple[str, ...]] = {
     ),
     "how long a number or text is when it is written": (
         "wide.pxd:JSON_GROWTH", "wide.pxd:COPY_GROWTH", "wide.pxd:MAX_NUMBER", "batches.pyx:MAX_VARINT",
-        "batches.pyx:MAX_SEQUENCE", "wide.hpp:tb_zeros",
+        "batches.pyx:MAX_SEQUENCE", "wide.hpp:tb_zeros", "accounts.pyx:SURE_DIGITS",
     ),
 
     "Kafka's": ("batches.pyx:FORMAT",),

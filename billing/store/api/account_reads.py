@@ -4,7 +4,8 @@ import json
 from typing import LiteralString
 
 from billing.accounts.account import Account
-from billing.store.account_rows import ACCOUNTS, BUCKETS, assemble
+from billing.commits.stored_accounts import plain_accounts
+from billing.store.account_rows import ACCOUNTS, BUCKETS
 from billing.store.api.pool import ApiDatabase
 
 
@@ -14,7 +15,7 @@ async def read_account(database: ApiDatabase, account: str) -> Account | None:
     async with database.snapshot() as connection, connection.pipeline():
         found = await connection.execute(ACCOUNTS, (wanted,))
         granted = await connection.execute(BUCKETS, (wanted,))
-        accounts = assemble(await found.fetchall(), await granted.fetchall())
+        accounts = plain_accounts(await found.fetchall(), await granted.fetchall())
     return accounts[0] if accounts else None
 
 
@@ -25,7 +26,7 @@ async def read_account_as_of(database: ApiDatabase, account: str, partition: int
         last = await connection.execute("SELECT commit_no FROM partition_state WHERE partition = %s", (partition,))
         found = await connection.execute(ACCOUNTS, (wanted,))
         granted = await connection.execute(BUCKETS, (wanted,))
-        accounts = assemble(await found.fetchall(), await granted.fetchall())
+        accounts = plain_accounts(await found.fetchall(), await granted.fetchall())
         state = await last.fetchone()
     return (accounts[0], state[0]) if accounts and state else None
 
@@ -51,4 +52,4 @@ async def list_accounts(database: ApiDatabase, after: str, limit: int) -> list[A
         )
         wanted = json.dumps([account for (account,) in await ids.fetchall()])
         found = await connection.execute(ACCOUNTS, (wanted,))
-        return assemble(await found.fetchall(), ())
+        return plain_accounts(await found.fetchall(), ())

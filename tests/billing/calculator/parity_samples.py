@@ -1,7 +1,7 @@
 """Random samples for parity tests: price books with bands, plans with scopes and alerts, accounts, events."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -37,7 +37,9 @@ from billing.catalog.model import (
     Window,
 )
 from billing.catalog.period_rules import PeriodRule, Tier
+from billing.commits.columns import ACCOUNT_COLUMNS, BUCKET_COLUMNS, Column, Form, account_values, bucket_values
 from billing.commits.input_batch import PlainRecord
+from billing.commits.stored_accounts import StoredAccounts
 from billing.decide.roll_forward import next_due_us
 from schemas.times import DAY_US, HOUR_US, parse_time_us
 
@@ -410,3 +412,20 @@ def records(rng: Random, offset: int) -> PlainRecord:
     body = rng.choice([body] * 20 + [body | {"time": "yesterday"}, {}, body | {"sequence": 5}])
     minutes = rng.choice([30, 31, 60, 151, 1500])
     return PlainRecord(offset, (T0_US + minutes * 60 * MICRO) // 1000, None, json.dumps(body).encode())
+
+
+def as_stored(held: Sequence[Account]) -> StoredAccounts:
+    """Return accounts as SQL returns them: rows in the order of names, and of grant ids."""
+    ordered = sorted(held, key=lambda account: account.account)
+    buckets = [bucket_values(account.account, bucket) for account in ordered for bucket in account.buckets]
+    return StoredAccounts(
+        [_selected(ACCOUNT_COLUMNS, account_values(account)) for account in ordered],
+        sorted((_selected(BUCKET_COLUMNS, row) for row in buckets), key=lambda row: row[:2]),
+    )
+
+
+def _selected(columns: Sequence[Column], values: Sequence[str | int | None]) -> tuple[str | int | None, ...]:
+    """Return the values of a row as they are selected: numbers of 128 bits as text."""
+    return tuple(
+        str(value) if column.form is Form.EXACT else value for column, value in zip(columns, values, strict=True)
+    )

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from parity_samples import CATALOG, NAMES, T0_US, accounts, commanded, lively, records
+from parity_samples import CATALOG, NAMES, T0_US, accounts, as_stored, commanded, lively, records
 
 from benchmarks import workload
 from billing.accounts.account import Account
@@ -38,9 +38,12 @@ def step(
     """Apply one batch as the engine does."""
     decoded = calculator.decode(batch)
     missing, hours = calculator.missing_accounts(decoded), calculator.missing_hours(decoded)
-    for account in held:
-        if account.account in missing:
-            calculator.put_account(account, stored=stored)
+    wanted = [account for account in held if account.account in missing]
+    if stored:
+        calculator.put_stored(as_stored(wanted))
+    else:
+        for account in wanted:
+            calculator.put_account(account, stored=False)
     for hour_us in hours:
         calculator.put_hour(hour_us, [hour for _, hour in kept if hour.hour_us == hour_us])
     for part in calculator.missing_parts(decoded):

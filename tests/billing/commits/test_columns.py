@@ -6,11 +6,11 @@ from dataclasses import fields
 import pytest
 
 from billing.accounts.account import NO_END_US, Account, Bucket
-from billing.commits import columns
+from billing.commits import columns, stored_accounts
 from billing.commits.columns import ACCOUNT_COLUMNS, BUCKET_COLUMNS, ChangedBy, Form, column_names
 from billing.commits.copy_text import account_row, bucket_row
+from billing.commits.stored_accounts import plain_accounts
 from billing.store import account_rows
-from billing.store.account_rows import assemble
 
 ACCOUNT = Account("a", "CNY", "book", "postpaid", 1, -2, 3, 4, "open", 5, 6)
 BUCKET = Bucket("g/1", "plan", 7, 1, "STD_TOKEN", 8, 9, 10, 11, 12, 13, 14, "active", 15)
@@ -34,7 +34,7 @@ def test_a_row_holds_the_listed_values_and_is_loaded_again() -> None:
     account_text, bucket_text = account_row(ACCOUNT), bucket_row("a", BUCKET)
     assert account_text == b"a\tCNY\tbook\tpostpaid\t1\t-2\t3\t4\topen\t5\t6\t{}\n"
     assert bucket_text == b"a\tg/1\tplan\t7\t1\tSTD_TOKEN\t8\t9\t10\t11\t12\t13\t14\tactive\t15\n"
-    [loaded] = assemble([columns.account_values(ACCOUNT)], [columns.bucket_values("a", BUCKET)])
+    [loaded] = plain_accounts([columns.account_values(ACCOUNT)], [columns.bucket_values("a", BUCKET)])
     assert (loaded.buckets, loaded) == ([BUCKET], Account(**_of(ACCOUNT) | {"buckets": [BUCKET]}))
 
 
@@ -50,8 +50,8 @@ def test_no_end_is_null(column: str) -> None:
 
 
 def test_the_loader_takes_the_listed_columns_in_their_order() -> None:
-    assert tuple(inspect.signature(account_rows._account).parameters) == column_names(ACCOUNT_COLUMNS)
-    assert ("account", *inspect.signature(account_rows._bucket).parameters) == column_names(BUCKET_COLUMNS)
+    assert tuple(inspect.signature(stored_accounts._account).parameters) == column_names(ACCOUNT_COLUMNS)
+    assert ("account", *inspect.signature(stored_accounts._bucket).parameters) == column_names(BUCKET_COLUMNS)
 
 
 def test_the_loader_asks_for_the_listed_columns() -> None:
