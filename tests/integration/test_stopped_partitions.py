@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 from typing import Any
@@ -25,6 +25,7 @@ from billing.store.database import Database
 from billing.store.store import Store
 from schemas.routing import partition_of
 from schemas.topics import USAGE_TOPIC
+from streams.kafka_clients import offset_reader
 from tokenbill import stack
 from tokenbill.replays.past_balance import balance_in_past
 from tokenbill.stack.control import python_environment
@@ -104,8 +105,14 @@ def webhook(pipeline: Pipeline, url: str) -> Iterator[None]:
 
 
 def split(traffic: Traffic) -> tuple[int, str, list[str]]:
-    """Return a partition, one of its accounts, and the accounts of the other partitions."""
-    account = traffic.accounts[0]
+    """Return a partition whose log is whole, one of its accounts, and the accounts of the other partitions."""
+    with closing(offset_reader(traffic.pipeline.kafka, "tokenbill-tests")) as consumer:
+        deleted = {
+            number
+            for number in range(PARTITIONS)
+            if consumer.get_watermark_offsets(TopicPartition(USAGE_TOPIC, number), timeout=30)[0] > 0
+        }
+    account = next(name for name in traffic.accounts if partition_of(name, PARTITIONS) not in deleted)
     number = partition_of(account, PARTITIONS)
     return number, account, [name for name in traffic.accounts if partition_of(name, PARTITIONS) != number]
 

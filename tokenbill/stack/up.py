@@ -23,7 +23,7 @@ from tokenbill.stack.layout import Layout
 from tokenbill.stack.password_file import PasswordFile
 from tokenbill.stack.progress import Progress, Silent
 from tokenbill.stack.spec import ProcessSpec, ReadyCheck
-from tokenbill.stack.waiting import supervise, supervisor_runs, wait_ready
+from tokenbill.stack.waiting import supervise, supervisor_runs, wait_ended, wait_ready
 from tokenbill.user_errors import UserError
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def start(
     """Start the stack of `data_dir`, unless it runs already, and return when every process is ready.
 
     `workers` is the number of Faust workers (default 1 on the first start; another number changes a running stack).
+    With fewer workers than before, the others have ended when this function returns.
     `partitions` is fixed by the first start (default 4). `only_servers` starts only broker and database.
 
     Raises:
@@ -122,7 +123,9 @@ def _start_applications(
     wanted = read_desired(layout) or {}
     applications = [wanted.get(name) or application_spec(layout, config, name) for name in names]
     config.save(layout)
-    supervise(layout, [*embedded, *applications])
+    wished = [*embedded, *applications]
+    supervise(layout, wished)
+    wait_ended(layout, wished)
     wait_ready(layout, applications, progress)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
+from tokenbill.stack import processes
 from tokenbill.stack.control import read_desired, spawn_supervisor, write_desired
 from tokenbill.stack.down import kill_supervisors
 from tokenbill.stack.files import is_locked, read_json
@@ -18,6 +19,8 @@ from tokenbill.user_errors import UserError
 SUPERVISOR_START_SECONDS = 30.0
 # Restarts during one wait after which the process is considered unable to start.
 TOO_MANY_RESTARTS = 5
+# Longer than the supervisor's patience with any process; after that it kills.
+END_SECONDS = 60.0
 LOG_TAIL_LINES = 20
 POLL_SECONDS = 0.1
 
@@ -85,6 +88,24 @@ def wait_for(layout: Layout, checks: dict[str, ReadyCheck], progress: Progress, 
         meanwhile()
         if left:
             time.sleep(POLL_SECONDS)
+
+
+def wait_ended(layout: Layout, kept: Iterable[ProcessSpec]) -> None:
+    """Return when every process that is no longer desired has ended; raise `UserError` if one does not."""
+    names = {spec.name for spec in kept}
+    deadline = time.monotonic() + END_SECONDS
+    while left := {name for name in processes.recorded_names(layout) if name not in names and _lives(layout, name)}:
+        if time.monotonic() > deadline:
+            name = min(left)
+            why = f"it still runs {END_SECONDS:.0f} s after it was told to"
+            raise UserError(f"{name} does not end", why, f"Its log: {layout.log(name)}")
+        ensure_supervisor(layout)
+        time.sleep(POLL_SECONDS)
+
+
+def _lives(layout: Layout, name: str) -> bool:
+    identity = processes.recorded(layout, name)
+    return identity is not None and identity.alive()
 
 
 def _restarts(layout: Layout) -> dict[str, int]:

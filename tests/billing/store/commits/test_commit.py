@@ -197,7 +197,7 @@ def test_terms_of_accounts_and_buckets_are_replaced(store: Store) -> None:
     record.changes.accounts_replaced = account_row(changed)
     record.changes.buckets_replaced = bucket_row("a1", lengthened)
     store.commit(epoch, record)
-    assert store.load_accounts(["a1", "a2"]) == [changed, books.accounts["a2"]]
+    assert list(store.load_accounts(["a1", "a2"])) == [changed, books.accounts["a2"]]
     wrong = books.burning(["a2"])
     wrong.changes.accounts_replaced = account_row(changed).replace(b"a1", b"a9")
     with pytest.raises(BrokenInvariant, match="1 changed accounts"):

@@ -305,7 +305,7 @@ def test_the_account_is_read_as_the_worker_reads_it(rich: PreparedDatabase, stor
     rich.run("UPDATE bucket SET lapse_at_us = NULL", """UPDATE account SET extras = '{"gift_pico": 7}'""")
     seen = book.transact([Operation("b", (), lambda context: context.account)])[0]
     assert seen.extras.gift_pico == 7 and len(seen.buckets) == 1
-    assert [seen] == store.load_accounts(["b"])
+    assert [seen] == list(store.load_accounts(["b"]))
     unknown = book.transact([Operation("nobody", ("x",), lambda context: (context.account, find(context, "x")))])[0]
     assert unknown[0] is None and unknown[1].code == "unknown_reservation"
 
