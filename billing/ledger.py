@@ -80,17 +80,21 @@ class Postings:
         key = (concerns, code, currency, detail, account)
         self._sums[key] = self._sums.get(key, 0) + amount_pico
 
-    def merge_lines(self, lines: Iterable[Posting], account: str = "") -> None:
-        """Add lines that were summed by another ``Postings``; those that name no account get ``account``."""
+    def merge(self, others: "Postings", account: str = "") -> None:
+        """Add the sums of other postings; those that name no account get ``account``.
+
+        Raises:
+            UnbalancedError: a currency of the other postings does not add up to zero.
+        """
+        others._check_balanced()
+        for (concerns, code, currency, detail, named), amount_pico in others._sums.items():
+            if amount_pico:
+                self.add(code, currency, detail, amount_pico, concerns, named or account)
+
+    def merge_lines(self, lines: Iterable[Posting]) -> None:
+        """Add lines that were summed by another ``Postings``."""
         for line in lines:
-            self.add(
-                line.account_code,
-                line.currency,
-                line.detail,
-                line.amount_pico,
-                line.concerns,
-                line.account or account,
-            )
+            self.add(line.account_code, line.currency, line.detail, line.amount_pico, line.concerns, line.account)
 
     def lines(self) -> Iterator[Posting]:
         """Yield the summed lines without zeros, sorted; lines that are not corrections come first.
@@ -98,12 +102,15 @@ class Postings:
         Raises:
             UnbalancedError: a currency does not add up to zero.
         """
+        self._check_balanced()
+        for (concerns, code, currency, detail, account), amount_pico in sorted(self._sums.items()):
+            if amount_pico:
+                yield Posting(code, currency, detail, amount_pico, concerns, account)
+
+    def _check_balanced(self) -> None:
         totals: dict[str, int] = {}
         for (_, _, currency, _, _), amount_pico in self._sums.items():
             totals[currency] = totals.get(currency, 0) + amount_pico
         for currency, total_pico in totals.items():
             if total_pico:
                 raise UnbalancedError(f"journal lines in {currency} add up to {total_pico} pico, not 0")
-        for (concerns, code, currency, detail, account), amount_pico in sorted(self._sums.items()):
-            if amount_pico:
-                yield Posting(code, currency, detail, amount_pico, concerns, account)

@@ -277,7 +277,7 @@ class Replay:
             account.status = fact.status
             _keep_alerts(account, fact)
             account.next_due_us = next_due_us(account, plan_of)
-        timeline.postings.merge_lines(postings.lines())
+        timeline.postings.merge(postings)
 
 
 def _corrects(item: UsageEvent | Command) -> bool:

@@ -100,7 +100,7 @@ def bill_usage(
     plan_of = rules.plan_of
     of_time = Postings()
     events = roll_forward(account, at.now_us, plan_of, of_time, rules.catalog, event.time_us, at.rules)
-    postings.merge_lines(of_time.lines(), account.account)
+    postings.merge(of_time, account.account)
     if rated.counted:
         count_usage(account, rated.counters, at.oldest_us)
         account.next_due_us = next_due_us(account, plan_of)

@@ -121,7 +121,7 @@ def carry_out(
         detail = f"{taken}; settle or release the holds, or wait until they expire"
         return CarriedOut(account, Refusal("held", detail), [], of_time, [], [])
     if spent is not postings:
-        postings.merge_lines(spent.lines())
+        postings.merge(spent)
     low = wallet_alert(decided)
     if only_adds and decided.hints is not None:
         place_added(decided, known, plan_of)

@@ -162,7 +162,7 @@ class CommandApplier:
             postings,
             held,
         )
-        draft.postings.merge_lines(postings.lines(), command.account)
+        draft.postings.merge(postings, command.account)
         draft.add_events(done.of_time)
         for message in done.messages:
             draft.send(message, now_us, topic, record)

@@ -198,7 +198,7 @@ class PartitionEngine:
                 draft.add_events(
                     roll_forward(account, now_us, self._plan_of, postings, self._catalog, rules=rules_of(self._limits))
                 )
-                draft.postings.merge_lines(postings.lines(), name)
+                draft.postings.merge(postings, name)
                 self._calculator.put_account(account, stored=False)
 
     def _moves(self, batches: Sequence[InputBatch]) -> list[PositionMove]:
