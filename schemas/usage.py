@@ -71,6 +71,11 @@ AddedMeters = Annotated[
 ]
 
 
+UsageAttributes = Annotated[
+    dict[str, Any], PlainValidator(_check_attributes), WithJsonSchema({"type": ["object", "null"]})
+]
+
+
 class UsageData(WireText):
     """The ``data`` of a usage event as written on the wire. A field with a default may be absent or null."""
 
@@ -89,9 +94,7 @@ class UsageData(WireText):
     member: Text | None = Field(default=None, description="the member of the account who made the request")
     request_id: Text | None = Field(default=None, description="id of the request, for tracing")
     reservation: Text | None = Field(default=None, description="the hold that this usage closes")
-    attributes: Annotated[
-        dict[str, Any], PlainValidator(_check_attributes), WithJsonSchema({"type": ["object", "null"]})
-    ] = Field(
+    attributes: UsageAttributes = Field(
         default_factory=dict,
         description="further values by name; those that a price book declares are text, booleans or integers",
     )
@@ -180,8 +183,12 @@ def _check_meters(counts: tuple[tuple[str, int], ...], declared_meters: frozense
             raise Refused("unknown_meter", detail)
 
 
-def _declared_attributes(given: dict[str, Any], declared: frozenset[str]) -> tuple[tuple[str, str], ...]:
+def attributes_as_text(
+    given: Mapping[str, Any], declared: frozenset[str], place: str = "data.attributes"
+) -> tuple[tuple[str, str], ...]:
     """Return the attributes that books declare as text, sorted by name; null is as if absent.
+
+    ``place`` is where errors say that they stand.
 
     Raises:
         Refused: ``invalid_event`` of the first that is neither text nor a boolean nor an integer.
@@ -189,10 +196,10 @@ def _declared_attributes(given: dict[str, Any], declared: frozenset[str]) -> tup
     if not given or not declared:
         return ()
     names = sorted(name for name in declared & given.keys() if given[name] is not None)
-    return tuple((name, _attribute_text(name, given[name])) for name in names)
+    return tuple((name, _attribute_text(name, given[name], place)) for name in names)
 
 
-def _attribute_text(name: str, value: object) -> str:
+def _attribute_text(name: str, value: object, place: str) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int) and abs(value) <= MAX_COUNT:
@@ -200,7 +207,7 @@ def _attribute_text(name: str, value: object) -> str:
     try:
         return check_text(value)
     except PydanticCustomError as error:
-        detail = f"data.attributes.{show(name)} is {show(value)}: {error.message()}, a boolean or an integer"
+        detail = f"{place}.{show(name)} is {show(value)}: {error.message()}, a boolean or an integer"
         raise Refused("invalid_event", detail) from None
 
 
@@ -259,7 +266,7 @@ def read_usage(
     except ValidationError as error:
         return envelope.refuse("invalid_event", explain(error, UsageData, "data."))
     try:
-        attributes = _declared_attributes(data.attributes, declared_attributes)
+        attributes = attributes_as_text(data.attributes, declared_attributes)
         read = read_counts(
             *(data.usage, data.usage_dialect, data.meters), declared_meters=declared_meters, note_unknown=note_unknown
         )
@@ -333,7 +340,7 @@ def reread_usage(
     try:
         given = {name: value for name, value in envelope.data.items() if value is not None}
         data = UsageData.model_validate(given)
-        attributes = _declared_attributes(data.attributes, declared_attributes)
+        attributes = attributes_as_text(data.attributes, declared_attributes)
     except (ValidationError, Refused):
         return None
     return _event(envelope, data, ReadCounts(counts), attributes)

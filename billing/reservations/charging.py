@@ -10,7 +10,7 @@ usage events of their own: the engine keeps them in suspense with its reason, an
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from billing.accounts.held import NOTHING
@@ -21,9 +21,7 @@ from billing.reservations.hold import (
     SETTLEMENT,
     Hold,
     Terms,
-    kept_event,
     settlement_event,
-    usage_event,
 )
 from billing.reservations.operations import (
     SETTLEMENT_US,
@@ -88,6 +86,11 @@ class GroupUsage:
     wanted: tuple[Counts, ...] = ()
     unread: tuple[Mapping[str, Any], ...] = ()
     key: str = ""
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    def terms(self) -> Terms:
+        """Return the terms of a hold for this group, without counts."""
+        return Terms(self.dimensions, attributes=self.attributes)
 
     def has_units(self) -> bool:
         """Return True if units were used."""
@@ -287,7 +290,7 @@ def keep_units(
             events += [part.event for part in known if part.event is not None]
             continue
         units = [dict(counts) for counts in _merged(group.used)] + list(group.unread)
-        terms = Terms(group.dimensions)
+        terms = group.terms()
         for place, usage in enumerate(units, 1):
             events.append(_keep(context, account, terms, _part_id(name, step, place), usage, invocation.sha256))
     return events
@@ -405,11 +408,12 @@ def _sort(context: HoldContext, session: Hold, group: GroupUsage, step: str) -> 
     """Sort the used units of a group by the engine's rules. Usually all of them are one event."""
     name = group_id(session.reservation_id, group)
     known = context.holds.get(name)
-    terms = Terms(group.dimensions) if known is None else known.terms
+    terms = group.terms() if known is None else known.terms
 
     def rejection(counts: Counts) -> Refusal | None:
-        used = usage_event(session.account, terms, counts, context.now_us)
-        return context.rejection_of(settlement_event(used, f"{name}/{step}"))
+        return context.rejection_of(
+            settlement_event(session.account, terms, dict(counts), f"{name}/{step}", context.now_us)
+        )
 
     first: Refusal | None = None
     if group.unread:
@@ -463,7 +467,7 @@ def _record(
     units = _sort(context, session, group, step)
     name = group_id(session.reservation_id, group)
     known = context.holds.get(name)
-    terms = Terms(group.dimensions) if known is None else known.terms
+    terms = group.terms() if known is None else known.terms
     if not held:
         all_units = (*(dict(counts) for counts in units.rated), *units.kept)
         names = [_part_id(name, step, place) for place in range(1, len(all_units) + 1)]
@@ -475,7 +479,7 @@ def _record(
     if units.rated and known is None:
         # Units used without a quota are settled on a hold that is released from the beginning.
         bare = Hold(
-            *(name, session.account, CHARGING, HOLD_RELEASED, NOTHING, Terms(group.dimensions)),
+            *(name, session.account, CHARGING, HOLD_RELEASED, NOTHING, group.terms()),
             *(context.now_us, context.now_us),
         )
         context.put(bare)
@@ -491,9 +495,9 @@ def _record(
 
 def _keep(context: HoldContext, account: str, terms: Terms, part_id: str, usage: Mapping[str, Any], sha256: str) -> str:
     """Store a usage event as a settlement that holds nothing. Return the event."""
-    event = kept_event(account, terms, usage, part_id, context.now_us)
+    event = settlement_event(account, terms, usage, part_id, context.now_us)
     made = Hold(
-        *(part_id, account, SETTLEMENT, HOLD_OPEN, NOTHING, Terms(terms.dimensions)),
+        *(part_id, account, SETTLEMENT, HOLD_OPEN, NOTHING, Terms(terms.dimensions, attributes=terms.attributes)),
         *(context.now_us, context.now_us + SETTLEMENT_US),
         event=event,
     )
@@ -520,11 +524,11 @@ def _set_aside(context: HoldContext, session: Hold, groups: Sequence[GroupUsage]
         for place, counts in enumerate(units.rated, 1):
             if place == 1 and counts == part.terms.counts:
                 continue
-            happened = usage_event(session.account, part.terms, counts, part.created_us)
-            events.append(settlement_event(happened, _part_id(name, step, place)))
+            part_id = _part_id(name, step, place)
+            events.append(settlement_event(session.account, part.terms, dict(counts), part_id, part.created_us))
         for place, usage in enumerate(units.kept, len(units.rated) + 1):
             part_id = _part_id(name, step, place)
-            events.append(kept_event(session.account, part.terms, usage, part_id, part.created_us))
+            events.append(settlement_event(session.account, part.terms, usage, part_id, part.created_us))
     return events
 
 
@@ -547,7 +551,7 @@ def _grant(
     if before is not None:
         context.put(replace(before, state=HOLD_RELEASED, held=NOTHING))
         del context.holds[name]
-    asked = Hold(name, session.account, CHARGING, HOLD_OPEN, NOTHING, Terms(group.dimensions), 0, 0)
+    asked = Hold(name, session.account, CHARGING, HOLD_OPEN, NOTHING, group.terms(), 0, 0)
     wanted = _dearest(context, asked, group.wanted)
     granted = reserve(context, asked, wanted, QUOTA_US + MAX_SESSION_LATE_US, sha256, accept_partial)
     if isinstance(granted, Refusal) and before is not None:
@@ -561,7 +565,7 @@ def _dearest(context: HoldContext, asked: Hold, wanted: Sequence[Counts]) -> Cou
         return wanted[0]
     best, price = wanted[0], (-1, -1)
     for counts in wanted:
-        rated = context.tariff.rate(context.account, usage_event(asked.account, asked.terms, counts, context.now_us))
+        rated = context.tariff.rate(context.account, context.usage_of(asked.account, asked.terms, counts))
         if not isinstance(rated, Refusal) and (rated[1].amount_pico, rated[1].standard_micro) > price:
             best, price = counts, (rated[1].amount_pico, rated[1].standard_micro)
     return best

@@ -8,9 +8,10 @@ from billing.accounts.held import NOTHING, HeldAmounts
 from billing.catalog.model import TEXT_DIMENSIONS
 from schemas.cloudevents import write_structured
 from schemas.meters import Counts
+from schemas.refusals import Refused
 from schemas.times import format_time_us
 from schemas.units import format_micro, format_pico
-from schemas.usage import USAGE_TYPE, UsageEvent
+from schemas.usage import USAGE_TYPE, UsageEvent, attributes_as_text
 
 RESERVATION, SETTLEMENT, OFFLINE_GRANT, CHARGING = "reservation", "settlement", "offline_grant", "charging"
 
@@ -24,7 +25,10 @@ RESERVATION_SOURCE = "urn:tokenbill:reservations"
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """The usage that a hold is for: dimensions as in a usage event, the granted counts, and their greatest price."""
+    """The usage that a hold is for: dimensions as in a usage event, the granted counts, and their greatest price.
+
+    ``attributes`` are those of the usage, as they were given; see :func:`usage_event`.
+    """
 
     dimensions: Mapping[str, str]
     counts: Counts = ()
@@ -32,6 +36,7 @@ class Terms:
     standard_micro: int = 0
     partial: bool = False
     """True if less was granted than requested."""
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +65,19 @@ class Hold:
         return "expired" if self.state == HOLD_OPEN and self.expires_us <= now_us else self.state
 
 
-def usage_event(account: str, terms: Terms, counts: Counts, time_us: int) -> UsageEvent:
-    """Return the usage of a hold as an event that can be priced and burned."""
+def usage_event(
+    account: str, terms: Terms, counts: Counts, time_us: int, declared_attributes: frozenset[str]
+) -> UsageEvent:
+    """Return the usage of a hold as an event that can be priced and burned.
+
+    An attribute that was declared after the hold was made, and cannot be read as a dimension, is as if absent. The
+    event of the settlement has it, and is rejected for it.
+    """
     given = terms.dimensions
+    try:
+        attributes = attributes_as_text(terms.attributes, declared_attributes)
+    except Refused:
+        attributes = ()
     return UsageEvent(
         source=RESERVATION_SOURCE,
         id="",
@@ -81,23 +96,19 @@ def usage_event(account: str, terms: Terms, counts: Counts, time_us: int) -> Usa
         request_id=given.get("request_id"),
         reservation=None,
         counts=counts,
+        attributes=attributes,
     )
 
 
-def settlement_event(happened: UsageEvent, reservation_id: str) -> str:
-    """Return the usage event of a settlement as JSON; its id and its reservation are the settlement's hold."""
-    names = (*TEXT_DIMENSIONS, "outcome", "member", "request_id")
-    data: dict[str, Any] = {name: value for name in names if (value := getattr(happened, name)) is not None}
-    data |= {"reservation": reservation_id, "usage": dict(happened.counts)}
-    return write_structured(
-        USAGE_TYPE, RESERVATION_SOURCE, reservation_id, happened.time_us, happened.account, data
-    ).decode()
+def settlement_event(account: str, terms: Terms, usage: Mapping[str, Any], reservation_id: str, time_us: int) -> str:
+    """Return the usage event of a settlement as JSON; its id and its reservation are the settlement's hold.
 
-
-def kept_event(account: str, terms: Terms, usage: Mapping[str, Any], reservation_id: str, time_us: int) -> str:
-    """Return a usage event like that of a settlement whose ``usage`` is as it was reported, counts or not."""
+    ``usage`` is as it was reported, counts or not.
+    """
     names = (*TEXT_DIMENSIONS, "outcome", "member", "request_id")
     data: dict[str, Any] = {name: terms.dimensions[name] for name in names if name in terms.dimensions}
+    if terms.attributes:
+        data["attributes"] = dict(terms.attributes)
     data |= {"reservation": reservation_id, "usage": dict(usage)}
     return write_structured(USAGE_TYPE, RESERVATION_SOURCE, reservation_id, time_us, account, data).decode()
 
@@ -110,6 +121,7 @@ def hold_object(hold: Hold, now_us: int) -> dict[str, Any]:
         "account": hold.account,
         "state": hold.shown_state(now_us),
         **hold.terms.dimensions,
+        **({"attributes": dict(hold.terms.attributes)} if hold.terms.attributes else {}),
         "usage": dict(hold.terms.counts),
         "partial": hold.terms.partial,
         "amount": format_pico(hold.terms.amount_pico),

@@ -25,10 +25,10 @@ from billing.reservations.hold import (
 )
 from billing.reservations.tariff import Tariff
 from schemas.meters import Counts, canonical_counts
-from schemas.refusals import Refusal
+from schemas.refusals import Refusal, Refused
 from schemas.times import DAY_US, HOUR_US, format_time_us
 from schemas.units import format_pico
-from schemas.usage import parse_usage
+from schemas.usage import UsageEvent, attributes_as_text, parse_usage
 
 SETTLEMENT_US = DAY_US
 """Longest time for which settled usage stays on hold until its commit."""
@@ -61,6 +61,11 @@ class HoldContext:
         self.held = self.held.plus(hold.held_at(self.now_us))
         self.holds[hold.reservation_id] = self.changed[hold.reservation_id] = hold
 
+    def usage_of(self, account: str, terms: Terms, counts: Counts, time_us: int | None = None) -> UsageEvent:
+        """Return usage under the terms of a hold as an event, at ``time_us`` or now."""
+        at_us = self.now_us if time_us is None else time_us
+        return usage_event(account, terms, counts, at_us, self.tariff.declared_attributes)
+
     def forget(self, reservation_id: str) -> None:
         """Undo the making of a hold that holds nothing."""
         del self.holds[reservation_id], self.changed[reservation_id]
@@ -90,7 +95,7 @@ class HoldContext:
         for hold in sorted(open_holds, key=lambda hold: (hold.created_us, hold.reservation_id)):
             held = NOTHING
             if self.account is not None and hold.held_at(self.now_us) != NOTHING:
-                event = usage_event(hold.account, hold.terms, hold.terms.counts, self.now_us)
+                event = self.usage_of(hold.account, hold.terms, hold.terms.counts)
                 held = hold_for_used(self.account, self.held, event, self.tariff)
             self.held = self.held.plus(held)
             if hold.reservation_id in self.holds:
@@ -150,8 +155,8 @@ def reserve(
     """Make a hold for usage of at most ``counts``. ``hold`` supplies identity, kind and dimensions.
 
     Returns:
-        The hold, or a refusal of :func:`billing.reservations.amounts.decide_hold`, or one with ``unknown_account`` or
-        ``idempotency_key_reused``.
+        The hold, or a refusal of :func:`billing.reservations.amounts.decide_hold`, or one with ``unknown_account``,
+        ``idempotency_key_reused``, or ``invalid_data`` of an attribute that a price book declares.
     """
     existing = context.holds.get(hold.reservation_id)
     if existing is not None:
@@ -159,7 +164,11 @@ def reserve(
         return known if isinstance(known, Refusal) else existing
     if context.account is None:
         return Refusal("unknown_account", f"account {hold.account!r} was never opened")
-    event = usage_event(hold.account, hold.terms, counts, context.now_us)
+    try:
+        attributes_as_text(hold.terms.attributes, context.tariff.declared_attributes, "attributes")
+    except Refused as problem:
+        return Refusal("invalid_data", problem.refusal.detail)
+    event = context.usage_of(hold.account, hold.terms, counts)
     expires_us = context.now_us + validity_us
     granted = decide_hold(
         context.account, context.held, event, context.tariff, accept_partial, expires_us + BURNED_LATE_US
@@ -167,7 +176,13 @@ def reserve(
     if isinstance(granted, Refusal):
         return granted
     partial = granted.counts != counts
-    terms = Terms(hold.terms.dimensions, granted.counts, granted.amount_pico, granted.standard_micro, partial)
+    terms = replace(
+        hold.terms,
+        counts=granted.counts,
+        amount_pico=granted.amount_pico,
+        standard_micro=granted.standard_micro,
+        partial=partial,
+    )
     made = Hold(
         *(hold.reservation_id, hold.account, hold.kind, HOLD_OPEN, granted.held, terms, context.now_us, expires_us),
         steps={"create": {"sha256": sha256}},
@@ -216,7 +231,7 @@ def extend(
         sums = dict(hold.terms.counts)
         for meter, count in more:
             sums[meter] = sums.get(meter, 0) + count
-        event = usage_event(hold.account, hold.terms, canonical_counts(sums), context.now_us)
+        event = context.usage_of(hold.account, hold.terms, canonical_counts(sums))
         before = context.held.minus(hold.held)
         granted = decide_hold(context.account, before, event, context.tariff, until_us=expires_us + BURNED_LATE_US)
         if isinstance(granted, Refusal):
@@ -296,8 +311,8 @@ def settle(
         return Settled(hold, part.event, _problem_kept(known), decided=part.state != HOLD_OPEN)
     problem = not_open(hold, context.now_us)
     terms = replace(hold.terms, dimensions={**hold.terms.dimensions, "outcome": outcome}, counts=used, partial=False)
-    happened = usage_event(hold.account, terms, used, context.now_us if time_us is None else time_us)
-    event = settlement_event(happened, part_id)
+    happened = context.usage_of(hold.account, terms, used, time_us)
+    event = settlement_event(hold.account, terms, dict(used), part_id, happened.time_us)
     rejected = context.rejection_of(event)
     if rejected is not None:
         return rejected
@@ -323,7 +338,7 @@ def _lowered(context: HoldContext, hold: Hold, held: HeldAmounts, used: Counts) 
     left = canonical_counts({meter: max(0, count - gone_counts.get(meter, 0)) for meter, count in hold.terms.counts})
     terms = replace(hold.terms, counts=left)
     if context.account is not None:
-        priced = context.tariff.rate(context.account, usage_event(hold.account, terms, left, context.now_us))
+        priced = context.tariff.rate(context.account, context.usage_of(hold.account, terms, left))
         if not isinstance(priced, Refusal):
             terms = replace(terms, amount_pico=priced[1].amount_pico, standard_micro=priced[1].standard_micro)
     return replace(hold, held=hold.held.minus(held), terms=terms)

@@ -81,6 +81,5 @@ def hold_of_json(columns: Sequence[Any]) -> Hold:
 
 def _terms(body: dict[str, Any]) -> Terms:
     counts = tuple((meter, int(count)) for meter, count in body["counts"])
-    return Terms(
-        body["dimensions"], counts, int(body["amount_pico"]), int(body["standard_micro"]), bool(body["partial"])
-    )
+    amounts = (int(body["amount_pico"]), int(body["standard_micro"]))
+    return Terms(body["dimensions"], counts, *amounts, bool(body["partial"]), body.get("attributes", {}))

@@ -54,7 +54,7 @@ def account(wallet: int = 0, *buckets: Bucket, **more: Any) -> Account:
 
 
 def event(tokens: int, meter: str = "input", **dimensions: str) -> Any:
-    return usage_event("a", Terms(DIMENSIONS | dimensions), ((meter, tokens),), NOW_US)
+    return usage_event("a", Terms(DIMENSIONS | dimensions), ((meter, tokens),), NOW_US, frozenset())
 
 
 def context(of: Account | None, now_us: int = NOW_US, *holds: Hold, prices: Catalog = CATALOG) -> HoldContext:

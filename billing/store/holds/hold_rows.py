@@ -166,6 +166,7 @@ def _terms_object(terms: Terms) -> dict[str, Any]:
         "amount_pico": terms.amount_pico,
         "standard_micro": terms.standard_micro,
         "partial": terms.partial,
+        **({"attributes": terms.attributes} if terms.attributes else {}),
     }
 
 

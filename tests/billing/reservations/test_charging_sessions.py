@@ -222,7 +222,7 @@ def test_a_quota_that_may_be_used_as_several_meters_is_held_at_the_dearest() -> 
 
 
 def held_event(counts: Counts) -> UsageEvent:
-    return usage_event("a", Terms(DIMENSIONS), counts, NOW_US)
+    return usage_event("a", Terms(DIMENSIONS), counts, NOW_US, frozenset())
 
 
 NOBODYS = DIMENSIONS | {"model": "nobody's"}

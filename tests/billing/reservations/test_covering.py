@@ -108,7 +108,9 @@ def test_it_says_what_burning_says(
     of: Account, model: str, channel: str, member: str | None, inputs: int, outputs: int, held: list[int]
 ) -> None:
     dimensions = DIMENSIONS | {"model": model, "channel": channel} | ({"member": member} if member else {})
-    asked = usage_event("a", Terms(dimensions), canonical_counts({"input": inputs, "output": outputs}), NOW_US)
+    asked = usage_event(
+        "a", Terms(dimensions), canonical_counts({"input": inputs, "output": outputs}), NOW_US, frozenset()
+    )
     held_micro = {one.grant_id: micro for one, micro in zip(of.buckets, held, strict=False)}
     before = repr(of)
     decided = decide_hold(of, HeldAmounts(held_micro), asked, TARIFF)

@@ -92,7 +92,9 @@ def test_a_part_is_granted_where_it_was_asked_for() -> None:
     part = decide_hold(of, NOTHING, event(1000), TARIFF, accept_partial=True)
     assert isinstance(part, Granted) and part.counts == (("input", 100),)
     terms = Terms(DIMENSIONS)
-    both = usage_event("a", terms, (("input", 40), ("output", 1000)), NOW_US)  # an output token is two standard tokens
+    both = usage_event(
+        "a", terms, (("input", 40), ("output", 1000)), NOW_US, frozenset()
+    )  # an output token is two standard tokens
     lowered = decide_hold(of, NOTHING, both, TARIFF, accept_partial=True)
     assert isinstance(lowered, Granted) and lowered.counts == (("input", 40), ("output", 30))
     nothing = decide_hold(account(0), NOTHING, event(5), TARIFF, accept_partial=True)
@@ -208,7 +210,7 @@ def test_a_settlement_that_the_engine_would_reject_leaves_the_hold_open(
     refused = settle(stage, "r", used, "1", "b", final=True, time_us=time_us)
     assert isinstance(refused, Refusal) and refused.code == code
     assert stage.changed == {} and stage.holds["r"] == hold
-    event = settlement_event(usage_event("a", hold.terms, used, time_us or NOW_US), "r/1")
+    event = settlement_event("a", hold.terms, dict(used), "r/1", time_us or NOW_US)
     for calculator in (PlainCalculator(), CompiledCalculator()):
         calculator.load(PartitionState(0, 1))
         calculator.set_catalog(CATALOG)
@@ -320,7 +322,7 @@ def _commit_one_settlement(stage: HoldContext, chosen: int) -> None:
     waiting = [hold for hold in stage.holds.values() if hold.event is not None and hold.state == HOLD_OPEN]
     if waiting:
         hold = waiting[chosen % len(waiting)]
-        happened = usage_event("a", hold.terms, hold.terms.counts, hold.created_us)
+        happened = usage_event("a", hold.terms, hold.terms.counts, hold.created_us, frozenset())
         priced = stage.tariff.rate(stage.account, happened)
         assert not isinstance(priced, Refusal)
         book, rated = priced

@@ -42,7 +42,7 @@ def account_after(*steps: dict[str, Any]) -> Account:
 
 
 def hold(account: Account, tokens: int, at: str, held: HeldAmounts = NOTHING) -> Granted | Refusal:
-    event = usage_event("a", Terms(DIMENSIONS), (("input", tokens),), parse_time_us(clock(at)))
+    event = usage_event("a", Terms(DIMENSIONS), (("input", tokens),), parse_time_us(clock(at)), frozenset())
     return decide_hold(account, held, event, TARIFF)
 
 

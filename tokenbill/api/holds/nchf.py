@@ -250,6 +250,7 @@ def _group(fields: dict[str, Any], named: dict[str, Any], meaning: RatingGroup, 
         () if asked is None else asked.wanted,
         tuple(unread for _, unread in found if unread),
         key,
+        meaning.attributes,
     )
     return _Group(named, meaning, asked, usage)
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from billing.store.api.rating_group_rows import list_rating_groups, put_rating_group, read_rating_group
 from schemas.fields import Name, Text
+from schemas.usage import UsageAttributes
 from tokenbill.api.context import ApiContext, context_of
 from tokenbill.api.holds.reservations import read_body
 from tokenbill.api.http.answers import json_answer
@@ -39,6 +40,7 @@ class RatingGroup(BaseModel):
     site: Text = Field(default="unknown", description="as in a usage event")
     channel: Text = Field(default="cloud", description="as in a usage event")
     service_tier: Text = Field(default="standard", description="as in a usage event")
+    attributes: UsageAttributes = Field(default_factory=dict, description="as in a usage event")
     serviceSpecificUnits: Name = Field(default="output", description="meter that counts these units")
     totalVolume: Name = Field(default="output", description="meter that counts these units")
     uplinkVolume: Name = Field(default="input", description="meter that counts these units")

@@ -20,7 +20,7 @@ from schemas.meters import Counts
 from schemas.outputs import Decimal
 from schemas.refusals import Refusal, Refused
 from schemas.times import SECOND_US
-from schemas.usage import COUNT_SCHEMA, OUTCOMES, plain_counts
+from schemas.usage import COUNT_SCHEMA, OUTCOMES, UsageAttributes, plain_counts
 from tokenbill.api.holds.holding import Holding, digest_of_body, holding_of, new_id, problem_of, reserving_caller
 from tokenbill.api.http.answers import json_answer
 from tokenbill.api.http.auth import Caller
@@ -62,6 +62,7 @@ class ReservationBody(BaseModel):
     site: Text = Field(default="unknown", description="as in a usage event")
     channel: Text = Field(default="cloud", description="as in a usage event")
     service_tier: Text = Field(default="standard", description="as in a usage event")
+    attributes: UsageAttributes = Field(default_factory=dict, description="as in a usage event")
     member: Text | None = Field(default=None, description="member of the account who uses it")
     request_id: Text | None = Field(default=None, description="id of the request, for later look-up")
     usage: Usage
@@ -172,7 +173,7 @@ def terms_of(body: ReservationBody) -> Terms:
     """Return the terms of a hold with the dimensions of a body."""
     names = ("model", "hardware_tier", "energy_source", "site", "channel", "service_tier", "member", "request_id")
     given = {name: value for name in names if (value := getattr(body, name)) is not None}
-    return Terms({**given, "outcome": "completed"})
+    return Terms({**given, "outcome": "completed"}, attributes=body.attributes)
 
 
 async def make_hold(

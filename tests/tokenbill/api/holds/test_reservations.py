@@ -386,3 +386,37 @@ def test_a_device_reports_what_a_price_book_declares(api: Api, admin: httpx.Clie
     done = admin.post(f"/v1/offline-grants/{granted.json()['id']}/reconcile", json=body)
     assert done.json() == {"grant": granted.json()["id"], "recorded": 1}
     until(lambda: balance(admin, account)["wallet"] == "19")
+
+
+def test_what_is_held_has_the_attributes_that_a_price_book_declares(
+    api: Api, admin: httpx.Client, tmp_path: Path
+) -> None:
+    (tmp_path / "book.yaml").write_text(
+        "kind: price_book\nname: videos\nversion: 1\ncurrency: EUR\n"
+        'effective_from: "2026-01-01T00:00:00Z"\ndimensions: {resolution: attributes.resolution}\nrows:\n'
+        '  - {model: film, per_million: {output: "1"}}\n'
+        '  - {model: film, resolution: "1080", per_million: {output: "4"}}\n'
+    )
+    with Store(api.database_url) as store:
+        assert store.wait_for_workers(store.publish(load_folder(tmp_path)).epoch, 60) == []
+    account = opened(api, admin, book="videos", currency="EUR")
+    assert reserved(admin, account, model="film", validity_seconds=1)["amount"] == "1"
+    dear = reserved(admin, account, model="film", attributes={"resolution": 1080, "shot": ["wide"]})
+    assert (dear["amount"], dear["attributes"]) == ("4", {"resolution": 1080, "shot": ["wide"]})
+    unreadable = admin.post("/v1/reservations", json=asked(account, model="film", attributes={"resolution": [1080]}))
+    assert 'ttributes."resolution" is a list' in check_problem(unreadable, 422, "invalid_data")["detail"]
+    more = admin.post(f"/v1/reservations/{dear['id']}/extend", json={"usage": {"output": 10**6}})
+    assert more.json()["amount"] == "8"
+    done = admin.post(f"/v1/reservations/{dear['id']}/settle", json={"usage": {"output": 10**6}})
+    assert done.status_code == 200, done.text
+    until(lambda: balance(admin, account)["wallet"] == "16")
+    meaning = {"model": "film", "attributes": {"resolution": "1080"}}
+    assert admin.put("/v1/rating-groups/1080", json=meaning).json()["attributes"] == {"resolution": "1080"}
+    used = [{"localSequenceNumber": 1, "serviceSpecificUnits": 10**6}]
+    begun = admin.post(CHARGING, json=gateway(account, 0, [{"ratingGroup": 1080, "requestedUnit": {}}]))
+    end = gateway(account, 1, [{"ratingGroup": 1080, "usedUnitContainer": used}])
+    assert admin.post(f"{begun.headers['location']}/release", json=end).status_code == 204
+    until(lambda: balance(admin, account)["wallet"] == "12")
+    begun = admin.post(CHARGING, json=gateway(account, 0, [{"ratingGroup": 1080}], chargingId=2))
+    assert admin.post(f"{begun.headers['location']}/release", json=end).status_code == 204
+    until(lambda: balance(admin, account)["wallet"] == "8")
